@@ -1,0 +1,323 @@
+//! The daily budget: governor's GCRA on state of ours.
+//!
+//! A cell's whole state is one instant, its theoretical arrival time, kept as a [`Moment`] with the account and
+//! so persisted with it. Half the budget may be spent at once (the burst), the other half comes back evenly over
+//! 24 h: no 24 h window can then hold more calls than the budget. Across a change of the budget the instant
+//! stays as it is; both cells fill up over exactly 24 h whatever their size, so it means the same share.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::ops::Add;
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+
+/// WeChat counts token calls per day.
+pub const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What an account has spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Every token call.
+    main: Option<Moment>,
+    /// Rejections and refreshes that somebody asked for; a quarter of the budget, so that they cannot starve
+    /// the scheduled ones.
+    on_request: Option<Moment>,
+}
+
+/// Which cell is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purse {
+    /// Every token call draws on it.
+    Main,
+    /// Each rejection looked into and each forced refresh draws on it, besides the calls that follow.
+    OnRequest,
+}
+
+impl Purse {
+    /// How many may be spent at once, and how many come back in each 24 h.
+    fn size(self, daily_budget: u32) -> NonZeroU32 {
+        let share = match self {
+            Self::Main => daily_budget / 2,
+            Self::OnRequest => daily_budget / 8,
+        };
+        NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
+    }
+}
+
+impl Ledger {
+    /// Takes one unit out of `purse`.
+    ///
+    /// # Errors
+    /// The instant at which there will be one, when there is none now; nothing is taken then.
+    pub fn charge(&mut self, purse: Purse, daily_budget: u32, now: Moment) -> Result<(), Moment> {
+        let limiter = limiter(purse, daily_budget, *self.cell(purse), now);
+        match limiter.check() {
+            Ok(()) => {
+                let spent = limiter.into_state_store().0.get().map(Nanos::as_u64);
+                *self.cell(purse) = spent.map(|tat| moment_of(tat, now));
+                Ok(())
+            }
+            Err(not_yet) => Err(now + whole_ms_up(not_yet.wait_time_from(At(boot_ns(now))))),
+        }
+    }
+
+    /// Gives one unit back to the main purse: the call it was taken for never sent a byte.
+    pub fn refund(&mut self, daily_budget: u32) {
+        if let Some(spent_until) = &mut self.main {
+            *spent_until = *spent_until - interval(daily_budget);
+        }
+    }
+
+    /// How many units `purse` holds at `now`.
+    #[must_use]
+    pub fn remaining(&self, purse: Purse, daily_budget: u32, now: Moment) -> u32 {
+        let size = purse.size(daily_budget);
+        let spent_until = match purse {
+            Purse::Main => self.main,
+            Purse::OnRequest => self.on_request,
+        };
+        let owed = spent_until.map_or(Duration::ZERO, |tat| tat.until(now));
+        let spent = owed.as_nanos().div_ceil(period(size).as_nanos());
+        size.get().saturating_sub(u32::try_from(spent).unwrap_or(u32::MAX))
+    }
+
+    /// The same account told on the clocks of another boot.
+    #[must_use]
+    pub fn rebased(&self, now: Moment) -> Self {
+        // A wall clock that was set back while the machine was down must not starve the account for longer
+        // than a full window.
+        let rebase = |tat: Moment| tat.rebased(now).min(now + WINDOW);
+        Self { main: self.main.map(rebase), on_request: self.on_request.map(rebase) }
+    }
+
+    fn cell(&mut self, purse: Purse) -> &mut Option<Moment> {
+        match purse {
+            Purse::Main => &mut self.main,
+            Purse::OnRequest => &mut self.on_request,
+        }
+    }
+}
+
+/// How long one call of the main purse takes to come back.
+#[must_use]
+pub fn interval(daily_budget: u32) -> Duration {
+    period(Purse::Main.size(daily_budget))
+}
+
+/// One unit of a purse of `size` in time. Whole milliseconds, rounded up, because that is what a [`Moment`] can
+/// hold: a ledger read back from disk means exactly what was written.
+fn period(size: NonZeroU32) -> Duration {
+    whole_ms_up(WINDOW / size.get())
+}
+
+/// How many calls may be made at once out of a full main purse.
+#[must_use]
+pub fn burst(daily_budget: u32) -> u32 {
+    Purse::Main.size(daily_budget).get()
+}
+
+type Limiter = RateLimiter<NotKeyed, Spent, Fixed, NoOpMiddleware<At>>;
+
+/// A limiter at one instant, over one cell. It starts at the boot clock's zero, which makes governor's relative
+/// state absolute.
+fn limiter(purse: Purse, daily_budget: u32, spent_until: Option<Moment>, now: Moment) -> Limiter {
+    let size = purse.size(daily_budget);
+    let quota =
+        Quota::with_period(period(size)).map_or_else(|| Quota::per_second(size), |q| q.allow_burst(size));
+    let clock = Fixed { started: Cell::new(false), now: At(boot_ns(now)) };
+    RateLimiter::new(quota, Spent(Cell::new(spent_until.map(|tat| Nanos::new(boot_ns(tat))))), clock)
+}
+
+fn boot_ns(moment: Moment) -> u64 {
+    u64::try_from(moment.boot_ms).unwrap_or(0) * 1_000_000
+}
+
+fn moment_of(tat_ns: u64, now: Moment) -> Moment {
+    let ahead = Duration::from_nanos(tat_ns.saturating_sub(boot_ns(now)));
+    now + whole_ms_up(ahead)
+}
+
+fn whole_ms_up(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
+/// Nanoseconds since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct At(u64);
+
+impl Add<Nanos> for At {
+    type Output = Self;
+    fn add(self, later: Nanos) -> Self {
+        Self(self.0.saturating_add(later.as_u64()))
+    }
+}
+
+impl Reference for At {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        Nanos::new(self.0.saturating_sub(earlier.0))
+    }
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.checked_sub(duration.as_u64()).unwrap_or(self.0))
+    }
+}
+
+/// A clock that first reads zero (the limiter's start) and then the instant the question is about.
+#[derive(Debug)]
+struct Fixed {
+    started: Cell<bool>,
+    now: At,
+}
+
+impl Clock for Fixed {
+    type Instant = At;
+    fn now(&self) -> At {
+        if self.started.replace(true) { self.now } else { At(0) }
+    }
+}
+
+/// One cell, taken out of a [`Ledger`] and put back.
+#[derive(Debug)]
+struct Spent(Cell<Option<Nanos>>);
+
+impl StateStore for Spent {
+    type Key = NotKeyed;
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, spent) = decide(self.0.get())?;
+        self.0.set(Some(spent));
+        Ok(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn spend_all(ledger: &mut Ledger, budget: u32, now: Moment) -> u32 {
+        std::iter::from_fn(|| ledger.charge(Purse::Main, budget, now).ok()).count() as u32
+    }
+
+    #[test]
+    fn half_the_budget_may_be_spent_at_once_and_the_rest_over_a_day() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.remaining(Purse::Main, 2000, START), 1000);
+        assert_eq!(spend_all(&mut ledger, 2000, START), 1000);
+        assert_eq!(ledger.remaining(Purse::Main, 2000, START), 0);
+        let mut later = 0;
+        for minute in 1..24 * 60 {
+            later += spend_all(&mut ledger, 2000, START + Duration::from_secs(60 * minute));
+        }
+        assert_eq!(later, 999, "one every 86.4 s");
+    }
+
+    #[test]
+    fn an_empty_purse_says_when_it_will_hold_something() {
+        let mut ledger = Ledger::default();
+        spend_all(&mut ledger, 4, START);
+        let free_at = ledger.charge(Purse::Main, 4, START).unwrap_err();
+        assert_eq!(free_at, START + 12 * HOUR);
+        assert!(ledger.charge(Purse::Main, 4, free_at - Duration::from_millis(1)).is_err());
+        assert!(ledger.charge(Purse::Main, 4, free_at).is_ok());
+    }
+
+    #[test]
+    fn a_call_that_sent_nothing_is_given_back() {
+        let mut ledger = Ledger::default();
+        spend_all(&mut ledger, 10, START);
+        ledger.refund(10);
+        assert_eq!(spend_all(&mut ledger, 10, START), 1);
+    }
+
+    #[test]
+    fn what_is_spent_on_request_leaves_three_quarters_untouched() {
+        let mut ledger = Ledger::default();
+        let spent = std::iter::from_fn(|| ledger.charge(Purse::OnRequest, 2000, START).ok()).count();
+        assert_eq!(spent, 250);
+        assert_eq!(ledger.remaining(Purse::OnRequest, 2000, START), 0);
+        assert_eq!(ledger.remaining(Purse::Main, 2000, START), 1000);
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_neither_refills_nor_starves() {
+        let mut ledger = Ledger::default();
+        spend_all(&mut ledger, 100, START);
+        for jump_ms in [86_400_000, -86_400_000] {
+            let jumped = Moment { wall_ms: START.wall_ms + jump_ms, ..START };
+            assert_eq!(ledger.remaining(Purse::Main, 100, jumped), 0);
+            assert!(ledger.charge(Purse::Main, 100, jumped).is_err());
+        }
+    }
+
+    #[test]
+    fn another_boot_goes_on_where_the_last_one_stopped() {
+        let mut ledger = Ledger::default();
+        spend_all(&mut ledger, 100, START);
+        let after_boot = Moment { wall_ms: START.wall_ms + 12 * 3_600_000, boot_ms: 40 };
+        assert_eq!(ledger.rebased(after_boot).remaining(Purse::Main, 100, after_boot), 25);
+        let set_back = Moment { wall_ms: START.wall_ms - 1_000_000_000, boot_ms: 40 };
+        let mut starved_for_a_day_at_most = ledger.rebased(set_back);
+        assert!(starved_for_a_day_at_most.charge(Purse::Main, 100, set_back + WINDOW).is_ok());
+    }
+
+    #[test]
+    fn a_changed_budget_keeps_the_share_that_is_spent() {
+        let mut ledger = Ledger::default();
+        for _ in 0..500 {
+            ledger.charge(Purse::Main, 2000, START).unwrap();
+        }
+        assert_eq!(ledger.remaining(Purse::Main, 200, START), 50);
+        assert_eq!(ledger.remaining(Purse::Main, 4000, START), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_of_24_hours_holds_more_than_the_budget(
+            budget in 4_u32..60,
+            steps in prop::collection::vec((0_u64..7_200_000, 0_u8..8), 1..400),
+        ) {
+            let mut ledger = Ledger::default();
+            let mut now = START;
+            let mut charged: Vec<Moment> = Vec::new();
+            for (wait_ms, action) in steps {
+                now = now + Duration::from_millis(wait_ms);
+                if action == 0 {
+                    // A crash: what is on disk is all that remains.
+                    ledger = serde_json::from_str(&serde_json::to_string(&ledger).unwrap()).unwrap();
+                }
+                for _ in 0..action {
+                    if ledger.charge(Purse::Main, budget, now).is_ok() {
+                        charged.push(now);
+                    }
+                }
+                let in_window = charged.iter().filter(|at| at.elapsed(now) < WINDOW).count();
+                prop_assert!(in_window <= budget as usize, "{in_window} of {budget}");
+            }
+        }
+
+        #[test]
+        fn what_remains_can_be_spent_and_not_one_more(budget in 4_u32..3000, spent in 0_u32..1500, wait_s in 0_u64..90_000) {
+            let mut ledger = Ledger::default();
+            for _ in 0..spent {
+                let _ = ledger.charge(Purse::Main, budget, START);
+            }
+            let now = START + Duration::from_secs(wait_s);
+            let remaining = ledger.remaining(Purse::Main, budget, now);
+            prop_assert_eq!(spend_all(&mut ledger, budget, now), remaining);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! What can go wrong with a call to WeChat, whose trouble it is, and what the operator should do.
+//!
+//! To teach the program a new errcode, add a row to [`classify`].
+
+use std::time::Duration;
+
+/// How a failure is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// Passes by itself: asked again with back-off.
+    Transient,
+    /// A quota, WeChat's or ours, is used up: waited out.
+    Throttled,
+    /// Needs a person: asked slowly, shown loudly, never given up.
+    Parked,
+    /// The call may have minted a token, but its answer did not reach us.
+    UnknownOutcome,
+}
+
+impl FaultKind {
+    /// The name in the API, the logs and the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::Parked => "parked",
+            Self::UnknownOutcome => "unknown_outcome",
+        }
+    }
+}
+
+/// Whose trouble a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// This account's alone.
+    Account,
+    /// Every account's that uses the host.
+    Host,
+    /// Ours: the account has spent its own daily budget.
+    Budget,
+}
+
+/// How long to wait before the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// From `retry.initial` to `retry.max`, sooner near expiry.
+    BackOff,
+    /// Always this long.
+    For(Duration),
+    /// Doubling from `retry.initial` up to this.
+    UpTo(Duration),
+}
+
+/// A classified failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// How it is treated.
+    pub kind: FaultKind,
+    /// Whose trouble it is.
+    pub whose: Whose,
+    /// WeChat's code, where it gave one.
+    pub errcode: Option<i64>,
+    /// What happened, in a sentence without secrets.
+    pub message: String,
+    /// What the operator should do.
+    pub advice: String,
+    /// WeChat's request id, which its support asks for.
+    pub rid: Option<String>,
+    /// When to try again.
+    pub wait: Wait,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// How often a parked account is asked: a whitelist entry takes about 5 minutes to work.
+const PARKED: Wait = Wait::For(Duration::from_secs(5 * 60));
+const LONGEST_UNKNOWN: Duration = Duration::from_secs(10 * 60);
+/// Longer texts are cut: WeChat's are shorter, a gateway's page is not.
+const MESSAGE_CHARS: usize = 300;
+
+impl Fault {
+    /// An API error: HTTP 200 with an `errcode` other than 0.
+    #[must_use]
+    pub fn from_errcode(errcode: i64, errmsg: &str) -> Self {
+        let (kind, wait, advice) = classify(errcode, errmsg);
+        Self {
+            kind,
+            whose: Whose::Account,
+            errcode: Some(errcode),
+            message: tidy(errmsg),
+            advice,
+            rid: rid(errmsg),
+            wait,
+        }
+    }
+
+    /// The host cannot be reached, or its gateway answers in its place.
+    #[must_use]
+    pub fn host(message: &str) -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Host,
+            message,
+            "check the network, the DNS and the proxy between this machine and upstream.base_urls; \
+             it is tried again by itself",
+            Wait::BackOff,
+        )
+    }
+
+    /// A call on `token` whose answer is lost: it may have minted.
+    #[must_use]
+    pub fn unknown_outcome(whose: Whose, message: &str) -> Self {
+        Self::without_code(
+            FaultKind::UnknownOutcome,
+            whose,
+            message,
+            "nothing to do: the current token is trusted for the overlap only and then checked; \
+             if this happens often, use endpoint: stable_token",
+            Wait::BackOff,
+        )
+    }
+
+    /// An answer that is no answer of WeChat's API, where asking again is harmless.
+    #[must_use]
+    pub fn unreadable(message: &str) -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            message,
+            "a gateway between us and WeChat answers in its place; it is tried again by itself",
+            Wait::BackOff,
+        )
+    }
+
+    /// HTTP 412: WeChat wants a Content-Length.
+    #[must_use]
+    pub fn precondition_failed() -> Self {
+        Self::without_code(
+            FaultKind::Parked,
+            Whose::Account,
+            "HTTP 412: the request reached WeChat without Content-Length",
+            "a proxy in between re-chunks requests, or this is a bug of ours: take the proxy out, or report it",
+            PARKED,
+        )
+    }
+
+    /// Our own daily budget is spent; the next call may be made in `free_in`.
+    #[must_use]
+    pub fn budget_exhausted(daily_budget: u32, free_in: Duration) -> Self {
+        Self::without_code(
+            FaultKind::Throttled,
+            Whose::Budget,
+            &format!("the daily budget of {daily_budget} calls is spent"),
+            "find out what spends it (the rejections and the failures of this account), or raise daily_budget",
+            Wait::For(free_in),
+        )
+    }
+
+    /// WeChat refuses the very token that it hands out.
+    #[must_use]
+    pub fn refused_token() -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            "WeChat refuses the token that it hands out",
+            "it is replaced by a forced refresh, of which WeChat allows 20 a day: if this happens often, \
+             somebody else holds the AppSecret and forces tokens; find them or reset the secret",
+            Wait::For(Duration::ZERO),
+        )
+    }
+
+    /// Something in this program broke while the call was under way.
+    #[must_use]
+    pub fn internal(message: &str) -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            message,
+            "a bug of ours: report it with the log around this line; it is tried again by itself",
+            Wait::BackOff,
+        )
+    }
+
+    /// `errcode` as a label: `none` where there is none.
+    #[must_use]
+    pub fn errcode_label(&self) -> String {
+        self.errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
+    }
+
+    fn without_code(kind: FaultKind, whose: Whose, message: &str, advice: &str, wait: Wait) -> Self {
+        Self {
+            kind,
+            whose,
+            errcode: None,
+            message: tidy(message),
+            advice: advice.to_owned(),
+            rid: None,
+            wait,
+        }
+    }
+}
+
+/// The fault table of the token endpoints.
+fn classify(errcode: i64, errmsg: &str) -> (FaultKind, Wait, String) {
+    use FaultKind::{Parked, Throttled, Transient};
+    let (kind, wait, advice) = match errcode {
+        -1 => (Transient, Wait::BackOff, "nothing to do: WeChat is busy; it is tried again by itself"),
+        45011 => (
+            Throttled,
+            Wait::For(MINUTE),
+            "nothing to do: WeChat's quota per minute; it is tried again by itself",
+        ),
+        45009 => (
+            Throttled,
+            Wait::For(HOUR),
+            "WeChat's daily quota for this account is used up: find out who else fetches its tokens; \
+             a quota reset (10 a month) in the console or by clear_quota frees it at once",
+        ),
+        40001 | 40125 => (
+            Parked,
+            PARKED,
+            "the AppSecret is wrong or was reset: put the right one into the file and reload",
+        ),
+        40013 => (Parked, PARKED, "WeChat does not know this appid: correct it in the file and reload"),
+        40002 | 41002 | 41004 | 43002 | 44002 | 47001 => (
+            Parked,
+            PARKED,
+            "WeChat calls our request malformed: a bug of ours, report it with the errcode and rid",
+        ),
+        40164 => {
+            let ip = refused_ip(errmsg)
+                .map_or_else(|| "this machine's address".to_owned(), |ip| format!("IP {ip}"));
+            return (
+                Parked,
+                PARKED,
+                format!(
+                    "add {ip} to the account's IP whitelist in the WeChat console; it takes about 5 minutes to work"
+                ),
+            );
+        }
+        40243 => (Parked, PARKED, "the AppSecret is frozen: unfreeze it in the WeChat console"),
+        48001 => (
+            Parked,
+            PARKED,
+            "this account may not use the API: check its type and permissions in the WeChat console",
+        ),
+        48004 => {
+            (Parked, PARKED, "WeChat has banned this account from the API: see the notice in its console")
+        }
+        50002 => (Parked, PARKED, "WeChat restricts this account: see the notice in its console"),
+        50004 => (Parked, PARKED, "WeChat forbids this account the API: see the notice in its console"),
+        50007 => (
+            Parked,
+            PARKED,
+            "the account is frozen or was migrated: see its console, or remove it from the file",
+        ),
+        61024 => (
+            Parked,
+            PARKED,
+            "this appid belongs to a third-party platform (component) and has no access_token of its own: remove it",
+        ),
+        89501 | 89503 => (
+            Parked,
+            PARKED,
+            "an administrator of the account must confirm this IP: ask them to accept WeChat's message",
+        ),
+        89502 | 89504 | 89505 => {
+            (Parked, PARKED, "an administrator of the account must confirm this IP; the request is under way")
+        }
+        89507 => (
+            Parked,
+            Wait::For(HOUR),
+            "the administrator refused this IP: it may be asked again after 1 hour; talk to them",
+        ),
+        89506 => (
+            Parked,
+            Wait::For(24 * HOUR),
+            "the administrator refused this IP twice: it may be asked again after 24 hours; talk to them",
+        ),
+        _ => (
+            Parked,
+            Wait::UpTo(LONGEST_UNKNOWN),
+            "an errcode this program does not know: look it up in WeChat's documentation",
+        ),
+    };
+    (kind, wait, advice.to_owned())
+}
+
+/// The address in 40164's `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist`.
+fn refused_ip(errmsg: &str) -> Option<std::net::IpAddr> {
+    errmsg
+        .split([' ', ',', ':'])
+        .find_map(|word| word.parse::<std::net::Ipv4Addr>().ok())
+        .map(Into::into)
+        .or_else(|| errmsg.split([' ', ',']).find_map(|word| word.parse::<std::net::IpAddr>().ok()))
+}
+
+/// The request id that ends most of WeChat's error texts: `rid: 5f1c2a3b-12ab34cd-0a1b2c3d`.
+fn rid(errmsg: &str) -> Option<String> {
+    let (_, tail) = errmsg.split_once("rid:")?;
+    let id: String =
+        tail.trim_start().chars().take_while(|c| c.is_ascii_hexdigit() || *c == '-').take(64).collect();
+    (!id.is_empty()).then_some(id)
+}
+
+/// One line, no control characters, of bounded length.
+fn tidy(message: &str) -> String {
+    let one_line: String =
+        message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS).collect();
+    one_line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FaultKind::{Parked, Throttled, Transient};
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_fault_table_has_its_kind_wait_and_advice() {
+        let minutes = |n: u64| Wait::For(Duration::from_secs(60 * n));
+        let table: &[(&[i64], FaultKind, Wait, &str)] = &[
+            (&[-1], Transient, Wait::BackOff, "busy"),
+            (&[45011], Throttled, minutes(1), "per minute"),
+            (&[45009], Throttled, minutes(60), "quota reset"),
+            (&[40001, 40125], Parked, minutes(5), "right one into the file"),
+            (&[40013], Parked, minutes(5), "correct it in the file"),
+            (&[40002, 41002, 41004, 43002, 44002, 47001], Parked, minutes(5), "bug of ours"),
+            (&[40243], Parked, minutes(5), "unfreeze"),
+            (&[48001, 48004, 50002, 50004, 50007], Parked, minutes(5), "console"),
+            (&[61024], Parked, minutes(5), "third-party platform"),
+            (&[89501, 89502, 89503, 89504, 89505], Parked, minutes(5), "administrator"),
+            (&[89507], Parked, minutes(60), "1 hour"),
+            (&[89506], Parked, minutes(24 * 60), "24 hours"),
+            (&[12345, 99999, -2], Parked, Wait::UpTo(Duration::from_secs(600)), "does not know"),
+        ];
+        for (codes, kind, wait, advice) in table {
+            for code in *codes {
+                let fault = Fault::from_errcode(*code, "x");
+                assert_eq!((fault.kind, fault.wait, fault.whose), (*kind, *wait, Whose::Account), "{code}");
+                assert!(fault.advice.contains(advice), "{code}: {}", fault.advice);
+                assert_eq!(fault.errcode, Some(*code));
+            }
+        }
+    }
+
+    #[test]
+    fn the_advice_for_40164_names_the_ip_that_wechat_saw() {
+        for (errmsg, ip) in [
+            ("invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 5f-1", "203.0.113.7"),
+            ("invalid ip 2001:db8::1, not in whitelist", "2001:db8::1"),
+        ] {
+            let fault = Fault::from_errcode(40164, errmsg);
+            assert_eq!(fault.kind, Parked);
+            assert!(fault.advice.contains(&format!("add IP {ip} to")), "{}", fault.advice);
+        }
+        assert!(Fault::from_errcode(40164, "invalid ip").advice.contains("this machine's address"));
+    }
+
+    #[test]
+    fn the_rid_is_kept_for_support() {
+        let fault = Fault::from_errcode(-1, "system error rid: 65a1b2c3-0012ffee-77aa88bb");
+        assert_eq!(fault.rid.as_deref(), Some("65a1b2c3-0012ffee-77aa88bb"));
+        assert_eq!(Fault::from_errcode(-1, "system error").rid, None);
+        assert_eq!(Fault::from_errcode(-1, "rid:").rid, None);
+    }
+
+    #[test]
+    fn a_message_is_one_bounded_line() {
+        let fault = Fault::host(&format!("a\nb\x1b[31m{}", "x".repeat(1000)));
+        assert!(fault.message.starts_with("a b [31m") && fault.message.chars().count() <= MESSAGE_CHARS);
+    }
+}

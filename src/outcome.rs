@@ -1,0 +1,265 @@
+//! What a call's outcome does to its account: pure transitions of [`AccountState`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::account::{Account, Endpoint};
+use crate::budget::Purse;
+use crate::clock::Moment;
+use crate::fault::{Fault, Wait, Whose};
+use crate::rejection::{Rejections, Verdict};
+use crate::schedule::{self, DAY, Rules, force_allowed_at, overlap_of, wait_after};
+use crate::secret::Secret;
+use crate::state::{AccountState, Doubt, Intent, Trouble, Want};
+use crate::token::{HeldToken, Standing, margin};
+
+/// A token call has ended.
+#[derive(Debug)]
+pub struct FetchEnd {
+    /// Whether it asked with `force_refresh`.
+    pub force: bool,
+    /// When the try that ended it was sent; `None` when no byte was.
+    pub sent_at: Option<Moment>,
+    /// Whether a token may have been minted that did not reach us.
+    pub may_have_minted: bool,
+    /// The answer.
+    pub result: Result<Answer, Fault>,
+}
+
+/// A token as WeChat answered it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The access_token.
+    pub value: Secret,
+    /// Its remaining life, counted from when the request was sent.
+    pub expires_in: Duration,
+}
+
+/// What a check call told.
+#[derive(Debug)]
+pub enum CheckEnd {
+    /// WeChat honours the token.
+    Honoured,
+    /// It refuses it: 40001, 40014 or 42001.
+    Refused,
+    /// No way to tell.
+    Inconclusive(Fault),
+}
+
+/// What a token call has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// A token with a new value.
+    New,
+    /// The same token as before.
+    Same,
+    /// The call failed; see [`AccountState::trouble`].
+    Failed,
+}
+
+impl AccountState {
+    /// Charges a token call and notes what it puts at risk. To be on disk before the call is sent.
+    ///
+    /// # Errors
+    /// The instant at which the daily budget allows a call, when it allows none now.
+    pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
+        self.ledger.charge(Purse::Main, account.daily_budget, now)?;
+        if force {
+            self.forced.retain(|at| at.elapsed(now) < DAY);
+            self.forced.push(now);
+        }
+        self.intent = self.token.as_deref().and_then(|token| {
+            let trusted_until = match account.endpoint {
+                Endpoint::Token => now + token.overlap,
+                // How long the previous token lives after a forced call is not known.
+                Endpoint::StableToken if force => now,
+                Endpoint::StableToken => return None,
+            };
+            (token.endpoint == account.endpoint).then_some(Intent { at: now, trusted_until })
+        });
+        Ok(())
+    }
+
+    /// Takes in how a token call ended.
+    pub fn end_fetch(
+        &mut self,
+        end: FetchEnd,
+        account: &Account,
+        rules: Rules,
+        now: Moment,
+        jitter: f64,
+    ) -> Fetched {
+        let intent = self.intent.take();
+        let want = self.want.take();
+        if end.sent_at.is_none() {
+            self.ledger.refund(account.daily_budget);
+            if end.force {
+                self.forced.pop();
+            }
+        }
+        if let (true, Some(intent)) = (end.may_have_minted, intent) {
+            self.cast_doubt(intent, now, rules);
+        }
+        let fetched = match (end.result, end.sent_at) {
+            (Ok(answer), Some(sent_at)) => {
+                self.trouble = None;
+                self.take_in(answer, sent_at, want, account, rules, now, jitter)
+            }
+            (Ok(_), None) => {
+                self.fail(Fault::internal("an answer to a call that was not sent"), account, now, jitter)
+            }
+            (Err(fault), _) => self.fail(fault, account, now, jitter),
+        };
+        // Those who wait for a token go on waiting while a forced call follows on the heels of this one.
+        if fetched != Fetched::Same || !self.is_about_to_force(now) {
+            self.attempts_ended += 1;
+        }
+        fetched
+    }
+
+    /// The call was not made: the host is down or the budget is spent.
+    pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
+        self.want = None;
+        self.attempts_ended += 1;
+        self.fail(fault, account, now, jitter)
+    }
+
+    /// Takes in what a check of the current token told.
+    pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
+        let asked_for = self.want.take() == Some(Want::Check);
+        match end {
+            CheckEnd::Honoured => {
+                if self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now)) {
+                    self.doubt = None;
+                }
+                self.rejections = self.rejections.checked(Verdict::Honoured, account, now);
+            }
+            CheckEnd::Refused => {
+                self.rejections = self.rejections.refused();
+                self.set_standing(Standing::Refused);
+            }
+            CheckEnd::Inconclusive(_) => {
+                if let Some(doubt) = self.doubt.as_mut().filter(|doubt| doubt.check_at.has_come(now)) {
+                    doubt.checked = true;
+                }
+                if asked_for {
+                    let second = self.rejections.verdict == Some(Verdict::Inconclusive);
+                    self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
+                    // On `token` a call ends the token: only a second doubtful check is worth that.
+                    if account.endpoint == Endpoint::StableToken || second {
+                        self.want = Some(Want::Fetch { replace: false });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A crash between an intent and its outcome: the call may have been sent and may have minted.
+    pub fn recover(&mut self, rules: Rules, now: Moment) {
+        if let Some(intent) = self.intent.take() {
+            // It was sent, if at all, right after the intent, and tried on a second host at the most once more.
+            let over_by = (intent.at + 2 * rules.timeout).min(now);
+            self.cast_doubt(intent, over_by, rules);
+        }
+    }
+
+    /// Adds to what may have ended the current token a call that was over by `over_by`.
+    fn cast_doubt(&mut self, intent: Intent, over_by: Moment, rules: Rules) {
+        let Some(token) = self.token.as_deref() else { return };
+        let check_at = over_by + token.overlap + margin(rules.overlap);
+        self.doubt = Some(match self.doubt {
+            None => Doubt { until: intent.trusted_until, check_at, checked: false },
+            Some(doubt) => Doubt {
+                until: doubt.until.min(intent.trusted_until),
+                check_at: doubt.check_at.max(check_at),
+                checked: false,
+            },
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything an arriving token depends on")]
+    fn take_in(
+        &mut self,
+        answer: Answer,
+        sent_at: Moment,
+        want: Option<Want>,
+        account: &Account,
+        rules: Rules,
+        now: Moment,
+        jitter: f64,
+    ) -> Fetched {
+        let overlap = overlap_of(answer.expires_in, rules);
+        let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, jitter);
+        let expires_at = sent_at + answer.expires_in;
+        self.doubt = None;
+        if let Some(token) = self.token.as_deref().filter(|token| token.value == answer.value) {
+            // The overlap was measured when the token was young; what is left of it now says nothing about it.
+            let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
+            self.token = Some(Arc::new(again));
+            self.same_again(want, account, now, jitter);
+            return Fetched::Same;
+        }
+        let refused = self.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+        let said_dead = matches!(want, Some(Want::Fetch { replace: true } | Want::Force { replace: true }));
+        self.rejections = match want {
+            _ if refused || said_dead => self.rejections.replaced(account, now),
+            Some(_) => Rejections { verdict: None, ..self.rejections },
+            None => Rejections::default(),
+        };
+        // A store that was lost starts again at the unix time, which no counter of ours can have reached.
+        self.version = if self.version == 0 {
+            u64::try_from(now.wall_ms / 1000).unwrap_or(1).max(1)
+        } else {
+            self.version + 1
+        };
+        self.token = Some(Arc::new(HeldToken {
+            value: answer.value,
+            version: self.version,
+            endpoint: account.endpoint,
+            issued_at: sent_at,
+            expires_at,
+            overlap,
+            refresh_at,
+            standing: Standing::Good,
+        }));
+        Fetched::New
+    }
+
+    /// WeChat handed out the token we hold: fine, unless it is known or said to be dead.
+    fn same_again(&mut self, want: Option<Want>, account: &Account, now: Moment, jitter: f64) {
+        let standing = self.token.as_ref().map_or(Standing::Good, |token| token.standing);
+        let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
+        if standing != Standing::Good {
+            self.set_standing(Standing::RefusedAgain);
+            self.fail(Fault::refused_token(), account, now, jitter);
+        } else if want == Some(Want::Fetch { replace: true }) {
+            if account.endpoint == Endpoint::StableToken && force_allowed {
+                self.want = Some(Want::Force { replace: true });
+            } else {
+                self.rejections = self.rejections.replaced(account, now);
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
+        let failures = self.failures().saturating_add(1);
+        let usable_for = self.usable_for(now);
+        let wait = wait_after(&fault, failures, account, usable_for, &self.ledger, now, jitter);
+        let awaits_host = fault.whose == Whose::Host && fault.wait == Wait::BackOff;
+        self.trouble =
+            Some(Trouble { fault: Arc::new(fault), at: now, failures, retry_at: now + wait, awaits_host });
+        Fetched::Failed
+    }
+
+    fn is_about_to_force(&self, now: Moment) -> bool {
+        let dead = self.token.as_ref().is_some_and(|token| token.standing == Standing::RefusedAgain);
+        matches!(self.want, Some(Want::Force { .. }))
+            || dead && force_allowed_at(&self.forced, now).has_come(now)
+    }
+
+    fn set_standing(&mut self, standing: Standing) {
+        if let Some(token) = &mut self.token {
+            Arc::make_mut(token).standing = standing;
+        }
+    }
+}

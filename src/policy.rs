@@ -1,0 +1,91 @@
+//! What an account does next: a pure function of its state and the clock.
+//!
+//! The actor asks [`next_step`] after everything that happens to its account and does what it says; no other
+//! place decides to call WeChat.
+
+use std::time::Duration;
+
+use crate::account::{Account, Endpoint};
+use crate::clock::Moment;
+use crate::schedule::force_allowed_at;
+use crate::state::{AccountState, Want};
+use crate::token::{HeldToken, Standing};
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing before this instant.
+    Wait(Moment),
+    /// Nothing before the host answers again.
+    AwaitHost,
+    /// Call the endpoint that mints tokens.
+    Fetch {
+        /// With `force_refresh` (`stable_token` only).
+        force: bool,
+    },
+    /// Find out whether WeChat honours the current token.
+    Check,
+}
+
+/// What `account` does next if it is doing nothing now.
+#[must_use]
+pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Moment) -> Step {
+    match state.want {
+        Some(Want::Check) if state.is_usable(now) => return Step::Check,
+        Some(Want::Check) | None => {}
+        Some(Want::Fetch { .. }) => return Step::Fetch { force: false },
+        Some(Want::Force { .. }) => return Step::Fetch { force: true },
+    }
+    let (step, due) = scheduled(state, account, now);
+    let held_back = state.trouble.as_ref();
+    if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up {
+        // A token about to end is no reason to call a host that is known to be down.
+        return Step::AwaitHost;
+    }
+    let due = match (step, held_back) {
+        (Step::Fetch { .. }, Some(trouble)) => due.max(trouble.retry_at),
+        _ => due,
+    };
+    if due.has_come(now) { step } else { Step::Wait(due) }
+}
+
+/// The next thing on the schedule and its time, whatever happened to the last call.
+fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Moment) {
+    const FETCH: Step = Step::Fetch { force: false };
+    let Some(token) = state.token.as_deref() else { return (FETCH, now) };
+    if token.endpoint != account.endpoint {
+        return (FETCH, now);
+    }
+    match token.standing {
+        Standing::Good => {}
+        Standing::Refused => return (FETCH, now),
+        Standing::RefusedAgain => return replace_by_force(state, token, now),
+    }
+    let usable_for = state.usable_for(now);
+    if usable_for > Duration::ZERO {
+        // On `token` another mint now could end, at once, what may already be the token before the last.
+        let due = if state.doubt.is_some() { usable_for } else { token.refresh_at.until_by_either(now) };
+        return (FETCH, now + due);
+    }
+    match state.doubt {
+        // Served by nobody, perhaps alive: a check tells, once a mint would have shown.
+        Some(doubt) if token.endpoint == Endpoint::Token && !doubt.checked => {
+            let life = token.expires_at.until_by_either(now).saturating_sub(token.margin());
+            let until_check = doubt.check_at.until(now);
+            if life > until_check { (Step::Check, now + until_check) } else { (FETCH, now + life) }
+        }
+        _ => (FETCH, now),
+    }
+}
+
+/// WeChat keeps handing out a token that is dead: force a new one, or wait for the window in which it mints by
+/// itself, whichever is sooner.
+fn replace_by_force(state: &AccountState, token: &HeldToken, now: Moment) -> (Step, Moment) {
+    let forced = force_allowed_at(&state.forced, now);
+    let window = now + token.refresh_at.until_by_either(now);
+    if window.boot_ms <= forced.boot_ms {
+        (Step::Fetch { force: false }, window)
+    } else {
+        (Step::Fetch { force: true }, forced)
+    }
+}

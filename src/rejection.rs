@@ -1,0 +1,135 @@
+//! A client says "WeChat refused this token": compare, check, then replace.
+//!
+//! Clients also get 40001 for reasons that are not the token's, and a hundred of them report the same death at
+//! once: only the current token's rejections matter, one check serves all who reject, and a cool-down that
+//! doubles while fresh tokens keep being refused keeps a war over the account from burning its budget.
+
+use std::time::Duration;
+
+use crate::account::{Account, Endpoint};
+use crate::budget::Purse;
+use crate::clock::Moment;
+use crate::schedule::force_allowed_at;
+use crate::secret::Secret;
+use crate::state::{AccountState, Activity, Want};
+use crate::token::Standing;
+
+/// The longest cool-down between replacements of tokens that keep being refused.
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(10 * 60);
+
+/// How rejections of the current token were decided so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rejections {
+    /// No rejection is looked into before this.
+    pub cool_until: Option<Moment>,
+    /// How many tokens in a row were found dead.
+    pub refused_in_a_row: u32,
+    /// What the last check of the current token said.
+    pub verdict: Option<Verdict>,
+}
+
+/// What a check of the current token told, where it did not tell that it is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// WeChat honours it.
+    Honoured,
+    /// No way to tell.
+    Inconclusive,
+}
+
+/// What to do with a rejection or a wish to refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The token named is not the current one: hand out the current one.
+    Superseded,
+    /// WeChat honoured it a moment ago.
+    StillValid,
+    /// Not now: cool-down, spacing or the budget forbid it.
+    Limited,
+    /// Wait for what is under way or due.
+    Join,
+    /// Something was put on the account's list; wait for it.
+    Accepted,
+}
+
+impl Rejections {
+    /// The state after a check has found the current token dead.
+    #[must_use]
+    pub fn refused(self) -> Self {
+        Self { refused_in_a_row: self.refused_in_a_row.saturating_add(1), verdict: None, ..self }
+    }
+
+    /// The state after a check that did not find it dead.
+    #[must_use]
+    pub fn checked(self, verdict: Verdict, account: &Account, now: Moment) -> Self {
+        Self {
+            cool_until: Some(now + account.rejection_cooldown),
+            refused_in_a_row: if verdict == Verdict::Honoured { 0 } else { self.refused_in_a_row },
+            verdict: Some(verdict),
+        }
+    }
+
+    /// The state for a new token that replaces a refused one.
+    #[must_use]
+    pub fn replaced(self, account: &Account, now: Moment) -> Self {
+        let doublings = self.refused_in_a_row.saturating_sub(1);
+        let longest = LONGEST_COOLDOWN.max(account.rejection_cooldown);
+        let cooldown =
+            account.rejection_cooldown.saturating_mul(2_u32.saturating_pow(doublings)).min(longest);
+        Self { cool_until: Some(now + cooldown), verdict: None, ..self }
+    }
+}
+
+/// Decides on a rejection of `presented`, and notes in `state` what is to be done.
+pub fn judge_rejection(
+    state: &mut AccountState,
+    account: &Account,
+    presented: &Secret,
+    now: Moment,
+) -> Judgement {
+    if !state.is_current(presented) {
+        return Judgement::Superseded;
+    }
+    let dead = state.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+    if dead || state.activity.is_some() || state.want.is_some() || !state.is_usable(now) {
+        return Judgement::Join;
+    }
+    if state.rejections.cool_until.is_some_and(|until| !until.has_come(now)) {
+        let honoured = state.rejections.verdict == Some(Verdict::Honoured);
+        return if honoured { Judgement::StillValid } else { Judgement::Limited };
+    }
+    if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
+        return Judgement::Limited;
+    }
+    if account.verify_rejections {
+        state.want = Some(Want::Check);
+    } else {
+        state.rejections = state.rejections.refused();
+        state.want = Some(Want::Fetch { replace: true });
+    }
+    Judgement::Accepted
+}
+
+/// Decides on an operator's wish to refresh now, and notes in `state` what is to be done.
+pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
+    if matches!(state.activity, Some(Activity::Fetching)) {
+        return Judgement::Join;
+    }
+    let force = force && account.endpoint == Endpoint::StableToken;
+    if force && !force_allowed_at(&state.forced, now).has_come(now) {
+        return Judgement::Limited;
+    }
+    if account.endpoint == Endpoint::Token && state.is_usable(now) {
+        // Whether a second mint ends the token before the last at once is not known: they stay an overlap apart.
+        let recent =
+            state.token.as_ref().is_some_and(|token| !(token.issued_at + token.overlap).has_come(now));
+        if recent || state.doubt.is_some() {
+            return Judgement::Limited;
+        }
+    }
+    if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
+        return Judgement::Limited;
+    }
+    state.want = Some(if force { Want::Force { replace: false } } else { Want::Fetch { replace: false } });
+    Judgement::Accepted
+}

@@ -1,0 +1,263 @@
+//! Everything that is known of one account: plain data, published to readers as one immutable value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::{Account, Endpoint};
+use crate::budget::Ledger;
+use crate::clock::Moment;
+use crate::fault::{Fault, FaultKind, Whose};
+use crate::rejection::Rejections;
+use crate::token::{HeldToken, Standing, Token};
+
+/// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
+/// anew with the process, but outlives the actor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct AccountState {
+    /// The version of the newest token; 0 before the first. Never goes back, even when the token is erased.
+    pub version: u64,
+    /// The newest token, which may have ended.
+    pub token: Option<Arc<HeldToken>>,
+    /// Set while a call may have minted a successor that never reached us.
+    pub doubt: Option<Doubt>,
+    /// Set, on disk first, while a call is under way that can end the token.
+    pub intent: Option<Intent>,
+    /// What has been spent of the daily budget.
+    pub ledger: Ledger,
+    /// When `force_refresh` was asked for in the last 24 h, oldest first.
+    pub forced: Vec<Moment>,
+
+    /// The last call's failure, until one succeeds.
+    #[serde(skip)]
+    pub trouble: Option<Trouble>,
+    /// Something that somebody asked for, done before anything scheduled.
+    #[serde(skip)]
+    pub want: Option<Want>,
+    /// How clients' rejections of the current token were decided.
+    #[serde(skip)]
+    pub rejections: Rejections,
+    /// What is being done right now.
+    #[serde(skip)]
+    pub activity: Option<Activity>,
+    /// How many attempts to fetch a token have ended, well or badly: those who wait for one watch this.
+    #[serde(skip)]
+    pub attempts_ended: u64,
+    /// When something will be done next; `None` while it depends on the host.
+    #[serde(skip)]
+    pub next_at: Option<Moment>,
+}
+
+/// A call may have minted: the current token is trusted only for the overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Until when the token lives in any case.
+    pub until: Moment,
+    /// From when on a check tells: had that call minted, the token would be dead by then.
+    pub check_at: Moment,
+    /// Whether that check was made and did not tell.
+    pub checked: bool,
+}
+
+/// A call that can end the current token is about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// When it was written; the request is sent later.
+    pub at: Moment,
+    /// Until when the current token lives even if the call mints.
+    pub trusted_until: Moment,
+}
+
+/// The account's last call failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trouble {
+    /// Why.
+    pub fault: Arc<Fault>,
+    /// When.
+    pub at: Moment,
+    /// How many calls have failed in a row.
+    pub failures: u32,
+    /// When to call again.
+    pub retry_at: Moment,
+    /// Whether the host is to blame: while it is down nothing is tried, and when it is back, at once.
+    pub awaits_host: bool,
+}
+
+/// What somebody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Find out whether WeChat honours the token.
+    Check,
+    /// Fetch now. `replace`: and if WeChat hands out the same token again, force.
+    Fetch {
+        /// A client that is believed says the token is dead.
+        replace: bool,
+    },
+    /// Fetch with `force_refresh`.
+    Force {
+        /// In place of a token that a client said is dead.
+        replace: bool,
+    },
+}
+
+/// What an account is busy with: one thing at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Waits for its turn at the global limits.
+    Queued,
+    /// The token call is under way.
+    Fetching,
+    /// The check call is under way.
+    Checking,
+}
+
+/// What the account looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The first attempt has not ended.
+    Starting,
+    /// Valid token.
+    Fresh,
+    /// Valid token, call in flight.
+    Refreshing,
+    /// Valid token, last call failed.
+    Degraded,
+    /// No valid token.
+    Unavailable,
+    /// Needs a person; may still hold a valid token.
+    Parked,
+}
+
+impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Fresh, Self::Refreshing, Self::Degraded, Self::Unavailable, Self::Parked];
+
+    /// The name in the API and the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Fresh => "fresh",
+            Self::Refreshing => "refreshing",
+            Self::Degraded => "degraded",
+            Self::Unavailable => "unavailable",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+impl AccountState {
+    /// How long the held token may still be served as good: to its end, to the end of our trust in it, whichever
+    /// clock says so first, less the margin. Zero when it must not be served.
+    #[must_use]
+    pub fn usable_for(&self, now: Moment) -> Duration {
+        let Some(token) = self.token.as_deref().filter(|token| token.standing == Standing::Good) else {
+            return Duration::ZERO;
+        };
+        let ends = [
+            Some(token.expires_at),
+            self.doubt.map(|doubt| doubt.until),
+            self.intent.map(|intent| intent.trusted_until),
+        ];
+        let left = ends.iter().flatten().map(|end| end.until_by_either(now)).min();
+        left.unwrap_or_default().saturating_sub(token.margin())
+    }
+
+    /// Whether the held token may be served at `now`.
+    #[must_use]
+    pub fn is_usable(&self, now: Moment) -> bool {
+        !self.usable_for(now).is_zero()
+    }
+
+    /// The token for a reader, if one may be served. No lock, no allocation.
+    #[must_use]
+    pub fn read(&self, now: Moment) -> Option<Token> {
+        let usable_for = self.usable_for(now);
+        let held = self.token.as_ref().filter(|_| !usable_for.is_zero())?;
+        Some(Token { held: Arc::clone(held), expires_in: self.promise(held, usable_for, now) })
+    }
+
+    /// What a client may count on: on `token` our own next call ends the token, an overlap later.
+    fn promise(&self, held: &HeldToken, usable_for: Duration, now: Moment) -> Duration {
+        match held.endpoint {
+            Endpoint::StableToken => usable_for,
+            Endpoint::Token => {
+                let next_call = match self.intent {
+                    Some(intent) => intent.at,
+                    None => self.next_at.unwrap_or(now).max(now),
+                };
+                usable_for.min((next_call + held.grace()).until_by_either(now))
+            }
+        }
+    }
+
+    /// What the account looks like at `now`.
+    #[must_use]
+    pub fn phase(&self, now: Moment) -> Phase {
+        let fault = self.trouble.as_ref().map(|trouble| trouble.fault.kind);
+        match (fault, self.is_usable(now)) {
+            (Some(FaultKind::Parked), _) => Phase::Parked,
+            (_, true) if self.activity.is_some() => Phase::Refreshing,
+            (Some(_), true) => Phase::Degraded,
+            (None, true) => Phase::Fresh,
+            (None, false) if self.attempts_ended == 0 => Phase::Starting,
+            (_, false) => Phase::Unavailable,
+        }
+    }
+
+    /// Whether `presented` is the value of the newest token.
+    #[must_use]
+    pub fn is_current(&self, presented: &crate::secret::Secret) -> bool {
+        self.token.as_ref().is_some_and(|token| token.value == *presented)
+    }
+
+    /// The host that was down answers again.
+    pub fn host_is_back(&mut self, now: Moment) {
+        if let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.awaits_host) {
+            trouble.retry_at = now;
+        }
+    }
+
+    /// The account's configuration has changed. A changed secret or endpoint is tried at once; a raised budget
+    /// ends the wait for the old one.
+    pub fn reconfigured(&mut self, old: &Account, new: &Account, now: Moment) {
+        if old.secret != new.secret || old.endpoint != new.endpoint {
+            self.want = Some(Want::Fetch { replace: false });
+        }
+        let starved = |trouble: &&mut Trouble| trouble.fault.whose == Whose::Budget;
+        if let Some(trouble) = self.trouble.as_mut().filter(starved) {
+            trouble.retry_at = now;
+        }
+    }
+
+    /// The same account told on the clocks of another boot, which only the wall clock connects with the last.
+    #[must_use]
+    pub fn rebased(mut self, now: Moment) -> Self {
+        self.ledger = self.ledger.rebased(now);
+        self.forced.iter_mut().for_each(|at| *at = at.rebased(now));
+        if let Some(doubt) = &mut self.doubt {
+            (doubt.until, doubt.check_at) = (doubt.until.rebased(now), doubt.check_at.rebased(now));
+        }
+        if let Some(intent) = &mut self.intent {
+            (intent.at, intent.trusted_until) = (intent.at.rebased(now), intent.trusted_until.rebased(now));
+        }
+        // Issued in the future: the wall clock was set back, and nothing tells how old the token is.
+        self.token = self.token.filter(|token| token.issued_at.wall_ms <= now.wall_ms);
+        if let Some(token) = &mut self.token {
+            let token = Arc::make_mut(token);
+            for at in [&mut token.issued_at, &mut token.expires_at, &mut token.refresh_at] {
+                *at = at.rebased(now);
+            }
+        }
+        self
+    }
+
+    /// How many calls have failed in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.failures)
+    }
+}
