@@ -10,3 +10,4 @@ pub mod schedule;
 pub mod secret;
 pub mod state;
 pub mod token;
+pub mod wechat;

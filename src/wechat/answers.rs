@@ -1,0 +1,208 @@
+//! Reads WeChat's answers: JSON whatever the content type says, and whatever else a gateway puts in its place.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::transport::{Lost, Response};
+use crate::account::Endpoint;
+use crate::fault::{Fault, Whose};
+use crate::outcome::{Answer, CheckEnd};
+use crate::secret::Secret;
+
+/// Business calls say by these that the token is bad.
+const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
+
+/// A token call without a token.
+#[derive(Debug)]
+pub(super) struct NoToken {
+    pub(super) fault: Fault,
+    /// A token may have been minted all the same. A readable refusal rules it out; whether a gateway's 5xx does
+    /// is not known.
+    pub(super) may_have_minted: bool,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    errcode: Option<i64>,
+    #[serde(default)]
+    errmsg: String,
+    access_token: Option<String>,
+    expires_in: Option<u32>,
+    ip_list: Option<serde::de::IgnoredAny>,
+}
+
+/// Reads the answer to a token call.
+pub(super) fn read_token(endpoint: Endpoint, answer: &Response) -> Result<Answer, NoToken> {
+    let unknown = |fault| NoToken { fault, may_have_minted: true };
+    match answer.status {
+        412 => return Err(NoToken { fault: Fault::precondition_failed(), may_have_minted: false }),
+        504 => return Err(unknown(unclear(endpoint, Whose::Host, "HTTP 504 from a gateway"))),
+        status @ 500..=599 => return Err(unknown(Fault::host(&format!("HTTP {status} from the host")))),
+        _ => {}
+    }
+    let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
+    match body {
+        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            Err(NoToken { fault: Fault::from_errcode(errcode, &errmsg), may_have_minted: false })
+        }
+        _ if answer.status != 200 => {
+            Err(unknown(Fault::unreadable(&format!("HTTP {} from a gateway", answer.status))))
+        }
+        Some(Body { access_token: Some(value), expires_in: Some(seconds @ 1..), .. })
+            if !value.is_empty() =>
+        {
+            Ok(Answer { value: Secret::new(value), expires_in: Duration::from_secs(seconds.into()) })
+        }
+        Some(_) => Err(unknown(unclear(
+            endpoint,
+            Whose::Account,
+            "an answer without a usable access_token and expires_in",
+        ))),
+        None => Err(unknown(unclear(endpoint, Whose::Account, "an answer that is not WeChat's JSON"))),
+    }
+}
+
+/// A token call that got no answer.
+pub(super) fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
+    match lost {
+        Lost::NotSent(_) => NoToken { fault: Fault::host(&lost.to_string()), may_have_minted: false },
+        Lost::TimedOut | Lost::Cut(_) => {
+            NoToken { fault: unclear(endpoint, Whose::Host, &lost.to_string()), may_have_minted: true }
+        }
+    }
+}
+
+/// On `token` the call may have minted; on `stable_token` the next one brings the same token.
+fn unclear(endpoint: Endpoint, whose: Whose, message: &str) -> Fault {
+    match (endpoint, whose) {
+        (Endpoint::Token, _) => Fault::unknown_outcome(whose, message),
+        (Endpoint::StableToken, Whose::Host) => Fault::host(message),
+        (Endpoint::StableToken, _) => Fault::unreadable(message),
+    }
+}
+
+/// Reads the answer to a check call.
+pub(super) fn read_check(answer: Result<&Response, &Lost>) -> CheckEnd {
+    let answer = match answer {
+        Ok(answer) if answer.status >= 500 => {
+            return CheckEnd::Inconclusive(Fault::host(&format!("HTTP {} from the host", answer.status)));
+        }
+        Ok(answer) => answer,
+        Err(lost) => return CheckEnd::Inconclusive(Fault::host(&lost.to_string())),
+    };
+    match serde_json::from_slice::<Body>(&answer.body) {
+        Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
+        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            CheckEnd::Inconclusive(Fault::from_errcode(errcode, &errmsg))
+        }
+        Ok(Body { errcode, ip_list, .. })
+            if answer.status == 200 && (errcode == Some(0) || ip_list.is_some()) =>
+        {
+            CheckEnd::Honoured
+        }
+        _ => CheckEnd::Inconclusive(Fault::unreadable("an answer that is not WeChat's JSON")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind::{Parked, Transient, UnknownOutcome};
+
+    fn answer(status: u16, body: &str) -> Response {
+        Response { status, body: body.as_bytes().to_vec(), date: None }
+    }
+
+    #[test]
+    fn a_token_is_read_whatever_surrounds_it() {
+        let long = "x".repeat(2000);
+        for body in [
+            format!(r#"{{"access_token":"{long}","expires_in":7200}}"#),
+            format!(r#"{{"errcode":0,"errmsg":"ok","access_token":"{long}","expires_in":7200,"new":[]}}"#),
+        ] {
+            let token = read_token(Endpoint::Token, &answer(200, &body)).unwrap();
+            assert_eq!((token.value.expose(), token.expires_in), (long.as_str(), Duration::from_secs(7200)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_a_fault_and_on_token_an_unknown_outcome() {
+        let token = r#"{"access_token":"t","expires_in":7200}"#;
+        for (status, body, on_stable, on_token) in [
+            (200, "<html>", Transient, UnknownOutcome),
+            (200, "", Transient, UnknownOutcome),
+            (200, "[]", Transient, UnknownOutcome),
+            (200, r#"{"access_token":"","expires_in":7200}"#, Transient, UnknownOutcome),
+            (200, r#"{"access_token":"t","expires_in":0}"#, Transient, UnknownOutcome),
+            (200, r#"{"access_token":"t","expires_in":-5}"#, Transient, UnknownOutcome),
+            (200, r#"{"access_token":"t"}"#, Transient, UnknownOutcome),
+            (200, &token[..20], Transient, UnknownOutcome),
+            (504, token, Transient, UnknownOutcome),
+            (500, token, Transient, Transient),
+            (502, "<html>", Transient, Transient),
+            (302, token, Transient, Transient),
+            (404, "", Transient, Transient),
+        ] {
+            for (endpoint, kind) in [(Endpoint::StableToken, on_stable), (Endpoint::Token, on_token)] {
+                let none = read_token(endpoint, &answer(status, body)).unwrap_err();
+                assert_eq!(
+                    (none.fault.kind, none.may_have_minted),
+                    (kind, true),
+                    "{endpoint:?} {status} {body}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_readable_refusal_rules_out_that_a_token_was_minted() {
+        for (status, body, kind) in [
+            (200, r#"{"errcode":40125,"errmsg":"invalid appsecret rid: a-b-c"}"#, Parked),
+            (200, r#"{"errcode":-1,"errmsg":"system error"}"#, Transient),
+            (412, "", Parked),
+        ] {
+            let none = read_token(Endpoint::Token, &answer(status, body)).unwrap_err();
+            assert_eq!((none.fault.kind, none.may_have_minted), (kind, false), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_trouble_of_a_host_is_told_from_an_accounts() {
+        let whose = |endpoint, response: &Response| read_token(endpoint, response).unwrap_err().fault.whose;
+        for endpoint in [Endpoint::Token, Endpoint::StableToken] {
+            assert_eq!(whose(endpoint, &answer(502, "")), Whose::Host);
+            assert_eq!(whose(endpoint, &answer(504, "")), Whose::Host);
+            assert_eq!(whose(endpoint, &answer(200, "<html>")), Whose::Account);
+            for lost in [Lost::NotSent("x".into()), Lost::TimedOut, Lost::Cut("x".into())] {
+                assert_eq!(no_answer(endpoint, &lost).fault.whose, Whose::Host);
+            }
+        }
+        assert!(!no_answer(Endpoint::Token, &Lost::NotSent("x".into())).may_have_minted);
+        assert_eq!(no_answer(Endpoint::Token, &Lost::TimedOut).fault.kind, UnknownOutcome);
+        assert_eq!(no_answer(Endpoint::StableToken, &Lost::TimedOut).fault.kind, Transient);
+    }
+
+    #[test]
+    fn a_check_tells_honoured_from_refused_and_both_from_not_knowing() {
+        let told = |status, body: &str| read_check(Ok(&answer(status, body)));
+        assert!(matches!(told(200, r#"{"ip_list":["1.2.3.4"]}"#), CheckEnd::Honoured));
+        assert!(matches!(told(200, r#"{"errcode":0,"errmsg":"ok"}"#), CheckEnd::Honoured));
+        for errcode in TOKEN_REFUSED {
+            assert!(matches!(told(200, &format!(r#"{{"errcode":{errcode}}}"#)), CheckEnd::Refused));
+        }
+        for (status, body) in [
+            (200, r#"{"errcode":-1}"#),
+            (200, r#"{"errcode":42007}"#),
+            (200, r#"{"errcode":48001}"#),
+            (200, r#"{"errcode":45009}"#),
+            (200, "<html>"),
+            (200, "{}"),
+            (502, r#"{"errcode":40001}"#),
+            (404, r#"{"ip_list":[]}"#),
+        ] {
+            assert!(matches!(told(status, body), CheckEnd::Inconclusive(_)), "{status} {body}");
+        }
+        assert!(matches!(read_check(Err(&Lost::TimedOut)), CheckEnd::Inconclusive(_)));
+    }
+}

@@ -1,0 +1,204 @@
+//! The calls an account asks for.
+
+use std::sync::Arc;
+
+use metrics::{gauge, histogram};
+use reqwest::Url;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::answers::{NoToken, no_answer, read_check, read_token};
+use super::gate::{Gate, Permit};
+use super::hosts::Hosts;
+use super::transport::{Lost, Method, Request, Response, Transport};
+use crate::account::{Account, Endpoint};
+use crate::clock::Clock;
+use crate::fault::Fault;
+use crate::outcome::{CheckEnd, FetchEnd};
+use crate::secret::Secret;
+
+/// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
+pub(super) const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
+
+/// WeChat, as all accounts share it.
+pub struct WeChat {
+    transport: Arc<dyn Transport>,
+    hosts: Arc<Hosts>,
+    gate: Gate,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct StableToken<'a> {
+    grant_type: &'static str,
+    appid: &'a str,
+    secret: &'a str,
+    force_refresh: bool,
+}
+
+impl WeChat {
+    /// WeChat at `base_urls`, under the global limits `max_in_flight` and `max_per_second`. Needs a runtime.
+    #[must_use]
+    pub fn new(
+        base_urls: &[Url],
+        max_in_flight: u32,
+        max_per_second: u32,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+    ) -> Self {
+        let hosts = Hosts::new(base_urls, Arc::clone(&transport), Arc::clone(&clock));
+        Self { transport, hosts, gate: Gate::new(max_in_flight, max_per_second), clock }
+    }
+
+    /// The health of its hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first.
+    ///
+    /// # Errors
+    /// The host's fault, as soon as all hosts are known to be down.
+    pub async fn admit(&self, urgency_ms: i64) -> Result<Permit, Fault> {
+        let mut health = self.hosts.watch();
+        tokio::select! {
+            biased;
+            _ = health.wait_for(|overall| !overall.up) => Err(Fault::host(&self.hosts.why_down())),
+            permit = self.gate.admit(urgency_ms) => Ok(permit),
+        }
+    }
+
+    /// Calls the account's token endpoint. Another host is tried only where that cannot mint twice: when no byte
+    /// was sent, and on `stable_token` in normal mode after a timeout.
+    pub async fn fetch(&self, account: &Account, force: bool) -> FetchEnd {
+        let mut first_sent_at = None;
+        let mut end = None;
+        for (index, url) in self.hosts.order() {
+            let sent_at = self.clock.now();
+            let answer =
+                self.send(account.endpoint.as_str(), index, &url, token_request(account, force)).await;
+            let lost = answer.as_ref().err().cloned();
+            let result = match answer {
+                Ok(answer) => read_token(account.endpoint, &answer),
+                Err(lost) => Err(no_answer(account.endpoint, &lost)),
+            };
+            let was_sent = !matches!(lost, Some(Lost::NotSent(_)));
+            if was_sent {
+                first_sent_at.get_or_insert(sent_at);
+            }
+            let harmless =
+                matches!((account.endpoint, &lost), (Endpoint::StableToken, Some(Lost::TimedOut))) && !force;
+            let answered_at = was_sent.then_some(sent_at);
+            end = Some((answered_at, result));
+            if was_sent && !harmless {
+                break;
+            }
+        }
+        let (answered_at, result) =
+            end.unwrap_or_else(|| (None, Err(no_answer(account.endpoint, &no_host()))));
+        let may_have_minted = result.as_ref().is_err_and(|none| none.may_have_minted);
+        let result = result.map_err(|NoToken { fault, .. }| scrubbed(fault, &[&account.secret]));
+        // Expiry counts from the try that was answered, the charge from any that was sent.
+        FetchEnd { force, sent_at: answered_at.or(first_sent_at), may_have_minted, result }
+    }
+
+    /// Asks whether WeChat honours `token`.
+    pub async fn check(&self, token: &Secret) -> CheckEnd {
+        let mut end = CheckEnd::Inconclusive(Fault::host("no host is configured"));
+        for (index, url) in self.hosts.order() {
+            let request = Request {
+                method: Method::Get,
+                path: CHECK_PATH,
+                query: vec![("access_token", token.expose().to_owned())],
+                body: Vec::new(),
+            };
+            let answer = self.send("check", index, &url, request).await;
+            let retry = matches!(answer, Err(Lost::NotSent(_)));
+            end = match read_check(answer.as_ref()) {
+                CheckEnd::Inconclusive(fault) => CheckEnd::Inconclusive(scrubbed(fault, &[token])),
+                told => told,
+            };
+            if !retry {
+                break;
+            }
+        }
+        end
+    }
+
+    /// One try at one host, measured and told to the host's health.
+    async fn send(
+        &self,
+        endpoint: &'static str,
+        index: usize,
+        url: &Url,
+        request: Request,
+    ) -> Result<Response, Lost> {
+        let started = Instant::now();
+        let answer = self.transport.send(url, request).await;
+        histogram!("wxtokend_upstream_request_duration_seconds", "endpoint" => endpoint)
+            .record(started.elapsed());
+        match &answer {
+            Ok(answer) if answer.status >= 500 => {
+                self.hosts.failed(index, &format!("HTTP {}", answer.status))
+            }
+            Ok(answer) => {
+                self.hosts.answered(index);
+                self.note_skew(answer);
+            }
+            Err(lost) => self.hosts.failed(index, &lost.to_string()),
+        }
+        answer
+    }
+
+    fn note_skew(&self, answer: &Response) {
+        let theirs = answer.date.as_deref().and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        if let Some(theirs) = theirs {
+            // To the second, which is all that `Date` tells.
+            let ours_s = self.clock.now().wall_ms.div_euclid(1000);
+            let skew_s = theirs.timestamp().as_second() - ours_s;
+            gauge!("wxtokend_clock_skew_seconds").set(f64::from(i32::try_from(skew_s).unwrap_or(i32::MAX)));
+        }
+    }
+}
+
+fn token_request(account: &Account, force: bool) -> Request {
+    let (appid, secret) = (account.appid.as_str(), account.secret.expose());
+    match account.endpoint {
+        Endpoint::Token => Request {
+            method: Method::Get,
+            path: "/cgi-bin/token",
+            query: vec![
+                ("grant_type", "client_credential".to_owned()),
+                ("appid", appid.to_owned()),
+                ("secret", secret.to_owned()),
+            ],
+            body: Vec::new(),
+        },
+        Endpoint::StableToken => {
+            let body = StableToken { grant_type: "client_credential", appid, secret, force_refresh: force };
+            Request {
+                method: Method::Post,
+                path: "/cgi-bin/stable_token",
+                query: Vec::new(),
+                body: serde_json::to_vec(&body).unwrap_or_default(),
+            }
+        }
+    }
+}
+
+fn no_host() -> Lost {
+    Lost::NotSent("no host is configured".to_owned())
+}
+
+/// The fault without the secrets that an answer may have echoed.
+fn scrubbed(mut fault: Fault, secrets: &[&Secret]) -> Fault {
+    for secret in secrets {
+        for text in
+            [Some(&mut fault.message), Some(&mut fault.advice), fault.rid.as_mut()].into_iter().flatten()
+        {
+            *text = text.replace(secret.expose(), "[redacted]");
+        }
+    }
+    fault
+}

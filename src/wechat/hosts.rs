@@ -1,0 +1,199 @@
+//! The health of WeChat's hosts, apart from any account's.
+//!
+//! A failure that may be the host's makes it a suspect and is followed by a probe: the harmless check call, which
+//! even with a token that is none shows whether anybody answers. Only a failed probe takes a host down, so that
+//! one account's hang is never taken for everybody's. While all hosts are down accounts wait and the probe goes
+//! on for all of them; its first answer wakes them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::transport::{Method, Request, Transport};
+use crate::clock::{Clock, Moment};
+
+/// A host that failed is tried last for this long.
+const MISTRUST: Duration = Duration::from_secs(60);
+/// Between two probes of a host that is down: short beside the minute in which a fleet should be fresh again.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// All of `upstream.base_urls`.
+pub struct Hosts {
+    hosts: Vec<Arc<Host>>,
+    overall: watch::Sender<Overall>,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+}
+
+/// The hosts taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overall {
+    /// Whether at least one host is not known to be down.
+    pub up: bool,
+    /// How many times the last host that was down came back.
+    pub recoveries: u64,
+}
+
+struct Host {
+    url: Url,
+    label: String,
+    health: Mutex<Health>,
+}
+
+#[derive(Default)]
+struct Health {
+    down: bool,
+    failed_at: Option<Moment>,
+    why: String,
+    probe: Option<AbortHandle>,
+}
+
+impl Hosts {
+    pub(super) fn new(urls: &[Url], transport: Arc<dyn Transport>, clock: Clock) -> Arc<Self> {
+        let host =
+            |url: &Url| Arc::new(Host { url: url.clone(), label: label(url), health: Mutex::default() });
+        let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
+        Arc::new(Self { hosts: urls.iter().map(host).collect(), overall, transport, clock })
+    }
+
+    /// Changes whenever the fleet should stop or may start again.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Overall> {
+        self.overall.subscribe()
+    }
+
+    /// Whether a call has a chance.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.overall.borrow().up
+    }
+
+    /// Each host's name and whether it is not known to be down.
+    #[must_use]
+    pub fn health(&self) -> Vec<(String, bool)> {
+        self.hosts.iter().map(|host| (host.label.clone(), !host.lock().down)).collect()
+    }
+
+    /// Why the hosts are down, in a sentence without secrets.
+    pub(super) fn why_down(&self) -> String {
+        let told: Vec<_> =
+            self.hosts.iter().map(|host| format!("{}: {}", host.label, host.lock().why)).collect();
+        format!("the host is down; {}", told.join("; "))
+    }
+
+    /// The hosts in the order in which a call tries them.
+    pub(super) fn order(&self) -> Vec<(usize, Url)> {
+        let now = self.clock.now();
+        let mut order: Vec<_> = self.hosts.iter().enumerate().collect();
+        order.sort_by_key(|(_, host)| {
+            let health = host.lock();
+            (health.down, health.failed_at.is_some_and(|at| at.elapsed(now) < MISTRUST))
+        });
+        order.into_iter().map(|(index, host)| (index, host.url.clone())).collect()
+    }
+
+    /// The host has answered as WeChat does.
+    pub(super) fn answered(&self, index: usize) {
+        let host = &self.hosts[index];
+        let was_down = {
+            let mut health = host.lock();
+            health.failed_at = None;
+            std::mem::take(&mut health.down)
+        };
+        if was_down {
+            self.came_back(host);
+        }
+    }
+
+    /// A call to the host failed in a way that may be the host's fault.
+    pub(super) fn failed(self: &Arc<Self>, index: usize, why: &str) {
+        let host = &self.hosts[index];
+        let mut health = host.lock();
+        health.failed_at = Some(self.clock.now());
+        why.clone_into(&mut health.why);
+        if health.probe.is_none() {
+            let task = tokio::spawn(probe_until_it_answers(Arc::downgrade(self), Arc::clone(host)));
+            health.probe = Some(task.abort_handle());
+        }
+    }
+
+    fn went_down(&self, host: &Host, why: &str) {
+        let was_down = {
+            let mut health = host.lock();
+            why.clone_into(&mut health.why);
+            std::mem::replace(&mut health.down, true)
+        };
+        if !was_down {
+            warn!(host = host.label, reason = why, "upstream host is down; accounts wait, it is probed");
+        }
+        if self.hosts.iter().all(|host| host.lock().down) {
+            self.overall.send_if_modified(|overall| std::mem::replace(&mut overall.up, false));
+        }
+    }
+
+    fn came_back(&self, host: &Host) {
+        info!(host = host.label, "upstream host answers again");
+        self.overall.send_if_modified(|overall| {
+            let back = !overall.up;
+            *overall = Overall { up: true, recoveries: overall.recoveries + u64::from(back) };
+            back
+        });
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            if let Some(probe) = host.lock().probe.take() {
+                probe.abort();
+            }
+        }
+    }
+}
+
+impl Host {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) {
+    loop {
+        let Some(hosts) = hosts.upgrade() else { return };
+        let probe = Request {
+            method: Method::Get,
+            path: super::client::CHECK_PATH,
+            query: vec![("access_token", "probe".to_owned())],
+            body: Vec::new(),
+        };
+        let why = match hosts.transport.send(&host.url, probe).await {
+            Ok(answer) if answer.status < 500 => {
+                let was_down = {
+                    let mut health = host.lock();
+                    health.probe = None;
+                    std::mem::take(&mut health.down)
+                };
+                if was_down {
+                    hosts.came_back(&host);
+                }
+                return;
+            }
+            Ok(answer) => format!("HTTP {}", answer.status),
+            Err(lost) => lost.to_string(),
+        };
+        hosts.went_down(&host, &why);
+        drop(hosts);
+        sleep(PROBE_EVERY).await;
+    }
+}
+
+/// `host` or `host:port`: what stands in logs and metrics.
+fn label(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}

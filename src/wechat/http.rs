@@ -1,0 +1,94 @@
+//! The real transport: reqwest with rustls.
+
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+
+use super::transport::{Lost, Method, Pending, Request, Response, Transport};
+
+/// WeChat's answers are under 2 KiB; what is longer is none of them.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// HTTP/1.1 over TCP or TLS, one pool of connections for the whole fleet.
+#[derive(Debug, Clone)]
+pub struct HttpTransport {
+    client: Client,
+}
+
+/// The HTTP client cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("set up the HTTP client (are the system's CA certificates installed?)")]
+pub struct TransportError(#[source] reqwest::Error);
+
+impl HttpTransport {
+    /// A transport whose tries end after `timeout`, connecting included.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up, which happens where the system has no CA certificates.
+    pub fn new(timeout: Duration) -> Result<Self, TransportError> {
+        // Fails when the program that embeds us has chosen a provider already; then that one is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client::builder()
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .timeout(timeout)
+            // A shade less than the whole, so that a host that accepts nobody shows as "not sent".
+            .connect_timeout(timeout.mul_f64(0.9))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map(|client| Self { client })
+            .map_err(|error| TransportError(error.without_url()))
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+        let mut url = base.clone();
+        url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), request.path));
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let call = match request.method {
+            Method::Get => self.client.get(url),
+            Method::Post => {
+                self.client.post(url).header("content-type", "application/json").body(request.body)
+            }
+        };
+        Box::pin(async move {
+            let mut answer = call.send().await.map_err(lost)?;
+            let date = answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
+            let status = answer.status().as_u16();
+            let mut body = Vec::new();
+            while let Some(chunk) = answer.chunk().await.map_err(lost)? {
+                if body.len() + chunk.len() > LONGEST_ANSWER {
+                    return Err(Lost::Cut(format!("it is longer than {LONGEST_ANSWER} bytes")));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(Response { status, body, date })
+        })
+    }
+}
+
+fn lost(error: reqwest::Error) -> Lost {
+    let error = error.without_url();
+    if error.is_connect() {
+        Lost::NotSent(root_cause(&error))
+    } else if error.is_timeout() {
+        Lost::TimedOut
+    } else {
+        Lost::Cut(root_cause(&error))
+    }
+}
+
+/// The innermost cause, which is the one that tells: "Connection refused (os error 111)".
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    if error.is_timeout() { "timed out".to_owned() } else { cause.to_string() }
+}

@@ -1,0 +1,19 @@
+//! Talking to WeChat.
+//!
+//! `client` makes the calls an account asks for and knows about hosts; `answers` reads what comes back; `gate`
+//! holds all accounts to the global limits; `hosts` keeps the trouble of a host apart from an account's;
+//! `transport` is the edge of the process, and `http` the real one. Nothing here retries a call: the account's
+//! decision does.
+
+mod answers;
+mod client;
+mod gate;
+mod hosts;
+mod http;
+mod transport;
+
+pub use client::WeChat;
+pub use gate::{Gate, Permit};
+pub use hosts::{Hosts, Overall};
+pub use http::{HttpTransport, TransportError};
+pub use transport::{Lost, Method, Pending, Request, Response, Transport};

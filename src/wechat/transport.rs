@@ -1,0 +1,78 @@
+//! The edge of the process towards WeChat: one request out, one answer in, or the reason why there is none.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use reqwest::Url;
+
+/// A boxed future, because transports are chosen at run time.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Sends a request to a host of WeChat's.
+pub trait Transport: Send + Sync + 'static {
+    /// One try: no redirects, no retries; gives up after the configured timeout.
+    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>>;
+}
+
+/// GET or POST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Without a body.
+    Get,
+    /// With a body and its Content-Length.
+    Post,
+}
+
+/// A request to WeChat. Its query and body carry secrets.
+#[derive(Clone)]
+pub struct Request {
+    /// GET or POST.
+    pub method: Method,
+    /// From the base URL on, with a leading slash.
+    pub path: &'static str,
+    /// Not yet URL-encoded.
+    pub query: Vec<(&'static str, String)>,
+    /// JSON, for POST.
+    pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A whole answer. Its body may carry a token.
+#[derive(Clone)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// At most 64 KiB.
+    pub body: Vec<u8>,
+    /// The `Date` header.
+    pub date: Option<String>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// There is no answer. The texts name no URL: the classic endpoint has the AppSecret in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// No byte of the request was sent: no connection came about.
+    #[error("no connection: {0}")]
+    NotSent(String),
+    /// The request was sent, and no whole answer came in time.
+    #[error("no answer within the timeout")]
+    TimedOut,
+    /// The request was sent, and the answer was cut off or was none of HTTP.
+    #[error("the answer was cut off: {0}")]
+    Cut(String),
+}
