@@ -9,5 +9,6 @@ pub mod rejection;
 pub mod schedule;
 pub mod secret;
 pub mod state;
+pub mod store;
 pub mod token;
 pub mod wechat;

@@ -1,0 +1,302 @@
+//! What survives the process: each account's token, version, budget and intents.
+//!
+//! A caller hands in an account's whole state and waits until it is on disk. All that is handed in while one
+//! transaction is being written goes into the next, so a cold start of 10 000 accounts is a few hundred syncs and
+//! not 10 000. When the disk fails the caller is told and goes on; what could not be written is kept, newest
+//! state of each account, and tried again until it is.
+
+mod record;
+mod redb;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info};
+
+use crate::account::Appid;
+use crate::clock::Clock;
+use crate::state::AccountState;
+pub use redb::RedbBackend;
+
+/// How soon what could not be written is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// A disk that takes longer than this counts as failed: serving must not wait for it.
+const SLOWEST_COMMIT: Duration = Duration::from_secs(5);
+
+/// Where records are kept: the edge of the process towards the disk.
+pub trait Backend: Send + Sync + 'static {
+    /// The file, for messages.
+    fn path(&self) -> &Path;
+
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// When the file is damaged or not ours; nothing is changed then.
+    fn load(&self) -> Result<Contents, StoreError>;
+
+    /// Writes `batch` whole or not at all, and returns when it is on disk.
+    fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+}
+
+/// What a [`Backend`] holds: encoded records by account, and the upstream's hosts.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Encoded records by appid.
+    pub records: HashMap<Appid, Vec<u8>>,
+    /// The hosts whose tokens these are.
+    pub hosts: Vec<String>,
+}
+
+/// One transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Encoded records by appid.
+    pub records: Vec<(Appid, Vec<u8>)>,
+    /// New hosts, where they have changed.
+    pub hosts: Option<Vec<String>>,
+}
+
+/// The store cannot be used, or a write to it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the file.
+    #[error("open the store {}: another wxtokend is using it; stop that one, or give this one a store.path of its own", .0.display())]
+    InUse(PathBuf),
+    /// Not a file of ours.
+    #[error(
+        "open the store {path}: this is not a wxtokend store ({what}), and it was left as it is; correct store.path"
+    )]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What is there instead.
+        what: String,
+    },
+    /// It was ours and cannot be read.
+    #[error(
+        "read the store {path}: it is damaged ({what}), and it was left as it is; restore it from a backup, or move \
+         it away: the daemon then starts with an empty one, fetches every token anew and forgets what was spent \
+         of today's budgets"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("{operation} the store {path}")]
+    Io {
+        /// open, create, write
+        operation: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk did not answer in time.
+    #[error("write to the store: the disk did not answer within {} s", SLOWEST_COMMIT.as_secs())]
+    Slow,
+    /// The writer is gone: the program is stopping.
+    #[error("write to the store: it is closed")]
+    Closed,
+}
+
+impl StoreError {
+    fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { operation, path: path.display().to_string(), source }
+    }
+}
+
+/// A handle to the writer. Clones cheaply.
+#[derive(Clone)]
+pub struct Store {
+    writes: mpsc::UnboundedSender<Write>,
+    clock: Clock,
+}
+
+/// Ends the writer in order.
+pub struct Writer(JoinHandle<()>);
+
+struct Write {
+    batch: Batch,
+    done: oneshot::Sender<Result<(), Arc<StoreError>>>,
+}
+
+impl Store {
+    /// Reads everything, told on the clocks of this boot, and starts the writer. When none of the hosts that the
+    /// tokens came from is among `hosts`, they are erased; versions and budgets are kept.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; nothing is changed then.
+    pub async fn open(
+        backend: Arc<dyn Backend>,
+        hosts: Vec<String>,
+        clock: Clock,
+    ) -> Result<(Self, Writer, HashMap<Appid, AccountState>), StoreError> {
+        let contents = backend.load()?;
+        let now = clock.now();
+        let elsewhere = !contents.hosts.is_empty() && !contents.hosts.iter().any(|host| hosts.contains(host));
+        let mut states = HashMap::with_capacity(contents.records.len());
+        for (appid, bytes) in contents.records {
+            let damaged =
+                |what: String| StoreError::Damaged { path: backend.path().display().to_string(), what };
+            let mut state = record::decode(&bytes, clock.boot_id(), now)
+                .map_err(|what| damaged(format!("{appid}: {what}")))?;
+            if elsewhere {
+                state.forget_token();
+            }
+            states.insert(appid, state);
+        }
+        if contents.hosts != hosts {
+            let erased: Vec<_> = if elsewhere {
+                states
+                    .iter()
+                    .map(|(appid, state)| (appid.clone(), record::encode(state, clock.boot_id())))
+                    .collect()
+            } else {
+                Vec::new()
+            };
+            backend.write(Batch { records: erased, hosts: Some(hosts) }).await?;
+        }
+        let (writes, queue) = mpsc::unbounded_channel();
+        let writer = Writer(tokio::spawn(write_in_groups(backend, queue)));
+        Ok((Self { writes, clock }, writer, states))
+    }
+
+    /// Returns when `state` is on disk.
+    ///
+    /// # Errors
+    /// When it is not, for now: it is kept and tried again, and the caller goes on with what memory holds.
+    pub async fn commit(&self, appid: &Appid, state: &AccountState) -> Result<(), Arc<StoreError>> {
+        let record = record::encode(state, self.clock.boot_id());
+        self.write(Batch { records: vec![(appid.clone(), record)], hosts: None }).await
+    }
+
+    /// Notes the hosts that tokens come from.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn set_hosts(&self, hosts: Vec<String>) -> Result<(), Arc<StoreError>> {
+        self.write(Batch { records: Vec::new(), hosts: Some(hosts) }).await
+    }
+
+    async fn write(&self, batch: Batch) -> Result<(), Arc<StoreError>> {
+        let (done, written) = oneshot::channel();
+        self.writes.send(Write { batch, done }).map_err(|_| Arc::new(StoreError::Closed))?;
+        match timeout(SLOWEST_COMMIT, written).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),
+            Err(_elapsed) => Err(Arc::new(StoreError::Slow)),
+        }
+    }
+}
+
+impl Writer {
+    /// Waits until everything handed in is written, or has failed once more. Every [`Store`] must be dropped.
+    pub async fn finish(self) {
+        let _ = self.0.await;
+    }
+}
+
+/// What is not on disk yet, newest state of each account.
+#[derive(Default)]
+struct Pending {
+    records: HashMap<Appid, Vec<u8>>,
+    hosts: Option<Vec<String>>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.hosts.is_none()
+    }
+
+    fn add(&mut self, batch: Batch) {
+        self.records.extend(batch.records);
+        self.hosts = batch.hosts.or(self.hosts.take());
+    }
+
+    fn batch(&self) -> Batch {
+        let records = self.records.iter().map(|(appid, record)| (appid.clone(), record.clone())).collect();
+        Batch { records, hosts: self.hosts.clone() }
+    }
+}
+
+async fn write_in_groups(backend: Arc<dyn Backend>, mut queue: mpsc::UnboundedReceiver<Write>) {
+    let mut pending = Pending::default();
+    let mut failing_since: Option<Instant> = None;
+    loop {
+        let mut group = Vec::new();
+        let open = if pending.is_empty() {
+            queue.recv_many(&mut group, usize::MAX).await > 0
+        } else {
+            tokio::select! {
+                received = queue.recv_many(&mut group, usize::MAX) => received > 0,
+                () = sleep(RETRY_EVERY) => true,
+            }
+        };
+        let (batches, waiting): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|write| (write.batch, write.done)).unzip();
+        batches.into_iter().for_each(|batch| pending.add(batch));
+        if !pending.is_empty() {
+            let started = Instant::now();
+            let outcome = backend.write(pending.batch()).await;
+            histogram!("wxtokend_store_commit_duration_seconds").record(started.elapsed());
+            match outcome {
+                Ok(()) => {
+                    if let Some(since) = failing_since.take() {
+                        let outage_s = since.elapsed().as_secs();
+                        info!(
+                            event = "store_recovered",
+                            records = pending.records.len(),
+                            outage_s,
+                            "the store takes writes again"
+                        );
+                    }
+                    pending = Pending::default();
+                    waiting.into_iter().for_each(|done| drop(done.send(Ok(()))));
+                }
+                Err(failure) => {
+                    failing_since.get_or_insert(started);
+                    counter!("wxtokend_store_errors_total").increment(1);
+                    error!(
+                        event = "store_failed",
+                        error = chain(&failure),
+                        unwritten = pending.records.len(),
+                        "the store cannot be written: tokens are served from memory, and a crash now would forget \
+                         them and what was spent of the budgets; free the disk or mend its permissions"
+                    );
+                    let failure = Arc::new(failure);
+                    waiting.into_iter().for_each(|done| drop(done.send(Err(Arc::clone(&failure)))));
+                }
+            }
+        }
+        if !open {
+            return;
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+impl AccountState {
+    /// Erases the token, and all that speaks of it; keeps its version and budget.
+    pub(crate) fn forget_token(&mut self) {
+        self.token = None;
+        self.doubt = None;
+        self.intent = None;
+    }
+}

@@ -1,0 +1,33 @@
+//! How an account's state is written: JSON, so that it can be read when something is wrong, with the boot whose
+//! clock its instants are told on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::state::AccountState;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    boot: &'a str,
+    #[serde(flatten)]
+    state: &'a AccountState,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    boot: String,
+    #[serde(flatten)]
+    state: AccountState,
+}
+
+pub(super) fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
+    // Plain structs with string keys always serialise.
+    serde_json::to_vec(&Written { boot, state }).unwrap_or_default()
+}
+
+/// The state, told on the clocks of this boot. The error names no value.
+pub(super) fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<AccountState, String> {
+    let read: Read = serde_json::from_slice(bytes)
+        .map_err(|error| format!("no readable record at line {} column {}", error.line(), error.column()))?;
+    Ok(if read.boot == boot { read.state } else { read.state.rebased(now) })
+}

@@ -1,0 +1,220 @@
+//! The real store: one redb file, readable by its owner only.
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
+
+use super::{Backend, Batch, Contents, StoreError};
+use crate::account::Appid;
+
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
+const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
+const FORMAT: &str = "1";
+/// The file is small and read once; redb's default of 1 GiB is for others.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// A redb file. The first failed write closes it and the next one opens it again, because redb refuses to go on
+/// after an I/O error.
+#[derive(Debug, Clone)]
+pub struct RedbBackend {
+    path: Arc<PathBuf>,
+    database: Arc<Mutex<Option<Database>>>,
+}
+
+impl RedbBackend {
+    /// Opens the store, or creates it where there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; a file that is there is never overwritten.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let is_new = match std::fs::metadata(path) {
+            Ok(found) if found.is_file() => found.len() == 0,
+            Ok(_) => return Err(foreign(path, "not a regular file")),
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(StoreError::io("open", path, error)),
+        };
+        if is_new {
+            create(path)?;
+        }
+        let database = open(path)?;
+        Ok(Self { path: Arc::new(path.to_owned()), database: Arc::new(Mutex::new(Some(database))) })
+    }
+
+    fn write_now(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        let outcome = transact(&database, batch);
+        if outcome.is_ok() {
+            *held = Some(database);
+        }
+        outcome.map_err(|error| StoreError::io("write to", &self.path, into_io(error)))
+    }
+}
+
+impl Backend for RedbBackend {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn load(&self) -> Result<Contents, StoreError> {
+        let held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = held.as_ref() else { return Err(StoreError::Closed) };
+        // redb checks what it reads, but a page that lies about its own length may still make it panic.
+        let read = catch_unwind(AssertUnwindSafe(|| read_all(database)));
+        read.unwrap_or_else(|_| Err("its pages contradict each other".to_owned()))
+            .map_err(|what| StoreError::Damaged { path: self.path.display().to_string(), what })
+    }
+
+    fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
+        let backend = self.clone();
+        Box::pin(async move {
+            let written = tokio::task::spawn_blocking(move || backend.write_now(&batch)).await;
+            written.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+}
+
+/// Makes an empty store beside `path` and moves it into place, so that a crash leaves a whole one or none.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("create", path, error);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = owner_only().create_new(true).open(&beside).map_err(failed)?;
+    let database = on_file(file).map_err(|error| failed(into_io(error)))?;
+    let begin = || -> Result<(), redb::Error> {
+        let write = database.begin_write()?;
+        write.open_table(META)?.insert("format", FORMAT)?;
+        write.open_table(ACCOUNTS)?;
+        write.commit()?;
+        Ok(())
+    };
+    begin().map_err(|error| failed(into_io(error)))?;
+    drop(database);
+    std::fs::rename(&beside, path).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
+    let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
+    let opened = catch_unwind(AssertUnwindSafe(|| on_file(file)));
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(StoreError::InUse(path.to_owned())),
+        Ok(Err(DatabaseError::Storage(StorageError::Corrupted(what)))) if what.contains("magic") => {
+            return Err(foreign(path, "no redb file"));
+        }
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+            if error.kind() != ErrorKind::InvalidData =>
+        {
+            return Err(StoreError::io("open", path, error));
+        }
+        Ok(Err(other)) => return Err(damaged(other.to_string())),
+        Err(_panic) => return Err(damaged("its pages contradict each other".to_owned())),
+    };
+    match format_of(&database) {
+        Ok(Some(format)) if format == FORMAT => {
+            keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
+            Ok(database)
+        }
+        Ok(Some(format)) => {
+            Err(foreign(path, &format!("a store of format {format}; this program writes {FORMAT}")))
+        }
+        Ok(None) => Err(foreign(path, "some other program's redb file")),
+        Err(what) => Err(damaged(what)),
+    }
+}
+
+fn format_of(database: &Database) -> Result<Option<String>, String> {
+    let read = database.begin_read().map_err(|error| error.to_string())?;
+    match read.open_table(META) {
+        Ok(meta) => {
+            let format = meta.get("format").map_err(|error| error.to_string())?;
+            Ok(format.map(|format| format.value().to_owned()))
+        }
+        Err(TableError::Storage(error)) => Err(error.to_string()),
+        Err(_other_table) => Ok(None),
+    }
+}
+
+fn read_all(database: &Database) -> Result<Contents, String> {
+    let text = |error: redb::Error| error.to_string();
+    let read = database.begin_read().map_err(|error| text(error.into()))?;
+    let meta = read.open_table(META).map_err(|error| text(error.into()))?;
+    let hosts = meta.get("hosts").map_err(|error| text(error.into()))?;
+    let hosts =
+        hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
+    let mut contents = Contents { hosts, ..Contents::default() };
+    let accounts = read.open_table(ACCOUNTS).map_err(|error| text(error.into()))?;
+    for entry in accounts.iter().map_err(|error| text(error.into()))? {
+        let (appid, record) = entry.map_err(|error| text(error.into()))?;
+        let appid = Appid::new(appid.value()).map_err(|_| "a record's key is no appid".to_owned())?;
+        contents.records.insert(appid, record.value().to_vec());
+    }
+    Ok(contents)
+}
+
+/// One transaction, on disk when it returns.
+fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut accounts = write.open_table(ACCOUNTS)?;
+        for (appid, record) in &batch.records {
+            accounts.insert(appid.as_str(), record.as_slice())?;
+        }
+        if let Some(hosts) = &batch.hosts {
+            write.open_table(META)?.insert("hosts", hosts.join(" ").as_str())?;
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
+fn on_file(file: File) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)
+}
+
+fn owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// It holds tokens: whatever its mode was, it is the owner's alone from now on.
+fn keep_to_owner(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let _ = path;
+    Ok(())
+}
+
+fn foreign(path: &Path, what: &str) -> StoreError {
+    StoreError::Foreign { path: path.display().to_string(), what: what.to_owned() }
+}
+
+fn into_io(error: impl Into<redb::Error>) -> io::Error {
+    match error.into() {
+        redb::Error::Io(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
