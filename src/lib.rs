@@ -7,6 +7,7 @@ pub mod outcome;
 pub mod policy;
 pub mod rejection;
 pub mod schedule;
+pub mod config;
 pub mod secret;
 pub mod state;
 pub mod store;

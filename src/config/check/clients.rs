@@ -1,0 +1,141 @@
+//! `api.clients`
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::account::{Account, Appid};
+use crate::config::file;
+use crate::config::grants::{Allow, Client, Grant, Grants};
+use crate::config::node::Node;
+use crate::config::parse;
+use crate::config::place::Place;
+use crate::config::reader::Reader;
+
+type List = Node<Vec<Node<String>>>;
+
+/// An appid that a client is granted by its name.
+pub(super) struct Wanted {
+    appid: Appid,
+    /// As a message may show it.
+    quoted: String,
+    client: usize,
+    entry: usize,
+}
+
+pub(super) fn clients(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    clients: Node<Vec<Node<file::Client>>>,
+) -> (Vec<Client>, Vec<Wanted>) {
+    let (mut names, mut keys) = (HashMap::new(), HashMap::new());
+    let (mut checked, mut wanted) = (Vec::new(), Vec::new());
+    for (index, client) in reader.list(at, clients).into_iter().enumerate() {
+        let at_client = at.item(index);
+        let Some(client) = reader.item(&at_client, client) else { continue };
+        let at_name = at_client.key("name");
+        let name = reader.required(&at_name, client.name, "logs call the client by it");
+        let name = name.and_then(|name| reader.label(&at_name, name));
+        if let Some(other) = name.as_ref().and_then(|name| names.insert(name.clone(), index)) {
+            reader.report(&at_name, format!("is the same as {at}[{other}].name"));
+        }
+        let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
+        if let Some((stands_at, Some(other))) = key.map(|(digest, at)| (at, keys.insert(digest, index))) {
+            reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
+        }
+        let accounts = grants(reader, &at_client.key("accounts"), client.accounts, index, &mut wanted);
+        let allow = allow(reader, &at_client.key("allow"), client.allow);
+        if let (Some(name), Some((key_sha256, _)), Some(accounts)) = (name, key, accounts) {
+            checked.push(Client { name, key_sha256, accounts, allow });
+        }
+    }
+    (checked, wanted)
+}
+
+/// The digest of a client's key, and which of the three ways it is given.
+fn key(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    key: Node<String>,
+    key_file: Node<String>,
+    key_sha256: Node<String>,
+) -> Option<([u8; 32], &'static str)> {
+    let ways = [
+        ("key", !key.is_absent()),
+        ("key_file", !key_file.is_absent()),
+        ("key_sha256", !key_sha256.is_absent()),
+    ];
+    let way = reader.one_of(at, &ways)?;
+    let at = at.key(way);
+    let digest = match way {
+        "key" => reader.secret(&at, key)?.sha256(),
+        "key_file" => reader.secret_file(&at, key_file)?.sha256(),
+        _ => {
+            // Somebody may have put the key itself here: it is not quoted.
+            let digest = parse::sha256_hex(&reader.value(&at, key_sha256)?.text);
+            if digest.is_none() {
+                reader.report(&at, "must be the SHA-256 of the key in 64 hex digits");
+            }
+            digest?
+        }
+    };
+    Some((digest, way))
+}
+
+fn grants(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    entries: List,
+    client: usize,
+    wanted: &mut Vec<Wanted>,
+) -> Option<Grants> {
+    let needed = "list appids, globs of appids or tag:NAME; [\"*\"] for all";
+    let mut texts = Vec::new();
+    for (entry, node) in reader.filled_list(at, entries, needed).into_iter().enumerate() {
+        let at = at.item(entry);
+        let Some(value) = reader.value(&at, node) else { continue };
+        let parse = |text: &str| {
+            Grant::parse(text).map(Grant::appid).map_err(|why| format!("names no accounts; {why}"))
+        };
+        let Some(appid) = reader.understood(&at, &value, parse) else { continue };
+        wanted.extend(appid.map(|appid| Wanted { appid, quoted: value.quoted(), client, entry }));
+        texts.push(value.text);
+    }
+    Grants::new(texts.iter().map(String::as_str)).ok()
+}
+
+fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {
+    if names.is_absent() {
+        return Allow::default();
+    }
+    let known = format!("allowed: {}", Allow::NAMES.join(", "));
+    let mut allow = Allow::NONE;
+    for (index, name) in reader.filled_list(at, names, &known).into_iter().enumerate() {
+        let with = |text: &str| match text {
+            "read" => Ok(Allow { read: true, ..allow }),
+            "refresh" => Ok(Allow { refresh: true, ..allow }),
+            "admin" => Ok(Allow { admin: true, ..allow }),
+            _ => Err(format!("is nothing to allow; {known}")),
+        };
+        allow = reader.parsed(&at.item(index), name, with).unwrap_or(allow);
+    }
+    allow
+}
+
+/// An appid that a client is granted and nobody configured is a slip of the pen. A glob or a tag may wait for
+/// accounts to come. While an account cannot be read, it may be the one that is meant.
+pub(super) fn wanted_are_configured(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    wanted: &[Wanted],
+    accounts: &[Option<Arc<Account>>],
+) {
+    if accounts.is_empty() || accounts.iter().any(Option::is_none) {
+        return;
+    }
+    let configured: HashSet<_> = accounts.iter().flatten().map(|account| &account.appid).collect();
+    for want in wanted.iter().filter(|want| !configured.contains(&want.appid)) {
+        let place = at.item(want.client);
+        let place = place.key("accounts");
+        reader.report(&place.item(want.entry), format!("{} is the appid of no account", want.quoted));
+    }
+}

@@ -1,0 +1,115 @@
+//! From the mirror of the file to the settings that the program uses.
+
+mod accounts;
+mod clients;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use reqwest::Url;
+
+use super::checked::{Api, Config, Defaults, Metrics, Store, Upstream};
+use super::file;
+use super::node::Node;
+use super::parse;
+use super::place::Place;
+use super::problem::Problem;
+use super::reader::{Env, Reader};
+
+/// Reads `text` as the contents of the file at `path`: the settings, or all that is wrong with it.
+pub(super) fn config(text: &str, path: &Path, env: Env<'_>) -> Result<Config, Vec<Problem>> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut reader = Reader::new(text, folder, env);
+    let Some(file) = reader.item(&Place::TOP, file::read(text).map_err(|problem| vec![problem])?) else {
+        return Err(reader.finish());
+    };
+    let top = Place::TOP;
+    let at_api = top.key("api");
+    let (api, wanted) = api(&mut reader, &at_api, file.api);
+    let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
+    let store = store(&mut reader, &top.key("store"), file.store);
+    let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
+    let at_defaults = top.key("defaults");
+    let defaults = reader.mapping(&at_defaults, file.defaults);
+    let defaults = accounts::settings(&mut reader, &at_defaults, defaults, Defaults::default());
+    let accounts = accounts::accounts(&mut reader, &top.key("accounts"), file.accounts, defaults);
+    clients::wanted_are_configured(&mut reader, &at_api.key("clients"), &wanted, &accounts);
+
+    let problems = reader.finish();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let accounts = accounts.into_iter().flatten().collect();
+    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, accounts })
+}
+
+fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, Vec<clients::Wanted>) {
+    let api = reader.mapping(at, api);
+    let at_listen = at.key("listen");
+    let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(Api::default().listen);
+    let nobody = match &api.clients {
+        Node::Absent | Node::Null => true,
+        Node::Value(clients) => clients.is_empty(),
+        Node::Wrong(_) => false,
+    };
+    if nobody && !listen.ip().to_canonical().is_loopback() {
+        reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
+    }
+    let (clients, wanted) = clients::clients(reader, &at.key("clients"), api.clients);
+    (Api { listen, clients }, wanted)
+}
+
+fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> Metrics {
+    let listen = match reader.mapping(at, metrics).listen {
+        Node::Null => None,
+        listen => reader.parsed(&at.key("listen"), listen, parse::address),
+    };
+    Metrics { listen }
+}
+
+fn store(reader: &mut Reader<'_>, at: &Place<'_>, store: Node<file::Store>) -> Store {
+    let path = match reader.mapping(at, store).path {
+        Node::Absent => Some(reader.beside_the_file(&Store::default().path)),
+        path => reader.path(&at.key("path"), path),
+    };
+    Store { path: path.unwrap_or_default() }
+}
+
+fn upstream(reader: &mut Reader<'_>, at: &Place<'_>, upstream: Node<file::Upstream>) -> Upstream {
+    let default = Upstream::default();
+    let own = reader.mapping(at, upstream);
+    let urls = match own.base_urls {
+        Node::Absent => default.base_urls,
+        urls => base_urls(reader, &at.key("base_urls"), urls),
+    };
+    let timeout = reader.parsed(&at.key("timeout"), own.timeout, parse::duration);
+    let overlap = reader.parsed(&at.key("overlap"), own.overlap, parse::duration);
+    let in_flight = reader.parsed(&at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
+    let per_second = reader.parsed(&at.key("max_per_second"), own.max_per_second, parse::at_least(1));
+    Upstream {
+        base_urls: urls,
+        timeout: timeout.unwrap_or(default.timeout),
+        overlap: overlap.unwrap_or(default.overlap),
+        max_in_flight: in_flight.unwrap_or(default.max_in_flight),
+        max_per_second: per_second.unwrap_or(default.max_per_second),
+    }
+}
+
+fn base_urls(reader: &mut Reader<'_>, at: &Place<'_>, urls: Node<Vec<Node<String>>>) -> Vec<Url> {
+    let mut first = HashMap::new();
+    let mut checked = Vec::new();
+    for (index, url) in reader.filled_list(at, urls, "at least one URL is needed").into_iter().enumerate() {
+        let at_url = at.item(index);
+        let Some(url) = reader.parsed(&at_url, url, parse::base_url) else { continue };
+        match first.get(&url) {
+            Some(other) => reader.report(&at_url, format!("is the same as {at}[{other}]")),
+            None => {
+                first.insert(url.clone(), index);
+                checked.push(url);
+            }
+        }
+    }
+    checked
+}

@@ -1,0 +1,174 @@
+//! The settings that the program uses: every default filled in, every rule checked.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::grants::Client;
+use crate::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
+use crate::secret::Secret;
+
+/// WeChat's own API host.
+const WECHAT: &str = "https://api.weixin.qq.com/";
+
+/// Everything an operator may decide. From a file by [`Config::load`], in Rust by [`Config::new`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from; empty when there is none.
+    pub path: PathBuf,
+    /// The HTTP API.
+    pub api: Api,
+    /// Where metrics are served.
+    pub metrics: Metrics,
+    /// What must survive a restart.
+    pub store: Store,
+    /// How WeChat is called.
+    pub upstream: Upstream,
+    /// The accounts in the order of the file, each appid once.
+    pub accounts: Vec<Arc<Account>>,
+}
+
+impl Config {
+    /// These accounts, and the default for everything else. To build an account: [`Defaults::account`].
+    #[must_use]
+    pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
+        Self {
+            path: PathBuf::new(),
+            api: Api::default(),
+            metrics: Metrics::default(),
+            store: Store::default(),
+            upstream: Upstream::default(),
+            accounts: accounts.into_iter().map(Arc::new).collect(),
+        }
+    }
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Api {
+    /// Where it listens; default 127.0.0.1:8787. A loopback address unless there are clients.
+    pub listen: SocketAddr,
+    /// Who may call it; with none, every local caller may do everything.
+    pub clients: Vec<Client>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787), clients: Vec::new() }
+    }
+}
+
+/// Where metrics are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// A listener of their own. `None`: on the API's, where that is a loopback address.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What must survive a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// The database file; default `wxtokend.redb`. A relative path in a file counts from that file's folder.
+    pub path: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: PathBuf::from("wxtokend.redb") }
+    }
+}
+
+/// How WeChat is called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Hosts to try in this order, at least one. Each path ends in `/`, so that [`Url::join`] appends to it.
+    pub base_urls: Vec<Url>,
+    /// How long one try may take, connecting included; default 5 s.
+    pub timeout: Duration,
+    /// How long the previous token works once there is a new one; 5 min at WeChat, which is the default.
+    pub overlap: Duration,
+    /// Calls in flight at once, over all accounts; at least 1, default 64.
+    pub max_in_flight: u32,
+    /// Calls begun per second, over all accounts; at least 1, default 100.
+    pub max_per_second: u32,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            base_urls: Url::parse(WECHAT).into_iter().collect(),
+            timeout: Duration::from_secs(5),
+            overlap: Duration::from_secs(5 * 60),
+            max_in_flight: 64,
+            max_per_second: 100,
+        }
+    }
+}
+
+/// What holds for an account that does not say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// See [`Account::endpoint`]; default [`Endpoint::StableToken`].
+    pub endpoint: Endpoint,
+    /// See [`Account::daily_budget`]; default 2000, which is what WeChat allows on `token`.
+    pub daily_budget: u32,
+    /// See [`Account::refresh_ahead`]; default a quarter of the lifetime.
+    pub refresh_ahead: RefreshAhead,
+    /// See [`Account::retry`]; default 2 s to 60 s.
+    pub retry: Retry,
+    /// See [`Account::verify_rejections`]; default true.
+    pub verify_rejections: bool,
+    /// See [`Account::rejection_cooldown`]; default 5 s.
+    pub rejection_cooldown: Duration,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            endpoint: Endpoint::StableToken,
+            daily_budget: 2000,
+            refresh_ahead: RefreshAhead::Share(0.25),
+            retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
+            verify_rejections: true,
+            rejection_cooldown: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Defaults {
+    /// An account with these settings, named by its appid, without tags.
+    #[must_use]
+    pub fn account(&self, appid: Appid, secret: Secret) -> Account {
+        Account {
+            name: appid.as_str().to_owned(),
+            appid,
+            secret,
+            tags: Vec::new(),
+            endpoint: self.endpoint,
+            daily_budget: self.daily_budget,
+            refresh_ahead: self.refresh_ahead,
+            retry: self.retry,
+            verify_rejections: self.verify_rejections,
+            rejection_cooldown: self.rejection_cooldown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_built_in_rust_has_the_contracts_defaults() {
+        let account = Defaults::default().account(Appid::new("wx1").unwrap(), Secret::new("hunter2"));
+        let config = Config::new([account]);
+        assert_eq!(config.api.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.upstream.base_urls[0].as_str(), WECHAT);
+        assert_eq!(config.upstream.base_urls[0].join("cgi-bin/token").unwrap().path(), "/cgi-bin/token");
+        assert_eq!(config.accounts[0].daily_budget, 2000);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The mirror of `accounts.yaml`: its mappings, with whatever stands in them.
+//!
+//! The one file that knows serde_yaml.
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
+
+use super::node::{Key, Leaves, Mapping, Node, Read, Stray, mapping};
+use super::place::Place;
+use super::problem::{Position, Problem};
+
+/// A single value, before it is known what it stands for.
+type Single = String;
+type List<T> = Vec<Node<T>>;
+
+mapping! {
+    /// The whole file.
+    File { api: Api, metrics: Metrics, store: Store, upstream: Upstream, defaults: Settings, accounts: List<Account> }
+}
+mapping! {
+    /// `api`
+    Api { listen: Single, clients: List<Client> }
+}
+mapping! {
+    /// `api.clients[…]`
+    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single> }
+}
+mapping! {
+    /// `metrics`
+    Metrics { listen: Single }
+}
+mapping! {
+    /// `store`
+    Store { path: Single }
+}
+mapping! {
+    /// `upstream`
+    Upstream { base_urls: List<Single>, timeout: Single, overlap: Single, max_in_flight: Single, max_per_second: Single }
+}
+mapping! {
+    /// `defaults`, and the same keys on an account
+    Settings {
+        endpoint: Single,
+        daily_budget: Single,
+        refresh_ahead: Single,
+        retry: Retry,
+        verify_rejections: Single,
+        rejection_cooldown: Single,
+    }
+}
+mapping! {
+    /// `defaults.retry`
+    Retry { initial: Single, max: Single }
+}
+mapping! {
+    /// `accounts[…]`
+    Account { appid: Single, name: Single, secret: Single, secret_file: Single, tags: List<Single> } + settings: Settings
+}
+
+/// Reads the file as it stands. What is no YAML at all is one problem, in the parser's words.
+pub(super) fn read(text: &str) -> Result<Node<File>, Problem> {
+    let read = |leaves| Read::<File>::new(leaves).deserialize(serde_yaml::Deserializer::from_str(text));
+    if let Ok(file) = read(Leaves::Verbatim) {
+        return Ok(file);
+    }
+    // The parser's own messages quote nothing of the file; those of serde may, so they are not shown.
+    if let Err(error) = IgnoredAny::deserialize(serde_yaml::Deserializer::from_str(text)) {
+        let position = position(&error);
+        let said =
+            position.map_or_else(String::new, |at| format!(" at line {} column {}", at.line, at.column));
+        let what = format!("not YAML: {}", error.to_string().replacen(&said, "", 1));
+        return Err(Problem { position, key: String::new(), what });
+    }
+    read(Leaves::AnyForm).map_err(|error| Problem {
+        position: position(&error),
+        key: String::new(),
+        what: "cannot be read here: a tag that its value does not fit, or too many levels or aliases"
+            .to_owned(),
+    })
+}
+
+/// Where in `text` the place is, or the nearest thing above it that is there.
+pub(super) fn locate(text: &str, place: &Place<'_>) -> Option<Position> {
+    let sought = place.seek().deserialize(serde_yaml::Deserializer::from_str(text));
+    position(&sought.err()?)
+}
+
+fn position(error: &serde_yaml::Error) -> Option<Position> {
+    error.location().map(|at| Position { line: at.line(), column: at.column() })
+}
+
+/// Every key that may stand in a file, with the mapping that it stands in.
+#[cfg(test)]
+pub(super) fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("", File::keys()),
+        ("api", Api::keys()),
+        ("clients", Client::keys()),
+        ("metrics", Metrics::keys()),
+        ("store", Store::keys()),
+        ("upstream", Upstream::keys()),
+        ("defaults", Settings::keys()),
+        ("retry", Retry::keys()),
+        ("accounts", Account::keys()),
+    ]
+}

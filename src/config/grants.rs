@@ -1,0 +1,231 @@
+//! Who may call the API, for which accounts and to do what.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::account::{Account, Appid};
+use crate::secret::hex;
+
+/// One caller of the API.
+#[derive(Clone, PartialEq)]
+pub struct Client {
+    /// What logs call it; no two clients share a name.
+    pub name: String,
+    /// SHA-256 of its key; the key itself is not kept.
+    pub key_sha256: [u8; 32],
+    /// The accounts it may deal with.
+    pub accounts: Grants,
+    /// What it may do with them.
+    pub allow: Allow,
+}
+
+impl Client {
+    /// The first 8 hex digits of the key's digest: enough to tell two keys apart, useless to an attacker.
+    #[must_use]
+    pub fn key_fingerprint(&self) -> String {
+        hex(&self.key_sha256[..4])
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("name", &self.name)
+            .field("key_sha256", &format_args!("{}…", self.key_fingerprint()))
+            .field("accounts", &self.accounts)
+            .field("allow", &self.allow)
+            .finish()
+    }
+}
+
+/// What a client may do; none of the three implies another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allow {
+    /// Read tokens and the state of accounts.
+    pub read: bool,
+    /// Report a rejected token.
+    pub refresh: bool,
+    /// Order a refresh.
+    pub admin: bool,
+}
+
+impl Allow {
+    /// The names in `accounts.yaml`, in the order of the fields.
+    pub const NAMES: [&str; 3] = ["read", "refresh", "admin"];
+    /// Nothing at all.
+    pub const NONE: Self = Self { read: false, refresh: false, admin: false };
+    /// Everything.
+    pub const ALL: Self = Self { read: true, refresh: true, admin: true };
+
+    /// The names of what is allowed.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let flags = [self.read, self.refresh, self.admin];
+        Self::NAMES.into_iter().zip(flags).filter_map(|(name, allowed)| allowed.then_some(name))
+    }
+}
+
+impl Default for Allow {
+    /// Reading only.
+    fn default() -> Self {
+        Self { read: true, ..Self::NONE }
+    }
+}
+
+/// A set of accounts: appids, globs of appids and tags. Decides for accounts that are added later, too.
+#[derive(Clone, Default)]
+pub struct Grants {
+    appids: BTreeSet<Appid>,
+    tags: BTreeSet<String>,
+    patterns: BTreeSet<String>,
+    /// `patterns`, compiled.
+    globs: GlobSet,
+}
+
+/// A string that names no accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("allowed: an appid, a glob of appids (* for any characters, ? for one), or tag:NAME")]
+pub struct InvalidGrant;
+
+impl Grants {
+    /// Reads entries as they stand under `accounts` of a client: `wx0123456789abcdef`, `wx*`, `tag:retail`.
+    ///
+    /// # Errors
+    /// [`InvalidGrant`] when one of them is none of the three.
+    pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidGrant> {
+        let mut grants = Self::default();
+        for entry in entries {
+            match Grant::parse(entry)? {
+                Grant::Appid(appid) => grants.appids.insert(appid),
+                Grant::Tag(tag) => grants.tags.insert(tag.to_owned()),
+                Grant::Glob(pattern) => grants.patterns.insert(pattern.to_owned()),
+            };
+        }
+        let mut globs = GlobSetBuilder::new();
+        for pattern in &grants.patterns {
+            globs.add(GlobBuilder::new(pattern).build().map_err(|_| InvalidGrant)?);
+        }
+        grants.globs = globs.build().map_err(|_| InvalidGrant)?;
+        Ok(grants)
+    }
+
+    /// Every account.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new(["*"]).unwrap_or_default()
+    }
+
+    /// Whether `account` is one of them.
+    #[must_use]
+    pub fn covers(&self, account: &Account) -> bool {
+        self.appids.contains(&account.appid)
+            || account.tags.iter().any(|tag| self.tags.contains(tag))
+            || self.globs.is_match(account.appid.as_str())
+    }
+
+    /// The entries as they are written in `accounts.yaml`.
+    pub fn entries(&self) -> impl Iterator<Item = String> {
+        let appids = self.appids.iter().map(|appid| appid.as_str().to_owned());
+        let tags = self.tags.iter().map(|tag| format!("tag:{tag}"));
+        appids.chain(self.patterns.iter().cloned()).chain(tags)
+    }
+}
+
+impl PartialEq for Grants {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.appids, &self.tags, &self.patterns) == (&other.appids, &other.tags, &other.patterns)
+    }
+}
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
+    }
+}
+
+/// One entry of [`Grants`].
+pub(super) enum Grant<'a> {
+    Appid(Appid),
+    Glob(&'a str),
+    Tag(&'a str),
+}
+
+impl<'a> Grant<'a> {
+    /// The account that it names, if it names just one.
+    pub(super) fn appid(self) -> Option<Appid> {
+        if let Self::Appid(appid) = self { Some(appid) } else { None }
+    }
+
+    pub(super) fn parse(entry: &'a str) -> Result<Self, InvalidGrant> {
+        if let Some(tag) = entry.strip_prefix("tag:") {
+            return if tag.is_empty() { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
+        }
+        if !entry.contains(['*', '?']) {
+            return Appid::new(entry).map(Self::Appid).map_err(|_| InvalidGrant);
+        }
+        // Whatever else globset knows ([a-z], {a,b}, \) could only match characters that no appid has.
+        let of_an_appid = |byte: u8| byte.is_ascii_alphanumeric() || b"_-*?".contains(&byte);
+        let fits = entry.len() <= 64 && entry.bytes().all(of_an_appid);
+        if fits { Ok(Self::Glob(entry)) } else { Err(InvalidGrant) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Defaults;
+    use crate::secret::Secret;
+
+    fn account(appid: &str, tags: &[&str]) -> Account {
+        let mut account = Defaults::default().account(Appid::new(appid).unwrap(), Secret::new("s"));
+        account.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        account
+    }
+
+    #[test]
+    fn a_grant_covers_by_appid_glob_and_tag() {
+        let grants = Grants::new(["wx1", "gh_*", "mp-?", "tag:retail"]).unwrap();
+        for (appid, tags, covered) in [
+            ("wx1", &[][..], true),
+            ("wx12", &[], false),
+            ("WX1", &[], false),
+            ("gh_", &[], true),
+            ("gh_flower", &[], true),
+            ("gx_flower", &[], false),
+            ("mp-7", &[], true),
+            ("mp-77", &[], false),
+            ("wx9", &["vip", "retail"], true),
+            ("wx9", &["retail2", "tag:retail"], false),
+        ] {
+            assert_eq!(grants.covers(&account(appid, tags)), covered, "{appid} {tags:?}");
+        }
+        assert!(Grants::all().covers(&account("anything-_9", &[])));
+        assert!(!Grants::default().covers(&account("wx1", &["retail"])));
+    }
+
+    #[test]
+    fn what_is_neither_appid_nor_glob_nor_tag_is_refused() {
+        for bad in ["", "tag:", "wx 1", "wx[12]*", "{a,b}*", "a/*", "wx\\*", "微*", "Tag:a"] {
+            assert_eq!(Grants::new([bad]), Err(InvalidGrant), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn grants_are_equal_when_their_entries_are() {
+        assert_eq!(Grants::new(["b", "a", "tag:x", "w*"]), Grants::new(["w*", "tag:x", "a", "b", "a"]));
+        assert_ne!(Grants::new(["w*"]), Grants::new(["x*"]));
+    }
+
+    #[test]
+    fn debug_shows_a_prefix_of_the_digest_only() {
+        let client = Client {
+            name: "crm".to_owned(),
+            key_sha256: [0xab; 32],
+            accounts: Grants::all(),
+            allow: Allow::default(),
+        };
+        let text = format!("{client:?}");
+        assert!(text.contains("abababab…") && !text.contains("ababababab"), "{text}");
+    }
+}

@@ -1,0 +1,274 @@
+//! What may stand at one place of the file, read so that nothing aborts.
+//!
+//! serde stops at the first value that does not fit, and its messages quote values, secrets included. Here what
+//! does not fit becomes a [`Node::Wrong`], an unknown or repeated key a note in [`Stray`]: one reading finds every
+//! problem, and the words of each are ours.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
+
+/// One place of the file.
+#[derive(Default)]
+pub(super) enum Node<T> {
+    /// The key is not there.
+    #[default]
+    Absent,
+    /// `null`, or nothing after the colon.
+    Null,
+    /// What should stand there.
+    Value(T),
+    /// Something of another form, which is named.
+    Wrong(&'static str),
+}
+
+impl<T: Content> Node<T> {
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// Reads the value of a key. The first of two equal keys stays.
+    pub(super) fn fill<'de, A: MapAccess<'de>>(
+        &mut self,
+        map: &mut A,
+        leaves: Leaves,
+    ) -> Result<Key, A::Error> {
+        let value = map.next_value_seed(Read::<T>::new(leaves))?;
+        if !self.is_absent() {
+            return Ok(Key::Twice);
+        }
+        *self = value;
+        Ok(Key::Taken)
+    }
+}
+
+/// How single values are read.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Leaves {
+    /// As the characters that stand in the file, so that an AppSecret of digits stays what it is. A list in such
+    /// a place ends the reading.
+    Verbatim,
+    /// As whatever stands there, numbers rewritten: to find every problem of a file that cannot be read verbatim.
+    AnyForm,
+}
+
+/// What a key of a mapping turned out to be.
+pub(super) enum Key {
+    Taken,
+    Twice,
+    Unknown,
+}
+
+/// A form that a [`Node`] may have: a single value, a list, a mapping.
+pub(super) trait Content: Sized {
+    /// The form's name in messages.
+    const FORM: &'static str;
+    const SINGLE: bool = false;
+
+    fn single(_text: String) -> Node<Self> {
+        Node::Wrong("a single value")
+    }
+
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, _leaves: Leaves) -> Result<Node<Self>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Node::Wrong("a list"))
+    }
+
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, _leaves: Leaves) -> Result<Node<Self>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Node::Wrong("a mapping"))
+    }
+}
+
+impl Content for String {
+    const FORM: &'static str = "a single value";
+    const SINGLE: bool = true;
+
+    fn single(text: String) -> Node<Self> {
+        Node::Value(text)
+    }
+}
+
+impl<T: Content> Content for Vec<Node<T>> {
+    const FORM: &'static str = "a list";
+
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, leaves: Leaves) -> Result<Node<Self>, A::Error> {
+        let mut read = Self::new();
+        while let Some(item) = items.next_element_seed(Read::<T>::new(leaves))? {
+            read.push(item);
+        }
+        Ok(Node::Value(read))
+    }
+}
+
+/// A mapping with keys that we know; declared by [`mapping!`].
+pub(super) trait Mapping: Default {
+    /// The keys that may stand in it.
+    fn keys() -> Vec<&'static str>;
+    /// Reads the value of `key`, unless it is unknown.
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        key: &str,
+        map: &mut A,
+        leaves: Leaves,
+    ) -> Result<Key, A::Error>;
+    /// The keys that should not be there.
+    fn stray(&mut self) -> &mut Stray;
+}
+
+/// Keys that should not be there.
+#[derive(Default)]
+pub(super) struct Stray {
+    /// `None`: the key is no text.
+    pub(super) unknown: Vec<Option<String>>,
+    pub(super) twice: Vec<String>,
+}
+
+impl<T: Mapping> Content for T {
+    const FORM: &'static str = "a mapping";
+
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, leaves: Leaves) -> Result<Node<Self>, A::Error> {
+        let mut read = Self::default();
+        while let Some(key) = map.next_key_seed(Read::<String>::new(leaves))? {
+            let Node::Value(key) = key else {
+                map.next_value::<IgnoredAny>()?;
+                read.stray().unknown.push(None);
+                continue;
+            };
+            match read.take(&key, &mut map, leaves)? {
+                Key::Taken => {}
+                Key::Twice => read.stray().twice.push(key),
+                Key::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    read.stray().unknown.push(Some(key));
+                }
+            }
+        }
+        Ok(Node::Value(read))
+    }
+}
+
+/// Declares a [`Mapping`]: `Name { key: form, … }`, and `+ field: Other` for the keys of another one beside them.
+macro_rules! mapping {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $form:ty),* $(,)? } $(+ $inner:ident: $inner_form:ty)?) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub(super) struct $name {
+            $(pub(super) $key: Node<$form>,)*
+            $(pub(super) $inner: $inner_form,)?
+            stray: Stray,
+        }
+
+        impl Mapping for $name {
+            fn keys() -> Vec<&'static str> {
+                let own = [$(stringify!($key)),*].into_iter();
+                own$(.chain(<$inner_form>::keys()))?.collect()
+            }
+
+            fn take<'de, A: MapAccess<'de>>(
+                &mut self, key: &str, map: &mut A, leaves: Leaves,
+            ) -> Result<Key, A::Error> {
+                $(if key == stringify!($key) {
+                    return self.$key.fill(map, leaves);
+                })*
+                $(if true {
+                    return self.$inner.take(key, map, leaves);
+                })?
+                Ok(Key::Unknown)
+            }
+
+            fn stray(&mut self) -> &mut Stray {
+                &mut self.stray
+            }
+        }
+    };
+}
+pub(super) use mapping;
+
+/// Reads a [`Node`].
+pub(super) struct Read<T>(Leaves, PhantomData<T>);
+
+impl<T> Read<T> {
+    pub(super) fn new(leaves: Leaves) -> Self {
+        Self(leaves, PhantomData)
+    }
+}
+
+impl<'de, T: Content> DeserializeSeed<'de> for Read<T> {
+    type Value = Node<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<Node<T>, D::Error> {
+        if T::SINGLE && self.0 == Leaves::Verbatim {
+            node.deserialize_option(self)
+        } else {
+            node.deserialize_any(self)
+        }
+    }
+}
+
+impl<'de, T: Content> Visitor<'de> for Read<T> {
+    type Value = Node<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::FORM)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Node<T>, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Node<T>, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, node: D) -> Result<Node<T>, D::Error> {
+        node.deserialize_str(self)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Node<T>, E> {
+        Ok(T::single(text.to_owned()))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Node<T>, E> {
+        Ok(T::single(value.to_string()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Node<T>, E> {
+        Ok(T::single(value.to_string()))
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Node<T>, E> {
+        Ok(T::single(value.to_string()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Node<T>, E> {
+        Ok(T::single(value.to_string()))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Node<T>, E> {
+        Ok(T::single(value.to_string()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Node<T>, E> {
+        Ok(T::single(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Node<T>, A::Error> {
+        T::list(items, self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Node<T>, A::Error> {
+        T::mapping(map, self.0)
+    }
+
+    /// A YAML tag of the file's own, `!name value`.
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node<T>, A::Error> {
+        let (IgnoredAny, value) = tagged.variant()?;
+        let IgnoredAny = value.newtype_variant()?;
+        Ok(Node::Wrong("a tagged value"))
+    }
+}

@@ -1,0 +1,95 @@
+//! Single values of `accounts.yaml`. Each error follows the value in a sentence: `"5" is not …`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::duration;
+use crate::account::{Endpoint, RefreshAhead};
+
+type Parsed<T> = Result<T, String>;
+
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "is not an address with a port; such as 127.0.0.1:8787 or [::1]:8787".to_owned())
+}
+
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    duration::parse(text).map_err(|why| format!("is not a duration: {why}"))
+}
+
+/// A whole number, `least` or more.
+pub(super) fn at_least(least: u32) -> impl FnOnce(&str) -> Parsed<u32> {
+    move |text| {
+        let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits_only && *number >= least);
+        number.ok_or_else(|| format!("is not a whole number from {least} to {}", u32::MAX))
+    }
+}
+
+pub(super) fn yes_or_no(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| "is neither true nor false".to_owned())
+}
+
+pub(super) fn endpoint(text: &str) -> Parsed<Endpoint> {
+    let known = [Endpoint::StableToken, Endpoint::Token];
+    known
+        .into_iter()
+        .find(|endpoint| endpoint.as_str() == text)
+        .ok_or_else(|| format!("is not an endpoint; allowed: {}", known.map(Endpoint::as_str).join(", ")))
+}
+
+pub(super) fn refresh_ahead(text: &str) -> Parsed<RefreshAhead> {
+    let ahead = match text.strip_suffix('%') {
+        Some(percent) => share(percent).map(RefreshAhead::Share),
+        None => duration::parse(text).ok().map(RefreshAhead::Fixed),
+    };
+    ahead
+        .ok_or_else(|| "is neither a percentage above 0% and up to 50% nor a duration such as 30m".to_owned())
+}
+
+fn share(percent: &str) -> Option<f64> {
+    let plain = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let share = percent.parse::<f64>().ok().filter(|_| plain)? / 100.0;
+    (share > 0.0 && share <= 0.5).then_some(share)
+}
+
+/// A host of WeChat's API, with a path that ends in `/`.
+pub(super) fn base_url(text: &str) -> Parsed<Url> {
+    let mut url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
+    let problem = match url.scheme() {
+        "https" | "http" if !url.username().is_empty() || url.password().is_some() => {
+            "must not hold credentials"
+        }
+        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
+            "must not have a query or a fragment"
+        }
+        "http" if !is_loopback(&url) => "must be https://; http:// only on a loopback address",
+        "https" | "http" => {
+            if !url.path().ends_with('/') {
+                let path = format!("{}/", url.path());
+                url.set_path(&path);
+            }
+            return Ok(url);
+        }
+        _ => "must be an https:// URL",
+    };
+    Err(problem.to_owned())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+pub(super) fn sha256_hex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}

@@ -1,0 +1,101 @@
+//! The resolved settings, for a person to compare with what was meant.
+
+use std::fmt::{self, Write as _};
+
+use super::checked::Config;
+use super::duration::show;
+use super::grants::Client;
+use crate::account::{Account, RefreshAhead};
+
+/// How many accounts are listed one by one.
+const LISTED: usize = 50;
+
+impl Config {
+    /// Every setting as it is used, one or more lines of text without any secret: of keys, the first 8 hex digits
+    /// of the digest; of accounts, the first 50.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write_summary(&mut text);
+        text
+    }
+
+    fn write_summary(&self, text: &mut String) -> fmt::Result {
+        writeln!(text, "api:\n  listen: {}", self.api.listen)?;
+        if self.api.clients.is_empty() {
+            writeln!(text, "  clients: none; every local caller may do everything")?;
+        } else {
+            writeln!(text, "  clients:")?;
+        }
+        for client in &self.api.clients {
+            write_client(text, client)?;
+        }
+        match self.metrics.listen {
+            Some(listen) => writeln!(text, "metrics:\n  listen: {listen}")?,
+            None if self.api.listen.ip().to_canonical().is_loopback() => {
+                writeln!(text, "metrics:\n  listen: with the api")?;
+            }
+            None => writeln!(text, "metrics:\n  listen: nowhere")?,
+        }
+        writeln!(text, "store:\n  path: {}", self.store.path.display())?;
+        let upstream = &self.upstream;
+        writeln!(text, "upstream:\n  base_urls: {}", list(upstream.base_urls.iter()))?;
+        writeln!(text, "  timeout: {}", show(upstream.timeout))?;
+        writeln!(text, "  overlap: {}", show(upstream.overlap))?;
+        writeln!(text, "  max_in_flight: {}", upstream.max_in_flight)?;
+        writeln!(text, "  max_per_second: {}", upstream.max_per_second)?;
+        write_accounts(text, self)
+    }
+}
+
+fn write_client(text: &mut String, client: &Client) -> fmt::Result {
+    writeln!(text, "    - name: {}", client.name)?;
+    writeln!(text, "      key: sha256:{}", client.key_fingerprint())?;
+    writeln!(text, "      accounts: {}", list(client.accounts.entries()))?;
+    writeln!(text, "      allow: {}", list(client.allow.names()))
+}
+
+/// One line each. Names and tags come last: nobody knows how wide a Chinese character is printed.
+fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
+    let accounts = &config.accounts;
+    writeln!(text, "accounts: {}", accounts.len())?;
+    let listed = &accounts[..accounts.len().min(LISTED)];
+    let width = listed.iter().map(|account| account.appid.as_str().len()).max().unwrap_or(0).max(5);
+    writeln!(
+        text,
+        "  {:width$}  {:12}  {:>6}  {:>6}  {:11}  {:6}  {:>8}  name and tags",
+        "appid", "endpoint", "budget", "ahead", "retry", "verify", "cooldown"
+    )?;
+    for account in listed {
+        write_account(text, account, width)?;
+    }
+    match accounts.len() - listed.len() {
+        0 => Ok(()),
+        more => writeln!(text, "  … and {more} more"),
+    }
+}
+
+fn write_account(text: &mut String, account: &Account, width: usize) -> fmt::Result {
+    let ahead = match account.refresh_ahead {
+        RefreshAhead::Share(share) => format!("{}%", (share * 10_000.0).round() / 100.0),
+        RefreshAhead::Fixed(time) => show(time),
+    };
+    let retry = format!("{} to {}", show(account.retry.initial), show(account.retry.max));
+    write!(
+        text,
+        "  {:width$}  {:12}  {:>6}  {ahead:>6}  {retry:11}  {:6}  {:>8}  {}",
+        account.appid.as_str(),
+        account.endpoint.as_str(),
+        account.daily_budget,
+        if account.verify_rejections { "yes" } else { "no" },
+        show(account.rejection_cooldown),
+        account.name,
+    )?;
+    if account.tags.is_empty() { writeln!(text) } else { writeln!(text, " {}", list(account.tags.iter())) }
+}
+
+fn list(items: impl Iterator<Item = impl fmt::Display>) -> String {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
+    format!("[{}]", items.join(", "))
+}

@@ -1,0 +1,239 @@
+//! The example file, the defaults, the summary, and what no text may show.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{Allow, Config, ConfigError, Defaults, Store, Upstream, file};
+use crate::account::{Account, Endpoint, RefreshAhead};
+
+const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
+const MINIMAL: &str = "accounts: [{ appid: wx1, secret: s }]";
+
+fn no_env(_: &str) -> Option<OsString> {
+    None
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/wxtokend/accounts.yaml"), no_env)
+}
+
+#[test]
+fn the_example_loads_as_it_is_and_shows_variety() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.accounts.len(), 6);
+    assert!(config.api.clients.is_empty());
+    let endpoints: BTreeSet<_> = config.accounts.iter().map(|account| account.endpoint.as_str()).collect();
+    assert_eq!(endpoints.len(), 2);
+    let tea = config.accounts.iter().find(|account| account.name.contains("茶馆")).unwrap();
+    assert_eq!((tea.daily_budget, tea.retry.initial.as_secs(), tea.retry.max.as_secs()), (200, 2, 300));
+}
+
+#[test]
+fn what_stands_in_the_example_as_a_comment_works_too() {
+    let clients: String = EXAMPLE
+        .lines()
+        .skip_while(|line| *line != "  # clients:")
+        .take_while(|line| line.starts_with("  #"))
+        .map(|line| line.replacen("# ", "", 1) + "\n")
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("shop");
+    std::fs::write(&key_file, "shop-key\n").unwrap();
+    let clients = clients.replace("/run/secrets/shop", key_file.to_str().unwrap());
+    let text = EXAMPLE.replace("  clients: []\n", &clients);
+    let env = |name: &str| (name == "CRM_KEY").then(|| OsString::from("crm-key"));
+    let config = Config::parse(&text, Path::new("accounts.yaml"), env).unwrap();
+    let [crm, shop, reports] = &config.api.clients[..] else { panic!("three clients: {config:?}") };
+    assert_eq!(crm.allow, Allow { read: true, refresh: true, admin: false });
+    assert_eq!(shop.allow, Allow::default());
+    assert!(config.accounts.iter().all(|account| reports.accounts.covers(account)));
+    assert_eq!(config.accounts.iter().filter(|account| shop.accounts.covers(account)).count(), 3);
+    // The digest in the example is that of this text.
+    assert_eq!(reports.key_sha256, crate::secret::Secret::new("password-of-reports").sha256());
+}
+
+#[test]
+fn the_example_mentions_every_key() {
+    let mentioned: BTreeSet<&str> = EXAMPLE
+        .split(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))
+        .filter_map(|word| word.strip_suffix(':'))
+        .collect();
+    for (mapping, keys) in file::all_keys() {
+        for key in keys {
+            assert!(mentioned.contains(key), "{mapping}.{key} is not in the example");
+        }
+    }
+}
+
+#[test]
+fn the_example_documents_the_programs_defaults() {
+    let (example, minimal) = (parse(EXAMPLE).unwrap(), parse(MINIMAL).unwrap());
+    assert_eq!(example.api, minimal.api);
+    assert_eq!(example.metrics, minimal.metrics);
+    assert_eq!(example.store, minimal.store);
+    assert_eq!(example.upstream, minimal.upstream);
+    let plain = example.accounts.iter().find(|account| account.name == "Flower Shop").unwrap();
+    let same = Account { appid: plain.appid.clone(), ..(*minimal.accounts[0]).clone() };
+    let same =
+        Account { name: plain.name.clone(), secret: plain.secret.clone(), tags: plain.tags.clone(), ..same };
+    assert_eq!(**plain, same);
+    for (mapping, keys) in file::all_keys().iter().filter(|(mapping, _)| *mapping == "defaults") {
+        let stated = &EXAMPLE[EXAMPLE.find("\ndefaults:").unwrap()..EXAMPLE.find("\naccounts:").unwrap()];
+        for key in keys {
+            assert!(stated.contains(&format!("\n  {key}: ")), "{mapping} does not state {key}");
+        }
+    }
+}
+
+#[test]
+fn a_minimal_file_has_the_defaults_of_the_library() {
+    let config = parse(MINIMAL).unwrap();
+    let account = (*config.accounts[0]).clone();
+    let built = Defaults::default().account(account.appid.clone(), account.secret.clone());
+    assert_eq!(account, built);
+    let mut expected = Config::new([built]);
+    expected.path = config.path.clone();
+    expected.store = Store { path: "/etc/wxtokend/wxtokend.redb".into() };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn everything_that_is_said_arrives() {
+    let text = "
+api: { listen: '[::1]:0' }
+metrics: { listen: 0.0.0.0:9187 }
+store: { path: data/w.redb }
+upstream:
+  base_urls: ['http://127.0.0.1:9/wx', 'http://localhost:9', 'http://[::1]:9/', 'https://a.example/b/']
+  timeout: 1500ms
+  overlap: 10s
+  max_in_flight: 1
+  max_per_second: 7
+defaults: { endpoint: token, daily_budget: 4, refresh_ahead: 12.5%, retry: { initial: 1s, max: 1s },
+            verify_rejections: false, rejection_cooldown: 1m }
+accounts:
+  - { appid: a, secret: 00123456, name: '007', tags: [2024, x, x] }
+  - { appid: 12e4, secret: 1e400, endpoint: stable_token, daily_budget: 4294967295, refresh_ahead: 30m,
+      retry: { max: 1d }, verify_rejections: true, rejection_cooldown: 1ms }
+";
+    let config = parse(text).unwrap();
+    assert_eq!(config.api.listen.to_string(), "[::1]:0");
+    assert_eq!(config.metrics.listen.unwrap().port(), 9187);
+    assert_eq!(config.store.path, Path::new("/etc/wxtokend/data/w.redb"));
+    let urls: Vec<_> = config.upstream.base_urls.iter().map(|url| url.as_str()).collect();
+    let expected =
+        ["http://127.0.0.1:9/wx/", "http://localhost:9/", "http://[::1]:9/", "https://a.example/b/"];
+    assert_eq!(urls, expected);
+    let ms = |millis| std::time::Duration::from_millis(millis);
+    let Upstream { timeout, overlap, max_in_flight, max_per_second, .. } = config.upstream;
+    assert_eq!((timeout, overlap, max_in_flight, max_per_second), (ms(1500), ms(10_000), 1, 7));
+    let [a, b] = &config.accounts[..] else { panic!("two accounts") };
+    assert_eq!((a.endpoint, a.daily_budget, a.verify_rejections), (Endpoint::Token, 4, false));
+    assert_eq!((a.refresh_ahead, a.rejection_cooldown), (RefreshAhead::Share(0.125), ms(60_000)));
+    assert_eq!((a.name.as_str(), &a.tags[..]), ("007", &["2024".to_owned(), "x".to_owned()][..]));
+    assert_eq!((b.endpoint, b.daily_budget, b.verify_rejections), (Endpoint::StableToken, u32::MAX, true));
+    assert_eq!((b.refresh_ahead, b.rejection_cooldown), (RefreshAhead::Fixed(ms(1_800_000)), ms(1)));
+    assert_eq!((b.retry.initial, b.retry.max), (ms(1_000), ms(86_400_000)));
+    // What looks like a number stays the text that it is.
+    assert_eq!((a.secret.expose(), b.secret.expose()), ("00123456", "1e400"));
+    assert_eq!((b.appid.as_str(), b.name.as_str()), ("12e4", "12e4"));
+}
+
+#[test]
+fn the_summary_resolves_everything_and_lists_at_most_fifty_accounts() {
+    let text = "
+api:
+  listen: 0.0.0.0:8787
+  clients: [{ name: crm, key: hunter2, accounts: [wx-1, 'w*', tag:x], allow: [admin, read] }]
+upstream: { timeout: 90s }
+accounts:
+"
+    .to_owned();
+    let account =
+        |index| format!("  - {{ appid: wx-{index}, name: 店{index}, secret: hunter2, tags: [x] }}\n");
+    let text = (1..=53).fold(text, |text, index| text + &account(index));
+    let summary = parse(&text).unwrap().summary();
+    for expected in [
+        "  listen: 0.0.0.0:8787\n",
+        "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [read, admin]\n",
+        "metrics:\n  listen: nowhere\n",
+        "  path: /etc/wxtokend/wxtokend.redb\n",
+        "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
+        "accounts: 53\n",
+        "  wx-50  stable_token    2000     25%  2s to 1m     yes           5s  店50 [x]\n  … and 3 more\n",
+    ] {
+        assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
+    }
+    assert!(!summary.contains("hunter2") && !summary.contains("wx-51"), "{summary}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_with_the_systems_reason() {
+    let error = Config::load(Path::new("/nowhere/accounts.yaml")).unwrap_err();
+    assert_eq!(error.to_string(), "read /nowhere/accounts.yaml");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("No such file"), "{source}");
+}
+
+#[test]
+fn a_file_is_loaded_with_paths_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("accounts.yaml");
+    std::fs::write(folder.path().join("secret"), "hunter2\r\n").unwrap();
+    std::fs::write(folder.path().join("two"), "hunter2\n\n").unwrap();
+    let text = "accounts: [{ appid: a, secret_file: secret }, { appid: b, secret_file: ./two }]";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.store.path, folder.path().join("wxtokend.redb"));
+    assert_eq!(config.accounts[0].secret.expose(), "hunter2");
+    assert_eq!(config.accounts[1].secret.expose(), "hunter2\n");
+    assert_eq!(config.path, path);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC*") {
+        let _ = parse(&text);
+    }
+
+    /// Text made of what YAML and our file are made of gets further than noise.
+    #[test]
+    fn scrambled_files_never_panic(
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "accounts:", "api:", "clients:", "- ", "  ", "\n", "\n  ", "appid: a", "secret: ", "${", "}", "{", "}",
+                "[", "]", "&a ", "*a", "!t ", "!!int ", "? ", ": ", "\"", "'", "|\n", "~", "1e9", "retry: ", "--- ",
+                "defaults:", "# ", "<<: ", "%", "\t", "name:", "key: k", ",",
+            ]),
+            0..40,
+        )
+    ) {
+        let _ = parse(&parts.concat());
+    }
+}
+
+/// Not run by default: the time is only right in release (`cargo test --release -- --ignored hundred_thousand`).
+#[test]
+#[ignore = "measures; run it in release"]
+fn a_hundred_thousand_accounts_load_in_about_a_second() {
+    let account = |index| {
+        format!(
+            "  - appid: wx{index:016x}\n    name: Account {index}\n    secret: {index:032x}\n    tags: [retail, x]\n"
+        )
+    };
+    let text = (0..100_000).fold("accounts:\n".to_owned(), |text, index| text + &account(index));
+    let started = tokio::time::Instant::now();
+    assert_eq!(parse(&text).unwrap().accounts.len(), 100_000);
+    let good = started.elapsed();
+    let started = tokio::time::Instant::now();
+    let Err(ConfigError::Problems { problems, .. }) = parse(&text.replace("tags: [retail, x]", "tags: x"))
+    else {
+        panic!("every account has a problem")
+    };
+    assert_eq!(problems.len(), 100_000);
+    let bad = started.elapsed();
+    assert!(good.as_secs() < 2 && bad.as_secs() < 6, "all good: {good:?}, all bad: {bad:?}");
+}
