@@ -8,6 +8,7 @@ pub mod policy;
 pub mod rejection;
 pub mod schedule;
 pub mod config;
+pub mod sandbox;
 pub mod secret;
 pub mod state;
 pub mod store;

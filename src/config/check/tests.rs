@@ -1,1 +1,490 @@
+//! Every rule of `accounts.yaml` as a table, and the hunt for secrets in what is said about a file.
 
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::config::{Config, ConfigError, Position};
+
+/// Nothing that is said about a file may hold the first, which looks like an AppSecret, at whatever place it
+/// stands, nor the second at a place that is for secrets.
+const CANARIES: [&str; 2] = ["c0ffee5ecre7c0ffee5ecre7c0ffee5e", "hunter2canary"];
+
+/// One account that is all right, to stand beside what is tested.
+const ONE: &str = "accounts: [{ appid: wx1, secret: s }]\n";
+
+fn env(name: &str) -> Option<OsString> {
+    match name {
+        "EMPTY" => Some(OsString::new()),
+        "CANARY" => Some(CANARIES.concat().into()),
+        "SEVEN" => Some("7".into()),
+        #[cfg(unix)]
+        "LATIN1" => Some(std::os::unix::ffi::OsStringExt::from_vec(vec![0xe9])),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/nowhere/accounts.yaml"), env)
+}
+
+/// The problems without their positions; none when the file is all right.
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(_) => Vec::new(),
+        Err(ConfigError::Problems { problems, .. }) => {
+            let said = problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.what));
+            said.collect()
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn expect(text: &str, expected: &[&str]) {
+    let found = problems(text);
+    let all =
+        found.len() == expected.len() && expected.iter().all(|part| found.iter().any(|is| is.contains(part)));
+    assert!(all, "{text}\nfound    {found:#?}\nexpected {expected:#?}");
+}
+
+#[test]
+fn rules_of_the_file_as_a_whole() {
+    for (text, expected) in [
+        (ONE, &[][..]),
+        ("", &[": is empty"]),
+        ("# nothing\n", &[": is empty"]),
+        ("[]", &[": must be a mapping, not a list"]),
+        ("x", &[": must be a mapping, not a single value"]),
+        ("{}", &["accounts: is missing or empty; at least one account is needed"]),
+        ("accounts:", &["accounts: is missing or empty"]),
+        ("accounts: []", &["accounts: is missing or empty"]),
+        ("accounts: {}", &["accounts: must be a list, not a mapping"]),
+        ("accounts: [x, , [y]]", &[": not YAML: "]),
+        (
+            "accounts: [x, ~, [y], !z {}]",
+            &[
+                "accounts[0]: must be a mapping, not a single value",
+                "accounts[1]: is empty",
+                "accounts[2]: must be a mapping, not a list",
+                "accounts[3]: must be a mapping, not a tagged value",
+            ],
+        ),
+        ("accounts: [{ appid: wx1, secret: s }]\n---\n{}", &["more than one document"]),
+        ("accounts: *nobody", &["unknown anchor"]),
+        ("accounts: !!int x", &[": cannot be read here: a tag that its value does not fit"]),
+        (
+            "acounts: 1\napi: { lisen: 2 }",
+            &[
+                "acounts: unknown key; known here: api, metrics, store, upstream, defaults, accounts",
+                "api.lisen: unknown key; known here: listen, clients",
+                "accounts: is missing",
+            ],
+        ),
+        ("? [a]\n: 1\naccounts: [{ appid: wx1, secret: s }]", &[": has an unknown key"]),
+        (
+            "store: { path: a }\nstore: { path: b }\naccounts: [{ appid: wx1, secret: s, appid: wx2 }]",
+            &["store: stands here twice", "accounts[0].appid: stands here twice"],
+        ),
+        (
+            "api:\nmetrics:\nstore:\nupstream:\ndefaults:\naccounts: [{ appid: wx1, secret: s, tags: , retry: }]",
+            &[],
+        ),
+    ] {
+        expect(text, expected);
+    }
+}
+
+#[test]
+fn rules_of_the_api() {
+    let client = "name: a, key: k, accounts: [wx1]";
+    let with = |clients: &str| format!("{ONE}api: {{ clients: [{clients}] }}");
+    for (text, expected) in [
+        (
+            format!("{ONE}api: {{ listen: nowhere }}"),
+            &["api.listen: \"nowhere\" is not an address with a port"][..],
+        ),
+        (format!("{ONE}api: {{ listen: 127.0.0.1 }}"), &["api.listen: \"127.0.0.1\" is not an address"]),
+        (format!("{ONE}api: {{ listen: }}"), &["api.listen: is empty"]),
+        (format!("{ONE}api: {{ listen: '127.0.0.9:0' }}"), &[]),
+        (
+            format!("{ONE}api: {{ listen: 0.0.0.0:1 }}"),
+            &["api.listen: must be a loopback address as long as"],
+        ),
+        (
+            format!("{ONE}api: {{ listen: 0.0.0.0:1, clients: [] }}"),
+            &["api.listen: must be a loopback address"],
+        ),
+        (format!("{ONE}api: {{ listen: 0.0.0.0:1, clients: x }}"), &["api.clients: must be a list"]),
+        (format!("{ONE}api: {{ listen: 0.0.0.0:1, clients: [{{ {client} }}] }}"), &[]),
+        (format!("{ONE}metrics: {{ listen: x }}"), &["metrics.listen: \"x\" is not an address"]),
+        (format!("{ONE}metrics: {{ listen: 0.0.0.0:1 }}"), &[]),
+        (format!("{ONE}metrics: {{ listen: ~ }}"), &[]),
+        (format!("{ONE}store: {{ path: '' }}"), &["store.path: is empty"]),
+        (
+            with("{}"),
+            &[
+                "api.clients[0].name: is missing",
+                "api.clients[0].key: is missing; give key or key_file or key_sha256",
+                "api.clients[0].accounts: is missing or empty; list appids",
+            ],
+        ),
+        (with("{ name: '', key: k, accounts: [wx1] }"), &["api.clients[0].name: is empty"]),
+        (with("{ name: \"a\\n\", key: k, accounts: [wx1] }"), &["api.clients[0].name: must be one line"]),
+        (with("{ name: a, key: '', accounts: [wx1] }"), &["api.clients[0].key: is empty"]),
+        (
+            with(&format!("{{ {client} }}, {{ {client} }}")),
+            &[
+                "api.clients[1].name: is the same as api.clients[0].name",
+                "api.clients[1].key: is the key of api.clients[0], too",
+            ],
+        ),
+        (
+            with(&format!("{{ {client}, key_file: f, key_sha256: 0 }}")),
+            &[
+                "api.clients[0].key_file: cannot stand beside key; keep one of them",
+                "api.clients[0].key_sha256: cannot stand beside key",
+            ],
+        ),
+        (
+            with("{ name: a, key_sha256: abc, accounts: ['*'] }"),
+            &["api.clients[0].key_sha256: must be the SHA-256"],
+        ),
+        (
+            with(&format!("{{ name: a, key_sha256: {}, accounts: ['*'] }}", "xF".repeat(32))),
+            &["must be the SHA-256"],
+        ),
+        (with(&format!("{{ name: a, key_sha256: {}, accounts: ['*'] }}", "0F".repeat(32))), &[]),
+        (
+            with("{ name: a, key_file: none, accounts: ['*'] }"),
+            &["api.clients[0].key_file: the file cannot be read: No such file or directory"],
+        ),
+        (with("{ name: a, key: k, accounts: [] }"), &["api.clients[0].accounts: is missing or empty"]),
+        (
+            with("{ name: a, key: k, accounts: wx1 }"),
+            &["api.clients[0].accounts: must be a list, not a single"],
+        ),
+        (
+            with("{ name: a, key: k, accounts: [wx1, wx2, 'wx9*', 'tag:none', 'wx[1]*', 'tag:', ''] }"),
+            &[
+                "api.clients[0].accounts[1]: \"wx2\" is the appid of no account",
+                "api.clients[0].accounts[4]: \"wx[1]*\" names no accounts; allowed: an appid, a glob",
+                "api.clients[0].accounts[5]: \"tag:\" names no accounts",
+                "api.clients[0].accounts[6]: \"\" names no accounts",
+            ],
+        ),
+        (
+            with(&format!("{{ {client}, allow: [write, refresh] }}")),
+            &["api.clients[0].allow[0]: \"write\" is nothing to allow; allowed: read, refresh, admin"],
+        ),
+        (
+            with(&format!("{{ {client}, allow: [] }}")),
+            &["api.clients[0].allow: is missing or empty; allowed: read"],
+        ),
+        (with(&format!("{{ {client}, allow: read }}")), &["api.clients[0].allow: must be a list"]),
+    ] {
+        expect(&text, expected);
+    }
+}
+
+#[test]
+fn an_appid_that_may_be_meant_by_a_broken_account_is_not_missed() {
+    let text =
+        "api: { clients: [{ name: a, key: k, accounts: [wx2] }] }\naccounts: [{ appid: wx 2, secret: s }]";
+    expect(text, &["accounts[0].appid: this value is not an appid: an appid is 1 to 64 characters"]);
+}
+
+#[test]
+fn rules_of_the_upstream() {
+    let with = |upstream: &str| format!("{ONE}upstream: {{ {upstream} }}");
+    for (upstream, expected) in [
+        ("base_urls: []", &["upstream.base_urls: is missing or empty; at least one URL is needed"][..]),
+        ("base_urls: https://a.example", &["upstream.base_urls: must be a list, not a single value"]),
+        ("base_urls: [api.weixin.qq.com]", &["upstream.base_urls[0]: \"api.weixin.qq.com\" is no URL"]),
+        ("base_urls: ['http://a.example']", &["must be https://; http:// only on a loopback address"]),
+        ("base_urls: ['http://127.0.0.1.nip.io']", &["must be https://"]),
+        ("base_urls: ['http://localhost.example']", &["must be https://"]),
+        ("base_urls: ['http://0.0.0.0']", &["must be https://"]),
+        ("base_urls: ['http://127.9.9.9:1', 'http://LOCALHOST', 'http://[::1]:7/x']", &[]),
+        ("base_urls: ['ftp://a.example']", &["must be an https:// URL"]),
+        ("base_urls: ['https://u@a.example']", &["must not hold credentials"]),
+        ("base_urls: ['https://:p@a.example']", &["must not hold credentials"]),
+        ("base_urls: ['https://a.example?q']", &["must not have a query or a fragment"]),
+        ("base_urls: ['https://a.example#f']", &["must not have a query or a fragment"]),
+        (
+            "base_urls: ['https://a.example/p', 'https://A.example:443/p/']",
+            &["upstream.base_urls[1]: is the same as upstream.base_urls[0]"],
+        ),
+        (
+            "timeout: 0s, overlap: 5",
+            &[
+                "upstream.timeout: \"0s\" is not a duration: a duration is a positive whole number with its unit: 500ms",
+                "upstream.overlap: \"5\" is not a duration",
+            ],
+        ),
+        (
+            "max_in_flight: 0, max_per_second: -1",
+            &[
+                "upstream.max_in_flight: \"0\" is not a whole number from 1 to 4294967295",
+                "upstream.max_per_second: \"-1\" is not a whole number from 1",
+            ],
+        ),
+        (
+            "max_in_flight: [1], max_per_second: { a: 1 }",
+            &[
+                "upstream.max_in_flight: must be a single value, not a list",
+                "upstream.max_per_second: must be a single value, not a mapping",
+            ],
+        ),
+    ] {
+        expect(&with(upstream), expected);
+    }
+}
+
+#[test]
+fn rules_of_accounts_and_of_what_they_share() {
+    let key_rules = [
+        (
+            "endpoint: stabletoken",
+            &["endpoint: \"stabletoken\" is not an endpoint; allowed: stable_token, token"][..],
+        ),
+        ("endpoint:", &["endpoint: is empty"]),
+        ("daily_budget: 3", &["daily_budget: \"3\" is not a whole number from 4 to 4294967295"]),
+        ("daily_budget: 4294967296", &["daily_budget: \"4294967296\" is not"]),
+        ("daily_budget: 1e3", &["daily_budget: \"1e3\" is not"]),
+        ("daily_budget: '${SEVEN}'", &[]),
+        ("refresh_ahead: 50%", &[]),
+        (
+            "refresh_ahead: 50.1%",
+            &["refresh_ahead: \"50.1%\" is neither a percentage above 0% and up to 50% nor a"],
+        ),
+        ("refresh_ahead: 0%", &["refresh_ahead: \"0%\" is neither"]),
+        ("refresh_ahead: nan%", &["refresh_ahead: \"nan%\" is neither"]),
+        ("refresh_ahead: -5%", &["refresh_ahead: \"-5%\" is neither"]),
+        ("refresh_ahead: 0.25", &["refresh_ahead: \"0.25\" is neither"]),
+        ("refresh_ahead: 0s", &["refresh_ahead: \"0s\" is neither"]),
+        ("retry: 5s", &["retry: must be a mapping, not a single value"]),
+        ("retry: { initial: 5s, max: 5s }", &[]),
+        ("retry: { initial: 6s, max: 5s }", &["retry: initial (6s) is longer than max (5s)"]),
+        ("retry: { initial: 2m }", &["retry: initial (2m) is longer than max (1m)"]),
+        ("retry: { initial: 2m, max: x }", &["retry.max: \"x\" is not a duration"]),
+        ("retry: { least: 1s }", &["retry.least: unknown key; known here: initial, max"]),
+        ("verify_rejections: yes", &["verify_rejections: \"yes\" is neither true nor false"]),
+        ("rejection_cooldown: 5 s", &["rejection_cooldown: this value is not a duration"]),
+    ];
+    for (rule, expected) in key_rules {
+        for (prefix, text) in [
+            ("defaults.", format!("{ONE}defaults: {{ {rule} }}")),
+            ("accounts[0].", format!("accounts: [{{ appid: wx1, secret: s, {rule} }}]")),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|what| format!("{prefix}{what}")).collect();
+            expect(&text, &expected.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    for (accounts, expected) in [
+        (
+            "{}",
+            &["accounts[0].appid: is missing", "accounts[0].secret: is missing; give secret or secret_file"]
+                [..],
+        ),
+        ("{ appid: a/b, secret: s }", &["accounts[0].appid: \"a/b\" is not an appid: an appid is 1 to 64"]),
+        (
+            "{ appid: a }, { appid: b, secret: s }, { appid: a, secret: s }",
+            &["accounts[0].secret: is missing", "accounts[2].appid: is the same as accounts[0].appid"],
+        ),
+        ("{ appid: a, secret: '' }", &["accounts[0].secret: is empty"]),
+        ("{ appid: a, secret: }", &["accounts[0].secret: is empty"]),
+        (
+            "{ appid: a, secret: '${EMPTY}' }",
+            &["accounts[0].secret: is empty: the environment variable EMPTY holds"],
+        ),
+        (
+            "{ appid: a, secret: '${UNSET}' }",
+            &["accounts[0].secret: the environment variable UNSET is not set"],
+        ),
+        (
+            "{ appid: a, secret: '${LATIN1}' }",
+            &["accounts[0].secret: the environment variable LATIN1 is not UTF-8"],
+        ),
+        ("{ appid: a, secret: 'a${CANARY}' }", &["accounts[0].secret: ${NAME} must be the whole value"]),
+        (
+            "{ appid: a, secret: s, name: '${SEVEN} days' }",
+            &["accounts[0].name: ${NAME} must be the whole value"],
+        ),
+        (
+            "{ appid: a, secret: s, tags: ['${1}', '${}'] }",
+            &["accounts[0].tags[0]: ${NAME}", "tags[1]: ${NAME}"],
+        ),
+        ("{ appid: a, secret: s, endpoint: '${CANARY}' }", &["the value of ${CANARY} is not an endpoint"]),
+        ("{ appid: a, secret: s, secret_file: f }", &["accounts[0].secret_file: cannot stand beside secret"]),
+        ("{ appid: a, secret_file: f }", &["accounts[0].secret_file: the file cannot be read: No such file"]),
+        ("{ appid: a, secret_file: /dev/null }", &["accounts[0].secret_file: the file is empty"]),
+        (
+            "{ appid: a, secret_file: /dev/zero }",
+            &["accounts[0].secret_file: the file is longer than 64 KiB"],
+        ),
+        ("{ appid: a, secret: s, name: '' }", &["accounts[0].name: is empty"]),
+        (
+            "{ appid: a, secret: s, tags: [ok, '', [x]] }",
+            &["tags[1]: is empty", "tags[2]: must be a single value"],
+        ),
+        ("{ appid: a, secret: s, tags: retail }", &["accounts[0].tags: must be a list, not a single value"]),
+        (
+            "{ appid: a, secret: s, tag: x }",
+            &[
+                "accounts[0].tag: unknown key; known here: appid, name, secret, secret_file, tags, endpoint, daily_budget",
+            ],
+        ),
+    ] {
+        expect(&format!("accounts: [{accounts}]"), expected);
+    }
+}
+
+#[test]
+fn one_account_too_many_is_told() {
+    let account = |index| format!("- {{ appid: a{index}, secret: s }}\n");
+    let text = (0..100_001).fold("accounts:\n".to_owned(), |text, index| text + &account(index));
+    expect(&text, &["accounts: has 100001 accounts; at most 100000 are possible"]);
+}
+
+#[test]
+fn a_broken_default_is_told_once() {
+    let text = "defaults: { retry: { initial: 2h }, daily_budget: 1 }\n\
+                accounts: [{ appid: a, secret: s }, { appid: b, secret: s }]";
+    expect(text, &["defaults.retry: initial", "defaults.daily_budget: \"1\""]);
+}
+
+#[test]
+fn every_problem_is_one_line_with_file_place_and_position() {
+    let text = "\
+api:
+  lisen: x
+store: { path: a }
+accounts:
+  - appid: wx1
+    endpoint: stabletoken
+    retry: { max: 1 }
+  - appid: wx1
+    secret:
+      [s]
+store:
+  path: b
+";
+    let expected = "\
+/nowhere/accounts.yaml: store: stands here twice (line 11, column 1)
+/nowhere/accounts.yaml: api.lisen: unknown key; known here: listen, clients (line 2, column 3)
+/nowhere/accounts.yaml: accounts[0].secret: is missing; give secret or secret_file (line 5, column 5)
+/nowhere/accounts.yaml: accounts[0].endpoint: \"stabletoken\" is not an endpoint; allowed: stable_token, token (line 6, column 5)
+/nowhere/accounts.yaml: accounts[0].retry.max: \"1\" is not a duration: a duration is a positive whole number with its unit: 500ms, 5s, 2m, 1h, 7d (at most 36500d) (line 7, column 14)
+/nowhere/accounts.yaml: accounts[1].appid: is the same as accounts[0].appid (line 8, column 5)
+/nowhere/accounts.yaml: accounts[1].secret: must be a single value, not a list (line 9, column 5)";
+    let said = parse(text).unwrap_err().to_string();
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&said), sorted(expected), "{said}");
+}
+
+#[test]
+fn what_is_not_yaml_is_told_with_line_and_column() {
+    let Err(ConfigError::Problems { problems, .. }) = parse("api:\n  listen: [\naccounts: }") else {
+        panic!()
+    };
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(problem.position, Some(Position { line: 3, column: 11 }));
+    assert!(problem.what.starts_with("not YAML: ") && !problem.what.contains("line 3"), "{problem}");
+}
+
+/// The canary at every place of a file where a secret or a key may stand, or may get by mistake.
+#[test]
+fn no_secret_is_in_any_text_about_a_file() {
+    let shapes = [
+        "CANARY",
+        "[CANARY]",
+        "{ CANARY: x }",
+        "{ x: CANARY }",
+        "!CANARYtag x",
+        "!t CANARY",
+        "!!int CANARY",
+        "!!null CANARY",
+        "!!float CANARY",
+        "!!bool CANARY",
+        "a${CANARY",
+        "${CANARY",
+        "${CANARY}x",
+        "'${CANARY}'",
+        "\"CANARY\\n\"",
+        "|\n      CANARY\n",
+        "x CANARY",
+        "x\n      CANARY",
+        "\"CANARY",
+        "'CANARY",
+        "[CANARY",
+        "{CANARY",
+        "CANARY: x",
+        "&CANARY x",
+        "*CANARY",
+        "%CANARY",
+        "@CANARY",
+        "`CANARY",
+        "\tCANARY",
+        "- CANARY",
+        "{CANARY}",
+        "{{CANARY}}",
+        "? CANARY",
+        "CANARYCANARYCANARY",
+        "<<: CANARY",
+        "\"\\CANARY\"",
+        "\"\\xCANARY\"",
+    ];
+    // Keys for secrets, and keys that somebody may take for one.
+    let secret_keys =
+        ["secret", "secrets", "secret_file", "Secret", "app_secret", "key", "keys", "key_file", "key_sha256"];
+    let other_keys = ["appid", "endpoint", "retry", "tags", "daily_budget", "listen", "accounts", "allow"];
+    let (mut texts, mut other_texts) = (Vec::new(), Vec::new());
+    for shape in shapes {
+        for (keys, texts) in [(&secret_keys[..], &mut texts), (&other_keys[..], &mut other_texts)] {
+            for key in keys {
+                texts.push(format!("accounts:\n  - appid: wx1\n    {key}: {shape}\n    endpoint: x\n"));
+                texts.push(format!("accounts:\n  - appid: wx1\n    {key}: {shape}\n    {key}: {shape}\n"));
+                texts.push(format!("accounts:\n  - {key}: {shape}\n"));
+                texts.push(format!("defaults:\n  {key}: {shape}\n{ONE}"));
+                texts.push(format!("{key}: {shape}\n{ONE}"));
+                texts.push(format!(
+                    "api:\n  clients:\n    - name: a\n      accounts: ['*']\n      {key}: {shape}\n{ONE}"
+                ));
+                texts.push(format!("api:\n  clients:\n    - {key}: {shape}\n{ONE}"));
+                texts.push(format!("api:\n  {key}: {shape}\n{ONE}"));
+            }
+        }
+        for place in ["api", "api:\n  clients", "accounts", "defaults", "upstream", "store", "metrics"] {
+            other_texts.push(format!("{place}: {shape}\n"));
+            other_texts.push(format!("{place}:\n    - {shape}\n"));
+        }
+        other_texts.push(shape.to_owned());
+        // A lost colon draws the next line into the value before it.
+        texts.push(format!("accounts:\n  - appid: wx1\n    secret {shape}\n"));
+        texts.push(format!(
+            "accounts:\n  - secret: s\n    appid: wx1\n    endpoint: token\n      secret {shape}\n"
+        ));
+    }
+    other_texts.push(format!("upstream: {{ base_urls: ['https://u:CANARY@a.example', 'x:CANARY'] }}\n{ONE}"));
+    let everywhere = texts.iter().chain(&other_texts).map(|text| (CANARIES[0], text));
+    let for_secrets = texts.iter().map(|text| (CANARIES[1], text));
+    let mut refused = 0;
+    for (canary, text) in everywhere.chain(for_secrets) {
+        // In ${CANARY} it is the variable's value, not its name.
+        let text = text.replace("${CANARY", "$\0").replace("CANARY", canary).replace("$\0", "${CANARY");
+        let said = match parse(&text) {
+            // Where a tag is taken for a tag, it is shown.
+            Ok(_) if text.contains("tags:") => continue,
+            Ok(config) => format!("{config:?}\n{config:#?}\n{}", config.summary()),
+            Err(error) => {
+                refused += 1;
+                format!("{error}\n{error:?}\n{error:#?}")
+            }
+        };
+        assert!(!said.contains(canary), "{text}\nsaid\n{said}");
+    }
+    assert!(refused > 1000, "{refused}");
+}

@@ -1,0 +1,98 @@
+//! How WeChat words its answers: JSON under varying content types, and errors whose text must not be relied on.
+
+use std::net::IpAddr;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+
+use super::wire::Answer;
+
+/// An error as WeChat states it: HTTP 200 with an errcode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) errcode: i64,
+    /// In place of the usual wording.
+    pub(super) errmsg: Option<String>,
+}
+
+impl From<i64> for Refusal {
+    fn from(errcode: i64) -> Self {
+        Self { errcode, errmsg: None }
+    }
+}
+
+/// What a call comes to, before it is put on the wire.
+pub(super) type Outcome = Result<Value, Refusal>;
+
+/// The answer that tells `outcome`.
+pub(super) fn told(outcome: Outcome, wall_s: u64, source_ip: IpAddr, rng: &mut StdRng) -> Answer {
+    let value = outcome.unwrap_or_else(|Refusal { errcode, errmsg }| {
+        let text = errmsg.unwrap_or_else(|| wording(errcode, source_ip));
+        let (a, b): (u32, u32) = (rng.random(), rng.random());
+        let joint = if rng.random() { " " } else { ", " };
+        // 32 bits of unix time, as in WeChat's own.
+        json!({"errcode": errcode, "errmsg": format!("{text}{joint}rid: {wall_s:08x}-{a:08x}-{b:08x}")})
+    });
+    let content_type = if rng.random() { "application/json; encoding=utf-8" } else { "text/plain" };
+    Answer { status: 200, content_type, body: value.to_string().into_bytes() }
+}
+
+/// A page of some gateway on the way; 412 comes with an empty body, as from WeChat's own.
+pub(super) fn page(status: u16) -> Answer {
+    let body = match status {
+        412 => String::new(),
+        _ => format!(
+            "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+        ),
+    };
+    Answer { status, content_type: "text/html", body: body.into_bytes() }
+}
+
+/// What WeChat writes with `errcode`, without the rid.
+fn wording(errcode: i64, source_ip: IpAddr) -> String {
+    let text = match errcode {
+        -1 => "system error",
+        40001 => {
+            "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
+        }
+        40002 => "invalid grant_type",
+        40013 => "invalid appid",
+        40014 => "invalid access_token",
+        40097 => "invalid args",
+        40125 => "invalid appsecret, view more at http://t.cn/LOEdzVq",
+        40164 => return not_whitelisted(source_ip),
+        40243 => "AppSecret已被冻结，请登录MP解冻后再次调用",
+        41001 => "access_token missing",
+        41002 => "appid missing",
+        41004 => "appsecret missing",
+        42001 => "access_token expired",
+        43001 => "require GET method",
+        43002 => "require POST method",
+        44002 => "empty post data",
+        45009 => "reach max api daily quota limit",
+        45011 => "api minute-quota reach limit  mustslower  retry next minute",
+        47001 => "data format error",
+        48001 => "api unauthorized",
+        48004 => "api forbidden for irregularities, view detail on mp.weixin.qq.com",
+        48006 => "forbid to clear quota because of reaching the limit",
+        50002 => "user limited",
+        50004 => "api forbidden for frozen account",
+        50007 => "account frozen, migrated",
+        61024 => "the appid belongs to a third-party platform, should use component_access_token",
+        76021 => "cgi_path not found, please check",
+        89501 => "此IP正在等待管理员确认，请联系管理员",
+        89503 => "此IP调用需要管理员确认，请联系管理员",
+        89506 => "24小时内该IP被管理员拒绝调用两次，24小时内不可再使用该IP调用",
+        89507 => "1小时内该IP被管理员拒绝调用一次，1小时内不可再使用该IP调用",
+        _ => "api error",
+    };
+    text.to_owned()
+}
+
+fn not_whitelisted(source_ip: IpAddr) -> String {
+    match source_ip.to_canonical() {
+        IpAddr::V4(v4) => format!("invalid ip {v4} ipv6 {}, not in whitelist", v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => format!("invalid ip {v6} ipv6 {v6}, not in whitelist"),
+    }
+}

@@ -1,0 +1,224 @@
+//! The control API of the sandbox: inject faults, read the truth. JSON in and out.
+//!
+//! | call under `/_sandbox` | body, answer |
+//! |---|---|
+//! | `GET /accounts` | → `{"accounts":[…as below…],"strangers_refused":0}` |
+//! | `GET /accounts/{appid}` | → `{"appid","counters":{…},"tokens":[{"access_token","appid","endpoint","alive","expires_in","dies_in"}]}`, living tokens only |
+//! | `PUT /accounts/{appid}` | `{"secret":"…"}`: adds an account or changes its secret |
+//! | `DELETE /accounts/{appid}/tokens` | ends all its tokens now |
+//! | `POST /accounts/{appid}/faults`, `POST /faults` | a fault for the account, for all accounts |
+//! | `GET`, `DELETE` of both | → `{"faults":[…]}`; clears that list |
+//! | `GET /token?access_token=…` | → `{"alive","appid","endpoint","expires_in","dies_in"}`, all but `alive` `null` when unknown |
+//! | `GET`, `PUT /switches` | all [`Switches`](super::Switches); a `PUT` may name some of them |
+//! | `GET`, `PUT`, `DELETE /outage` | `{"kind":"refuse"\|"hang"\|"status:502"\|"none"}` |
+//!
+//! A fault is `{"kind":…, "endpoint":"token|stable_token|check|ticket|quota|business|any", "times":N}`; without
+//! `endpoint` it hits any call, without `times` all until it is cleared; `times` of a fault for all accounts counts
+//! the calls of all together. Kinds with their own keys: `errcode` (`errcode`, `errmsg`), `status` (`status`),
+//! `html`, `hang`, `reset`, `empty_token`: nothing is minted; `delay` (`delay_ms`), `half`, `bad_expires`
+//! (`expires_in`), `lost` (`as`: `hang|reset|html|502|504`): the call is carried out.
+//!
+//! `expires_in` is what the token was promised, `dies_in` what it has left; both in seconds, 0 when over. An outage
+//! does not reach this API; as it shares its listener with WeChat's, `refuse` resets connections once the
+//! request was read. Bad input gets 400, an unknown account 404, each with `{"error":"…"}`.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, put};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::Sandbox;
+use super::faults::Fault;
+use super::outage::Outage;
+use super::tokens::TokenTruth;
+use super::world::World;
+use crate::account::Appid;
+use crate::secret::Secret;
+
+pub(super) fn router() -> Router<Sandbox> {
+    let api = Router::new()
+        .route("/accounts", get(accounts))
+        .route("/accounts/{appid}", get(account).put(put_account))
+        .route("/accounts/{appid}/tokens", delete(kill_tokens))
+        .route("/accounts/{appid}/faults", get(faults).post(inject).delete(clear_faults))
+        .route("/faults", get(faults).post(inject).delete(clear_faults))
+        .route("/token", get(token))
+        .route("/switches", get(switches).put(put_switches))
+        .route("/outage", put(put_outage).get(outage).delete(end_outage))
+        .fallback(async || Refused(StatusCode::NOT_FOUND, "no such call".to_owned()))
+        .method_not_allowed_fallback(async || {
+            Refused(StatusCode::METHOD_NOT_ALLOWED, "not by this method".to_owned())
+        });
+    Router::new().nest("/_sandbox", api)
+}
+
+/// A control call that came to nothing, and why.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+type Told = Result<Json<Value>, Refused>;
+
+fn bad(why: impl std::fmt::Display) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, why.to_string())
+}
+
+fn done() -> Told {
+    Ok(Json(json!({"ok": true})))
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, Refused> {
+    serde_json::from_slice(body).map_err(|error| bad(format!("the body is no JSON object: {error}")))
+}
+
+/// Reads `T`, and refuses keys that say nothing to it: a misspelt `times` would otherwise last for ever.
+fn strict<T: Serialize + DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    let given = object(body)?;
+    let read: T = serde_json::from_value(Value::Object(given.clone())).map_err(bad)?;
+    let understood = serde_json::to_value(&read).map_err(bad)?;
+    match given.iter().find(|(key, value)| !value.is_null() && understood.get(key.as_str()).is_none()) {
+        Some((key, _)) => Err(bad(format!("unknown key {key:?}"))),
+        None => Ok(read),
+    }
+}
+
+/// The account that the path names, which must exist.
+fn known(sandbox: &Sandbox, appid: &str) -> Result<Appid, Refused> {
+    let appid = Appid::new(appid).map_err(bad)?;
+    match sandbox.with(|world, _| world.knows(&appid)) {
+        true => Ok(appid),
+        false => Err(Refused(StatusCode::NOT_FOUND, format!("no account {appid}"))),
+    }
+}
+
+fn account_json(world: &World, appid: &Appid, now: std::time::Duration) -> Value {
+    let truth = world.truth(appid, now);
+    let tokens: Vec<Value> =
+        truth.iter().flat_map(|truth| &truth.living_tokens).map(|token| token_json(token, now)).collect();
+    json!({"appid": appid, "counters": truth.as_ref().map(|truth| truth.counters), "tokens": tokens})
+}
+
+fn token_json(token: &TokenTruth, now: std::time::Duration) -> Value {
+    json!({
+        "access_token": token.access_token.expose(),
+        "appid": token.appid,
+        "endpoint": token.endpoint,
+        "alive": token.is_alive(now),
+        "expires_in": token.expires_at.saturating_sub(now).as_secs_f64(),
+        "dies_in": token.dies_at.saturating_sub(now).as_secs_f64(),
+    })
+}
+
+async fn accounts(State(sandbox): State<Sandbox>) -> Told {
+    Ok(Json(sandbox.with(|world, now| {
+        let accounts: Vec<Value> = world.accounts().map(|appid| account_json(world, appid, now)).collect();
+        json!({"accounts": accounts, "strangers_refused": world.strangers_refused()})
+    })))
+}
+
+async fn account(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> Told {
+    let appid = known(&sandbox, &appid)?;
+    Ok(Json(sandbox.with(|world, now| account_json(world, &appid, now))))
+}
+
+#[derive(Serialize, Deserialize)]
+struct PutAccount {
+    secret: String,
+}
+
+async fn put_account(State(sandbox): State<Sandbox>, Path(appid): Path<String>, body: Bytes) -> Told {
+    let appid = Appid::new(&appid).map_err(bad)?;
+    let PutAccount { secret } = strict(&body)?;
+    if secret.is_empty() {
+        return Err(bad("the secret is empty"));
+    }
+    sandbox.add_account(&appid, Secret::new(secret));
+    done()
+}
+
+async fn kill_tokens(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> Told {
+    sandbox.kill_tokens(&known(&sandbox, &appid)?);
+    done()
+}
+
+/// The account whose faults are meant; `None`: those of all.
+fn whose(sandbox: &Sandbox, appid: Option<Path<String>>) -> Result<Option<Appid>, Refused> {
+    appid.map(|Path(appid)| known(sandbox, &appid)).transpose()
+}
+
+async fn faults(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> Told {
+    let account = whose(&sandbox, appid)?;
+    Ok(Json(sandbox.with(|world, _| json!({"faults": world.faults(account.as_ref())}))))
+}
+
+async fn inject(State(sandbox): State<Sandbox>, appid: Option<Path<String>>, body: Bytes) -> Told {
+    sandbox.inject(whose(&sandbox, appid)?.as_ref(), strict::<Fault>(&body)?);
+    done()
+}
+
+async fn clear_faults(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> Told {
+    sandbox.clear_faults(whose(&sandbox, appid)?.as_ref());
+    done()
+}
+
+#[derive(Deserialize)]
+struct Which {
+    access_token: String,
+}
+
+async fn token(
+    State(sandbox): State<Sandbox>,
+    which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
+) -> Told {
+    let Query(Which { access_token }) = which.map_err(bad)?;
+    let unknown =
+        json!({"alive": false, "appid": null, "endpoint": null, "expires_in": null, "dies_in": null});
+    Ok(Json(
+        sandbox.with(|world, now| {
+            world.token_truth(&access_token).map_or(unknown, |token| token_json(token, now))
+        }),
+    ))
+}
+
+async fn switches(State(sandbox): State<Sandbox>) -> Told {
+    Ok(Json(serde_json::to_value(sandbox.switches()).map_err(bad)?))
+}
+
+async fn put_switches(State(sandbox): State<Sandbox>, body: Bytes) -> Told {
+    let patch = object(&body)?;
+    sandbox
+        .with(|world, _| world.switches().patched(&patch).map(|all| world.set_switches(all)))
+        .map_err(bad)?;
+    switches(State(sandbox)).await
+}
+
+#[derive(Serialize, Deserialize)]
+struct PutOutage {
+    kind: String,
+}
+
+async fn put_outage(State(sandbox): State<Sandbox>, body: Bytes) -> Told {
+    let PutOutage { kind } = strict(&body)?;
+    let outage = if kind == "none" { None } else { Some(Outage::try_from(kind).map_err(bad)?) };
+    sandbox.set_outage(outage);
+    done()
+}
+
+async fn outage(State(sandbox): State<Sandbox>) -> Told {
+    let kind = sandbox.with(|world, _| world.outage()).map_or_else(|| "none".to_owned(), String::from);
+    Ok(Json(json!({ "kind": kind })))
+}
+
+async fn end_outage(State(sandbox): State<Sandbox>) -> Told {
+    sandbox.set_outage(None);
+    done()
+}

@@ -1,0 +1,164 @@
+//! Puts the simulated WeChat on a socket.
+//!
+//! hyper speaks HTTP as long as all is well. To reset a connection, or to end it in the middle of an answer, the
+//! handler says so over a side channel and never answers; the connection's task then takes the socket back from
+//! hyper and does it by hand. A hanging call is simply never answered: it ends with its connection.
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Extension, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, extract};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use super::wire::{Answer, Request, Wire};
+use super::{Sandbox, control};
+
+/// Far above anything a client of the token calls sends.
+const LARGEST_BODY: usize = 1 << 20;
+
+/// A pause after a failed accept, so that a lack of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connection that a request came by.
+#[derive(Clone)]
+struct Line {
+    peer: IpAddr,
+    ending: mpsc::Sender<Ending>,
+}
+
+/// An end that HTTP does not know.
+enum Ending {
+    Reset,
+    AfterBytes(Vec<u8>),
+}
+
+pub(super) async fn serve(sandbox: Sandbox, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    let router = control::router().fallback(wechat).with_state(sandbox);
+    let mut shutdown = pin!(shutdown);
+    // Dropped at the end: that cuts the connections, hanging ones too.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => drop(connections.spawn(connection(stream, peer.ip(), router.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "the sandbox failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: IpAddr, router: Router) {
+    let (ending, mut endings) = mpsc::channel(1);
+    let line = Line { peer, ending };
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(line.clone());
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut http = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let ending = tokio::select! {
+        // An error here is a client that went away.
+        _ = &mut http => return,
+        Some(ending) = endings.recv() => ending,
+    };
+    let stream = http.into_parts().io.into_inner();
+    let outcome = match ending {
+        Ending::Reset => stream.set_zero_linger(),
+        Ending::AfterBytes(bytes) => send(&stream, &bytes).await,
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "the sandbox failed to end a connection as told");
+    }
+}
+
+async fn send(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Hands a request to the world and carries its reaction out.
+async fn wechat(
+    State(sandbox): State<Sandbox>,
+    Extension(line): Extension<Line>,
+    request: extract::Request,
+) -> Result<Response, Infallible> {
+    let Some(request) = read(request, line.peer).await else {
+        return Ok(StatusCode::BAD_REQUEST.into_response());
+    };
+    let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.wall_s(now)));
+    tokio::time::sleep(reaction.delay).await;
+    let ending = match reaction.wire {
+        Wire::Answer(answer) => return Ok(response(answer, date)),
+        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(first_bytes(&answer, sent))),
+        Wire::Reset | Wire::Refuse => Some(Ending::Reset),
+        Wire::Hang => None,
+    };
+    if let Some(ending) = ending {
+        // Fails only when the connection is gone already.
+        let _ = line.ending.send(ending).await;
+    }
+    std::future::pending().await
+}
+
+async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
+    let (head, body) = request.into_parts();
+    let Query(query) = Query::try_from_uri(&head.uri).unwrap_or_default();
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = to_bytes(body, LARGEST_BODY).await.ok()?;
+    Some(Request {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query,
+        content_length: length,
+        body: body.into(),
+        source_ip,
+    })
+}
+
+fn response(answer: Answer, wall_s: u64) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let head = [(header::CONTENT_TYPE, answer.content_type.to_owned()), (header::DATE, http_date(wall_s))];
+    (status, head, answer.body).into_response()
+}
+
+/// WeChat's own clock, so that a simulated skew shows.
+fn http_date(wall_s: u64) -> String {
+    let instant = i64::try_from(wall_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    printer.timestamp_to_rfc9110_string(&instant.unwrap_or_default()).unwrap_or_default()
+}
+
+fn first_bytes(answer: &Answer, sent: usize) -> Vec<u8> {
+    let Answer { status, content_type, body } = answer;
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} OK\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), &body[..sent.min(length)]].concat()
+}

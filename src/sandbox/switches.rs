@@ -1,0 +1,109 @@
+//! What nobody knows about WeChat, and the limits it may change: settable, at any time.
+//!
+//! Where the documentation is silent the real thing may behave either way, so a client is right only if it is
+//! right under both positions of a switch.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How this WeChat behaves where sources disagree, and its limits. In JSON every key is optional when patched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Switches {
+    /// On `token`, a mint kills the token before the previous one at once; else that one lives out its own
+    /// overlap.
+    pub second_mint_kills_first: bool,
+    /// On `stable_token`, a forced mint kills the previous token at once; else that lives the overlap.
+    pub forced_kills_at_once: bool,
+    /// Token calls that end in an errcode count against the day's limit.
+    pub failed_calls_count: bool,
+    /// Tokens have 600 to 1000 characters instead of 136 to 512.
+    pub long_tokens: bool,
+    /// Calls of `token` per account and day, then 45009. WeChat allows 2000, to test accounts 200.
+    pub daily_limit: u32,
+    /// Calls of `stable_token` per account and day, then 45009. WeChat documents 500 000.
+    pub stable_daily_limit: u32,
+    /// Calls of `stable_token` per account and minute, then 45011. WeChat documents 10 000.
+    pub minute_limit: u32,
+    /// Forced mints per account and day (WeChat: 20); beyond it the same token comes back.
+    pub forced_per_day: u32,
+    /// The least time between forced mints (WeChat: 30 s); sooner the same token comes back.
+    #[serde(rename = "forced_spacing_s", with = "seconds")]
+    pub forced_spacing: Duration,
+    /// When WeChat's day begins, in seconds after midnight UTC. Default: midnight in China, 16:00 UTC.
+    pub day_begins_at_s: u32,
+    /// Calls of `clear_quota/v2` per account and calendar month in China (WeChat: 10), then 48006.
+    pub clear_quota_per_month: u32,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            second_mint_kills_first: false,
+            forced_kills_at_once: false,
+            failed_calls_count: false,
+            long_tokens: false,
+            daily_limit: 2000,
+            stable_daily_limit: 500_000,
+            minute_limit: 10_000,
+            forced_per_day: 20,
+            forced_spacing: Duration::from_secs(30),
+            day_begins_at_s: 16 * 3600,
+            clear_quota_per_month: 10,
+        }
+    }
+}
+
+impl Switches {
+    /// `self` with the keys of the JSON object `patch` set.
+    ///
+    /// # Errors
+    /// A sentence about the key that is unknown or has a wrong value.
+    pub fn patched(&self, patch: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        if let Some(all) = all.as_object_mut() {
+            all.extend(patch.clone());
+        }
+        serde_json::from_value(all).map_err(|error| error.to_string())
+    }
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_patch_sets_its_keys_and_leaves_the_others() {
+        let patch = json!({"forced_spacing_s": 0.5, "long_tokens": true});
+        let patched = Switches::default().patched(patch.as_object().unwrap()).unwrap();
+        let expected =
+            Switches { forced_spacing: Duration::from_millis(500), long_tokens: true, ..Switches::default() };
+        assert_eq!(patched, expected);
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_wrong_value_are_refused() {
+        for bad in [json!({"dayly_limit": 1}), json!({"daily_limit": -1}), json!({"forced_spacing_s": -1.0})]
+        {
+            assert!(Switches::default().patched(bad.as_object().unwrap()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The simulated WeChat as a deterministic state machine.
+//!
+//! No I/O, no runtime, no clock, no global randomness: the same seed, requests and instants give the same
+//! reactions, so that a simulation can use a [`World`] as its oracle and replay what it found.
+//! How each call is answered stands in [`minting`] and [`business`]; what tests may see and do that no client
+//! may, in [`console`].
+
+mod business;
+mod console;
+mod minting;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+pub use console::AccountTruth;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use super::Settings;
+use super::answers::{Outcome, Refusal, page, told};
+use super::books::Books;
+use super::call::Call;
+use super::faults::{FaultKind, Faults, LostAs};
+use super::outage::Outage;
+use super::switches::Switches;
+use super::tokens::Tokens;
+use super::wire::{Answer, Reaction, Request, Wire};
+use crate::account::Appid;
+
+/// The state of the simulated WeChat. Every `now` counts from its start and must not go back.
+pub struct World {
+    token_lifetime: Duration,
+    overlap: Duration,
+    epoch_wall_s: u64,
+    switches: Switches,
+    rng: StdRng,
+    accounts: BTreeMap<Appid, Books>,
+    tokens: Tokens,
+    faults: Faults,
+    outage: Option<Outage>,
+    strangers_refused: u64,
+}
+
+/// Shows nothing: tokens and tickets are inside.
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("accounts", &self.accounts.len()).finish_non_exhaustive()
+    }
+}
+
+/// A request with what is known about it.
+struct Arrival<'a> {
+    call: Call,
+    request: &'a Request,
+    account: Option<Appid>,
+    now: Duration,
+}
+
+impl World {
+    /// A WeChat that has given out no token yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let accounts = settings.accounts.into_iter();
+        Self {
+            token_lifetime: settings.token_lifetime,
+            overlap: settings.overlap,
+            epoch_wall_s: settings.epoch_wall_s,
+            switches: settings.switches,
+            rng: StdRng::seed_from_u64(settings.seed),
+            accounts: accounts.map(|(appid, secret)| (appid, Books::new(secret))).collect(),
+            tokens: Tokens::default(),
+            faults: Faults::default(),
+            outage: None,
+            strangers_refused: 0,
+        }
+    }
+
+    /// Takes a request in, changes what it changes, and says what the client gets to see.
+    pub fn handle(&mut self, request: &Request, now: Duration) -> Reaction {
+        let mut delay = Duration::ZERO;
+        let wire = match (self.outage, Call::of(request)) {
+            (Some(Outage::Refuse), _) => Wire::Refuse,
+            (Some(Outage::Hang), _) => Wire::Hang,
+            (Some(Outage::Status(status)), _) => Wire::Answer(page(status)),
+            (None, _) if request.method == "POST" && request.content_length.is_none() => {
+                Wire::Answer(page(412))
+            }
+            (None, None) => Wire::Answer(page(404)),
+            (None, Some(call)) => {
+                let arrival = Arrival { call, request, account: self.account_meant(call, request), now };
+                if let Some(books) = arrival.account.as_ref().and_then(|appid| self.accounts.get_mut(appid)) {
+                    books.counters.count(call);
+                }
+                let fault = self.faults.take(arrival.account.as_ref(), call);
+                if let Some(FaultKind::Delay { delay_ms }) = fault {
+                    delay = Duration::from_millis(delay_ms);
+                }
+                self.react(&arrival, fault)
+            }
+        };
+        Reaction { delay, wire }
+    }
+
+    fn react(&mut self, arrival: &Arrival<'_>, fault: Option<FaultKind>) -> Wire {
+        match fault {
+            None | Some(FaultKind::Delay { .. }) => Wire::Answer(self.true_answer(arrival)),
+            Some(FaultKind::Hang) => Wire::Hang,
+            Some(FaultKind::Reset) => Wire::Reset,
+            Some(FaultKind::Html) => Wire::Answer(page(200)),
+            Some(FaultKind::Status { status }) => Wire::Answer(page(status)),
+            Some(FaultKind::Errcode { errcode, errmsg }) => {
+                Wire::Answer(self.told(arrival, Err(Refusal { errcode, errmsg })))
+            }
+            Some(FaultKind::EmptyToken) => {
+                let empty = json!({"access_token": "", "expires_in": self.token_lifetime.as_secs()});
+                Wire::Answer(self.told(arrival, Ok(empty)))
+            }
+            Some(FaultKind::BadExpires { expires_in }) => {
+                let mut outcome = self.outcome(arrival);
+                if let Ok(value) = &mut outcome {
+                    value["expires_in"] = Value::from(expires_in);
+                }
+                Wire::Answer(self.told(arrival, outcome))
+            }
+            Some(FaultKind::Half) => {
+                let answer = self.true_answer(arrival);
+                Wire::HalfAnswer { sent: answer.body.len() / 2, answer }
+            }
+            Some(FaultKind::Lost { seen_as }) => {
+                self.true_answer(arrival);
+                match seen_as {
+                    LostAs::Hang => Wire::Hang,
+                    LostAs::Reset => Wire::Reset,
+                    LostAs::Html => Wire::Answer(page(200)),
+                    LostAs::BadGateway => Wire::Answer(page(502)),
+                    LostAs::GatewayTimeout => Wire::Answer(page(504)),
+                }
+            }
+        }
+    }
+
+    fn true_answer(&mut self, arrival: &Arrival<'_>) -> Answer {
+        let outcome = self.outcome(arrival);
+        self.told(arrival, outcome)
+    }
+
+    fn outcome(&mut self, &Arrival { call, request, now, .. }: &Arrival<'_>) -> Outcome {
+        match call {
+            Call::Token => self.token(request, now),
+            Call::StableToken => self.stable_token(request, now),
+            Call::Check => self.check(request, now),
+            Call::Ticket => self.ticket(request, now),
+            Call::Quota => self.quota(request, now),
+            Call::Business => self.business(request, now),
+        }
+    }
+
+    fn told(&mut self, arrival: &Arrival<'_>, outcome: Outcome) -> Answer {
+        if outcome.is_err() && self.switches.failed_calls_count {
+            self.charge_failed(arrival.call, arrival.account.as_ref(), arrival.now);
+        }
+        told(outcome, self.wall_s(arrival.now), arrival.request.source_ip, &mut self.rng)
+    }
+
+    /// The account that a request is about, if it names one that exists.
+    fn account_meant(&self, call: Call, request: &Request) -> Option<Appid> {
+        let in_query = || Appid::new(request.param("appid")?).ok();
+        let by_token = || Some(self.tokens.get(request.param("access_token")?)?.appid.clone());
+        let meant = match call {
+            Call::Token => in_query(),
+            Call::StableToken => minting::appid_in(&request.body),
+            Call::Quota => by_token().or_else(in_query),
+            Call::Check | Call::Ticket | Call::Business => by_token(),
+        };
+        meant.filter(|appid| self.accounts.contains_key(appid))
+    }
+
+    /// Unix time by this WeChat's own clock, in seconds.
+    #[must_use]
+    pub fn wall_s(&self, now: Duration) -> u64 {
+        self.epoch_wall_s + now.as_secs()
+    }
+
+    fn day(&self, now: Duration) -> u64 {
+        (self.wall_s(now) + 86_400).saturating_sub(u64::from(self.switches.day_begins_at_s)) / 86_400
+    }
+
+    fn random_text(&mut self, alphabet: &[u8], length: usize) -> String {
+        (0..length).map(|_| char::from(alphabet[self.rng.random_range(0..alphabet.len())])).collect()
+    }
+}

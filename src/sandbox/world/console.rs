@@ -1,0 +1,110 @@
+//! What no client of WeChat can see or do: the truth, the faults, the switches.
+
+use std::time::Duration;
+
+use super::World;
+use crate::account::Appid;
+use crate::sandbox::books::{Books, Counters};
+use crate::sandbox::faults::Fault;
+use crate::sandbox::outage::Outage;
+use crate::sandbox::switches::Switches;
+use crate::sandbox::tokens::TokenTruth;
+use crate::secret::Secret;
+
+/// What is true about one account.
+#[derive(Debug, Clone)]
+pub struct AccountTruth {
+    /// How often each thing happened.
+    pub counters: Counters,
+    /// The tokens that WeChat honours now, oldest first within each endpoint.
+    pub living_tokens: Vec<TokenTruth>,
+}
+
+impl World {
+    /// Adds an account, or changes the secret of one; its living tokens go on living.
+    pub fn put_account(&mut self, appid: &Appid, secret: Secret) {
+        match self.accounts.get_mut(appid) {
+            Some(books) => books.secret = secret,
+            None => drop(self.accounts.insert(appid.clone(), Books::new(secret))),
+        }
+    }
+
+    /// Whether there is such an account.
+    #[must_use]
+    pub fn knows(&self, appid: &Appid) -> bool {
+        self.accounts.contains_key(appid)
+    }
+
+    /// The accounts, by appid.
+    pub fn accounts(&self) -> impl Iterator<Item = &Appid> {
+        self.accounts.keys()
+    }
+
+    /// What is true about an account; `None` when there is none.
+    #[must_use]
+    pub fn truth(&self, appid: &Appid, now: Duration) -> Option<AccountTruth> {
+        let counters = self.accounts.get(appid)?.counters;
+        let living_tokens = self.tokens.of(appid).filter(|token| token.is_alive(now)).cloned().collect();
+        Some(AccountTruth { counters, living_tokens })
+    }
+
+    /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
+    #[must_use]
+    pub fn token_truth(&self, access_token: &str) -> Option<&TokenTruth> {
+        self.tokens.get(access_token)
+    }
+
+    /// Whether WeChat honours a token.
+    #[must_use]
+    pub fn is_alive(&self, access_token: &str, now: Duration) -> bool {
+        self.tokens.get(access_token).is_some_and(|token| token.is_alive(now))
+    }
+
+    /// Checks, business and ticket calls that were refused because nobody knows whose their token might have been.
+    #[must_use]
+    pub fn strangers_refused(&self) -> u64 {
+        self.strangers_refused
+    }
+
+    /// Ends all tokens of an account, as when somebody mints elsewhere or resets the account.
+    pub fn kill_tokens(&mut self, appid: &Appid, now: Duration) {
+        self.tokens.kill(appid, now);
+    }
+
+    /// Injects a fault for one account, or for all.
+    pub fn inject(&mut self, account: Option<&Appid>, fault: Fault) {
+        self.faults.list(account).push(fault);
+    }
+
+    /// Clears the faults that were injected for one account, or those that were injected for all.
+    pub fn clear_faults(&mut self, account: Option<&Appid>) {
+        self.faults.list(account).clear();
+    }
+
+    /// The faults that wait for one account, or those for all.
+    pub fn faults(&mut self, account: Option<&Appid>) -> &[Fault] {
+        self.faults.list(account)
+    }
+
+    /// Begins or ends an outage of the whole host.
+    pub fn set_outage(&mut self, outage: Option<Outage>) {
+        self.outage = outage;
+    }
+
+    /// The outage of the whole host, if there is one.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.outage
+    }
+
+    /// How it behaves where that is unknown, and its limits.
+    #[must_use]
+    pub fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    /// Changes how it behaves from the next request on.
+    pub fn set_switches(&mut self, switches: Switches) {
+        self.switches = switches;
+    }
+}

@@ -1,0 +1,97 @@
+//! The calls that spend a token, and those about quotas.
+
+use super::*;
+
+fn ticket(world: &mut World, access_token: &str, kind: &str, now: Duration) -> Value {
+    json(world, &get("/cgi-bin/ticket/getticket", &[("access_token", access_token), ("type", kind)]), now)
+}
+
+#[test]
+fn a_check_lists_addresses_for_a_living_token_and_says_what_is_wrong_with_another() {
+    let mut world = world(Switches::default());
+    let first = classic(&mut world, s(0));
+    let seen = json(&mut world, &get("/cgi-bin/get_api_domain_ip", &[("access_token", &first)]), s(0));
+    assert!(seen["ip_list"].as_array().is_some_and(|list| !list.is_empty()), "{seen}");
+    assert_eq!(check(&mut world, "", s(0)), 41001);
+    assert_eq!(check(&mut world, "garbage", s(0)), 40001);
+    assert_eq!(check(&mut world, "a plus that was not encoded", s(0)), 40014);
+    world.kill_tokens(&appid(), s(1));
+    assert_eq!(check(&mut world, &first, s(1)), 40001);
+    let counters = truth(&world, s(1)).counters;
+    assert_eq!((counters.checks, counters.checks_refused, world.strangers_refused()), (2, 1, 2));
+}
+
+#[test]
+fn business_calls_are_counted_and_so_are_the_refused() {
+    let mut world = world(Switches::default());
+    let first = classic(&mut world, s(0));
+    let query = [("access_token", first.as_str())];
+    assert_eq!(
+        json(&mut world, &get("/cgi-bin/user/get", &query), s(0)),
+        serde_json::json!({"errcode": 0, "errmsg": "ok"})
+    );
+    assert_eq!(errcode(&mut world, &post("//cgi-bin/message/send", &query, "{}"), s(0)), 0);
+    assert_eq!(errcode(&mut world, &get("/cgi-bin/user/get", &query), s(7200)), 42001);
+    let counters = truth(&world, s(0)).counters;
+    assert_eq!((counters.business_calls, counters.business_refused), (3, 1));
+}
+
+#[test]
+fn what_is_not_under_cgi_bin_is_not_found() {
+    let mut world = world(Switches::default());
+    for path in ["/", "/cgi-bin", "/token"] {
+        assert_eq!(answer(world.handle(&get(path, &[]), s(0)).wire).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_ticket_comes_back_the_same_with_a_whole_lifetime_and_survives_its_token() {
+    let mut world = world(Switches::default());
+    let first = classic(&mut world, s(0));
+    let seen = ticket(&mut world, &first, "jsapi", s(0));
+    assert_eq!((&seen["errcode"], &seen["expires_in"]), (&Value::from(0), &Value::from(7200)));
+    assert_ne!(ticket(&mut world, &first, "wx_card", s(0))["ticket"], seen["ticket"]);
+    let second = classic(&mut world, s(7100));
+    assert_eq!(ticket(&mut world, &second, "jsapi", s(7199)), seen);
+    assert_eq!(ticket(&mut world, &first, "jsapi", s(7200))["errcode"], 42001, "it needs a living token");
+    assert_ne!(ticket(&mut world, &second, "jsapi", s(7200))["ticket"], seen["ticket"]);
+    assert_eq!(ticket(&mut world, &second, "wedding", s(7200))["errcode"], 40097);
+    assert_eq!(truth(&world, s(7200)).counters.ticket_mints, 3);
+}
+
+#[test]
+fn clearing_the_quota_frees_the_day_ten_times_a_month() {
+    let mut world = world(Switches { daily_limit: 1, ..Switches::default() });
+    let clear = post("/cgi-bin/clear_quota/v2", &[("appid", APPID), ("appsecret", "s3")], "");
+    for _ in 0..10 {
+        assert_eq!(errcode(&mut world, &classic_request(), s(0)), 0);
+        assert_eq!(errcode(&mut world, &classic_request(), s(0)), 45009);
+        assert_eq!(errcode(&mut world, &clear, s(0)), 0);
+    }
+    assert_eq!(errcode(&mut world, &clear, s(0)), 48006);
+    // The start is in September 2026 in China; October begins 9 days, 1 h, 46 min and 40 s later.
+    let october = 9 * 86_400 + 6400;
+    assert_eq!(errcode(&mut world, &clear, s(october - 1)), 48006);
+    assert_eq!(errcode(&mut world, &clear, s(october)), 0);
+    let wrong = post("/cgi-bin/clear_quota/v2", &[("appid", APPID), ("appsecret", "no")], "");
+    assert_eq!(errcode(&mut world, &wrong, s(0)), 40125);
+    assert_eq!(errcode(&mut world, &Request { method: "GET".to_owned(), ..wrong }, s(0)), 43002);
+    assert_eq!(truth(&world, s(0)).counters.quota_calls, 15);
+}
+
+#[test]
+fn the_quota_of_both_token_calls_can_be_read() {
+    let mut world = world(Switches::default());
+    let first = classic(&mut world, s(0));
+    token(&mut world, &stable_request(STABLE), s(0));
+    let mut read = |body: &str| {
+        let request = post("/cgi-bin/openapi/quota/get", &[("access_token", &first)], body);
+        json(&mut world, &request, s(1))
+    };
+    let seen = read(r#"{"cgi_path":"/cgi-bin/token"}"#);
+    assert_eq!(seen["quota"], serde_json::json!({"daily_limit": 2000, "used": 1, "remain": 1999}));
+    assert_eq!(seen.get("rate_limit"), None);
+    let seen = read(r#"{"cgi_path":"/cgi-bin/stable_token"}"#);
+    assert_eq!(seen["rate_limit"], serde_json::json!({"call_count": 1, "refresh_second": 39}));
+    assert_eq!([&read("")["errcode"], &read("x")["errcode"], &read("{}")["errcode"]], [44002, 47001, 76021]);
+}

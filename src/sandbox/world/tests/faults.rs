@@ -1,0 +1,119 @@
+//! Injected faults, outages, and how errors read.
+
+use super::*;
+use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
+
+/// What happens to a classic call under `fault`, and whether it minted.
+fn under(kind: FaultKind) -> (Duration, Wire, bool) {
+    let mut world = world(Switches::default());
+    world.inject(None, Fault::new(kind));
+    let reaction = world.handle(&classic_request(), s(0));
+    (reaction.delay, reaction.wire, truth(&world, s(0)).counters.token_mints == 1)
+}
+
+#[test]
+fn each_kind_of_fault_shows_as_it_should_and_mints_only_where_it_says_so() {
+    let page = |seen_as| match under(seen_as) {
+        (_, Wire::Answer(answer), minted) => {
+            (answer.status, answer.body.starts_with(b"<html>"), answer.body.is_empty(), minted)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(page(FaultKind::Status { status: 502 }), (502, true, false, false));
+    assert_eq!(page(FaultKind::Status { status: 412 }), (412, false, true, false));
+    assert_eq!(page(FaultKind::Html), (200, true, false, false));
+    assert_eq!(page(FaultKind::Lost { seen_as: LostAs::Html }), (200, true, false, true));
+    assert_eq!(page(FaultKind::Lost { seen_as: LostAs::BadGateway }), (502, true, false, true));
+    assert_eq!(page(FaultKind::Lost { seen_as: LostAs::GatewayTimeout }), (504, true, false, true));
+    assert_eq!(under(FaultKind::Hang), (s(0), Wire::Hang, false));
+    assert_eq!(under(FaultKind::Reset), (s(0), Wire::Reset, false));
+    assert_eq!(under(FaultKind::Lost { seen_as: LostAs::Hang }), (s(0), Wire::Hang, true));
+    assert_eq!(under(FaultKind::Lost { seen_as: LostAs::Reset }), (s(0), Wire::Reset, true));
+    let (delay, wire, minted) = under(FaultKind::Delay { delay_ms: 1500 });
+    assert_eq!((delay.as_millis(), answer(wire).status, minted), (1500, 200, true));
+    let (_, wire, minted) = under(FaultKind::Half);
+    assert!(
+        matches!(wire, Wire::HalfAnswer { answer, sent } if sent > 0 && sent < answer.body.len()) && minted
+    );
+}
+
+#[test]
+fn bad_token_answers_have_no_token_or_an_odd_lifetime() {
+    let seen = |kind| match under(kind) {
+        (_, Wire::Answer(answer), minted) => (serde_json::from_slice::<Value>(&answer.body).unwrap(), minted),
+        other => panic!("{other:?}"),
+    };
+    let (empty, minted) = seen(FaultKind::EmptyToken);
+    assert_eq!((empty["access_token"].as_str(), minted), (Some(""), false));
+    let (odd, minted) = seen(FaultKind::BadExpires { expires_in: -1 });
+    assert_eq!((odd["expires_in"].as_i64(), minted), (Some(-1), true));
+}
+
+#[test]
+fn a_fault_hits_its_account_its_call_and_its_number_of_times() {
+    let mut world = world(Switches::default());
+    let other = Appid::new("other").unwrap();
+    world.inject(Some(&other), Fault::errcode(-1));
+    world.inject(Some(&appid()), Fault::errcode(40243).on(Call::Token).times(2));
+    world.inject(None, Fault::errcode(48001).on(Call::StableToken).times(1));
+    let codes: Vec<i64> = (0..3).map(|at| errcode(&mut world, &classic_request(), s(at))).collect();
+    assert_eq!(codes, [40243, 40243, 0]);
+    let codes: Vec<i64> = (0..2).map(|at| errcode(&mut world, &stable_request(STABLE), s(at))).collect();
+    assert_eq!(codes, [48001, 0]);
+    assert_eq!((world.faults(Some(&other)).len(), world.faults(Some(&appid())).len()), (1, 0));
+    let theirs =
+        get("/cgi-bin/token", &[("grant_type", "client_credential"), ("appid", "other"), ("secret", "s4")]);
+    assert_eq!(errcode(&mut world, &theirs, s(3)), -1);
+    world.clear_faults(Some(&other));
+    assert_eq!(errcode(&mut world, &theirs, s(3)), 0);
+}
+
+#[test]
+fn a_business_fault_leaves_the_check_alone() {
+    let mut world = world(Switches::default());
+    let minted = classic(&mut world, s(0));
+    world.inject(Some(&appid()), Fault::errcode(40001).on(Call::Business));
+    assert_eq!(errcode(&mut world, &get("/cgi-bin/user/get", &[("access_token", &minted)]), s(0)), 40001);
+    assert_eq!(check(&mut world, &minted, s(0)), 0);
+    assert_eq!(truth(&world, s(0)).counters.business_refused, 0, "the token was not to blame");
+}
+
+#[test]
+fn an_outage_hits_everybody_and_changes_nothing() {
+    let mut world = world(Switches::default());
+    for (outage, expected) in [(Outage::Refuse, Wire::Refuse), (Outage::Hang, Wire::Hang)] {
+        world.set_outage(Some(outage));
+        assert_eq!(world.handle(&classic_request(), s(0)).wire, expected);
+    }
+    world.set_outage(Some(Outage::Status(503)));
+    assert_eq!(answer(world.handle(&classic_request(), s(0)).wire).status, 503);
+    world.set_outage(None);
+    assert_eq!(errcode(&mut world, &classic_request(), s(0)), 0);
+    assert_eq!(truth(&world, s(0)).counters.token_calls, 1);
+}
+
+#[test]
+fn error_40164_names_the_ip_that_wechat_saw() {
+    let mut world = world(Switches::default());
+    world.inject(None, Fault::errcode(40164));
+    let seen = json(&mut world, &classic_request(), s(0));
+    let text = seen["errmsg"].as_str().unwrap();
+    assert!(text.starts_with("invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist"), "{text}");
+}
+
+#[test]
+fn every_error_has_a_rid_that_begins_with_the_time_and_words_it_in_varying_ways() {
+    let mut world = world(Switches::default());
+    let mut shapes = std::collections::BTreeSet::new();
+    for at in 0..20 {
+        let request = get("/cgi-bin/get_api_domain_ip", &[("access_token", "x")]);
+        let answer = answer(world.handle(&request, s(at)).wire);
+        let value: Value = serde_json::from_slice(&answer.body).unwrap();
+        let (text, rid) = value["errmsg"].as_str().unwrap().split_once("rid: ").unwrap();
+        assert_eq!(u64::from_str_radix(&rid[..8], 16).unwrap(), 1_790_000_000 + at);
+        let groups: Vec<usize> = rid.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 8, 8]);
+        shapes.insert((answer.content_type, text.to_owned()));
+    }
+    assert_eq!(shapes.len(), 4, "two content types by two wordings");
+}
