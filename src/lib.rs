@@ -2,13 +2,14 @@
 pub mod account;
 pub mod budget;
 pub mod clock;
+pub mod config;
 pub mod fault;
+pub mod fleet;
 pub mod outcome;
 pub mod policy;
 pub mod rejection;
-pub mod schedule;
-pub mod config;
 pub mod sandbox;
+pub mod schedule;
 pub mod secret;
 pub mod state;
 pub mod store;

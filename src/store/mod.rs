@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
@@ -124,11 +123,11 @@ pub struct Store {
     clock: Clock,
 }
 
-/// Ends the writer in order.
-pub struct Writer(JoinHandle<()>);
-
+/// What the writer is told.
 struct Write {
     batch: Batch,
+    /// Nothing comes after this.
+    last: bool,
     done: oneshot::Sender<Result<(), Arc<StoreError>>>,
 }
 
@@ -142,7 +141,7 @@ impl Store {
         backend: Arc<dyn Backend>,
         hosts: Vec<String>,
         clock: Clock,
-    ) -> Result<(Self, Writer, HashMap<Appid, AccountState>), StoreError> {
+    ) -> Result<(Self, HashMap<Appid, AccountState>), StoreError> {
         let contents = backend.load()?;
         let now = clock.now();
         let elsewhere = !contents.hosts.is_empty() && !contents.hosts.iter().any(|host| hosts.contains(host));
@@ -169,8 +168,9 @@ impl Store {
             backend.write(Batch { records: erased, hosts: Some(hosts) }).await?;
         }
         let (writes, queue) = mpsc::unbounded_channel();
-        let writer = Writer(tokio::spawn(write_in_groups(backend, queue)));
-        Ok((Self { writes, clock }, writer, states))
+        // It ends with `close`, or with the last handle.
+        tokio::spawn(write_in_groups(backend, queue));
+        Ok((Self { writes, clock }, states))
     }
 
     /// Returns when `state` is on disk.
@@ -190,21 +190,33 @@ impl Store {
         self.write(Batch { records: Vec::new(), hosts: Some(hosts) }).await
     }
 
+    /// [`Store::commit`] for many accounts at once.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn commit_all(&self, states: &HashMap<Appid, AccountState>) -> Result<(), Arc<StoreError>> {
+        let encoded =
+            |(appid, state): (&Appid, _)| (appid.clone(), record::encode(state, self.clock.boot_id()));
+        self.write(Batch { records: states.iter().map(encoded).collect(), hosts: None }).await
+    }
+
+    /// Ends the writer, which writes once more what it still has.
+    pub async fn close(&self) {
+        let _ = self.hand_in(Batch::default(), true).await;
+    }
+
     async fn write(&self, batch: Batch) -> Result<(), Arc<StoreError>> {
+        self.hand_in(batch, false).await
+    }
+
+    async fn hand_in(&self, batch: Batch, last: bool) -> Result<(), Arc<StoreError>> {
         let (done, written) = oneshot::channel();
-        self.writes.send(Write { batch, done }).map_err(|_| Arc::new(StoreError::Closed))?;
+        self.writes.send(Write { batch, last, done }).map_err(|_| Arc::new(StoreError::Closed))?;
         match timeout(SLOWEST_COMMIT, written).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),
             Err(_elapsed) => Err(Arc::new(StoreError::Slow)),
         }
-    }
-}
-
-impl Writer {
-    /// Waits until everything handed in is written, or has failed once more. Every [`Store`] must be dropped.
-    pub async fn finish(self) {
-        let _ = self.0.await;
     }
 }
 
@@ -244,6 +256,7 @@ async fn write_in_groups(backend: Arc<dyn Backend>, mut queue: mpsc::UnboundedRe
                 () = sleep(RETRY_EVERY) => true,
             }
         };
+        let last = !open || group.iter().any(|write| write.last);
         let (batches, waiting): (Vec<_>, Vec<_>) =
             group.into_iter().map(|write| (write.batch, write.done)).unzip();
         batches.into_iter().for_each(|batch| pending.add(batch));
@@ -280,7 +293,7 @@ async fn write_in_groups(backend: Arc<dyn Backend>, mut queue: mpsc::UnboundedRe
                 }
             }
         }
-        if !open {
+        if last {
             return;
         }
     }

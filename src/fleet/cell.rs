@@ -1,0 +1,113 @@
+//! What must outlive an actor, and what readers load.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use kameo::actor::ActorRef;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::flight::Landing;
+use super::tally::Tally;
+use super::token_actor::TokenActor;
+use crate::account::Account;
+use crate::clock::{Clock, Moment};
+use crate::state::AccountState;
+use crate::token::Token;
+
+/// One account, as everybody but its actor sees it.
+pub(crate) struct AccountCell {
+    snapshot: ArcSwap<Snapshot>,
+    changed: Notify,
+    landing: Mutex<Landing>,
+    actor: ArcSwapOption<ActorRef<TokenActor>>,
+    pub(super) tally: Tally,
+}
+
+/// An account and its state at one instant. Never changes; a newer one takes its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) account: Arc<Account>,
+    pub(crate) state: AccountState,
+}
+
+/// Why a read got no token.
+#[derive(Debug)]
+pub(crate) struct NoToken(pub(crate) Arc<Snapshot>);
+
+impl AccountCell {
+    pub(super) fn new(account: Arc<Account>, state: AccountState) -> Arc<Self> {
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(Snapshot { account, state }),
+            changed: Notify::new(),
+            landing: Mutex::default(),
+            actor: ArcSwapOption::empty(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// What is known now.
+    pub(crate) fn load(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The token, if one may be served now. No lock, no allocation, no wait.
+    pub(crate) fn read(&self, now: Moment) -> Option<Token> {
+        self.snapshot.load().state.read(now)
+    }
+
+    /// Replaces what readers see, and tells those who wait.
+    pub(super) fn publish(&self, account: &Arc<Account>, state: &AccountState) {
+        self.snapshot.store(Arc::new(Snapshot { account: Arc::clone(account), state: state.clone() }));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits for the next publication after `look` was called, or until `deadline`; `look` decides whether it is
+    /// worth waiting.
+    pub(super) async fn wait_until<T>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut(&Arc<Snapshot>) -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Before looking: a publication in between must not be missed.
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.load()) {
+                return Some(found);
+            }
+            timeout_at(deadline, changed).await.ok()?;
+        }
+    }
+
+    /// The token, waiting for an attempt that is running or due within `timeout`: at most `timeout` + 1 s. All
+    /// who wait share that attempt's end, its failure included; nobody starts one.
+    pub(super) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
+        let deadline = Instant::now() + timeout + Duration::from_secs(1);
+        let mut attempts_before = None;
+        let outcome = self.wait_until(deadline, |snapshot| {
+            let (state, now) = (&snapshot.state, clock.now());
+            if let Some(token) = state.read(now) {
+                return Some(Ok(token));
+            }
+            let ended = state.attempts_ended != *attempts_before.get_or_insert(state.attempts_ended);
+            let soon = state.activity.is_some() || state.next_at.is_some_and(|at| at.until(now) <= timeout);
+            (ended || !soon).then(|| Err(NoToken(Arc::clone(snapshot))))
+        });
+        outcome.await.unwrap_or_else(|| Err(NoToken(self.load())))
+    }
+
+    pub(super) fn actor(&self) -> Option<Arc<ActorRef<TokenActor>>> {
+        self.actor.load_full()
+    }
+
+    pub(super) fn set_actor(&self, actor: Option<ActorRef<TokenActor>>) {
+        self.actor.store(actor.map(Arc::new));
+    }
+
+    pub(super) fn landing(&self) -> std::sync::MutexGuard<'_, Landing> {
+        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,97 @@
+//! One call to WeChat, outside the actor that asked for it.
+//!
+//! A handler never awaits the network. The call runs in a task of its own and its end is put down in the
+//! account's cell before the actor is told: an actor that crashed meanwhile finds it there when it is back, and
+//! the account never has two calls under way.
+
+use std::sync::Arc;
+
+use kameo::actor::ActorRef;
+
+use super::cell::AccountCell;
+use super::pending::Pending;
+use super::shared::Shared;
+use super::token_actor::{Admitted, Landed, TokenActor};
+use crate::account::Account;
+use crate::clock::Moment;
+use crate::fault::Fault;
+use crate::outcome::{CheckEnd, FetchEnd};
+use crate::secret::Secret;
+use crate::wechat::{Permit, WeChat};
+
+/// Whether an account has a call under way, and how the last one ended until its actor has taken that in.
+#[derive(Debug, Default)]
+pub(super) enum Landing {
+    /// Nothing is under way.
+    #[default]
+    Clear,
+    /// Queued, or sent.
+    UnderWay,
+    /// Over.
+    Ended(End),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Fetch(FetchEnd),
+    Check(CheckEnd),
+}
+
+/// What a task is to call.
+pub(super) enum Call {
+    Fetch { force: bool },
+    Check(Secret),
+}
+
+/// Waits for a turn at the global limits.
+pub(super) fn queue(me: ActorRef<TokenActor>, shared: &Arc<Shared>, urgency_ms: i64) -> Pending {
+    let wechat = shared.wechat();
+    Pending::spawn(async move {
+        let admitted = wechat.admit(urgency_ms).await;
+        // A stopped actor needs no turn; the permit goes back by being dropped.
+        let _ = me.tell(Admitted(admitted)).await;
+    })
+}
+
+/// Calls WeChat and puts down how it ended, whatever happens.
+pub(super) fn fly(
+    cell: &Arc<AccountCell>,
+    shared: &Arc<Shared>,
+    account: Arc<Account>,
+    permit: Permit,
+    call: Call,
+) {
+    *cell.landing() = Landing::UnderWay;
+    let (cell, wechat, started_at) = (Arc::clone(cell), shared.wechat(), shared.now());
+    shared.flights.spawn(async move {
+        let force = matches!(call, Call::Fetch { force: true });
+        let is_fetch = matches!(call, Call::Fetch { .. });
+        // A task of its own catches a panic of the HTTP client's as well as one of ours.
+        let flight = tokio::spawn(run(wechat, account, call));
+        let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
+        drop(permit);
+        *cell.landing() = Landing::Ended(end);
+        if let Some(actor) = cell.actor() {
+            // An actor that has just crashed looks at the landing when it starts again.
+            let _ = actor.tell(Landed).await;
+        }
+    });
+}
+
+async fn run(wechat: Arc<WeChat>, account: Arc<Account>, call: Call) -> End {
+    match call {
+        Call::Fetch { force } => End::Fetch(wechat.fetch(&account, force).await),
+        Call::Check(token) => End::Check(wechat.check(&token).await),
+    }
+}
+
+/// A call that panicked may have been sent and may have minted.
+fn broken(is_fetch: bool, force: bool, started_at: Moment) -> End {
+    let fault = Fault::internal("the call to WeChat panicked");
+    if is_fetch {
+        End::Fetch(FetchEnd { force, sent_at: Some(started_at), may_have_minted: true, result: Err(fault) })
+    } else {
+        End::Check(CheckEnd::Inconclusive(fault))
+    }
+}

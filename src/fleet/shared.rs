@@ -1,0 +1,169 @@
+//! What all actors of a fleet have in common.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cell::AccountCell;
+use crate::account::Appid;
+use crate::clock::{Clock, Moment};
+use crate::config::Upstream;
+use crate::schedule::Rules;
+use crate::state::AccountState;
+use crate::store::Store;
+use crate::wechat::{HttpTransport, Transport, TransportError, WeChat};
+
+/// Makes the transport for an upstream: the real one, or a test's.
+pub(crate) type MakeTransport =
+    Arc<dyn Fn(&Upstream) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
+
+/// What an actor needs besides its own account.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    /// A number in [0, 1), drawn for each new token and each failure.
+    pub(super) jitter: Jitter,
+    pub(super) store: Store,
+    /// Calls under way, whose ends a stopping fleet waits for.
+    pub(super) flights: TaskTracker,
+    pub(crate) directory: ArcSwap<Directory>,
+    upstream: ArcSwap<Upper>,
+    make_transport: MakeTransport,
+    /// States of accounts that are not configured: their versions and budgets are for when they come back.
+    departed: Mutex<HashMap<Appid, AccountState>>,
+    draining: CancellationToken,
+}
+
+/// Where jitter comes from.
+pub(crate) type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+struct Upper {
+    wechat: Arc<WeChat>,
+    settings: Upstream,
+}
+
+/// All accounts: by appid for readers, in order for lists.
+#[derive(Default)]
+pub(crate) struct Directory {
+    pub(crate) by_appid: HashMap<Appid, Arc<AccountCell>>,
+    pub(crate) in_order: Vec<Appid>,
+}
+
+impl Directory {
+    pub(super) fn new(cells: impl IntoIterator<Item = (Appid, Arc<AccountCell>)>) -> Self {
+        let by_appid: HashMap<_, _> = cells.into_iter().collect();
+        let mut in_order: Vec<_> = by_appid.keys().cloned().collect();
+        in_order.sort_unstable();
+        Self { by_appid, in_order }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        settings: Upstream,
+        directory: Directory,
+        store: Store,
+        departed: HashMap<Appid, AccountState>,
+        clock: Clock,
+        jitter: Jitter,
+        make_transport: MakeTransport,
+    ) -> Result<Arc<Self>, TransportError> {
+        let upstream = Upper::new(settings, &make_transport, &clock)?;
+        Ok(Arc::new(Self {
+            clock,
+            jitter,
+            store,
+            flights: TaskTracker::new(),
+            directory: ArcSwap::from_pointee(directory),
+            upstream: ArcSwap::from_pointee(upstream),
+            make_transport,
+            departed: Mutex::new(departed),
+            draining: CancellationToken::new(),
+        }))
+    }
+
+    pub(crate) fn wechat(&self) -> Arc<WeChat> {
+        Arc::clone(&self.upstream.load().wechat)
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        rules_of(&self.upstream.load().settings)
+    }
+
+    /// Puts a changed upstream in place of the old one; calls under way end on the old one. Unchanged settings
+    /// keep their connections and their knowledge of the hosts.
+    pub(super) fn set_upstream(&self, settings: &Upstream) -> Result<(), TransportError> {
+        if self.upstream.load().settings != *settings {
+            let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock)?;
+            self.upstream.store(Arc::new(upstream));
+        }
+        Ok(())
+    }
+
+    /// From now on no call is begun.
+    pub(super) fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Returns when the fleet begins to stop.
+    pub(crate) async fn until_draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// What is left of an account that was configured before.
+    pub(super) fn take_departed(&self, appid: &Appid) -> AccountState {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner).remove(appid).unwrap_or_default()
+    }
+
+    pub(super) fn keep_departed(&self, appid: &Appid, state: AccountState) {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner).insert(appid.clone(), state);
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+}
+
+impl Upper {
+    fn new(
+        settings: Upstream,
+        make_transport: &MakeTransport,
+        clock: &Clock,
+    ) -> Result<Self, TransportError> {
+        let transport = make_transport(&settings)?;
+        let wechat = WeChat::new(
+            &settings.base_urls,
+            settings.max_in_flight,
+            settings.max_per_second,
+            transport,
+            Arc::clone(clock),
+        );
+        Ok(Self { wechat: Arc::new(wechat), settings })
+    }
+}
+
+/// reqwest, timing out as the settings say.
+pub(super) fn http_transport(settings: &Upstream) -> Result<Arc<dyn Transport>, TransportError> {
+    Ok(Arc::new(HttpTransport::new(settings.timeout)?))
+}
+
+/// What the decisions depend on.
+pub(super) fn rules_of(settings: &Upstream) -> Rules {
+    Rules { overlap: settings.overlap, timeout: settings.timeout }
+}
+
+/// The names of the hosts that tokens come from, as the store remembers them.
+pub(super) fn hosts_of(settings: &Upstream) -> Vec<String> {
+    settings.base_urls.iter().map(host_of).collect()
+}
+
+fn host_of(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}

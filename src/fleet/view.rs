@@ -1,0 +1,107 @@
+//! What of an account may be shown: everything but its token.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::cell::Snapshot;
+use crate::account::{Appid, Endpoint};
+use crate::budget::Purse;
+use crate::clock::Moment;
+use crate::fault::{Fault, FaultKind};
+use crate::state::Phase;
+
+/// An account as the API, the library and the command line show it. Instants are on the wall clock.
+#[derive(Debug, Clone, Serialize)]
+pub struct AccountView {
+    /// Its id at WeChat.
+    pub appid: Appid,
+    /// What people call it.
+    pub name: String,
+    /// Its labels.
+    pub tags: Vec<String>,
+    /// Which call mints its token.
+    pub endpoint: Endpoint,
+    /// What it looks like now.
+    pub state: Phase,
+    /// Of the newest token; 0 before the first.
+    pub version: u64,
+    /// When the call that first brought the valid token was sent.
+    pub issued_at: Option<Timestamp>,
+    /// When the valid token ends.
+    pub expires_at: Option<Timestamp>,
+    /// When WeChat is asked next; `None` while that depends on a host that is down.
+    pub next_refresh_at: Option<Timestamp>,
+    /// How many calls have failed in a row.
+    pub consecutive_failures: u32,
+    /// Why the last call failed; `None` once one has succeeded.
+    pub last_fault: Option<FaultView>,
+    /// The daily budget.
+    pub budget: BudgetView,
+}
+
+/// A failure as it is shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct FaultView {
+    /// `transient`, `throttled`, `parked` or `unknown_outcome`.
+    pub kind: &'static str,
+    /// WeChat's code, where it gave one.
+    pub errcode: Option<i64>,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub advice: String,
+    /// When.
+    pub at: Timestamp,
+    /// WeChat's request id.
+    pub rid: Option<String>,
+}
+
+/// The daily budget as it is shown.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct BudgetView {
+    /// Token calls that may be made in any 24 h.
+    pub limit: u32,
+    /// Token calls that may be made right now; of a full budget, half.
+    pub remaining: u32,
+}
+
+impl FaultView {
+    pub(super) fn new(fault: &Fault, at: Moment) -> Self {
+        Self {
+            kind: FaultKind::as_str(fault.kind),
+            errcode: fault.errcode,
+            message: fault.message.clone(),
+            advice: fault.advice.clone(),
+            at: at.timestamp(),
+            rid: fault.rid.clone(),
+        }
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn view(&self, now: Moment) -> AccountView {
+        let (account, state) = (&self.account, &self.state);
+        let token = state.token.as_deref().filter(|_| state.is_usable(now));
+        AccountView {
+            appid: account.appid.clone(),
+            name: account.name.clone(),
+            tags: account.tags.clone(),
+            endpoint: account.endpoint,
+            state: state.phase(now),
+            version: state.version,
+            issued_at: token.map(|token| token.issued_at.timestamp()),
+            expires_at: token.map(|token| token.expires_at.timestamp()),
+            next_refresh_at: state.next_at.map(|at| (now + at.until(now)).timestamp()),
+            consecutive_failures: state.failures(),
+            last_fault: self.last_fault(),
+            budget: BudgetView {
+                limit: account.daily_budget,
+                remaining: state.ledger.remaining(Purse::Main, account.daily_budget, now),
+            },
+        }
+    }
+
+    pub(crate) fn last_fault(&self) -> Option<FaultView> {
+        self.state.trouble.as_ref().map(|trouble| FaultView::new(&trouble.fault, trouble.at))
+    }
+}
