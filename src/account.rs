@@ -141,6 +141,25 @@ pub struct Account {
 }
 
 #[cfg(test)]
+impl Account {
+    /// An account with the file's defaults.
+    pub(crate) fn example(endpoint: Endpoint) -> Self {
+        Self {
+            appid: Appid::new("wx0123456789abcdef").unwrap(),
+            name: "Flower Shop".to_owned(),
+            secret: Secret::new("app-secret"),
+            tags: Vec::new(),
+            endpoint,
+            daily_budget: 2000,
+            refresh_ahead: RefreshAhead::Share(0.25),
+            retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
+            verify_rejections: true,
+            rejection_cooldown: Duration::from_secs(5),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

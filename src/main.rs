@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `wxtokend` program. All of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wxtokend::cli::main()
+}

@@ -64,12 +64,16 @@ impl AccountState {
     /// The instant at which the daily budget allows a call, when it allows none now.
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Purse::Main, account.daily_budget, now)?;
+        // What is asked for from here on is for the call after this one; so is a forced call if this is none.
+        self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force { .. }));
         if force {
             self.forced.retain(|at| at.elapsed(now) < DAY);
             self.forced.push(now);
         }
         self.intent = self.token.as_deref().and_then(|token| {
             let trusted_until = match account.endpoint {
+                // Should a lost call have minted, this one may end at once what is then the token before the last.
+                Endpoint::Token if self.doubt.is_some() => now,
                 Endpoint::Token => now + token.overlap,
                 // How long the previous token lives after a forced call is not known.
                 Endpoint::StableToken if force => now,
@@ -90,7 +94,7 @@ impl AccountState {
         jitter: f64,
     ) -> Fetched {
         let intent = self.intent.take();
-        let want = self.want.take();
+        let want = self.serving.take();
         if end.sent_at.is_none() {
             self.ledger.refund(account.daily_budget);
             if end.force {
@@ -102,13 +106,19 @@ impl AccountState {
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
-                self.trouble = None;
-                self.take_in(answer, sent_at, want, account, rules, now, jitter)
+                let earlier = self.trouble.take();
+                let fetched = self.take_in(answer, sent_at, want, account, rules, now, jitter);
+                if self.trouble.is_none() && !self.is_usable(now) {
+                    // To ask again at once would be a loop without delay.
+                    self.trouble = earlier;
+                    self.fail(Fault::unreadable("the token arrived with no life left"), account, now, jitter);
+                }
+                fetched
             }
             (Ok(_), None) => {
                 self.fail(Fault::internal("an answer to a call that was not sent"), account, now, jitter)
             }
-            (Err(fault), _) => self.fail(fault, account, now, jitter),
+            (Err(fault), _) => self.fail_asked(want, fault, account, now, jitter),
         };
         // Those who wait for a token go on waiting while a forced call follows on the heels of this one.
         if fetched != Fetched::Same || !self.is_about_to_force(now) {
@@ -119,17 +129,20 @@ impl AccountState {
 
     /// The call was not made: the host is down or the budget is spent.
     pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
-        self.want = None;
+        let want = self.want.take();
         self.attempts_ended += 1;
-        self.fail(fault, account, now, jitter)
+        self.fail_asked(want, fault, account, now, jitter)
     }
 
     /// Takes in what a check of the current token told.
     pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
-        let asked_for = self.want.take() == Some(Want::Check);
+        // A check that somebody asked for began while the token was served, too early to tell of a lost mint.
+        let tells = self.want.is_none() && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
+        // A refresh asked for meanwhile stays on the list.
+        let asked_for = self.want.take_if(|want| *want == Want::Check).is_some();
         match end {
             CheckEnd::Honoured => {
-                if self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now)) {
+                if tells {
                     self.doubt = None;
                 }
                 self.rejections = self.rejections.checked(Verdict::Honoured, account, now);
@@ -139,14 +152,14 @@ impl AccountState {
                 self.set_standing(Standing::Refused);
             }
             CheckEnd::Inconclusive(_) => {
-                if let Some(doubt) = self.doubt.as_mut().filter(|doubt| doubt.check_at.has_come(now)) {
+                if let Some(doubt) = self.doubt.as_mut().filter(|_| tells) {
                     doubt.checked = true;
                 }
                 if asked_for {
                     let second = self.rejections.verdict == Some(Verdict::Inconclusive);
                     self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
                     // On `token` a call ends the token: only a second doubtful check is worth that.
-                    if account.endpoint == Endpoint::StableToken || second {
+                    if account.endpoint == Endpoint::StableToken || second && !self.is_mint_too_soon(now) {
                         self.want = Some(Want::Fetch { replace: false });
                     }
                 }
@@ -158,15 +171,19 @@ impl AccountState {
     pub fn recover(&mut self, rules: Rules, now: Moment) {
         if let Some(intent) = self.intent.take() {
             // It was sent, if at all, right after the intent, and tried on a second host at the most once more.
-            let over_by = (intent.at + 2 * rules.timeout).min(now);
+            // WeChat may be at work on it still, even if we are back at once.
+            let over_by = intent.at.min(now) + 2 * rules.timeout;
             self.cast_doubt(intent, over_by, rules);
         }
     }
 
     /// Adds to what may have ended the current token a call that was over by `over_by`.
     fn cast_doubt(&mut self, intent: Intent, over_by: Moment, rules: Rules) {
-        let Some(token) = self.token.as_deref() else { return };
-        let check_at = over_by + token.overlap + margin(rules.overlap);
+        if self.token.is_none() {
+            return;
+        }
+        // The token's own overlap is the least it lives on; a check tells only after the most.
+        let check_at = over_by + rules.overlap + margin(rules.overlap);
         self.doubt = Some(match self.doubt {
             None => Doubt { until: intent.trusted_until, check_at, checked: false },
             Some(doubt) => Doubt {
@@ -188,11 +205,16 @@ impl AccountState {
         now: Moment,
         jitter: f64,
     ) -> Fetched {
-        let overlap = overlap_of(answer.expires_in, rules);
+        let again = self.token.as_deref().filter(|token| token.value == answer.value);
+        // Of a token we know, the window is known too, while it lies ahead.
+        let overlap = again
+            .map(|token| token.overlap)
+            .filter(|window| *window < answer.expires_in)
+            .unwrap_or_else(|| overlap_of(answer.expires_in, rules));
         let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, jitter);
         let expires_at = sent_at + answer.expires_in;
         self.doubt = None;
-        if let Some(token) = self.token.as_deref().filter(|token| token.value == answer.value) {
+        if let Some(token) = again {
             // The overlap was measured when the token was young; what is left of it now says nothing about it.
             let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
             self.token = Some(Arc::new(again));
@@ -200,9 +222,8 @@ impl AccountState {
             return Fetched::Same;
         }
         let refused = self.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
-        let said_dead = matches!(want, Some(Want::Fetch { replace: true } | Want::Force { replace: true }));
         self.rejections = match want {
-            _ if refused || said_dead => self.rejections.replaced(account, now),
+            _ if refused || is_replacement(want) => self.rejections.replaced(account, now),
             Some(_) => Rejections { verdict: None, ..self.rejections },
             None => Rejections::default(),
         };
@@ -232,13 +253,29 @@ impl AccountState {
         if standing != Standing::Good {
             self.set_standing(Standing::RefusedAgain);
             self.fail(Fault::refused_token(), account, now, jitter);
-        } else if want == Some(Want::Fetch { replace: true }) {
-            if account.endpoint == Endpoint::StableToken && force_allowed {
-                self.want = Some(Want::Force { replace: true });
-            } else {
-                self.rejections = self.rejections.replaced(account, now);
-            }
+        } else if want == Some(Want::Fetch { replace: true })
+            && account.endpoint == Endpoint::StableToken
+            && force_allowed
+        {
+            self.want = Some(Want::Force { replace: true });
+        } else if is_replacement(want) {
+            self.rejections = self.rejections.replaced(account, now);
         }
+    }
+
+    /// A failure cools rejections down as a success does: what a believed client asks for knows no back-off.
+    fn fail_asked(
+        &mut self,
+        want: Option<Want>,
+        fault: Fault,
+        account: &Account,
+        now: Moment,
+        jitter: f64,
+    ) -> Fetched {
+        if is_replacement(want) {
+            self.rejections = self.rejections.replaced(account, now);
+        }
+        self.fail(fault, account, now, jitter)
     }
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
@@ -263,3 +300,11 @@ impl AccountState {
         }
     }
 }
+
+/// Whether a client that is believed asked for it.
+fn is_replacement(want: Option<Want>) -> bool {
+    matches!(want, Some(Want::Fetch { replace: true } | Want::Force { replace: true }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,11 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
     let usable_for = state.usable_for(now);
     if usable_for > Duration::ZERO {
         // On `token` another mint now could end, at once, what may already be the token before the last.
-        let due = if state.doubt.is_some() { usable_for } else { token.refresh_at.until_by_either(now) };
+        let due = if state.doubt.is_some() {
+            usable_for
+        } else {
+            token.refresh_at.until_by_either(now).min(usable_for)
+        };
         return (FETCH, now + due);
     }
     match state.doubt {
@@ -72,7 +76,7 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
         Some(doubt) if token.endpoint == Endpoint::Token && !doubt.checked => {
             let life = token.expires_at.until_by_either(now).saturating_sub(token.margin());
             let until_check = doubt.check_at.until(now);
-            if life > until_check { (Step::Check, now + until_check) } else { (FETCH, now + life) }
+            if life > until_check { (Step::Check, now + until_check) } else { (FETCH, now) }
         }
         _ => (FETCH, now),
     }
@@ -83,9 +87,15 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
 fn replace_by_force(state: &AccountState, token: &HeldToken, now: Moment) -> (Step, Moment) {
     let forced = force_allowed_at(&state.forced, now);
     let window = now + token.refresh_at.until_by_either(now);
-    if window.boot_ms <= forced.boot_ms {
+    // At a tie we have just asked in normal mode: only a forced call is sure to end the loop.
+    if window.boot_ms < forced.boot_ms {
         (Step::Fetch { force: false }, window)
     } else {
         (Step::Fetch { force: true }, forced)
     }
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -112,20 +112,16 @@ pub fn judge_rejection(
 
 /// Decides on an operator's wish to refresh now, and notes in `state` what is to be done.
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
-    if matches!(state.activity, Some(Activity::Fetching)) {
+    let force = force && account.endpoint == Endpoint::StableToken;
+    let is_due = matches!(state.want, Some(Want::Fetch { .. } | Want::Force { .. }));
+    if matches!(state.activity, Some(Activity::Fetching)) || is_due && !force {
         return Judgement::Join;
     }
-    let force = force && account.endpoint == Endpoint::StableToken;
     if force && !force_allowed_at(&state.forced, now).has_come(now) {
         return Judgement::Limited;
     }
-    if account.endpoint == Endpoint::Token && state.is_usable(now) {
-        // Whether a second mint ends the token before the last at once is not known: they stay an overlap apart.
-        let recent =
-            state.token.as_ref().is_some_and(|token| !(token.issued_at + token.overlap).has_come(now));
-        if recent || state.doubt.is_some() {
-            return Judgement::Limited;
-        }
+    if account.endpoint == Endpoint::Token && state.is_mint_too_soon(now) {
+        return Judgement::Limited;
     }
     if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
         return Judgement::Limited;
@@ -133,3 +129,6 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
     state.want = Some(if force { Want::Force { replace: false } } else { Want::Fetch { replace: false } });
     Judgement::Accepted
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::account::{Account, Endpoint, RefreshAhead};
 use crate::budget::{self, Ledger, Purse};
 use crate::clock::Moment;
-use crate::fault::{Fault, Wait};
+use crate::fault::{Fault, FaultKind, Wait};
 
 /// What of the configuration of the upstream the decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub fn wait_after(
     jitter: f64,
 ) -> Duration {
     let wait = match fault.wait {
+        // A probe of a parked account is a call like any other; quotas say themselves when they are free.
+        Wait::For(time) if fault.kind == FaultKind::Parked => time,
         Wait::For(time) => return time,
         Wait::UpTo(longest) => full_jitter(account.retry.initial, longest, failures, jitter),
         Wait::BackOff => {
@@ -96,3 +98,13 @@ pub fn force_allowed_at(forced: &[Moment], now: Moment) -> Moment {
     let within_day = forced.len().checked_sub(FORCED_A_DAY).map_or(now, |oldest| forced[oldest] + DAY);
     spaced.max(within_day).max(now)
 }
+
+#[cfg(test)]
+impl Rules {
+    /// The file's defaults: what WeChat documents, and 5 s for a call.
+    pub(crate) const EXAMPLE: Self =
+        Self { overlap: Duration::from_secs(300), timeout: Duration::from_secs(5) };
+}
+
+#[cfg(test)]
+mod tests;

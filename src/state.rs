@@ -35,6 +35,9 @@ pub struct AccountState {
     /// Something that somebody asked for, done before anything scheduled.
     #[serde(skip)]
     pub want: Option<Want>,
+    /// What the token call under way was asked for by.
+    #[serde(skip)]
+    pub serving: Option<Want>,
     /// How clients' rejections of the current token were decided.
     #[serde(skip)]
     pub rejections: Rejections,
@@ -185,11 +188,17 @@ impl AccountState {
         match held.endpoint {
             Endpoint::StableToken => usable_for,
             Endpoint::Token => {
-                let next_call = match self.intent {
-                    Some(intent) => intent.at,
-                    None => self.next_at.unwrap_or(now).max(now),
+                let until_ended = match self.intent {
+                    Some(intent) => (intent.at + held.grace()).until_by_either(now),
+                    None => {
+                        let after = |call: Moment| call.until_by_either(now) + held.grace();
+                        // The wait for a retry may be cut short, by a restart, a reload, a host that is back: then
+                        // only the refresh instant and the overlap itself are firm.
+                        let firm = after(held.refresh_at).max(held.overlap.saturating_sub(held.margin()));
+                        self.next_at.map_or(held.grace(), after).min(firm)
+                    }
                 };
-                usable_for.min((next_call + held.grace()).until_by_either(now))
+                usable_for.min(until_ended)
             }
         }
     }
@@ -206,6 +215,14 @@ impl AccountState {
             (None, false) if self.attempts_ended == 0 => Phase::Starting,
             (_, false) => Phase::Unavailable,
         }
+    }
+
+    /// Whether a mint on `token` now could end, at once, a token that somebody still counts on: whether a second
+    /// one ends the token before the last at once is not known, so they stay an overlap apart.
+    #[must_use]
+    pub fn is_mint_too_soon(&self, now: Moment) -> bool {
+        let recent = |token: &Arc<HeldToken>| !(token.issued_at + token.overlap).has_come(now);
+        self.is_usable(now) && (self.doubt.is_some() || self.token.as_ref().is_some_and(recent))
     }
 
     /// Whether `presented` is the value of the newest token.
@@ -237,7 +254,8 @@ impl AccountState {
     #[must_use]
     pub fn rebased(mut self, now: Moment) -> Self {
         self.ledger = self.ledger.rebased(now);
-        self.forced.iter_mut().for_each(|at| *at = at.rebased(now));
+        // A wall clock that was set back must not forbid forced calls for longer than a day.
+        self.forced.iter_mut().for_each(|at| *at = at.rebased(now).min(now));
         if let Some(doubt) = &mut self.doubt {
             (doubt.until, doubt.check_at) = (doubt.until.rebased(now), doubt.check_at.rebased(now));
         }
@@ -261,3 +279,6 @@ impl AccountState {
         self.trouble.as_ref().map_or(0, |trouble| trouble.failures)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,3 +124,66 @@ impl fmt::Debug for Token {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl HeldToken {
+    /// A token of `account` that came new with `lifetime` left, by a call sent at `sent_at`.
+    pub(crate) fn example(account: &crate::account::Account, sent_at: Moment, lifetime: Duration) -> Self {
+        let overlap = crate::schedule::overlap_of(lifetime, crate::schedule::Rules::EXAMPLE);
+        Self {
+            value: Secret::new("access-token-1"),
+            version: 1,
+            endpoint: account.endpoint,
+            issued_at: sent_at,
+            expires_at: sent_at + lifetime,
+            overlap,
+            refresh_at: crate::schedule::refresh_at(account, sent_at, lifetime, overlap, 0.5),
+            standing: Standing::Good,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Account;
+
+    const ISSUED: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
+
+    fn held(lifetime_s: u64) -> HeldToken {
+        HeldToken::example(&Account::example(Endpoint::Token), ISSUED, Duration::from_secs(lifetime_s))
+    }
+
+    #[test]
+    fn the_margin_is_a_second_or_a_tenth_of_a_short_overlap() {
+        assert_eq!(held(7200).margin(), Duration::from_secs(1));
+        assert_eq!(held(20).margin(), Duration::from_millis(500));
+        assert_eq!(margin(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_copy_is_kept_no_longer_than_it_may_be_relied_on_nor_than_four_fifths_of_the_overlap() {
+        let token = |expires_in_s| Token {
+            held: Arc::new(held(7200)),
+            expires_in: Duration::from_secs(expires_in_s),
+        };
+        assert_eq!(token(7000).max_age(), Duration::from_secs(240));
+        assert_eq!(token(100).max_age(), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn an_etag_names_the_version_and_the_value_without_telling_it() {
+        let token = Token { held: Arc::new(held(7200)), expires_in: Duration::ZERO };
+        assert_eq!(token.etag(), format!("1-{}", &hex(&Secret::new("access-token-1").sha256())[..8]));
+        assert_eq!(format!("{token:?}"), "Token { version: 1, expires_in: 0ns, .. }");
+        assert_eq!(token.expires_at().as_millisecond(), ISSUED.wall_ms + 7_200_000);
+    }
+
+    #[test]
+    fn a_token_read_back_from_the_store_is_the_one_that_was_written() {
+        let written = held(7200);
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(serde_json::from_str::<HeldToken>(&text).unwrap(), written);
+        assert!(!format!("{written:?}").contains("access-token-1"));
+    }
+}

@@ -119,9 +119,12 @@ impl Grants {
     /// Whether `account` is one of them.
     #[must_use]
     pub fn covers(&self, account: &Account) -> bool {
-        self.appids.contains(&account.appid)
-            || account.tags.iter().any(|tag| self.tags.contains(tag))
-            || self.globs.is_match(account.appid.as_str())
+        self.covers_appid(account.appid.as_str()) || account.tags.iter().any(|tag| self.tags.contains(tag))
+    }
+
+    /// Whether an account of that appid is one of them whatever its tags, be there such an account or not.
+    pub(crate) fn covers_appid(&self, appid: &str) -> bool {
+        self.appids.contains(appid) || self.globs.is_match(appid)
     }
 
     /// The entries as they are written in `accounts.yaml`.

@@ -1,6 +1,6 @@
 //! What must outlive an actor, and what readers load.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -8,7 +8,7 @@ use kameo::actor::ActorRef;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::flight::Landing;
+use super::flight::{End, Landing};
 use super::tally::Tally;
 use super::token_actor::TokenActor;
 use crate::account::Account;
@@ -22,7 +22,7 @@ pub(crate) struct AccountCell {
     changed: Notify,
     landing: Mutex<Landing>,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
-    pub(super) tally: Tally,
+    pub(crate) tally: Tally,
 }
 
 /// An account and its state at one instant. Never changes; a newer one takes its place.
@@ -107,7 +107,28 @@ impl AccountCell {
         self.actor.store(actor.map(Arc::new));
     }
 
-    pub(super) fn landing(&self) -> std::sync::MutexGuard<'_, Landing> {
+    pub(super) fn land(&self, landing: Landing) {
+        *self.lock_landing() = landing;
+    }
+
+    /// Whether no call is under way and none has ended unnoticed.
+    pub(super) fn is_clear(&self) -> bool {
+        matches!(*self.lock_landing(), Landing::Clear)
+    }
+
+    /// How the call under way ended, if it has; once.
+    pub(super) fn take_end(&self) -> Option<End> {
+        let mut landing = self.lock_landing();
+        match std::mem::take(&mut *landing) {
+            Landing::Ended(end) => Some(end),
+            other => {
+                *landing = other;
+                None
+            }
+        }
+    }
+
+    fn lock_landing(&self) -> MutexGuard<'_, Landing> {
         self.landing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn fly(
     permit: Permit,
     call: Call,
 ) {
-    *cell.landing() = Landing::UnderWay;
+    cell.land(Landing::UnderWay);
     let (cell, wechat, started_at) = (Arc::clone(cell), shared.wechat(), shared.now());
     shared.flights.spawn(async move {
         let force = matches!(call, Call::Fetch { force: true });
@@ -71,7 +71,7 @@ pub(super) fn fly(
         let flight = tokio::spawn(run(wechat, account, call));
         let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
         drop(permit);
-        *cell.landing() = Landing::Ended(end);
+        cell.land(Landing::Ended(end));
         if let Some(actor) = cell.actor() {
             // An actor that has just crashed looks at the landing when it starts again.
             let _ = actor.tell(Landed).await;

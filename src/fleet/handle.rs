@@ -15,7 +15,7 @@ use super::cell::{AccountCell, NoToken, Snapshot};
 use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
 use super::supervisor::{Applied, Apply, Supervisor, WakeAll};
 use super::tally::RejectionOutcome;
-use super::token_actor::{Answer, Refresh, Reject};
+use super::token_actor::{Answer, NoValidToken, Refresh, Reject};
 use super::view::{AccountView, FaultView};
 use super::watch::Watch;
 use crate::account::Appid;
@@ -178,6 +178,8 @@ impl Fleet {
             .map(|account| {
                 let mut state = states.remove(&account.appid).unwrap_or_default();
                 state.recover(rules, now);
+                // Due as soon as its actor has started; until then readers may count on that.
+                state.next_at = Some(now);
                 (account.appid.clone(), AccountCell::new(Arc::clone(account), state))
             })
             .collect();
@@ -289,7 +291,8 @@ impl Fleet {
         let answer = match (superseded, cell.actor()) {
             (true, _) => Ok(RejectionOutcome::Superseded),
             (false, Some(actor)) => self.patiently(actor.ask(Reject(presented)).into_future()).await?,
-            (false, None) => return Err(self.unavailable(&snapshot)),
+            // Its actor has crashed and is being restarted.
+            (false, None) => Err(NoValidToken),
         };
         self.rejected(&cell, answer)
     }
@@ -301,8 +304,10 @@ impl Fleet {
     /// As [`Fleet::reject`].
     pub async fn refresh(&self, appid: impl AsRef<str>, force: bool) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
-        let Some(actor) = cell.actor() else { return Err(self.unavailable(&cell.load())) };
-        let answer = self.patiently(actor.ask(Refresh { force }).into_future()).await?;
+        let answer = match cell.actor() {
+            Some(actor) => self.patiently(actor.ask(Refresh { force }).into_future()).await?,
+            None => Err(NoValidToken),
+        };
         self.rejected(&cell, answer)
     }
 
@@ -410,6 +415,16 @@ impl Fleet {
         directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid).cloned()).collect()
     }
 
+    /// The first `limit` accounts behind `after` that are `wanted`, by appid, and whether more of them follow.
+    pub(crate) fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> (Vec<Arc<Snapshot>>, bool) {
+        self.inner.shared.directory.load().page(after, limit, wanted)
+    }
+
     pub(crate) fn appids(&self) -> Vec<Appid> {
         self.inner.shared.directory.load().in_order.clone()
     }
@@ -441,7 +456,7 @@ impl Fleet {
         tokio::select! {
             answered = timeout(limit, asked) => Ok(match answered {
                 Ok(Ok(outcome)) => Ok(outcome),
-                Ok(Err(_)) | Err(_) => Err(super::token_actor::NoValidToken),
+                Ok(Err(_)) | Err(_) => Err(NoValidToken),
             }),
             () = self.inner.shared.until_draining() => Err(TokenError::ShuttingDown),
         }

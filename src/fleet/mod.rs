@@ -20,6 +20,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cell::{AccountCell, Snapshot};
 pub use handle::{Fleet, Rejected, ReloadError, Reloaded, StartError, TokenError, Unavailable};
 pub use tally::{RejectionOutcome, Tally};
 pub use view::{AccountView, BudgetView, FaultView};

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cell::AccountCell;
+use super::cell::{AccountCell, Snapshot};
 use crate::account::Appid;
 use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
@@ -57,6 +57,21 @@ impl Directory {
         let mut in_order: Vec<_> = by_appid.keys().cloned().collect();
         in_order.sort_unstable();
         Self { by_appid, in_order }
+    }
+
+    /// The first `limit` accounts behind `after` that are `wanted`, by appid, and whether more of them follow.
+    /// There need not be an account `after`.
+    pub(super) fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> (Vec<Arc<Snapshot>>, bool) {
+        let start = after.map_or(0, |after| self.in_order.partition_point(|appid| appid.as_str() <= after));
+        let cells = self.in_order[start..].iter().filter_map(|appid| self.by_appid.get(appid));
+        let mut found = cells.map(|cell| cell.load()).filter(|snapshot| wanted(snapshot));
+        let page = found.by_ref().take(limit).collect();
+        (page, found.next().is_some())
     }
 }
 

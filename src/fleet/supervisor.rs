@@ -140,7 +140,8 @@ impl Message<Apply> for Supervisor {
                 cells.push((appid, Arc::clone(cell)));
             } else {
                 // A record of its spent budget may be there from before it was removed.
-                let state = self.shared.take_departed(&appid);
+                let mut state = self.shared.take_departed(&appid);
+                state.next_at = Some(self.shared.now());
                 cells.push((appid.clone(), AccountCell::new(account, state)));
                 added.push(appid);
             }
@@ -183,6 +184,9 @@ impl Supervisor {
         let wait = FIRST_RESTART.saturating_mul(2_u32.saturating_pow(child.crashes)).min(LAST_RESTART);
         child.crashes = child.crashes.saturating_add(1);
         child.actor = None;
+        if let Some(cell) = self.shared.directory.load().by_appid.get(&appid) {
+            cell.set_actor(None);
+        }
         error!(
             event = "actor_crashed",
             appid = appid.as_str(),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::actor_log;
 use super::cell::AccountCell;
-use super::flight::{Call, End, Landing, fly, queue};
+use super::flight::{Call, End, fly, queue};
 use super::pending::Pending;
 use super::shared::Shared;
 use super::tally::RejectionOutcome;
@@ -194,7 +194,7 @@ impl Message<Refresh> for TokenActor {
 impl TokenActor {
     /// After a crash: what was under way is either still under way, or over, or it was lost in the crash.
     fn resume(&mut self) {
-        let lost = matches!(*self.cell.landing(), Landing::Clear);
+        let lost = self.cell.is_clear();
         match self.state.activity {
             Some(Activity::Fetching) if lost => {
                 let end = FetchEnd {
@@ -310,13 +310,7 @@ impl TokenActor {
 
     /// Takes in how the call under way has ended, if it has.
     async fn land(&mut self) {
-        let end = match std::mem::take(&mut *self.cell.landing()) {
-            Landing::Ended(end) => end,
-            other => {
-                *self.cell.landing() = other;
-                return;
-            }
-        };
+        let Some(end) = self.cell.take_end() else { return };
         self.state.activity = None;
         match end {
             End::Fetch(end) => self.fetch_ended(end).await,

@@ -5,6 +5,8 @@
 //! not 10 000. When the disk fails the caller is told and goes on; what could not be written is kept, newest
 //! state of each account, and tried again until it is.
 
+#[cfg(test)]
+pub(crate) mod memory;
 mod record;
 mod redb;
 

@@ -1,0 +1,68 @@
+//! Why a command ends badly, and with which exit code.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// A command came to nothing. Printed as it stands, after `error: `.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// Bad usage or configuration: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Everything else: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// `failed to` do something, for the reasons that `error` gives.
+    pub(super) fn to(what: &str, error: &dyn Error) -> Self {
+        Self::Failed(format!("failed to {what}: {}", chain(error)))
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        })
+    }
+}
+
+/// An error and its causes: `open the store: permission denied`.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        // Some errors repeat their cause.
+        if !text.ends_with(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Told(&'static str, #[source] Option<Box<Told>>);
+
+    #[test]
+    fn a_chain_tells_every_cause_once() {
+        let cause = Told("permission denied", None);
+        let error = Told("open it: permission denied", Some(Box::new(cause)));
+        let error = Told("start", Some(Box::new(error)));
+        assert_eq!(chain(&error), "start: open it: permission denied");
+    }
+
+    #[test]
+    fn bad_usage_is_2_and_everything_else_is_1() {
+        let code = |failure: Failure| format!("{:?}", failure.exit_code());
+        assert_eq!(code(Failure::Usage(String::new())), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code(Failure::Failed(String::new())), format!("{:?}", ExitCode::from(1)));
+    }
+}

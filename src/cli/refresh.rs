@@ -1,0 +1,76 @@
+//! `wxtokend refresh`.
+
+use serde::Deserialize;
+
+use super::args::Refresh;
+use super::client::{Client, LastFault, read};
+use super::failure::Failure;
+use super::output;
+
+/// The token that the answer may carry is not read: nobody asked for it.
+#[derive(Deserialize)]
+struct Answer {
+    outcome: String,
+    version: u64,
+    expires_in: Option<u64>,
+    last_fault: Option<LastFault>,
+}
+
+pub(super) async fn refresh(args: Refresh) -> Result<(), Failure> {
+    let client = Client::new(args.server)?;
+    let path = ["v1", "accounts", args.appid.as_str(), "token", "refresh"];
+    let force: &[_] = if args.force { &[("force", "true")] } else { &[] };
+    let answer: Answer = read(client.post(&path, force).await?)?;
+    let (told, failure) = judge(&answer);
+    output::print(&told)?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The line for stdout, and why it came to nothing, if it did.
+fn judge(answer: &Answer) -> (String, Option<Failure>) {
+    let Answer { outcome, version, expires_in, last_fault } = answer;
+    let lasts = expires_in.map_or_else(String::new, |seconds| format!(", good for {seconds} s"));
+    let told = format!("{outcome}: version {version}{lasts}\n");
+    let why = match (outcome.as_str(), last_fault) {
+        (_, Some(fault)) => {
+            let code = fault.errcode.map_or_else(String::new, |code| format!(" {code}"));
+            Some(format!("the call failed ({}{code}): {}\n  → {}", fault.kind, fault.message, fault.advice))
+        }
+        ("limited", None) => Some(
+            "not now: the time between two refreshes, the limit of forced ones or the budget forbids it; \
+             the token stays as it is"
+                .to_owned(),
+        ),
+        _ => None,
+    };
+    (told, why.map(Failure::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(answer: &str) -> (String, Option<String>) {
+        let (told, failure) = judge(&serde_json::from_str(answer).unwrap());
+        (told, failure.map(|failure| failure.to_string()))
+    }
+
+    #[test]
+    fn a_token_as_good_as_asked_for_is_success() {
+        let answer =
+            r#"{"outcome":"refreshed","version":5,"appid":"a","access_token":"hunter2","expires_in":58}"#;
+        assert_eq!(judged(answer), ("refreshed: version 5, good for 58 s\n".to_owned(), None));
+        let (told, failure) = judged(r#"{"outcome":"still_valid","version":5,"last_fault":null}"#);
+        assert_eq!((told.as_str(), failure), ("still_valid: version 5\n", None));
+    }
+
+    #[test]
+    fn a_refresh_that_did_not_happen_is_a_failure_that_says_why() {
+        let (told, failure) = judged(r#"{"outcome":"limited","version":5}"#);
+        assert_eq!(told, "limited: version 5\n");
+        assert!(failure.unwrap().starts_with("not now: "));
+        let fault = r#"{"kind":"parked","errcode":40164,"message":"invalid ip","advice":"add IP 1.2.3.4"}"#;
+        let (_, failure) = judged(&format!(r#"{{"outcome":"limited","version":5,"last_fault":{fault}}}"#));
+        assert_eq!(failure.unwrap(), "the call failed (parked 40164): invalid ip\n  → add IP 1.2.3.4");
+    }
+}

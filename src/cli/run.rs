@@ -1,0 +1,135 @@
+//! `wxtokend run`: from the configuration to a daemon, and back to nothing.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::args::Run;
+use super::failure::Failure;
+use super::output;
+use super::reload::{Fixed, Reloader};
+use super::signals::{Reload, Stop};
+use super::simulation::{Rehearsal, Times};
+use super::source::Source;
+use super::welcome::{self, Scene};
+use crate::clock::{ClockSource, SystemClock};
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::http::Api;
+use crate::telemetry::logging::Format;
+use crate::telemetry::metrics::Metrics;
+
+/// A supervisor gives us 10 s; what is left is for ending the process.
+const LONGEST_STOP: Duration = Duration::from_millis(9_500);
+
+pub(super) async fn run(args: Run, log_format: Format) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    // From the very start: without it a reload that comes early would end us.
+    let hangup = Reload::listen()?;
+    let daemon = tokio::select! {
+        daemon = Daemon::start(args, log_format) => daemon?,
+        signal = stop.asked() => {
+            info!(event = "stopped", signal, "asked to stop while starting");
+            return Ok(());
+        }
+    };
+    daemon.run(stop, hangup).await
+}
+
+/// Everything that runs, and what it takes to end or change it.
+struct Daemon {
+    fleet: Fleet,
+    reloader: Reloader,
+    serving: JoinHandle<()>,
+    stop_serving: CancellationToken,
+}
+
+impl Daemon {
+    async fn start(args: Run, log_format: Format) -> Result<Self, Failure> {
+        let times = Times::new(args.token_lifetime, args.overlap)?;
+        let source = match args.sandbox {
+            true => Source::for_simulation(args.config, "".as_ref()),
+            false => Source::real(args.config),
+        };
+        let mut config = source.load()?;
+        // Before the fleet, whose counters are born with it.
+        let metrics = Metrics::install().map_err(|error| Failure::to("set up the metrics", &error))?;
+        let mut rehearsal = None;
+        if args.sandbox {
+            rehearsal.insert(Rehearsal::start(times, &config).await?).redirect(&mut config);
+        }
+        let fleet = Fleet::start(config.clone()).await.map_err(|error| Failure::to("start", &error))?;
+        let api = match Api::bind(&config, fleet.clone(), metrics.clone()).await {
+            Ok(api) => api,
+            Err(error) => {
+                fleet.shutdown().await;
+                return Err(Failure::to("start", &error));
+            }
+        };
+        announce(&config, &api, rehearsal.as_ref());
+        if let Some(rehearsal) = rehearsal.as_ref().filter(|_| log_format == Format::Text) {
+            let simulation = rehearsal.simulation.address();
+            let scene = Scene { source: &source, config: &config, times, simulation };
+            output::tell(&welcome::to_rehearsal(&scene, api.address(), api.metrics_address()));
+        }
+        metrics.note_reload(true, SystemClock::new().now());
+        let stop_serving = CancellationToken::new();
+        let reloader = Reloader {
+            source,
+            fixed: Fixed::of(&config),
+            fleet: fleet.clone(),
+            clients: api.clients(),
+            metrics,
+            rehearsal,
+        };
+        let serving = tokio::spawn(api.serve(stop_serving.clone().cancelled_owned()));
+        Ok(Self { fleet, reloader, serving, stop_serving })
+    }
+
+    /// Until it is asked to stop.
+    async fn run(mut self, mut stop: Stop, mut hangup: Reload) -> Result<(), Failure> {
+        let signal = loop {
+            tokio::select! {
+                signal = stop.asked() => break signal,
+                _ = &mut self.serving => {
+                    self.fleet.shutdown().await;
+                    return Err(Failure::Failed("the API ended by itself".to_owned()));
+                }
+                () = hangup.asked() => tokio::select! {
+                    () = self.reloader.reload() => {}
+                    signal = stop.asked() => break signal,
+                },
+            }
+        };
+        info!(event = "stopping", signal, "asked to stop: calls under way end, those who wait are answered");
+        tokio::select! {
+            () = self.end() => Ok(()),
+            signal = stop.asked() => Err(Failure::Failed(format!("a second {signal} ended it at once"))),
+        }
+    }
+
+    async fn end(self) {
+        self.stop_serving.cancel();
+        let all = async { tokio::join!(self.fleet.shutdown(), self.serving) };
+        match timeout(LONGEST_STOP, all).await {
+            Ok(_) => info!(event = "stopped", "stopped"),
+            Err(_) => warn!(event = "stopped", "stopped; somebody's connection had to be cut"),
+        }
+    }
+}
+
+fn announce(config: &Config, api: &Api, rehearsal: Option<&Rehearsal>) {
+    info!(
+        event = "started",
+        version = env!("CARGO_PKG_VERSION"),
+        api = %api.address(),
+        metrics = api.metrics_address().map(tracing::field::display),
+        sandbox = rehearsal.map(|rehearsal| tracing::field::display(rehearsal.simulation.address())),
+        accounts = config.accounts.len(),
+        store = %config.store.path.display(),
+        "wxtokend serves tokens"
+    );
+}

@@ -1,0 +1,186 @@
+//! A whole fleet in one runtime on paused time: the real supervisor, actors, decisions and budget, on a disk of
+//! memory, against the simulated WeChat without sockets.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::account::{Account, Appid, Endpoint};
+use crate::clock::TokioClock;
+use crate::config::{Config, Defaults, Upstream};
+use crate::fleet::handle::Surroundings;
+use crate::fleet::{AccountView, Fleet};
+use crate::sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
+use crate::secret::Secret;
+use crate::store::memory::MemoryBackend;
+use crate::token::Token;
+use crate::wechat::{Lost, Method, Pending, Request, Response, Transport};
+
+pub(super) struct Lab {
+    pub(super) wechat: Sandbox,
+    pub(super) clock: Arc<TokioClock>,
+    pub(super) disk: Arc<MemoryBackend>,
+    pub(super) fleet: Fleet,
+    pub(super) config: Config,
+}
+
+pub(super) const APPID: &str = "wx01";
+
+pub(super) fn appid() -> Appid {
+    Appid::new(APPID).unwrap()
+}
+
+/// An account with WeChat's numbers.
+pub(super) fn account(appid: &str, endpoint: Endpoint) -> Account {
+    let defaults = Defaults { endpoint, ..Defaults::default() };
+    defaults.account(Appid::new(appid).unwrap(), Secret::new(format!("secret of {appid}")))
+}
+
+impl Lab {
+    pub(super) async fn start(endpoint: Endpoint) -> Self {
+        Self::with(vec![account(APPID, endpoint)]).await
+    }
+
+    /// Every account's secret is known to WeChat.
+    pub(super) async fn with(accounts: Vec<Account>) -> Self {
+        Self::tuned(accounts, |_| {}).await
+    }
+
+    pub(super) async fn tuned(accounts: Vec<Account>, tune: impl FnOnce(&mut Upstream)) -> Self {
+        let known = accounts.iter().map(|account| (account.appid.clone(), account.secret.clone())).collect();
+        let wechat = Sandbox::new(Settings { accounts: known, ..Settings::default() });
+        let (clock, disk) = (TokioClock::new(), MemoryBackend::new());
+        let mut config = Config::new(accounts);
+        config.upstream.base_urls = vec![Url::parse("http://wechat.test/").unwrap()];
+        tune(&mut config.upstream);
+        let fleet = boot(&config, &wechat, &clock, &disk).await;
+        Self { wechat, clock, disk, fleet, config }
+    }
+
+    /// The process is killed and started again: what is not on disk is gone.
+    pub(super) async fn crash_and_restart(mut self) -> Self {
+        let Self { fleet, .. } = self;
+        drop(fleet);
+        // Tasks that were aborted end when they are polled next.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.fleet = boot(&self.config, &self.wechat, &self.clock, &self.disk).await;
+        self
+    }
+
+    pub(super) async fn token(&self) -> Token {
+        self.fleet.token(APPID).await.unwrap()
+    }
+
+    pub(super) fn view(&self) -> AccountView {
+        self.fleet.account(APPID).unwrap()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.wechat.counters(&appid())
+    }
+
+    /// How many tokens WeChat has minted for the account.
+    pub(super) fn mints(&self) -> u64 {
+        let counters = self.counters();
+        counters.token_mints + counters.stable_token_mints
+    }
+
+    /// Token calls that WeChat has seen for the account.
+    pub(super) fn calls(&self) -> u64 {
+        let counters = self.counters();
+        counters.token_calls + counters.stable_token_calls
+    }
+
+    /// Looks every few seconds until `time` has passed; whatever is served must be alive.
+    pub(super) async fn live_through(&self, time: Duration, every: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if let Ok(Ok(token)) = timeout(Duration::from_millis(1), self.fleet.token(APPID)).await {
+                self.assert_alive(&token);
+            }
+            sleep(every).await;
+        }
+    }
+
+    pub(super) fn assert_alive(&self, token: &Token) {
+        assert!(
+            self.wechat.is_alive(token.access_token()),
+            "served a dead token: {token:?} {:#?}",
+            self.view()
+        );
+    }
+
+    /// Waits for what is seen of the account to become so, for a virtual day at most.
+    pub(super) async fn until(&self, what: &str, mut so: impl FnMut(&AccountView) -> bool) {
+        let end = Instant::now() + Duration::from_secs(86_400);
+        while !so(&self.view()) {
+            assert!(Instant::now() < end, "never {what}: {:#?}", self.view());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn boot(
+    config: &Config,
+    wechat: &Sandbox,
+    clock: &Arc<TokioClock>,
+    disk: &Arc<MemoryBackend>,
+) -> Fleet {
+    let (wire, clock) = (InProcess { wechat: wechat.clone() }, Arc::clone(clock));
+    let on = Surroundings {
+        clock,
+        jitter: Arc::new(|| 0.5),
+        backend: Arc::new(Arc::clone(disk)),
+        make_transport: Arc::new(move |_| Ok(Arc::new(wire.clone()))),
+    };
+    Fleet::start_on(config.clone(), on).await.unwrap()
+}
+
+/// Carries requests to the sandbox without sockets, at a latency of 20 ms.
+#[derive(Clone)]
+struct InProcess {
+    wechat: Sandbox,
+}
+
+const ONE_WAY: Duration = Duration::from_millis(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Transport for InProcess {
+    fn send(&self, _: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+        let wechat = self.wechat.clone();
+        Box::pin(async move {
+            let exchange = async {
+                sleep(ONE_WAY).await;
+                let post = request.method == Method::Post;
+                let asked = Asked {
+                    method: if post { "POST" } else { "GET" }.to_owned(),
+                    path: request.path.to_owned(),
+                    query: request
+                        .query
+                        .iter()
+                        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                        .collect(),
+                    content_length: post.then_some(request.body.len() as u64),
+                    body: request.body,
+                    source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                };
+                let reaction = wechat.with(|world, now| world.handle(&asked, now));
+                sleep(reaction.delay + ONE_WAY).await;
+                match reaction.wire {
+                    Wire::Answer(answer) => {
+                        Ok(Response { status: answer.status, body: answer.body, date: None })
+                    }
+                    Wire::HalfAnswer { .. } | Wire::Reset => Err(Lost::Cut("connection reset".to_owned())),
+                    Wire::Refuse => Err(Lost::NotSent("connection refused".to_owned())),
+                    Wire::Hang => std::future::pending().await,
+                }
+            };
+            timeout(TIMEOUT, exchange).await.unwrap_or(Err(Lost::TimedOut))
+        })
+    }
+}

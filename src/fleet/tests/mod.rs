@@ -1,0 +1,473 @@
+//! The fleet as a whole, on paused time.
+
+mod lab;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use self::lab::{APPID, Lab, account, appid};
+use super::TokenError;
+use super::tally::RejectionOutcome;
+use super::token_actor::Crash;
+use crate::account::Endpoint;
+use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
+use crate::secret::Secret;
+use crate::state::Phase;
+
+const BOTH: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_kept_fresh_through_several_lifetimes_on_both_endpoints() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        let first = lab.token().await;
+        lab.live_through(24 * HOUR, 7 * SECOND).await;
+        let last = lab.token().await;
+        let calls = lab.calls();
+        assert_eq!(last.version(), first.version() + calls - 1, "{endpoint:?}: every call brought a token");
+        assert!((12..=17).contains(&calls), "{endpoint:?}: {calls} calls a day");
+        assert_eq!(lab.view().state, Phase::Fresh);
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_readers_of_a_cold_account_cause_one_call() {
+    for endpoint in BOTH {
+        let lab = Lab::with(vec![account(APPID, endpoint)]).await;
+        let mut readers = JoinSet::new();
+        for _ in 0..200 {
+            let fleet = lab.fleet.clone();
+            readers.spawn(async move { fleet.token(APPID).await.unwrap().access_token().to_owned() });
+        }
+        let tokens = readers.join_all().await;
+        assert!(tokens.iter().all(|token| *token == tokens[0]));
+        assert_eq!(lab.calls(), 1);
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_share_a_failure_too() {
+    let lab = Lab::start(Endpoint::Token).await;
+    lab.wechat.inject(Some(&appid()), Fault::errcode(-1));
+    let mut readers = JoinSet::new();
+    for _ in 0..50 {
+        let fleet = lab.fleet.clone();
+        readers.spawn(async move { fleet.token(APPID).await });
+    }
+    let start = Instant::now();
+    for answer in readers.join_all().await {
+        assert!(
+            matches!(answer, Err(TokenError::Unavailable(told)) if told.last_fault.as_ref().unwrap().errcode == Some(-1))
+        );
+    }
+    assert_eq!(lab.calls(), 1);
+    assert!(start.elapsed() < SECOND, "nobody waited for the next attempt");
+    lab.fleet.shutdown().await;
+}
+
+async fn reject_a_thousand_times(lab: &Lab, token: &str) -> Vec<RejectionOutcome> {
+    let mut clients = JoinSet::new();
+    for _ in 0..1000 {
+        let (fleet, token) = (lab.fleet.clone(), token.to_owned());
+        clients.spawn(async move { fleet.reject(APPID, &token).await.unwrap().outcome });
+    }
+    clients.join_all().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_rejections_of_a_dead_token_cause_one_check_and_one_mint() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        let token = lab.token().await;
+        lab.wechat.kill_tokens(&appid());
+        let before = lab.mints();
+        let outcomes = reject_a_thousand_times(&lab, token.access_token()).await;
+        assert!(
+            outcomes.iter().all(|outcome| *outcome == RejectionOutcome::Refreshed),
+            "{endpoint:?} {outcomes:?}"
+        );
+        assert_eq!((lab.counters().checks, lab.mints() - before), (1, 1), "{endpoint:?}");
+        let replacement = lab.token().await;
+        assert_eq!(replacement.version(), token.version() + 1);
+        lab.assert_alive(&replacement);
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_rejections_of_a_living_token_cause_one_check_and_no_mint() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        let token = lab.token().await;
+        let before = lab.calls();
+        let outcomes = reject_a_thousand_times(&lab, token.access_token()).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == RejectionOutcome::StillValid), "{endpoint:?}");
+        assert_eq!((lab.counters().checks, lab.calls()), (1, before), "{endpoint:?}");
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejections_of_an_old_token_cause_neither_and_bring_the_current_one() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        let old = lab.token().await;
+        lab.live_through(3 * HOUR, 60 * SECOND).await;
+        let (checks, calls) = (lab.counters().checks, lab.calls());
+        let outcomes = reject_a_thousand_times(&lab, old.access_token()).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == RejectionOutcome::Superseded));
+        assert_eq!((lab.counters().checks, lab.calls()), (checks, calls));
+        let rejected = lab.fleet.reject(APPID, old.access_token()).await.unwrap();
+        assert!(rejected.token.unwrap().version() > old.version());
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
+    for seen_as in [LostAs::Hang, LostAs::Reset, LostAs::Html, LostAs::BadGateway, LostAs::GatewayTimeout] {
+        let lab = Lab::start(Endpoint::Token).await;
+        lab.token().await;
+        lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Lost { seen_as }).times(1));
+        lab.live_through(5 * HOUR, SECOND).await;
+        assert_eq!(lab.view().state, Phase::Fresh, "{seen_as:?}");
+        lab.assert_alive(&lab.token().await);
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_that_minted_nothing_is_settled_by_one_check() {
+    let lab = Lab::start(Endpoint::Token).await;
+    let token = lab.token().await;
+    lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Reset).on(Call::Token).times(1));
+    lab.until("in doubt", |view| {
+        view.last_fault.as_ref().is_some_and(|fault| fault.kind == "unknown_outcome")
+    })
+    .await;
+    assert_eq!(lab.view().state, Phase::Degraded);
+    lab.live_through(HOUR, SECOND).await;
+    assert_eq!(lab.counters().checks, 1);
+    lab.until("fresh", |view| view.state == Phase::Fresh).await;
+    assert_eq!(lab.token().await.version(), token.version() + 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_actor_is_restarted_and_its_token_served_meanwhile() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    let token = lab.token().await;
+    for _ in 0..3 {
+        let actor = lab.fleet.cells()[0].actor().unwrap();
+        actor.tell(Crash).await.unwrap();
+        actor.wait_for_shutdown().await;
+        assert_eq!(lab.token().await.access_token(), token.access_token());
+        while lab.fleet.cells()[0].actor().is_none_or(|back| back.id() == actor.id()) {
+            assert_eq!(lab.token().await.access_token(), token.access_token());
+            sleep(SECOND / 100).await;
+        }
+    }
+    lab.live_through(5 * HOUR, 30 * SECOND).await;
+    assert!(lab.token().await.version() > token.version());
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_crashes_during_a_call_takes_its_answer_in_when_it_is_back() {
+    let lab = Lab::start(Endpoint::Token).await;
+    lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 3000 }).times(1));
+    sleep(SECOND).await;
+    assert_eq!(lab.calls(), 1);
+    lab.fleet.cells()[0].actor().unwrap().tell(Crash).await.unwrap();
+    lab.assert_alive(&lab.token().await);
+    sleep(60 * SECOND).await;
+    assert_eq!(lab.calls(), 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_serves_the_stored_token_without_a_call() {
+    for endpoint in BOTH {
+        let mut lab = Lab::start(endpoint).await;
+        let token = lab.token().await;
+        for _ in 0..5 {
+            lab = lab.crash_and_restart().await;
+            assert_eq!(lab.token().await.access_token(), token.access_token());
+            sleep(60 * SECOND).await;
+        }
+        assert_eq!(lab.calls(), 1);
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_in_the_middle_of_a_call_never_leads_to_a_dead_token_served() {
+    let mut lab = Lab::start(Endpoint::Token).await;
+    let first = lab.token().await;
+    // WeChat mints at once and answers late; the process dies in between.
+    lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 4000 }).times(1));
+    while lab.mints() == 1 {
+        sleep(SECOND).await;
+    }
+    lab = lab.crash_and_restart().await;
+    lab.live_through(HOUR, SECOND).await;
+    let token = lab.token().await;
+    lab.assert_alive(&token);
+    assert!(token.version() > first.version());
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_holds_across_crashes_on_both_endpoints() {
+    for endpoint in BOTH {
+        let mut cheap = account(APPID, endpoint);
+        cheap.daily_budget = 10;
+        let mut lab = Lab::with(vec![cheap]).await;
+        lab.wechat.inject(Some(&appid()), Fault::errcode(-1));
+        for _ in 0..30 {
+            sleep(300 * SECOND).await;
+            lab = lab.crash_and_restart().await;
+        }
+        assert_eq!(lab.calls(), 5, "{endpoint:?}: the burst, and then nothing in the first hours");
+        sleep(20 * HOUR).await;
+        assert!(lab.calls() <= 10, "{endpoint:?}: {}", lab.calls());
+        let error = lab.fleet.token(APPID).await.unwrap_err();
+        assert!(matches!(&error, TokenError::Unavailable(told) if told.last_fault.is_some()), "{error}");
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_host_charges_nothing_that_was_not_sent_and_ends_in_quick_recovery() {
+    let accounts: Vec<_> = (0..200).map(|n| account(&format!("wx{n:03}"), BOTH[n % 2])).collect();
+    let lab = Lab::with(accounts).await;
+    sleep(60 * SECOND).await;
+    let spent = || -> Vec<u32> { lab.fleet.accounts().iter().map(|view| view.budget.remaining).collect() };
+    lab.wechat.set_outage(Some(Outage::Refuse));
+    sleep(3 * HOUR).await;
+    assert!(
+        lab.fleet.accounts().iter().all(|view| view.state == Phase::Unavailable),
+        "nobody has a token left"
+    );
+    assert!(lab.fleet.accounts().iter().all(|view| view.last_fault.as_ref().unwrap().kind == "transient"));
+    assert!(spent().iter().all(|remaining| *remaining == 1000), "{:?}", spent());
+    lab.wechat.set_outage(None);
+    let start = Instant::now();
+    while lab.fleet.accounts().iter().any(|view| view.state != Phase::Fresh) {
+        sleep(SECOND).await;
+        assert!(start.elapsed() < Duration::from_secs(62), "{:?}", lab.fleet.accounts()[0]);
+    }
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_account_that_hangs_delays_no_other() {
+    let lab = Lab::with(vec![account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)]).await;
+    lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Token));
+    for _ in 0..60 {
+        let start = Instant::now();
+        lab.assert_alive(&lab.fleet.token("wx02").await.unwrap());
+        assert!(start.elapsed() < SECOND);
+        sleep(300 * SECOND).await;
+    }
+    assert_eq!(lab.view().state, Phase::Unavailable);
+    assert_eq!(lab.fleet.account("wx02").unwrap().consecutive_failures, 0);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_does_not_stop_serving_and_nothing_is_lost_when_it_takes_writes_again() {
+    let mut lab = Lab::start(Endpoint::Token).await;
+    let first = lab.token().await;
+    lab.disk.full.store(true, Ordering::SeqCst);
+    lab.live_through(5 * HOUR, 10 * SECOND).await;
+    let second = lab.token().await;
+    assert!(second.version() > first.version());
+    assert!(!lab.disk.record(APPID).contains(second.access_token()));
+    lab.disk.full.store(false, Ordering::SeqCst);
+    sleep(10 * SECOND).await;
+    lab = lab.crash_and_restart().await;
+    assert_eq!(lab.token().await.access_token(), second.access_token());
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_on_disk_before_a_reader_sees_it() {
+    let lab = Lab::start(Endpoint::Token).await;
+    for _ in 0..10 {
+        let token = lab.token().await;
+        assert!(lab.disk.record(APPID).contains(token.access_token()));
+        sleep(HOUR).await;
+    }
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_mended() {
+    let mut lab = Lab::start(Endpoint::Token).await;
+    let token = lab.token().await;
+    lab.wechat.set_secret(&appid(), Secret::new("reset in the console"));
+    lab.until("parked", |view| view.state == Phase::Parked).await;
+    assert_eq!(lab.token().await.access_token(), token.access_token());
+    let mut mended = account(APPID, Endpoint::Token);
+    mended.secret = Secret::new("reset in the console");
+    lab.config.accounts = vec![mended.into()];
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    let start = Instant::now();
+    lab.until("fresh", |view| view.state == Phase::Fresh).await;
+    assert!(start.elapsed() < SECOND, "tried at once");
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
+    let accounts = ["wx01", "wx02", "wx03"].map(|appid| account(appid, Endpoint::StableToken));
+    let mut lab = Lab::with(accounts.to_vec()).await;
+    for appid in ["wx01", "wx02", "wx03"] {
+        lab.fleet.token(appid).await.unwrap();
+    }
+    let removed = lab.fleet.account("wx03").unwrap();
+    let mut renamed = accounts[1].clone();
+    renamed.name = "Renamed".to_owned();
+    let added = account("wx04", Endpoint::Token);
+    lab.wechat.add_account(&added.appid, added.secret.clone());
+    lab.config.accounts = vec![accounts[0].clone().into(), renamed.into(), added.into()];
+    let reloaded = lab.fleet.reload(lab.config.clone()).await.unwrap();
+    assert_eq!((reloaded.added, reloaded.removed, reloaded.changed), (1, 1, 1));
+    lab.assert_alive(&lab.fleet.token("wx04").await.unwrap());
+    assert_eq!(lab.fleet.account("wx02").unwrap().name, "Renamed");
+    assert!(matches!(lab.fleet.token("wx03").await, Err(TokenError::UnknownAccount(_))));
+    assert!(lab.disk.record("wx03").contains(r#""token":null"#), "{}", lab.disk.record("wx03"));
+    assert_eq!(lab.calls(), 1, "who is not changed is not called for");
+    // It comes back: with a new token, a later version, and what it had spent.
+    lab.config.accounts.push(accounts[2].clone().into());
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    lab.fleet.token("wx03").await.unwrap();
+    let back = lab.fleet.account("wx03").unwrap();
+    assert_eq!(back.version, removed.version + 1);
+    assert_eq!(back.budget.remaining, removed.budget.remaining - 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_upstreams_tokens_are_not_served() {
+    let mut lab = Lab::start(Endpoint::StableToken).await;
+    let version = lab.token().await.version();
+    lab.config.upstream.base_urls = vec!["http://other.test/".parse().unwrap()];
+    lab = lab.crash_and_restart().await;
+    assert!(lab.view().expires_at.is_none());
+    assert_eq!(lab.token().await.version(), version + 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspend_no_ended_token_is_served() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        lab.token().await;
+        lab.clock.suspend(3 * HOUR);
+        // WeChat's own clock stood still here, so `stable_token` may well bring the same token: it was asked.
+        lab.token().await;
+        assert_eq!(lab.calls(), 2, "{endpoint:?}");
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jumps_of_the_wall_clock_serve_no_dead_token_and_burn_no_budget() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        for n in 0..24 {
+            lab.clock.jump_wall(if n % 2 == 0 { 3_600_000 } else { -3_600_000 });
+            lab.live_through(HOUR, 20 * SECOND).await;
+        }
+        assert!(lab.calls() < 60, "{endpoint:?}: {}", lab.calls());
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_ends_with_the_next_token_or_with_the_wait() {
+    let lab = Lab::start(Endpoint::Token).await;
+    let version = lab.token().await.version();
+    let start = Instant::now();
+    assert!(lab.fleet.token_after(APPID, version, 30 * SECOND).await.unwrap().is_none());
+    assert_eq!(start.elapsed().as_secs(), 30);
+    let next = lab.fleet.token_after(APPID, version, 2 * HOUR).await.unwrap().unwrap();
+    assert_eq!(next.version(), version + 1);
+    let above = lab.fleet.token_after(APPID, version + 100, HOUR).await.unwrap().unwrap();
+    assert_eq!(above.version(), version + 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_yields_each_token() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    let mut watch = lab.fleet.watch(APPID).unwrap();
+    let first = watch.next().await.version();
+    for n in 1..5 {
+        assert_eq!(watch.next().await.version(), first + n);
+    }
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_start_of_many_accounts_is_few_commits() {
+    let accounts: Vec<_> = (0..1000).map(|n| account(&format!("wx{n:04}"), Endpoint::StableToken)).collect();
+    let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 100_000).await;
+    while lab.fleet.accounts().iter().any(|view| view.state != Phase::Fresh) {
+        sleep(SECOND).await;
+    }
+    // While one commit is written those who come meanwhile wait for the next: up to 64 are in flight at once.
+    let commits = lab.disk.commits.load(Ordering::SeqCst);
+    assert!(commits < 200, "{commits} commits for 1000 charges and 1000 tokens");
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_lets_a_call_end_and_keeps_its_token() {
+    let mut lab = Lab::start(Endpoint::Token).await;
+    lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 3000 }).times(1));
+    sleep(SECOND).await;
+    let start = Instant::now();
+    let waiting = tokio::spawn({
+        let fleet = lab.fleet.clone();
+        async move { fleet.token_after(APPID, 0, 60 * SECOND).await }
+    });
+    tokio::task::yield_now().await;
+    lab.fleet.shutdown().await;
+    assert!(start.elapsed() < 10 * SECOND);
+    assert!(matches!(waiting.await.unwrap(), Err(TokenError::ShuttingDown)));
+    lab = lab.crash_and_restart().await;
+    lab.assert_alive(&lab.token().await);
+    assert_eq!(lab.calls(), 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_refresh_is_tried_at_once_and_kept_apart_on_token() {
+    let lab = Lab::start(Endpoint::Token).await;
+    lab.token().await;
+    let outcome = async |force| lab.fleet.refresh(APPID, force).await.unwrap().outcome;
+    assert_eq!(outcome(false).await, RejectionOutcome::Limited, "a moment after a mint");
+    sleep(301 * SECOND).await;
+    assert_eq!(outcome(false).await, RejectionOutcome::Refreshed);
+    lab.fleet.shutdown().await;
+
+    let lab = Lab::start(Endpoint::StableToken).await;
+    lab.token().await;
+    let outcome = async |force| lab.fleet.refresh(APPID, force).await.unwrap().outcome;
+    assert_eq!(outcome(false).await, RejectionOutcome::StillValid);
+    assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
+    assert_eq!(outcome(true).await, RejectionOutcome::Limited, "WeChat obeys one in 30 s");
+    sleep(31 * SECOND).await;
+    assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
+    lab.fleet.shutdown().await;
+}

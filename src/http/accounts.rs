@@ -1,0 +1,97 @@
+//! `GET /v1/accounts` and `GET /v1/accounts/{appid}`: how accounts are doing, without their tokens.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::clients::{Caller, Scope};
+use super::edge::{Edge, aside};
+use super::path::Named;
+use super::problem::Problem;
+use super::query::Query;
+use crate::account::Appid;
+use crate::fleet::{AccountView, Snapshot};
+use crate::state::Phase;
+
+/// How many accounts a page has unless told, and at most.
+const PAGE: usize = 1000;
+const LONGEST_PAGE: usize = 10_000;
+
+/// `?state=&tag=&limit=1000&after=`
+struct Filter {
+    state: Option<Phase>,
+    tag: Option<String>,
+    limit: usize,
+    after: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    accounts: Vec<AccountView>,
+    /// What to ask for `after` to read on; `null` at the end.
+    next: Option<Appid>,
+}
+
+pub(super) async fn one(
+    State(edge): State<Edge>,
+    caller: Caller,
+    Named(appid): Named,
+) -> Result<Response, Problem> {
+    caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
+    let snapshot = edge.fleet.snapshot(&appid).ok_or_else(Problem::unknown_account)?;
+    Ok(json(&snapshot.view(edge.fleet.now())))
+}
+
+pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
+    caller.needs(Scope::Read)?;
+    let filter = Filter::of(&uri)?;
+    let answer = aside(move || {
+        let now = edge.fleet.now();
+        let wanted = |snapshot: &Snapshot| {
+            caller.covers(&snapshot.account)
+                && filter.tag.as_ref().is_none_or(|tag| snapshot.account.tags.contains(tag))
+                && filter.state.is_none_or(|state| snapshot.state.phase(now) == state)
+        };
+        let (page, more) = edge.fleet.page(filter.after.as_deref(), filter.limit, wanted);
+        let last = page.last().map(|snapshot| snapshot.account.appid.clone());
+        let accounts = page.iter().map(|snapshot| snapshot.view(now)).collect();
+        json(&Page { accounts, next: last.filter(|_| more) })
+    });
+    Ok(answer.await)
+}
+
+impl Filter {
+    fn of(uri: &Uri) -> Result<Self, Problem> {
+        let query = Query::of(uri, &["state", "tag", "limit", "after"])?;
+        let limit = match query.number("limit")?.map(usize::try_from) {
+            None => PAGE,
+            Some(Ok(limit @ 1..=LONGEST_PAGE)) => limit,
+            Some(_) => return Err(Problem::bad_request(format!("limit is 1 to {LONGEST_PAGE}"))),
+        };
+        Ok(Self {
+            state: query.text("state").map(phase).transpose()?,
+            tag: query.text("tag").map(str::to_owned),
+            limit,
+            after: query.text("after").map(str::to_owned),
+        })
+    }
+}
+
+fn phase(name: &str) -> Result<Phase, Problem> {
+    Phase::ALL.into_iter().find(|phase| phase.as_str() == name).ok_or_else(|| {
+        Problem::bad_request(format!("state is one of: {}", Phase::ALL.map(Phase::as_str).join(", ")))
+    })
+}
+
+fn json(answer: &impl Serialize) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(json) => {
+            let headers =
+                [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "private, no-cache")];
+            (headers, json).into_response()
+        }
+        // Only a map with keys that are no strings cannot be written, and there is none.
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

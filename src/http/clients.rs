@@ -1,0 +1,139 @@
+//! Who calls, and what they may do.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+use super::edge::Edge;
+use super::problem::{Code, Problem};
+use crate::account::{Account, Appid};
+use crate::config::{Allow, Client};
+use crate::fleet::Fleet;
+
+/// The clients that may call, exchanged as a whole by a reload. Clones share them.
+#[derive(Clone)]
+pub struct Clients {
+    list: Arc<ArcSwap<Vec<Arc<Client>>>>,
+    /// Only where nobody else can connect may everybody be let in.
+    on_loopback: bool,
+}
+
+impl Clients {
+    pub(super) fn new(clients: Vec<Client>, on_loopback: bool) -> Self {
+        let all = Self { list: Arc::default(), on_loopback };
+        all.set(clients);
+        all
+    }
+
+    /// Lets these clients in from the next request on, and nobody else. With none, every local caller may do
+    /// everything; unless the API listens on an address that others reach too: then nobody may.
+    pub fn set(&self, clients: Vec<Client>) {
+        self.list.store(Arc::new(clients.into_iter().map(Arc::new).collect()));
+    }
+
+    /// Whether callers need no key.
+    pub(super) fn need_no_key(&self) -> bool {
+        self.on_loopback && self.list.load().is_empty()
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let clients = self.list.load();
+        if clients.is_empty() && self.on_loopback {
+            return Ok(Caller::Anybody);
+        }
+        let refused =
+            || Problem::new(Code::Unauthorized, "send Authorization: Bearer KEY with a client's key");
+        let digest: [u8; 32] = Sha256::digest(bearer(headers).ok_or_else(refused)?).into();
+        // All of them, whichever fits: the time tells nothing.
+        let mut found = u32::MAX;
+        for (index, client) in (0_u32..).zip(clients.iter()) {
+            found.conditional_assign(&index, client.key_sha256.ct_eq(&digest));
+        }
+        let client = usize::try_from(found).ok().and_then(|found| clients.get(found));
+        client.map(|client| Caller::Client(Arc::clone(client))).ok_or_else(refused)
+    }
+}
+
+/// The key in `Authorization: Bearer KEY`; none where there is more than one such header.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (all.next()?.as_bytes(), all.next()) else { return None };
+    let (scheme, key) = value.split_at_checked(7)?;
+    let key = key.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
+}
+
+/// What a call needs; none implies another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Read,
+    Refresh,
+    Admin,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(super) enum Caller {
+    /// No clients are configured: every local caller may do everything.
+    Anybody,
+    /// One of those that are.
+    Client(Arc<Client>),
+}
+
+impl Caller {
+    pub(super) fn may(&self, scope: Scope) -> bool {
+        let allow = match self {
+            Self::Anybody => Allow::ALL,
+            Self::Client(client) => client.allow,
+        };
+        match scope {
+            Scope::Read => allow.read,
+            Scope::Refresh => allow.refresh,
+            Scope::Admin => allow.admin,
+        }
+    }
+
+    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
+        let detail = match scope {
+            Scope::Read => "this key may not read: its client needs allow: [read]",
+            Scope::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
+            Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
+        };
+        if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    }
+
+    pub(super) fn covers(&self, account: &Account) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Client(client) => client.accounts.covers(account),
+        }
+    }
+
+    /// Lets the caller deal with `appid`. A client must not learn which accounts there are beside its own: where
+    /// its grants do not name the appid, the answer is the same whether there is such an account or not.
+    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), Problem> {
+        self.needs(scope)?;
+        let Self::Client(client) = self else { return Ok(()) };
+        if client.accounts.covers_appid(appid) {
+            return Ok(());
+        }
+        if fleet.snapshot(appid).is_some_and(|snapshot| client.accounts.covers(&snapshot.account)) {
+            return Ok(());
+        }
+        // What cannot be an appid is nobody's account.
+        Appid::new(appid).map_err(|_| Problem::unknown_account())?;
+        Err(Problem::new(Code::Forbidden, "this key may not deal with that account"))
+    }
+}
+
+impl FromRequestParts<Edge> for Caller {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        edge.clients.caller(&parts.headers)
+    }
+}

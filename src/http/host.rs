@@ -1,0 +1,108 @@
+//! Without keys, being local is all that a caller needs, and a web page in a local browser is local too.
+//!
+//! A page can make its own name resolve to 127.0.0.1 (DNS rebinding) and read our answers as its own; then `Host`
+//! is its name. It can also send us simple requests without reading the answers; then `Origin` is its name. So
+//! where no key is asked for, both have to be local.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Uri, Version, header};
+
+use super::problem::{Code, Problem};
+
+/// Lets a request pass that names a host, once.
+pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), Problem> {
+    match headers.get_all(header::HOST).iter().count() {
+        1 => Ok(()),
+        // HTTP/1.0 knows no Host.
+        0 if version < Version::HTTP_11 || uri.authority().is_some() => Ok(()),
+        _ => Err(Problem::bad_request("send one Host header")),
+    }
+}
+
+/// Lets a request pass that a local program sent.
+pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    let mut names =
+        headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default()).peekable();
+    let in_uri = uri.authority().map(Authority::as_str);
+    if names.peek().is_none() && in_uri.is_none() {
+        return Err(Problem::bad_request("send one Host header"));
+    }
+    if !names.chain(in_uri).all(is_local) {
+        return Err(foreign());
+    }
+    let local_origin = |origin: &str| {
+        origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).is_some_and(is_local)
+    };
+    match headers.get(header::ORIGIN) {
+        Some(origin) if !origin.to_str().is_ok_and(local_origin) => Err(foreign()),
+        _ => Ok(()),
+    }
+}
+
+fn foreign() -> Problem {
+    let detail = "only local callers are let in without a key: call 127.0.0.1, [::1] or localhost by that name, \
+                  or configure api.clients";
+    Problem::new(Code::Forbidden, detail)
+}
+
+/// Whether `authority`, a host with or without a port, is this machine by a name that no DNS can point elsewhere.
+fn is_local(authority: &str) -> bool {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            let local = address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
+            return local && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+        }
+        None => authority.split_once(':').unwrap_or((authority, "")),
+    };
+    let local = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    local && is_port(port)
+}
+
+fn is_port(text: &str) -> bool {
+    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_is_localhost_and_loopback_addresses_with_any_port() {
+        for local in [
+            "localhost",
+            "LocalHost:80",
+            "127.0.0.1",
+            "127.0.0.1:8787",
+            "127.255.0.9:1",
+            "[::1]",
+            "[::1]:8787",
+        ] {
+            assert!(is_local(local), "{local}");
+        }
+        for foreign in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "evil.example:8787",
+            "128.0.0.1",
+            "10.0.0.1:8787",
+            "[::2]:80",
+            "[::1",
+            "::1",
+            "[::1]evil",
+            "localhost:80:80",
+            "2130706433",
+            "me@localhost",
+            "localhost@evil.example",
+            "127.0.0.1:evil",
+            "0.0.0.0",
+            "127.1",
+        ] {
+            assert!(!is_local(foreign), "{foreign}");
+        }
+    }
+}

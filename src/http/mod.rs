@@ -1,0 +1,129 @@
+//! The HTTP API, for applications in any language.
+
+mod accounts;
+mod clients;
+mod edge;
+mod guard;
+mod host;
+mod listener;
+mod path;
+mod probes;
+mod problem;
+mod query;
+mod rejection;
+mod routes;
+mod timing;
+mod token;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+pub use clients::Clients;
+use edge::Edge;
+
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::telemetry::metrics::Metrics;
+
+/// How often measurements are condensed; a busy server collects some megabytes of them in this time.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The API, bound to its addresses but not serving yet.
+pub struct Api {
+    edge: Edge,
+    api: (TcpListener, SocketAddr),
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address} ({key}); {}", advice(source))]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The key of `accounts.yaml` that names it.
+    pub key: &'static str,
+    source: io::Error,
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "stop what listens there already, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose one that it has",
+        io::ErrorKind::PermissionDenied => "this user may not use the port: choose one from 1024 on",
+        _ => "choose another address",
+    }
+}
+
+impl Api {
+    /// Binds the addresses that `config` names for the API and, if it names one, for metrics.
+    ///
+    /// # Errors
+    /// When one of them cannot be listened on.
+    pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
+        let api = bind(config.api.listen, "api.listen").await?;
+        let own = match config.metrics.listen {
+            Some(address) => Some(bind(address, "metrics.listen").await?),
+            None => None,
+        };
+        let clients = Clients::new(config.api.clients.clone(), api.1.ip().is_loopback());
+        Ok(Self { edge: edge::Inner::new(fleet, clients, metrics), api, metrics: own })
+    }
+
+    /// Where the API listens; the real port where the configuration says 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.api.1
+    }
+
+    /// Where metrics have a listener of their own.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Who may call, to be exchanged by a reload.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        self.edge.clients.clone()
+    }
+
+    /// Serves until `shutdown`. Then nobody new is let in, those who wait are answered at once, requests under way
+    /// end, for at most 3 s, and it returns.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let Self { edge, api: (listener, address), metrics } = self;
+        let stopping = edge.stopping.clone();
+        let with_metrics = metrics.is_none() && address.ip().is_loopback();
+        let api = listener::serve(listener, routes::api(&edge, with_metrics), stopping.clone());
+        let own_metrics = async {
+            if let Some((listener, _)) = metrics {
+                listener::serve(listener, routes::metrics(&edge), stopping.clone()).await;
+            }
+        };
+        let stop = async {
+            shutdown.await;
+            stopping.cancel();
+        };
+        let upkeep = async {
+            loop {
+                sleep(UPKEEP).await;
+                edge.metrics.upkeep();
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(api, own_metrics, stop) } => {}
+            () = upkeep => {}
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError { address, key, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,144 @@
+//! `GET /v1/accounts/{appid}/token`: what applications live on.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+
+use super::clients::{Caller, Scope};
+use super::edge::Edge;
+use super::path::Named;
+use super::problem::Problem;
+use super::query::Query;
+use crate::token::Token;
+
+/// How long a long poll waits unless told, and at most.
+const WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn read(
+    State(edge): State<Edge>,
+    caller: Caller,
+    Named(appid): Named,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
+    let token = match Poll::asked_for(&uri)? {
+        None => edge.unless_stopping(edge.fleet.token(&appid)).await?,
+        Some(Poll { after, wait }) => {
+            let newer = edge.unless_stopping(edge.fleet.token_after(&appid, after, wait)).await?;
+            let Some(newer) = newer else { return Ok(still_the_same(&edge, &appid)) };
+            newer
+        }
+    };
+    let etag = quoted(&token);
+    if is_known(&headers, &etag) {
+        return Ok(not_modified(&token, &etag));
+    }
+    Ok(found(&appid, &token, &etag))
+}
+
+/// `?after=V&wait=30s`
+struct Poll {
+    after: u64,
+    wait: Duration,
+}
+
+impl Poll {
+    fn asked_for(uri: &Uri) -> Result<Option<Self>, Problem> {
+        let query = Query::of(uri, &["after", "wait"])?;
+        let after = query.number("after")?;
+        let wait = query.duration("wait", LONGEST_WAIT)?;
+        match (after, wait) {
+            (Some(after), wait) => Ok(Some(Self { after, wait: wait.unwrap_or(WAIT) })),
+            (None, Some(_)) => {
+                Err(Problem::bad_request("wait needs after, the version that is known already"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn found(appid: &str, token: &Token, etag: &str) -> Response {
+    let mut json = String::with_capacity(appid.len() + token.access_token().len() + 140);
+    json.push_str("{\"appid\":\"");
+    json.push_str(appid);
+    json.push_str("\",");
+    write_fields(&mut json, token);
+    let _ = write!(json, ",\"version\":{}}}", token.version());
+    let mut response = Response::new(Body::from(json));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    put_validators(headers, token, etag);
+    response
+}
+
+fn not_modified(token: &Token, etag: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    put_validators(response.headers_mut(), token, etag);
+    response
+}
+
+/// A long poll has ended without news.
+fn still_the_same(edge: &Edge, appid: &str) -> Response {
+    let snapshot = edge.fleet.snapshot(appid);
+    let token = snapshot.and_then(|snapshot| snapshot.state.read(edge.fleet.now()));
+    token.map_or_else(
+        || {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        },
+        |token| not_modified(&token, &quoted(&token)),
+    )
+}
+
+/// `"access_token":…,"expires_in":…,"expires_at":…`
+pub(super) fn write_fields(json: &mut String, token: &Token) {
+    json.push_str("\"access_token\":");
+    write_string(json, token.access_token());
+    let _ = write!(
+        json,
+        ",\"expires_in\":{},\"expires_at\":\"{}\"",
+        token.expires_in().as_secs(),
+        token.expires_at()
+    );
+}
+
+fn write_string(json: &mut String, text: &str) {
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        json.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
+}
+
+fn quoted(token: &Token) -> String {
+    format!("\"{}\"", token.etag())
+}
+
+fn put_validators(headers: &mut HeaderMap, token: &Token, etag: &str) {
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    let max_age = format!("private, max-age={}", token.max_age().as_secs());
+    if let Ok(max_age) = HeaderValue::try_from(max_age) {
+        headers.insert(header::CACHE_CONTROL, max_age);
+    }
+}
+
+/// Whether `If-None-Match` names `etag`: one of a list, weak or not, or `*`.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let lists = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
+}

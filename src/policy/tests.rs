@@ -1,0 +1,232 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::fault::Fault;
+use crate::schedule::FORCED_A_DAY;
+use crate::state::{Doubt, Trouble};
+
+const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
+const FETCH: Step = Step::Fetch { force: false };
+const FORCE: Step = Step::Fetch { force: true };
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn at(seconds: u64) -> Moment {
+    START + s(seconds)
+}
+
+/// An account whose token came at [`START`] and lives 7200 s: on `token` due at 5400 s, on `stable_token` at
+/// 6955.5 s.
+fn holding(endpoint: Endpoint) -> (Account, AccountState) {
+    let account = Account::example(endpoint);
+    let token = Some(Arc::new(HeldToken::example(&account, START, s(7200))));
+    (account, AccountState { version: 1, token, ..AccountState::default() })
+}
+
+fn edit(state: &mut AccountState, change: impl FnOnce(&mut HeldToken)) {
+    change(Arc::make_mut(state.token.as_mut().unwrap()));
+}
+
+fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Trouble> {
+    let fault = Arc::new(Fault::host("down"));
+    Some(Trouble { fault, at: START, failures: 1, retry_at, awaits_host })
+}
+
+fn doubt(until: u64, check_at: u64, checked: bool) -> Option<Doubt> {
+    Some(Doubt { until: at(until), check_at: at(check_at), checked })
+}
+
+#[test]
+fn without_a_token_one_is_fetched_at_once() {
+    let account = Account::example(Endpoint::Token);
+    assert_eq!(next_step(&AccountState::default(), &account, true, START), FETCH);
+}
+
+#[test]
+fn without_a_token_a_failure_is_waited_out() {
+    let account = Account::example(Endpoint::Token);
+    let state = AccountState { trouble: trouble(at(30), false), ..AccountState::default() };
+    assert_eq!(next_step(&state, &account, true, at(29)), Step::Wait(at(30)));
+    assert_eq!(next_step(&state, &account, true, at(30)), FETCH);
+}
+
+#[test]
+fn a_good_token_is_left_alone_until_its_refresh_instant() {
+    for endpoint in [Endpoint::StableToken, Endpoint::Token] {
+        let (account, state) = holding(endpoint);
+        let due = state.token.as_ref().unwrap().refresh_at;
+        assert_eq!(next_step(&state, &account, true, START), Step::Wait(due));
+        assert_eq!(next_step(&state, &account, true, due - Duration::from_millis(1)), Step::Wait(due));
+        assert_eq!(next_step(&state, &account, true, due), FETCH);
+    }
+}
+
+#[test]
+fn a_refresh_comes_no_later_than_the_last_usable_instant() {
+    let (account, mut state) = holding(Endpoint::Token);
+    edit(&mut state, |token| token.refresh_at = token.expires_at);
+    assert_eq!(next_step(&state, &account, true, START), Step::Wait(at(7199)));
+    assert_eq!(next_step(&state, &account, true, at(7199)), FETCH);
+}
+
+#[test]
+fn the_wall_clock_can_bring_a_refresh_forward_but_not_put_it_off() {
+    let (account, state) = holding(Endpoint::Token);
+    let jumped = |by_s: i64| Moment { wall_ms: at(100).wall_ms + by_s * 1000, ..at(100) };
+    assert_eq!(next_step(&state, &account, true, jumped(5300)), FETCH);
+    let Step::Wait(due) = next_step(&state, &account, true, jumped(-3600)) else { panic!("no wait") };
+    assert_eq!(due.boot_ms, at(5400).boot_ms);
+}
+
+#[test]
+fn a_token_of_the_other_endpoint_is_replaced_at_once() {
+    for (held, configured) in
+        [(Endpoint::StableToken, Endpoint::Token), (Endpoint::Token, Endpoint::StableToken)]
+    {
+        let (_, mut state) = holding(held);
+        let account = Account::example(configured);
+        assert_eq!(next_step(&state, &account, true, at(1)), FETCH);
+        state.trouble = trouble(at(60), false);
+        assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(60)));
+    }
+}
+
+#[test]
+fn a_failed_refresh_is_tried_again_when_its_back_off_ends_even_past_the_end() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.trouble = trouble(at(5460), false);
+    assert_eq!(next_step(&state, &account, true, at(5401)), Step::Wait(at(5460)));
+    assert_eq!(next_step(&state, &account, true, at(5460)), FETCH);
+    state.trouble = trouble(at(9000), false);
+    assert_eq!(next_step(&state, &account, true, at(7300)), Step::Wait(at(9000)));
+}
+
+#[test]
+fn an_early_failure_does_not_bring_the_refresh_forward() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.trouble = trouble(at(60), false);
+    assert_eq!(next_step(&state, &account, true, at(61)), Step::Wait(at(5400)));
+}
+
+#[test]
+fn whoever_awaits_a_host_that_is_down_does_nothing_until_it_is_back() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.trouble = trouble(at(7000), true);
+    assert_eq!(next_step(&state, &account, false, at(7100)), Step::AwaitHost);
+    assert_eq!(next_step(&state, &account, false, at(99_000)), Step::AwaitHost, "not even when it has ended");
+    assert_eq!(next_step(&state, &account, true, at(6990)), Step::Wait(at(7000)));
+    state.host_is_back(at(6990));
+    assert_eq!(next_step(&state, &account, true, at(6990)), FETCH);
+}
+
+#[test]
+fn an_account_whose_own_trouble_it_is_does_not_await_the_host() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.trouble = trouble(at(7000), false);
+    assert_eq!(next_step(&state, &account, false, at(6990)), Step::Wait(at(7000)));
+    state.host_is_back(at(6990));
+    assert_eq!(next_step(&state, &account, true, at(6990)), Step::Wait(at(7000)));
+}
+
+#[test]
+fn what_is_asked_for_comes_before_back_off_host_and_schedule() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.trouble = trouble(at(7000), true);
+    for replace in [false, true] {
+        for (want, step) in
+            [(Want::Check, Step::Check), (Want::Fetch { replace }, FETCH), (Want::Force { replace }, FORCE)]
+        {
+            state.want = Some(want);
+            assert_eq!(next_step(&state, &account, false, at(1)), step);
+        }
+    }
+}
+
+#[test]
+fn a_token_that_ended_before_its_check_is_not_checked_any_more() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.want = Some(Want::Check);
+    assert_eq!(next_step(&state, &account, true, at(7198)), Step::Check);
+    assert_eq!(next_step(&state, &account, true, at(7199)), FETCH);
+    state.trouble = trouble(at(7300), false);
+    assert_eq!(next_step(&state, &account, true, at(7199)), Step::Wait(at(7300)));
+}
+
+#[test]
+fn a_refused_token_is_replaced_at_once_in_normal_mode() {
+    for endpoint in [Endpoint::StableToken, Endpoint::Token] {
+        let (account, mut state) = holding(endpoint);
+        edit(&mut state, |token| token.standing = Standing::Refused);
+        assert_eq!(next_step(&state, &account, true, at(1)), FETCH);
+        state.trouble = trouble(at(10), false);
+        assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(10)));
+    }
+}
+
+#[test]
+fn a_token_refused_again_is_forced_away_as_soon_as_wechat_would_obey() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    edit(&mut state, |token| token.standing = Standing::RefusedAgain);
+    assert_eq!(next_step(&state, &account, true, at(100)), FORCE);
+    state.forced = vec![at(90)];
+    assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(at(120)));
+    assert_eq!(next_step(&state, &account, true, at(120)), FORCE);
+}
+
+#[test]
+fn a_token_refused_again_waits_for_its_window_where_forcing_comes_later() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    edit(&mut state, |token| token.standing = Standing::RefusedAgain);
+    let window = state.token.as_ref().unwrap().refresh_at;
+    state.forced = vec![START; FORCED_A_DAY];
+    assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(window));
+    assert_eq!(next_step(&state, &account, true, window), FETCH);
+    state.forced.clear();
+    assert_eq!(next_step(&state, &account, true, window), FORCE, "at a tie what is sure to help");
+}
+
+#[test]
+fn a_token_in_doubt_is_served_to_the_end_of_its_trust_before_anything_is_done() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.doubt = doubt(5700, 5706, false);
+    assert_eq!(next_step(&state, &account, true, at(5410)), Step::Wait(at(5699)));
+    state.trouble = trouble(at(5420), false);
+    assert_eq!(next_step(&state, &account, true, at(5430)), Step::Wait(at(5699)), "no retry before that");
+}
+
+#[test]
+fn a_token_in_doubt_is_checked_once_a_mint_would_have_shown() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.doubt = doubt(5700, 5706, false);
+    assert_eq!(next_step(&state, &account, true, at(5699)), Step::Wait(at(5706)));
+    assert_eq!(next_step(&state, &account, true, at(5706)), Step::Check);
+    state.trouble = trouble(at(6000), false);
+    assert_eq!(next_step(&state, &account, true, at(5706)), Step::Check, "a check is no token call");
+    state.trouble = trouble(at(6000), true);
+    assert_eq!(next_step(&state, &account, false, at(5706)), Step::AwaitHost);
+}
+
+#[test]
+fn a_check_that_did_not_tell_is_followed_by_a_mint() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.doubt = doubt(5700, 5706, true);
+    assert_eq!(next_step(&state, &account, true, at(5699)), FETCH);
+    state.trouble = trouble(at(5720), false);
+    assert_eq!(next_step(&state, &account, true, at(5706)), Step::Wait(at(5720)));
+}
+
+#[test]
+fn a_doubted_token_that_ends_before_a_check_could_tell_is_replaced_at_once() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.doubt = doubt(7198, 7204, false);
+    assert_eq!(next_step(&state, &account, true, at(7197)), FETCH);
+}
+
+#[test]
+fn on_stable_token_a_lost_forced_call_is_followed_by_a_normal_one() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.doubt = doubt(100, 406, false);
+    assert_eq!(next_step(&state, &account, true, at(101)), FETCH);
+}

@@ -1,0 +1,63 @@
+//! A disk for tests: keeps what is written, fails when told to.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Backend, Batch, Contents, StoreError};
+use crate::account::Appid;
+
+/// Survives the fleet that uses it, as a file does.
+#[derive(Default)]
+pub(crate) struct MemoryBackend {
+    records: Mutex<HashMap<Appid, Vec<u8>>>,
+    hosts: Mutex<Vec<String>>,
+    pub(crate) full: AtomicBool,
+    pub(crate) commits: AtomicUsize,
+}
+
+impl MemoryBackend {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// What is written of an account, as text.
+    pub(crate) fn record(&self, appid: &str) -> String {
+        let records = self.records.lock().unwrap();
+        records.get(appid).map(|record| String::from_utf8_lossy(record).into_owned()).unwrap_or_default()
+    }
+}
+
+impl Backend for Arc<MemoryBackend> {
+    fn path(&self) -> &Path {
+        Path::new("memory")
+    }
+
+    fn load(&self) -> Result<Contents, StoreError> {
+        Ok(Contents {
+            records: self.records.lock().unwrap().clone(),
+            hosts: self.hosts.lock().unwrap().clone(),
+        })
+    }
+
+    fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
+        let disk = Arc::clone(self);
+        Box::pin(async move {
+            // A sync takes its time, in which others queue up.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            if disk.full.load(Ordering::SeqCst) {
+                let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                return Err(StoreError::io("write to", Path::new("memory"), source));
+            }
+            disk.commits.fetch_add(1, Ordering::SeqCst);
+            disk.records.lock().unwrap().extend(batch.records);
+            if let Some(hosts) = batch.hosts {
+                *disk.hosts.lock().unwrap() = hosts;
+            }
+            Ok(())
+        })
+    }
+}

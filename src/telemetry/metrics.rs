@@ -1,0 +1,181 @@
+//! The metrics: what belongs to the whole program is kept in a registry, what belongs to an account is rendered
+//! from its live state at the scrape.
+//!
+//! A registry could neither forget a removed account nor tell a token's age, and ten thousand accounts in it cost
+//! more memory than everything else.
+
+mod accounts;
+mod process;
+mod text;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use metrics::{
+    Histogram, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram, with_local_recorder,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::clock::{ClockSource, Moment, SystemClock};
+use crate::fleet::Fleet;
+use text::Text;
+
+const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
+const STORE_COMMIT: &str = "wxtokend_store_commit_duration_seconds";
+const HTTP_REQUEST: &str = "wxtokend_http_request_duration_seconds";
+/// A call over the internet, up to the longest timeout anybody sets.
+const UPSTREAM_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// An fsync, on anything from flash to a disk that is about to fail.
+const STORE_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+/// From an answer out of memory to the longest long poll.
+const HTTP_BUCKETS: [f64; 13] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 60.0];
+
+/// The registry and the text it is shown as. Clones share it.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+/// The metrics cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The process has another recorder, which a program that embeds us has installed.
+    #[error("set up the metrics: another recorder is installed in this process")]
+    Taken,
+    /// The exporter does not take our buckets.
+    #[error("set up the histograms")]
+    Histograms(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+impl Metrics {
+    /// A registry that the whole process records to. Opens no listener. To be called before the fleet is started.
+    ///
+    /// # Errors
+    /// When the process has another recorder already.
+    pub fn install() -> Result<Self, InstallError> {
+        let metrics = Self::new(with_buckets()?);
+        metrics::set_global_recorder(Arc::clone(&metrics.recorder)).map_err(|_| InstallError::Taken)?;
+        Ok(metrics)
+    }
+
+    /// A registry of its own, that only what is handed it records to.
+    #[must_use]
+    pub fn detached() -> Self {
+        Self::new(with_buckets().unwrap_or_default())
+    }
+
+    fn new(builder: PrometheusBuilder) -> Self {
+        let recorder = builder.build_recorder();
+        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
+        with_local_recorder(&*metrics.recorder, || {
+            describe();
+            begin();
+        });
+        metrics.note_reload(true, SystemClock::new().now());
+        metrics
+    }
+
+    /// Everything as Prometheus reads it, right at this instant.
+    #[must_use]
+    pub fn render(&self, fleet: &Fleet) -> String {
+        let registry = self.handle.render();
+        let mut text = Text::after(registry, accounts::room_for(fleet));
+        accounts::write(&mut text, fleet);
+        let mut hosts = BTreeMap::new();
+        for (host, up) in fleet.hosts() {
+            // Base URLs may differ in their paths alone.
+            *hosts.entry(host).or_insert(false) |= up;
+        }
+        text.family("wxtokend_upstream_host_up", "gauge", "Whether the host is not known to be down.");
+        for (host, up) in &hosts {
+            text.sample("wxtokend_upstream_host_up", &[("host", host)], u8::from(*up));
+        }
+        process::write(&mut text);
+        text.into()
+    }
+
+    /// Notes how a reload of the configuration ended, and when.
+    pub fn note_reload(&self, ok: bool, at: Moment) {
+        with_local_recorder(&*self.recorder, || {
+            gauge!("wxtokend_config_last_reload_successful").set(if ok { 1.0 } else { 0.0 });
+            gauge!("wxtokend_config_last_reload_timestamp_seconds").set(text::seconds(at.wall_ms));
+        });
+    }
+
+    /// Condenses what has been measured since the last time; until then each measurement takes memory.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The durations of requests to `route` that were answered with `status`.
+    pub(crate) fn of_requests(&self, route: &'static str, status: u16) -> Histogram {
+        let status = SharedString::from(status.to_string());
+        with_local_recorder(
+            &*self.recorder,
+            || histogram!(HTTP_REQUEST, "route" => route, "status" => status),
+        )
+    }
+}
+
+fn with_buckets() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(full(UPSTREAM_REQUEST), &UPSTREAM_BUCKETS)?
+        .set_buckets_for_metric(full(STORE_COMMIT), &STORE_BUCKETS)?
+        .set_buckets_for_metric(full(HTTP_REQUEST), &HTTP_BUCKETS)
+}
+
+fn describe() {
+    describe_histogram!(
+        UPSTREAM_REQUEST,
+        Unit::Seconds,
+        "Time that calls of WeChat took, each try by itself."
+    );
+    describe_histogram!(STORE_COMMIT, Unit::Seconds, "Time that writing to the store took.");
+    describe_histogram!(HTTP_REQUEST, Unit::Seconds, "Time that answers of the API took, waits included.");
+    describe_gauge!("wxtokend_upstream_in_flight", Unit::Count, "Calls of WeChat under way.");
+    describe_counter!("wxtokend_actor_restarts_total", Unit::Count, "Crashes of accounts' actors: bugs.");
+    describe_counter!(
+        "wxtokend_token_reads_total",
+        Unit::Count,
+        "Reads of tokens by how they were answered."
+    );
+    describe_counter!("wxtokend_store_errors_total", Unit::Count, "Writes to the store that failed.");
+    describe_gauge!(
+        "wxtokend_config_last_reload_successful",
+        Unit::Count,
+        "Whether the configuration was taken when it was last read."
+    );
+    describe_gauge!(
+        "wxtokend_config_last_reload_timestamp_seconds",
+        Unit::Seconds,
+        "When the configuration was last read, in unix time."
+    );
+    describe_gauge!(
+        "wxtokend_clock_skew_seconds",
+        Unit::Seconds,
+        "By how much WeChat's clock is ahead of ours, to the second."
+    );
+    describe_gauge!("wxtokend_build_info", Unit::Count, "The version that runs.");
+}
+
+/// What has not happened yet shows as 0: a rate needs something to start from.
+fn begin() {
+    gauge!("wxtokend_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("wxtokend_upstream_in_flight").set(0.0);
+    counter!("wxtokend_actor_restarts_total").absolute(0);
+    counter!("wxtokend_store_errors_total").absolute(0);
+    for outcome in ["served", "unavailable", "unknown_account"] {
+        counter!("wxtokend_token_reads_total", "outcome" => outcome).absolute(0);
+    }
+    drop(histogram!(STORE_COMMIT));
+    for endpoint in ["stable_token", "token", "check"] {
+        drop(histogram!(UPSTREAM_REQUEST, "endpoint" => endpoint));
+    }
+}
