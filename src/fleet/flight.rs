@@ -9,9 +9,10 @@ use std::sync::Arc;
 use kameo::actor::ActorRef;
 
 use super::cell::AccountCell;
+use super::messages::{Admitted, Landed};
 use super::pending::Pending;
 use super::shared::Shared;
-use super::token_actor::{Admitted, Landed, TokenActor};
+use super::token_actor::TokenActor;
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::Fault;

@@ -1,41 +1,29 @@
 //! The face of the library: a cheap handle without actors, channels or HTTP in it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use kameo::mailbox;
 use kameo::prelude::*;
-use metrics::Counter;
-use rand::random;
+use metrics::{Counter, counter};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
+use super::answers::{Rejected, TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken, Snapshot};
-use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
-use super::supervisor::{Applied, Apply, Supervisor, WakeAll};
+use super::messages::{Refresh, Reject};
+use super::shared::Shared;
+use super::supervisor::Supervisor;
 use super::tally::RejectionOutcome;
-use super::token_actor::{Answer, NoValidToken, Refresh, Reject};
-use super::view::{AccountView, FaultView};
+use super::view::AccountView;
+use super::waiters::{Answer, NoValidToken};
 use super::watch::Watch;
 use crate::account::Appid;
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::fault::Whose;
 use crate::secret::Secret;
-use crate::state::Phase;
-use crate::store::{Backend, RedbBackend, Store, StoreError};
 use crate::token::Token;
-use crate::wechat::TransportError;
-
-/// How often the clocks are compared.
-const CLOCK_WATCH: Duration = Duration::from_secs(5);
-/// By how much a clock must have jumped to be worth waking everybody.
-const CLOCK_JUMP_MS: i64 = 2_000;
-/// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
-const LAST_CALLS: Duration = Duration::from_secs(7);
-/// How long what they brought may take to be stored.
-const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// A fleet of accounts whose tokens are kept fresh. Clones cheaply; the clones are one fleet.
 ///
@@ -43,179 +31,34 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 /// which loses nothing that was promised.
 #[derive(Clone)]
 pub struct Fleet {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    supervisor: ActorRef<Supervisor>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) supervisor: ActorRef<Supervisor>,
     /// What the fleet runs on; held while a reload is applied.
-    running: tokio::sync::Mutex<Config>,
-    clock_watch: AbortHandle,
-    ready: AtomicBool,
-    reads: Reads,
+    pub(super) running: tokio::sync::Mutex<Config>,
+    pub(super) clock_watch: AbortHandle,
+    pub(super) ready: AtomicBool,
+    pub(super) reads: Reads,
 }
 
-struct Reads {
+/// `wxtokend_token_reads_total` by outcome.
+pub(super) struct Reads {
     served: Counter,
     unavailable: Counter,
     unknown: Counter,
 }
 
-/// The fleet cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The HTTP client cannot be set up.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-}
-
-/// A reload was refused; the fleet runs on as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The HTTP client cannot be set up.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    /// The fleet is stopping.
-    #[error("the fleet is shutting down")]
-    ShuttingDown,
-}
-
-/// What a reload has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reloaded {
-    /// Accounts that are new.
-    pub added: usize,
-    /// Accounts that are gone.
-    pub removed: usize,
-    /// Accounts whose settings have changed.
-    pub changed: usize,
-}
-
-/// There is no token to hand out.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TokenError {
-    /// No account of that appid.
-    #[error("no account {0:?} is configured")]
-    UnknownAccount(String),
-    /// The account has no valid token.
-    #[error("the account has no valid token ({}){}", .0.state.as_str(), .0.because())]
-    Unavailable(Box<Unavailable>),
-    /// The fleet is stopping.
-    #[error("the fleet is shutting down")]
-    ShuttingDown,
-}
-
-/// Why an account has no valid token, and when it may have one.
-#[derive(Debug, Clone)]
-pub struct Unavailable {
-    /// What the account looks like.
-    pub state: Phase,
-    /// Why the last call failed.
-    pub last_fault: Option<FaultView>,
-    /// When to ask again.
-    pub retry_after: Duration,
-    /// Whether our own daily budget is the reason.
-    pub budget_exhausted: bool,
-}
-
-impl Unavailable {
-    fn because(&self) -> String {
-        let told = |fault: &FaultView| format!(": {}; {}", fault.message, fault.advice);
-        self.last_fault.as_ref().map(told).unwrap_or_default()
+impl Reads {
+    pub(super) fn new() -> Self {
+        let read = |outcome| counter!("wxtokend_token_reads_total", "outcome" => outcome);
+        Self { served: read("served"), unavailable: read("unavailable"), unknown: read("unknown_account") }
     }
-}
-
-/// The outcome of [`Fleet::reject`] and [`Fleet::refresh`].
-#[derive(Debug, Clone)]
-pub struct Rejected {
-    /// How it was decided.
-    pub outcome: RejectionOutcome,
-    /// The version of the newest token.
-    pub version: u64,
-    /// The current token, where one may be served.
-    pub token: Option<Token>,
-    /// Why the last call failed, if it did.
-    pub last_fault: Option<FaultView>,
-}
-
-/// What a fleet runs on: the machine, or what a test puts in its place.
-pub(crate) struct Surroundings {
-    pub(crate) clock: Clock,
-    pub(crate) jitter: Jitter,
-    pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) make_transport: MakeTransport,
 }
 
 impl Fleet {
-    /// Opens the store, makes every stored token available and starts the accounts' actors, which goes on after
-    /// this returns.
-    ///
-    /// # Errors
-    /// When the store is in use, damaged or not ours, or TLS cannot be set up.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let backend = RedbBackend::open(&config.store.path)?;
-        let surroundings = Surroundings {
-            clock: Arc::new(SystemClock::new()),
-            jitter: Arc::new(random::<f64>),
-            backend: Arc::new(backend),
-            make_transport: Arc::new(http_transport),
-        };
-        Self::start_on(config, surroundings).await
-    }
-
-    pub(crate) async fn start_on(config: Config, on: Surroundings) -> Result<Self, StartError> {
-        let hosts = hosts_of(&config.upstream);
-        let (store, mut states) = Store::open(on.backend, hosts, Arc::clone(&on.clock)).await?;
-        let now = on.clock.now();
-        let rules = rules_of(&config.upstream);
-        let cells: Vec<_> = config
-            .accounts
-            .iter()
-            .map(|account| {
-                let mut state = states.remove(&account.appid).unwrap_or_default();
-                state.recover(rules, now);
-                // Due as soon as its actor has started; until then readers may count on that.
-                state.next_at = Some(now);
-                (account.appid.clone(), AccountCell::new(Arc::clone(account), state))
-            })
-            .collect();
-        // Removed from the file while we were not running: their tokens go, as at a reload.
-        for state in states.values_mut() {
-            state.forget_token();
-        }
-        let _ = store.commit_all(&states).await;
-        let shared = Shared::new(
-            config.upstream.clone(),
-            Directory::new(cells),
-            store,
-            states,
-            on.clock,
-            on.jitter,
-            on.make_transport,
-        )?;
-        let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
-        let clock_watch = tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle();
-        let read = |outcome| metrics::counter!("wxtokend_token_reads_total", "outcome" => outcome);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                shared,
-                supervisor,
-                running: config.into(),
-                clock_watch,
-                ready: AtomicBool::new(false),
-                reads: Reads {
-                    served: read("served"),
-                    unavailable: read("unavailable"),
-                    unknown: read("unknown_account"),
-                },
-            }),
-        })
-    }
-
     /// A live token of `appid`, at once; where there is none, waits for a call that is running or due within
     /// `upstream.timeout`, at most 1 s longer than that. Never starts a call of its own.
     ///
@@ -332,75 +175,6 @@ impl Fleet {
         self.cells().iter().map(|cell| cell.load().view(now)).collect()
     }
 
-    /// Whether every account had, at one time or another, a valid token or a first attempt that ended.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let inner = &self.inner;
-        if inner.shared.is_draining() {
-            return false;
-        }
-        if !inner.ready.load(Ordering::Relaxed) {
-            let now = inner.shared.now();
-            let all = self.cells().iter().all(|cell| cell.load().state.phase(now) != Phase::Starting);
-            inner.ready.store(all, Ordering::Relaxed);
-        }
-        inner.ready.load(Ordering::Relaxed)
-    }
-
-    /// Whether the fleet is stopping.
-    #[must_use]
-    pub fn is_shutting_down(&self) -> bool {
-        self.inner.shared.is_draining()
-    }
-
-    /// Applies accounts and upstream of `config`: accounts are added, removed and changed, the others go on
-    /// undisturbed. Listeners and the store stay as they are.
-    ///
-    /// # Errors
-    /// [`ReloadError`]; the fleet runs on unchanged.
-    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
-        let inner = &self.inner;
-        let mut running = inner.running.lock().await;
-        if inner.shared.is_draining() {
-            return Err(ReloadError::ShuttingDown);
-        }
-        let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
-        let elsewhere = !old_hosts.iter().any(|host| new_hosts.contains(host));
-        inner.shared.set_upstream(&config.upstream)?;
-        let apply = Apply { accounts: config.accounts.clone(), forget_tokens: elsewhere };
-        let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
-        if old_hosts != new_hosts {
-            // When this fails the store says so and tries again.
-            let _ = inner.shared.store.set_hosts(new_hosts).await;
-        }
-        *running = config;
-        let Applied { added, removed, changed } = applied;
-        Ok(Reloaded { added, removed, changed })
-    }
-
-    /// Stops: no call is begun, calls under way end (for at most 7 s) and their tokens are stored, those who wait
-    /// are answered.
-    pub async fn shutdown(&self) {
-        let inner = &self.inner;
-        inner.shared.drain();
-        inner.clock_watch.abort();
-        inner.shared.flights.close();
-        let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
-        // The accounts' actors first: what has landed is in their mailboxes, and is taken in and stored.
-        let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.actor()).collect();
-        for actor in &actors {
-            let _ = actor.stop_gracefully().await;
-        }
-        let all_stopped = async {
-            for actor in &actors {
-                actor.wait_for_shutdown().await;
-            }
-        };
-        let _ = timeout(LAST_WRITES, all_stopped).await;
-        inner.supervisor.kill();
-        inner.shared.store.close().await;
-    }
-
     pub(crate) fn now(&self) -> Moment {
         self.inner.shared.now()
     }
@@ -487,34 +261,5 @@ impl Fleet {
             retry_after: retry_after.max(Duration::from_secs(1)),
             budget_exhausted: whose == Some(Whose::Budget),
         }))
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.clock_watch.abort();
-        self.supervisor.kill();
-    }
-}
-
-/// Timers stand still while the machine sleeps and know nothing of the wall clock: when either clock has jumped
-/// against them, everybody looks again.
-async fn watch_clocks(shared: Arc<Shared>, supervisor: ActorRef<Supervisor>) {
-    let mut before = (shared.now(), Instant::now());
-    loop {
-        sleep(CLOCK_WATCH).await;
-        let now = (shared.now(), Instant::now());
-        let ticked = i64::try_from((now.1 - before.1).as_millis()).unwrap_or(i64::MAX);
-        let jumped = |from: i64, to: i64| (to - from - ticked).abs() > CLOCK_JUMP_MS;
-        if jumped(before.0.boot_ms, now.0.boot_ms) || jumped(before.0.wall_ms, now.0.wall_ms) {
-            tracing::warn!(
-                event = "clock_jumped",
-                wall_ms = now.0.wall_ms - before.0.wall_ms - ticked,
-                boot_ms = now.0.boot_ms - before.0.boot_ms - ticked,
-                "a clock jumped, or the machine slept; every account looks at its token again"
-            );
-            let _ = supervisor.tell(WakeAll).await;
-        }
-        before = now;
     }
 }

@@ -6,22 +6,28 @@
 //! [`handle`] is what a program that embeds us holds.
 
 mod actor_log;
+mod answers;
 mod cell;
+mod clock_watch;
 mod flight;
 mod handle;
+mod lifecycle;
+mod messages;
 mod pending;
 mod shared;
 mod supervisor;
 mod tally;
 mod token_actor;
 mod view;
+mod waiters;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use answers::{Rejected, ReloadError, Reloaded, StartError, TokenError, Unavailable};
 pub(crate) use cell::{AccountCell, Snapshot};
-pub use handle::{Fleet, Rejected, ReloadError, Reloaded, StartError, TokenError, Unavailable};
+pub use handle::Fleet;
 pub use tally::{RejectionOutcome, Tally};
 pub use view::{AccountView, BudgetView, FaultView};
 pub use watch::Watch;

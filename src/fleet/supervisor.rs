@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use super::cell::AccountCell;
+use super::messages::{Configure, Wake};
 use super::pending::Pending;
 use super::shared::{Directory, Shared};
-use super::token_actor::{Configure, TokenActor, Wake};
+use super::token_actor::TokenActor;
 use crate::account::{Account, Appid};
 use crate::state::AccountState;
 

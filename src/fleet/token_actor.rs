@@ -10,52 +10,35 @@ use std::time::Duration;
 
 use kameo::error::Infallible;
 use kameo::prelude::*;
-use kameo::reply::ReplySender;
 use tokio::time::{Instant, sleep};
 
 use super::actor_log;
 use super::cell::AccountCell;
 use super::flight::{Call, End, fly, queue};
+use super::messages::{HostIsBack, Wake};
 use super::pending::Pending;
 use super::shared::Shared;
-use super::tally::RejectionOutcome;
+use super::waiters::{Settled, Waiter};
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::outcome::{CheckEnd, FetchEnd, Fetched};
+use crate::outcome::{CheckEnd, FetchEnd};
 use crate::policy::{Step, next_step};
-use crate::rejection::{Judgement, Verdict, judge_refresh, judge_rejection};
-use crate::secret::Secret;
 use crate::state::{AccountState, Activity};
-use crate::token::Standing;
 use crate::wechat::Permit;
 
 /// Sees to one account.
 pub(crate) struct TokenActor {
     me: ActorRef<Self>,
     cell: Arc<AccountCell>,
-    shared: Arc<Shared>,
-    account: Arc<Account>,
-    state: AccountState,
-    waiters: Vec<Waiter>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) account: Arc<Account>,
+    pub(super) state: AccountState,
+    pub(super) waiters: Vec<Waiter>,
     /// A wake-up or a place in the queue; dropped, it is cancelled.
     pending: Option<Pending>,
     call_started: Instant,
 }
-
-/// Somebody waits for the account to settle.
-struct Waiter {
-    /// The token that was rejected; `None` for a wish to refresh.
-    presented: Option<Secret>,
-    reply: ReplySender<Answer>,
-}
-
-/// How a rejection or a wish to refresh ended; the error when there is no valid token.
-pub(super) type Answer = Result<RejectionOutcome, NoValidToken>;
-
-/// A replacement was tried and there is no valid token.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NoValidToken;
 
 impl Actor for TokenActor {
     type Args = (Arc<AccountCell>, Arc<Shared>);
@@ -93,104 +76,6 @@ impl Actor for TokenActor {
     }
 }
 
-/// Look at the clock and do what is due.
-pub(super) struct Wake;
-/// The global limits let a call through, or the host is down.
-pub(super) struct Admitted(pub(super) Result<Permit, Fault>);
-/// The call under way has ended; the cell has its end.
-pub(super) struct Landed;
-/// The host that was down answers again.
-struct HostIsBack;
-/// The account's settings have changed.
-pub(super) struct Configure {
-    pub(super) account: Arc<Account>,
-    /// The upstream is another one now, whose tokens these are not.
-    pub(super) forget_token: bool,
-}
-/// A client says that WeChat refused this token.
-pub(super) struct Reject(pub(super) Secret);
-/// An operator wants a refresh now.
-pub(super) struct Refresh {
-    pub(super) force: bool,
-}
-
-impl Message<Wake> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
-        self.land().await;
-        self.advance();
-    }
-}
-
-impl Message<HostIsBack> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, _: HostIsBack, _: &mut Context<Self, ()>) {
-        self.state.host_is_back(self.shared.now());
-        self.advance();
-    }
-}
-
-impl Message<Admitted> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, Admitted(admitted): Admitted, _: &mut Context<Self, ()>) {
-        if self.state.activity == Some(Activity::Queued) {
-            self.state.activity = None;
-            match admitted {
-                Ok(permit) => self.call(permit).await,
-                Err(host_down) => self.refused(host_down).await,
-            }
-        }
-    }
-}
-
-impl Message<Landed> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, _: Landed, _: &mut Context<Self, ()>) {
-        self.land().await;
-        self.advance();
-    }
-}
-
-impl Message<Configure> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, new: Configure, _: &mut Context<Self, ()>) {
-        self.state.reconfigured(&self.account, &new.account, self.shared.now());
-        self.account = new.account;
-        if new.forget_token {
-            self.state.forget_token();
-            self.publish();
-            self.commit().await;
-        }
-        // A call in the queue asks the policy again when its turn comes.
-        self.advance();
-        self.publish();
-    }
-}
-
-impl Message<Reject> for TokenActor {
-    type Reply = DelegatedReply<Answer>;
-    async fn handle(
-        &mut self,
-        Reject(presented): Reject,
-        ctx: &mut Context<Self, Self::Reply>,
-    ) -> Self::Reply {
-        let judgement = judge_rejection(&mut self.state, &self.account, &presented, self.shared.now());
-        self.answer_or_wait(judgement, Some(presented), ctx).await
-    }
-}
-
-impl Message<Refresh> for TokenActor {
-    type Reply = DelegatedReply<Answer>;
-    async fn handle(
-        &mut self,
-        Refresh { force }: Refresh,
-        ctx: &mut Context<Self, Self::Reply>,
-    ) -> Self::Reply {
-        let judgement = judge_refresh(&mut self.state, &self.account, force, self.shared.now());
-        self.answer_or_wait(judgement, None, ctx).await
-    }
-}
-
 impl TokenActor {
     /// After a crash: what was under way is either still under way, or over, or it was lost in the crash.
     fn resume(&mut self) {
@@ -213,7 +98,7 @@ impl TokenActor {
     }
 
     /// Does what the policy says, unless something is being done already.
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         if self.state.activity.is_some() || self.shared.is_draining() {
             return;
         }
@@ -267,7 +152,7 @@ impl TokenActor {
     }
 
     /// It is our turn: decide once more, charge, put the intent on disk, call.
-    async fn call(&mut self, permit: Permit) {
+    pub(super) async fn call(&mut self, permit: Permit) {
         if self.shared.is_draining() {
             return;
         }
@@ -299,7 +184,7 @@ impl TokenActor {
     }
 
     /// The call was not made.
-    async fn refused(&mut self, fault: Fault) {
+    pub(super) async fn refused(&mut self, fault: Fault) {
         let now = self.shared.now();
         let fetched = self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
         self.cell.tally.count_fetch(fetched, Some(&fault));
@@ -309,7 +194,7 @@ impl TokenActor {
     }
 
     /// Takes in how the call under way has ended, if it has.
-    async fn land(&mut self) {
+    pub(super) async fn land(&mut self) {
         let Some(end) = self.cell.take_end() else { return };
         self.state.activity = None;
         match end {
@@ -339,103 +224,12 @@ impl TokenActor {
         self.settle(Settled::Check);
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.cell.publish(&self.account, &self.state);
     }
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
-    async fn commit(&self) {
+    pub(super) async fn commit(&self) {
         let _ = self.shared.store.commit(&self.account.appid, &self.state).await;
-    }
-
-    async fn answer_or_wait(
-        &mut self,
-        judgement: Judgement,
-        presented: Option<Secret>,
-        ctx: &mut Context<Self, DelegatedReply<Answer>>,
-    ) -> DelegatedReply<Answer> {
-        let at_once = match judgement {
-            Judgement::Superseded => Some(Ok(RejectionOutcome::Superseded)),
-            Judgement::StillValid => Some(Ok(RejectionOutcome::StillValid)),
-            Judgement::Limited => Some(Ok(RejectionOutcome::Limited)),
-            Judgement::Accepted => {
-                // What it has drawn on the budget must not be forgotten.
-                self.commit().await;
-                self.advance();
-                None
-            }
-            Judgement::Join => {
-                let now = self.shared.now();
-                let soon = self.state.next_at.is_some_and(|at| at.until(now) <= self.shared.rules().timeout);
-                let hopeless = self.state.activity.is_none() && !soon;
-                hopeless.then_some(Err(NoValidToken))
-            }
-        };
-        if let Some(answer) = at_once {
-            return ctx.reply(answer);
-        }
-        let (delegated, reply) = ctx.reply_sender();
-        self.waiters.extend(reply.map(|reply| Waiter { presented, reply }));
-        delegated
-    }
-
-    /// Answers those whose question is decided now.
-    fn settle(&mut self, settled: Settled) {
-        let (decided, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .map(|waiter| (self.decide(&waiter, settled), waiter))
-            .partition(|(answer, _)| answer.is_some());
-        self.waiters = waiting.into_iter().map(|(_, waiter)| waiter).collect();
-        for (answer, waiter) in decided {
-            if let Some(answer) = answer {
-                waiter.reply.send(answer);
-            }
-        }
-    }
-
-    /// The answer to one who waits; `None` while there is more to come.
-    fn decide(&self, waiter: &Waiter, settled: Settled) -> Option<Answer> {
-        let state = &self.state;
-        let replaced = waiter.presented.as_ref().is_some_and(|presented| !state.is_current(presented));
-        if replaced || settled == Settled::Fetch(Fetched::New) {
-            return Some(Ok(RejectionOutcome::Refreshed));
-        }
-        let about_to_call = state.want.is_some()
-            || state.token.as_ref().is_some_and(|token| token.standing != Standing::Good)
-                && state.activity.is_some();
-        let usable = state.is_usable(self.shared.now());
-        match settled {
-            Settled::Fetch(_) if about_to_call => None,
-            Settled::Fetch(Fetched::Failed) if waiter.presented.is_some() && usable => {
-                Some(Ok(RejectionOutcome::Limited))
-            }
-            Settled::Fetch(_) if usable => Some(Ok(RejectionOutcome::StillValid)),
-            Settled::Fetch(_) => Some(Err(NoValidToken)),
-            // One who wants a refresh, or whose token is dead, waits for the fetch.
-            Settled::Check if waiter.presented.is_none() || about_to_call || !usable => None,
-            Settled::Check if state.rejections.verdict == Some(Verdict::Honoured) => {
-                Some(Ok(RejectionOutcome::StillValid))
-            }
-            Settled::Check => Some(Ok(RejectionOutcome::Limited)),
-        }
-    }
-}
-
-/// What has just come to an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    Check,
-    Fetch(Fetched),
-}
-
-/// Makes the actor panic in a handler.
-#[cfg(test)]
-pub(super) struct Crash;
-
-#[cfg(test)]
-impl Message<Crash> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, _: Crash, _: &mut Context<Self, ()>) {
-        panic!("asked to");
     }
 }

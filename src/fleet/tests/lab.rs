@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::account::{Account, Appid, Endpoint};
 use crate::clock::TokioClock;
 use crate::config::{Config, Defaults, Upstream};
-use crate::fleet::handle::Surroundings;
+use crate::fleet::lifecycle::Surroundings;
 use crate::fleet::{AccountView, Fleet};
 use crate::sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
 use crate::secret::Secret;

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use self::lab::{APPID, Lab, account, appid};
 use super::TokenError;
+use super::messages::Crash;
 use super::tally::RejectionOutcome;
-use super::token_actor::Crash;
 use crate::account::Endpoint;
 use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
 use crate::secret::Secret;

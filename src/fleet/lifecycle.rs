@@ -1,0 +1,178 @@
+//! A fleet's start, reload and end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kameo::mailbox;
+use kameo::prelude::*;
+use rand::random;
+use tokio::time::timeout;
+
+use super::answers::{ReloadError, Reloaded, StartError};
+use super::cell::AccountCell;
+use super::clock_watch::watch_clocks;
+use super::handle::{Fleet, Inner, Reads};
+use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
+use super::supervisor::{Applied, Apply, Supervisor};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::state::Phase;
+use crate::store::{Backend, RedbBackend, Store};
+
+/// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
+const LAST_CALLS: Duration = Duration::from_secs(7);
+/// How long what they brought may take to be stored.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// What a fleet runs on: the machine, or what a test puts in its place.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) jitter: Jitter,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) make_transport: MakeTransport,
+}
+
+impl Fleet {
+    /// Opens the store, makes every stored token available and starts the accounts' actors, which goes on after
+    /// this returns.
+    ///
+    /// # Errors
+    /// When the store is in use, damaged or not ours, or TLS cannot be set up.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let backend = RedbBackend::open(&config.store.path)?;
+        let surroundings = Surroundings {
+            clock: Arc::new(SystemClock::new()),
+            jitter: Arc::new(random::<f64>),
+            backend: Arc::new(backend),
+            make_transport: Arc::new(http_transport),
+        };
+        Self::start_on(config, surroundings).await
+    }
+
+    pub(crate) async fn start_on(config: Config, on: Surroundings) -> Result<Self, StartError> {
+        let hosts = hosts_of(&config.upstream);
+        let (store, mut states) = Store::open(on.backend, hosts, Arc::clone(&on.clock)).await?;
+        let now = on.clock.now();
+        let rules = rules_of(&config.upstream);
+        let cells: Vec<_> = config
+            .accounts
+            .iter()
+            .map(|account| {
+                let mut state = states.remove(&account.appid).unwrap_or_default();
+                state.recover(rules, now);
+                // Due as soon as its actor has started; until then readers may count on that.
+                state.next_at = Some(now);
+                (account.appid.clone(), AccountCell::new(Arc::clone(account), state))
+            })
+            .collect();
+        // Removed from the file while we were not running: their tokens go, as at a reload.
+        let departed = states.iter_mut().filter(|(_, state)| state.token.is_some());
+        let erased: HashMap<_, _> = departed
+            .map(|(appid, state)| {
+                state.forget_token();
+                (appid.clone(), state.clone())
+            })
+            .collect();
+        // When this fails the store says so and tries again.
+        let _ = store.commit_all(&erased).await;
+        let shared = Shared::new(
+            config.upstream.clone(),
+            Directory::new(cells),
+            store,
+            states,
+            on.clock,
+            on.jitter,
+            on.make_transport,
+        )?;
+        let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
+        let clock_watch = tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared,
+                supervisor,
+                running: config.into(),
+                clock_watch,
+                ready: AtomicBool::new(false),
+                reads: Reads::new(),
+            }),
+        })
+    }
+
+    /// Whether every account had, at one time or another, a valid token or a first attempt that ended.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let inner = &self.inner;
+        if inner.shared.is_draining() {
+            return false;
+        }
+        if !inner.ready.load(Ordering::Relaxed) {
+            let now = inner.shared.now();
+            let all = self.cells().iter().all(|cell| cell.load().state.phase(now) != Phase::Starting);
+            inner.ready.store(all, Ordering::Relaxed);
+        }
+        inner.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the fleet is stopping.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.inner.shared.is_draining()
+    }
+
+    /// Applies accounts and upstream of `config`: accounts are added, removed and changed, the others go on
+    /// undisturbed. Listeners and the store stay as they are.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the fleet runs on unchanged.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        let inner = &self.inner;
+        let mut running = inner.running.lock().await;
+        if inner.shared.is_draining() {
+            return Err(ReloadError::ShuttingDown);
+        }
+        let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
+        let elsewhere = !old_hosts.iter().any(|host| new_hosts.contains(host));
+        inner.shared.set_upstream(&config.upstream)?;
+        let apply = Apply { accounts: config.accounts.clone(), forget_tokens: elsewhere };
+        let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
+        if old_hosts != new_hosts {
+            // When this fails the store says so and tries again.
+            let _ = inner.shared.store.set_hosts(new_hosts).await;
+        }
+        *running = config;
+        let Applied { added, removed, changed } = applied;
+        Ok(Reloaded { added, removed, changed })
+    }
+
+    /// Stops: no call is begun, calls under way end (for at most 7 s) and their tokens are stored, those who wait
+    /// are answered.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.shared.drain();
+        inner.clock_watch.abort();
+        inner.shared.flights.close();
+        let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
+        // The accounts' actors first: what has landed is in their mailboxes, and is taken in and stored.
+        let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.actor()).collect();
+        for actor in &actors {
+            let _ = actor.stop_gracefully().await;
+        }
+        let all_stopped = async {
+            for actor in &actors {
+                actor.wait_for_shutdown().await;
+            }
+        };
+        let _ = timeout(LAST_WRITES, all_stopped).await;
+        inner.supervisor.kill();
+        inner.shared.store.close().await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.clock_watch.abort();
+        self.supervisor.kill();
+    }
+}

@@ -1,0 +1,124 @@
+//! What an account's actor is told and asked.
+
+use std::sync::Arc;
+
+use kameo::prelude::*;
+
+use super::token_actor::TokenActor;
+use super::waiters::Answer;
+use crate::account::Account;
+use crate::fault::Fault;
+use crate::rejection::{judge_refresh, judge_rejection};
+use crate::secret::Secret;
+use crate::state::Activity;
+use crate::wechat::Permit;
+
+/// Look at the clock and do what is due.
+pub(super) struct Wake;
+/// The global limits let a call through, or the host is down.
+pub(super) struct Admitted(pub(super) Result<Permit, Fault>);
+/// The call under way has ended; the cell has its end.
+pub(super) struct Landed;
+/// The host that was down answers again.
+pub(super) struct HostIsBack;
+/// The account's settings have changed.
+pub(super) struct Configure {
+    pub(super) account: Arc<Account>,
+    /// The upstream is another one now, whose tokens these are not.
+    pub(super) forget_token: bool,
+}
+/// A client says that WeChat refused this token.
+pub(super) struct Reject(pub(super) Secret);
+/// An operator wants a refresh now.
+pub(super) struct Refresh {
+    pub(super) force: bool,
+}
+
+impl Message<Wake> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
+        self.land().await;
+        self.advance();
+    }
+}
+
+impl Message<HostIsBack> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: HostIsBack, _: &mut Context<Self, ()>) {
+        self.state.host_is_back(self.shared.now());
+        self.advance();
+    }
+}
+
+impl Message<Admitted> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, Admitted(admitted): Admitted, _: &mut Context<Self, ()>) {
+        if self.state.activity == Some(Activity::Queued) {
+            self.state.activity = None;
+            match admitted {
+                Ok(permit) => self.call(permit).await,
+                Err(host_down) => self.refused(host_down).await,
+            }
+        }
+    }
+}
+
+impl Message<Landed> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Landed, _: &mut Context<Self, ()>) {
+        self.land().await;
+        self.advance();
+    }
+}
+
+impl Message<Configure> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, new: Configure, _: &mut Context<Self, ()>) {
+        self.state.reconfigured(&self.account, &new.account, self.shared.now());
+        self.account = new.account;
+        if new.forget_token {
+            self.state.forget_token();
+            self.publish();
+            self.commit().await;
+        }
+        // A call in the queue asks the policy again when its turn comes.
+        self.advance();
+        self.publish();
+    }
+}
+
+impl Message<Reject> for TokenActor {
+    type Reply = DelegatedReply<Answer>;
+    async fn handle(
+        &mut self,
+        Reject(presented): Reject,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        let judgement = judge_rejection(&mut self.state, &self.account, &presented, self.shared.now());
+        self.answer_or_wait(judgement, Some(presented), ctx).await
+    }
+}
+
+impl Message<Refresh> for TokenActor {
+    type Reply = DelegatedReply<Answer>;
+    async fn handle(
+        &mut self,
+        Refresh { force }: Refresh,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        let judgement = judge_refresh(&mut self.state, &self.account, force, self.shared.now());
+        self.answer_or_wait(judgement, None, ctx).await
+    }
+}
+
+/// Makes the actor panic in a handler.
+#[cfg(test)]
+pub(super) struct Crash;
+
+#[cfg(test)]
+impl Message<Crash> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Crash, _: &mut Context<Self, ()>) {
+        panic!("asked to");
+    }
+}
