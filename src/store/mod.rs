@@ -9,6 +9,8 @@
 pub(crate) mod memory;
 mod record;
 mod redb;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -27,7 +27,16 @@ pub(super) fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
 
 /// The state, told on the clocks of this boot. The error names no value.
 pub(super) fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<AccountState, String> {
-    let read: Read = serde_json::from_slice(bytes)
-        .map_err(|error| format!("no readable record at line {} column {}", error.line(), error.column()))?;
+    let read = read(bytes)?;
     Ok(if read.boot == boot { read.state } else { read.state.rebased(now) })
+}
+
+/// Whether `bytes` are a record.
+pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
+    read(bytes).map(|_| ())
+}
+
+fn read(bytes: &[u8]) -> Result<Read, String> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| format!("no readable record at line {} column {}", error.line(), error.column()))
 }

@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+    Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, TableError,
 };
 
-use super::{Backend, Batch, Contents, StoreError};
+use super::{Backend, Batch, Contents, StoreError, record};
 use crate::account::Appid;
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
 const FORMAT: &str = "1";
+/// What is said when redb panics over a file.
+const CONTRADICTION: &str = "its pages contradict each other";
 /// The file is small and read once; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -45,6 +48,7 @@ impl RedbBackend {
         if is_new {
             create(path)?;
         }
+        inspect(path)?;
         let database = open(path)?;
         Ok(Self { path: Arc::new(path.to_owned()), database: Arc::new(Mutex::new(Some(database))) })
     }
@@ -73,7 +77,7 @@ impl Backend for RedbBackend {
         let Some(database) = held.as_ref() else { return Err(StoreError::Closed) };
         // redb checks what it reads, but a page that lies about its own length may still make it panic.
         let read = catch_unwind(AssertUnwindSafe(|| read_all(database)));
-        read.unwrap_or_else(|_| Err("its pages contradict each other".to_owned()))
+        read.unwrap_or_else(|_| Err(CONTRADICTION.to_owned()))
             .map_err(|what| StoreError::Damaged { path: self.path.display().to_string(), what })
     }
 
@@ -112,38 +116,62 @@ fn create(path: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
+/// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
+/// it is. A store whose program was killed cannot be looked at so; opening it mends it.
+fn inspect(path: &Path) -> Result<(), StoreError> {
+    let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
+    let look = || -> Result<(), StoreError> {
+        let database = match ReadOnlyDatabase::open(path) {
+            Ok(database) => database,
+            Err(DatabaseError::RepairAborted) => return Ok(()),
+            Err(error) => return Err(refusal(path, error)),
+        };
+        check_format(path, &database)?;
+        let contents = read_all(&database).map_err(damaged)?;
+        for (appid, bytes) in &contents.records {
+            record::check(bytes).map_err(|what| damaged(format!("{appid}: {what}")))?;
+        }
+        Ok(())
+    };
+    // redb checks what it reads, but a page that lies about its own length may still make it panic.
+    catch_unwind(look).unwrap_or_else(|_| Err(damaged(CONTRADICTION.to_owned())))
+}
+
 fn open(path: &Path) -> Result<Database, StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
-    let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
     let opened = catch_unwind(AssertUnwindSafe(|| on_file(file)));
-    let database = match opened {
-        Ok(Ok(database)) => database,
-        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(StoreError::InUse(path.to_owned())),
-        Ok(Err(DatabaseError::Storage(StorageError::Corrupted(what)))) if what.contains("magic") => {
-            return Err(foreign(path, "no redb file"));
+    let contradictory =
+        |_panic| StoreError::Damaged { path: path.display().to_string(), what: CONTRADICTION.to_owned() };
+    let database = opened.map_err(contradictory)?.map_err(|error| refusal(path, error))?;
+    check_format(path, &database)?;
+    keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
+    Ok(database)
+}
+
+/// Why redb does not open the file.
+fn refusal(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != ErrorKind::InvalidData => {
+            StoreError::io("open", path, error)
         }
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
-            if error.kind() != ErrorKind::InvalidData =>
-        {
-            return Err(StoreError::io("open", path, error));
-        }
-        Ok(Err(other)) => return Err(damaged(other.to_string())),
-        Err(_panic) => return Err(damaged("its pages contradict each other".to_owned())),
-    };
-    match format_of(&database) {
-        Ok(Some(format)) if format == FORMAT => {
-            keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
-            Ok(database)
-        }
+        other if other.to_string().contains("magic number") => foreign(path, "no redb file"),
+        other => StoreError::Damaged { path: path.display().to_string(), what: other.to_string() },
+    }
+}
+
+fn check_format(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
+    match format_of(database) {
+        Ok(Some(format)) if format == FORMAT => Ok(()),
         Ok(Some(format)) => {
             Err(foreign(path, &format!("a store of format {format}; this program writes {FORMAT}")))
         }
         Ok(None) => Err(foreign(path, "some other program's redb file")),
-        Err(what) => Err(damaged(what)),
+        Err(what) => Err(StoreError::Damaged { path: path.display().to_string(), what }),
     }
 }
 
-fn format_of(database: &Database) -> Result<Option<String>, String> {
+fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, String> {
     let read = database.begin_read().map_err(|error| error.to_string())?;
     match read.open_table(META) {
         Ok(meta) => {
@@ -155,7 +183,7 @@ fn format_of(database: &Database) -> Result<Option<String>, String> {
     }
 }
 
-fn read_all(database: &Database) -> Result<Contents, String> {
+fn read_all(database: &impl ReadableDatabase) -> Result<Contents, String> {
     let text = |error: redb::Error| error.to_string();
     let read = database.begin_read().map_err(|error| text(error.into()))?;
     let meta = read.open_table(META).map_err(|error| text(error.into()))?;

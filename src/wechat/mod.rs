@@ -10,6 +10,8 @@ mod client;
 mod gate;
 mod hosts;
 mod http;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use client::WeChat;

@@ -1,0 +1,180 @@
+//! The file as an operator meets it: new, in use, foreign, damaged.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use tempfile::TempDir;
+
+use super::memory::MemoryBackend;
+use super::*;
+use crate::account::{Account, Endpoint};
+use crate::clock::{Moment, TokioClock};
+use crate::token::HeldToken;
+
+fn appid(text: &str) -> Appid {
+    Appid::new(text).unwrap()
+}
+
+/// Issued in the very moment at which [`TokioClock`] starts.
+fn example_token() -> HeldToken {
+    let issued_at = Moment { wall_ms: 1_790_000_000_000, boot_ms: 1_000_000 };
+    HeldToken::example(&Account::example(Endpoint::Token), issued_at, Duration::from_secs(7200))
+}
+
+fn holding(version: u64) -> AccountState {
+    AccountState { version, token: Some(Arc::new(example_token())), ..AccountState::default() }
+}
+
+fn new_file() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wxtokend.redb");
+    (folder, path)
+}
+
+async fn open(path: &Path, clock: Clock) -> (Store, HashMap<Appid, AccountState>) {
+    let backend = RedbBackend::open(path).unwrap();
+    Store::open(Arc::new(backend), vec!["api.weixin.qq.com".to_owned()], clock).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_committed_is_there_after_reopening_and_the_file_is_the_owners_alone() {
+    let (_folder, path) = new_file();
+    let (store, states) = open(&path, TokioClock::new()).await;
+    assert!(states.is_empty());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    store.commit(&appid("wx1"), &holding(7)).await.unwrap();
+    store.close().await;
+    drop(store);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let (_store, states) = open(&path, TokioClock::new()).await;
+    assert_eq!(states[&appid("wx1")].version, 7);
+    assert_eq!(states[&appid("wx1")].token, holding(7).token);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_that_the_store_is_in_use() {
+    let (_folder, path) = new_file();
+    let _first = RedbBackend::open(&path).unwrap();
+    let error = RedbBackend::open(&path).unwrap_err();
+    assert!(matches!(&error, StoreError::InUse(_)), "{error}");
+    assert!(error.to_string().contains("another wxtokend is using it"));
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_left_as_it_is() {
+    let (folder, path) = new_file();
+    for content in [&b"dear diary"[..], &[0_u8; 9000], b"redb"] {
+        fs::write(&path, content).unwrap();
+        let error = RedbBackend::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Foreign { .. } | StoreError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("left as it is"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+    fs::remove_file(&path).unwrap();
+    let other = ::redb::Database::create(&path).unwrap();
+    drop(other);
+    let content = fs::read(&path).unwrap();
+    let error = RedbBackend::open(&path).unwrap_err();
+    assert!(error.to_string().contains("some other program's redb file"), "{error}");
+    assert!(fs::read(&path).unwrap() == content, "not a byte of it has changed");
+    assert!(RedbBackend::open(folder.path()).unwrap_err().to_string().contains("not a regular file"));
+    let nowhere = folder.path().join("no/such/folder/wxtokend.redb");
+    assert!(matches!(RedbBackend::open(&nowhere).unwrap_err(), StoreError::Io { operation: "create", .. }));
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused_with_the_way_out_and_left_as_it_is() {
+    let (_folder, path) = new_file();
+    let (store, _) = open(&path, TokioClock::new()).await;
+    for n in 0..200 {
+        store.commit(&appid(&format!("wx{n}")), &holding(n)).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    // The record of one account, the beginning of the file, its end.
+    let record = whole.windows(6).position(|bytes| bytes == b"\"boot\"").unwrap();
+    let mut overwritten = whole.clone();
+    overwritten[record..record + 6].copy_from_slice(b"XXXXXX");
+    let mut beheaded = whole.clone();
+    beheaded[..320].fill(0xff);
+    let halved = whole[..whole.len() / 2].to_vec();
+    for damaged in [overwritten, beheaded, halved] {
+        fs::write(&path, &damaged).unwrap();
+        let opened = match RedbBackend::open(&path) {
+            Ok(backend) => Store::open(Arc::new(backend), Vec::new(), TokioClock::new()).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("left as it is"), "{error}");
+        assert!(fs::read(&path).unwrap() == damaged, "not a byte of it has changed");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_while_the_store_was_made_leaves_none_and_the_next_start_makes_it() {
+    let (_folder, path) = new_file();
+    fs::write(path.with_extension("redb.new"), b"half of a new store").unwrap();
+    RedbBackend::open(&path).unwrap();
+    assert!(!path.with_extension("redb.new").exists());
+}
+
+#[tokio::test]
+async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
+    let disk = MemoryBackend::new();
+    let open = async |hosts: &[&str]| {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        Store::open(Arc::new(Arc::clone(&disk)), hosts, TokioClock::new()).await.unwrap()
+    };
+    let (store, _) = open(&["a", "b"]).await;
+    store.commit(&appid("wx1"), &holding(7)).await.unwrap();
+    let (_, states) = open(&["b", "c"]).await;
+    assert!(states[&appid("wx1")].token.is_some(), "one host is still the same");
+    let (_, states) = open(&["d"]).await;
+    assert_eq!((states[&appid("wx1")].version, &states[&appid("wx1")].token), (7, &None));
+    let (_, states) = open(&["b"]).await;
+    assert!(states[&appid("wx1")].token.is_none(), "what was erased is erased on disk too");
+}
+
+#[tokio::test]
+async fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one() {
+    let now = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
+    let bytes = record::encode(&holding(1), "another boot");
+    let token = record::decode(&bytes, "this boot", now).unwrap().token.unwrap();
+    let as_it_was = example_token();
+    assert_eq!(token.expires_at.wall_ms, as_it_was.expires_at.wall_ms);
+    assert_eq!(token.expires_at.boot_ms, 5_000 + as_it_was.expires_at.wall_ms - now.wall_ms);
+    assert_eq!(*record::decode(&bytes, "another boot", now).unwrap().token.unwrap(), as_it_was);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_written_is_tried_again_until_it_is() {
+    let disk = MemoryBackend::new();
+    let clock = TokioClock::new();
+    let (store, _) = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), clock).await.unwrap();
+    disk.full.store(true, Ordering::SeqCst);
+    let error = store.commit(&appid("wx1"), &holding(1)).await.unwrap_err();
+    assert!(matches!(&*error, StoreError::Io { .. }), "{error}");
+    assert!(store.commit(&appid("wx1"), &holding(2)).await.is_err());
+    assert!(disk.record("wx1").is_empty());
+    disk.full.store(false, Ordering::SeqCst);
+    sleep(RETRY_EVERY * 2).await;
+    assert!(disk.record("wx1").contains(r#""version":2"#), "{}", disk.record("wx1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_come_during_a_commit_share_the_next() {
+    let disk = MemoryBackend::new();
+    let (store, _) = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
+    let before = disk.commits.load(Ordering::SeqCst);
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..500 {
+        let store = store.clone();
+        writers.spawn(async move { store.commit(&appid(&format!("wx{n}")), &AccountState::default()).await });
+    }
+    assert!(writers.join_all().await.iter().all(Result::is_ok));
+    assert!(disk.commits.load(Ordering::SeqCst) - before <= 3);
+}

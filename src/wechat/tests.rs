@@ -1,0 +1,167 @@
+//! Hosts, fail-over and what is told of a call, against a transport that follows a script.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::time::sleep;
+
+use super::transport::{Lost, Pending, Request, Response, Transport};
+use super::*;
+use crate::account::{Account, Endpoint};
+use crate::clock::TokioClock;
+use crate::fault::{FaultKind, Whose};
+use crate::outcome::CheckEnd;
+use crate::secret::Secret;
+
+type Answer = Result<Response, Lost>;
+
+/// Answers the calls of accounts by the script, probes by whether the host is said to be down.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    down: Mutex<Vec<&'static str>>,
+    asked: Mutex<Vec<String>>,
+    probes: Mutex<u32>,
+}
+
+impl Transport for Arc<Script> {
+    fn send(&self, base: &Url, request: Request) -> Pending<Answer> {
+        let script = Arc::clone(self);
+        let host = base.host_str().unwrap().to_owned();
+        let probe = request.query.iter().any(|(_, value)| value == "probe");
+        Box::pin(async move {
+            sleep(Duration::from_millis(20)).await;
+            let refused = Lost::NotSent("connection refused".to_owned());
+            if probe {
+                *script.probes.lock().unwrap() += 1;
+                let down = script.down.lock().unwrap().contains(&&*host);
+                return if down { Err(refused) } else { ok(r#"{"errcode":40001}"#) };
+            }
+            script.asked.lock().unwrap().push(format!("{host}{}", request.path));
+            script.answers.lock().unwrap().pop_front().unwrap_or(Err(refused))
+        })
+    }
+}
+
+fn ok(body: &str) -> Answer {
+    status(200, body)
+}
+
+fn status(status: u16, body: &str) -> Answer {
+    Ok(Response { status, body: body.as_bytes().to_vec(), date: None })
+}
+
+const TOKEN: &str = r#"{"access_token":"t","expires_in":7200}"#;
+
+fn refused() -> Answer {
+    Err(Lost::NotSent("connection refused".to_owned()))
+}
+
+fn start(answers: Vec<Answer>) -> (Arc<Script>, WeChat) {
+    let script = Arc::new(Script { answers: Mutex::new(answers.into()), ..Script::default() });
+    let urls = ["http://a/", "http://b/"].map(|url| Url::parse(url).unwrap());
+    let wechat = WeChat::new(&urls, 64, 100, Arc::new(Arc::clone(&script)), TokioClock::new());
+    (script, wechat)
+}
+
+fn asked(script: &Script) -> Vec<String> {
+    script.asked.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_host_is_tried_only_where_that_cannot_mint_twice() {
+    let cut = || Err(Lost::Cut("reset".to_owned()));
+    let table: [(Endpoint, bool, Answer, usize); 9] = [
+        (Endpoint::Token, false, refused(), 2),
+        (Endpoint::Token, false, Err(Lost::TimedOut), 1),
+        (Endpoint::Token, false, cut(), 1),
+        (Endpoint::Token, false, status(502, ""), 1),
+        (Endpoint::StableToken, false, refused(), 2),
+        (Endpoint::StableToken, false, Err(Lost::TimedOut), 2),
+        (Endpoint::StableToken, false, cut(), 1),
+        (Endpoint::StableToken, false, ok(r#"{"errcode":-1}"#), 1),
+        (Endpoint::StableToken, true, Err(Lost::TimedOut), 1),
+    ];
+    for (endpoint, force, first, tries) in table {
+        let what = format!("{endpoint:?} force={force} {first:?}");
+        let (script, wechat) = start(vec![first, ok(TOKEN)]);
+        let end = wechat.fetch(&Account::example(endpoint), force).await;
+        assert_eq!(asked(&script).len(), tries, "{what}");
+        assert_eq!(end.result.is_ok(), tries == 2, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_sent_no_byte_anywhere_says_so() {
+    let (_, wechat) = start(vec![refused(), refused()]);
+    let end = wechat.fetch(&Account::example(Endpoint::Token), false).await;
+    assert_eq!((end.sent_at, end.may_have_minted), (None, false));
+    // A try that was sent before one that was not is charged all the same.
+    let (_, wechat) = start(vec![Err(Lost::TimedOut), refused()]);
+    let end = wechat.fetch(&Account::example(Endpoint::StableToken), false).await;
+    assert!(end.sent_at.is_some());
+    let fault = end.result.unwrap_err();
+    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_failed_is_tried_last_for_a_minute() {
+    let (script, wechat) = start(vec![refused(), ok(TOKEN), ok(TOKEN), ok(TOKEN)]);
+    let account = Account::example(Endpoint::Token);
+    for _ in 0..2 {
+        assert!(wechat.fetch(&account, false).await.result.is_ok());
+    }
+    sleep(Duration::from_secs(61)).await;
+    assert!(wechat.fetch(&account, false).await.result.is_ok());
+    let hosts: Vec<_> = asked(&script).iter().map(|asked| asked[..1].to_owned()).collect();
+    assert_eq!(hosts, ["a", "b", "b", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_accounts_trouble_takes_no_host_down_that_answers_a_probe() {
+    let (script, wechat) = start(vec![Err(Lost::TimedOut)]);
+    wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    assert!(wechat.hosts().is_up());
+    assert_eq!(*script.probes.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_lets_all() {
+    let (script, wechat) = start(vec![refused(), refused()]);
+    *script.down.lock().unwrap() = vec!["a", "b"];
+    let health = wechat.hosts().watch();
+    wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    let Err(fault) = wechat.admit(0).await else { panic!("let through to a host that is down") };
+    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+    assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
+    assert_eq!(wechat.hosts().health(), [("a".to_owned(), false), ("b".to_owned(), false)]);
+    sleep(Duration::from_secs(600)).await;
+    assert!(*script.probes.lock().unwrap() > 100, "it is probed all the time");
+    assert_eq!(asked(&script).len(), 2, "and nothing else is sent");
+    script.down.lock().unwrap().retain(|host| *host != "b");
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(*health.borrow(), Overall { up: true, recoveries: 1 });
+    assert!(wechat.admit(0).await.is_ok());
+    script.answers.lock().unwrap().push_back(ok(TOKEN));
+    assert!(wechat.fetch(&Account::example(Endpoint::Token), false).await.result.is_ok());
+    assert!(asked(&script).last().unwrap().starts_with("b/"), "the living host first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_text_of_a_fault_repeats_the_secret() {
+    let account = Account::example(Endpoint::Token);
+    let secret = account.secret.expose();
+    let echo = format!(r#"{{"errcode":40125,"errmsg":"bad secret {secret} rid: {secret}"}}"#);
+    let (_, wechat) = start(vec![ok(&echo)]);
+    let fault = wechat.fetch(&account, false).await.result.unwrap_err();
+    assert!(!format!("{fault:?}").contains(secret), "{fault:?}");
+    let (_, wechat) = start(vec![ok(r#"{"errcode":45009,"errmsg":"token hunter2"}"#)]);
+    let CheckEnd::Inconclusive(fault) = wechat.check(&Secret::new("hunter2")).await else {
+        panic!("it told")
+    };
+    assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
+}
