@@ -219,7 +219,15 @@ impl Store {
         match timeout(SLOWEST_COMMIT, written).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),
-            Err(_elapsed) => Err(Arc::new(StoreError::Slow)),
+            Err(_elapsed) => {
+                counter!("wxtokend_store_errors_total").increment(1);
+                error!(
+                    event = "store_slow",
+                    waited_s = SLOWEST_COMMIT.as_secs(),
+                    "the disk of the store does not answer: tokens are served from memory meanwhile"
+                );
+                Err(Arc::new(StoreError::Slow))
+            }
         }
     }
 }
