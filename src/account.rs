@@ -57,6 +57,12 @@ impl From<Appid> for String {
     }
 }
 
+impl AsRef<str> for Appid {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl Borrow<str> for Appid {
     fn borrow(&self) -> &str {
         self.as_str()

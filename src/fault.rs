@@ -1,6 +1,6 @@
 //! What can go wrong with a call to WeChat, whose trouble it is, and what the operator should do.
 //!
-//! To teach the program a new errcode, add a row to [`classify`].
+//! To teach the program a new errcode, add a row to `classify`.
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -9,24 +10,28 @@ use subtle::ConstantTimeEq;
 
 /// An AppSecret, an access_token or a client key: wiped when dropped, and printed as `[redacted]`.
 #[derive(Clone)]
-pub struct Secret(SecretString);
+pub struct Secret {
+    value: SecretString,
+    /// Computed when first asked for: tokens are read far more often than they change.
+    sha256: OnceLock<[u8; 32]>,
+}
 
 impl Secret {
     /// Wraps `value`; from here on only [`Secret::expose`] shows it.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(SecretString::from(value.into()))
+        Self { value: SecretString::from(value.into()), sha256: OnceLock::new() }
     }
 
     /// The value itself. Every caller sends it to somebody entitled to it.
     #[must_use]
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.value.expose_secret()
     }
 
     /// SHA-256 of the value.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
-        Sha256::digest(self.expose().as_bytes()).into()
+        *self.sha256.get_or_init(|| Sha256::digest(self.expose().as_bytes()).into())
     }
 }
 
@@ -69,11 +74,8 @@ pub(crate) mod on_disk {
 /// Lower-case hex of `bytes`.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -116,6 +116,13 @@ impl Token {
     }
 }
 
+/// The access_token, so that a token can be rejected as it is.
+impl AsRef<str> for Token {
+    fn as_ref(&self) -> &str {
+        self.access_token()
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")

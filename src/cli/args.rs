@@ -15,8 +15,15 @@ use crate::telemetry::logging::Format;
 #[derive(Debug, Parser)]
 #[command(name = "wxtokend", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(super) struct Cli {
-    /// How log lines are written, on stderr
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    /// How log lines are written, on stderr: text or json
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub(super) log_format: Format,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -29,7 +36,7 @@ Try it, without any account at WeChat:
 
 Environment:
   WXTOKEND_SERVER  the daemon that status, token and refresh ask
-  WXTOKEND_KEY     the client key they send; never an argument, which others on the machine could read
+  WXTOKEND_KEY     the client key they send; as an argument others on the machine could read it
   RUST_LOG         what is logged: error, warn, info (default), debug, or wxtokend::fleet=debug
   NO_COLOR         no colours
 

@@ -111,8 +111,10 @@ impl Client {
 
     fn explain(&self, status: StatusCode, problem: &Problem) -> String {
         let Some(code) = &problem.code else { return self.stranger(status).to_string() };
-        let told = problem.detail.as_deref().or(problem.title.as_deref()).unwrap_or(code);
-        let mut text = told.to_owned();
+        if code == "unauthorized" {
+            return self.locked_out();
+        }
+        let mut text = problem.detail.as_deref().or(problem.title.as_deref()).unwrap_or(code).to_owned();
         if let Some(LastFault { message, advice, .. }) = &problem.last_fault {
             // The detail may have said so already.
             for (label, part) in [("", message), ("→ ", advice)] {
@@ -121,15 +123,15 @@ impl Client {
                 }
             }
         }
-        if code == "unauthorized" {
-            text.push_str(match self.key {
-                None => {
-                    "\n  the daemon wants a client key: put it into the environment variable WXTOKEND_KEY"
-                }
-                Some(_) => "\n  the daemon does not know the key in WXTOKEND_KEY (or --key-file)",
-            });
-        }
         text
+    }
+
+    fn locked_out(&self) -> String {
+        let server = &self.server;
+        match self.key {
+            None => format!("{server} wants a client key: put it into the environment variable WXTOKEND_KEY"),
+            Some(_) => format!("{server} does not know the key in WXTOKEND_KEY (or --key-file)"),
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -175,16 +177,12 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Fai
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn client(server: &str, key: Option<&str>) -> Client {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Client {
-            http: reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap(),
-            server: Url::parse(server).unwrap(),
-            key: key.map(Secret::new),
-        }
+    pub(in crate::cli) fn client(server: &str, key: Option<&str>) -> Client {
+        let server = Server { server: Url::parse(server).unwrap(), key_file: None };
+        Client { key: key.map(Secret::new), ..Client::new(server).unwrap() }
     }
 
     fn explained(client: &Client, status: u16, body: &str) -> String {
@@ -206,7 +204,10 @@ mod tests {
     fn a_refusal_says_what_to_do() {
         let unauthorized = r#"{"code":"unauthorized","title":"Unauthorized","detail":"no key"}"#;
         let told = explained(&client("http://h", None), 401, unauthorized);
-        assert!(told.contains("put it into the environment variable WXTOKEND_KEY"), "{told}");
+        assert!(
+            told.contains("http://h/ wants a client key: put it into") && told.contains("WXTOKEND_KEY"),
+            "{told}"
+        );
         let told = explained(&client("http://h", Some("hunter2")), 401, unauthorized);
         assert!(told.contains("does not know the key") && !told.contains("hunter2"), "{told}");
 

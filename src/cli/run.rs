@@ -18,7 +18,7 @@ use super::welcome::{self, Scene};
 use crate::clock::{ClockSource, SystemClock};
 use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::http::Api;
+use crate::http::{Api, Listeners};
 use crate::telemetry::logging::Format;
 use crate::telemetry::metrics::Metrics;
 
@@ -61,20 +61,15 @@ impl Daemon {
         if args.sandbox {
             rehearsal.insert(Rehearsal::start(times, &config).await?).redirect(&mut config);
         }
-        let fleet = Fleet::start(config.clone()).await.map_err(|error| Failure::to("start", &error))?;
-        let api = match Api::bind(&config, fleet.clone(), metrics.clone()).await {
-            Ok(api) => api,
-            Err(error) => {
-                fleet.shutdown().await;
-                return Err(Failure::to("start", &error));
-            }
-        };
-        announce(&config, &api, rehearsal.as_ref());
-        if let Some(rehearsal) = rehearsal.as_ref().filter(|_| log_format == Format::Text) {
+        let failed = |error: &dyn std::error::Error| Failure::to("start", error);
+        let listeners = Listeners::bind(&config).await.map_err(|error| failed(&error))?;
+        let fleet = Fleet::start(config.clone()).await.map_err(|error| failed(&error))?;
+        let api = Api::on(listeners, &config, fleet.clone(), metrics.clone());
+        let scene = rehearsal.as_ref().map(|rehearsal| {
             let simulation = rehearsal.simulation.address();
-            let scene = Scene { source: &source, config: &config, times, simulation };
-            output::tell(&welcome::to_rehearsal(&scene, api.address(), api.metrics_address()));
-        }
+            Scene { source: &source, config: &config, times, simulation }
+        });
+        announce(&config, &api, scene.as_ref(), log_format);
         metrics.note_reload(true, SystemClock::new().now());
         let stop_serving = CancellationToken::new();
         let reloader = Reloader {
@@ -121,15 +116,21 @@ impl Daemon {
     }
 }
 
-fn announce(config: &Config, api: &Api, rehearsal: Option<&Rehearsal>) {
+fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: Format) {
+    // Where metrics have no listener of their own, the API serves them, unless others can reach it.
+    let local = Some(api.address()).filter(|address| address.ip().is_loopback());
+    let metrics = api.metrics_address().or(local);
     info!(
         event = "started",
         version = env!("CARGO_PKG_VERSION"),
         api = %api.address(),
-        metrics = api.metrics_address().map(tracing::field::display),
-        sandbox = rehearsal.map(|rehearsal| tracing::field::display(rehearsal.simulation.address())),
+        metrics = metrics.map(tracing::field::display),
+        sandbox = scene.map(|scene| tracing::field::display(scene.simulation)),
         accounts = config.accounts.len(),
         store = %config.store.path.display(),
         "wxtokend serves tokens"
     );
+    if let (Some(scene), Format::Text) = (scene, log_format) {
+        output::tell(&welcome::to_rehearsal(scene, api.address(), metrics));
+    }
 }

@@ -102,7 +102,7 @@ fn as_table(mut accounts: Vec<Account>, now: Timestamp, coloured: bool) -> Strin
     ]);
     for account in &accounts {
         let (cells, notes) = row(account, now);
-        table.push(STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1), cells, notes);
+        table.push(STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1), cells, &notes);
     }
     format!("{}{}\n", table.render(coloured), summary(&accounts))
 }
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    fn account(appid: &str, name: &str, state: &str, fault: Value) -> Value {
+    fn account(appid: &str, name: &str, state: &str, fault: &Value) -> Value {
         let token = state != "unavailable";
         json!({
             "appid": appid, "name": name, "tags": [], "endpoint": "token", "state": state, "version": 12,
@@ -195,9 +195,9 @@ mod tests {
         let host = json!({"kind": "transient", "errcode": null, "message": "connection refused",
             "advice": "check the network", "at": "2026-09-21T10:00:00Z", "rid": null});
         vec![
-            account("wx1", "Flower Shop", "fresh", Value::Null),
-            account("wx2", "城市图书馆", "parked", parked),
-            account("wx3", "Tea House 茶馆", "unavailable", host),
+            account("wx1", "Flower Shop", "fresh", &Value::Null),
+            account("wx2", "城市图书馆", "parked", &parked),
+            account("wx3", "Tea House 茶馆", "unavailable", &host),
         ]
     }
 
@@ -237,6 +237,38 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
         ] {
             assert_eq!(lapse(at(1_000_000), at(1_000_000 + seconds)), told);
         }
+    }
+
+    /// A daemon whose list has these pages, each found by its `after`.
+    async fn daemon(pages: Value) -> Client {
+        use axum::extract::{Query, State};
+        use axum::{Json, Router, routing::get};
+        type Asked = std::collections::HashMap<String, String>;
+        let page = async |State(pages): State<Value>, Query(asked): Query<Asked>| {
+            Json(pages[asked.get("after").map_or("", String::as_str)].clone())
+        };
+        let router = Router::new().route("/v1/accounts", get(page)).with_state(pages);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        crate::cli::client::tests::client(&server, None)
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_asked_for() {
+        let pages = json!({
+            "": {"accounts": [1, 2], "next": "wx&2"},
+            "wx&2": {"accounts": [3], "next": "wx3"},
+            "wx3": {"accounts": [], "next": null},
+        });
+        assert_eq!(all_accounts(&daemon(pages).await).await.unwrap(), [json!(1), json!(2), json!(3)]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_does_not_move_on_is_given_up() {
+        let pages = json!({"": {"accounts": [], "next": "wx1"}, "wx1": {"accounts": [], "next": "wx1"}});
+        let failure = all_accounts(&daemon(pages).await).await.unwrap_err();
+        assert!(failure.to_string().contains("has no end"), "{failure}");
     }
 
     #[test]

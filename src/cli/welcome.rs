@@ -14,7 +14,7 @@ pub(super) struct Scene<'a> {
     pub(super) simulation: SocketAddr,
 }
 
-/// After `run --sandbox` has started. `metrics` is their own listener, if they have one.
+/// After `run --sandbox` has started.
 pub(super) fn to_rehearsal(scene: &Scene<'_>, api: SocketAddr, metrics: Option<SocketAddr>) -> String {
     let Scene { config, simulation, .. } = scene;
     let program = std::env::args().next().unwrap_or_else(|| "wxtokend".to_owned());
@@ -27,7 +27,6 @@ pub(super) fn to_rehearsal(scene: &Scene<'_>, api: SocketAddr, metrics: Option<S
         true => ("", ""),
         false => ("WXTOKEND_KEY=… ", " -H \"Authorization: Bearer $WXTOKEND_KEY\""),
     };
-    let metrics = metrics.or_else(|| api.ip().to_canonical().is_loopback().then_some(api));
     let metrics = metrics.map_or_else(String::new, |at| format!("\n    curl http://{at}/metrics"));
     format!(
         "
@@ -63,13 +62,12 @@ pub(super) fn to_sandbox(scene: &Scene<'_>) -> String {
   A token, with the secret that the file gives the account:
     curl 'http://{simulation}/cgi-bin/token?grant_type=client_credential&appid={appid}&secret=SECRET'
 
-  Its control API:
-    curl http://{simulation}/_sandbox/accounts                                    what is true
-    curl -X PUT -d '{{\"secret\":\"S\"}}' http://{simulation}/_sandbox/accounts/APPID   a new account
-    curl -d '{{\"kind\":\"errcode\",\"errcode\":-1,\"times\":3}}' http://{simulation}/_sandbox/faults
-    curl -X DELETE http://{simulation}/_sandbox/faults
-    curl -X PUT -d '{{\"kind\":\"hang\"}}' http://{simulation}/_sandbox/outage           or refuse, status:502
-    curl -X DELETE http://{simulation}/_sandbox/outage
+  Its control API, under http://{simulation}/_sandbox:
+    what is true    curl http://{simulation}/_sandbox/accounts
+    a new account   curl -X PUT -d '{{\"secret\":\"S\"}}' http://{simulation}/_sandbox/accounts/APPID
+    three failures  curl -d '{{\"kind\":\"errcode\",\"errcode\":-1,\"times\":3}}' http://{simulation}/_sandbox/faults
+    an outage       curl -X PUT -d '{{\"kind\":\"status:502\"}}' http://{simulation}/_sandbox/outage
+    its end         curl -X DELETE http://{simulation}/_sandbox/outage
 
 ",
         about = about(scene),

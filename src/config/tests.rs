@@ -28,7 +28,7 @@ fn the_example_loads_as_it_is_and_shows_variety() {
     let endpoints: BTreeSet<_> = config.accounts.iter().map(|account| account.endpoint.as_str()).collect();
     assert_eq!(endpoints.len(), 2);
     let tea = config.accounts.iter().find(|account| account.name.contains("茶馆")).unwrap();
-    assert_eq!((tea.daily_budget, tea.retry.initial.as_secs(), tea.retry.max.as_secs()), (200, 2, 300));
+    assert_eq!((tea.daily_budget, tea.retry.initial.as_secs(), tea.retry.max.as_secs()), (1000, 2, 300));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Unavailable {
     }
 }
 
-/// The outcome of [`Fleet::reject`] and [`Fleet::refresh`].
+/// The outcome of [`Fleet::reject`](super::Fleet::reject) and [`Fleet::refresh`](super::Fleet::refresh).
 #[derive(Debug, Clone)]
 pub struct Rejected {
     /// How it was decided.

@@ -19,9 +19,10 @@ use super::view::AccountView;
 use super::waiters::{Answer, NoValidToken};
 use super::watch::Watch;
 use crate::account::Appid;
+use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::fault::Whose;
+use crate::fault::{FaultKind, Whose};
 use crate::secret::Secret;
 use crate::token::Token;
 
@@ -64,13 +65,23 @@ impl Fleet {
     ///
     /// # Errors
     /// [`TokenError`]: unknown account, no valid token, or the fleet is stopping.
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet) {
+    /// match fleet.token("wx0123456789abcdef").await {
+    ///     Ok(token) => println!("{} for {:?}", token.access_token(), token.expires_in()),
+    ///     // Says why, and what to do; `Unavailable` also holds when to ask again.
+    ///     Err(error) => eprintln!("failed to get a token: {error}"),
+    /// }
+    /// # }
+    /// ```
     pub async fn token(&self, appid: impl AsRef<str>) -> Result<Token, TokenError> {
-        let cell = self.cell(appid.as_ref())?;
-        let shared = &self.inner.shared;
-        if let Some(token) = cell.read(shared.now()) {
-            self.inner.reads.served.increment(1);
+        if let Some(token) = self.token_at_once(appid.as_ref()) {
             return Ok(token);
         }
+        let cell = self.cell_to_read(appid.as_ref())?;
+        let shared = &self.inner.shared;
         let waited = tokio::select! {
             waited = cell.read_or_wait(&shared.clock, shared.rules().timeout) => waited,
             () = shared.until_draining() => return Err(TokenError::ShuttingDown),
@@ -87,6 +98,14 @@ impl Fleet {
         }
     }
 
+    /// [`Fleet::token`] without the wait: the token, where there is one.
+    pub(crate) fn token_at_once(&self, appid: &str) -> Option<Token> {
+        let shared = &self.inner.shared;
+        let token = shared.directory.load().by_appid.get(appid)?.read(shared.now())?;
+        self.inner.reads.served.increment(1);
+        Some(token)
+    }
+
     /// The token of `appid` once its version exceeds `after`, waiting for at most `wait`; `None` when the wait ends
     /// with the same, still valid token. An `after` above the current version is answered at once.
     ///
@@ -98,7 +117,7 @@ impl Fleet {
         after: u64,
         wait: Duration,
     ) -> Result<Option<Token>, TokenError> {
-        let cell = self.cell(appid.as_ref())?;
+        let cell = self.cell_to_read(appid.as_ref())?;
         let shared = &self.inner.shared;
         let start = Instant::now();
         if cell.load().state.version != after {
@@ -116,7 +135,11 @@ impl Fleet {
             return Ok(newer);
         }
         let snapshot = cell.load();
-        if snapshot.state.is_usable(shared.now()) { Ok(None) } else { Err(self.unavailable(&snapshot)) }
+        if snapshot.state.is_usable(shared.now()) {
+            return Ok(None);
+        }
+        self.inner.reads.unavailable.increment(1);
+        Err(self.unavailable(&snapshot))
     }
 
     /// Reports that WeChat refused `access_token` (40001, 40014, 42001). Only the current token matters; it is
@@ -124,9 +147,24 @@ impl Fleet {
     ///
     /// # Errors
     /// [`TokenError`]: unknown account, no valid token could be had, or the fleet is stopping.
-    pub async fn reject(&self, appid: impl AsRef<str>, access_token: &str) -> Result<Rejected, TokenError> {
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet, token: wxtokend::Token) -> Result<(), wxtokend::TokenError> {
+    /// let rejected = fleet.reject("wx0123456789abcdef", &token).await?;
+    /// if let Some(current) = rejected.token {
+    ///     println!("{:?}: go on with version {}", rejected.outcome, current.version());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reject(
+        &self,
+        appid: impl AsRef<str>,
+        access_token: impl AsRef<str>,
+    ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
-        let presented = Secret::new(access_token);
+        let presented = Secret::new(access_token.as_ref());
         // Older tokens are most of what is reported after a refresh: their answer needs no actor.
         let snapshot = cell.load();
         let superseded =
@@ -158,6 +196,17 @@ impl Fleet {
     ///
     /// # Errors
     /// [`TokenError::UnknownAccount`].
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), wxtokend::TokenError> {
+    /// let mut tokens = fleet.watch("wx0123456789abcdef")?;
+    /// loop {
+    ///     let token = tokens.next().await;
+    ///     println!("version {} from now on", token.version());
+    /// }
+    /// # }
+    /// ```
     pub fn watch(&self, appid: impl AsRef<str>) -> Result<Watch, TokenError> {
         Ok(Watch::new(self.cell(appid.as_ref())?, Arc::clone(&self.inner.shared.clock), None))
     }
@@ -215,10 +264,13 @@ impl Fleet {
 
     fn cell(&self, appid: &str) -> Result<Arc<AccountCell>, TokenError> {
         let directory = self.inner.shared.directory.load();
-        directory.by_appid.get(appid).cloned().ok_or_else(|| {
-            self.inner.reads.unknown.increment(1);
-            TokenError::UnknownAccount(appid.to_owned())
-        })
+        let cell = directory.by_appid.get(appid).cloned();
+        cell.ok_or_else(|| TokenError::UnknownAccount(appid.to_owned()))
+    }
+
+    /// The same, for one who reads a token.
+    fn cell_to_read(&self, appid: &str) -> Result<Arc<AccountCell>, TokenError> {
+        self.cell(appid).inspect_err(|_| self.inner.reads.unknown.increment(1))
     }
 
     /// A check and two fetches, each with a second host, must fit in.
@@ -252,14 +304,18 @@ impl Fleet {
     fn unavailable(&self, snapshot: &Snapshot) -> TokenError {
         let now = self.inner.shared.now();
         let state = &snapshot.state;
-        let whose = state.trouble.as_ref().map(|trouble| trouble.fault.whose);
+        let fault = state.trouble.as_ref().map(|trouble| &trouble.fault);
+        let refused = fault.is_some_and(|fault| fault.whose == Whose::Budget);
+        // The next try waits for the budget, though the last one failed for another reason.
+        let spent = fault.is_some_and(|fault| fault.kind != FaultKind::Parked)
+            && state.ledger.remaining(Purse::Main, snapshot.account.daily_budget, now) == 0;
         // A host that is down may be back any moment.
         let retry_after = state.next_at.map_or(Duration::from_secs(5), |at| at.until(now));
         TokenError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault: snapshot.last_fault(),
             retry_after: retry_after.max(Duration::from_secs(1)),
-            budget_exhausted: whose == Some(Whose::Budget),
+            budget_exhausted: refused || spent,
         }))
     }
 }

@@ -40,6 +40,15 @@ impl Fleet {
     ///
     /// # Errors
     /// When the store is in use, damaged or not ours, or TLS cannot be set up.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = wxtokend::Config::load("accounts.yaml".as_ref())?;
+    /// let fleet = wxtokend::Fleet::start(config).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let backend = RedbBackend::open(&config.store.path)?;
         let surroundings = Surroundings {

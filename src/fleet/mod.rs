@@ -1,9 +1,9 @@
 //! The actors, and the face that hides them.
 //!
-//! One [`token_actor`] per account decides and acts for it alone; the [`supervisor`] starts them, restarts those
+//! One `token_actor` per account decides and acts for it alone; the `supervisor` starts them, restarts those
 //! that crash, applies a reloaded configuration and ends them in order. What readers see of an account is its
-//! [`cell`]: one immutable value, swapped atomically, so that a read meets no lock, no mailbox and no refresh.
-//! [`handle`] is what a program that embeds us holds.
+//! `cell`: one immutable value, swapped atomically, so that a read meets no lock, no mailbox and no refresh.
+//! `handle` is what a program that embeds us holds.
 
 mod actor_log;
 mod answers;

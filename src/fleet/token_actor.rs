@@ -103,15 +103,17 @@ impl TokenActor {
             return;
         }
         let now = self.shared.now();
-        let step = next_step(&self.state, &self.account, self.shared.wechat().hosts().is_up(), now);
+        // Before the decision: a host that is back right after it must not be missed.
+        let (host_up, recovery) = self.shared.wechat().hosts().look();
+        let step = next_step(&self.state, &self.account, host_up, now);
         self.state.next_at = match step {
             Step::Wait(at) => Some(at),
             Step::AwaitHost => None,
             Step::Fetch { .. } | Step::Check => Some(now),
         };
         self.pending = Some(match step {
-            Step::Wait(at) => self.alarm(Some(at.until(now))),
-            Step::AwaitHost => self.alarm(None),
+            Step::Wait(at) => self.alarm(Some(at.until(now)), recovery),
+            Step::AwaitHost => self.alarm(None, recovery),
             Step::Fetch { .. } | Step::Check => {
                 self.state.activity = Some(Activity::Queued);
                 queue(self.me.clone(), &self.shared, self.urgency_ms(now))
@@ -121,10 +123,9 @@ impl TokenActor {
     }
 
     /// Wakes us after `wait`; and, where the host is to blame for our trouble, when it is back.
-    fn alarm(&self, wait: Option<Duration>) -> Pending {
+    fn alarm(&self, wait: Option<Duration>, recovery: impl Future<Output = ()> + Send + 'static) -> Pending {
         let me = self.me.clone();
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
-        let host = awaits_host.then(|| self.shared.wechat().hosts().watch());
         Pending::spawn(async move {
             let time = async {
                 match wait {
@@ -132,16 +133,10 @@ impl TokenActor {
                     None => std::future::pending().await,
                 }
             };
-            let back = async {
-                let Some(mut host) = host else { return std::future::pending().await };
-                let before = host.borrow().recoveries;
-                // An error means that a reload has replaced the upstream: that too is worth a look.
-                let _ = host.wait_for(|overall| overall.recoveries > before).await;
-            };
             // A stopped actor needs no waking.
             tokio::select! {
                 () = time => { let _ = me.tell(Wake).await; }
-                () = back => { let _ = me.tell(HostIsBack).await; }
+                () = recovery, if awaits_host => { let _ = me.tell(HostIsBack).await; }
             }
         })
     }

@@ -41,7 +41,7 @@ impl Clients {
         self.on_loopback && self.list.load().is_empty()
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let clients = self.list.load();
         if clients.is_empty() && self.on_loopback {
             return Ok(Caller::Anybody);

@@ -1,40 +1,70 @@
 //! What every request passes through: the checks that hold for all routes, the clock, and a net under panics.
+//!
+//! A function around the router and no layer in it, since a layer would box each request's way twice.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::header;
-use axum::middleware::Next;
+use axum::Router;
+use axum::http::{HeaderMap, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
+use hyper::Request;
+use hyper::body::Incoming;
 use tokio::time::Instant;
+use tower::Service;
 use tracing::error;
 
 use super::edge::Edge;
 use super::host;
 use super::problem::{Code, Problem};
+use super::routes::{self, ROUTES};
 
 /// Bodies may not be longer; ours have one short field.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;
 
-/// On the API's listener.
-pub(super) async fn api(State(edge): State<Edge>, request: Request, next: Next) -> Response {
-    let admitted = admit(&edge, &request);
-    answer(&edge, admitted, request, next).await
+/// What answers on a listener.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) edge: Edge,
+    pub(super) router: Router,
+    /// Which of [`ROUTES`] the router has.
+    pub(super) serves: Range<usize>,
+    /// Whether callers must be local where they need no key. Not on the metrics' own listener, to which its
+    /// operator may let in anybody.
+    pub(super) is_guarded: bool,
 }
 
-/// On the metrics' own listener, which anybody may be let in to by its operator.
-pub(super) async fn open(State(edge): State<Edge>, request: Request, next: Next) -> Response {
-    answer(&edge, Ok(()), request, next).await
+impl Door {
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        let Self { edge, mut router, serves, is_guarded } = self;
+        let started = Instant::now();
+        let route = routes::of_path(request.uri().path()).filter(|route| serves.contains(route));
+        let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
+        let response = match admitted {
+            Ok(()) => unless_it_panics(router.call(request), route).await,
+            Err(problem) => problem.into_response(),
+        };
+        edge.timing.note(route, response.status(), started.elapsed());
+        Ok(response)
+    }
 }
 
-fn admit(edge: &Edge, request: &Request) -> Result<(), Problem> {
-    let (headers, uri) = (request.headers(), request.uri());
-    host::must_be_named(headers, uri, request.version())?;
-    if edge.clients.need_no_key() {
-        host::must_be_local(headers, uri)?;
+fn admit(
+    edge: &Edge,
+    is_guarded: bool,
+    headers: &HeaderMap,
+    uri: &Uri,
+    version: Version,
+) -> Result<(), Problem> {
+    if is_guarded {
+        host::must_be_named(headers, uri, version)?;
+        if edge.clients.need_no_key() {
+            host::must_be_local(headers, uri)?;
+        }
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: u64| length > LARGEST_BODY as u64) { Err(too_large()) } else { Ok(()) }
@@ -44,30 +74,22 @@ pub(super) fn too_large() -> Problem {
     Problem::new(Code::TooLarge, "a body may have at most 65536 bytes")
 }
 
-async fn answer(edge: &Edge, admitted: Result<(), Problem>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map(MatchedPath::as_str);
-    let response = match admitted {
-        Ok(()) => unless_it_panics(next.run(request), route).await,
-        Err(problem) => problem.into_response(),
-    };
-    edge.timing.note(route, response.status(), started.elapsed());
-    response
-}
-
 /// A bug in a handler costs its request an answer of 500 and nobody anything else.
-async fn unless_it_panics(answer: impl Future<Output = Response>, route: Option<&str>) -> Response {
+async fn unless_it_panics(
+    answer: impl Future<Output = Result<Response, Infallible>>,
+    route: Option<usize>,
+) -> Response {
     let mut answer = pin!(answer);
     let answered = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
+        Ok(Poll::Ready(Ok(response))) => Poll::Ready(Some(response)),
         Err(_panic) => Poll::Ready(None),
     });
     answered.await.unwrap_or_else(|| {
         error!(
             event = "request_panicked",
-            route, "answering a request panicked, a bug of ours; the client got 500"
+            route = route.map(|route| ROUTES[route]),
+            "answering a request panicked, a bug of ours; the client got 500"
         );
         let detail = "a bug of ours: report it with the log around this time";
         Problem::new(Code::Internal, detail).into_response()

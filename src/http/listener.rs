@@ -4,17 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use super::guard::Door;
+use super::wire::Wire;
 
 /// So many connections at once; the others wait to be accepted.
 const CONNECTIONS: usize = 10_000;
@@ -24,27 +25,25 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const LARGEST_HEAD: usize = 32 * 1024;
 /// How long connections may take to end when the server stops; then they are cut.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
+/// How long a client may go on sending after its connection has ended.
+const LINGER: Duration = Duration::from_secs(2);
 /// A pause after a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `stopping`, and then until the last connection has ended.
-pub(super) async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) {
+/// Serves what is behind `door` until `stopping`, and then until the last connection has ended.
+pub(super) async fn serve(listener: TcpListener, door: Door, stopping: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let graceful = GracefulShutdown::new();
     // Dropped at the end: that cuts what has not ended by then.
     let mut connections = JoinSet::new();
-    let service = TowerToHyperService::new(router);
     let mut failing = false;
     while let Some(Ok(slot)) = stopping.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
         let Some(accepted) = stopping.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
             Ok((stream, _)) => {
                 failing = false;
-                let connection = graceful.watch(http(stream, service.clone()));
+                let connection = connection(stream, door.clone(), stopping.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection.await {
-                        debug!(%error, "a connection ended badly");
-                    }
+                    connection.await;
                     drop(slot);
                 });
             }
@@ -59,20 +58,44 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stopping: Cance
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    let _ = timeout(LAST_ANSWERS, graceful.shutdown()).await;
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(LAST_ANSWERS, all_ended).await;
 }
 
-fn http(
-    stream: TcpStream,
-    service: TowerToHyperService<Router>,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
+async fn connection(stream: TcpStream, door: Door, stopping: CancellationToken) {
     // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
     let _ = stream.set_nodelay(true);
-    http1::Builder::new()
+    let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
+        .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(Wire::new(stream), service_fn(move |request| door.clone().answer(request)));
+    let ended = tokio::select! {
+        ended = &mut http => ended,
+        () = stopping.cancelled() => {
+            std::pin::Pin::new(&mut http).graceful_shutdown();
+            (&mut http).await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended badly");
+    }
+    let stream = http.into_parts().io.into_inner();
+    let _ = stopping.run_until_cancelled(timeout(LINGER, until_the_client_ends(&stream))).await;
+}
+
+/// A socket that is closed while its client still sends is reset, and the client may lose the answer that told it
+/// to stop.
+async fn until_the_client_ends(stream: &TcpStream) {
+    let mut nowhere = [0; 4096];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut nowhere) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
 }
 
 /// The connection was given up before it was accepted.

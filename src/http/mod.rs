@@ -14,6 +14,10 @@ mod rejection;
 mod routes;
 mod timing;
 mod token;
+mod wire;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +35,13 @@ use crate::telemetry::metrics::Metrics;
 
 /// How often measurements are condensed; a busy server collects some megabytes of them in this time.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The addresses of the API, taken but not served. Taken before there is a fleet, they keep a daemon that was
+/// started twice by mistake from calling WeChat.
+pub struct Listeners {
+    api: (TcpListener, SocketAddr),
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
 
 /// The API, bound to its addresses but not serving yet.
 pub struct Api {
@@ -59,19 +70,36 @@ fn advice(source: &io::Error) -> &'static str {
     }
 }
 
-impl Api {
+impl Listeners {
     /// Binds the addresses that `config` names for the API and, if it names one, for metrics.
     ///
     /// # Errors
     /// When one of them cannot be listened on.
-    pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
         let api = bind(config.api.listen, "api.listen").await?;
-        let own = match config.metrics.listen {
+        let metrics = match config.metrics.listen {
             Some(address) => Some(bind(address, "metrics.listen").await?),
             None => None,
         };
+        Ok(Self { api, metrics })
+    }
+}
+
+impl Api {
+    /// The API of `fleet`, on the addresses that `config` names.
+    ///
+    /// # Errors
+    /// When one of them cannot be listened on.
+    pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
+        Ok(Self::on(Listeners::bind(config).await?, config, fleet, metrics))
+    }
+
+    /// The API of `fleet`, on addresses taken before.
+    #[must_use]
+    pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
+        let Listeners { api, metrics: own } = listeners;
         let clients = Clients::new(config.api.clients.clone(), api.1.ip().is_loopback());
-        Ok(Self { edge: edge::Inner::new(fleet, clients, metrics), api, metrics: own })
+        Self { edge: edge::Inner::new(fleet, clients, metrics), api, metrics: own }
     }
 
     /// Where the API listens; the real port where the configuration says 0.
@@ -92,7 +120,7 @@ impl Api {
         self.edge.clients.clone()
     }
 
-    /// Serves until `shutdown`. Then nobody new is let in, those who wait are answered at once, requests under way
+    /// Serves until `shutdown`, or until the fleet stops. Then nobody new is let in, those who wait are answered at once, requests under way
     /// end, for at most 3 s, and it returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let Self { edge, api: (listener, address), metrics } = self;
@@ -105,7 +133,11 @@ impl Api {
             }
         };
         let stop = async {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                // Without its fleet the API has nothing to serve.
+                () = edge.fleet.until_draining() => {}
+            }
             stopping.cancel();
         };
         let upkeep = async {

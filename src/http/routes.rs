@@ -2,42 +2,61 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use super::edge::Edge;
+use super::guard::{Door, LARGEST_BODY};
 use super::problem::{Code, Problem};
-use super::{accounts, guard, probes, rejection, token};
+use super::{accounts, probes, rejection, token};
 
-const ACCOUNTS: &str = "/v1/accounts";
-const ACCOUNT: &str = "/v1/accounts/{appid}";
 const TOKEN: &str = "/v1/accounts/{appid}/token";
 const REJECT: &str = "/v1/accounts/{appid}/token/reject";
 const REFRESH: &str = "/v1/accounts/{appid}/token/refresh";
+const ACCOUNT: &str = "/v1/accounts/{appid}";
+const ACCOUNTS: &str = "/v1/accounts";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
-/// All of them; the most used first.
-pub(super) const ROUTES: [&str; 8] = [TOKEN, REJECT, ACCOUNT, ACCOUNTS, REFRESH, HEALTHZ, READYZ, METRICS];
+/// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
+pub(super) const ROUTES: [&str; 8] = [TOKEN, REJECT, REFRESH, ACCOUNT, ACCOUNTS, HEALTHZ, READYZ, METRICS];
+/// Where the probes begin.
+const PROBES: usize = 5;
 
 /// The API, with or without `/metrics`.
-pub(super) fn api(edge: &Edge, with_metrics: bool) -> Router {
+pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
     let api = Router::new()
         .route(TOKEN, get(token::read))
-        .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(guard::LARGEST_BODY)))
+        .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(LARGEST_BODY)))
         .route(REFRESH, post(rejection::refresh))
         .route(ACCOUNT, get(accounts::one))
-        .route(ACCOUNTS, get(accounts::list));
+        .route(ACCOUNTS, get(accounts::list))
+        .merge(probes());
     let api = if with_metrics { api.route(METRICS, get(probes::metrics)) } else { api };
-    let api = refusing(api.merge(probes()));
-    api.layer(from_fn_with_state(Edge::clone(edge), guard::api)).with_state(Edge::clone(edge))
+    let serves = 0..ROUTES.len() - usize::from(!with_metrics);
+    Door { edge: Edge::clone(edge), router: refusing(api, edge), serves, is_guarded: true }
 }
 
 /// What a listener for metrics alone serves.
-pub(super) fn metrics(edge: &Edge) -> Router {
-    let metrics = refusing(probes().route(METRICS, get(probes::metrics)));
-    metrics.layer(from_fn_with_state(Edge::clone(edge), guard::open)).with_state(Edge::clone(edge))
+pub(super) fn metrics(edge: &Edge) -> Door {
+    let router = refusing(probes().route(METRICS, get(probes::metrics)), edge);
+    Door { edge: Edge::clone(edge), router, serves: PROBES..ROUTES.len(), is_guarded: false }
+}
+
+/// Which of [`ROUTES`] a path belongs to; for the metrics, the router itself decides what answers.
+pub(super) fn of_path(path: &str) -> Option<usize> {
+    let template = match path.strip_prefix(ACCOUNTS).unwrap_or_default().split_once('/') {
+        Some(("", rest)) => match rest.split_once('/').unwrap_or((rest, "")) {
+            ("", _) => return None,
+            (_, "") if !rest.ends_with('/') => ACCOUNT,
+            (_, "token") => TOKEN,
+            (_, "token/reject") => REJECT,
+            (_, "token/refresh") => REFRESH,
+            _ => return None,
+        },
+        _ => path,
+    };
+    ROUTES.iter().position(|route| *route == template)
 }
 
 fn probes() -> Router<Edge> {
@@ -45,7 +64,7 @@ fn probes() -> Router<Edge> {
 }
 
 /// What no route answers is refused in our words.
-fn refusing(router: Router<Edge>) -> Router<Edge> {
+fn refusing(router: Router<Edge>, edge: &Edge) -> Router {
     router
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
@@ -54,4 +73,38 @@ fn refusing(router: Router<Edge>) -> Router<Edge> {
                 "this path does not take that method; Allow names those it takes",
             )
         })
+        .with_state(Edge::clone(edge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_counted_under_its_route() {
+        for (path, route) in [
+            ("/v1/accounts", Some(ACCOUNTS)),
+            ("/v1/accounts/", None),
+            ("/v1/accounts/wx1", Some(ACCOUNT)),
+            ("/v1/accounts/w%20x", Some(ACCOUNT)),
+            ("/v1/accounts/wx1/", None),
+            ("/v1/accounts/wx1/token", Some(TOKEN)),
+            ("/v1/accounts/wx1/token/", None),
+            ("/v1/accounts//token", None),
+            ("/v1/accounts/wx1/token/reject", Some(REJECT)),
+            ("/v1/accounts/wx1/token/refresh", Some(REFRESH)),
+            ("/v1/accounts/wx1/token/other", None),
+            ("/v1/accounts/{appid}", Some(ACCOUNT)),
+            ("/v1/accountsx", None),
+            ("/healthz", Some(HEALTHZ)),
+            ("/readyz", Some(READYZ)),
+            ("/metrics", Some(METRICS)),
+            ("/metrics/", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(of_path(path).map(|route| ROUTES[route]), route, "{path}");
+        }
+        assert_eq!(ROUTES[PROBES..], [HEALTHZ, READYZ, METRICS]);
+    }
 }

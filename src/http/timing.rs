@@ -25,12 +25,11 @@ impl Timing {
         Self { metrics, at_hand: Default::default() }
     }
 
-    /// Notes that a request to `route` (a template of [`ROUTES`], if one matched) took `time`.
-    pub(super) fn note(&self, route: Option<&str>, status: StatusCode, time: Duration) {
-        let index = route.and_then(|route| ROUTES.iter().position(|known| *known == route));
-        let label = index.map_or(UNMATCHED, |index| ROUTES[index]);
+    /// Notes that a request to one of [`ROUTES`], or to none of them, took `time`.
+    pub(super) fn note(&self, route: Option<usize>, status: StatusCode, time: Duration) {
+        let label = route.map_or(UNMATCHED, |route| ROUTES[route]);
         let status = status.as_u16();
-        let of_route = &self.at_hand[index.unwrap_or(ROUTES.len())];
+        let of_route = &self.at_hand[route.unwrap_or(ROUTES.len())];
         match STATUSES.iter().position(|known| *known == status) {
             Some(column) => {
                 of_route[column].get_or_init(|| self.metrics.of_requests(label, status)).record(time)

@@ -28,6 +28,7 @@ use crate::account::Appid;
 use crate::clock::Clock;
 use crate::state::AccountState;
 pub use redb::RedbBackend;
+pub(crate) use redb::is_reading;
 
 /// How soon what could not be written is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);

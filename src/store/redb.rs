@@ -1,5 +1,6 @@
 //! The real store: one redb file, readable by its owner only.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -24,6 +25,25 @@ const FORMAT: &str = "1";
 const CONTRADICTION: &str = "its pages contradict each other";
 /// The file is small and read once; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+thread_local! {
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread reads a file that may be damaged: a panic of redb's is then the file's fault, and an error of
+/// ours comes of it.
+pub(crate) fn is_reading() -> bool {
+    READING.get()
+}
+
+/// What `read` returns, or nothing if it panics: redb checks what it reads, but a page that lies about its own length
+/// may still make it panic.
+fn reading<T>(read: impl FnOnce() -> T) -> Option<T> {
+    READING.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(read));
+    READING.set(false);
+    outcome.ok()
+}
 
 /// A redb file. The first failed write closes it and the next one opens it again, because redb refuses to go on
 /// after an I/O error.
@@ -75,9 +95,8 @@ impl Backend for RedbBackend {
     fn load(&self) -> Result<Contents, StoreError> {
         let held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = held.as_ref() else { return Err(StoreError::Closed) };
-        // redb checks what it reads, but a page that lies about its own length may still make it panic.
-        let read = catch_unwind(AssertUnwindSafe(|| read_all(database)));
-        read.unwrap_or_else(|_| Err(CONTRADICTION.to_owned()))
+        reading(|| read_all(database))
+            .unwrap_or_else(|| Err(CONTRADICTION.to_owned()))
             .map_err(|what| StoreError::Damaged { path: self.path.display().to_string(), what })
     }
 
@@ -133,16 +152,15 @@ fn inspect(path: &Path) -> Result<(), StoreError> {
         }
         Ok(())
     };
-    // redb checks what it reads, but a page that lies about its own length may still make it panic.
-    catch_unwind(look).unwrap_or_else(|_| Err(damaged(CONTRADICTION.to_owned())))
+    reading(look).unwrap_or_else(|| Err(damaged(CONTRADICTION.to_owned())))
 }
 
 fn open(path: &Path) -> Result<Database, StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
-    let opened = catch_unwind(AssertUnwindSafe(|| on_file(file)));
     let contradictory =
-        |_panic| StoreError::Damaged { path: path.display().to_string(), what: CONTRADICTION.to_owned() };
-    let database = opened.map_err(contradictory)?.map_err(|error| refusal(path, error))?;
+        || StoreError::Damaged { path: path.display().to_string(), what: CONTRADICTION.to_owned() };
+    let opened = reading(|| on_file(file)).ok_or_else(contradictory)?;
+    let database = opened.map_err(|error| refusal(path, error))?;
     check_format(path, &database)?;
     keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
     Ok(database)

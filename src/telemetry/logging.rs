@@ -16,6 +16,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, registry};
 
 use crate::clock::{ClockSource, SystemClock};
+use crate::store;
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -94,6 +95,10 @@ impl FormatTime for Utc {
 
 /// A panic is a line like any other, with the place of the code. Its message is ours, so it holds no secret.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    if store::is_reading() {
+        // A damaged file and no bug; the error that comes of it says what to do.
+        return;
+    }
     let message = panic.payload_as_str().unwrap_or("no message");
     let location = panic.location().map(ToString::to_string);
     let thread = std::thread::current();

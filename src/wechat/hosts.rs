@@ -67,10 +67,16 @@ impl Hosts {
         self.overall.subscribe()
     }
 
-    /// Whether a call has a chance.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.overall.borrow().up
+    /// Whether a call has a chance now, and what ends with the first recovery after this moment, however late it is
+    /// polled; also when these hosts are given up for others.
+    pub(crate) fn look(&self) -> (bool, impl Future<Output = ()> + Send + use<>) {
+        let mut hosts = self.overall.subscribe();
+        let Overall { up, recoveries } = *hosts.borrow_and_update();
+        let recovery = async move {
+            // An error means that the hosts are gone.
+            let _ = hosts.wait_for(|overall| overall.recoveries > recoveries).await;
+        };
+        (up, recovery)
     }
 
     /// Each host's name and whether it is not known to be down.
@@ -131,9 +137,11 @@ impl Hosts {
         if !was_down {
             warn!(host = host.label, reason = why, "upstream host is down; accounts wait, it is probed");
         }
-        if self.hosts.iter().all(|host| host.lock().down) {
-            self.overall.send_if_modified(|overall| std::mem::replace(&mut overall.up, false));
-        }
+        // Looked at inside, where `came_back` waits its turn: a host that answers meanwhile must have the last word.
+        self.overall.send_if_modified(|overall| {
+            let all_down = self.hosts.iter().all(|host| host.lock().down);
+            all_down && std::mem::replace(&mut overall.up, false)
+        });
     }
 
     fn came_back(&self, host: &Host) {

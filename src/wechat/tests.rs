@@ -124,7 +124,7 @@ async fn one_accounts_trouble_takes_no_host_down_that_answers_a_probe() {
     let (script, wechat) = start(vec![Err(Lost::TimedOut)]);
     wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    assert!(wechat.hosts().is_up());
+    assert!(wechat.hosts().look().0);
     assert_eq!(*script.probes.lock().unwrap(), 1);
 }
 
@@ -149,6 +149,19 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     script.answers.lock().unwrap().push_back(ok(TOKEN));
     assert!(wechat.fetch(&Account::example(Endpoint::Token), false).await.result.is_ok());
     assert!(asked(&script).last().unwrap().starts_with("b/"), "the living host first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wait() {
+    let (script, wechat) = start(vec![refused(), refused()]);
+    *script.down.lock().unwrap() = vec!["a", "b"];
+    wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    let (up, recovery) = wechat.hosts().look();
+    assert!(!up);
+    script.down.lock().unwrap().clear();
+    sleep(Duration::from_secs(10)).await;
+    tokio::time::timeout(Duration::from_secs(1), recovery).await.expect("it is over already");
 }
 
 #[tokio::test(start_paused = true)]

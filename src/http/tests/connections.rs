@@ -1,0 +1,103 @@
+use axum::Router;
+use axum::routing::get;
+
+use super::*;
+use crate::http::{edge, guard, listener};
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_as_a_problem() {
+    let rig = Rig::start(Plan::default()).await;
+    for garbage in [
+        "nonsense\r\n\r\n",
+        "GET /healthz HTTP/9.9\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost localhost\r\n\r\n",
+    ] {
+        rig.is_problem(&raw_answer(rig.address, garbage).await, "bad_request");
+    }
+    let long = "x".repeat(40_000);
+    let many = (0..101).map(|n| format!("x-{n}: y\r\n")).collect::<String>();
+    for head in [format!("X-Long: {long}\r\n"), many] {
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{head}\r\n");
+        rig.is_problem(&raw_answer(rig.address, &request).await, "bad_request");
+    }
+    let request = format!("GET /healthz?{long} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    rig.is_problem(&raw_answer(rig.address, &request).await, "bad_request");
+    assert_eq!(rig.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_very_long_head_is_refused_before_it_is_over() {
+    let rig = Rig::start(Plan::default()).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(4 << 20));
+    let text = raw(rig.address, &request).await;
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("\"bad_request\""), "{text}");
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_answer_and_not_the_connection() {
+    async fn broken() -> &'static str {
+        panic!("with {}", SECRET)
+    }
+    let rig = Rig::start(Plan::default()).await;
+    let edge = edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone());
+    let router = Router::new().route("/broken", get(broken)).route("/whole", get(async || "whole"));
+    let door = guard::Door { edge, router, serves: 0..0, is_guarded: true };
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(tokio::spawn(listener::serve(socket, door, CancellationToken::new())));
+    let broken = "GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    rig.is_problem(&raw_answer(address, broken).await, "internal");
+    let whole = "GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let text = raw(address, &format!("{broken}{whole}")).await;
+    assert!(text.starts_with("HTTP/1.1 500 ") && text.ends_with("whole"), "one connection: {text}");
+}
+
+#[tokio::test]
+async fn the_address_and_its_key_are_named_when_it_is_taken() {
+    let rig = Rig::start(Plan::default()).await;
+    let taken = rig.address;
+    let mut config = rig.config.clone();
+    config.api.listen = taken;
+    let bind = |config: Config| async move {
+        Api::bind(&config, rig.fleet.clone(), rig.metrics.clone()).await.err().expect("it is taken")
+    };
+    let error = bind(config.clone()).await.to_string();
+    assert!(error.contains(&taken.to_string()) && error.contains("api.listen"), "{error}");
+    assert!(error.contains("stop what listens there"), "{error}");
+}
+
+#[tokio::test]
+async fn metrics_may_have_a_listener_of_their_own_and_nothing_else_is_on_it() {
+    let clients = vec![client("k", &["*"], Allow::ALL)];
+    let metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    let rig = Rig::start(Plan { clients, metrics_listen, ..Plan::default() }).await;
+    let own = rig.metrics_address.unwrap();
+    rig.is_problem(&rig.get("/metrics").await, "not_found");
+    for (path, status) in [
+        ("/metrics", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/v1/accounts", 404),
+        ("/v1/accounts/wx1/token", 404),
+    ] {
+        let head = "Host: anything.example\r\nAuthorization: Bearer k";
+        let answer = raw_answer(own, &format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(status == 200 || answer.json()["code"] == "not_found");
+    }
+    rig.stop.cancel();
+    timeout(LONG, rig.served).await.expect("both listeners end").unwrap();
+}
+
+#[tokio::test]
+async fn probes_tell_live_and_ready() {
+    let hang = Fault::new(crate::sandbox::FaultKind::Hang);
+    let rig = Rig::start_at_once(Plan { faults: vec![("wx2", hang)], ..Plan::default() }).await;
+    assert_eq!(rig.get("/healthz").await.status, 200);
+    let starting = rig.get("/readyz").await;
+    rig.is_problem(&starting, "token_unavailable");
+    assert_eq!(starting.json()["state"], "starting");
+    rig.sandbox.clear_faults(Some(&id("wx2")));
+    until("ready", || rig.fleet.is_ready()).await;
+    assert_eq!(rig.get("/readyz").await.status, 200);
+}

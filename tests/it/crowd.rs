@@ -1,0 +1,94 @@
+//! A large fleet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use wxtokend::sandbox::{Fault, FaultKind};
+
+use crate::harness::{Lab, appid, until};
+
+const ACCOUNTS: usize = 1_000;
+const PER_SECOND: usize = 200;
+const IN_FLIGHT: usize = 16;
+
+/// Passes connections on to the simulated WeChat and counts those open at the same time: on HTTP/1.1 there are never
+/// more calls under way.
+struct Relay {
+    most: Arc<AtomicUsize>,
+    address: std::net::SocketAddr,
+}
+
+impl Relay {
+    async fn to(upstream: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let peak = Arc::clone(&most);
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let (open, peak) = (Arc::clone(&open), Arc::clone(&peak));
+                peak.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    if let Ok(mut far) = TcpStream::connect(upstream).await {
+                        // Whoever ends it ends it.
+                        let _ = copy_bidirectional(&mut near, &mut far).await;
+                    }
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { most, address }
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_accounts_start_cold_within_the_global_limits() {
+    let mut lab = Lab::new(7_200_000, 300_000).await;
+    let relay = Relay::to(lab.wechat.address).await;
+    lab.config["upstream"] = json!({
+        "base_urls": [format!("http://{}", relay.address)],
+        "max_per_second": PER_SECOND,
+        "max_in_flight": IN_FLIGHT,
+        // Nothing here shall fail because the machine is slow.
+        "timeout": "30s",
+    });
+    let accounts: Vec<String> = (0..ACCOUNTS).map(|n| format!("wx{n:04}")).collect();
+    for (n, account) in accounts.iter().enumerate() {
+        let endpoint = ["stable_token", "token"][n % 2];
+        lab.add(account, json!({ "endpoint": endpoint }));
+    }
+    // Long enough that the calls would pile up without a limit.
+    lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 60 }));
+    let daemon = lab.start().await;
+    assert_eq!(daemon.get("/readyz").await.status, 503, "it has just begun");
+    until("all are fresh", async || {
+        let in_flight = daemon.metric("wxtokend_upstream_in_flight").await.unwrap();
+        assert!(in_flight <= IN_FLIGHT as f64, "{in_flight}");
+        daemon.metric("wxtokend_accounts{state=\"fresh\"}").await == Some(ACCOUNTS as f64)
+    })
+    .await;
+    assert_eq!(daemon.get("/readyz").await.status, 200);
+    let most = relay.most.load(Ordering::SeqCst);
+    assert!((2..=IN_FLIGHT).contains(&most), "{most} calls at the same time");
+    let mut arrivals: Vec<Duration> = Vec::new();
+    for account in &accounts {
+        assert_eq!(lab.wechat.calls(account), 1, "{account}");
+        arrivals.push(lab.wechat.truth(&appid(account)).unwrap().living_tokens[0].minted_at);
+    }
+    arrivals.sort();
+    let whole = arrivals[ACCOUNTS - 1] - arrivals[0];
+    assert!(whole >= Duration::from_secs(ACCOUNTS as u64) / PER_SECOND as u32 * 4 / 5, "{whole:?} for all");
+    let busiest = arrivals.iter().map(|from| {
+        arrivals.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(at)).count()
+    });
+    // What was on its way when the machine paused arrives together.
+    let busiest = busiest.max().unwrap();
+    assert!(busiest <= PER_SECOND + IN_FLIGHT * 2, "{busiest} calls within one second");
+    let page = daemon.get("/v1/accounts?state=fresh&limit=10000").await.json();
+    assert_eq!(page["accounts"].as_array().unwrap().len(), ACCOUNTS);
+}

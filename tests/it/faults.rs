@@ -1,0 +1,274 @@
+//! Each row of the fault table, on the real wire.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
+
+use crate::harness::{Answer, Daemon, Lab, appid, find, until};
+
+/// What an account in trouble must look like.
+struct Row {
+    account: String,
+    /// At WeChat; `None`: the trouble is in the configuration.
+    fault: Option<FaultKind>,
+    endpoint: &'static str,
+    kind: &'static str,
+    errcode: Option<i64>,
+    advice: &'static str,
+    /// Least and most seconds until the next call.
+    wait_s: (i64, i64),
+}
+
+/// `retry.initial` and `retry.max` of the lab are 200 ms and 1 s.
+const BACK_OFF: (i64, i64) = (0, 1);
+const PARKED: (i64, i64) = (300, 300);
+
+fn errcodes() -> Vec<Row> {
+    let table: &[(&[i64], &str, &str, (i64, i64))] = &[
+        (&[-1], "transient", "busy", BACK_OFF),
+        (&[45011], "throttled", "per minute", (60, 60)),
+        (&[45009], "throttled", "quota reset", (3600, 3600)),
+        (&[40001, 40125], "parked", "put the right one into the file", PARKED),
+        (&[40013], "parked", "correct it in the file", PARKED),
+        (&[40002, 41002, 41004, 43002, 44002, 47001], "parked", "bug of ours", PARKED),
+        (&[40164], "parked", "add IP 127.0.0.1 to the account's IP whitelist", PARKED),
+        (&[40243], "parked", "unfreeze", PARKED),
+        (&[48001, 48004, 50002, 50004, 50007], "parked", "console", PARKED),
+        (&[61024], "parked", "third-party platform", PARKED),
+        (&[89501, 89502, 89503, 89504, 89505], "parked", "administrator", PARKED),
+        (&[89507], "parked", "1 hour", (3600, 3600)),
+        (&[89506], "parked", "24 hours", (86_400, 86_400)),
+        (&[99_999], "parked", "does not know", (0, 600)),
+    ];
+    let rows = table.iter().flat_map(|(codes, kind, advice, wait_s)| {
+        codes.iter().map(|code| Row {
+            account: format!("code{}", code.unsigned_abs()),
+            fault: Some(FaultKind::Errcode { errcode: *code, errmsg: None }),
+            endpoint: "stable_token",
+            kind,
+            errcode: Some(*code),
+            advice,
+            wait_s: *wait_s,
+        })
+    });
+    rows.collect()
+}
+
+/// What comes without an errcode, on both endpoints: the kind on `stable_token`, the kind on `token`.
+fn answers_that_are_none() -> Vec<Row> {
+    let status = |status| FaultKind::Status { status };
+    let table = [
+        ("s500", status(500), "transient", "transient", BACK_OFF),
+        ("s502", status(502), "transient", "transient", BACK_OFF),
+        ("s503", status(503), "transient", "transient", BACK_OFF),
+        ("s504", status(504), "transient", "unknown_outcome", BACK_OFF),
+        ("html", FaultKind::Html, "transient", "unknown_outcome", BACK_OFF),
+        ("half", FaultKind::Half, "transient", "unknown_outcome", BACK_OFF),
+        ("hang", FaultKind::Hang, "transient", "unknown_outcome", BACK_OFF),
+        ("reset", FaultKind::Reset, "transient", "unknown_outcome", BACK_OFF),
+        ("empty", FaultKind::EmptyToken, "transient", "unknown_outcome", BACK_OFF),
+        ("s412", status(412), "parked", "parked", PARKED),
+    ];
+    let rows = table.into_iter().flat_map(|(name, fault, stable, classic, wait_s)| {
+        [("stable_token", stable), ("token", classic)].map(|(endpoint, kind)| Row {
+            account: format!("{name}-{endpoint}"),
+            fault: Some(fault.clone()),
+            endpoint,
+            kind,
+            errcode: None,
+            advice: if kind == "parked" { "proxy" } else { "" },
+            wait_s,
+        })
+    });
+    rows.collect()
+}
+
+/// Mistakes in the configuration that WeChat itself answers.
+fn mistakes() -> Vec<Row> {
+    let row = |account: &str, errcode, advice| Row {
+        account: account.to_owned(),
+        fault: None,
+        endpoint: "token",
+        kind: "parked",
+        errcode: Some(errcode),
+        advice,
+        wait_s: PARKED,
+    };
+    vec![
+        row("wrong-secret", 40125, "AppSecret is wrong"),
+        row("unknown-appid", 40013, "does not know this appid"),
+    ]
+}
+
+fn seconds_between(from: &Value, to: &Value) -> i64 {
+    let at = |instant: &Value| instant.as_str().unwrap().parse::<Timestamp>().unwrap().as_millisecond();
+    (at(to) - at(from) + 500).div_euclid(1000)
+}
+
+/// Waits until the account is in the trouble that `row` says, and looks at it from every side.
+async fn assert_in_trouble(daemon: &Daemon, row: &Row) {
+    let Row { account, kind, errcode, advice, wait_s, .. } = row;
+    let view = find(&format!("{account} is {kind} {errcode:?}"), async || {
+        let view = daemon.view(account).await;
+        let fault = &view["last_fault"];
+        let settled = ["parked", "unavailable"].contains(&view["state"].as_str().unwrap());
+        (settled && fault["kind"] == *kind && fault["errcode"] == json!(errcode)).then_some(view)
+    })
+    .await;
+    let fault = &view["last_fault"];
+    let state = if *kind == "parked" { "parked" } else { "unavailable" };
+    assert_eq!(view["state"], state, "{view}");
+    assert!(fault["advice"].as_str().unwrap().contains(advice), "{view}");
+    assert!(!fault["message"].as_str().unwrap().is_empty(), "{view}");
+    let wait = seconds_between(&fault["at"], &view["next_refresh_at"]);
+    assert!((wait_s.0..=wait_s.1).contains(&wait), "{account} waits {wait} s: {view}");
+    let code = errcode.map_or_else(|| "none".to_owned(), |code| code.to_string());
+    let gauge = format!("wxtokend_account_fault{{appid=\"{account}\",kind=\"{kind}\",errcode=\"{code}\"}}");
+    assert_eq!(daemon.metric(&gauge).await, Some(1.0), "{gauge}");
+}
+
+#[tokio::test]
+async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_it_is_mended() {
+    let mut lab = Lab::new(7_200_000, 300_000).await;
+    lab.config["upstream"]["timeout"] = json!("1s");
+    let rows: Vec<Row> = [errcodes(), answers_that_are_none(), mistakes()].into_iter().flatten().collect();
+    for row in &rows {
+        lab.add(&row.account, json!({ "endpoint": row.endpoint }));
+        if let Some(kind) = &row.fault {
+            lab.wechat.inject(Some(&appid(&row.account)), Fault::new(kind.clone()));
+        }
+    }
+    lab.account("wrong-secret")["secret"] = json!("not-its-secret");
+    lab.account("unknown-appid")["appid"] = json!("unknown-to-wechat");
+    lab.config["accounts"].as_array_mut().unwrap().last_mut().unwrap()["name"] = json!("unknown-appid");
+    let daemon = lab.start().await;
+    for row in &rows {
+        let account = if row.account == "unknown-appid" { "unknown-to-wechat" } else { &row.account };
+        assert_in_trouble(&daemon, &Row { account: account.to_owned(), fault: None, ..*row }).await;
+    }
+
+    for row in &rows {
+        lab.wechat.clear_faults(Some(&appid(&row.account)));
+    }
+    lab.wechat.set_secret(&appid("wrong-secret"), wxtokend::secret::Secret::new("not-its-secret"));
+    for row in rows.iter().filter(|row| row.account != "unknown-appid") {
+        let account = &row.account;
+        if row.kind != "transient" && row.kind != "unknown_outcome" {
+            assert_ne!(daemon.state(account).await, "fresh", "nobody has told that {account} is mended");
+            let refreshed = daemon.refresh(account, false).await;
+            assert_eq!(
+                (refreshed.status, refreshed.word("outcome").as_str()),
+                (200, "refreshed"),
+                "{refreshed:?}"
+            );
+        }
+        daemon.until_state(account, "fresh").await;
+        assert_eq!(daemon.view(account).await["last_fault"], Value::Null);
+        assert!(lab.wechat.is_alive(&daemon.token_value(account).await), "{account}");
+    }
+    let metrics = daemon.get("/metrics").await.body;
+    let faults = metrics.lines().filter(|line| line.starts_with("wxtokend_account_fault{"));
+    assert_eq!(faults.count(), 1, "only the appid that WeChat does not know");
+}
+
+fn refused_for_lack_of_a_token(answer: &Answer) -> bool {
+    let json = answer.json();
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    assert!(json["last_fault"]["advice"].is_string(), "{json}");
+    (answer.status, json["code"].as_str()) == (503, Some("token_unavailable"))
+}
+
+#[tokio::test]
+async fn an_account_in_trouble_serves_its_token_to_the_end_and_then_says_why_it_has_none() {
+    let mut lab = Lab::new(6_000, 1_500).await.with_both().with("refused", json!({}));
+    lab.config["upstream"]["timeout"] = json!("1s");
+    let daemon = lab.start().await;
+    let troubles = [
+        ("stable", FaultKind::Errcode { errcode: -1, errmsg: None }, "degraded", "unavailable"),
+        ("classic", FaultKind::Errcode { errcode: -1, errmsg: None }, "degraded", "unavailable"),
+        ("refused", FaultKind::Errcode { errcode: 40164, errmsg: None }, "parked", "parked"),
+    ];
+    let live_through = async |(account, fault, first, last): (&str, FaultKind, &str, &str)| {
+        daemon.until_state(account, "fresh").await;
+        let token = daemon.token_value(account).await;
+        lab.wechat.inject(Some(&appid(account)), Fault::new(fault));
+        until(&format!("{account} is {first} and serves"), async || {
+            let served = daemon.token(account).await;
+            let state = daemon.state(account).await;
+            assert!(served.status == 200 && served.access_token() == token, "{account}: {served:?}");
+            state == first
+        })
+        .await;
+        let at_the_end = find(&format!("{account} has no token"), async || {
+            let answer = daemon.token(account).await;
+            (answer.status != 200).then_some(answer)
+        })
+        .await;
+        assert!(refused_for_lack_of_a_token(&at_the_end), "{at_the_end:?}");
+        assert_eq!(at_the_end.word("state"), last);
+        lab.wechat.clear_faults(Some(&appid(account)));
+        daemon.refresh(account, false).await;
+        daemon.until_state(account, "fresh").await;
+    };
+    let [first, second, third] = troubles;
+    tokio::join!(live_through(first), live_through(second), live_through(third));
+}
+
+const ALL_LOST: [(&str, LostAs); 5] = [
+    ("lost-hang", LostAs::Hang),
+    ("lost-reset", LostAs::Reset),
+    ("lost-html", LostAs::Html),
+    ("lost-502", LostAs::BadGateway),
+    ("lost-504", LostAs::GatewayTimeout),
+];
+
+#[tokio::test]
+async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
+    let mut lab = Lab::new(8_000, 2_000).await;
+    lab.config["upstream"]["timeout"] = json!("1s");
+    for (account, _) in ALL_LOST {
+        lab.add(account, json!({ "endpoint": "token" }));
+    }
+    let daemon = lab.start().await;
+    let live_through = async |(account, seen_as): (&str, LostAs)| {
+        daemon.until_state(account, "fresh").await;
+        let mut reader = crate::harness::Reader::new(&lab.wechat, account);
+        let first = reader.read(&daemon).await.unwrap();
+        lab.wechat
+            .inject(Some(&appid(account)), Fault::new(FaultKind::Lost { seen_as }).on(Call::Token).times(2));
+        until(&format!("{account} has lost two answers and has two more tokens"), async || {
+            let reading = reader.read_and_keep(&daemon).await;
+            reading.is_some_and(|reading| reading.version >= first.version + 2)
+        })
+        .await;
+        assert!(lab.wechat.mints(account) >= 5, "two tokens were lost on the way");
+    };
+    let [a, b, c, d, e] = ALL_LOST;
+    tokio::join!(live_through(a), live_through(b), live_through(c), live_through(d), live_through(e));
+}
+
+#[tokio::test]
+async fn a_lost_answer_that_minted_nothing_is_settled_by_one_check() {
+    let lab = Lab::new(60_000, 1_500).await.with("classic", json!({ "endpoint": "token" }));
+    let daemon = lab.start().await;
+    daemon.until_state("classic", "fresh").await;
+    let token = daemon.token("classic").await.json();
+    lab.wechat.inject(Some(&appid("classic")), Fault::new(FaultKind::Reset).times(1));
+    // Two mints stay an overlap apart.
+    until("a refresh is allowed", async || {
+        daemon.refresh("classic", false).await.word("outcome") == "limited"
+            && lab.wechat.calls("classic") == 2
+    })
+    .await;
+    assert_eq!(daemon.view("classic").await["last_fault"]["kind"], "unknown_outcome");
+    until("it was checked", async || lab.wechat.counters(&appid("classic")).checks == 1).await;
+    let after = find("it is served again", async || {
+        let answer = daemon.token("classic").await;
+        (answer.status == 200).then(|| answer.json())
+    })
+    .await;
+    assert_eq!((&after["access_token"], &after["version"]), (&token["access_token"], &token["version"]));
+    assert_eq!(after["expires_at"], token["expires_at"], "it counts to its old end again");
+    assert_eq!((lab.wechat.mints("classic"), lab.wechat.counters(&appid("classic")).checks), (1, 1));
+}

@@ -1,0 +1,86 @@
+//! The program as a process.
+
+use std::ops::Deref;
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::log::Log;
+use super::{Http, PATIENCE, find};
+
+/// A running daemon; killed when it is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    pub(crate) http: Http,
+    pub(crate) log: Log,
+    pub(crate) stdout: Log,
+}
+
+impl Deref for Daemon {
+    type Target = Http;
+    fn deref(&self) -> &Http {
+        &self.http
+    }
+}
+
+impl Daemon {
+    /// Starts it and waits until it listens. It must log in JSON.
+    pub(crate) async fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("cannot start {:?}, which cargo builds for the tests: {error}", command.as_std())
+        });
+        let log = Log::of(child.stderr.take().unwrap());
+        let stdout = Log::of(child.stdout.take().unwrap());
+        let started = find("the daemon has started", async || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the daemon ended at once, {status}:\n{}", log.text());
+            }
+            log.events("started").pop()
+        });
+        let started = started.await;
+        let address = started["api"].as_str().unwrap().parse().unwrap();
+        Self { child, http: Http::to(address), log, stdout }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// `kill -9`, and gone when this returns.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Its end, which must come.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("the daemon never ended").unwrap()
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits for the line that carries `event`, the `n`-th of its kind from 1.
+    pub(crate) async fn event(&self, event: &str, n: usize) -> Value {
+        find(&format!("log line {n} of {event}"), async || self.log.events(event).into_iter().nth(n - 1))
+            .await
+    }
+
+    /// Reloads the configuration, which must be taken.
+    pub(crate) async fn reload(&self) -> Value {
+        let before = self.log.events("reloaded").len();
+        self.signal(Signal::HUP);
+        self.event("reloaded", before + 1).await
+    }
+}

@@ -1,0 +1,125 @@
+//! One test's world: a simulated WeChat, a folder, a configuration.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+use wxtokend::secret::Secret;
+
+use super::wechat::appid;
+use super::{Daemon, WeChat};
+
+/// Everything that a daemon needs, and that outlives it.
+pub(crate) struct Lab {
+    pub(crate) wechat: WeChat,
+    /// accounts.yaml; JSON is YAML.
+    pub(crate) config: Value,
+    pub(crate) folder: TempDir,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Lab {
+    /// Tokens live for `lifetime_ms`, and for `overlap_ms` beside their successor. No accounts yet.
+    pub(crate) async fn new(lifetime_ms: u64, overlap_ms: u64) -> Self {
+        let ms = Duration::from_millis;
+        let wechat = WeChat::start(ms(lifetime_ms), ms(overlap_ms)).await;
+        let config = json!({
+            "api": { "listen": "127.0.0.1:0" },
+            "store": { "path": "store.redb" },
+            "upstream": {
+                "base_urls": [format!("http://{}", wechat.address)],
+                "timeout": "3s",
+                "overlap": format!("{overlap_ms}ms"),
+            },
+            "defaults": { "retry": { "initial": "200ms", "max": "1s" }, "rejection_cooldown": "1s" },
+            "accounts": [],
+        });
+        Self { wechat, config, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// With an account that WeChat knows.
+    pub(crate) fn with(mut self, name: &str, settings: Value) -> Self {
+        self.add(name, settings);
+        self
+    }
+
+    /// With one account on each endpoint: `stable` and `classic`.
+    pub(crate) fn with_both(self) -> Self {
+        self.with("stable", json!({})).with("classic", json!({ "endpoint": "token" }))
+    }
+
+    /// Adds an account to the configuration and to WeChat.
+    pub(crate) fn add(&mut self, name: &str, settings: Value) {
+        self.wechat.add_account(&appid(name), Secret::new(secret_of(name)));
+        let mut account = json!({ "appid": name, "secret": secret_of(name) });
+        account.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        self.config["accounts"].as_array_mut().unwrap().push(account);
+    }
+
+    /// The settings of an account in the configuration.
+    pub(crate) fn account(&mut self, name: &str) -> &mut Value {
+        let accounts = self.config["accounts"].as_array_mut().unwrap();
+        accounts.iter_mut().find(|account| account["appid"] == name).unwrap()
+    }
+
+    /// A file of this lab's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes the configuration to where the daemon reads it.
+    pub(crate) fn write(&self) {
+        std::fs::write(self.path("accounts.yaml"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+    }
+
+    /// The program with `args`, in the lab's folder and with nothing of ours in its environment.
+    pub(crate) fn program(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wxtokend"));
+        command.args(args);
+        self.prepared(command)
+    }
+
+    /// `command` as a child that dies with us.
+    pub(crate) fn prepared(&self, mut command: Command) -> Command {
+        for name in ["RUST_LOG", "WXTOKEND_SERVER", "WXTOKEND_KEY", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command.current_dir(self.folder.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) async fn run(&self, args: &[&str]) -> Ended {
+        ended(self.program(args)).await
+    }
+
+    /// Writes the configuration and starts a daemon on it.
+    pub(crate) async fn start(&self) -> Daemon {
+        self.write();
+        Daemon::start(self.program(&["run", "--log-format", "json"])).await
+    }
+}
+
+/// Runs `command` to its end.
+pub(crate) async fn ended(mut command: Command) -> Ended {
+    let output = tokio::time::timeout(super::PATIENCE, command.output());
+    let output = output.await.expect("the command never ended").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// The AppSecret of an account, such that it can be searched for.
+pub(crate) fn secret_of(name: &str) -> String {
+    format!("appsecret-of-{name}-5ecre7")
+}

@@ -1,0 +1,37 @@
+//! What a process has written, line by line.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+/// All lines so far. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// Keeps every line that comes out of `stream`.
+    pub(crate) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let log = Self::default();
+        let lines = Arc::clone(&log.0);
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = stream.next_line().await {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        log
+    }
+
+    /// Everything, as it was written.
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+
+    /// The JSON lines that carry `event`, oldest first.
+    pub(crate) fn events(&self, event: &str) -> Vec<Value> {
+        let lines = self.0.lock().unwrap();
+        let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|line| line["event"] == event).collect()
+    }
+}

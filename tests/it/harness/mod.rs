@@ -1,0 +1,39 @@
+//! Starts the program, simulates WeChat, asks over HTTP, and waits without sleeping blindly.
+
+mod answer;
+mod daemon;
+mod lab;
+mod log;
+mod reader;
+mod wechat;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+pub(crate) use answer::{Answer, Http};
+pub(crate) use daemon::Daemon;
+pub(crate) use lab::{Lab, ended};
+pub(crate) use reader::{Reader, Reading};
+pub(crate) use wechat::{WeChat, appid};
+
+/// Far longer than anything here takes, on the slowest machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// Waits until `holds`, or fails by saying that `what` never came.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    find(what, async || holds().await.then_some(())).await;
+}
+
+/// Waits until `look` finds something.
+pub(crate) async fn find<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        sleep(PAUSE).await;
+    }
+}

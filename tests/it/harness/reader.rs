@@ -1,0 +1,102 @@
+//! A client that reads tokens and knows what is true.
+
+use std::time::Duration;
+
+use wxtokend::sandbox::Sandbox;
+
+use super::{Answer, Http};
+
+/// A token as a client got it, and what it was told about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) access_token: String,
+    pub(crate) version: u64,
+    /// By the sandbox's clock, before the request was sent: every promise counts from later.
+    pub(crate) asked_at: Duration,
+    pub(crate) expires_in: Duration,
+    pub(crate) max_age: Duration,
+}
+
+/// Reads one account's tokens, and fails over a dead one, a version that goes back, or a broken promise.
+pub(crate) struct Reader {
+    sandbox: Sandbox,
+    appid: String,
+    last_version: u64,
+    /// Tokens that were promised to live until then.
+    promises: Vec<(Duration, Reading)>,
+    /// How many were kept to their end.
+    pub(crate) kept: usize,
+}
+
+impl Reading {
+    fn of(answer: &Answer, asked_at: Duration) -> Self {
+        let json = answer.json();
+        let max_age = answer.header("cache-control").unwrap().strip_prefix("private, max-age=").unwrap();
+        Self {
+            access_token: answer.access_token(),
+            version: json["version"].as_u64().unwrap(),
+            asked_at,
+            expires_in: Duration::from_secs(json["expires_in"].as_u64().unwrap()),
+            max_age: Duration::from_secs(max_age.parse().unwrap()),
+        }
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(sandbox: &Sandbox, appid: &str) -> Self {
+        Self {
+            sandbox: sandbox.clone(),
+            appid: appid.to_owned(),
+            last_version: 0,
+            promises: Vec::new(),
+            kept: 0,
+        }
+    }
+
+    /// Reads once. `None`: the daemon is not there, or has no token and says so.
+    pub(crate) async fn read(&mut self, http: &Http) -> Option<Reading> {
+        let asked_at = self.sandbox.now();
+        let answer = http.try_token(&self.appid).await?;
+        if answer.status != 200 {
+            assert_eq!(answer.status, 503, "{answer:?}");
+            return None;
+        }
+        let reading = Reading::of(&answer, asked_at);
+        let truth = self.sandbox.token_truth(&reading.access_token).expect("a token that WeChat knows");
+        // It was served after it was asked for: what was dead by then was dead when it was served.
+        assert!(truth.dies_at > asked_at, "{}: a dead token: {reading:?}, {truth:?}", self.appid);
+        assert!(reading.version >= self.last_version, "{}: a version went back: {reading:?}", self.appid);
+        self.last_version = reading.version;
+        Some(reading)
+    }
+
+    /// Reads once, and will hold the daemon to both promises of the answer.
+    pub(crate) async fn read_and_keep(&mut self, http: &Http) -> Option<Reading> {
+        let reading = self.read(http).await?;
+        for promise in [reading.expires_in, reading.max_age] {
+            if promise > Duration::ZERO {
+                self.promises.push((reading.asked_at + promise, reading.clone()));
+            }
+        }
+        self.judge();
+        Some(reading)
+    }
+
+    /// Looks at every promise whose end has come.
+    pub(crate) fn judge(&mut self) {
+        let now = self.sandbox.now();
+        let (due, open) = std::mem::take(&mut self.promises).into_iter().partition(|(end, _)| *end <= now);
+        self.promises = open;
+        let due: Vec<(Duration, Reading)> = due;
+        for (end, reading) in due {
+            let truth = self.sandbox.token_truth(&reading.access_token).expect("a token that WeChat knows");
+            assert!(truth.dies_at >= end, "{}: promised until {end:?}: {reading:?}, {truth:?}", self.appid);
+            self.kept += 1;
+        }
+    }
+
+    /// How many promises are still open.
+    pub(crate) fn promised(&self) -> usize {
+        self.promises.len()
+    }
+}

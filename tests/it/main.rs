@@ -1,0 +1,19 @@
+//! The real program as a process, against the simulated WeChat on a real socket, in real time.
+//!
+//! What is proven here needs the whole: sockets, signals, a file on disk, a process that dies. What the fleet does
+//! over months is proven on paused time beside its code.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod budget;
+mod crashes;
+mod crowd;
+mod faults;
+mod harness;
+mod layers;
+mod lifetimes;
+mod outages;
+mod readme;
+mod rejections;
+mod reloads;
+mod stopping;
+mod stores;

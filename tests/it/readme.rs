@@ -1,0 +1,274 @@
+//! Holds README.md to what the program does: its commands are run, its tables compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+use wxtokend::fault::{Fault, Wait};
+
+use crate::harness::{Daemon, Http, Lab, ended, until};
+
+const README: &str = include_str!("../../README.md");
+const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
+const FAULTS: &str = include_str!("../../src/fault.rs");
+
+/// A fenced block, and the line on which it opens.
+struct Block {
+    info: &'static str,
+    text: String,
+    opens: usize,
+    closes: usize,
+}
+
+fn blocks() -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut open: Option<Block> = None;
+    for (index, line) in README.lines().enumerate() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(info), None) => open = Some(Block { info, text: String::new(), opens: index, closes: 0 }),
+            (Some(_), Some(_)) => blocks.extend(open.take().map(|block| Block { closes: index, ..block })),
+            (None, Some(block)) => block.text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block of the README does not end");
+    blocks
+}
+
+/// The cells of the rows of the table under `heading`, its head left out.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let (_, section) = README.split_once(&format!("\n## {heading}\n")).unwrap();
+    let rows =
+        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2).map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// A daemon as a newcomer starts it, on a port of its own. Everything has been fresh for a second.
+async fn sandboxed(lab: &Lab) -> (Daemon, String) {
+    std::fs::write(lab.path("accounts.yaml"), EXAMPLE.replace("127.0.0.1:8787", "127.0.0.1:0")).unwrap();
+    let daemon = Daemon::start(lab.program(&["run", "--sandbox", "--log-format", "json"])).await;
+    let sandbox = daemon.event("started", 1).await["sandbox"].as_str().unwrap().to_owned();
+    until("every token is a second old", async || {
+        let scrape = daemon.get("/metrics").await.body;
+        let ages = scrape.lines().filter(|line| line.starts_with("wxtokend_token_age_seconds{"));
+        let old = ages.filter(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() > 1.0);
+        old.count() == 6
+    })
+    .await;
+    (daemon, sandbox)
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_answer_what_it_says() {
+    let lab = Lab::new(60_000, 10_000).await;
+    let (daemon, sandbox) = sandboxed(&lab).await;
+    let blocks = blocks();
+    let commands: Vec<_> = blocks.iter().filter(|block| block.info.starts_with("sh test")).collect();
+    let told = run_all(&lab, daemon.address().to_string(), &sandbox, &commands).await;
+    assert_eq!(told.len(), commands.len(), "a command ended the shell: {told:?}");
+    for (command, (said, code)) in commands.iter().zip(told) {
+        let place = format!("README.md:{}", command.opens + 1);
+        let fails = command.info == "sh test fails";
+        assert_eq!(code != "0", fails, "{place}: exit code {code}:\n{said}");
+        assert!(!said.contains("\"error\"") && !said.contains("\"code\""), "{place}: refused:\n{said}");
+        let Some(answer) = blocks.iter().find(|block| block.opens == command.closes + 1) else { continue };
+        match answer.info {
+            "json" => {
+                let read = |text: &str| serde_json::from_str::<Value>(text);
+                let said = read(&said).unwrap_or_else(|error| panic!("{place}: {error}:\n{said}"));
+                assert_eq!(shape(&said), shape(&read(&answer.text).unwrap()), "{place}");
+            }
+            "text" => {
+                assert!(fits(&answer.text, &said), "{place}: it says\n{}\nbut in truth\n{said}", answer.text)
+            }
+            // The next command.
+            _ => {}
+        }
+    }
+}
+
+/// Runs the blocks one after another in one shell, as somebody who pastes them: what each said, and its exit code.
+async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block]) -> Vec<(String, String)> {
+    for tool in ["bash", "curl", "jq"] {
+        let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status().await;
+        assert!(found.is_ok(), "the README's examples need {tool}: install it (sudo apt-get install {tool})");
+    }
+    let mut script = "exec 2>&1\n".to_owned();
+    for Block { text, .. } in commands {
+        let text = text.replace("127.0.0.1:8787", &api).replace("127.0.0.1:38019", sandbox);
+        script += &format!("{text}printf '\\036%s\\036' $?\n");
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_wxtokend")).parent().unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(program.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let mut bash = lab.prepared(Command::new("bash"));
+    bash.arg("-c").arg(script).env("PATH", path.unwrap()).env("WXTOKEND_SERVER", api).env("no_proxy", "*");
+    let all = ended(bash).await.stdout;
+    let parts: Vec<_> = all.split('\u{1e}').map(str::to_owned).collect();
+    parts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+/// What of an answer is the same each time: numbers and strings with digits in them come and go.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Number(_) => json!("a number"),
+        Value::String(text) if text.contains(|c: char| c.is_ascii_digit()) => json!("a string"),
+        Value::Array(all) => all.iter().map(shape).collect(),
+        Value::Object(all) => {
+            Value::Object(all.iter().map(|(key, value)| (key.clone(), shape(value))).collect())
+        }
+        same => same.clone(),
+    }
+}
+
+/// Whether `said` is `expected`, line by line, but for numbers, blanks and what `…` stands for.
+fn fits(expected: &str, said: &str) -> bool {
+    let (expected, said) = (lines(expected), lines(said));
+    expected.len() == said.len()
+        && expected.iter().zip(&said).all(|(expected, said)| fits_line(expected, said))
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let plain = |line: &str| {
+        let mut line: String = line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        for pair in ["00", "  "] {
+            while line.contains(pair) {
+                line = line.replace(pair, &pair[1..]);
+            }
+        }
+        line.trim_end().to_owned()
+    };
+    text.trim_end().lines().map(plain).collect()
+}
+
+fn fits_line(expected: &str, said: &str) -> bool {
+    let mut parts = expected.split('…');
+    let Some(mut rest) = said.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<_> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
+#[test]
+fn an_answer_fits_but_for_numbers_blanks_and_dots() {
+    assert!(fits("a  12s  x…y…\n", "a 345s xzzyq\n"));
+    for (expected, said) in [("a", "b"), ("a", "a\nb"), ("a…c", "ab"), ("a…", "b"), ("a", "ab")] {
+        assert!(!fits(expected, said), "{expected} {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_accounts_yaml_of_the_readme_is_right() {
+    let lab = Lab::new(60_000, 10_000).await;
+    let yaml = blocks().into_iter().find(|block| block.info == "yaml").unwrap().text;
+    std::fs::write(lab.path("accounts.yaml"), &yaml).unwrap();
+    let mut check = lab.program(&["check"]);
+    for named in yaml.split("${").skip(1) {
+        check.env(named.split_once('}').unwrap().0, "a-value-of-the-environment");
+    }
+    let checked = ended(check).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("accounts: 2") && checked.stdout.contains("name: crm"), "{checked:?}");
+}
+
+/// The codes that `classify` knows.
+fn known_codes() -> BTreeSet<i64> {
+    let (_, classify) = FAULTS.split_once("\nfn classify(").unwrap();
+    let (classify, _) = classify.split_once("\n}\n").unwrap();
+    let patterns = classify.lines().filter_map(|line| line.split_once("=>")).map(|(pattern, _)| pattern);
+    patterns.flat_map(|pattern| pattern.split('|')).filter_map(|code| code.trim().parse().ok()).collect()
+}
+
+#[test]
+fn the_fault_table_of_the_readme_is_the_programs() {
+    let mut told = BTreeSet::new();
+    for row in table("When something is wrong") {
+        let waits: Vec<_> = row[2].split(" / ").collect();
+        // `89507 / 89506`: one code for each wait.
+        for (index, codes) in row[0].split(" / ").enumerate() {
+            for code in codes.split(", ").filter_map(|code| code.parse().ok()) {
+                let fault = Fault::from_errcode(code, "");
+                assert_eq!((fault.kind.as_str(), in_words(fault.wait)), (row[1], waits[index]), "{code}");
+                assert!(told.insert(code), "{code} is told twice");
+            }
+        }
+        if row[0] == "any other" {
+            let fault = Fault::from_errcode(12_345, "");
+            assert_eq!((fault.kind.as_str(), in_words(fault.wait)), (row[1], row[2]));
+        }
+    }
+    assert_eq!(told, known_codes());
+    assert!(told.len() > 25);
+}
+
+/// With the file's default for `retry`.
+fn in_words(wait: Wait) -> &'static str {
+    match wait {
+        Wait::BackOff => "2 s to 60 s",
+        Wait::UpTo(longest) if longest.as_secs() == 600 => "2 s to 10 min",
+        Wait::For(time) => match time.as_secs() {
+            60 => "1 min",
+            300 => "5 min",
+            3_600 => "1 h",
+            86_400 => "24 h",
+            _ => "?",
+        },
+        Wait::UpTo(_) => "?",
+    }
+}
+
+/// Names with their labels, as the README's table has them; `appid` in the rows that belong to accounts.
+fn metrics_told() -> BTreeMap<String, BTreeSet<String>> {
+    let mut told = BTreeMap::new();
+    for (row, cells) in table("Metrics").into_iter().enumerate() {
+        for metric in cells[0].split('`').skip(1).step_by(2).filter(|metric| *metric != "process_*") {
+            let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
+            let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned);
+            let appid = (row < 4).then(|| "appid".to_owned());
+            told.insert(format!("wxtokend_{name}"), labels.chain(appid).collect());
+        }
+    }
+    told
+}
+
+/// Families with the labels that their samples have; `le` is every histogram's.
+fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let mut found: BTreeMap<String, BTreeSet<String>> =
+        families.map(|family| (family.to_owned(), BTreeSet::new())).collect();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (series, _) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let family = family.filter(|family| found.contains_key(*family)).unwrap_or(name);
+        let names = labels.split("=\"").filter_map(|part| part.rsplit(['{', ',', '"']).next());
+        let names = names.filter(|name| !name.is_empty() && *name != "}" && *name != "le").map(str::to_owned);
+        found.get_mut(family).unwrap_or_else(|| panic!("{family} has no TYPE")).extend(names);
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_metrics_of_the_readme_are_those_of_a_scrape() {
+    let lab = Lab::new(60_000, 10_000).await;
+    let (daemon, sandbox) = sandboxed(&lab).await;
+    let appid = "wx5e1f00000000000a";
+    let fault = json!({ "kind": "errcode", "errcode": 40164 }).to_string();
+    let path = format!("/_sandbox/accounts/{appid}/faults");
+    let inject = Http::to(sandbox.parse().unwrap()).request(reqwest::Method::POST, &path).body(fault);
+    assert_eq!(Http::try_send(inject).await.unwrap().status, 200);
+    daemon.refresh(appid, false).await;
+    daemon.until_state(appid, "parked").await;
+    let found = scraped(&daemon.get("/metrics").await.body);
+    let (processes, found): (BTreeMap<_, _>, _) =
+        found.into_iter().partition(|(name, _)| name.starts_with("process_"));
+    assert_eq!(metrics_told(), found);
+    assert!(!processes.is_empty());
+}

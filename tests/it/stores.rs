@@ -1,0 +1,166 @@
+//! The store when the disk is full, when somebody else has it, and when it is not one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use redb::{Database, TableDefinition};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::harness::{Daemon, Lab, Reader, until};
+
+/// Starts a daemon that survives writing beyond the limit of its file sizes: it gets an error instead of a signal.
+async fn start_without_sigxfsz(lab: &Lab) -> Daemon {
+    lab.write();
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_wxtokend");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" run --log-format json", program]);
+    Daemon::start(lab.prepared(command)).await
+}
+
+/// What the process may write to any file, from now on.
+fn limit_files_to(daemon: &Daemon, bytes: Option<u64>) {
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
+    prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None })
+        .expect("prlimit of a child of ours");
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_no_serving_and_what_memory_holds_is_written_when_it_has_room_again() {
+    let lab = Lab::new(5_000, 1_200).await.with_both();
+    let daemon = start_without_sigxfsz(&lab).await;
+    let mut readers = ["stable", "classic"].map(|account| (account, Reader::new(&lab.wechat, account)));
+    for (account, reader) in &mut readers {
+        daemon.until_state(account, "fresh").await;
+        reader.read(&daemon).await.unwrap();
+    }
+    assert_eq!(daemon.metric("wxtokend_store_errors_total").await, Some(0.0));
+    limit_files_to(&daemon, Some(0));
+    for (account, reader) in &mut readers {
+        let first = reader.read(&daemon).await.unwrap();
+        until(&format!("{account} has two more tokens, and always one"), async || {
+            reader.read(&daemon).await.expect("serving goes on").version >= first.version + 2
+        })
+        .await;
+    }
+    assert!(daemon.metric("wxtokend_store_errors_total").await.unwrap() >= 1.0);
+    let line = daemon.event("store_failed", 1).await;
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().unwrap().contains("free the disk"), "{line}");
+    assert!(line["error"].as_str().unwrap().contains("File too large"), "{line}");
+    assert_eq!(daemon.get("/healthz").await.status, 200);
+
+    limit_files_to(&daemon, None);
+    let recovered = daemon.event("store_recovered", 1).await;
+    assert_eq!(recovered["level"], "INFO", "{recovered}");
+    daemon.kill().await;
+    let daemon = lab.start().await;
+    for (account, reader) in &mut readers {
+        until(&format!("{account} is served, by a version that did not go back"), async || {
+            reader.read(&daemon).await.is_some()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_another_daemon_has_is_left_to_it() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let token = daemon.token_value("stable").await;
+    let before = fs::read(lab.path("store.redb")).unwrap();
+    let second = lab.run(&["run"]).await;
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains("another wxtokend is using it"), "{second:?}");
+    assert!(second.stderr.contains("store.path"), "it names a way out: {second:?}");
+    assert_eq!(second.stdout, "");
+    assert!(fs::read(lab.path("store.redb")).unwrap() == before, "the file is as it was");
+    assert_eq!(daemon.token_value("stable").await, token);
+    daemon.kill().await;
+    assert_eq!(lab.start().await.token_value("stable").await, token);
+}
+
+/// A store with two accounts in it.
+async fn true_store(lab: &Lab) -> Vec<u8> {
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    assert!(daemon.stop().await.success());
+    fs::read(lab.path("store.redb")).unwrap()
+}
+
+fn strangers_store(path: &std::path::Path) -> Vec<u8> {
+    let database = Database::create(path).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(TableDefinition::<&str, &str>::new("theirs")).unwrap().insert("a", "b").unwrap();
+    write.commit().unwrap();
+    drop(database);
+    fs::read(path).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_no_sound_store_of_ours_is_refused_and_left_as_it_is() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let sound = true_store(&lab).await;
+    let mut damaged = sound.clone();
+    // Everything behind the header, so that no copy of a page is left whole.
+    damaged[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    let truncated = sound[..sound.len() / 2].to_vec();
+    let text = "appid,token\nwx01,abc\n".repeat(500).into_bytes();
+    let theirs = strangers_store(&lab.path("theirs.redb"));
+    for (what, bytes, told) in [
+        ("damaged", damaged, "move it away"),
+        ("truncated", truncated, "move it away"),
+        ("text", text, "correct store.path"),
+        ("another program's", theirs, "correct store.path"),
+    ] {
+        fs::write(lab.path("store.redb"), &bytes).unwrap();
+        let ended = lab.run(&["run"]).await;
+        assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
+        let message = ended.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(message.contains("store.redb") && message.contains(told), "{what}: {ended:?}");
+        assert!(fs::read(lab.path("store.redb")).unwrap() == bytes, "{what}: it was changed");
+        assert!(!ended.stderr.contains("panicked"), "{what}: {ended:?}");
+    }
+    fs::write(lab.path("store.redb"), &sound).unwrap();
+    assert!(lab.start().await.stop().await.success(), "and the sound one is taken");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_or_made_is_an_error_that_names_it() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    fs::create_dir(lab.path("folder")).unwrap();
+    for (path, told) in [
+        ("folder", "not a regular file"),
+        ("missing/store.redb", "No such file or directory"),
+        ("accounts.yaml/store.redb", "Not a directory"),
+        ("/proc/wxtokend.redb", "/proc/wxtokend.redb"),
+    ] {
+        lab.config["store"]["path"] = json!(path);
+        lab.write();
+        let ended = lab.run(&["run"]).await;
+        assert_eq!(ended.code, Some(1), "{path}: {ended:?}");
+        assert!(ended.stderr.contains(path) && ended.stderr.contains(told), "{path}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_can_read_the_store_whatever_its_mode_was() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    lab.write();
+    let mode = || fs::metadata(lab.path("store.redb")).unwrap().permissions().mode() & 0o777;
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_wxtokend");
+    command.args(["-c", "umask 000; exec \"$0\" run --log-format json", program]);
+    let daemon = Daemon::start(lab.prepared(command)).await;
+    assert_eq!(mode(), 0o600);
+    daemon.kill().await;
+    fs::set_permissions(lab.path("store.redb"), fs::Permissions::from_mode(0o644)).unwrap();
+    let _daemon = lab.start().await;
+    assert_eq!(mode(), 0o600);
+}
