@@ -96,10 +96,7 @@ impl AccountState {
         let intent = self.intent.take();
         let want = self.serving.take();
         if end.sent_at.is_none() {
-            self.ledger.refund(account.daily_budget);
-            if end.force {
-                self.forced.pop();
-            }
+            self.give_back(end.force, account);
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
             self.cast_doubt(intent, now, rules);
@@ -125,6 +122,24 @@ impl AccountState {
             self.attempts_ended += 1;
         }
         fetched
+    }
+
+    /// A token call has ended that was made to another upstream, or before the account was removed and added again:
+    /// what it brought is none of ours, and who asked for it waits for the next.
+    pub fn drop_fetch(&mut self, force: bool, was_sent: bool, account: &Account) {
+        self.intent = None;
+        self.want = self.want.or(self.serving.take());
+        if !was_sent {
+            self.give_back(force, account);
+        }
+    }
+
+    /// No byte of the call was sent.
+    fn give_back(&mut self, force: bool, account: &Account) {
+        self.ledger.refund(account.daily_budget);
+        if force {
+            self.forced.pop();
+        }
     }
 
     /// The call was not made: the host is down or the budget is spent.

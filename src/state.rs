@@ -250,6 +250,21 @@ impl AccountState {
         }
     }
 
+    /// The upstream is another one now: the token is not one of its own, nor is the trouble.
+    pub fn upstream_exchanged(&mut self) {
+        self.forget_token();
+        self.want = Some(Want::Fetch { replace: false });
+    }
+
+    /// What is left of an account that is removed: what must hold when it comes back, and the call that is still
+    /// under way, which no other may join.
+    #[must_use]
+    pub fn departed(&self) -> Self {
+        let activity = self.activity.filter(|activity| *activity != Activity::Queued);
+        let (ledger, forced) = (self.ledger, self.forced.clone());
+        Self { version: self.version, ledger, forced, activity, ..Self::default() }
+    }
+
     /// The same account told on the clocks of another boot, which only the wall clock connects with the last.
     #[must_use]
     pub fn rebased(mut self, now: Moment) -> Self {

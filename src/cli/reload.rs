@@ -11,7 +11,7 @@ use super::source::Source;
 use crate::clock::{ClockSource, SystemClock};
 use crate::config::{Config, ConfigError};
 use crate::fleet::{Fleet, ReloadError, Reloaded};
-use crate::http::Clients;
+use crate::http::{Clients, is_loopback};
 use crate::telemetry::metrics::Metrics;
 
 /// What a reload needs, and all that it changes.
@@ -108,7 +108,7 @@ impl Fixed {
     /// A file without clients that asks for a loopback address is sound, but the address that we listen on may be
     /// another: everybody who reaches it could then read every token.
     fn still_guarded(&self, config: &Config) -> Result<(), Refused> {
-        let guarded = !config.api.clients.is_empty() || self.listen.ip().to_canonical().is_loopback();
+        let guarded = !config.api.clients.is_empty() || is_loopback(self.listen);
         if guarded { Ok(()) } else { Err(Refused::Unguarded(self.listen)) }
     }
 }

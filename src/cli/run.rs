@@ -18,7 +18,7 @@ use super::welcome::{self, Scene};
 use crate::clock::{ClockSource, SystemClock};
 use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::http::{Api, Listeners};
+use crate::http::{Api, Listeners, is_loopback};
 use crate::telemetry::logging::Format;
 use crate::telemetry::metrics::Metrics;
 
@@ -118,7 +118,7 @@ impl Daemon {
 
 fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: Format) {
     // Where metrics have no listener of their own, the API serves them, unless others can reach it.
-    let local = Some(api.address()).filter(|address| address.ip().is_loopback());
+    let local = Some(api.address()).filter(|address| is_loopback(*address));
     let metrics = api.metrics_address().or(local);
     info!(
         event = "started",

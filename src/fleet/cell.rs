@@ -107,8 +107,26 @@ impl AccountCell {
         self.actor.store(actor.map(Arc::new));
     }
 
-    pub(super) fn land(&self, landing: Landing) {
-        *self.lock_landing() = landing;
+    /// A call is under way from now on.
+    pub(super) fn depart(&self) {
+        *self.lock_landing() = Landing::UnderWay;
+    }
+
+    /// The call under way has ended.
+    pub(super) fn land(&self, end: End) {
+        let mut landing = self.lock_landing();
+        let end = if matches!(*landing, Landing::Disowned) { end.disowned() } else { end };
+        *landing = Landing::Ended(end);
+    }
+
+    /// What a call under way brings, or one that has ended unnoticed has brought, is not wanted any more.
+    pub(super) fn disown(&self) {
+        let mut landing = self.lock_landing();
+        *landing = match std::mem::take(&mut *landing) {
+            Landing::Clear => Landing::Clear,
+            Landing::UnderWay | Landing::Disowned => Landing::Disowned,
+            Landing::Ended(end) => Landing::Ended(end.disowned()),
+        };
     }
 
     /// Whether no call is under way and none has ended unnoticed.

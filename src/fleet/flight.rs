@@ -28,6 +28,8 @@ pub(super) enum Landing {
     Clear,
     /// Queued, or sent.
     UnderWay,
+    /// The same, and what it brings is not wanted any more.
+    Disowned,
     /// Over.
     Ended(End),
 }
@@ -37,6 +39,23 @@ pub(super) enum Landing {
 pub(super) enum End {
     Fetch(FetchEnd),
     Check(CheckEnd),
+    /// A fetch, of which nothing counts but that it was made.
+    Disowned {
+        force: bool,
+        was_sent: bool,
+    },
+}
+
+impl End {
+    /// That of a call whose upstream or account is not the one of then: a token that it brought is none of ours.
+    pub(super) fn disowned(self) -> Self {
+        match self {
+            Self::Fetch(FetchEnd { force, sent_at, .. }) => {
+                Self::Disowned { force, was_sent: sent_at.is_some() }
+            }
+            told => told,
+        }
+    }
 }
 
 /// What a task is to call.
@@ -63,7 +82,7 @@ pub(super) fn fly(
     permit: Permit,
     call: Call,
 ) {
-    cell.land(Landing::UnderWay);
+    cell.depart();
     let (cell, wechat, started_at) = (Arc::clone(cell), shared.wechat(), shared.now());
     shared.flights.spawn(async move {
         let force = matches!(call, Call::Fetch { force: true });
@@ -72,7 +91,7 @@ pub(super) fn fly(
         let flight = tokio::spawn(run(wechat, account, call));
         let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
         drop(permit);
-        cell.land(Landing::Ended(end));
+        cell.land(end);
         if let Some(actor) = cell.actor() {
             // An actor that has just crashed looks at the landing when it starts again.
             let _ = actor.tell(Landed).await;

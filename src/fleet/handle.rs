@@ -292,10 +292,13 @@ impl Fleet {
         let snapshot = cell.load();
         let token = snapshot.state.read(self.inner.shared.now());
         let outcome = match (answer, &token) {
+            // There is no current token to hand out in place of the old one.
+            (Ok(RejectionOutcome::Superseded), None) | (Err(_), None) => {
+                return Err(self.unavailable(&snapshot));
+            }
             (Ok(outcome), _) => outcome,
             // Nobody could look into it, and the token is as good as it was.
             (Err(_), Some(_)) => RejectionOutcome::Limited,
-            (Err(_), None) => return Err(self.unavailable(&snapshot)),
         };
         cell.tally.count_rejection(outcome);
         Ok(Rejected { outcome, version: snapshot.state.version, token, last_fault: snapshot.last_fault() })

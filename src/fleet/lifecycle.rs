@@ -119,7 +119,7 @@ impl Fleet {
         if !inner.ready.load(Ordering::Relaxed) {
             let now = inner.shared.now();
             let all = self.cells().iter().all(|cell| cell.load().state.phase(now) != Phase::Starting);
-            inner.ready.store(all, Ordering::Relaxed);
+            inner.ready.fetch_or(all, Ordering::Relaxed);
         }
         inner.ready.load(Ordering::Relaxed)
     }

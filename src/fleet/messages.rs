@@ -77,7 +77,8 @@ impl Message<Configure> for TokenActor {
         self.state.reconfigured(&self.account, &new.account, self.shared.now());
         self.account = new.account;
         if new.forget_token {
-            self.state.forget_token();
+            self.disown();
+            self.state.upstream_exchanged();
             self.publish();
             self.commit().await;
         }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cell::{AccountCell, Snapshot};
-use crate::account::Appid;
+use crate::account::{Account, Appid};
 use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
 use crate::schedule::Rules;
@@ -31,9 +31,17 @@ pub(crate) struct Shared {
     pub(crate) directory: ArcSwap<Directory>,
     upstream: ArcSwap<Upper>,
     make_transport: MakeTransport,
-    /// States of accounts that are not configured: their versions and budgets are for when they come back.
-    departed: Mutex<HashMap<Appid, AccountState>>,
+    /// Accounts that are not configured: their versions and budgets are for when they come back.
+    departed: Mutex<HashMap<Appid, Departed>>,
     draining: CancellationToken,
+}
+
+/// What is left of an account that was configured before.
+enum Departed {
+    /// Before this process.
+    Stored(Box<AccountState>),
+    /// Until a reload; a call of it may be under way still.
+    Removed(Arc<AccountCell>),
 }
 
 /// Where jitter comes from.
@@ -94,7 +102,7 @@ impl Shared {
             directory: ArcSwap::from_pointee(directory),
             upstream: ArcSwap::from_pointee(upstream),
             make_transport,
-            departed: Mutex::new(departed),
+            departed: Mutex::new(stored(departed)),
             draining: CancellationToken::new(),
         }))
     }
@@ -131,18 +139,39 @@ impl Shared {
         self.draining.cancelled().await;
     }
 
-    /// What is left of an account that was configured before.
-    pub(super) fn take_departed(&self, appid: &Appid) -> AccountState {
-        self.departed.lock().unwrap_or_else(PoisonError::into_inner).remove(appid).unwrap_or_default()
+    /// The cell of an account that is added, with its version and what it has spent if it was there before.
+    pub(super) fn cell_of_new(&self, account: Arc<Account>) -> Arc<AccountCell> {
+        let left = self.departed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
+        let mut state = match &left {
+            Some(Departed::Stored(state)) => AccountState::clone(state),
+            Some(Departed::Removed(cell)) => cell.load().state.clone(),
+            None => AccountState::default(),
+        };
+        state.next_at = Some(self.now());
+        if let Some(Departed::Removed(cell)) = left {
+            // A call that outlived the removal must end before the next begins.
+            drop(cell.take_end());
+            if !cell.is_clear() {
+                cell.publish(&account, &state);
+                return cell;
+            }
+        }
+        state.activity = None;
+        AccountCell::new(account, state)
     }
 
-    pub(super) fn keep_departed(&self, appid: &Appid, state: AccountState) {
-        self.departed.lock().unwrap_or_else(PoisonError::into_inner).insert(appid.clone(), state);
+    pub(super) fn keep_departed(&self, appid: &Appid, cell: Arc<AccountCell>) {
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        departed.insert(appid.clone(), Departed::Removed(cell));
     }
 
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
+}
+
+fn stored(states: HashMap<Appid, AccountState>) -> HashMap<Appid, Departed> {
+    states.into_iter().map(|(appid, state)| (appid, Departed::Stored(Box::new(state)))).collect()
 }
 
 impl Upper {

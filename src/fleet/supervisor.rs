@@ -18,7 +18,6 @@ use super::pending::Pending;
 use super::shared::{Directory, Shared};
 use super::token_actor::TokenActor;
 use crate::account::{Account, Appid};
-use crate::state::AccountState;
 
 /// The wait before a crashed actor is started again grows from this,
 const FIRST_RESTART: Duration = Duration::from_millis(100);
@@ -140,10 +139,7 @@ impl Message<Apply> for Supervisor {
                 }
                 cells.push((appid, Arc::clone(cell)));
             } else {
-                // A record of its spent budget may be there from before it was removed.
-                let mut state = self.shared.take_departed(&appid);
-                state.next_at = Some(self.shared.now());
-                cells.push((appid.clone(), AccountCell::new(account, state)));
+                cells.push((appid.clone(), self.shared.cell_of_new(account)));
                 added.push(appid);
             }
         }
@@ -153,11 +149,7 @@ impl Message<Apply> for Supervisor {
             old.in_order.iter().filter(|appid| !directory.by_appid.contains_key(*appid)).cloned().collect();
         applied.removed = gone.len();
         self.shared.directory.store(Arc::new(directory));
-        for appid in gone {
-            if let Some(cell) = old.by_appid.get(&appid) {
-                self.remove(&appid, cell).await;
-            }
-        }
+        self.remove(gone.into_iter().filter_map(|appid| old.by_appid.get_key_value(&appid)).collect()).await;
         let _ = self.me.tell(Start(added)).try_send();
         Ok(applied)
     }
@@ -218,27 +210,41 @@ impl Supervisor {
                 let mut state = snapshot.state.clone();
                 state.reconfigured(&snapshot.account, &account, self.shared.now());
                 if forget_token {
-                    state.forget_token();
+                    cell.disown();
+                    state.upstream_exchanged();
                 }
                 cell.publish(&account, &state);
+                if forget_token {
+                    let _ = self.shared.store.commit(appid, &state).await;
+                }
             }
         }
     }
 
-    /// Ends an account's actor and erases its token, on disk too. Its version and what it has spent are kept.
-    async fn remove(&mut self, appid: &Appid, cell: &Arc<AccountCell>) {
-        let child = self.children.remove(appid);
-        if let Some(actor) = child.and_then(|child| child.actor) {
-            self.by_actor.remove(&actor.id());
-            let _ = actor.stop_gracefully().await;
+    /// Ends accounts' actors and erases their tokens, on disk too. Versions and what was spent are kept.
+    async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>) {
+        let mut actors = Vec::new();
+        for (appid, _) in &gone {
+            if let Some(actor) = self.children.remove(*appid).and_then(|child| child.actor) {
+                self.by_actor.remove(&actor.id());
+                let _ = actor.stop_gracefully().await;
+                actors.push(actor);
+            }
+        }
+        for actor in actors {
             actor.wait_for_shutdown().await;
         }
-        cell.set_actor(None);
-        let snapshot = cell.load();
-        let mut state: AccountState = snapshot.state.clone();
-        state.forget_token();
-        cell.publish(&snapshot.account, &state);
-        let _ = self.shared.store.commit(appid, &state).await;
-        self.shared.keep_departed(appid, state);
+        let mut states = HashMap::with_capacity(gone.len());
+        for (appid, cell) in gone {
+            cell.set_actor(None);
+            cell.disown();
+            let snapshot = cell.load();
+            let state = snapshot.state.departed();
+            cell.publish(&snapshot.account, &state);
+            self.shared.keep_departed(appid, Arc::clone(cell));
+            states.insert(appid.clone(), state);
+        }
+        // In one go: a sync for each would hold up everybody else's restart for minutes.
+        let _ = self.shared.store.commit_all(&states).await;
     }
 }

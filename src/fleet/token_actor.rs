@@ -148,6 +148,8 @@ impl TokenActor {
 
     /// It is our turn: decide once more, charge, put the intent on disk, call.
     pub(super) async fn call(&mut self, permit: Permit) {
+        // Counts as a flight from before the look: a stopping fleet waits for it.
+        let _flight = self.shared.flights.token();
         if self.shared.is_draining() {
             return;
         }
@@ -195,6 +197,10 @@ impl TokenActor {
         match end {
             End::Fetch(end) => self.fetch_ended(end).await,
             End::Check(end) => self.check_ended(&end).await,
+            End::Disowned { force, was_sent } => {
+                self.state.drop_fetch(force, was_sent, &self.account);
+                self.commit().await;
+            }
         }
     }
 
@@ -217,6 +223,11 @@ impl TokenActor {
         self.commit().await;
         self.advance();
         self.settle(Settled::Check);
+    }
+
+    /// Drops what a call under way will bring.
+    pub(super) fn disown(&self) {
+        self.cell.disown();
     }
 
     pub(super) fn publish(&self) {

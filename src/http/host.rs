@@ -70,6 +70,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_loopback_address_of_ipv4_may_be_written_as_one_of_ipv6() {
+        for (address, loopback) in [
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("[::ffff:10.0.0.1]:1", false),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+        ] {
+            assert_eq!(super::super::is_loopback(address.parse().unwrap()), loopback, "{address}");
+        }
+    }
+
+    #[test]
     fn local_is_localhost_and_loopback_addresses_with_any_port() {
         for local in [
             "localhost",

@@ -98,7 +98,7 @@ impl Api {
     #[must_use]
     pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
         let Listeners { api, metrics: own } = listeners;
-        let clients = Clients::new(config.api.clients.clone(), api.1.ip().is_loopback());
+        let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
         Self { edge: edge::Inner::new(fleet, clients, metrics), api, metrics: own }
     }
 
@@ -125,7 +125,7 @@ impl Api {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let Self { edge, api: (listener, address), metrics } = self;
         let stopping = edge.stopping.clone();
-        let with_metrics = metrics.is_none() && address.ip().is_loopback();
+        let with_metrics = metrics.is_none() && is_loopback(address);
         let api = listener::serve(listener, routes::api(&edge, with_metrics), stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {
@@ -151,6 +151,11 @@ impl Api {
             () = upkeep => {}
         }
     }
+}
+
+/// Also where an IPv4 address is written as one of IPv6.
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 async fn bind(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {

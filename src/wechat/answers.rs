@@ -32,8 +32,8 @@ struct Body {
     ip_list: Option<serde::de::IgnoredAny>,
 }
 
-/// Reads the answer to a token call.
-pub(super) fn read_token(endpoint: Endpoint, answer: &Response) -> Result<Answer, NoToken> {
+/// Reads the answer to a token call that carried the AppSecret `sent`.
+pub(super) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
     let unknown = |fault| NoToken { fault, may_have_minted: true };
     match answer.status {
         412 => return Err(NoToken { fault: Fault::precondition_failed(), may_have_minted: false }),
@@ -44,7 +44,7 @@ pub(super) fn read_token(endpoint: Endpoint, answer: &Response) -> Result<Answer
     let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
     match body {
         Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            Err(NoToken { fault: Fault::from_errcode(errcode, &errmsg), may_have_minted: false })
+            Err(NoToken { fault: refusal(errcode, &errmsg, sent), may_have_minted: false })
         }
         _ if answer.status != 200 => {
             Err(unknown(Fault::unreadable(&format!("HTTP {} from a gateway", answer.status))))
@@ -82,8 +82,8 @@ fn unclear(endpoint: Endpoint, whose: Whose, message: &str) -> Fault {
     }
 }
 
-/// Reads the answer to a check call.
-pub(super) fn read_check(answer: Result<&Response, &Lost>) -> CheckEnd {
+/// Reads the answer to a check of the token `sent`.
+pub(super) fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
     let answer = match answer {
         Ok(answer) if answer.status >= 500 => {
             return CheckEnd::Inconclusive(Fault::host(&format!("HTTP {} from the host", answer.status)));
@@ -94,7 +94,7 @@ pub(super) fn read_check(answer: Result<&Response, &Lost>) -> CheckEnd {
     match serde_json::from_slice::<Body>(&answer.body) {
         Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
         Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            CheckEnd::Inconclusive(Fault::from_errcode(errcode, &errmsg))
+            CheckEnd::Inconclusive(refusal(errcode, &errmsg, sent))
         }
         Ok(Body { errcode, ip_list, .. })
             if answer.status == 200 && (errcode == Some(0) || ip_list.is_some()) =>
@@ -103,6 +103,11 @@ pub(super) fn read_check(answer: Result<&Response, &Lost>) -> CheckEnd {
         }
         _ => CheckEnd::Inconclusive(Fault::unreadable("an answer that is not WeChat's JSON")),
     }
+}
+
+/// The fault without the secret that the text may echo; a fault cuts its text, and half a secret would not be found.
+fn refusal(errcode: i64, errmsg: &str, sent: &Secret) -> Fault {
+    Fault::from_errcode(errcode, &errmsg.replace(sent.expose(), "[redacted]"))
 }
 
 #[cfg(test)]
@@ -114,6 +119,22 @@ mod tests {
         Response { status, body: body.as_bytes().to_vec(), date: None }
     }
 
+    fn sent() -> Secret {
+        Secret::new("what-was-sent")
+    }
+
+    #[test]
+    fn an_echo_of_what_was_sent_is_not_told_however_long_it_is() {
+        let long = Secret::new("hunter2-".repeat(60));
+        let body = format!(r#"{{"errcode":45011,"errmsg":"too often: {}"}}"#, long.expose());
+        let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer(200, &body)), &long) else {
+            panic!("a fault expected")
+        };
+        assert_eq!(fault.message, "too often: [redacted]");
+        let none = read_token(Endpoint::Token, &answer(200, &body), &long).unwrap_err();
+        assert_eq!(none.fault.message, "too often: [redacted]");
+    }
+
     #[test]
     fn a_token_is_read_whatever_surrounds_it() {
         let long = "x".repeat(2000);
@@ -121,7 +142,7 @@ mod tests {
             format!(r#"{{"access_token":"{long}","expires_in":7200}}"#),
             format!(r#"{{"errcode":0,"errmsg":"ok","access_token":"{long}","expires_in":7200,"new":[]}}"#),
         ] {
-            let token = read_token(Endpoint::Token, &answer(200, &body)).unwrap();
+            let token = read_token(Endpoint::Token, &answer(200, &body), &sent()).unwrap();
             assert_eq!((token.value.expose(), token.expires_in), (long.as_str(), Duration::from_secs(7200)));
         }
     }
@@ -145,7 +166,7 @@ mod tests {
             (404, "", Transient, Transient),
         ] {
             for (endpoint, kind) in [(Endpoint::StableToken, on_stable), (Endpoint::Token, on_token)] {
-                let none = read_token(endpoint, &answer(status, body)).unwrap_err();
+                let none = read_token(endpoint, &answer(status, body), &sent()).unwrap_err();
                 assert_eq!(
                     (none.fault.kind, none.may_have_minted),
                     (kind, true),
@@ -162,14 +183,15 @@ mod tests {
             (200, r#"{"errcode":-1,"errmsg":"system error"}"#, Transient),
             (412, "", Parked),
         ] {
-            let none = read_token(Endpoint::Token, &answer(status, body)).unwrap_err();
+            let none = read_token(Endpoint::Token, &answer(status, body), &sent()).unwrap_err();
             assert_eq!((none.fault.kind, none.may_have_minted), (kind, false), "{body}");
         }
     }
 
     #[test]
     fn the_trouble_of_a_host_is_told_from_an_accounts() {
-        let whose = |endpoint, response: &Response| read_token(endpoint, response).unwrap_err().fault.whose;
+        let whose =
+            |endpoint, response: &Response| read_token(endpoint, response, &sent()).unwrap_err().fault.whose;
         for endpoint in [Endpoint::Token, Endpoint::StableToken] {
             assert_eq!(whose(endpoint, &answer(502, "")), Whose::Host);
             assert_eq!(whose(endpoint, &answer(504, "")), Whose::Host);
@@ -185,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_check_tells_honoured_from_refused_and_both_from_not_knowing() {
-        let told = |status, body: &str| read_check(Ok(&answer(status, body)));
+        let told = |status, body: &str| read_check(Ok(&answer(status, body)), &sent());
         assert!(matches!(told(200, r#"{"ip_list":["1.2.3.4"]}"#), CheckEnd::Honoured));
         assert!(matches!(told(200, r#"{"errcode":0,"errmsg":"ok"}"#), CheckEnd::Honoured));
         for errcode in TOKEN_REFUSED {
@@ -203,6 +225,6 @@ mod tests {
         ] {
             assert!(matches!(told(status, body), CheckEnd::Inconclusive(_)), "{status} {body}");
         }
-        assert!(matches!(read_check(Err(&Lost::TimedOut)), CheckEnd::Inconclusive(_)));
+        assert!(matches!(read_check(Err(&Lost::TimedOut), &sent()), CheckEnd::Inconclusive(_)));
     }
 }

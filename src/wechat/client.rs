@@ -80,7 +80,7 @@ impl WeChat {
                 self.send(account.endpoint.as_str(), index, &url, token_request(account, force)).await;
             let lost = answer.as_ref().err().cloned();
             let result = match answer {
-                Ok(answer) => read_token(account.endpoint, &answer),
+                Ok(answer) => read_token(account.endpoint, &answer, &account.secret),
                 Err(lost) => Err(no_answer(account.endpoint, &lost)),
             };
             let was_sent = !matches!(lost, Some(Lost::NotSent(_)));
@@ -98,7 +98,7 @@ impl WeChat {
         let (answered_at, result) =
             end.unwrap_or_else(|| (None, Err(no_answer(account.endpoint, &no_host()))));
         let may_have_minted = result.as_ref().is_err_and(|none| none.may_have_minted);
-        let result = result.map_err(|NoToken { fault, .. }| scrubbed(fault, &[&account.secret]));
+        let result = result.map_err(|NoToken { fault, .. }| fault);
         // Expiry counts from the try that was answered, the charge from any that was sent.
         FetchEnd { force, sent_at: answered_at.or(first_sent_at), may_have_minted, result }
     }
@@ -115,10 +115,7 @@ impl WeChat {
             };
             let answer = self.send("check", index, &url, request).await;
             let retry = matches!(answer, Err(Lost::NotSent(_)));
-            end = match read_check(answer.as_ref()) {
-                CheckEnd::Inconclusive(fault) => CheckEnd::Inconclusive(scrubbed(fault, &[token])),
-                told => told,
-            };
+            end = read_check(answer.as_ref(), token);
             if !retry {
                 break;
             }
@@ -189,16 +186,4 @@ fn token_request(account: &Account, force: bool) -> Request {
 
 fn no_host() -> Lost {
     Lost::NotSent("no host is configured".to_owned())
-}
-
-/// The fault without the secrets that an answer may have echoed.
-fn scrubbed(mut fault: Fault, secrets: &[&Secret]) -> Fault {
-    for secret in secrets {
-        for text in
-            [Some(&mut fault.message), Some(&mut fault.advice), fault.rid.as_mut()].into_iter().flatten()
-        {
-            *text = text.replace(secret.expose(), "[redacted]");
-        }
-    }
-    fault
 }

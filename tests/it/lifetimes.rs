@@ -6,7 +6,7 @@ use crate::harness::{Lab, Reader, until};
 
 #[tokio::test]
 async fn no_reader_gets_a_dead_token_through_several_lifetimes_on_both_endpoints() {
-    let lab = Lab::new(5_000, 1_200).await.with_both();
+    let lab = Lab::new(8_000, 2_000).await.with_both();
     let daemon = lab.start().await;
     for appid in ["stable", "classic"] {
         daemon.until_state(appid, "fresh").await;
@@ -15,15 +15,15 @@ async fn no_reader_gets_a_dead_token_through_several_lifetimes_on_both_endpoints
         let mut reader = Reader::new(&lab.wechat, appid);
         let first = reader.read(&daemon).await.unwrap();
         let mut last = first.clone();
-        until("four more tokens", async || {
+        until("three more tokens", async || {
             let reading = reader.read(&daemon).await.expect("a token at any time");
             let step = u64::from(reading.access_token != last.access_token);
             assert_eq!(reading.version, last.version + step, "each new value is one version more");
             last = reading;
-            last.version == first.version + 4
+            last.version == first.version + 3
         })
         .await;
-        assert_eq!(lab.wechat.mints(appid), 5, "{appid}");
+        assert_eq!(lab.wechat.mints(appid), 4, "{appid}");
         let view = daemon.view(appid).await;
         assert!(["fresh", "refreshing"].contains(&view["state"].as_str().unwrap()), "{view}");
         assert_eq!(view["last_fault"], json!(null), "{view}");

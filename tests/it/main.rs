@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod budget;
+mod canary;
+mod commands;
 mod crashes;
 mod crowd;
 mod faults;

@@ -12,6 +12,7 @@ use crate::harness::{Daemon, Http, Lab, ended, until};
 
 const README: &str = include_str!("../../README.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
+const PROBLEMS: &str = include_str!("../../src/http/problem.rs");
 const FAULTS: &str = include_str!("../../src/fault.rs");
 
 /// A fenced block, and the line on which it opens.
@@ -176,6 +177,18 @@ async fn the_accounts_yaml_of_the_readme_is_right() {
     let checked = ended(check).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(checked.stdout.contains("accounts: 2") && checked.stdout.contains("name: crm"), "{checked:?}");
+}
+
+#[test]
+fn the_readme_is_short_and_names_every_code_of_a_refusal() {
+    assert!(README.lines().count() < 250);
+    let (_, codes) = PROBLEMS.split_once("fn as_str(self)").unwrap();
+    let (codes, _) = codes.split_once("\n    }\n").unwrap();
+    let codes: Vec<_> = codes.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() >= 12, "{codes:?}");
+    for code in codes {
+        assert!(README.contains(&format!("`{code}`")), "{code}");
+    }
 }
 
 /// The codes that `classify` knows.

@@ -15,7 +15,7 @@ use super::tally::RejectionOutcome;
 use crate::account::Endpoint;
 use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
 use crate::secret::Secret;
-use crate::state::Phase;
+use crate::state::{Activity, Phase};
 
 const BOTH: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
 const HOUR: Duration = Duration::from_secs(3600);
@@ -128,6 +128,16 @@ async fn rejections_of_an_old_token_cause_neither_and_bring_the_current_one() {
         assert!(rejected.token.unwrap().version() > old.version());
         lab.fleet.shutdown().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_finds_no_current_token_where_there_is_none() {
+    let lab = Lab::start(Endpoint::Token).await;
+    lab.wechat.inject(Some(&appid()), Fault::errcode(40243));
+    lab.until("parked", |view| view.state == Phase::Parked).await;
+    let answer = lab.fleet.reject(APPID, "from before").await;
+    assert!(matches!(answer, Err(TokenError::Unavailable(told)) if told.state == Phase::Parked));
+    lab.fleet.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,6 +378,70 @@ async fn another_upstreams_tokens_are_not_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_arrives_from_an_upstream_just_left_is_not_served() {
+    for endpoint in BOTH {
+        let mut lab = Lab::start(endpoint).await;
+        lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 3000 }).times(1));
+        sleep(SECOND).await;
+        assert_eq!(lab.calls(), 1, "{endpoint:?}: under way");
+        lab.config.upstream.base_urls = vec!["http://other.test/".parse().unwrap()];
+        lab.fleet.reload(lab.config.clone()).await.unwrap();
+        lab.token().await;
+        assert_eq!(lab.calls(), 2, "{endpoint:?}: the token served is one of the new upstream");
+        assert_eq!(lab.view().consecutive_failures, 0);
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_comes_back_during_its_call_has_one_call_under_way() {
+    let other = account("wx02", Endpoint::Token);
+    let mut lab = Lab::with(vec![account(APPID, Endpoint::Token), other.clone()]).await;
+    lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 4000 }).times(1));
+    sleep(SECOND).await;
+    let both = lab.config.clone();
+    lab.config.accounts = vec![other.into()];
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    lab.fleet.reload(both).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!(lab.calls(), 1, "the old call is waited for");
+    let token = lab.token().await;
+    lab.assert_alive(&token);
+    assert_eq!(lab.calls(), 2, "and what it brought is not served");
+    // It comes back as it would after a restart: no fault of before holds it up.
+    assert_eq!((lab.view().state, lab.view().consecutive_failures), (Phase::Fresh, 0));
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_account_that_is_removed_and_mended_is_tried_at_once() {
+    let mut lab = Lab::with(vec![account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)]).await;
+    lab.wechat.inject(Some(&appid()), Fault::errcode(40125));
+    lab.until("parked", |view| view.state == Phase::Parked).await;
+    let both = lab.config.clone();
+    lab.config.accounts.remove(0);
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    lab.wechat.clear_faults(Some(&appid()));
+    lab.fleet.reload(both).await.unwrap();
+    lab.assert_alive(&lab.token().await);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_accounts_are_removed_in_few_commits() {
+    let accounts: Vec<_> = (0..500).map(|n| account(&format!("wx{n:04}"), Endpoint::StableToken)).collect();
+    let mut lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 100_000).await;
+    sleep(60 * SECOND).await;
+    let before = lab.disk.commits.load(Ordering::SeqCst);
+    lab.config.accounts.truncate(1);
+    assert_eq!(lab.fleet.reload(lab.config.clone()).await.unwrap().removed, 499);
+    let commits = lab.disk.commits.load(Ordering::SeqCst) - before;
+    assert!(commits <= 2, "{commits} commits");
+    assert!(lab.disk.record("wx0499").contains(r#""token":null"#));
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_suspend_no_ended_token_is_served() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
@@ -445,6 +519,20 @@ async fn a_shutdown_lets_a_call_end_and_keeps_its_token() {
     lab.fleet.shutdown().await;
     assert!(start.elapsed() < 10 * SECOND);
     assert!(matches!(waiting.await.unwrap(), Err(TokenError::ShuttingDown)));
+    lab = lab.crash_and_restart().await;
+    lab.assert_alive(&lab.token().await);
+    assert_eq!(lab.calls(), 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_a_call_whose_intent_is_being_written() {
+    let mut lab = Lab::start(Endpoint::Token).await;
+    while lab.fleet.cells()[0].load().state.activity != Some(Activity::Fetching) {
+        sleep(SECOND / 1000).await;
+    }
+    assert_eq!(lab.calls(), 0, "not sent yet");
+    lab.fleet.shutdown().await;
     lab = lab.crash_and_restart().await;
     lab.assert_alive(&lab.token().await);
     assert_eq!(lab.calls(), 1);

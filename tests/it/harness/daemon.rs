@@ -27,22 +27,24 @@ impl Deref for Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it listens. It must log in JSON.
-    pub(crate) async fn start(mut command: Command) -> Self {
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(command: Command) -> Self {
+        Self::try_start(command).await.unwrap_or_else(|told| panic!("the daemon ended at once:\n{told}"))
+    }
+
+    /// Starts it and waits until it listens; the error is what it wrote before it ended instead.
+    pub(crate) async fn try_start(mut command: Command) -> Result<Self, String> {
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot start {:?}, which cargo builds for the tests: {error}", command.as_std())
         });
         let log = Log::of(child.stderr.take().unwrap());
         let stdout = Log::of(child.stdout.take().unwrap());
-        let started = find("the daemon has started", async || {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the daemon ended at once, {status}:\n{}", log.text());
-            }
-            log.events("started").pop()
+        let address = find("the daemon has started", async || match child.try_wait().unwrap() {
+            Some(status) => Some(Err(format!("{status}\n{}", log.text()))),
+            None => log.started_at().map(Ok),
         });
-        let started = started.await;
-        let address = started["api"].as_str().unwrap().parse().unwrap();
-        Self { child, http: Http::to(address), log, stdout }
+        let address = address.await?;
+        Ok(Self { child, http: Http::to(address), log, stdout })
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,5 +1,6 @@
 //! What a process has written, line by line.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -33,5 +34,17 @@ impl Log {
         let lines = self.0.lock().unwrap();
         let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         parsed.filter(|line| line["event"] == event).collect()
+    }
+
+    /// Where the API listens, or else the simulated WeChat, once a line of either format has said so.
+    pub(crate) fn started_at(&self) -> Option<SocketAddr> {
+        if let Some(line) = self.events("started").pop() {
+            let address = if line["api"].is_null() { &line["sandbox"] } else { &line["api"] };
+            return Some(address.as_str()?.parse().unwrap());
+        }
+        let lines = self.0.lock().unwrap();
+        let line = lines.iter().find(|line| line.contains("event=\"started\""))?;
+        let word = line.split(' ').find_map(|word| word.strip_prefix("api="));
+        word.map(|address| address.parse().unwrap())
     }
 }

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) use answer::{Answer, Http};
 pub(crate) use daemon::Daemon;
-pub(crate) use lab::{Lab, ended};
-pub(crate) use reader::{Reader, Reading};
+pub(crate) use lab::{Ended, Lab, ended, secret_of};
+pub(crate) use reader::Reader;
 pub(crate) use wechat::{WeChat, appid};
 
 /// Far longer than anything here takes, on the slowest machine.

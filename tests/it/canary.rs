@@ -1,0 +1,277 @@
+//! A hunt for secrets through everything that the program says, at its most talkative.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use rustix::process::Signal;
+use serde_json::json;
+use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
+use wxtokend::secret::Secret;
+
+use crate::harness::{Answer, Daemon, Ended, Http, Lab, appid, ended, secret_of, until};
+
+const KEYS: [&str; 3] =
+    ["canary-key-of-the-admin-5ecre7", "canary-key-of-a-reader-5ecre7", "canary-key-next-5ecre7"];
+/// In the AppSecrets, the client keys, and whatever else must never be shown.
+const MARK: &str = "5ecre7";
+/// Of a token; too long to be met by chance, short enough to catch one that is cut.
+const PART: usize = 20;
+
+/// Everything that was said, and every token there ever was.
+#[derive(Default)]
+struct Hunt {
+    said: Vec<(String, String)>,
+    tokens: BTreeSet<String>,
+}
+
+impl Hunt {
+    /// Keeps an answer that must not hold a token.
+    fn heard(&mut self, from: &str, answer: &Answer) {
+        self.said.push((from.to_owned(), format!("{answer:?}")));
+    }
+
+    fn ran(&mut self, what: &str, ended: &Ended) {
+        self.said.push((what.to_owned(), format!("{}\n{}", ended.stdout, ended.stderr)));
+    }
+
+    /// Remembers the tokens that live now, and those that their clients were given.
+    fn note_tokens(&mut self, lab: &Lab) {
+        lab.wechat.with(|world, now| {
+            let appids: Vec<_> = world.accounts().cloned().collect();
+            let truths = appids.iter().filter_map(|appid| world.truth(appid, now));
+            let living = truths.flat_map(|truth| truth.living_tokens);
+            self.tokens.extend(living.map(|token| token.access_token.expose().to_owned()));
+        });
+    }
+
+    fn judge(&self) {
+        assert!(self.tokens.len() >= 10, "{} tokens are too few to tell", self.tokens.len());
+        for (from, text) in &self.said {
+            let near = |at: usize| text[at.saturating_sub(120)..].chars().take(240).collect::<String>();
+            if let Some(at) = text.find(MARK) {
+                panic!("{from} shows a secret: {}", near(at));
+            }
+            for token in &self.tokens {
+                let encoded = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+                for form in [&token[..PART], &token[token.len() - PART..], &encoded[..PART]] {
+                    if let Some(at) = text.find(form) {
+                        panic!("{from} shows a token: {}", near(at));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn faults() -> Vec<(String, Fault)> {
+    let codes =
+        [-1, 40001, 40013, 40125, 40164, 40243, 45009, 45011, 48001, 50004, 61024, 89501, 89506, 99_999];
+    let coded = codes.map(|code: i64| (format!("code{}", code.unsigned_abs()), Fault::errcode(code)));
+    let kinds = [
+        ("html", FaultKind::Html),
+        ("half", FaultKind::Half),
+        ("hang", FaultKind::Hang),
+        ("reset", FaultKind::Reset),
+        ("empty", FaultKind::EmptyToken),
+        ("s412", FaultKind::Status { status: 412 }),
+        ("s502", FaultKind::Status { status: 502 }),
+        ("s504", FaultKind::Status { status: 504 }),
+        ("odd", FaultKind::BadExpires { expires_in: -5 }),
+        ("lost-reset", FaultKind::Lost { seen_as: LostAs::Reset }),
+        ("lost-hang", FaultKind::Lost { seen_as: LostAs::Hang }),
+    ];
+    let kinds = kinds.map(|(name, kind)| (name.to_owned(), Fault::new(kind)));
+    coded.into_iter().chain(kinds).collect()
+}
+
+async fn lab() -> Lab {
+    let mut lab = Lab::new(6_000, 1_500).await.with_both();
+    lab.config["upstream"]["timeout"] = json!("1s");
+    lab.config["defaults"]["rejection_cooldown"] = json!("1ms");
+    let client = |name: &str, key: &str, allow: &[&str]| json!({ "name": name, "key": key, "accounts": ["*"], "allow": allow });
+    lab.config["api"]["clients"] =
+        json!([client("ops", KEYS[0], &["read", "refresh", "admin"]), client("reader", KEYS[1], &["read"]),]);
+    for (n, (name, fault)) in faults().into_iter().enumerate() {
+        let endpoint = ["token", "stable_token"][n % 2];
+        lab.add(&name, &json!({ "endpoint": endpoint }));
+        lab.wechat.inject(Some(&appid(&name)), fault.times(3));
+    }
+    lab.add("mistaken", &json!({ "secret": "a-wrong-secret-5ecre7" }));
+    // WeChat, or a proxy on the way, echoes what it was sent.
+    let echo = format!("invalid request: appid=echo&secret={}", secret_of("echo"));
+    lab.add("echo", &json!({ "endpoint": "token" }));
+    let fault = FaultKind::Errcode { errcode: 40097, errmsg: Some(echo) };
+    lab.wechat.inject(Some(&appid("echo")), Fault::new(fault));
+    lab
+}
+
+/// What a client does right, and wrong.
+async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
+    for (name, _) in faults() {
+        let answer = http.token(&name).await;
+        if answer.status != 200 {
+            hunt.heard("a read", &answer);
+        }
+    }
+    hunt.note_tokens(lab);
+    for account in ["stable", "classic"] {
+        let token = http.token_value(account).await;
+        // WeChat words its refusal of a token with that token in it.
+        let echo =
+            FaultKind::Errcode { errcode: 45011, errmsg: Some(format!("too often: access_token={token}")) };
+        lab.wechat.inject(Some(&appid(account)), Fault::new(echo).on(Call::Check).times(1));
+        http.reject(account, &token).await;
+        lab.wechat.kill_tokens(&appid(account));
+        http.reject(account, &token).await;
+        http.reject(account, &token).await;
+        http.refresh(account, true).await;
+        hunt.note_tokens(lab);
+        misuse_the_api(hunt, http, account, &token).await;
+    }
+    for path in ["/metrics", "/v1/accounts", "/v1/accounts/echo", "/healthz", "/readyz"] {
+        hunt.heard(path, &http.get(path).await);
+    }
+}
+
+/// A token or a key where it does not belong is not told again.
+async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str) {
+    let in_url = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let key = KEYS[0];
+    for path in [
+        format!("/v1/accounts/{in_url}/token"),
+        format!("/v1/accounts/{account}/token?access_token={in_url}"),
+        format!("/v1/accounts/{account}/token?after={in_url}"),
+        format!("/v1/accounts?state={in_url}&tag={key}"),
+        format!("/v1/accounts?limit={key}"),
+        format!("/{in_url}/{key}"),
+    ] {
+        hunt.heard("a wrong path or query", &http.get(&path).await);
+    }
+    let reject = format!("/v1/accounts/{account}/token/reject");
+    for (kind, body) in [
+        ("application/json", format!("{{\"access_token\":[\"{token}\"]}}")),
+        ("application/json", format!("{{\"token\":\"{token}\"}}")),
+        ("application/json", format!("\"{token}\"")),
+        ("application/json", format!("{{\"access_token\":\"{token}")),
+        ("text/plain", token.to_owned()),
+        ("application/json", token.repeat(600)),
+    ] {
+        let request = http.request(Method::POST, &reject).header(CONTENT_TYPE, kind).body(body);
+        if let Some(answer) = Http::try_send(request).await {
+            assert!(answer.status >= 400, "{answer:?}");
+            hunt.heard("a wrong body", &answer);
+        }
+    }
+    let nobody = Http::to(http.address());
+    for wrong in [format!("Bearer {token}"), format!("Basic {key}"), format!("Bearer {key}x"), key.to_owned()]
+    {
+        let request = nobody.request(Method::GET, "/v1/accounts").header(AUTHORIZATION, wrong);
+        let answer = Http::try_send(request).await.unwrap();
+        assert_eq!(answer.status, 401);
+        hunt.heard("a wrong key", &answer);
+    }
+    hunt.heard("a key that may not", &nobody.with_key(KEYS[1]).refresh(account, false).await);
+}
+
+/// Secrets in every wrong place of the file.
+async fn reload_badly(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon) {
+    let secret = secret_of("stable");
+    let mut failed = 0;
+    for (place, value) in [
+        ("/accounts/0/secret", json!([secret])),
+        ("/accounts/0/secret", json!({ "value": secret })),
+        ("/accounts/0/secret", json!(format!("${{{secret}"))),
+        ("/accounts/0/secret_file", json!("missing")),
+        ("/api/clients/0/key", json!([KEYS[0]])),
+        ("/api/clients/0/key_sha256", json!(KEYS[0])),
+    ] {
+        let mut config = lab.config.clone();
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
+        reload_and_check(hunt, lab, daemon, &config.to_string(), &mut failed).await;
+    }
+    let whole = lab.config.to_string();
+    let cut = &whole[..whole.find(&secret).unwrap() + secret.len()];
+    reload_and_check(hunt, lab, daemon, cut, &mut failed).await;
+    reload_and_check(hunt, lab, daemon, &format!("accounts: *{secret}\n"), &mut failed).await;
+    reload_and_check(hunt, lab, daemon, &format!("accounts:\n  - {secret}\n"), &mut failed).await;
+}
+
+async fn reload_and_check(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon, text: &str, failed: &mut usize) {
+    std::fs::write(lab.path("accounts.yaml"), text).unwrap();
+    hunt.ran("check of a broken file", &lab.run(&["check"]).await);
+    daemon.signal(Signal::HUP);
+    *failed += 1;
+    until(&format!("reload {failed} was refused: {text}"), async || {
+        daemon.log.text().matches("the configuration cannot be used").count() == *failed
+    })
+    .await;
+}
+
+async fn run_the_commands(hunt: &mut Hunt, lab: &Lab, http: &Http) {
+    let server = http.address().to_string();
+    for args in [
+        &["check"][..],
+        &["--help"],
+        &["status"],
+        &["status", "--json"],
+        &["refresh", "stable"],
+        &["refresh", "echo"],
+        &["token", "echo"],
+        &["token", "nobody"],
+        &["frobnicate"],
+    ] {
+        for key in [KEYS[0], "wrong"] {
+            let mut command = lab.program(args);
+            command.env("RUST_LOG", "trace").env("WXTOKEND_SERVER", &server).env("WXTOKEND_KEY", key);
+            hunt.ran(&args.join(" "), &ended(command).await);
+        }
+    }
+}
+
+async fn no_secret_is_shown(format: &str) {
+    let mut lab = lab().await;
+    let mut hunt = Hunt::default();
+    lab.write();
+    let mut command = lab.program(&["run", "--log-format", format]);
+    command.env("RUST_LOG", "trace");
+    let daemon = Daemon::start(command).await;
+    let http = daemon.http.with_key(KEYS[0]);
+    let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap();
+    hunt.said.push(("the process list".to_owned(), arguments));
+    for account in ["stable", "classic"] {
+        http.until_state(account, "fresh").await;
+    }
+    use_the_api(&mut hunt, &lab, &http).await;
+    reload_badly(&mut hunt, &lab, &daemon).await;
+    lab.write();
+    run_the_commands(&mut hunt, &lab, &http).await;
+    // A new secret, a new key, an account less: all of it taken.
+    lab.wechat.set_secret(&appid("stable"), Secret::new("another-secret-5ecre7"));
+    lab.account("stable")["secret"] = json!("another-secret-5ecre7");
+    lab.config["api"]["clients"][0]["key"] = json!(KEYS[2]);
+    lab.config["accounts"].as_array_mut().unwrap().pop();
+    lab.write();
+    daemon.signal(Signal::HUP);
+    let http = daemon.http.with_key(KEYS[2]);
+    until("the new key is taken", async || http.get("/v1/accounts").await.status == 200).await;
+    use_the_api(&mut hunt, &lab, &http).await;
+    let (log, stdout) = (daemon.log.clone(), daemon.stdout.clone());
+    assert!(daemon.stop().await.success());
+    assert!(log.text().lines().count() > 60, "too few lines to tell");
+    hunt.said.push((format!("the {format} log"), log.text()));
+    hunt.said.push(("stdout of run".to_owned(), stdout.text()));
+    assert!(!hunt.said.iter().any(|(_, text)| text.contains("panicked")), "{}", log.text());
+    hunt.judge();
+}
+
+#[tokio::test]
+async fn no_secret_token_or_key_is_shown_anywhere_at_the_most_talkative_text_log() {
+    no_secret_is_shown("text").await;
+}
+
+#[tokio::test]
+async fn no_secret_token_or_key_is_shown_anywhere_at_the_most_talkative_json_log() {
+    no_secret_is_shown("json").await;
+}

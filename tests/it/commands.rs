@@ -1,0 +1,244 @@
+//! The command line: exit codes, what goes to stdout, what is told.
+
+use serde_json::{Value, json};
+use wxtokend::sandbox::Fault;
+
+use crate::harness::{Daemon, Ended, Http, Lab, appid, ended, find, until};
+
+/// Runs `line`, with `SERVER` for the daemon's address.
+async fn run(lab: &Lab, daemon: Option<&Daemon>, line: &str) -> Ended {
+    let server = daemon.map(|daemon| daemon.address().to_string()).unwrap_or_default();
+    let line = line.replace("SERVER", &server);
+    let ended = lab.run(&line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>()).await;
+    assert!(!ended.stderr.contains("panicked"), "{line}: {ended:?}");
+    ended
+}
+
+#[tokio::test]
+async fn bad_usage_and_bad_configuration_exit_with_2_and_say_what_is_wrong_on_stderr() {
+    let lab = Lab::new(60_000, 10_000).await.with_both();
+    lab.write();
+    std::fs::write(lab.path("broken.yaml"), "accounts: [{ appid: a b }]").unwrap();
+    for (line, told) in [
+        ("", "Usage"),
+        ("frobnicate", "frobnicate"),
+        ("run --frobnicate", "--frobnicate"),
+        ("status --key hunter2", "--key"),
+        ("token", "APPID"),
+        ("token a/b", "APPID"),
+        ("refresh stable --server ftp://x", "--server"),
+        ("run --token-lifetime 5s", "--sandbox"),
+        ("run --sandbox --token-lifetime 5", "--token-lifetime"),
+        ("run --sandbox --token-lifetime 5s --overlap 5s", "--overlap"),
+        ("run --log-format xml", "xml"),
+        ("run --config missing.yaml", "missing.yaml"),
+        ("run --config broken.yaml", "accounts[0].appid"),
+        ("run --sandbox --config broken.yaml", "accounts[0].appid"),
+        ("sandbox --config broken.yaml", "accounts[0].appid"),
+        ("sandbox --listen nowhere", "--listen"),
+        ("check --config missing.yaml", "missing.yaml"),
+        ("check --config broken.yaml", "accounts[0].secret"),
+    ] {
+        let ended = run(&lab, None, line).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{line}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{line}: {ended:?}");
+    }
+    for line in ["--help", "run --help", "--version", "check"] {
+        let ended = run(&lab, None, line).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{line}: {ended:?}");
+        assert!(!ended.stdout.is_empty(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_exits_with_1_and_says_why_on_stderr() {
+    let mut lab = Lab::new(60_000, 10_000).await.with_both();
+    lab.wechat.inject(Some(&appid("classic")), Fault::errcode(40164));
+    let daemon = lab.start().await;
+    daemon.until_state("stable", "fresh").await;
+    daemon.until_state("classic", "parked").await;
+    lab.config["api"]["listen"] = json!(daemon.address().to_string());
+    lab.config["store"]["path"] = json!("another.redb");
+    std::fs::write(lab.path("taken.yaml"), lab.config.to_string()).unwrap();
+    for (line, told) in [
+        ("status --server 127.0.0.1:1", "is the daemon running?"),
+        ("token stable --server 127.0.0.1:1", "is the daemon running?"),
+        ("token nobody --server SERVER", "no account of that appid"),
+        ("token classic --server SERVER", "add IP 127.0.0.1 to the account's IP whitelist"),
+        ("refresh classic --server SERVER", "add IP 127.0.0.1 to the account's IP whitelist"),
+        ("refresh nobody --server SERVER", "no account of that appid"),
+        ("run --config taken.yaml", "api.listen"),
+        ("sandbox --listen SERVER", "failed to listen"),
+    ] {
+        let ended = run(&lab, Some(&daemon), line).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{line}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{line}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_go_to_stdout_and_nothing_else_does() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let ask = async |line: &str| {
+        let ended = run(&lab, Some(&daemon), line).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{line}: {ended:?}");
+        ended.stdout
+    };
+    for account in ["stable", "classic"] {
+        let token = daemon.token_value(account).await;
+        assert_eq!(ask(&format!("token {account} --server SERVER")).await, format!("{token}\n"));
+        assert_eq!(ask(&format!("token {account} --server http://SERVER/")).await, format!("{token}\n"));
+    }
+    let table = ask("status --server SERVER").await;
+    let head = table.lines().next().unwrap();
+    assert!(head.contains("STATE") && head.contains("APPID"), "{table}");
+    for account in ["stable", "classic"] {
+        assert!(table.lines().any(|line| line.contains(account) && line.contains("fresh")), "{table}");
+    }
+    let all: Value = serde_json::from_str(&ask("status --json --server SERVER").await).unwrap();
+    let appids: Vec<_> = all.as_array().unwrap().iter().map(|account| &account["appid"]).collect();
+    assert_eq!(appids, ["classic", "stable"]);
+
+    let before = daemon.token("stable").await.json();
+    let same = format!("still_valid: version {}", before["version"]);
+    assert!(ask("refresh stable --server SERVER").await.starts_with(&same));
+    let next = before["version"].as_u64().unwrap() + 1;
+    let forced = ask("refresh stable --force --server SERVER").await;
+    assert!(forced.starts_with(&format!("refreshed: version {next}")), "{forced}");
+    assert_ne!(daemon.token_value("stable").await, before["access_token"]);
+    // Not a moment after another, and not a moment after a mint: the answer is there, and so is the failure.
+    for line in ["refresh stable --force --server SERVER", "refresh classic --server SERVER"] {
+        let ended = run(&lab, Some(&daemon), line).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(
+            ended.stdout.starts_with("limited: version") && ended.stderr.contains("not now"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn check_prints_every_problem_with_its_place_and_no_secret() {
+    let lab = Lab::new(60_000, 10_000).await.with_both();
+    let broken = r#"
+api:
+  listen: 0.0.0.0:8787
+  clients: [{ name: crm, key: hunter2-key, accounts: [nobody] }]
+upstream: { base_urls: ["http://wechat.example"], timeout: soon }
+accounts:
+  - { appid: wx1, secret: hunter2-one, daily_budget: 3 }
+  - { appid: wx1, secret: hunter2-two, endpoint: both }
+  - { appid: wx2, secret: "" }
+  - { appid: wx3, secret: "${WXTOKEND_TEST_UNSET}" }
+  - { appid: wx4, secret_file: missing.txt }
+  - { appid: wx5, secret: hunter2-four, colour: blue }
+"#;
+    std::fs::write(lab.path("broken.yaml"), broken).unwrap();
+    let ended = run(&lab, None, "check --config broken.yaml").await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+    for place in [
+        "upstream.base_urls[0]",
+        "upstream.timeout",
+        "accounts[0].daily_budget",
+        "accounts[1].appid",
+        "accounts[1].endpoint",
+        "accounts[2].secret",
+        "accounts[3].secret",
+        "accounts[4].secret_file",
+        "accounts[5].colour",
+    ] {
+        let named = ended.stderr.lines().filter(|line| line.contains("broken.yaml") && line.contains(place));
+        assert_eq!(named.count(), 1, "{place}: {}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+
+    std::fs::write(lab.path("unreadable.yaml"), "accounts: [{ secret: hunter2-one").unwrap();
+    let ended = run(&lab, None, "check --config unreadable.yaml").await;
+    assert!(ended.code == Some(2) && ended.stderr.contains("line "), "{ended:?}");
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+
+    lab.write();
+    let ended = run(&lab, None, "check").await;
+    assert!(ended.stdout.contains("stable") && ended.stdout.contains("timeout"), "{ended:?}");
+    assert!(!ended.stdout.contains("5ecre7"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn a_key_comes_from_the_environment_or_a_file() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    lab.config["api"]["clients"] =
+        json!([{ "name": "ops", "key": "the-operators-key", "accounts": ["*"], "allow": ["read", "admin"] }]);
+    let daemon = lab.start().await;
+    daemon.http.with_key("the-operators-key").until_state("stable", "fresh").await;
+    let server = daemon.address().to_string();
+    let ask = async |key: &str, args: &[&str]| {
+        let mut command = lab.program(args);
+        command.env("WXTOKEND_SERVER", &server).env("WXTOKEND_KEY", key);
+        ended(command).await
+    };
+    for args in [&["status"][..], &["token", "stable"], &["refresh", "stable"]] {
+        assert_eq!(ask("the-operators-key", args).await.code, Some(0), "{args:?}");
+        for (key, told) in
+            [("", "put it into the environment variable WXTOKEND_KEY"), ("wrong", "does not know")]
+        {
+            let refused = ask(key, args).await;
+            assert!(refused.code == Some(1) && refused.stderr.contains(told), "{args:?}: {refused:?}");
+            assert!(refused.stdout.is_empty() && !refused.stderr.contains("the-operators-key"));
+        }
+    }
+    std::fs::write(lab.path("key.txt"), "the-operators-key\n").unwrap();
+    assert_eq!(ask("wrong", &["token", "stable", "--key-file", "key.txt"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_rehearsal_needs_no_file_and_leaves_none() {
+    let lab = Lab::new(60_000, 10_000).await;
+    // It listens where the built-in example says, which another program may do for a while.
+    let daemon = find("127.0.0.1:8787 is free", async || {
+        let program = lab.program(&["run", "--sandbox", "--token-lifetime", "6s", "--log-format", "json"]);
+        match Daemon::try_start(program).await {
+            Ok(daemon) => Some(daemon),
+            Err(told) => {
+                assert!(told.contains("127.0.0.1:8787"), "{told}");
+                None
+            }
+        }
+    })
+    .await;
+    let all = run(&lab, Some(&daemon), "status --json").await;
+    let all: Value = serde_json::from_str(&all.stdout).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 6, "the accounts of the example");
+    let appid = all[0]["appid"].as_str().unwrap();
+    daemon.until_state(appid, "fresh").await;
+    let token = run(&lab, Some(&daemon), &format!("token {appid}")).await;
+    assert_eq!((token.code, token.stdout.lines().count()), (Some(0), 1), "{token:?}");
+    let version = daemon.view(appid).await["version"].clone();
+    until("it is refreshed before one's eyes", async || daemon.view(appid).await["version"] != version).await;
+    let started = daemon.event("started", 1).await;
+    let store = std::path::PathBuf::from(started["store"].as_str().unwrap());
+    assert!(store.exists());
+    assert!(daemon.stop().await.success());
+    assert!(!store.exists(), "{}", store.display());
+    assert_eq!(std::fs::read_dir(lab.folder.path()).unwrap().count(), 0, "nothing was left behind");
+}
+
+#[tokio::test]
+async fn the_simulated_wechat_answers_alone() {
+    let lab = Lab::new(60_000, 10_000).await.with_both();
+    lab.write();
+    let args = ["sandbox", "--config", "accounts.yaml", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let sandbox = Daemon::start(lab.program(&args)).await;
+    let secret = crate::harness::secret_of("classic");
+    let path = format!("/cgi-bin/token?grant_type=client_credential&appid=classic&secret={secret}");
+    let token = sandbox.get(&path).await.json();
+    assert_eq!(token["expires_in"], 60, "{token}");
+    assert_eq!(
+        Http::to(sandbox.address()).get("/_sandbox/accounts/classic").await.json()["counters"]["token_mints"],
+        1
+    );
+    assert!(sandbox.stop().await.success());
+}
