@@ -84,6 +84,18 @@ impl AccountState {
         Ok(())
     }
 
+    /// Charges a second call, for a try at another host after a timeout, where that is harmless and the budget
+    /// allows it.
+    pub fn charge_spare(&mut self, account: &Account, force: bool, now: Moment) -> bool {
+        let harmless = account.endpoint == Endpoint::StableToken && !force;
+        harmless && self.ledger.charge(Purse::Main, account.daily_budget, now).is_ok()
+    }
+
+    /// The second call was not made.
+    pub fn return_spare(&mut self, account: &Account) {
+        self.ledger.refund(account.daily_budget);
+    }
+
     /// Takes in how a token call ended.
     pub fn end_fetch(
         &mut self,

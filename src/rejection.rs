@@ -114,7 +114,10 @@ pub fn judge_rejection(
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
     let force = force && account.endpoint == Endpoint::StableToken;
     let is_due = matches!(state.want, Some(Want::Fetch { .. } | Want::Force { .. }));
-    if matches!(state.activity, Some(Activity::Fetching)) || is_due && !force {
+    let fetching = matches!(state.activity, Some(Activity::Fetching));
+    let forcing = matches!(state.serving, Some(Want::Force { .. }));
+    // A normal call under way is not what somebody wants who wants to force.
+    if fetching && (forcing || !force) || is_due && !force {
         return Judgement::Join;
     }
     if force && !force_allowed_at(&state.forced, now).has_come(now) {

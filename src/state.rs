@@ -288,6 +288,13 @@ impl AccountState {
         self
     }
 
+    /// Erases the token, and all that speaks of it; keeps its version and budget.
+    pub(crate) fn forget_token(&mut self) {
+        self.token = None;
+        self.doubt = None;
+        self.intent = None;
+    }
+
     /// How many calls have failed in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {

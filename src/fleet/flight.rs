@@ -37,7 +37,11 @@ pub(super) enum Landing {
 /// How a call ended.
 #[derive(Debug)]
 pub(super) enum End {
-    Fetch(FetchEnd),
+    Fetch {
+        end: FetchEnd,
+        /// A second call was charged and not made.
+        spare_left: bool,
+    },
     Check(CheckEnd),
     /// A fetch, of which nothing counts but that it was made.
     Disowned {
@@ -50,9 +54,7 @@ impl End {
     /// That of a call whose upstream or account is not the one of then: a token that it brought is none of ours.
     pub(super) fn disowned(self) -> Self {
         match self {
-            Self::Fetch(FetchEnd { force, sent_at, .. }) => {
-                Self::Disowned { force, was_sent: sent_at.is_some() }
-            }
+            Self::Fetch { end, .. } => Self::Disowned { force: end.force, was_sent: end.sent_at.is_some() },
             told => told,
         }
     }
@@ -60,7 +62,11 @@ impl End {
 
 /// What a task is to call.
 pub(super) enum Call {
-    Fetch { force: bool },
+    Fetch {
+        force: bool,
+        /// Whether a second call is charged, for another host.
+        spare: bool,
+    },
     Check(Secret),
 }
 
@@ -85,7 +91,7 @@ pub(super) fn fly(
     cell.depart();
     let (cell, wechat, started_at) = (Arc::clone(cell), shared.wechat(), shared.now());
     shared.flights.spawn(async move {
-        let force = matches!(call, Call::Fetch { force: true });
+        let force = matches!(call, Call::Fetch { force: true, .. });
         let is_fetch = matches!(call, Call::Fetch { .. });
         // A task of its own catches a panic of the HTTP client's as well as one of ours.
         let flight = tokio::spawn(run(wechat, account, call));
@@ -101,7 +107,10 @@ pub(super) fn fly(
 
 async fn run(wechat: Arc<WeChat>, account: Arc<Account>, call: Call) -> End {
     match call {
-        Call::Fetch { force } => End::Fetch(wechat.fetch(&account, force).await),
+        Call::Fetch { force, spare } => {
+            let (end, calls) = wechat.fetch(&account, force, spare).await;
+            End::Fetch { end, spare_left: spare && calls < 2 }
+        }
         Call::Check(token) => End::Check(wechat.check(&token).await),
     }
 }
@@ -110,7 +119,8 @@ async fn run(wechat: Arc<WeChat>, account: Arc<Account>, call: Call) -> End {
 fn broken(is_fetch: bool, force: bool, started_at: Moment) -> End {
     let fault = Fault::internal("the call to WeChat panicked");
     if is_fetch {
-        End::Fetch(FetchEnd { force, sent_at: Some(started_at), may_have_minted: true, result: Err(fault) })
+        let end = FetchEnd { force, sent_at: Some(started_at), may_have_minted: true, result: Err(fault) };
+        End::Fetch { end, spare_left: false }
     } else {
         End::Check(CheckEnd::Inconclusive(fault))
     }

@@ -14,7 +14,7 @@ use crate::config::Upstream;
 use crate::schedule::Rules;
 use crate::state::AccountState;
 use crate::store::Store;
-use crate::wechat::{HttpTransport, Transport, TransportError, WeChat};
+use crate::wechat::{HttpTransport, Transport, TransportError, WeChat, host_label};
 
 /// Makes the transport for an upstream: the real one, or a test's.
 pub(crate) type MakeTransport =
@@ -204,10 +204,5 @@ pub(super) fn rules_of(settings: &Upstream) -> Rules {
 
 /// The names of the hosts that tokens come from, as the store remembers them.
 pub(super) fn hosts_of(settings: &Upstream) -> Vec<String> {
-    settings.base_urls.iter().map(host_of).collect()
-}
-
-fn host_of(url: &reqwest::Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    settings.base_urls.iter().map(host_label).collect()
 }

@@ -160,11 +160,13 @@ impl TokenActor {
                     let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
                     return self.refused(fault).await;
                 }
+                let several = self.shared.wechat().hosts().are_several();
+                let spare = several && self.state.charge_spare(&self.account, force, now);
                 self.state.activity = Some(Activity::Fetching);
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
                 self.commit().await;
-                Call::Fetch { force }
+                Call::Fetch { force, spare }
             }
             Step::Check => {
                 let Some(token) = self.state.token.clone() else { return self.advance() };
@@ -195,7 +197,12 @@ impl TokenActor {
         let Some(end) = self.cell.take_end() else { return };
         self.state.activity = None;
         match end {
-            End::Fetch(end) => self.fetch_ended(end).await,
+            End::Fetch { end, spare_left } => {
+                if spare_left {
+                    self.state.return_spare(&self.account);
+                }
+                self.fetch_ended(end).await;
+            }
             End::Check(end) => self.check_ended(&end).await,
             End::Disowned { force, was_sent } => {
                 self.state.drop_fetch(force, was_sent, &self.account);

@@ -166,7 +166,10 @@ fn an_operators_refresh_draws_one_unit_and_is_put_on_the_list() {
 fn a_refresh_joins_the_call_that_is_under_way_or_on_the_list() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.activity = Some(Activity::Fetching);
+    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
+    state.serving = Some(Want::Force { replace: false });
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Join);
+    state.serving = None;
     state.activity = Some(Activity::Queued);
     state.want = Some(Want::Fetch { replace: true });
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
@@ -175,6 +178,14 @@ fn a_refresh_joins_the_call_that_is_under_way_or_on_the_list() {
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
     assert_eq!(state.want, Some(Want::Force { replace: false }), "a forced one stays one");
     assert_eq!(units(&state, &account, START), 249);
+}
+
+#[test]
+fn a_wish_to_force_follows_a_normal_call_that_is_under_way() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.activity = Some(Activity::Fetching);
+    assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Accepted);
+    assert_eq!(state.want, Some(Want::Force { replace: false }));
 }
 
 #[test]

@@ -317,12 +317,3 @@ fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |cause| cause.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
-
-impl AccountState {
-    /// Erases the token, and all that speaks of it; keeps its version and budget.
-    pub(crate) fn forget_token(&mut self) {
-        self.token = None;
-        self.doubt = None;
-        self.intent = None;
-    }
-}

@@ -25,8 +25,7 @@ pub(super) struct NoToken {
 #[derive(Deserialize)]
 struct Body {
     errcode: Option<i64>,
-    #[serde(default)]
-    errmsg: String,
+    errmsg: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u32>,
     ip_list: Option<serde::de::IgnoredAny>,
@@ -43,9 +42,10 @@ pub(super) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -
     }
     let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
     match body {
-        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            Err(NoToken { fault: refusal(errcode, &errmsg, sent), may_have_minted: false })
-        }
+        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => Err(NoToken {
+            fault: refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent),
+            may_have_minted: false,
+        }),
         _ if answer.status != 200 => {
             Err(unknown(Fault::unreadable(&format!("HTTP {} from a gateway", answer.status))))
         }
@@ -94,7 +94,7 @@ pub(super) fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> Che
     match serde_json::from_slice::<Body>(&answer.body) {
         Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
         Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            CheckEnd::Inconclusive(refusal(errcode, &errmsg, sent))
+            CheckEnd::Inconclusive(refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent))
         }
         Ok(Body { errcode, ip_list, .. })
             if answer.status == 200 && (errcode == Some(0) || ip_list.is_some()) =>

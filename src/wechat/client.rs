@@ -70,8 +70,10 @@ impl WeChat {
     }
 
     /// Calls the account's token endpoint. Another host is tried only where that cannot mint twice: when no byte
-    /// was sent, and on `stable_token` in normal mode after a timeout.
-    pub async fn fetch(&self, account: &Account, force: bool) -> FetchEnd {
+    /// was sent, and on `stable_token` in normal mode after a timeout, if the budget has a `spare` call for that.
+    /// Returns how many calls were sent, too.
+    pub async fn fetch(&self, account: &Account, force: bool, spare: bool) -> (FetchEnd, u32) {
+        let mut calls = 0;
         let mut first_sent_at = None;
         let mut end = None;
         for (index, url) in self.hosts.order() {
@@ -85,13 +87,15 @@ impl WeChat {
             };
             let was_sent = !matches!(lost, Some(Lost::NotSent(_)));
             if was_sent {
+                calls += 1;
                 first_sent_at.get_or_insert(sent_at);
             }
             let harmless =
                 matches!((account.endpoint, &lost), (Endpoint::StableToken, Some(Lost::TimedOut))) && !force;
             let answered_at = was_sent.then_some(sent_at);
             end = Some((answered_at, result));
-            if was_sent && !harmless {
+            let affordable = calls <= u32::from(spare);
+            if was_sent && !(harmless && affordable) {
                 break;
             }
         }
@@ -100,7 +104,7 @@ impl WeChat {
         let may_have_minted = result.as_ref().is_err_and(|none| none.may_have_minted);
         let result = result.map_err(|NoToken { fault, .. }| fault);
         // Expiry counts from the try that was answered, the charge from any that was sent.
-        FetchEnd { force, sent_at: answered_at.or(first_sent_at), may_have_minted, result }
+        (FetchEnd { force, sent_at: answered_at.or(first_sent_at), may_have_minted, result }, calls)
     }
 
     /// Asks whether WeChat honours `token`.

@@ -56,7 +56,7 @@ struct Health {
 impl Hosts {
     pub(super) fn new(urls: &[Url], transport: Arc<dyn Transport>, clock: Clock) -> Arc<Self> {
         let host =
-            |url: &Url| Arc::new(Host { url: url.clone(), label: label(url), health: Mutex::default() });
+            |url: &Url| Arc::new(Host { url: url.clone(), label: host_label(url), health: Mutex::default() });
         let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
         Arc::new(Self { hosts: urls.iter().map(host).collect(), overall, transport, clock })
     }
@@ -77,6 +77,11 @@ impl Hosts {
             let _ = hosts.wait_for(|overall| overall.recoveries > recoveries).await;
         };
         (up, recovery)
+    }
+
+    /// Whether a call that was sent to one host can be tried at another.
+    pub(crate) fn are_several(&self) -> bool {
+        self.hosts.len() > 1
     }
 
     /// Each host's name and whether it is not known to be down.
@@ -122,7 +127,8 @@ impl Hosts {
         let mut health = host.lock();
         health.failed_at = Some(self.clock.now());
         why.clone_into(&mut health.why);
-        if health.probe.is_none() {
+        // One that has panicked has ended, too.
+        if health.probe.as_ref().is_none_or(AbortHandle::is_finished) {
             let task = tokio::spawn(probe_until_it_answers(Arc::downgrade(self), Arc::clone(host)));
             health.probe = Some(task.abort_handle());
         }
@@ -200,8 +206,9 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
     }
 }
 
-/// `host` or `host:port`: what stands in logs and metrics.
-fn label(url: &Url) -> String {
+/// `host` or `host:port`: what stands in logs, metrics and the store.
+#[must_use]
+pub fn host_label(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -16,6 +16,6 @@ mod transport;
 
 pub use client::WeChat;
 pub use gate::{Gate, Permit};
-pub use hosts::{Hosts, Overall};
+pub use hosts::{Hosts, Overall, host_label};
 pub use http::{HttpTransport, TransportError};
 pub use transport::{Lost, Method, Pending, Request, Response, Transport};

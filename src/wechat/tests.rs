@@ -87,20 +87,31 @@ async fn the_next_host_is_tried_only_where_that_cannot_mint_twice() {
     for (endpoint, force, first, tries) in table {
         let what = format!("{endpoint:?} force={force} {first:?}");
         let (script, wechat) = start(vec![first, ok(TOKEN)]);
-        let end = wechat.fetch(&Account::example(endpoint), force).await;
+        let (end, calls) = wechat.fetch(&Account::example(endpoint), force, true).await;
         assert_eq!(asked(&script).len(), tries, "{what}");
+        let sent = 2 - u32::from(what.contains("NotSent")) - u32::from(tries == 1);
+        assert_eq!(calls, sent, "{what}");
         assert_eq!(end.result.is_ok(), tries == 2, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_second_call_is_sent_that_the_budget_has_not_allowed() {
+    for (first, tries) in [(Err(Lost::TimedOut), 1), (refused(), 2)] {
+        let (script, wechat) = start(vec![first, ok(TOKEN)]);
+        let (_, calls) = wechat.fetch(&Account::example(Endpoint::StableToken), false, false).await;
+        assert_eq!((asked(&script).len(), calls), (tries, 1));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_sent_no_byte_anywhere_says_so() {
     let (_, wechat) = start(vec![refused(), refused()]);
-    let end = wechat.fetch(&Account::example(Endpoint::Token), false).await;
+    let (end, _) = wechat.fetch(&Account::example(Endpoint::Token), false, true).await;
     assert_eq!((end.sent_at, end.may_have_minted), (None, false));
     // A try that was sent before one that was not is charged all the same.
     let (_, wechat) = start(vec![Err(Lost::TimedOut), refused()]);
-    let end = wechat.fetch(&Account::example(Endpoint::StableToken), false).await;
+    let (end, _) = wechat.fetch(&Account::example(Endpoint::StableToken), false, true).await;
     assert!(end.sent_at.is_some());
     let fault = end.result.unwrap_err();
     assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
@@ -111,10 +122,10 @@ async fn a_host_that_failed_is_tried_last_for_a_minute() {
     let (script, wechat) = start(vec![refused(), ok(TOKEN), ok(TOKEN), ok(TOKEN)]);
     let account = Account::example(Endpoint::Token);
     for _ in 0..2 {
-        assert!(wechat.fetch(&account, false).await.result.is_ok());
+        assert!(wechat.fetch(&account, false, true).await.0.result.is_ok());
     }
     sleep(Duration::from_secs(61)).await;
-    assert!(wechat.fetch(&account, false).await.result.is_ok());
+    assert!(wechat.fetch(&account, false, true).await.0.result.is_ok());
     let hosts: Vec<_> = asked(&script).iter().map(|asked| asked[..1].to_owned()).collect();
     assert_eq!(hosts, ["a", "b", "b", "a"]);
 }
@@ -122,7 +133,7 @@ async fn a_host_that_failed_is_tried_last_for_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn one_accounts_trouble_takes_no_host_down_that_answers_a_probe() {
     let (script, wechat) = start(vec![Err(Lost::TimedOut)]);
-    wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     assert!(wechat.hosts().look().0);
     assert_eq!(*script.probes.lock().unwrap(), 1);
@@ -133,7 +144,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     let (script, wechat) = start(vec![refused(), refused()]);
     *script.down.lock().unwrap() = vec!["a", "b"];
     let health = wechat.hosts().watch();
-    wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     let Err(fault) = wechat.admit(0).await else { panic!("let through to a host that is down") };
     assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
@@ -147,7 +158,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     assert_eq!(*health.borrow(), Overall { up: true, recoveries: 1 });
     assert!(wechat.admit(0).await.is_ok());
     script.answers.lock().unwrap().push_back(ok(TOKEN));
-    assert!(wechat.fetch(&Account::example(Endpoint::Token), false).await.result.is_ok());
+    assert!(wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.is_ok());
     assert!(asked(&script).last().unwrap().starts_with("b/"), "the living host first");
 }
 
@@ -155,7 +166,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
 async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wait() {
     let (script, wechat) = start(vec![refused(), refused()]);
     *script.down.lock().unwrap() = vec!["a", "b"];
-    wechat.fetch(&Account::example(Endpoint::Token), false).await.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     let (up, recovery) = wechat.hosts().look();
     assert!(!up);
@@ -170,7 +181,7 @@ async fn no_text_of_a_fault_repeats_the_secret() {
     let secret = account.secret.expose();
     let echo = format!(r#"{{"errcode":40125,"errmsg":"bad secret {secret} rid: {secret}"}}"#);
     let (_, wechat) = start(vec![ok(&echo)]);
-    let fault = wechat.fetch(&account, false).await.result.unwrap_err();
+    let fault = wechat.fetch(&account, false, true).await.0.result.unwrap_err();
     assert!(!format!("{fault:?}").contains(secret), "{fault:?}");
     let (_, wechat) = start(vec![ok(r#"{"errcode":45009,"errmsg":"token hunter2"}"#)]);
     let CheckEnd::Inconclusive(fault) = wechat.check(&Secret::new("hunter2")).await else {
