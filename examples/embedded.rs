@@ -67,8 +67,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A refresh, a while before the token ends; the one before lives on for the overlap.
     let mut tokens = fleet.watch(&shop)?;
-    let before = tokens.next().await;
-    let after = tokens.next().await;
+    let (Some(before), Some(after)) = (tokens.next().await, tokens.next().await) else {
+        return Err("the shop was removed".into());
+    };
     println!("shop: version {} has followed {}", after.version(), before.version());
     println!("shop: WeChat still honours the one before: {}", wechat.is_alive(before.access_token()));
 

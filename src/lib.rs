@@ -54,6 +54,8 @@
 //! | trying and testing | [`sandbox`] |
 //!
 //! Log lines go to [`tracing`], fleet-wide metrics to the recorder of the `metrics` crate, if the program has them.
+//! Ours hold no secrets. In a subscriber of your own keep `reqwest` and `hyper` at `warn`: the classic endpoint carries
+//! the AppSecret in its URL, and HTTP libraries may print URLs.
 
 pub mod config;
 pub mod sandbox;

@@ -1,5 +1,6 @@
 //! What must outlive an actor, and what readers load.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(crate) struct AccountCell {
     landing: Mutex<Landing>,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
     pub(crate) tally: Tally,
+    gone: AtomicBool,
 }
 
 /// An account and its state at one instant. Never changes; a newer one takes its place.
@@ -44,7 +46,19 @@ impl AccountCell {
             landing: Mutex::default(),
             actor: ArcSwapOption::empty(),
             tally: Tally::default(),
+            gone: AtomicBool::new(false),
         })
+    }
+
+    /// The account is removed, and there is nothing to wait for any more; or it has come back.
+    pub(super) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether the account was removed.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
     }
 
     /// What is known now.
@@ -64,7 +78,7 @@ impl AccountCell {
     }
 
     /// Waits for the next publication after `look` was called, or until `deadline`; `look` decides whether it is
-    /// worth waiting.
+    /// worth waiting. `None` at once when the account is removed.
     pub(super) async fn wait_until<T>(
         &self,
         deadline: Instant,
@@ -77,6 +91,9 @@ impl AccountCell {
             changed.as_mut().enable();
             if let Some(found) = look(&self.load()) {
                 return Some(found);
+            }
+            if self.is_gone() {
+                return None;
             }
             timeout_at(deadline, changed).await.ok()?;
         }

@@ -134,6 +134,9 @@ impl Fleet {
             self.inner.reads.served.increment(1);
             return Ok(newer);
         }
+        if cell.is_gone() {
+            return Err(TokenError::UnknownAccount(appid.as_ref().to_owned()));
+        }
         let snapshot = cell.load();
         if snapshot.state.is_usable(shared.now()) {
             return Ok(None);
@@ -201,14 +204,14 @@ impl Fleet {
     /// ```
     /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), wxtokend::TokenError> {
     /// let mut tokens = fleet.watch("wx0123456789abcdef")?;
-    /// loop {
-    ///     let token = tokens.next().await;
+    /// while let Some(token) = tokens.next().await {
     ///     println!("version {} from now on", token.version());
     /// }
+    /// # Ok(())
     /// # }
     /// ```
     pub fn watch(&self, appid: impl AsRef<str>) -> Result<Watch, TokenError> {
-        Ok(Watch::new(self.cell(appid.as_ref())?, Arc::clone(&self.inner.shared.clock), None))
+        Ok(Watch::new(self.cell(appid.as_ref())?, Arc::clone(&self.inner.shared)))
     }
 
     /// What is known of `appid`; `None` when there is no such account.

@@ -153,6 +153,7 @@ impl Shared {
             drop(cell.take_end());
             if !cell.is_clear() {
                 cell.publish(&account, &state);
+                cell.set_gone(false);
                 return cell;
             }
         }

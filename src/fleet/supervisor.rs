@@ -241,6 +241,7 @@ impl Supervisor {
             let snapshot = cell.load();
             let state = snapshot.state.departed();
             cell.publish(&snapshot.account, &state);
+            cell.set_gone(true);
             self.shared.keep_departed(appid, Arc::clone(cell));
             states.insert(appid.clone(), state);
         }

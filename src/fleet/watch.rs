@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cell::AccountCell;
-use crate::clock::Clock;
+use super::cell::{AccountCell, Snapshot};
+use super::shared::Shared;
 use crate::token::Token;
 
 /// Yields each new token of one account, the current one first.
 pub struct Watch {
     cell: Arc<AccountCell>,
-    clock: Clock,
+    shared: Arc<Shared>,
     seen: Option<u64>,
 }
 
@@ -20,28 +20,22 @@ pub struct Watch {
 const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Watch {
-    pub(super) fn new(cell: Arc<AccountCell>, clock: Clock, seen: Option<u64>) -> Self {
-        Self { cell, clock, seen }
+    pub(super) fn new(cell: Arc<AccountCell>, shared: Arc<Shared>) -> Self {
+        Self { cell, shared, seen: None }
     }
 
-    /// Waits until there is a valid token that this watch has not yielded yet. Tokens that are replaced while
-    /// nobody waits are skipped.
-    pub async fn next(&mut self) -> Token {
-        loop {
-            if let Some(token) = self.next_within(A_CENTURY).await {
-                return token;
-            }
-        }
-    }
-
-    /// [`Watch::next`], for at most `limit`.
-    pub async fn next_within(&mut self, limit: Duration) -> Option<Token> {
-        let (clock, seen) = (&self.clock, self.seen);
-        let look = |snapshot: &Arc<super::cell::Snapshot>| {
-            let token = snapshot.state.read(clock.now())?;
+    /// Waits until there is a valid token that this watch has not yielded yet; `None` when there will be none: the
+    /// account is removed, or the fleet shuts down. Tokens that are replaced while nobody waits are skipped.
+    pub async fn next(&mut self) -> Option<Token> {
+        let (shared, seen) = (&self.shared, self.seen);
+        let look = |snapshot: &Arc<Snapshot>| {
+            let token = snapshot.state.read(shared.now())?;
             (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
         };
-        let token = self.cell.wait_until(Instant::now() + limit, look).await?;
+        let token = tokio::select! {
+            token = self.cell.wait_until(Instant::now() + A_CENTURY, look) => token?,
+            () = shared.until_draining() => return None,
+        };
         self.seen = Some(token.version());
         Some(token)
     }

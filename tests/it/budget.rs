@@ -119,7 +119,7 @@ async fn rejections_and_refreshes_cannot_starve_scheduled_refreshes_and_are_reme
 
 #[tokio::test]
 async fn removing_and_adding_an_account_gives_it_no_new_budget() {
-    let mut lab = Lab::new(7_200_000, 300_000).await.with_both().with("other", &json!({}));
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both().with("other", json!({}));
     lab.config["defaults"]["daily_budget"] = json!(8);
     lab.config["defaults"]["retry"] = json!({ "initial": "20ms", "max": "50ms" });
     for account in ACCOUNTS {

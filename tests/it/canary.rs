@@ -94,13 +94,13 @@ async fn lab() -> Lab {
         json!([client("ops", KEYS[0], &["read", "refresh", "admin"]), client("reader", KEYS[1], &["read"]),]);
     for (n, (name, fault)) in faults().into_iter().enumerate() {
         let endpoint = ["token", "stable_token"][n % 2];
-        lab.add(&name, &json!({ "endpoint": endpoint }));
+        lab.add(&name, json!({ "endpoint": endpoint }));
         lab.wechat.inject(Some(&appid(&name)), fault.times(3));
     }
-    lab.add("mistaken", &json!({ "secret": "a-wrong-secret-5ecre7" }));
+    lab.add("mistaken", json!({ "secret": "a-wrong-secret-5ecre7" }));
     // WeChat, or a proxy on the way, echoes what it was sent.
     let echo = format!("invalid request: appid=echo&secret={}", secret_of("echo"));
-    lab.add("echo", &json!({ "endpoint": "token" }));
+    lab.add("echo", json!({ "endpoint": "token" }));
     let fault = FaultKind::Errcode { errcode: 40097, errmsg: Some(echo) };
     lab.wechat.inject(Some(&appid("echo")), Fault::new(fault));
     lab

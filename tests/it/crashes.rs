@@ -102,7 +102,7 @@ async fn after_kill_9_a_valid_token_is_served_again_without_a_call() {
 
 #[tokio::test]
 async fn after_kill_9_during_a_call_on_token_the_old_token_is_trusted_for_the_overlap_only() {
-    let mut lab = Lab::new(60_000, 2_000).await.with("classic", &json!({ "endpoint": "token" }));
+    let mut lab = Lab::new(60_000, 2_000).await.with("classic", json!({ "endpoint": "token" }));
     lab.config["upstream"]["timeout"] = json!("10s");
     let daemon = lab.start().await;
     daemon.until_state("classic", "fresh").await;

@@ -60,7 +60,7 @@ async fn a_thousand_accounts_start_cold_within_the_global_limits() {
     let accounts: Vec<String> = (0..ACCOUNTS).map(|n| format!("wx{n:04}")).collect();
     for (n, account) in accounts.iter().enumerate() {
         let endpoint = ["stable_token", "token"][n % 2];
-        lab.add(account, &json!({ "endpoint": endpoint }));
+        lab.add(account, json!({ "endpoint": endpoint }));
     }
     // Long enough that the calls would pile up without a limit.
     lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 60 }));

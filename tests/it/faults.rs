@@ -23,9 +23,11 @@ struct Row {
 const BACK_OFF: (i64, i64) = (0, 1);
 const PARKED: (i64, i64) = (300, 300);
 
+/// Errcodes, their kind, part of the advice, the wait.
+type Line = (&'static [i64], &'static str, &'static str, (i64, i64));
+
 fn errcodes() -> Vec<Row> {
-    type Waits = (i64, i64);
-    let table: &[(&[i64], &str, &str, Waits)] = &[
+    let table: &[Line] = &[
         (&[-1], "transient", "busy", BACK_OFF),
         (&[45011], "throttled", "per minute", (60, 60)),
         (&[45009], "throttled", "quota reset", (3600, 3600)),
@@ -134,7 +136,7 @@ async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_
     lab.config["upstream"]["timeout"] = json!("1s");
     let rows: Vec<Row> = [errcodes(), answers_that_are_none(), mistakes()].into_iter().flatten().collect();
     for row in &rows {
-        lab.add(&row.account, &json!({ "endpoint": row.endpoint }));
+        lab.add(&row.account, json!({ "endpoint": row.endpoint }));
         if let Some(kind) = &row.fault {
             lab.wechat.inject(Some(&appid(&row.account)), Fault::new(kind.clone()));
         }
@@ -182,7 +184,7 @@ fn refused_for_lack_of_a_token(answer: &Answer) -> bool {
 
 #[tokio::test]
 async fn an_account_in_trouble_serves_its_token_to_the_end_and_then_says_why_it_has_none() {
-    let mut lab = Lab::new(6_000, 1_500).await.with_both().with("refused", &json!({}));
+    let mut lab = Lab::new(6_000, 1_500).await.with_both().with("refused", json!({}));
     lab.config["upstream"]["timeout"] = json!("1s");
     let daemon = lab.start().await;
     let troubles = [
@@ -229,7 +231,7 @@ async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
     let mut lab = Lab::new(8_000, 2_000).await;
     lab.config["upstream"]["timeout"] = json!("1s");
     for (account, _) in ALL_LOST {
-        lab.add(account, &json!({ "endpoint": "token" }));
+        lab.add(account, json!({ "endpoint": "token" }));
     }
     let daemon = lab.start().await;
     let live_through = async |(account, seen_as): (&str, LostAs)| {
@@ -251,7 +253,7 @@ async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
 
 #[tokio::test]
 async fn a_lost_answer_that_minted_nothing_is_settled_by_one_check() {
-    let lab = Lab::new(60_000, 1_500).await.with("classic", &json!({ "endpoint": "token" }));
+    let lab = Lab::new(60_000, 1_500).await.with("classic", json!({ "endpoint": "token" }));
     let daemon = lab.start().await;
     daemon.until_state("classic", "fresh").await;
     let token = daemon.token("classic").await.json();

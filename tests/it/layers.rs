@@ -197,6 +197,15 @@ fn modules_import_upwards_only_and_everything_is_in_its_place() {
 }
 
 #[test]
+fn the_map_names_every_module() {
+    let map = include_str!("../../ARCHITECTURE.md");
+    let edge = EDGE.iter().map(|(edge, _)| *edge);
+    for module in CORE.into_iter().chain(ADAPTERS).chain(["fleet"]).chain(edge) {
+        assert!(map.contains(&format!("`{module}`")) || map.contains(&format!("`{module}/`")), "{module}");
+    }
+}
+
+#[test]
 fn a_violation_is_told_by_file_and_line() {
     let long = "\n".repeat(400) + "fn f() {}";
     for (path, text, told) in [

@@ -15,7 +15,7 @@ async fn lab(lifetime_ms: u64, overlap_ms: u64) -> Lab {
     let mut lab = Lab::new(lifetime_ms, overlap_ms).await;
     lab.config["upstream"]["timeout"] = json!("2s");
     for (account, endpoint) in accounts() {
-        lab.add(&account, &json!({ "endpoint": endpoint }));
+        lab.add(&account, json!({ "endpoint": endpoint }));
     }
     lab
 }

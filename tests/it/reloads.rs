@@ -16,7 +16,7 @@ async fn reload_successful(daemon: &Daemon) -> Option<f64> {
 async fn a_reload_adds_removes_and_changes_accounts_and_leaves_the_rest_alone() {
     let mut lab = Lab::new(LIFETIME_MS, 300_000).await;
     for account in ["stays", "goes", "changes"] {
-        lab.add(account, &json!({ "tags": ["old"] }));
+        lab.add(account, json!({ "tags": ["old"] }));
     }
     let daemon = lab.start().await;
     let mut tokens = Vec::new();
@@ -27,7 +27,7 @@ async fn a_reload_adds_removes_and_changes_accounts_and_leaves_the_rest_alone() 
     lab.config["accounts"].as_array_mut().unwrap().retain(|account| account["appid"] != "goes");
     lab.account("changes")["name"] = json!("New Name");
     lab.account("changes")["tags"] = json!(["new"]);
-    lab.add("comes", &json!({ "endpoint": "token" }));
+    lab.add("comes", json!({ "endpoint": "token" }));
     lab.write();
     let line = daemon.reload().await;
     assert_eq!(
@@ -62,7 +62,7 @@ async fn a_reload_adds_removes_and_changes_accounts_and_leaves_the_rest_alone() 
 
 #[tokio::test]
 async fn a_removed_accounts_token_is_gone_from_the_store_and_its_version_is_not() {
-    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with_both().with("stays", &json!({}));
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with_both().with("stays", json!({}));
     let daemon = lab.start().await;
     let mut before = Vec::new();
     for account in ["stable", "classic"] {
@@ -127,7 +127,7 @@ async fn a_changed_secret_is_tried_at_once_while_the_old_token_is_served() {
 
 #[tokio::test]
 async fn a_parked_account_is_tried_at_once_with_a_mended_secret_from_a_file_too() {
-    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", &json!({}));
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", json!({}));
     let account = lab.account("wx01").as_object_mut().unwrap();
     let right = account.remove("secret").unwrap();
     account.insert("secret_file".to_owned(), json!("secret.txt"));
@@ -151,7 +151,7 @@ async fn a_broken_file_is_refused_whole_and_everything_runs_on_untouched() {
     lab.account("stable")["endpoint"] = json!("both");
     lab.account("stable")["name"] = json!("Renamed");
     lab.config["accounts"].as_array_mut().unwrap().remove(1);
-    lab.add("comes", &json!({ "daily_budget": 3, "secret": "hunter2-in-the-broken-file" }));
+    lab.add("comes", json!({ "daily_budget": 3, "secret": "hunter2-in-the-broken-file" }));
     let broken = [serde_json::to_string(&lab.config).unwrap(), "accounts: [".to_owned(), String::new()];
     for (n, text) in broken.iter().enumerate() {
         std::fs::write(lab.path("accounts.yaml"), text).unwrap();
@@ -234,7 +234,7 @@ async fn clients_and_their_rights_are_swapped_by_a_reload() {
 
 #[tokio::test]
 async fn another_endpoint_or_upstream_takes_over_without_a_gap_or_a_strangers_token() {
-    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", &json!({}));
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", json!({}));
     let daemon = lab.start().await;
     daemon.until_state("wx01", "fresh").await;
     let first = daemon.token("wx01").await.json();
@@ -252,7 +252,7 @@ async fn another_endpoint_or_upstream_takes_over_without_a_gap_or_a_strangers_to
     assert_eq!(lab.wechat.counters(&appid("wx01")).token_calls, 1);
     let second = daemon.token("wx01").await.json();
 
-    let elsewhere = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", &json!({}));
+    let elsewhere = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", json!({}));
     lab.config["upstream"] = elsewhere.config["upstream"].clone();
     lab.write();
     daemon.reload().await;

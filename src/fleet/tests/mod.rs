@@ -485,11 +485,31 @@ async fn a_long_poll_ends_with_the_next_token_or_with_the_wait() {
 async fn a_watch_yields_each_token() {
     let lab = Lab::start(Endpoint::StableToken).await;
     let mut watch = lab.fleet.watch(APPID).unwrap();
-    let first = watch.next().await.version();
+    let first = watch.next().await.unwrap().version();
     for n in 1..5 {
-        assert_eq!(watch.next().await.version(), first + n);
+        assert_eq!(watch.next().await.unwrap().version(), first + n);
     }
     lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_an_account_learns_that_it_is_removed_or_the_fleet_shut_down() {
+    let accounts = [account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)];
+    let mut lab = Lab::with(accounts.to_vec()).await;
+    let version = lab.token().await.version();
+    let mut watches = [APPID, "wx02"].map(|appid| lab.fleet.watch(appid).unwrap());
+    for watch in &mut watches {
+        watch.next().await.unwrap();
+    }
+    let fleet = lab.fleet.clone();
+    let poll = tokio::spawn(async move { fleet.token_after(APPID, version, HOUR).await });
+    sleep(SECOND).await;
+    lab.config.accounts = vec![accounts[1].clone().into()];
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    assert!(watches[0].next().await.is_none());
+    assert!(matches!(poll.await.unwrap(), Err(TokenError::UnknownAccount(_))));
+    lab.fleet.shutdown().await;
+    assert!(watches[1].next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,21 +48,22 @@ impl Lab {
     }
 
     /// With an account that WeChat knows.
-    pub(crate) fn with(mut self, name: &str, settings: &Value) -> Self {
+    pub(crate) fn with(mut self, name: &str, settings: Value) -> Self {
         self.add(name, settings);
         self
     }
 
     /// With one account on each endpoint: `stable` and `classic`.
     pub(crate) fn with_both(self) -> Self {
-        self.with("stable", &json!({})).with("classic", &json!({ "endpoint": "token" }))
+        self.with("stable", json!({})).with("classic", json!({ "endpoint": "token" }))
     }
 
     /// Adds an account to the configuration and to WeChat.
-    pub(crate) fn add(&mut self, name: &str, settings: &Value) {
+    pub(crate) fn add(&mut self, name: &str, settings: Value) {
         self.wechat.add_account(&appid(name), Secret::new(secret_of(name)));
         let mut account = json!({ "appid": name, "secret": secret_of(name) });
-        account.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let Value::Object(settings) = settings else { panic!("settings are a mapping: {settings}") };
+        account.as_object_mut().unwrap().extend(settings);
         self.config["accounts"].as_array_mut().unwrap().push(account);
     }
 
