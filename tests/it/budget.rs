@@ -69,19 +69,44 @@ async fn the_budget_holds_across_restarts_and_kill_9_on_both_endpoints() {
     }
 }
 
-/// Everybody wants another token, all the time.
+#[tokio::test]
+async fn a_call_that_kill_9_interrupts_is_charged() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    lab.config["defaults"]["daily_budget"] = json!(8);
+    lab.config["upstream"]["timeout"] = json!("60s");
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang));
+    for round in 1..=7 {
+        let daemon = lab.start().await;
+        for account in ACCOUNTS {
+            until("a call is under way, or the budget is spent", async || {
+                lab.wechat.calls(account) == round
+                    || daemon.view(account).await["last_fault"]["kind"] == "throttled"
+            })
+            .await;
+        }
+        daemon.kill().await;
+    }
+    for account in ACCOUNTS {
+        assert_eq!(lab.wechat.calls(account), 4, "{account}: half of the budget, whoever counts");
+    }
+}
+
+/// Clients that want another token all the time, one wish after the other.
 async fn hammer(daemon: &Daemon, account: &'static str) {
     let mut clients = JoinSet::new();
-    for n in 0..40 {
+    for n in 0..8 {
         let http = daemon.http.clone();
         clients.spawn(async move {
-            let answer = if n % 2 == 0 {
-                let token = http.token_value(account).await;
-                http.reject(account, &token).await
-            } else {
-                http.refresh(account, n % 4 == 1).await
-            };
-            assert!([200, 503].contains(&answer.status), "{answer:?}");
+            for _ in 0..8 {
+                let answer = if n % 2 == 0 {
+                    let token = http.try_token(account).await.filter(|answer| answer.status == 200);
+                    let token = token.map_or_else(String::new, |answer| answer.access_token());
+                    http.reject(account, if token.is_empty() { "none" } else { &token }).await
+                } else {
+                    http.refresh(account, n % 4 == 1).await
+                };
+                assert!([200, 503].contains(&answer.status), "{answer:?}");
+            }
         });
     }
     clients.join_all().await;

@@ -231,7 +231,8 @@ async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
     let mut lab = Lab::new(8_000, 2_000).await;
     lab.config["upstream"]["timeout"] = json!("1s");
     for (account, _) in ALL_LOST {
-        lab.add(account, json!({ "endpoint": "token" }));
+        // So early that a lost mint ends the old token well before its time.
+        lab.add(account, json!({ "endpoint": "token", "refresh_ahead": "50%" }));
     }
     let daemon = lab.start().await;
     let live_through = async |(account, seen_as): (&str, LostAs)| {
