@@ -18,7 +18,6 @@ use super::tally::RejectionOutcome;
 use super::view::AccountView;
 use super::waiters::{Answer, NoValidToken};
 use super::watch::Watch;
-use crate::account::Appid;
 use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::config::Config;
@@ -251,8 +250,9 @@ impl Fleet {
         self.inner.shared.directory.load().page(after, limit, wanted)
     }
 
-    pub(crate) fn appids(&self) -> Vec<Appid> {
-        self.inner.shared.directory.load().in_order.clone()
+    /// How many accounts there are.
+    pub(crate) fn size(&self) -> usize {
+        self.inner.shared.directory.load().in_order.len()
     }
 
     /// Each host of the upstream and whether it is not known to be down.

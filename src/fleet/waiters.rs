@@ -65,14 +65,10 @@ impl TokenActor {
 
     /// Answers those whose question is decided now.
     pub(super) fn settle(&mut self, settled: Settled) {
-        let (decided, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .map(|waiter| (self.decide(&waiter, settled), waiter))
-            .partition(|(answer, _)| answer.is_some());
-        self.waiters = waiting.into_iter().map(|(_, waiter)| waiter).collect();
-        for (answer, waiter) in decided {
-            if let Some(answer) = answer {
-                waiter.reply.send(answer);
+        for waiter in std::mem::take(&mut self.waiters) {
+            match self.decide(&waiter, settled) {
+                Some(answer) => waiter.reply.send(answer),
+                None => self.waiters.push(waiter),
             }
         }
     }

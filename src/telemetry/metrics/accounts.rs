@@ -34,7 +34,7 @@ impl Row {
 
 /// How much text is to come.
 pub(super) fn room_for(fleet: &Fleet) -> usize {
-    fleet.appids().len() * BYTES_PER_ACCOUNT + 16 * 1024
+    fleet.size() * BYTES_PER_ACCOUNT + 16 * 1024
 }
 
 pub(super) fn write(text: &mut Text, fleet: &Fleet) {

@@ -254,7 +254,7 @@ async fn ten_thousand_accounts_are_rendered_in_one_go() {
     let rig =
         Rig::start_at_once(Plan { accounts, timeout: Duration::from_secs(60), ..Plan::default() }).await;
     rig.sandbox.inject(None, outage);
-    until("all cells are there", || rig.fleet.appids().len() == 10_000).await;
+    until("all cells are there", || rig.fleet.size() == 10_000).await;
     let text = rig.metrics.render(&rig.fleet);
     let scrape = Scrape::parse(&text);
     let states = scrape.series.keys().filter(|series| series.starts_with("wxtokend_account_state")).count();
