@@ -92,3 +92,45 @@ fn root_cause(error: &reqwest::Error) -> String {
     }
     if error.is_timeout() { "timed out".to_owned() } else { cause.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What the transport makes of a server that answers any request by `answer`.
+    async fn told(answer: String) -> Result<Response, Lost> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let _ = peer.read(&mut [0; 4096]).await;
+            // A client that has read enough hangs up.
+            let _ = peer.write_all(answer.as_bytes()).await;
+        });
+        let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
+        let told = HttpTransport::new(Duration::from_secs(20)).unwrap().send(&base, request).await;
+        server.abort();
+        told
+    }
+
+    fn answer(status: &str, headers: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let redirect = answer("302 Found", "Location: http://127.0.0.1:1/elsewhere\r\n", "");
+        assert_eq!(told(redirect).await.unwrap().status, 302);
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_have_64_kib_and_not_a_byte_more() {
+        let whole = told(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER))).await.unwrap();
+        assert_eq!(whole.body.len(), LONGEST_ANSWER);
+        let cut = told(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER + 1))).await.unwrap_err();
+        assert!(matches!(&cut, Lost::Cut(why) if why.contains("longer than 65536")), "{cut}");
+    }
+}
