@@ -174,16 +174,20 @@ async fn an_unknown_outcome_that_minted_nothing_is_settled_by_one_check() {
 async fn a_crashed_actor_is_restarted_and_its_token_served_meanwhile() {
     let lab = Lab::start(Endpoint::StableToken).await;
     let token = lab.token().await;
+    let mut waits = Vec::new();
     for _ in 0..3 {
         let actor = lab.fleet.cells()[0].actor().unwrap();
         actor.tell(Crash).await.unwrap();
         actor.wait_for_shutdown().await;
         assert_eq!(lab.token().await.access_token(), token.access_token());
+        let crashed = Instant::now();
         while lab.fleet.cells()[0].actor().is_none_or(|back| back.id() == actor.id()) {
             assert_eq!(lab.token().await.access_token(), token.access_token());
             sleep(SECOND / 100).await;
         }
+        waits.push(crashed.elapsed());
     }
+    assert!(waits.is_sorted_by(|shorter, longer| *shorter + SECOND / 20 < *longer), "{waits:?}");
     lab.live_through(5 * HOUR, 30 * SECOND).await;
     assert!(lab.token().await.version() > token.version());
     lab.fleet.shutdown().await;
