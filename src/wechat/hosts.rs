@@ -12,9 +12,10 @@ use reqwest::Url;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::transport::{Method, Request, Transport};
+use super::transport::{Lost, Method, Request, Transport};
 use crate::clock::{Clock, Moment};
 
 /// A host that failed is tried last for this long.
@@ -127,8 +128,7 @@ impl Hosts {
         let mut health = host.lock();
         health.failed_at = Some(self.clock.now());
         why.clone_into(&mut health.why);
-        // One that has panicked has ended, too.
-        if health.probe.as_ref().is_none_or(AbortHandle::is_finished) {
+        if health.probe.is_none() {
             let task = tokio::spawn(probe_until_it_answers(Arc::downgrade(self), Arc::clone(host)));
             health.probe = Some(task.abort_handle());
         }
@@ -185,7 +185,10 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
             query: vec![("access_token", "probe".to_owned())],
             body: Vec::new(),
         };
-        let why = match hosts.transport.send(&host.url, probe).await {
+        // In a task of its own: while a host is down nobody else calls it, and a probe that ended by a panic would
+        // leave it down for ever.
+        let sent = AbortOnDropHandle::new(tokio::spawn(hosts.transport.send(&host.url, probe)));
+        let why = match sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned()))) {
             Ok(answer) if answer.status < 500 => {
                 let was_down = {
                     let mut health = host.lock();

@@ -24,6 +24,8 @@ struct Script {
     down: Mutex<Vec<&'static str>>,
     asked: Mutex<Vec<String>>,
     probes: Mutex<u32>,
+    /// How many probes panic before one does not.
+    panics: Mutex<u32>,
 }
 
 impl Transport for Arc<Script> {
@@ -36,6 +38,11 @@ impl Transport for Arc<Script> {
             let refused = Lost::NotSent("connection refused".to_owned());
             if probe {
                 *script.probes.lock().unwrap() += 1;
+                let panics = script.panics.lock().unwrap().checked_sub(1);
+                if let Some(left) = panics {
+                    *script.panics.lock().unwrap() = left;
+                    panic!("asked to");
+                }
                 let down = script.down.lock().unwrap().contains(&&*host);
                 return if down { Err(refused) } else { ok(r#"{"errcode":40001}"#) };
             }
@@ -160,6 +167,17 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     script.answers.lock().unwrap().push_back(ok(TOKEN));
     assert!(wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.is_ok());
     assert!(asked(&script).last().unwrap().starts_with("b/"), "the living host first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_followed_by_the_next() {
+    let (script, wechat) = start(vec![refused(), refused()]);
+    *script.panics.lock().unwrap() = 6;
+    wechat.fetch(&Account::example(Endpoint::Token), false, false).await.0.result.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    assert!(wechat.admit(0).await.is_err(), "down");
+    sleep(Duration::from_secs(10)).await;
+    assert!(wechat.admit(0).await.is_ok(), "up again");
 }
 
 #[tokio::test(start_paused = true)]
