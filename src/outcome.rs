@@ -111,7 +111,8 @@ impl AccountState {
             self.give_back(end.force, account);
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
-            self.cast_doubt(intent, now, rules);
+            // A call that was cut short may be at work still.
+            self.cast_doubt(intent, now.max(intent.at + rules.timeout), rules);
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {

@@ -296,7 +296,7 @@ fn a_second_lost_answer_adds_to_the_doubt() {
     desk.fail(lost(), true, at(5400));
     desk.state.doubt.as_mut().unwrap().checked = true;
     desk.fail(lost(), true, at(5700));
-    assert_eq!(desk.state.doubt, Some(Doubt { until: at(5700), check_at: at(6002), checked: false }));
+    assert_eq!(desk.state.doubt, Some(Doubt { until: at(5700), check_at: at(6006), checked: false }));
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_short_lived_token_is_checked_after_the_longest_overlap() {
     desk.fetch(false, "a", 1000, START);
     desk.fail(lost(), true, at(500));
     let doubt = desk.state.doubt.unwrap();
-    assert_eq!((doubt.until, doubt.check_at), (at(750), at(802)));
+    assert_eq!((doubt.until, doubt.check_at), (at(750), at(806)));
 }
 
 #[test]
@@ -409,24 +409,24 @@ fn a_restart_without_a_call_under_way_doubts_nothing() {
 fn a_doubted_token_that_wechat_honours_has_its_old_end_again() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Honoured, at(5703));
-    assert_eq!((desk.state.doubt, desk.state.usable_for(at(5703))), (None, s(1496)));
+    desk.check(&CheckEnd::Honoured, at(5707));
+    assert_eq!((desk.state.doubt, desk.state.usable_for(at(5707))), (None, s(1492)));
 }
 
 #[test]
 fn a_doubted_token_that_wechat_refuses_is_dead() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Refused, at(5703));
+    desk.check(&CheckEnd::Refused, at(5707));
     assert_eq!(desk.held().standing, Standing::Refused);
-    assert!(desk.state.read(at(5703)).is_none());
+    assert!(desk.state.read(at(5707)).is_none());
 }
 
 #[test]
 fn a_check_of_a_doubted_token_that_does_not_tell_is_made_once() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Inconclusive(busy()), at(5703));
+    desk.check(&CheckEnd::Inconclusive(busy()), at(5707));
     assert!(desk.state.doubt.unwrap().checked && desk.state.want.is_none());
     assert_eq!(desk.state.rejections.verdict, None, "nobody asked");
 }
