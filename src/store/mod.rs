@@ -151,13 +151,17 @@ impl Store {
         let now = clock.now();
         let elsewhere = !contents.hosts.is_empty() && !contents.hosts.iter().any(|host| hosts.contains(host));
         let mut states = HashMap::with_capacity(contents.records.len());
+        let mut retold = Vec::new();
         for (appid, bytes) in contents.records {
             let damaged =
                 |what: String| StoreError::Damaged { path: backend.path().display().to_string(), what };
-            let mut state = record::decode(&bytes, clock.boot_id(), now)
+            let (mut state, of_another_boot) = record::decode(&bytes, clock.boot_id(), now)
                 .map_err(|what| damaged(format!("{appid}: {what}")))?;
             if elsewhere {
                 state.forget_token();
+            }
+            if of_another_boot {
+                retold.push((appid.clone(), record::encode(&state, clock.boot_id())));
             }
             states.insert(appid, state);
         }
@@ -175,7 +179,11 @@ impl Store {
         let (writes, queue) = mpsc::unbounded_channel();
         // It ends with `close`, or with the last handle.
         tokio::spawn(write_in_groups(backend, queue));
-        Ok((Self { writes, clock }, states))
+        let store = Self { writes, clock };
+        // At once: the wall clock connects two boots, and it may jump before this one's next start.
+        let (done, _nobody_waits) = oneshot::channel();
+        let _ = store.writes.send(Write { batch: Batch { records: retold, hosts: None }, last: false, done });
+        Ok((store, states))
     }
 
     /// Returns when `state` is on disk.

@@ -25,10 +25,12 @@ pub(super) fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
     serde_json::to_vec(&Written { boot, state }).unwrap_or_default()
 }
 
-/// The state, told on the clocks of this boot. The error names no value.
-pub(super) fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<AccountState, String> {
+/// The state, told on the clocks of this boot, and whether it was written on those of another. The error names no
+/// value.
+pub(super) fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<(AccountState, bool), String> {
     let read = read(bytes)?;
-    Ok(if read.boot == boot { read.state } else { read.state.rebased(now) })
+    let of_another = read.boot != boot;
+    Ok((if of_another { read.state.rebased(now) } else { read.state }, of_another))
 }
 
 /// Whether `bytes` are a record.

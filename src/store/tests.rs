@@ -143,11 +143,33 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
 async fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one() {
     let now = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
     let bytes = record::encode(&holding(1), "another boot");
-    let token = record::decode(&bytes, "this boot", now).unwrap().token.unwrap();
+    let (told, of_another) = record::decode(&bytes, "this boot", now).unwrap();
+    let token = told.token.unwrap();
     let as_it_was = example_token();
     assert_eq!(token.expires_at.wall_ms, as_it_was.expires_at.wall_ms);
     assert_eq!(token.expires_at.boot_ms, 5_000 + as_it_was.expires_at.wall_ms - now.wall_ms);
-    assert_eq!(*record::decode(&bytes, "another boot", now).unwrap().token.unwrap(), as_it_was);
+    let (told, of_another_still) = record::decode(&bytes, "another boot", now).unwrap();
+    assert_eq!((*told.token.unwrap()).clone(), as_it_was);
+    assert!(of_another && !of_another_still);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
+    let (disk, clock) = (MemoryBackend::new(), TokioClock::new());
+    let records = vec![(appid("wx1"), record::encode(&holding(1), "another boot"))];
+    Arc::clone(&disk).write(Batch { records, hosts: Some(vec!["a".to_owned()]) }).await.unwrap();
+    let open = async || {
+        let opened =
+            Store::open(Arc::new(Arc::clone(&disk)), vec!["a".to_owned()], clock.clone()).await.unwrap();
+        opened.1[&appid("wx1")].token.clone().unwrap()
+    };
+    let before = open().await;
+    for _ in 0..100 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(disk.record("wx1").contains(r#""boot":"test""#));
+    clock.jump_wall(3_600_000);
+    assert_eq!(open().await.expires_at, before.expires_at);
 }
 
 #[tokio::test(start_paused = true)]
