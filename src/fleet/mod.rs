@@ -23,6 +23,8 @@ mod waiters;
 mod watch;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use answers::{Rejected, ReloadError, Reloaded, StartError, TokenError, Unavailable};

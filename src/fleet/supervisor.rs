@@ -1,6 +1,6 @@
 //! Starts one actor per account, restarts the one that crashes, applies a reload, ends them in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,8 @@ const STARTED_AT_ONCE: usize = 500;
 pub(super) struct Supervisor {
     me: ActorRef<Self>,
     shared: Arc<Shared>,
-    children: HashMap<Appid, Child>,
+    /// In order, so that whoever acts on all of them does so in the same order each time.
+    children: BTreeMap<Appid, Child>,
     by_actor: HashMap<ActorId, Appid>,
 }
 
@@ -56,7 +57,7 @@ impl Actor for Supervisor {
     async fn on_start(shared: Arc<Shared>, me: ActorRef<Self>) -> Result<Self, Infallible> {
         let accounts = shared.directory.load().in_order.clone();
         let _ = me.tell(Start(accounts)).try_send();
-        Ok(Self { me, shared, children: HashMap::new(), by_actor: HashMap::new() })
+        Ok(Self { me, shared, children: BTreeMap::new(), by_actor: HashMap::new() })
     }
 
     async fn on_link_died(

@@ -1,0 +1,99 @@
+//! Months in the life of a fleet, in one thread and on paused time: the real supervisor, actors, decisions, budget
+//! and store interface against the simulated WeChat, which is the oracle of which tokens live.
+//!
+//! A seed decides everything: latencies, faults, outages, lost answers, clients and operators, reloads, panics,
+//! crashes with the loss of what was not written, failing disks, clocks that jump and machines that sleep. What
+//! must hold is checked at every look; a seed that fails prints itself and replays exactly, which needs the build
+//! that `scripts/simulate` makes, as tokio draws lots of its own otherwise.
+
+mod book;
+mod clients;
+mod climate;
+mod disk;
+mod life;
+mod network;
+mod reloads;
+mod sim;
+mod tally;
+mod time;
+mod weather;
+
+use std::sync::Once;
+
+use self::climate::{Climate, Size};
+use self::sim::{Sim, lock};
+use self::tally::Tally;
+
+/// What panics on purpose says, so that it is not printed.
+const PANIC: &str = "a panic of the simulation's";
+
+/// Panics are part of the weather: only others are printed.
+fn quieten_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let ours = info.payload_as_str().is_some_and(|text| text == PANIC || text == "asked to");
+            if !ours {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Runs one seed; the digest tells apart runs that differ in anything.
+fn simulate(seed: u64, size: Size, in_words: bool) -> (Tally, u64) {
+    quieten_panics();
+    let sim = Sim::new(seed, size, Climate::of(seed), in_words);
+    life::run(&sim);
+    let tally = lock(&sim.tally).clone();
+    let digest = lock(&sim.trace).digest();
+    (tally, digest)
+}
+
+fn from_environment(name: &str, otherwise: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
+        Err(_) => otherwise,
+    }
+}
+
+/// Runs `seeds` on both cores; a seed that fails is run again with words.
+fn simulate_all(seeds: std::ops::Range<u64>, size: Size) -> Tally {
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    let total = std::sync::Mutex::new(Tally::default());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let (mut tally, _) = simulate(seed, size, false);
+                    if !tally.violations.is_empty() {
+                        tally.violations = simulate(seed, size, true).0.violations;
+                    }
+                    lock(&total).add(tally);
+                }
+            });
+        }
+    });
+    total.into_inner().unwrap()
+}
+
+#[test]
+#[cfg_attr(not(tokio_unstable), ignore = "scripts/test runs it in the build of scripts/simulate")]
+fn for_months_of_every_trouble_the_invariants_hold() {
+    let size = Size {
+        accounts: from_environment("WXTOKEND_ACCOUNTS", 20) as usize,
+        days: from_environment("WXTOKEND_DAYS", 30) as i64,
+        read_every_ms: from_environment("WXTOKEND_READ_EVERY_MS", 10_000) as i64,
+    };
+    let from = from_environment("WXTOKEND_SEED", 0);
+    let seeds = from..from + from_environment("WXTOKEND_SEEDS", 20);
+    let count = usize::try_from(seeds.end - seeds.start).unwrap();
+    let tally = simulate_all(seeds, size);
+    println!("{}", tally.table(count));
+    assert!(tally.violations.is_empty(), "{}", tally.violations.join("\n"));
+}

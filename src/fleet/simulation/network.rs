@@ -1,0 +1,233 @@
+//! What lies between the program and WeChat: it delays, refuses, loses, cuts, and delivers what was sent even when
+//! who sent it is gone.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::time::{sleep, timeout};
+
+use super::climate::HOUR;
+use super::sim::{HostTrouble, Sim};
+use crate::account::Endpoint;
+use crate::sandbox::{Request as Asked, Wire};
+use crate::wechat::{Lost, Method, Pending, Request, Response, Transport};
+
+pub(super) struct Network {
+    pub(super) sim: Arc<Sim>,
+    pub(super) timeout: Duration,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Mint { endpoint: Endpoint, force: bool },
+    Check,
+    Probe,
+}
+
+impl Transport for Network {
+    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+        let (sim, host) = (Arc::clone(&self.sim), base.host_str().unwrap_or_default().to_owned());
+        let within = self.timeout;
+        Box::pin(async move {
+            let (what, account) = about(&sim, &request);
+            let _flight = Flight::begin(&sim, what, account);
+            let exchange = exchange(&sim, &host, request, what, account, within);
+            let told = timeout(within, exchange).await.unwrap_or(Err(Lost::TimedOut));
+            sim.note("told", account, || match &told {
+                Ok(answer) => format!("{what:?} {} {}", answer.status, String::from_utf8_lossy(&answer.body)),
+                Err(lost) => format!("{what:?} {lost}"),
+            });
+            if let Some(account) = account {
+                told_of(&sim, account, what, &told);
+            }
+            told
+        })
+    }
+}
+
+/// A call of `account` has ended for the program.
+fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>) {
+    let now = sim.now();
+    let tells = told.as_ref().is_ok_and(|told| told.status < 500);
+    let was_sent = !matches!(told, Err(Lost::NotSent(_)));
+    let book = &mut sim.oracle().books[account];
+    match what {
+        What::Mint { endpoint, .. } => {
+            book.told_at = now;
+            if was_sent && !tells && endpoint == Endpoint::Token {
+                book.is_in_doubt(now);
+            }
+        }
+        // It does not tell whether the token lives: a second one like it is worth a call.
+        What::Check if !tells => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
+        What::Check | What::Probe => {}
+    }
+}
+
+async fn exchange(
+    sim: &Arc<Sim>,
+    host: &str,
+    request: Request,
+    what: What,
+    account: Option<usize>,
+    within: Duration,
+) -> Result<Response, Lost> {
+    let trouble = sim.oracle().hosts.get(host).copied();
+    let loss = sim.oracle().loss;
+    if trouble == Some(HostTrouble::Refuses) || sim.chance(loss) {
+        sleep(ms(sim.between(1, 60))).await;
+        if let Some(account) = account.filter(|_| matches!(what, What::Mint { .. })) {
+            sim.oracle().books[account].unsent(matches!(what, What::Mint { force: true, .. }));
+        }
+        return Err(Lost::NotSent("connection refused".to_owned()));
+    }
+    if trouble == Some(HostTrouble::Hangs) || sim.chance(loss) {
+        return std::future::pending().await;
+    }
+    if sim.chance(loss) {
+        sleep(ms(sim.between(1, 400))).await;
+        return Err(Lost::Cut("connection reset".to_owned()));
+    }
+    let going = way_ms(sim, within);
+    if let Some(HostTrouble::Says(status)) = trouble {
+        sleep(ms(going)).await;
+        return Ok(Response { status, body: b"<html>".to_vec(), date: None });
+    }
+    let secret = match what {
+        What::Check => request.query.first().map(|(_, token)| token.clone()),
+        What::Mint { .. } | What::Probe => None,
+    };
+    let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
+    // Not this future: whoever sent it may give up, or crash.
+    let sea = Arc::clone(sim);
+    tokio::spawn(async move {
+        sleep(ms(going)).await;
+        sea.arrive(id);
+    });
+    if sim.chance(sim.climate.panics / 2000.0) && !sim.oracle().peace {
+        sim.count("panics of calls");
+        if let Some(account) = account {
+            let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+            book.is_in_doubt(now);
+        }
+        panic!("{}", super::PANIC);
+    }
+    let Ok(reaction) = answered.await else { return std::future::pending().await };
+    sleep(reaction.delay + ms(way_ms(sim, within))).await;
+    if sim.chance(loss) {
+        return std::future::pending().await;
+    }
+    let answer = match reaction.wire {
+        Wire::Answer(answer) => answer,
+        Wire::HalfAnswer { .. } | Wire::Reset => return Err(Lost::Cut("connection reset".to_owned())),
+        Wire::Refuse | Wire::Hang => return std::future::pending().await,
+    };
+    if let (Some(account), Some(token)) = (account, secret.filter(|_| says_refused(&answer.body))) {
+        let now = sim.now();
+        sim.oracle().books[account].condemn(&token, now);
+    }
+    Ok(Response { status: answer.status, body: answer.body, date: None })
+}
+
+fn says_refused(body: &[u8]) -> bool {
+    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
+}
+
+/// One way takes some 10 ms, rarely far longer, but no longer than a call may take.
+fn way_ms(sim: &Sim, within: Duration) -> i64 {
+    let longest = i64::try_from(within.as_millis()).unwrap();
+    if sim.chance(0.02) { sim.between(0, longest) } else { sim.between(3, 60) }
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap())
+}
+
+fn about(sim: &Sim, request: &Request) -> (What, Option<usize>) {
+    let by_query =
+        |key: &str| request.query.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
+    match request.path {
+        "/cgi-bin/token" => {
+            let account = by_query("appid").and_then(|appid| sim.index(appid));
+            (What::Mint { endpoint: Endpoint::Token, force: false }, account)
+        }
+        "/cgi-bin/stable_token" => {
+            let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+            let force = body["force_refresh"] == true;
+            let account = body["appid"].as_str().and_then(|appid| sim.index(appid));
+            (What::Mint { endpoint: Endpoint::StableToken, force }, account)
+        }
+        _ => {
+            let token = by_query("access_token").unwrap_or_default();
+            let oracle = sim.oracle();
+            match oracle.world.token_truth(token) {
+                Some(truth) => (What::Check, sim.index(truth.appid.as_str())),
+                None => (What::Probe, None),
+            }
+        }
+    }
+}
+
+fn asked(request: Request) -> Asked {
+    let post = request.method == Method::Post;
+    Asked {
+        method: if post { "POST" } else { "GET" }.to_owned(),
+        path: request.path.to_owned(),
+        query: request.query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        content_length: post.then_some(request.body.len() as u64),
+        body: request.body,
+        source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+/// A call of one account, from the sending to the answer or the giving up.
+struct Flight {
+    sim: Arc<Sim>,
+    what: What,
+    account: Option<usize>,
+}
+
+impl Flight {
+    fn begin(sim: &Arc<Sim>, what: What, account: Option<usize>) -> Self {
+        sim.note("sent", account, || format!("{what:?}"));
+        if let Some(account) = account {
+            sim.look(account);
+            let now = sim.now();
+            let mut oracle = sim.oracle();
+            let slack = oracle.budget_slack(account, now);
+            let book = &mut oracle.books[account];
+            let held = match what {
+                What::Mint { endpoint, force } => book.sends(endpoint, force, slack, now),
+                What::Check | What::Probe => {
+                    book.checking += 1;
+                    if book.checking > 1 { Err("I2: two checks in flight".to_owned()) } else { Ok(()) }
+                }
+            };
+            drop(oracle);
+            sim.hold(account, held);
+        }
+        let mut tally = super::sim::lock(&sim.tally);
+        match what {
+            What::Mint { .. } => tally.calls += 1,
+            What::Check | What::Probe => tally.checks += 1,
+        }
+        drop(tally);
+        Self { sim: Arc::clone(sim), what, account }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let Some(account) = self.account else { return };
+        let mut oracle = self.sim.oracle();
+        let book = &mut oracle.books[account];
+        match self.what {
+            What::Mint { .. } => book.in_flight -= 1,
+            What::Check | What::Probe => book.checking -= 1,
+        }
+    }
+}
