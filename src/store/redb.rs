@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
-    TableDefinition, TableError,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError,
 };
 
 use super::{Backend, Batch, Contents, StoreError, record};
@@ -21,8 +21,6 @@ use crate::account::Appid;
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
 const FORMAT: &str = "1";
-/// What is said when redb panics over a file.
-const CONTRADICTION: &str = "its pages contradict each other";
 /// The file is small and read once; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -45,12 +43,16 @@ fn reading<T>(read: impl FnOnce() -> T) -> Option<T> {
     outcome.ok()
 }
 
+/// How redb gets at a file.
+type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
+
 /// A redb file. The first failed write closes it and the next one opens it again, because redb refuses to go on
-/// after an I/O error.
+/// after an I/O error. `F` is how redb gets at the file: tests stand in between.
 #[derive(Debug, Clone)]
-pub struct RedbBackend {
+pub struct RedbBackend<F = OnFile> {
     path: Arc<PathBuf>,
     database: Arc<Mutex<Option<Database>>>,
+    on_file: F,
 }
 
 impl RedbBackend {
@@ -59,6 +61,16 @@ impl RedbBackend {
     /// # Errors
     /// See [`StoreError`]; a file that is there is never overwritten.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_by(path, FileBackend::new)
+    }
+}
+
+impl<F, S> RedbBackend<F>
+where
+    F: Fn(File) -> Result<S, DatabaseError>,
+    S: StorageBackend,
+{
+    pub(super) fn open_by(path: &Path, on_file: F) -> Result<Self, StoreError> {
         let is_new = match std::fs::metadata(path) {
             Ok(found) if found.is_file() => found.len() == 0,
             Ok(_) => return Err(foreign(path, "not a regular file")),
@@ -66,18 +78,19 @@ impl RedbBackend {
             Err(error) => return Err(StoreError::io("open", path, error)),
         };
         if is_new {
-            create(path)?;
+            create(path, &on_file)?;
         }
-        inspect(path)?;
-        let database = open(path)?;
-        Ok(Self { path: Arc::new(path.to_owned()), database: Arc::new(Mutex::new(Some(database))) })
+        inspect(path, &on_file)?;
+        let database = open(path, &on_file)?;
+        let database = Arc::new(Mutex::new(Some(database)));
+        Ok(Self { path: Arc::new(path.to_owned()), database, on_file })
     }
 
     fn write_now(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match held.take() {
             Some(database) => database,
-            None => open(&self.path)?,
+            None => open(&self.path, &self.on_file)?,
         };
         let outcome = transact(&database, batch);
         if outcome.is_ok() {
@@ -87,7 +100,11 @@ impl RedbBackend {
     }
 }
 
-impl Backend for RedbBackend {
+impl<F, S> Backend for RedbBackend<F>
+where
+    F: Fn(File) -> Result<S, DatabaseError> + Clone + Send + Sync + 'static,
+    S: StorageBackend,
+{
     fn path(&self) -> &Path {
         &self.path
     }
@@ -96,8 +113,8 @@ impl Backend for RedbBackend {
         let held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = held.as_ref() else { return Err(StoreError::Closed) };
         reading(|| read_all(database))
-            .unwrap_or_else(|| Err(CONTRADICTION.to_owned()))
-            .map_err(|what| StoreError::Damaged { path: self.path.display().to_string(), what })
+            .unwrap_or_else(|| Err(contradictory()))
+            .map_err(|error| unusable("read", &self.path, error))
     }
 
     fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
@@ -110,7 +127,10 @@ impl Backend for RedbBackend {
 }
 
 /// Makes an empty store beside `path` and moves it into place, so that a crash leaves a whole one or none.
-fn create(path: &Path) -> Result<(), StoreError> {
+fn create<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<(), StoreError> {
     let failed = |error| StoreError::io("create", path, error);
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -120,7 +140,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
         _ => {}
     }
     let file = owner_only().create_new(true).open(&beside).map_err(failed)?;
-    let database = on_file(file).map_err(|error| failed(into_io(error)))?;
+    let database = on_file(file).and_then(database_on).map_err(|error| failed(into_io(error)))?;
     let begin = || -> Result<(), redb::Error> {
         let write = database.begin_write()?;
         write.open_table(META)?.insert("format", FORMAT)?;
@@ -137,29 +157,35 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 /// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
 /// it is. A store whose program was killed cannot be looked at so; opening it mends it.
-fn inspect(path: &Path) -> Result<(), StoreError> {
-    let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
+fn inspect<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<(), StoreError> {
     let look = || -> Result<(), StoreError> {
-        let database = match ReadOnlyDatabase::open(path) {
+        let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
+        let opened = on_file(file).and_then(|storage| Builder::new().open_read_only_with_backend(storage));
+        let database = match opened {
             Ok(database) => database,
             Err(DatabaseError::RepairAborted) => return Ok(()),
             Err(error) => return Err(refusal(path, error)),
         };
         check_format(path, &database)?;
-        let contents = read_all(&database).map_err(damaged)?;
+        let contents = read_all(&database).map_err(|error| unusable("read", path, error))?;
         for (appid, bytes) in &contents.records {
-            record::check(bytes).map_err(|what| damaged(format!("{appid}: {what}")))?;
+            record::check(bytes).map_err(|what| damaged(path, format!("{appid}: {what}")))?;
         }
         Ok(())
     };
-    reading(look).unwrap_or_else(|| Err(damaged(CONTRADICTION.to_owned())))
+    reading(look).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
 }
 
-fn open(path: &Path) -> Result<Database, StoreError> {
+fn open<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<Database, StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
-    let contradictory =
-        || StoreError::Damaged { path: path.display().to_string(), what: CONTRADICTION.to_owned() };
-    let opened = reading(|| on_file(file)).ok_or_else(contradictory)?;
+    let opened = reading(|| on_file(file).and_then(database_on));
+    let opened = opened.ok_or_else(|| unusable("read", path, contradictory()))?;
     let database = opened.map_err(|error| refusal(path, error))?;
     check_format(path, &database)?;
     keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
@@ -170,12 +196,24 @@ fn open(path: &Path) -> Result<Database, StoreError> {
 fn refusal(path: &Path, error: DatabaseError) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != ErrorKind::InvalidData => {
-            StoreError::io("open", path, error)
-        }
         other if other.to_string().contains("magic number") => foreign(path, "no redb file"),
-        other => StoreError::Damaged { path: path.display().to_string(), what: other.to_string() },
+        other => unusable("open", path, other.into()),
     }
+}
+
+/// A disk that fails says nothing about what is on it.
+fn unusable(operation: &'static str, path: &Path, error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::Io(error) if error.kind() != ErrorKind::InvalidData => {
+            StoreError::io(operation, path, error)
+        }
+        other => damaged(path, other.to_string()),
+    }
+}
+
+/// What is said when redb panics over a file.
+fn contradictory() -> redb::Error {
+    redb::Error::Corrupted("its pages contradict each other".to_owned())
 }
 
 fn check_format(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
@@ -185,35 +223,29 @@ fn check_format(path: &Path, database: &impl ReadableDatabase) -> Result<(), Sto
             Err(foreign(path, &format!("a store of format {format}; this program writes {FORMAT}")))
         }
         Ok(None) => Err(foreign(path, "some other program's redb file")),
-        Err(what) => Err(StoreError::Damaged { path: path.display().to_string(), what }),
+        Err(error) => Err(unusable("read", path, error)),
     }
 }
 
-fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, String> {
-    let read = database.begin_read().map_err(|error| error.to_string())?;
+fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Error> {
+    let read = database.begin_read()?;
     match read.open_table(META) {
-        Ok(meta) => {
-            let format = meta.get("format").map_err(|error| error.to_string())?;
-            Ok(format.map(|format| format.value().to_owned()))
-        }
-        Err(TableError::Storage(error)) => Err(error.to_string()),
+        Ok(meta) => Ok(meta.get("format")?.map(|format| format.value().to_owned())),
+        Err(TableError::Storage(error)) => Err(error.into()),
         Err(_other_table) => Ok(None),
     }
 }
 
-fn read_all(database: &impl ReadableDatabase) -> Result<Contents, String> {
-    let text = |error: redb::Error| error.to_string();
-    let read = database.begin_read().map_err(|error| text(error.into()))?;
-    let meta = read.open_table(META).map_err(|error| text(error.into()))?;
-    let hosts = meta.get("hosts").map_err(|error| text(error.into()))?;
+fn read_all(database: &impl ReadableDatabase) -> Result<Contents, redb::Error> {
+    let read = database.begin_read()?;
+    let hosts = read.open_table(META)?.get("hosts")?;
     let hosts =
         hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
     let mut contents = Contents { hosts, ..Contents::default() };
-    let accounts = read.open_table(ACCOUNTS).map_err(|error| text(error.into()))?;
-    for entry in accounts.iter().map_err(|error| text(error.into()))? {
-        let (appid, record) = entry.map_err(|error| text(error.into()))?;
-        let appid = Appid::new(appid.value()).map_err(|_| "a record's key is no appid".to_owned())?;
-        contents.records.insert(appid, record.value().to_vec());
+    for entry in read.open_table(ACCOUNTS)?.iter()? {
+        let (appid, record) = entry?;
+        let no_appid = |_| redb::Error::Corrupted("a record's key is no appid".to_owned());
+        contents.records.insert(Appid::new(appid.value()).map_err(no_appid)?, record.value().to_vec());
     }
     Ok(contents)
 }
@@ -234,8 +266,8 @@ fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn on_file(file: File) -> Result<Database, DatabaseError> {
-    Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)
+fn database_on(storage: impl StorageBackend) -> Result<Database, DatabaseError> {
+    Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)
 }
 
 fn owner_only() -> OpenOptions {
@@ -252,6 +284,10 @@ fn keep_to_owner(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     let _ = path;
     Ok(())
+}
+
+fn damaged(path: &Path, what: String) -> StoreError {
+    StoreError::Damaged { path: path.display().to_string(), what }
 }
 
 fn foreign(path: &Path, what: &str) -> StoreError {

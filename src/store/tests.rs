@@ -1,5 +1,9 @@
 //! The file as an operator meets it: new, in use, foreign, damaged.
 
+mod cuts;
+mod disk;
+mod failures;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

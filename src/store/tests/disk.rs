@@ -1,0 +1,255 @@
+//! A disk under redb that remembers all it is told, fails when told to, and knows what a crash may leave of a file.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::ops::{Bound, Range};
+use std::sync::{Arc, Mutex};
+use std::{io, iter};
+
+use ::redb::backends::FileBackend;
+use ::redb::{BackendError, DatabaseError, StorageBackend};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+const SECTOR: usize = 512;
+
+/// What changes a file, or what is in it for good.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Opened,
+    Write { at: u64, data: Vec<u8> },
+    SetLen(u64),
+    Synced,
+    Closed,
+}
+
+/// All files that are opened by way of it are one file to it.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    heard: Mutex<Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    ops: Vec<Op>,
+    /// How many times anything was asked, reading included.
+    asked: usize,
+    failing: Range<usize>,
+    /// What failed, for messages.
+    failed: Vec<&'static str>,
+}
+
+impl Disk {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// What redb opens a file by.
+    pub(super) fn on_file(
+        self: &Arc<Self>,
+    ) -> impl Fn(File) -> Result<DiskFile, DatabaseError> + Clone + Send + Sync + 'static {
+        let disk = Arc::clone(self);
+        move |file| {
+            disk.note(Op::Opened);
+            Ok(DiskFile { file: FileBackend::new(file)?, disk: Arc::clone(&disk) })
+        }
+    }
+
+    pub(super) fn ops(&self) -> Vec<Op> {
+        self.heard.lock().unwrap().ops.clone()
+    }
+
+    pub(super) fn ops_so_far(&self) -> usize {
+        self.heard.lock().unwrap().ops.len()
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.heard.lock().unwrap().asked
+    }
+
+    /// Makes those fail that are the `range`-th to be asked, from 0.
+    pub(super) fn fail(&self, range: Range<usize>) {
+        self.heard.lock().unwrap().failing = range;
+    }
+
+    /// What has failed since this was asked last.
+    pub(super) fn failed(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.heard.lock().unwrap().failed)
+    }
+
+    fn note(&self, op: Op) {
+        self.heard.lock().unwrap().ops.push(op);
+    }
+
+    fn ask(&self, what: &'static str) -> io::Result<()> {
+        let mut heard = self.heard.lock().unwrap();
+        heard.asked += 1;
+        if heard.failing.contains(&(heard.asked - 1)) {
+            heard.failed.push(what);
+            return Err(io::Error::other("the disk fails as it was told to"));
+        }
+        Ok(())
+    }
+}
+
+/// A true file; nothing is waited for that only a loss of power would need.
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    file: FileBackend,
+    disk: Arc<Disk>,
+}
+
+impl StorageBackend for DiskFile {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.ask("len")?;
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.ask("read")?;
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.ask("set_len")?;
+        self.disk.note(Op::SetLen(len));
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.ask("sync_data")?;
+        self.disk.note(Op::Synced);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let asked = self.disk.ask("write");
+        // A write that fails has got somewhere.
+        let data = if asked.is_ok() { data } else { &data[..data.len() / 2] };
+        self.disk.note(Op::Write { at: offset, data: data.to_vec() });
+        self.file.write(offset, data)?;
+        asked
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.disk.note(Op::Closed);
+        // The lock goes whatever else fails.
+        self.file.close()?;
+        self.disk.ask("close")
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+/// A file's bytes, and what was done to it since they were all on disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Remains {
+    synced: Vec<u8>,
+    since: Vec<Op>,
+}
+
+impl Remains {
+    pub(super) fn add(&mut self, op: &Op) {
+        match op {
+            Op::Write { .. } | Op::SetLen(_) => self.since.push(op.clone()),
+            Op::Synced => {
+                self.synced = self.when_all_was_done();
+                self.since.clear();
+            }
+            Op::Opened | Op::Closed => {}
+        }
+    }
+
+    /// Whether the loss of power leaves anything else than a kill does.
+    pub(super) fn is_synced(&self) -> bool {
+        self.since.is_empty()
+    }
+
+    /// What a killed process leaves: the system finishes what it was told.
+    pub(super) fn when_all_was_done(&self) -> Vec<u8> {
+        let mut file = self.synced.clone();
+        self.since.iter().for_each(|op| apply(&mut file, op, |range| vec![range]));
+        file
+    }
+
+    /// What a loss of power may leave: of what was not synced any part, in whole, up to some byte, or some sectors.
+    pub(super) fn when_power_is_lost(&self, random: &mut StdRng) -> Vec<u8> {
+        let mut file = self.synced.clone();
+        // Most of all, most of nothing, or anything.
+        let kept = [0.1, 0.5, 0.9][random.random_range(0..3)];
+        for op in &self.since {
+            apply(&mut file, op, |range| match random.random_range(0..4) {
+                0 => {
+                    let end = random.random_range(range.start..=range.end);
+                    iter::once(range.start..end).collect()
+                }
+                1 => sectors(range).filter(|_| random.random_bool(kept)).collect(),
+                _ if random.random_bool(kept) => vec![range],
+                _ => Vec::new(),
+            });
+        }
+        file
+    }
+}
+
+/// Does `op` to `file`: of a write, the parts that `kept` names; of a new length, all or, if it names none, nothing.
+/// What was written beyond a length that was not kept cannot be reached.
+fn apply(file: &mut Vec<u8>, op: &Op, kept: impl FnOnce(Range<usize>) -> Vec<Range<usize>>) {
+    match op {
+        Op::Write { at, data } => {
+            let at = usize::try_from(*at).unwrap();
+            for part in kept(at..at + data.len()) {
+                let part = part.start..part.end.min(file.len());
+                if !part.is_empty() {
+                    file[part.clone()].copy_from_slice(&data[part.start - at..part.end - at]);
+                }
+            }
+        }
+        Op::SetLen(len) if !kept(0..1).iter().all(Range::is_empty) => {
+            file.resize(usize::try_from(*len).unwrap(), 0);
+        }
+        Op::SetLen(_) | Op::Opened | Op::Synced | Op::Closed => {}
+    }
+}
+
+fn sectors(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let first = range.start - range.start % SECTOR;
+    (first..range.end)
+        .step_by(SECTOR)
+        .map(move |start| start.max(range.start)..(start + SECTOR).min(range.end))
+}
+
+/// The operations by which the life of a process may be cut: those that a file is different after.
+pub(super) fn kinds(ops: &[Op]) -> HashSet<&'static str> {
+    ops.iter()
+        .map(|op| match op {
+            Op::Opened => "opened",
+            Op::Write { .. } => "write",
+            Op::SetLen(_) => "set_len",
+            Op::Synced => "sync_data",
+            Op::Closed => "close",
+        })
+        .collect()
+}

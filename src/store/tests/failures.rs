@@ -1,0 +1,131 @@
+//! A store whose disk fails, once or for a while, at any operation, while the process lives on.
+
+use std::fs;
+use std::ops::Range;
+
+use super::disk::Disk;
+use super::*;
+
+const APPIDS: [&str; 3] = ["wx1", "wx2", "wx3"];
+
+fn hosts() -> Vec<String> {
+    vec!["api.weixin.qq.com".to_owned()]
+}
+
+/// The versions that a killed process would leave in `path`; by way of a copy, since it runs on.
+async fn left(path: &Path) -> Vec<u64> {
+    let (_folder, copy) = new_file();
+    fs::copy(path, &copy).unwrap();
+    versions(&copy).await
+}
+
+/// The versions that the next process finds.
+async fn versions(path: &Path) -> Vec<u64> {
+    let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
+    let (_store, states) = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
+    APPIDS.iter().map(|name| states.get(&appid(name)).map_or(0, |state| state.version)).collect()
+}
+
+/// A store in which each account has version 1, and how it was left.
+async fn made(path: &Path, killed: bool) {
+    let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
+    let (store, _) = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
+    let states = APPIDS.map(|name| (appid(name), holding(1)));
+    store.commit_all(&HashMap::from(states)).await.unwrap();
+    let image = fs::read(path).unwrap();
+    store.close().await;
+    if killed {
+        fs::write(path, image).unwrap();
+    }
+}
+
+/// Whether the disk's failure is told as what it is.
+fn assert_told(error: &StoreError, what: &str) {
+    assert!(matches!(error, StoreError::Io { .. }), "{what}: {error}");
+}
+
+/// A process whose disk fails during `failing`, counted from where it opens the store. Says how often the disk
+/// was asked.
+async fn live_through(failing: Range<usize>, killed: bool) -> usize {
+    let (_folder, path) = new_file();
+    made(&path, killed).await;
+    let disk = Disk::new();
+    disk.fail(failing.clone());
+    let what =
+        format!("a disk that fails for {failing:?}, of a store {}", if killed { "killed" } else { "closed" });
+    let backend = match RedbBackend::open_by(&path, disk.on_file()) {
+        Ok(backend) => backend,
+        Err(error) => {
+            assert_told(&error, &what);
+            assert_eq!(left(&path).await, [1, 1, 1], "{}", what);
+            return disk.asked();
+        }
+    };
+    let (store, _) = match Store::open(Arc::new(backend), hosts(), TokioClock::new()).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            assert_told(&error, &what);
+            return disk.asked();
+        }
+    };
+    let (mut newest, mut acknowledged) = ([1; 3], [1; 3]);
+    for version in 2..5 {
+        for (n, name) in APPIDS.iter().enumerate() {
+            newest[n] = version;
+            match store.commit(&appid(name), &holding(version)).await {
+                // What was pending went with it.
+                Ok(()) => acknowledged = newest,
+                Err(error) => assert_told(&error, &what),
+            }
+            if !disk.failed().is_empty() {
+                let left = left(&path).await;
+                let told = format!("{}: {left:?} of {acknowledged:?} to {newest:?}", what);
+                let kept = |n: usize| (acknowledged[n]..=newest[n]).contains(&left[n]);
+                assert!((0..3).all(kept), "{told}");
+            }
+        }
+    }
+    for _ in 0..=failing.len() {
+        sleep(RETRY_EVERY).await;
+    }
+    assert_eq!(left(&path).await, newest, "{what}: what was pending is written");
+    store.close().await;
+    assert_eq!(left(&path).await, newest, "{what}: and it was closed");
+    disk.asked()
+}
+
+/// Fails anywhere in the life of a process, once and for a while.
+async fn fail_everywhere(killed: bool) {
+    for (long, step) in [(1, 1), (12, 5)] {
+        let mut first = 0;
+        while live_through(first..first + long, killed).await > first {
+            first += step;
+        }
+        assert!(first > 80, "a life is longer than {first} operations");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whenever_the_disk_fails_it_is_told_and_what_is_pending_is_written_when_it_works_again() {
+    fail_everywhere(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whenever_the_disk_fails_after_a_crash_it_is_told_and_what_is_pending_is_written_later() {
+    fail_everywhere(true).await;
+}
+
+#[tokio::test]
+async fn whenever_the_disk_fails_while_a_store_is_made_the_next_start_makes_it() {
+    for first in 0.. {
+        let (_folder, path) = new_file();
+        let disk = Disk::new();
+        disk.fail(first..first + 1);
+        if let Err(error) = RedbBackend::open_by(&path, disk.on_file()) {
+            assert_told(&error, &format!("the disk fails at {first}"));
+        } else if disk.asked() <= first {
+            break;
+        }
+        assert_eq!(versions(&path).await, [0, 0, 0]);
+    }
+}
