@@ -1,0 +1,197 @@
+//! A store whose process or machine dies between any two operations on its file.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::disk::{Disk, Op, Remains, kinds};
+use super::*;
+use crate::budget::Purse;
+use crate::secret::Secret;
+use crate::state::Intent;
+
+/// What is stored, in a form that can be compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Stored {
+    records: BTreeMap<Appid, Vec<u8>>,
+    hosts: Vec<String>,
+}
+
+impl Stored {
+    fn of(backend: &impl Backend) -> Self {
+        let Contents { records, hosts } = backend.load().unwrap();
+        Self { records: records.into_iter().collect(), hosts }
+    }
+
+    fn with(&self, batch: &Batch) -> Self {
+        let mut stored = self.clone();
+        stored.records.extend(batch.records.iter().cloned());
+        stored.hosts = batch.hosts.clone().unwrap_or(stored.hosts);
+        stored
+    }
+
+    /// Which version each account has; what the test says when it fails.
+    fn versions(&self) -> BTreeMap<String, u64> {
+        let version = |record: &[u8]| {
+            serde_json::from_slice::<serde_json::Value>(record).unwrap()["version"].as_u64().unwrap()
+        };
+        self.records.iter().map(|(appid, record)| (appid.to_string(), version(record))).collect()
+    }
+}
+
+/// One process: the file as it found it, all that it did to it, and what it had been told was on disk by then.
+struct Life {
+    found: Option<Remains>,
+    ops: Vec<Op>,
+    acknowledged: Vec<(usize, Stored)>,
+}
+
+/// A state that grows with its version, as all parts of a real one do.
+fn grown(version: u64, random: &mut StdRng) -> Vec<u8> {
+    let now = Moment { wall_ms: 1_790_000_000_000, boot_ms: 1_000_000 } + Duration::from_secs(version);
+    let mut state = holding(version);
+    let mut token = example_token();
+    let length = random.random_range(110..512);
+    token.value =
+        Secret::new((0..length).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect::<String>());
+    token.version = version;
+    state.token = Some(Arc::new(token));
+    for _ in 0..version % 7 {
+        let _ = state.ledger.charge(Purse::Main, 2000, now);
+    }
+    state.intent = version.is_multiple_of(3).then_some(Intent { at: now, trusted_until: now });
+    state.forced = vec![now; usize::try_from(version % 21).unwrap()];
+    if version % 11 == 10 {
+        state = state.departed();
+    }
+    record::encode(&state, "this boot")
+}
+
+/// What an account's life writes: most of the time one record, sometimes those of many, sometimes hosts.
+fn batches(seed: u64, count: u64) -> Vec<Batch> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut batch = |n| {
+        let accounts = if n % 6 == 5 { random.random_range(20..60) } else { random.random_range(1..4) };
+        let appid = |random: &mut StdRng| appid(&format!("wx{:04}", random.random_range(0..60)));
+        let records =
+            (0..accounts).map(|_| (appid(&mut random), grown(seed * 1000 + n, &mut random))).collect();
+        Batch { records, hosts: (n % 9 == 4).then(|| vec![format!("host{n}.test"), "b.test".to_owned()]) }
+    };
+    (0..count).map(&mut batch).collect()
+}
+
+/// Opens the store that is in `found`, writes `batches`, and ends tidily.
+async fn live(found: Option<Remains>, batches: Vec<Batch>) -> Life {
+    let (_folder, path) = new_file();
+    if let Some(found) = &found {
+        fs::write(&path, found.when_all_was_done()).unwrap();
+    }
+    let disk = Disk::new();
+    let backend = RedbBackend::open_by(&path, disk.on_file()).unwrap();
+    let mut acknowledged = vec![(disk.ops_so_far(), Stored::of(&backend))];
+    for batch in batches {
+        let stored = acknowledged.last().unwrap().1.with(&batch);
+        backend.write(batch).await.unwrap();
+        acknowledged.push((disk.ops_so_far(), stored));
+    }
+    drop(backend);
+    Life { found, ops: disk.ops(), acknowledged }
+}
+
+/// What a cut of a life left: the file and where it lies, and what may be in it.
+struct Left<'a> {
+    what: String,
+    file: Vec<u8>,
+    in_making: bool,
+    allowed: &'a [(usize, Stored)],
+}
+
+impl Life {
+    /// What is left of the file after the first `cut` operations.
+    fn remains(&self, cut: usize) -> Remains {
+        let mut remains = self.found.clone().unwrap_or_default();
+        self.ops[..cut].iter().for_each(|op| remains.add(op));
+        remains
+    }
+
+    /// What may be stored after the first `cut` operations: what was acknowledged last, or what was to be next.
+    fn allowed(&self, cut: usize) -> &[(usize, Stored)] {
+        let acknowledged = self.acknowledged.partition_point(|(ops, _)| *ops <= cut);
+        &self.acknowledged[acknowledged.saturating_sub(1)..self.acknowledged.len().min(acknowledged + 1)]
+    }
+
+    /// Cuts it off after each of its operations, by a kill and by several losses of power, and opens what is left.
+    async fn cut_everywhere(&self, seed: u64) {
+        let mut random = StdRng::seed_from_u64(seed);
+        for cut in 0..=self.ops.len() {
+            let remains = self.remains(cut);
+            // A new store is made beside and moved into its place before it is opened there.
+            let opened = self.ops[..cut].iter().filter(|op| matches!(op, Op::Opened)).count();
+            let in_making = self.found.is_none() && opened < 2;
+            let allowed = self.allowed(cut);
+            let what = format!("killed after operation {cut}");
+            revive(Left { what, file: remains.when_all_was_done(), in_making, allowed }).await;
+            for n in (0..losses()).take_while(|_| !remains.is_synced()) {
+                let what = format!("power lost after operation {cut}, seed {seed}, loss {n}");
+                let file = remains.when_power_is_lost(&mut random);
+                revive(Left { what, file, in_making, allowed }).await;
+            }
+        }
+    }
+}
+
+/// How many ways of losing power are tried at each operation.
+fn losses() -> usize {
+    std::env::var("WXTOKEND_STORE_LOSSES").map_or(3, |losses| losses.parse().unwrap())
+}
+
+/// Opens what is left as the program does at its start, and writes to it.
+async fn revive(left: Left<'_>) {
+    let Left { what, file, in_making, allowed } = left;
+    let (_folder, path) = new_file();
+    let place = if in_making { path.with_extension("redb.new") } else { path.clone() };
+    fs::write(place, file).unwrap();
+    let opened = RedbBackend::open_by(&path, Disk::new().on_file());
+    let backend = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let stored = Stored::of(&backend);
+    assert!(
+        allowed.iter().any(|(_, allowed)| *allowed == stored),
+        "{what}: {:?} where {:?} is allowed",
+        stored.versions(),
+        allowed.iter().map(|(_, stored)| stored.versions()).collect::<Vec<_>>()
+    );
+    let hosts = stored.hosts.clone();
+    let (_, states) = Store::open(Arc::new(backend.clone()), hosts, TokioClock::new()).await.unwrap();
+    assert_eq!(states.len(), stored.records.len(), "{what}");
+    let then = batches(9, 1).remove(0);
+    let both = stored.with(&then);
+    backend.write(then).await.unwrap_or_else(|error| panic!("{what}, then: {error}"));
+    assert!(Stored::of(&backend) == both, "{what}: what was written then is not what is stored");
+}
+
+#[tokio::test]
+async fn a_store_whose_first_life_is_cut_anywhere_is_whole_and_has_all_that_was_acknowledged() {
+    let life = live(None, batches(1, 13)).await;
+    assert_eq!(kinds(&life.ops), HashSet::from(["opened", "write", "set_len", "sync_data", "close"]));
+    life.cut_everywhere(1).await;
+}
+
+#[tokio::test]
+async fn a_store_whose_later_life_is_cut_anywhere_is_whole_and_has_all_that_was_acknowledged() {
+    let first = live(None, batches(1, 24)).await;
+    let life = live(Some(first.remains(first.ops.len())), batches(2, 10)).await;
+    let lengths = life.ops.iter().filter_map(|op| if let Op::SetLen(len) = op { Some(len) } else { None });
+    assert!(!lengths.is_sorted(), "it grows and shrinks");
+    life.cut_everywhere(2).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_cut_while_it_is_mended_is_whole_and_has_all_that_was_acknowledged() {
+    let first = live(None, batches(1, 12)).await;
+    // In the middle of a commit.
+    let killed = first.remains(first.acknowledged[10].0 + 4);
+    assert!(!killed.is_synced());
+    live(Some(killed), batches(3, 2)).await.cut_everywhere(3).await;
+}
