@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
+
 use super::{Backend, Batch, Contents, StoreError};
 use crate::account::Appid;
 
@@ -17,11 +19,37 @@ pub(crate) struct MemoryBackend {
     hosts: Mutex<Vec<String>>,
     pub(crate) full: AtomicBool,
     pub(crate) commits: AtomicUsize,
+    /// How many boundaries the process has come to, and at which it dies; 0 for none.
+    passed: AtomicUsize,
+    cut_at: AtomicUsize,
+    cut: Notify,
 }
 
 impl MemoryBackend {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// The process dies at the `n`-th boundary from here; 0 for none.
+    pub(crate) fn cut_after(&self, n: usize) {
+        let at = if n == 0 { 0 } else { self.passed.load(Ordering::SeqCst) + n };
+        self.cut_at.store(at, Ordering::SeqCst);
+    }
+
+    /// Stands right before and right after each write, and each call; for a process that is to die there it never ends.
+    pub(crate) async fn boundary(&self) {
+        let passed = self.passed.fetch_add(1, Ordering::SeqCst) + 1;
+        let cut_at = self.cut_at.load(Ordering::SeqCst);
+        if passed == cut_at {
+            self.cut.notify_one();
+        }
+        if cut_at != 0 && passed >= cut_at {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) async fn until_cut(&self) {
+        self.cut.notified().await;
     }
 
     /// What is written of an account, as text.
@@ -52,11 +80,13 @@ impl Backend for Arc<MemoryBackend> {
                 let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
                 return Err(StoreError::io("write to", Path::new("memory"), source));
             }
+            disk.boundary().await;
             disk.commits.fetch_add(1, Ordering::SeqCst);
             disk.records.lock().unwrap().extend(batch.records);
             if let Some(hosts) = batch.hosts {
                 *disk.hosts.lock().unwrap() = hosts;
             }
+            disk.boundary().await;
             Ok(())
         })
     }

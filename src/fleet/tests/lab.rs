@@ -63,11 +63,14 @@ impl Lab {
     /// The process is killed and started again: what is not on disk is gone.
     pub(super) async fn crash_and_restart(mut self) -> Self {
         let Self { fleet, .. } = self;
+        // One that is waiting for the disk would go on after that.
+        fleet.cells().iter().filter_map(|cell| cell.actor()).for_each(|actor| actor.kill());
         drop(fleet);
         // Tasks that were aborted end when they are polled next.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
+        self.disk.cut_after(0);
         self.fleet = boot(&self.config, &self.wechat, &self.clock, &self.disk).await;
         self
     }
@@ -131,7 +134,8 @@ async fn boot(
     clock: &Arc<TokioClock>,
     disk: &Arc<MemoryBackend>,
 ) -> Fleet {
-    let (wire, clock) = (InProcess { wechat: wechat.clone() }, Arc::clone(clock));
+    let wire = InProcess { wechat: wechat.clone(), disk: Arc::clone(disk) };
+    let clock = Arc::clone(clock);
     let on = Surroundings {
         clock,
         jitter: Arc::new(|| 0.5),
@@ -145,6 +149,7 @@ async fn boot(
 #[derive(Clone)]
 struct InProcess {
     wechat: Sandbox,
+    disk: Arc<MemoryBackend>,
 }
 
 const ONE_WAY: Duration = Duration::from_millis(10);
@@ -152,10 +157,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Transport for InProcess {
     fn send(&self, _: &Url, request: Request) -> Pending<Result<Response, Lost>> {
-        let wechat = self.wechat.clone();
+        let (wechat, disk) = (self.wechat.clone(), Arc::clone(&self.disk));
         Box::pin(async move {
             let exchange = async {
                 sleep(ONE_WAY).await;
+                disk.boundary().await;
                 let post = request.method == Method::Post;
                 let asked = Asked {
                     method: if post { "POST" } else { "GET" }.to_owned(),
@@ -170,6 +176,7 @@ impl Transport for InProcess {
                     source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 };
                 let reaction = wechat.with(|world, now| world.handle(&asked, now));
+                disk.boundary().await;
                 sleep(reaction.delay + ONE_WAY).await;
                 match reaction.wire {
                     Wire::Answer(answer) => {

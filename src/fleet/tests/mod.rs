@@ -1,5 +1,6 @@
 //! The fleet as a whole, on paused time.
 
+mod cuts;
 mod lab;
 
 use std::sync::atomic::Ordering;

@@ -1,0 +1,181 @@
+//! A fleet that dies right before or right after each write and each call, and what the next one makes of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::lab::{APPID, Lab, account, appid};
+use super::{HOUR, SECOND};
+use crate::account::Endpoint;
+use crate::budget::{burst, interval};
+use crate::clock::ClockSource as _;
+use crate::fleet::tally::RejectionOutcome;
+use crate::sandbox::{Call, Fault, FaultKind, LostAs, Switches};
+use crate::schedule::Rules;
+use crate::state::{AccountState, Phase};
+use crate::token::Standing;
+
+const DAILY_BUDGET: u32 = 60;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What clients of all processes were given, and what they know.
+#[derive(Default)]
+struct Clients {
+    newest: Cell<u64>,
+    by_version: RefCell<HashMap<u64, String>>,
+    /// A token that somebody else has ended, and how many token calls there had been.
+    ended: RefCell<Option<(String, u64)>>,
+}
+
+impl Clients {
+    /// Looks at what is served. It lives, or it is the one of which nobody but a client can know.
+    async fn look(&self, lab: &Lab) {
+        let Some(token) = lab.fleet.token_at_once(APPID) else { return };
+        let value = token.access_token().to_owned();
+        assert!(token.version() >= self.newest.replace(token.version()), "a version went back: {token:?}");
+        let known =
+            self.by_version.borrow_mut().entry(token.version()).or_insert_with(|| value.clone()).clone();
+        assert_eq!(known, value, "one version, two values: {token:?}");
+        if self.ended.borrow().as_ref().is_none_or(|(ended, _)| *ended != value) {
+            lab.assert_alive(&token);
+            return;
+        }
+        assert!(!lab.disk.record(APPID).contains("refused"), "served though found dead: {:#?}", lab.view());
+        if let Ok(rejected) = lab.fleet.reject(APPID, &value).await {
+            assert!(
+                rejected.outcome != RejectionOutcome::StillValid,
+                "WeChat does not honour it: {rejected:?}"
+            );
+        }
+    }
+
+    async fn look_for(&self, lab: &Lab, time: Duration, every: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.look(lab).await;
+            sleep(every).await;
+        }
+    }
+
+    /// Everything that happens to an account: a cold start, refreshes, a token that somebody else ended, a wish,
+    /// a failure, an answer that is lost.
+    async fn live(&self, lab: &Lab) {
+        lab.token().await;
+        self.look_for(lab, 170 * MINUTE, MINUTE).await;
+        let token = lab.token().await;
+        self.ended.replace(Some((token.access_token().to_owned(), lab.calls())));
+        lab.wechat.kill_tokens(&appid());
+        self.look_for(lab, 10 * MINUTE, 5 * SECOND).await;
+        lab.fleet.refresh(APPID, true).await.unwrap();
+        self.look_for(lab, 10 * MINUTE, 5 * SECOND).await;
+        lab.wechat.inject(Some(&appid()), Fault::errcode(-1).times(1));
+        let lost = Fault::new(FaultKind::Lost { seen_as: LostAs::Hang });
+        for call in [Call::Token, Call::StableToken] {
+            lab.wechat.inject(Some(&appid()), lost.clone().on(call).times(1));
+        }
+        self.look_for(lab, 4 * HOUR, MINUTE).await;
+    }
+
+    /// What holds of a process that has just started on what another left.
+    async fn judge(&self, lab: &Lab, told: &str) {
+        let Ok(mut stored) = serde_json::from_str::<AccountState>(&lab.disk.record(APPID)) else {
+            assert_eq!((self.newest.get(), lab.calls()), (0, 0), "{told}: nothing is stored");
+            return;
+        };
+        assert!(stored.version >= self.newest.get(), "{told}: version {} is stored", stored.version);
+        if let (Some(token), Some((ended, calls))) = (&stored.token, &*self.ended.borrow())
+            && token.value.expose() == ended
+            && lab.counters().checks_refused > 0
+            && lab.calls() > *calls
+        {
+            assert!(token.standing != Standing::Good, "{told}: that it is dead is stored before all else");
+        }
+        let at_risk = stored.intent.is_some() || stored.doubt.is_some();
+        let now = lab.clock.now();
+        stored.recover(Rules::EXAMPLE, now);
+        let served = lab.fleet.token_at_once(APPID).map(|token| token.version());
+        assert_eq!(
+            served,
+            stored.is_usable(now).then_some(stored.version),
+            "{told}: what lives is served at once"
+        );
+        let Some(token) = stored.token else { return };
+        let due = (token.refresh_at.until(now) < 5 * SECOND) || token.standing != Standing::Good;
+        if served.is_some() && !at_risk && !due {
+            let calls = lab.calls();
+            sleep(3 * SECOND).await;
+            assert_eq!((lab.calls(), lab.view().state), (calls, Phase::Fresh), "{told}: a needless call");
+        }
+    }
+}
+
+/// What is left of the budget, and what WeChat has counted.
+fn judge_charges(lab: &Lab, crashes: u32, since: Instant, told: &str) {
+    let (calls, burst) = (u32::try_from(lab.calls()).unwrap(), burst(DAILY_BUDGET));
+    let came_back = since.elapsed().as_nanos() / interval(DAILY_BUDGET).as_nanos();
+    let came_back = u32::try_from(came_back).unwrap();
+    let left = lab.view().budget.remaining;
+    let told = format!("{told}: {calls} calls, {left} of {burst} left, {came_back} came back");
+    assert!(left + calls <= burst + came_back, "a charge is forgotten, {told}");
+    assert!(left + calls + crashes >= burst, "charged without need, {told}");
+}
+
+/// A life that is cut off at the `cut`-th boundary, and the next one again soon. Says whether there was such a boundary.
+async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
+    let mut modest = account(APPID, endpoint);
+    modest.daily_budget = DAILY_BUDGET;
+    let mut lab = Lab::with(vec![modest]).await;
+    // As badly as nobody has ruled out.
+    let harsh = Switches { second_mint_kills_first: true, forced_kills_at_once: true, ..Switches::default() };
+    lab.wechat.set_switches(harsh);
+    let (clients, born) = (Clients::default(), Instant::now());
+    let mut boundaries = cut;
+    for crashes in 1..=3 {
+        let told = format!("{endpoint:?}, boundary {cut}, crash {crashes}");
+        lab.disk.cut_after(boundaries);
+        let lived = async {
+            if crashes == 1 {
+                clients.live(&lab).await;
+            } else {
+                clients.look_for(&lab, 15 * MINUTE, SECOND).await;
+                clients.look_for(&lab, 3 * HOUR, 20 * SECOND).await;
+            }
+        };
+        let survived = tokio::select! {
+            () = lived => true,
+            () = lab.disk.until_cut() => false,
+        };
+        judge_charges(&lab, crashes, born, &told);
+        if survived {
+            assert_eq!(lab.view().state, Phase::Fresh, "{told}: {:#?}", lab.view());
+            lab.fleet.shutdown().await;
+            return crashes > 1;
+        }
+        lab = lab.crash_and_restart().await;
+        judge_charges(&lab, crashes, born, &told);
+        clients.judge(&lab, &told).await;
+        // The second cut comes at any of the first steps of the new life, the third is none.
+        boundaries = if crashes == 1 { 1 + cut % 7 } else { 0 };
+    }
+    unreachable!("a third life is not cut off")
+}
+
+async fn cut_everywhere(endpoint: Endpoint) {
+    let mut cut = 1;
+    while cut_at(endpoint, cut).await {
+        cut += 1;
+    }
+    assert!(cut > 50, "{cut} boundaries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_on_stable_token_cut_off_at_any_write_or_call_breaks_no_promise_and_makes_no_needless_call() {
+    cut_everywhere(Endpoint::StableToken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_on_token_cut_off_at_any_write_or_call_breaks_no_promise_and_makes_no_needless_call() {
+    cut_everywhere(Endpoint::Token).await;
+}
