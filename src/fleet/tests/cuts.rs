@@ -14,7 +14,7 @@ use crate::clock::ClockSource as _;
 use crate::fleet::tally::RejectionOutcome;
 use crate::sandbox::{Call, Fault, FaultKind, LostAs, Switches};
 use crate::schedule::Rules;
-use crate::state::{AccountState, Phase};
+use crate::state::{AccountState, Activity, Phase};
 use crate::token::Standing;
 
 const DAILY_BUDGET: u32 = 60;
@@ -25,8 +25,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Clients {
     newest: Cell<u64>,
     by_version: RefCell<HashMap<u64, String>>,
-    /// A token that somebody else has ended, and how many token calls there had been.
-    ended: RefCell<Option<(String, u64)>>,
+    /// A token that somebody else has ended.
+    ended: RefCell<Option<String>>,
 }
 
 impl Clients {
@@ -38,7 +38,7 @@ impl Clients {
         let known =
             self.by_version.borrow_mut().entry(token.version()).or_insert_with(|| value.clone()).clone();
         assert_eq!(known, value, "one version, two values: {token:?}");
-        if self.ended.borrow().as_ref().is_none_or(|(ended, _)| *ended != value) {
+        if self.ended.borrow().as_ref() != Some(&value) {
             lab.assert_alive(&token);
             return;
         }
@@ -65,7 +65,7 @@ impl Clients {
         lab.token().await;
         self.look_for(lab, 170 * MINUTE, MINUTE).await;
         let token = lab.token().await;
-        self.ended.replace(Some((token.access_token().to_owned(), lab.calls())));
+        self.ended.replace(Some(token.access_token().to_owned()));
         lab.wechat.kill_tokens(&appid());
         self.look_for(lab, 10 * MINUTE, 5 * SECOND).await;
         lab.fleet.refresh(APPID, true).await.unwrap();
@@ -85,13 +85,6 @@ impl Clients {
             return;
         };
         assert!(stored.version >= self.newest.get(), "{told}: version {} is stored", stored.version);
-        if let (Some(token), Some((ended, calls))) = (&stored.token, &*self.ended.borrow())
-            && token.value.expose() == ended
-            && lab.counters().checks_refused > 0
-            && lab.calls() > *calls
-        {
-            assert!(token.standing != Standing::Good, "{told}: that it is dead is stored before all else");
-        }
         let at_risk = stored.intent.is_some() || stored.doubt.is_some();
         let now = lab.clock.now();
         stored.recover(Rules::EXAMPLE, now);
@@ -108,6 +101,20 @@ impl Clients {
             sleep(3 * SECOND).await;
             assert_eq!((lab.calls(), lab.view().state), (calls, Phase::Fresh), "{told}: a needless call");
         }
+    }
+}
+
+/// What a process that is about to die must have put on disk before it went on: that its token is dead.
+fn judge_dying(lab: &Lab, told: &str) {
+    let state = lab.fleet.cells()[0].load().state.clone();
+    let is_good =
+        |state: &AccountState| state.token.as_ref().is_some_and(|token| token.standing == Standing::Good);
+    if !is_good(&state) && matches!(state.activity, Some(Activity::Queued | Activity::Fetching)) {
+        let stored = serde_json::from_str::<AccountState>(&lab.disk.record(APPID)).unwrap_or_default();
+        assert!(
+            stored.version != state.version || !is_good(&stored),
+            "{told}: that it is dead is not stored"
+        );
     }
 }
 
@@ -139,8 +146,8 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
             if crashes == 1 {
                 clients.live(&lab).await;
             } else {
-                clients.look_for(&lab, 15 * MINUTE, SECOND).await;
-                clients.look_for(&lab, 3 * HOUR, 20 * SECOND).await;
+                clients.look_for(&lab, 15 * MINUTE, 4 * SECOND).await;
+                clients.look_for(&lab, 3 * HOUR, 40 * SECOND).await;
             }
         };
         let survived = tokio::select! {
@@ -153,6 +160,7 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
             lab.fleet.shutdown().await;
             return crashes > 1;
         }
+        judge_dying(&lab, &told);
         lab = lab.crash_and_restart().await;
         judge_charges(&lab, crashes, born, &told);
         clients.judge(&lab, &told).await;
