@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -80,7 +81,10 @@ where
         if is_new {
             create(path, &on_file)?;
         }
-        inspect(path, &on_file)?;
+        let is_tidy = inspect(path, &on_file)?;
+        if !is_tidy {
+            write_again(path, &on_file)?;
+        }
         let database = open(path, &on_file)?;
         let database = Arc::new(Mutex::new(Some(database)));
         Ok(Self { path: Arc::new(path.to_owned()), database, on_file })
@@ -90,7 +94,10 @@ where
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match held.take() {
             Some(database) => database,
-            None => open(&self.path, &self.on_file)?,
+            None => {
+                write_again(&self.path, &self.on_file)?;
+                open(&self.path, &self.on_file)?
+            }
         };
         let outcome = transact(&database, batch);
         if outcome.is_ok() {
@@ -156,17 +163,18 @@ fn create<S: StorageBackend>(
 }
 
 /// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
-/// it is. A store whose program was killed cannot be looked at so; opening it mends it.
+/// it is. A store whose program was killed cannot be looked at so; opening it mends it. Says whether it was closed
+/// tidily.
 fn inspect<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
-) -> Result<(), StoreError> {
-    let look = || -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let look = || -> Result<bool, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
         let opened = on_file(file).and_then(|storage| Builder::new().open_read_only_with_backend(storage));
         let database = match opened {
             Ok(database) => database,
-            Err(DatabaseError::RepairAborted) => return Ok(()),
+            Err(DatabaseError::RepairAborted) => return Ok(false),
             Err(error) => return Err(refusal(path, error)),
         };
         check_format(path, &database)?;
@@ -174,9 +182,33 @@ fn inspect<S: StorageBackend>(
         for (appid, bytes) in &contents.records {
             record::check(bytes).map_err(|what| damaged(path, format!("{appid}: {what}")))?;
         }
-        Ok(())
+        Ok(true)
     };
     reading(look).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
+}
+
+/// Writes the bytes of a file that was not closed tidily once more. What a failed sync was to write the system counts
+/// as written and shows to whoever reads it, though it may be lost: what is built on that ends with the next loss
+/// of power.
+fn write_again<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<(), StoreError> {
+    let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
+    let storage = on_file(file).map_err(|error| refusal(path, error))?;
+    let again = || -> io::Result<bool> {
+        let is_ours = storage.try_lock_range(Bound::Unbounded, Bound::Unbounded).map_err(io::Error::other)?;
+        if is_ours {
+            let mut bytes = vec![0; usize::try_from(storage.len()?).map_err(io::Error::other)?];
+            storage.read(0, &mut bytes)?;
+            storage.write(0, &bytes)?;
+            storage.sync_data()?;
+        }
+        Ok(is_ours)
+    };
+    let done = again().map_err(|error| StoreError::io("write to", path, error));
+    let closed = storage.close().map_err(|error| StoreError::io("close", path, error));
+    if done? { closed } else { Err(StoreError::InUse(path.to_owned())) }
 }
 
 fn open<S: StorageBackend>(

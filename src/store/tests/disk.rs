@@ -1,8 +1,9 @@
 //! A disk under redb that remembers all it is told, fails when told to, and knows what a crash may leave of a file.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::{Bound, Range};
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex};
 use std::{io, iter};
 
@@ -16,10 +17,16 @@ const SECTOR: usize = 512;
 /// What changes a file, or what is in it for good.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    Opened,
-    Write { at: u64, data: Vec<u8> },
+    /// The file of this name.
+    Opened(String),
+    Write {
+        at: u64,
+        data: Vec<u8>,
+    },
     SetLen(u64),
     Synced,
+    /// What it was to write is lost, and counts as written.
+    SyncFailed,
     Closed,
 }
 
@@ -35,6 +42,8 @@ struct Heard {
     /// How many times anything was asked, reading included.
     asked: usize,
     failing: Range<usize>,
+    syncs: usize,
+    failing_sync: Option<usize>,
     /// What failed, for messages.
     failed: Vec<&'static str>,
 }
@@ -50,7 +59,8 @@ impl Disk {
     ) -> impl Fn(File) -> Result<DiskFile, DatabaseError> + Clone + Send + Sync + 'static {
         let disk = Arc::clone(self);
         move |file| {
-            disk.note(Op::Opened);
+            let name = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+            disk.note(Op::Opened(name.file_name().unwrap().to_str().unwrap().to_owned()));
             Ok(DiskFile { file: FileBackend::new(file)?, disk: Arc::clone(&disk) })
         }
     }
@@ -72,6 +82,11 @@ impl Disk {
         self.heard.lock().unwrap().failing = range;
     }
 
+    /// Makes the `n`-th sync fail, from 0.
+    pub(super) fn fail_sync(&self, n: usize) {
+        self.heard.lock().unwrap().failing_sync = Some(n);
+    }
+
     /// What has failed since this was asked last.
     pub(super) fn failed(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.heard.lock().unwrap().failed)
@@ -84,7 +99,9 @@ impl Disk {
     fn ask(&self, what: &'static str) -> io::Result<()> {
         let mut heard = self.heard.lock().unwrap();
         heard.asked += 1;
-        if heard.failing.contains(&(heard.asked - 1)) {
+        heard.syncs += usize::from(what == "sync_data");
+        let failing_sync = what == "sync_data" && heard.failing_sync == Some(heard.syncs - 1);
+        if failing_sync || heard.failing.contains(&(heard.asked - 1)) {
             heard.failed.push(what);
             return Err(io::Error::other("the disk fails as it was told to"));
         }
@@ -117,9 +134,9 @@ impl StorageBackend for DiskFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.ask("sync_data")?;
-        self.disk.note(Op::Synced);
-        Ok(())
+        let asked = self.disk.ask("sync_data");
+        self.disk.note(if asked.is_ok() { Op::Synced } else { Op::SyncFailed });
+        asked
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -163,40 +180,47 @@ impl StorageBackend for DiskFile {
     }
 }
 
-/// A file's bytes, and what was done to it since they were all on disk.
+/// A file as it is shown, as it is on disk, and what was done to it since the two were one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remains {
-    synced: Vec<u8>,
+    shown: Vec<u8>,
+    on_disk: Vec<u8>,
     since: Vec<Op>,
 }
 
 impl Remains {
     pub(super) fn add(&mut self, op: &Op) {
         match op {
-            Op::Write { .. } | Op::SetLen(_) => self.since.push(op.clone()),
-            Op::Synced => {
-                self.synced = self.when_all_was_done();
-                self.since.clear();
+            Op::Write { .. } | Op::SetLen(_) => {
+                apply(&mut self.shown, op, |range| vec![range]);
+                self.since.push(op.clone());
             }
-            Op::Opened | Op::Closed => {}
+            Op::Synced => {
+                let since = std::mem::take(&mut self.since);
+                since.iter().for_each(|op| apply(&mut self.on_disk, op, |range| vec![range]));
+            }
+            Op::SyncFailed => {
+                let since = std::mem::take(&mut self.since);
+                let lengths = since.iter().filter(|op| matches!(op, Op::SetLen(_)));
+                lengths.for_each(|op| apply(&mut self.on_disk, op, |range| vec![range]));
+            }
+            Op::Opened(_) | Op::Closed => {}
         }
     }
 
-    /// Whether the loss of power leaves anything else than a kill does.
+    /// Whether the loss of power may leave anything else than a kill does.
     pub(super) fn is_synced(&self) -> bool {
-        self.since.is_empty()
+        self.since.is_empty() && self.shown == self.on_disk
     }
 
     /// What a killed process leaves: the system finishes what it was told.
     pub(super) fn when_all_was_done(&self) -> Vec<u8> {
-        let mut file = self.synced.clone();
-        self.since.iter().for_each(|op| apply(&mut file, op, |range| vec![range]));
-        file
+        self.shown.clone()
     }
 
     /// What a loss of power may leave: of what was not synced any part, in whole, up to some byte, or some sectors.
     pub(super) fn when_power_is_lost(&self, random: &mut StdRng) -> Vec<u8> {
-        let mut file = self.synced.clone();
+        let mut file = self.on_disk.clone();
         // Most of all, most of nothing, or anything.
         let kept = [0.1, 0.5, 0.9][random.random_range(0..3)];
         for op in &self.since {
@@ -230,7 +254,7 @@ fn apply(file: &mut Vec<u8>, op: &Op, kept: impl FnOnce(Range<usize>) -> Vec<Ran
         Op::SetLen(len) if !kept(0..1).iter().all(Range::is_empty) => {
             file.resize(usize::try_from(*len).unwrap(), 0);
         }
-        Op::SetLen(_) | Op::Opened | Op::Synced | Op::Closed => {}
+        Op::SetLen(_) | Op::Opened(_) | Op::Synced | Op::SyncFailed | Op::Closed => {}
     }
 }
 
@@ -245,10 +269,10 @@ fn sectors(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 pub(super) fn kinds(ops: &[Op]) -> HashSet<&'static str> {
     ops.iter()
         .map(|op| match op {
-            Op::Opened => "opened",
+            Op::Opened(_) => "opened",
             Op::Write { .. } => "write",
             Op::SetLen(_) => "set_len",
-            Op::Synced => "sync_data",
+            Op::Synced | Op::SyncFailed => "sync_data",
             Op::Closed => "close",
         })
         .collect()

@@ -96,7 +96,7 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
 
 /// Fails anywhere in the life of a process, once and for a while.
 async fn fail_everywhere(killed: bool) {
-    for (long, step) in [(1, 1), (12, 5)] {
+    for (long, step) in [(1, 1), (12, 9)] {
         let mut first = 0;
         while live_through(first..first + long, killed).await > first {
             first += step;
@@ -128,4 +128,25 @@ async fn whenever_the_disk_fails_while_a_store_is_made_the_next_start_makes_it()
         }
         assert_eq!(versions(&path).await, [0, 0, 0]);
     }
+}
+
+#[tokio::test]
+async fn a_store_that_somebody_else_took_while_the_disk_failed_is_left_to_them() {
+    let (_folder, path) = new_file();
+    let disk = Disk::new();
+    let first = RedbBackend::open_by(&path, disk.on_file()).unwrap();
+    let batch = |version| Batch {
+        records: vec![(appid("wx1"), record::encode(&holding(version), "boot"))],
+        hosts: None,
+    };
+    let asked = disk.asked();
+    disk.fail(asked..asked + 1);
+    assert_told(&first.write(batch(1)).await.unwrap_err(), "the disk fails");
+    let second = RedbBackend::open_by(&path, Disk::new().on_file()).unwrap();
+    second.write(batch(2)).await.unwrap();
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(first.write(batch(1)).await.unwrap_err(), StoreError::InUse(_)));
+    assert!(fs::read(&path).unwrap() == before, "not a byte of it has changed");
+    drop(second);
+    first.write(batch(3)).await.unwrap();
 }
