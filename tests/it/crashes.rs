@@ -123,20 +123,22 @@ impl Crowd {
     }
 
     /// What lives and was not at risk when the process died is served again at once, and nobody is called for it.
-    /// Says whether there was such a token.
     fn judge_again(&self, stored: &AccountState, again: &Again, ended: f64) -> bool {
-        let Some(token) = stored.token.as_ref().filter(|_| stored.intent.is_none() && stored.doubt.is_none())
-        else {
-            return false;
-        };
-        let now = SystemClock::new().now();
-        if !stored.is_usable(now) || token.refresh_at.has_come(now) {
-            return false;
+        // It may have ended, or have been due, while it was asked for.
+        let lives = is_living(stored);
+        if lives {
+            assert_eq!(again.served, Some(stored.version), "{}: what is served again", self.account);
+            assert_eq!((&*again.state, ended), ("fresh", 0.0), "{}: a needless call", self.account);
         }
-        assert_eq!(again.served, Some(token.version), "{}: what is served again", self.account);
-        assert_eq!((&*again.state, ended), ("fresh", 0.0), "{}: a needless call", self.account);
-        true
+        lives
     }
+}
+
+/// Whether a token was stored that may be served now, is not due and is not at risk.
+fn is_living(stored: &AccountState) -> bool {
+    let now = SystemClock::new().now();
+    let is_due = stored.token.as_ref().is_none_or(|token| token.refresh_at.has_come(now));
+    stored.intent.is_none() && stored.doubt.is_none() && stored.is_usable(now) && !is_due
 }
 
 /// What a new process was asked at once.
@@ -236,14 +238,15 @@ async fn a_hundred_kills_9_at_any_instant_lose_no_version_forget_no_charge_and_c
         let daemon = lab.start().await;
         let mut again = Vec::new();
         for (crowd, readers) in crowds.iter().zip(&mut readers) {
+            let living = stored.get(&appid(crowd.account)).filter(|stored| is_living(stored));
+            let Some(stored) = living else { continue };
             let served = crowd.read(&mut readers[0], &daemon).await.map(|(version, _)| version);
-            again.push(Again { served, state: daemon.state(crowd.account).await });
+            again.push((crowd, stored, Again { served, state: daemon.state(crowd.account).await }));
         }
         let metrics = daemon.get("/metrics").await.body;
-        for (crowd, again) in crowds.iter().zip(&again) {
-            let Some(stored) = stored.get(&appid(crowd.account)) else { continue };
+        for (crowd, stored, again) in again {
             let ended = calls_ended(&metrics, crowd.account);
-            served_again += u64::from(crowd.judge_again(stored, again, ended));
+            served_again += u64::from(crowd.judge_again(stored, &again, ended));
         }
         let mut loads: Vec<Load<'_>> = Vec::new();
         let mut seeds = || StdRng::seed_from_u64(random.random());
