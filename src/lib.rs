@@ -108,6 +108,13 @@ pub use store::StoreError;
 pub use token::Token;
 pub use wechat::TransportError;
 
+/// What the library and its scenarios have in common with the tests of the program is named as they name it.
+#[cfg(test)]
+extern crate self as wxtokend;
+#[cfg(test)]
+#[path = "../tests/scenarios/mod.rs"]
+mod scenarios;
+
 /// The Rust examples of the README are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -96,6 +96,8 @@ fn replace_by_force(state: &AccountState, token: &HeldToken, now: Moment) -> (St
 }
 
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -15,11 +15,11 @@ const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
 
 /// A token call without a token.
 #[derive(Debug)]
-pub(super) struct NoToken {
-    pub(super) fault: Fault,
+pub(crate) struct NoToken {
+    pub(crate) fault: Fault,
     /// A token may have been minted all the same. A readable refusal rules it out; whether a gateway's 5xx does
     /// is not known.
-    pub(super) may_have_minted: bool,
+    pub(crate) may_have_minted: bool,
 }
 
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ struct Body {
 }
 
 /// Reads the answer to a token call that carried the AppSecret `sent`.
-pub(super) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
+pub(crate) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
     let unknown = |fault| NoToken { fault, may_have_minted: true };
     match answer.status {
         412 => return Err(NoToken { fault: Fault::precondition_failed(), may_have_minted: false }),
@@ -64,7 +64,7 @@ pub(super) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -
 }
 
 /// A token call that got no answer.
-pub(super) fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
+pub(crate) fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
     match lost {
         Lost::NotSent(_) => NoToken { fault: Fault::host(&lost.to_string()), may_have_minted: false },
         Lost::TimedOut | Lost::Cut(_) => {
@@ -83,7 +83,7 @@ fn unclear(endpoint: Endpoint, whose: Whose, message: &str) -> Fault {
 }
 
 /// Reads the answer to a check of the token `sent`.
-pub(super) fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
+pub(crate) fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
     let answer = match answer {
         Ok(answer) if answer.status >= 500 => {
             return CheckEnd::Inconclusive(Fault::host(&format!("HTTP {} from the host", answer.status)));

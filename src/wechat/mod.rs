@@ -5,7 +5,7 @@
 //! `transport` is the edge of the process, and `http` the real one. Nothing here retries a call: the account's
 //! decision does.
 
-mod answers;
+pub(crate) mod answers;
 mod client;
 mod gate;
 mod hosts;

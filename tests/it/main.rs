@@ -17,5 +17,8 @@ mod outages;
 mod readme;
 mod rejections;
 mod reloads;
+mod scenarios;
+#[path = "../scenarios/mod.rs"]
+mod script;
 mod stopping;
 mod stores;

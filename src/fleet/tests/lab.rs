@@ -128,7 +128,7 @@ impl Lab {
     }
 }
 
-async fn boot(
+pub(super) async fn boot(
     config: &Config,
     wechat: &Sandbox,
     clock: &Arc<TokioClock>,

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod lab;
+mod scenarios;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
