@@ -69,10 +69,11 @@ impl Ledger {
         }
     }
 
-    /// Gives one unit back to the main purse: the call it was taken for never sent a byte.
-    pub fn refund(&mut self, daily_budget: u32) {
+    /// Gives one unit back to the main purse: the call it was taken for never sent a byte. `price` is the
+    /// [`interval`] of the budget that it was taken from, which may have changed since.
+    pub fn refund(&mut self, price: Duration) {
         if let Some(spent_until) = &mut self.main {
-            *spent_until = *spent_until - interval(daily_budget);
+            *spent_until = *spent_until - price;
         }
     }
 
@@ -239,7 +240,7 @@ mod tests {
     fn a_call_that_sent_nothing_is_given_back() {
         let mut ledger = Ledger::default();
         spend_all(&mut ledger, 10, START);
-        ledger.refund(10);
+        ledger.refund(interval(10));
         assert_eq!(spend_all(&mut ledger, 10, START), 1);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::{Account, Endpoint};
-use crate::budget::Purse;
+use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::{Fault, Wait, Whose};
 use crate::rejection::{Rejections, Verdict};
@@ -64,6 +64,7 @@ impl AccountState {
     /// The instant at which the daily budget allows a call, when it allows none now.
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Purse::Main, account.daily_budget, now)?;
+        self.price = budget::interval(account.daily_budget);
         // What is asked for from here on is for the call after this one; so is a forced call if this is none.
         self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force { .. }));
         if force {
@@ -92,8 +93,8 @@ impl AccountState {
     }
 
     /// The second call was not made.
-    pub fn return_spare(&mut self, account: &Account) {
-        self.ledger.refund(account.daily_budget);
+    pub fn return_spare(&mut self) {
+        self.ledger.refund(self.price);
     }
 
     /// Takes in how a token call ended.
@@ -108,7 +109,7 @@ impl AccountState {
         let intent = self.intent.take();
         let want = self.serving.take();
         if end.sent_at.is_none() {
-            self.give_back(end.force, account);
+            self.give_back(end.force);
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
             // A call that was cut short may be at work still.
@@ -139,17 +140,17 @@ impl AccountState {
 
     /// A token call has ended that was made to another upstream, or before the account was removed and added again:
     /// what it brought is none of ours, and who asked for it waits for the next.
-    pub fn drop_fetch(&mut self, force: bool, was_sent: bool, account: &Account) {
+    pub fn drop_fetch(&mut self, force: bool, was_sent: bool) {
         self.intent = None;
         self.want = self.want.or(self.serving.take());
         if !was_sent {
-            self.give_back(force, account);
+            self.give_back(force);
         }
     }
 
     /// No byte of the call was sent.
-    fn give_back(&mut self, force: bool, account: &Account) {
-        self.ledger.refund(account.daily_budget);
+    fn give_back(&mut self, force: bool) {
+        self.ledger.refund(self.price);
         if force {
             self.forced.pop();
         }

@@ -38,6 +38,10 @@ pub struct AccountState {
     /// What the token call under way was asked for by.
     #[serde(skip)]
     pub serving: Option<Want>,
+    /// What the call under way, or the last one, was charged, as the time in which the budget gives it back: the
+    /// budget itself may change until the call ends.
+    #[serde(skip)]
+    pub price: Duration,
     /// How clients' rejections of the current token were decided.
     #[serde(skip)]
     pub rejections: Rejections,
@@ -261,8 +265,8 @@ impl AccountState {
     #[must_use]
     pub fn departed(&self) -> Self {
         let activity = self.activity.filter(|activity| *activity != Activity::Queued);
-        let (ledger, forced) = (self.ledger, self.forced.clone());
-        Self { version: self.version, ledger, forced, activity, ..Self::default() }
+        let (ledger, forced, price) = (self.ledger, self.forced.clone(), self.price);
+        Self { version: self.version, ledger, forced, price, activity, ..Self::default() }
     }
 
     /// The same account told on the clocks of another boot, which only the wall clock connects with the last.

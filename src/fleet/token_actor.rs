@@ -199,13 +199,13 @@ impl TokenActor {
         match end {
             End::Fetch { end, spare_left } => {
                 if spare_left {
-                    self.state.return_spare(&self.account);
+                    self.state.return_spare();
                 }
                 self.fetch_ended(end).await;
             }
             End::Check(end) => self.check_ended(&end).await,
             End::Disowned { force, was_sent } => {
-                self.state.drop_fetch(force, was_sent, &self.account);
+                self.state.drop_fetch(force, was_sent);
                 self.commit().await;
             }
         }

@@ -366,6 +366,27 @@ fn only_a_transient_fault_of_the_host_awaits_the_host() {
 }
 
 #[test]
+fn a_call_that_sent_nothing_gives_back_what_it_was_charged_whatever_the_budget_is_by_then() {
+    for (before, during) in [(2000, 4), (4, 2000)] {
+        let mut desk = Desk::empty(Endpoint::StableToken);
+        desk.account.daily_budget = before;
+        desk.begin(false, START);
+        let spent = desk.state.ledger;
+        desk.begin(false, START);
+        desk.account.daily_budget = during;
+        let end = FetchEnd { force: false, sent_at: None, may_have_minted: false, result: Err(busy()) };
+        desk.end(end, START);
+        assert_eq!(desk.state.ledger, spent, "{before} to {during}");
+        // The same for one whose account is removed and comes back meanwhile.
+        desk.account.daily_budget = before;
+        desk.begin(false, START);
+        desk.state = desk.state.departed();
+        desk.state.drop_fetch(false, false);
+        assert_eq!(desk.state.ledger, spent, "{before} to {during}");
+    }
+}
+
+#[test]
 fn an_answer_to_a_call_that_was_not_sent_is_a_fault_of_ours() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.begin(false, START);

@@ -227,7 +227,7 @@ impl Decision {
             Err(lost) => Err(no_answer(self.account.endpoint, &lost)),
         };
         if flight.disowned {
-            self.state.drop_fetch(force, was_sent, &self.account);
+            self.state.drop_fetch(force, was_sent);
         } else {
             let end = FetchEnd {
                 force,
