@@ -201,6 +201,8 @@ impl StateStore for Spent {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
