@@ -107,4 +107,6 @@ impl Rules {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,4 @@
-use proptest::prelude::*;
-
 use super::*;
-use crate::account::Retry;
 use crate::fault::Whose;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
@@ -160,66 +157,4 @@ fn the_twenty_first_force_waits_for_the_first_to_be_a_day_old() {
     assert_eq!(force_allowed_at(&forced, START + DAY), START + DAY);
     let more: Vec<Moment> = (0..25).map(|i| START + s(100 * i)).collect();
     assert_eq!(force_allowed_at(&more, now), START + s(500) + DAY, "the twentieth from the end counts");
-}
-
-fn any_account() -> impl Strategy<Value = Account> {
-    let ahead = prop_oneof![
-        (0.001..=0.5).prop_map(RefreshAhead::Share),
-        (1_u64..100_000_000).prop_map(|ms| RefreshAhead::Fixed(Duration::from_millis(ms))),
-    ];
-    let endpoint = prop_oneof![Just(Endpoint::StableToken), Just(Endpoint::Token)];
-    (endpoint, ahead, 1_u64..120_000, 1_u64..120_000, 4_u32..5000).prop_map(
-        |(endpoint, refresh_ahead, initial, max, daily_budget)| Account {
-            refresh_ahead,
-            daily_budget,
-            retry: Retry { initial: Duration::from_millis(initial), max: Duration::from_millis(max) },
-            ..Account::example(endpoint)
-        },
-    )
-}
-
-proptest! {
-    #[test]
-    fn a_refresh_is_neither_past_expiry_nor_sooner_than_the_shortest_retry(
-        account in any_account(),
-        lifetime_ms in prop_oneof![0_u64..10_000, 0_u64..8_000_000, 0_u64..100_000_000_000],
-        jitter in 0.0..1.0,
-    ) {
-        let lifetime = Duration::from_millis(lifetime_ms);
-        let overlap = overlap_of(lifetime, Rules::EXAMPLE);
-        let drawn = refresh_at(&account, START, lifetime, overlap, jitter);
-        let expires_at = START + lifetime;
-        prop_assert!(drawn.boot_ms <= expires_at.boot_ms);
-        prop_assert!(drawn.boot_ms >= (START + account.retry.initial).min(expires_at).boot_ms);
-        // One draw for both clocks.
-        prop_assert_eq!(drawn.wall_ms - START.wall_ms, drawn.boot_ms - START.boot_ms);
-        // Two scheduled mints are further apart than the first one's overlap.
-        prop_assert!(drawn.until(START) >= overlap);
-        if account.endpoint == Endpoint::StableToken {
-            let opens = (expires_at - overlap).boot_ms;
-            prop_assert!(drawn.boot_ms >= opens, "asked before the window opens");
-        }
-    }
-
-    #[test]
-    fn a_wait_lies_between_the_shortest_and_the_longest(
-        account in any_account(),
-        failures in 1_u32..100,
-        usable_ms in 0_u64..8_000_000,
-        spent in 0_u32..2500,
-        jitter in 0.0..1.0,
-    ) {
-        let mut ledger = Ledger::default();
-        for _ in 0..spent.min(account.daily_budget / 2) {
-            ledger.charge(Purse::Main, account.daily_budget, START).unwrap();
-        }
-        let usable_for = Duration::from_millis(usable_ms);
-        let wait = wait_after(&busy(), failures, &account, usable_for, &ledger, START, jitter);
-        let interval = budget::interval(account.daily_budget);
-        prop_assert!(wait >= account.retry.initial);
-        prop_assert!(wait <= account.retry.max.max(account.retry.initial).max(interval));
-        if usable_ms > 0 {
-            prop_assert!(wait <= (usable_for / 4).max(account.retry.initial).max(interval));
-        }
-    }
 }
