@@ -307,4 +307,6 @@ impl AccountState {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
