@@ -12,6 +12,8 @@ mod node;
 mod parse;
 mod place;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod reader;
 mod show;
 #[cfg(test)]

@@ -1,0 +1,475 @@
+//! Files by the hundred: what is said arrives, and what is wrong is told by its place.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use reqwest::Url;
+use serde_json::{Map, Value, json};
+
+use super::checked::{Api, Metrics};
+use super::{Allow, Client, Config, ConfigError, Defaults, Grants, Problem, Store, Upstream};
+use crate::account::{Appid, Endpoint, RefreshAhead, Retry};
+use crate::secret::Secret;
+
+/// A part of every secret, which stands in no other value.
+const CANARY: &str = "5ecre7canary";
+const PATH: &str = "/etc/wxtokend/accounts.yaml";
+
+/// A value as it is written, and what it means.
+type Said<T> = (Value, T);
+type MaybeTime = Option<Said<Duration>>;
+
+fn duration() -> impl Strategy<Value = Said<Duration>> {
+    let unit = prop::sample::select(vec![
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ]);
+    (1_u64..400, unit).prop_map(|(number, (unit, ms))| {
+        (json!(format!("{number}{unit}")), Duration::from_millis(number * ms))
+    })
+}
+
+fn ahead() -> impl Strategy<Value = Said<RefreshAhead>> {
+    let share = (1_u32..=500).prop_map(|tenths| {
+        let percent = format!("{}.{}", tenths / 10, tenths % 10);
+        (json!(format!("{percent}%")), RefreshAhead::Share(percent.parse::<f64>().unwrap() / 100.0))
+    });
+    prop_oneof![share, duration().prop_map(|(said, time)| (said, RefreshAhead::Fixed(time)))]
+}
+
+fn number(least: u32) -> impl Strategy<Value = Said<u32>> {
+    prop_oneof![least..least + 5, least..=u32::MAX].prop_map(|number| (json!(number), number))
+}
+
+/// What people call things: anything on one line.
+fn label() -> impl Strategy<Value = Said<String>> {
+    "[a-z0-9 花店茶馆:#'\"{}&*!|>%@`,?~-]{0,12}[a-z花]".prop_map(|text| (json!(text), text))
+}
+
+/// `defaults`, or the same keys on an account; a key that is left out keeps what was there before.
+#[derive(Debug, Clone)]
+struct Settings {
+    endpoint: Option<Endpoint>,
+    daily_budget: Option<Said<u32>>,
+    refresh_ahead: Option<Said<RefreshAhead>>,
+    /// `initial` and `max`, of which either may be left out.
+    retry: Option<(MaybeTime, MaybeTime)>,
+    verify_rejections: Option<bool>,
+    rejection_cooldown: Option<Said<Duration>>,
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let endpoint = prop::sample::select(vec![Endpoint::StableToken, Endpoint::Token]);
+    let retry = (prop::option::of(duration()), prop::option::of(duration()));
+    let all = (
+        prop::option::of(endpoint),
+        prop::option::of(number(4)),
+        prop::option::of(ahead()),
+        prop::option::of(retry),
+        prop::option::of(any::<bool>()),
+        prop::option::of(duration()),
+    );
+    all.prop_map(|(endpoint, daily_budget, refresh_ahead, retry, verify_rejections, rejection_cooldown)| {
+        Settings { endpoint, daily_budget, refresh_ahead, retry, verify_rejections, rejection_cooldown }
+    })
+}
+
+impl Settings {
+    /// Writes itself into `mapping`; what it makes of `base`. A retry that would be upside down is not said.
+    fn say(&self, mapping: &mut Map<String, Value>, base: Defaults) -> Defaults {
+        let mut resolved = base;
+        let mut say = |key: &str, value: Value| drop(mapping.insert(key.to_owned(), value));
+        if let Some(endpoint) = self.endpoint {
+            say("endpoint", json!(endpoint.as_str()));
+            resolved.endpoint = endpoint;
+        }
+        if let Some((said, budget)) = &self.daily_budget {
+            say("daily_budget", said.clone());
+            resolved.daily_budget = *budget;
+        }
+        if let Some((said, ahead)) = &self.refresh_ahead {
+            say("refresh_ahead", said.clone());
+            resolved.refresh_ahead = *ahead;
+        }
+        if let Some((initial, max)) = &self.retry {
+            let of = |said: &MaybeTime, base| said.as_ref().map_or(base, |(_, time)| *time);
+            let retry = Retry { initial: of(initial, base.retry.initial), max: of(max, base.retry.max) };
+            if retry.initial <= retry.max {
+                let said = [("initial", initial), ("max", max)];
+                let said = said
+                    .into_iter()
+                    .filter_map(|(key, said)| Some((key.to_owned(), said.as_ref()?.0.clone())));
+                say("retry", Value::Object(said.collect()));
+                resolved.retry = retry;
+            }
+        }
+        if let Some(verify) = self.verify_rejections {
+            say("verify_rejections", json!(verify));
+            resolved.verify_rejections = verify;
+        }
+        if let Some((said, cooldown)) = &self.rejection_cooldown {
+            say("rejection_cooldown", said.clone());
+            resolved.rejection_cooldown = *cooldown;
+        }
+        resolved
+    }
+}
+
+type AccountParts = (Option<Said<String>>, Vec<usize>, Settings);
+type ClientParts = (Vec<usize>, Vec<usize>);
+type UpstreamParts =
+    (Option<Said<Duration>>, Option<Said<Duration>>, Option<Said<u32>>, Option<Said<u32>>, Vec<usize>);
+
+const TAGS: [&str; 3] = ["retail", "花店", "x y"];
+const SCOPES: [&str; 3] = ["read", "refresh", "admin"];
+const URLS: [&str; 3] = ["https://api.weixin.qq.com/", "http://127.0.0.1:8080/wx/", "https://[::1]/"];
+
+fn some_of(most: usize) -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..most, 0..=most)
+}
+
+/// A file that is all right, and what it means.
+fn file() -> impl Strategy<Value = (Value, Config)> {
+    let account = (prop::option::of(label()), some_of(TAGS.len()), settings());
+    let client = (some_of(4), some_of(SCOPES.len()));
+    let upstream = (
+        prop::option::of(duration()),
+        prop::option::of(duration()),
+        prop::option::of(number(1)),
+        prop::option::of(number(1)),
+        some_of(URLS.len()),
+    );
+    let parts = (
+        prop::collection::vec(account, 1..6),
+        prop::collection::vec(client, 0..4),
+        settings(),
+        upstream,
+        (any::<bool>(), prop::option::of(1_u16..), any::<bool>()),
+    );
+    parts.prop_map(|(accounts, clients, defaults, upstream, rest)| {
+        written(&accounts, &clients, &defaults, upstream, rest)
+    })
+}
+
+fn written(
+    accounts: &[AccountParts],
+    clients: &[ClientParts],
+    defaults: &Settings,
+    (timeout, overlap, in_flight, per_second, urls): UpstreamParts,
+    (open, metrics_port, store): (bool, Option<u16>, bool),
+) -> (Value, Config) {
+    let mut said =
+        json!({ "api": {}, "metrics": {}, "store": {}, "upstream": {}, "defaults": {}, "accounts": [] });
+    let mut config = Config::new([]);
+    config.path = PATH.into();
+    config.store = Store { path: "/etc/wxtokend/wxtokend.redb".into() };
+    if store {
+        said["store"]["path"] = json!("data/w.redb");
+        config.store.path = "/etc/wxtokend/data/w.redb".into();
+    }
+    if let Some(port) = metrics_port {
+        said["metrics"]["listen"] = json!(format!("0.0.0.0:{port}"));
+        config.metrics = Metrics { listen: Some(SocketAddr::from(([0, 0, 0, 0], port))) };
+    }
+    let Upstream { base_urls, .. } = Upstream::default();
+    let distinct: BTreeSet<_> = urls.into_iter().collect();
+    let urls: Vec<Url> = distinct.iter().map(|index| Url::parse(URLS[*index]).unwrap()).collect();
+    if !urls.is_empty() {
+        // The last slash is added where it is missing.
+        let told = urls.iter().map(|url| json!(url.as_str().trim_end_matches('/')));
+        said["upstream"]["base_urls"] = told.collect();
+    }
+    config.upstream.base_urls = if urls.is_empty() { base_urls } else { urls };
+    for (key, time, place) in [
+        ("timeout", timeout, &mut config.upstream.timeout),
+        ("overlap", overlap, &mut config.upstream.overlap),
+    ] {
+        if let Some((told, time)) = time {
+            said["upstream"][key] = told;
+            *place = time;
+        }
+    }
+    for (key, number, place) in [
+        ("max_in_flight", in_flight, &mut config.upstream.max_in_flight),
+        ("max_per_second", per_second, &mut config.upstream.max_per_second),
+    ] {
+        if let Some((told, number)) = number {
+            said["upstream"][key] = told;
+            *place = number;
+        }
+    }
+    let defaults = defaults.say(said["defaults"].as_object_mut().unwrap(), Defaults::default());
+    for (index, (name, tags, own)) in accounts.iter().enumerate() {
+        let (appid, secret) = (format!("wx{index}"), format!("{CANARY}-{index}"));
+        let mut mapping = Map::new();
+        mapping.insert("appid".to_owned(), json!(appid));
+        mapping.insert("secret".to_owned(), json!(secret));
+        let resolved = own.say(&mut mapping, defaults);
+        let mut account = resolved.account(Appid::new(&appid).unwrap(), Secret::new(secret));
+        if let Some((told, name)) = name {
+            mapping.insert("name".to_owned(), told.clone());
+            account.name.clone_from(name);
+        }
+        if !tags.is_empty() {
+            mapping.insert("tags".to_owned(), tags.iter().map(|tag| TAGS[*tag]).collect());
+            for tag in tags.iter().map(|tag| TAGS[*tag]) {
+                if !account.tags.iter().any(|has| has == tag) {
+                    account.tags.push(tag.to_owned());
+                }
+            }
+        }
+        said["accounts"].as_array_mut().unwrap().push(Value::Object(mapping));
+        config.accounts.push(account.into());
+    }
+    for (index, (grants, scopes)) in clients.iter().enumerate() {
+        let all = ["*", "wx?", "tag:retail", "wx0"];
+        let mut grants: Vec<&str> = grants.iter().map(|grant| all[*grant]).collect();
+        if grants.is_empty() {
+            grants.push("*");
+        }
+        let (name, key) = (format!("client {index}"), format!("{CANARY}-key-{index}"));
+        let mut client = json!({ "name": name, "key": key, "accounts": grants });
+        let mut allow = Allow::default();
+        if !scopes.is_empty() {
+            let has = |scope: usize| scopes.contains(&scope);
+            allow = Allow { read: has(0), refresh: has(1), admin: has(2) };
+            client["allow"] = scopes.iter().map(|scope| SCOPES[*scope]).collect();
+        }
+        if said["api"]["clients"].is_null() {
+            said["api"]["clients"] = json!([]);
+        }
+        said["api"]["clients"].as_array_mut().unwrap().push(client);
+        config.api.clients.push(Client {
+            name,
+            key_sha256: Secret::new(key).sha256(),
+            accounts: Grants::new(grants).unwrap(),
+            allow,
+        });
+    }
+    if open && !clients.is_empty() {
+        said["api"]["listen"] = json!("0.0.0.0:80");
+        config.api = Api { listen: SocketAddr::from(([0, 0, 0, 0], 80)), ..config.api };
+    }
+    (said, config)
+}
+
+/// `value` as people write YAML: one key a line, texts in quotes.
+fn yaml(value: &Value, indent: usize, text: &mut String) {
+    let margin = " ".repeat(indent);
+    match value {
+        Value::Object(mapping) if !mapping.is_empty() => {
+            for (key, value) in mapping {
+                write!(text, "\n{margin}{key}:").unwrap();
+                yaml(value, indent + 2, text);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                write!(text, "\n{margin}-").unwrap();
+                yaml(item, indent + 2, text);
+            }
+        }
+        Value::String(said) => write!(text, " '{}'", said.replace('\'', "''")).unwrap(),
+        other => write!(text, " {other}").unwrap(),
+    }
+}
+
+fn as_yaml(value: &Value) -> String {
+    let mut text = "# Ours.".to_owned();
+    yaml(value, 0, &mut text);
+    text + "\n"
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new(PATH), |_| None)
+}
+
+/// Something to do to a file that is all right, and the place at which that must be told.
+#[derive(Debug, Clone)]
+struct Corruption {
+    /// The mapping that it is done to.
+    mapping: Vec<String>,
+    /// The key in it.
+    key: &'static str,
+    /// `None`: the key is taken out.
+    by: Option<Value>,
+    /// What of the place follows the key.
+    below: &'static str,
+}
+
+fn corrupt(mapping: &str, key: &'static str, by: Value) -> Corruption {
+    let mapping = mapping.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    Corruption { mapping, key, by: Some(by), below: "" }
+}
+
+impl Corruption {
+    fn told_below(self, below: &'static str) -> Self {
+        Self { below, ..self }
+    }
+
+    fn place(&self) -> String {
+        let above: String = self.mapping.iter().map(|part| format!("{part}.")).collect();
+        format!("{above}{}{}", self.key, self.below)
+    }
+
+    fn apply(&self, file: &mut Value) {
+        let mut at = file;
+        for part in &self.mapping {
+            let (name, index) = part.split_once('[').map_or((part.as_str(), None), |(name, index)| {
+                (name, index.trim_end_matches(']').parse::<usize>().ok())
+            });
+            at = &mut at[name];
+            if let Some(index) = index {
+                at = &mut at[index];
+            }
+        }
+        let mapping = at.as_object_mut().unwrap();
+        match &self.by {
+            Some(value) => drop(mapping.insert(self.key.to_owned(), value.clone())),
+            None => drop(mapping.remove(self.key)),
+        }
+    }
+}
+
+/// Everything that can be wrong once in a file of so many accounts and clients.
+fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
+    let mut all = vec![
+        corrupt("", "acounts", json!([])),
+        corrupt("api", "listen", json!("nowhere")),
+        corrupt("metrics", "listen", json!("127.0.0.1")),
+        corrupt("store", "path", json!("")),
+        corrupt("upstream", "base_urls", json!(["https://a.example", "http://b.example"])).told_below("[1]"),
+        corrupt("upstream", "timeout", json!("0s")),
+        corrupt("upstream", "overlap", json!({})),
+        corrupt("upstream", "max_in_flight", json!(0)),
+        corrupt("upstream", "max_per_second", json!("many")),
+        corrupt("upstream", "proxy", json!("x")),
+        corrupt("defaults", "endpoint", json!("stable")),
+        corrupt("defaults", "daily_budget", json!(-1)),
+        corrupt("defaults", "refresh_ahead", json!("0%")),
+        corrupt("defaults", "verify_rejections", json!("no")),
+        corrupt("defaults", "secret", json!("s")),
+    ];
+    for index in 0..accounts {
+        let at = format!("accounts[{index}]");
+        all.extend([
+            corrupt(&at, "appid", json!("wx 1")),
+            corrupt(&at, "name", json!("")),
+            corrupt(&at, "secret", json!("")),
+            Corruption { by: None, ..corrupt(&at, "secret", json!("")) },
+            corrupt(&at, "secret_file", json!("secrets/one")),
+            corrupt(&at, "tags", json!("retail")),
+            corrupt(&at, "tags", json!(["retail", ["x"]])).told_below("[1]"),
+            corrupt(&at, "endpoint", json!("stabletoken")),
+            corrupt(&at, "daily_budget", json!(3)),
+            corrupt(&at, "refresh_ahead", json!("51%")),
+            corrupt(&at, "retry", json!({ "initial": "2s", "max": "1s" })),
+            corrupt(&at, "retry", json!({ "initial": "soon" })).told_below(".initial"),
+            corrupt(&at, "retry", json!({ "max": 5 })).told_below(".max"),
+            corrupt(&at, "retry", json!({ "least": "1s" })).told_below(".least"),
+            corrupt(&at, "verify_rejections", json!("yes")),
+            corrupt(&at, "rejection_cooldown", json!(5)),
+            corrupt(&at, "budget", json!(5)),
+        ]);
+        if index > 0 {
+            all.push(corrupt(&at, "appid", json!("wx0")));
+        }
+    }
+    for index in 0..clients {
+        let at = format!("api.clients[{index}]");
+        all.extend([
+            Corruption { by: None, ..corrupt(&at, "name", json!("")) },
+            corrupt(&at, "key", json!("")),
+            corrupt(&at, "key_sha256", json!("00")),
+            corrupt(&at, "accounts", json!([])),
+            corrupt(&at, "accounts", json!(["wx0", "tag:"])).told_below("[1]"),
+            corrupt(&at, "allow", json!(["read", "write"])).told_below("[1]"),
+            corrupt(&at, "scopes", json!(["read"])),
+        ]);
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn whatever_is_said_in_a_file_arrives_and_what_is_left_out_is_inherited((said, expected) in file()) {
+        let text = as_yaml(&said);
+        let config = parse(&text).map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
+        prop_assert_eq!(&config, &expected, "{}", text);
+        // JSON is YAML.
+        prop_assert_eq!(parse(&said.to_string()).unwrap(), expected);
+        let shown = format!("{}{config:?}", config.summary());
+        prop_assert!(!shown.contains(CANARY), "{}", shown);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_in_one_run_each_at_its_place_and_no_secret_with_it(
+        (said, config) in file(),
+        chosen in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
+    ) {
+        let all = corruptions(config.accounts.len(), config.api.clients.len());
+        let mut keys = BTreeSet::new();
+        let mut broken = said;
+        let mut expected = Vec::new();
+        for corruption in chosen.iter().map(|index| index.get(&all)) {
+            // Of mistakes that depend on each other one is made: the ways to give a secret, and two equal appids.
+            let group = match corruption.key {
+                key if key.starts_with("secret") => "secret",
+                key if key.starts_with("key") => "key",
+                key => key,
+            };
+            let mapping = if group == "appid" { Vec::new() } else { corruption.mapping.clone() };
+            if keys.insert((mapping, group)) {
+                corruption.apply(&mut broken);
+                expected.push(corruption.place());
+            }
+        }
+        let text = as_yaml(&broken);
+        let Err(ConfigError::Problems { problems, path }) = parse(&text) else {
+            return Err(TestCaseError::fail(format!("{expected:?} went unnoticed in\n{text}")));
+        };
+        let mut told: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+        told.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(told, expected, "{}", text);
+        let lines = text.lines().count();
+        for Problem { position, key, .. } in &problems {
+            prop_assert!(position.is_some_and(|at| at.line <= lines), "{key} without a line");
+        }
+        let error = ConfigError::Problems { problems, path };
+        let said = format!("{error} {error:?}");
+        prop_assert!(!said.contains(CANARY), "{}", said);
+        prop_assert!(said.starts_with(PATH));
+    }
+}
+
+#[test]
+fn each_mistake_alone_is_told_at_its_place_and_by_its_line() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let tree = file()
+        .prop_filter("with clients", |(_, config)| config.accounts.len() > 1 && config.api.clients.len() > 1);
+    let (said, config) = prop::strategy::ValueTree::current(&tree.new_tree(&mut runner).unwrap());
+    for corruption in corruptions(config.accounts.len(), config.api.clients.len()) {
+        let mut broken = said.clone();
+        corruption.apply(&mut broken);
+        let text = as_yaml(&broken);
+        let Err(ConfigError::Problems { problems, .. }) = parse(&text) else { panic!("{corruption:?}") };
+        let [problem] = &problems[..] else { panic!("{corruption:?}: {problems:?}") };
+        assert_eq!(problem.key, corruption.place());
+        let line = text.lines().nth(problem.position.unwrap().line - 1).unwrap();
+        // What is missing is told where its mapping begins.
+        assert!(
+            corruption.by.is_none() || line.contains(corruption.key) || !corruption.below.is_empty(),
+            "{line}"
+        );
+    }
+}
