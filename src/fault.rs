@@ -306,8 +306,10 @@ fn rid(errmsg: &str) -> Option<String> {
 
 /// One line, no control characters, of bounded length.
 fn tidy(message: &str) -> String {
+    // The last two end lines for some who read logs.
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let one_line: String =
-        message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS).collect();
+        message.chars().map(|c| if breaks(c) { ' ' } else { c }).take(MESSAGE_CHARS).collect();
     one_line.trim().to_owned()
 }
 
@@ -367,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_message_is_one_bounded_line() {
-        let fault = Fault::host(&format!("a\nb\x1b[31m{}", "x".repeat(1000)));
-        assert!(fault.message.starts_with("a b [31m") && fault.message.chars().count() <= MESSAGE_CHARS);
+        let fault = Fault::host(&format!("a\nb\x1b[31m\u{2028}{}", "x".repeat(1000)));
+        assert!(fault.message.starts_with("a b [31m x") && fault.message.chars().count() <= MESSAGE_CHARS);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::transport::{Lost, Response};
 use crate::account::Endpoint;
@@ -15,11 +16,12 @@ const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
 
 /// A token call without a token.
 #[derive(Debug)]
-pub(crate) struct NoToken {
-    pub(crate) fault: Fault,
+pub struct NoToken {
+    /// Why there is none.
+    pub fault: Fault,
     /// A token may have been minted all the same. A readable refusal rules it out; whether a gateway's 5xx does
     /// is not known.
-    pub(crate) may_have_minted: bool,
+    pub may_have_minted: bool,
 }
 
 #[derive(Deserialize)]
@@ -28,11 +30,14 @@ struct Body {
     errmsg: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u32>,
-    ip_list: Option<serde::de::IgnoredAny>,
+    ip_list: Option<Value>,
 }
 
 /// Reads the answer to a token call that carried the AppSecret `sent`.
-pub(crate) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
+///
+/// # Errors
+/// When it brings no token.
+pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
     let unknown = |fault| NoToken { fault, may_have_minted: true };
     match answer.status {
         412 => return Err(NoToken { fault: Fault::precondition_failed(), may_have_minted: false }),
@@ -64,7 +69,8 @@ pub(crate) fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -
 }
 
 /// A token call that got no answer.
-pub(crate) fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
+#[must_use]
+pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
     match lost {
         Lost::NotSent(_) => NoToken { fault: Fault::host(&lost.to_string()), may_have_minted: false },
         Lost::TimedOut | Lost::Cut(_) => {
@@ -83,7 +89,8 @@ fn unclear(endpoint: Endpoint, whose: Whose, message: &str) -> Fault {
 }
 
 /// Reads the answer to a check of the token `sent`.
-pub(crate) fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
+#[must_use]
+pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
     let answer = match answer {
         Ok(answer) if answer.status >= 500 => {
             return CheckEnd::Inconclusive(Fault::host(&format!("HTTP {} from the host", answer.status)));
@@ -97,7 +104,8 @@ pub(crate) fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> Che
             CheckEnd::Inconclusive(refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent))
         }
         Ok(Body { errcode, ip_list, .. })
-            if answer.status == 200 && (errcode == Some(0) || ip_list.is_some()) =>
+            if answer.status == 200
+                && (errcode == Some(0) || ip_list.as_ref().is_some_and(Value::is_array)) =>
         {
             CheckEnd::Honoured
         }
@@ -220,6 +228,7 @@ mod tests {
             (200, r#"{"errcode":45009}"#),
             (200, "<html>"),
             (200, "{}"),
+            (200, r#"{"ip_list":"1.2.3.4"}"#),
             (502, r#"{"errcode":40001}"#),
             (404, r#"{"ip_list":[]}"#),
         ] {

@@ -14,6 +14,7 @@ mod http;
 mod tests;
 mod transport;
 
+pub use answers::{NoToken, no_answer, read_check, read_token};
 pub use client::WeChat;
 pub use gate::{Gate, Permit};
 pub use hosts::{Hosts, Overall, host_label};
