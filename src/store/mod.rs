@@ -7,7 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
-mod record;
+pub mod record;
 mod redb;
 #[cfg(test)]
 mod tests;
@@ -27,8 +27,7 @@ use tracing::{error, info};
 use crate::account::Appid;
 use crate::clock::Clock;
 use crate::state::AccountState;
-pub use redb::RedbBackend;
-pub(crate) use redb::is_reading;
+pub use redb::{RedbBackend, is_reading};
 
 /// How soon what could not be written is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);

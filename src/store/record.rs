@@ -20,14 +20,18 @@ struct Read {
     state: AccountState,
 }
 
-pub(super) fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
+/// What is written of `state`, whose instants are told on the clocks of `boot`.
+#[must_use]
+pub fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
     // Plain structs with string keys always serialise.
     serde_json::to_vec(&Written { boot, state }).unwrap_or_default()
 }
 
-/// The state, told on the clocks of this boot, and whether it was written on those of another. The error names no
-/// value.
-pub(super) fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<(AccountState, bool), String> {
+/// The state, told on the clocks of this boot, and whether it was written on those of another.
+///
+/// # Errors
+/// When `bytes` are no record; the text names no value.
+pub fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<(AccountState, bool), String> {
     let read = read(bytes)?;
     let of_another = read.boot != boot;
     Ok((if of_another { read.state.rebased(now) } else { read.state }, of_another))

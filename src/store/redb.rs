@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::backends::FileBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
     TableError,
@@ -29,9 +29,10 @@ thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread reads a file that may be damaged: a panic of redb's is then the file's fault, and an error of
+/// Whether this thread works on a file that may be damaged: a panic of redb's is then the file's fault, and an error of
 /// ours comes of it.
-pub(crate) fn is_reading() -> bool {
+#[must_use]
+pub fn is_reading() -> bool {
     READING.get()
 }
 
@@ -52,8 +53,18 @@ type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
 #[derive(Debug, Clone)]
 pub struct RedbBackend<F = OnFile> {
     path: Arc<PathBuf>,
-    database: Arc<Mutex<Option<Database>>>,
+    database: Arc<Mutex<Held>>,
     on_file: F,
+}
+
+/// The open file, if it is. Closing it writes, and so meets what no reading has.
+#[derive(Debug)]
+struct Held(Option<Database>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = reading(|| drop(self.0.take()));
+    }
 }
 
 impl RedbBackend {
@@ -86,22 +97,24 @@ where
             write_again(path, &on_file)?;
         }
         let database = open(path, &on_file)?;
-        let database = Arc::new(Mutex::new(Some(database)));
+        let database = Arc::new(Mutex::new(Held(Some(database))));
         Ok(Self { path: Arc::new(path.to_owned()), database, on_file })
     }
 
     fn write_now(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match held.take() {
+        let database = match held.0.take() {
             Some(database) => database,
             None => {
                 write_again(&self.path, &self.on_file)?;
                 open(&self.path, &self.on_file)?
             }
         };
-        let outcome = transact(&database, batch);
-        if outcome.is_ok() {
-            *held = Some(database);
+        // A page that no reading has touched may be the one that lies.
+        let outcome = reading(|| transact(&database, batch)).unwrap_or_else(|| Err(contradictory()));
+        match &outcome {
+            Ok(()) => held.0 = Some(database),
+            Err(_) => drop(Held(Some(database))),
         }
         outcome.map_err(|error| StoreError::io("write to", &self.path, into_io(error)))
     }
@@ -118,7 +131,7 @@ where
 
     fn load(&self) -> Result<Contents, StoreError> {
         let held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = held.as_ref() else { return Err(StoreError::Closed) };
+        let Some(database) = held.0.as_ref() else { return Err(StoreError::Closed) };
         reading(|| read_all(database))
             .unwrap_or_else(|| Err(contradictory()))
             .map_err(|error| unusable("read", &self.path, error))
@@ -163,8 +176,8 @@ fn create<S: StorageBackend>(
 }
 
 /// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
-/// it is. A store whose program was killed cannot be looked at so; opening it mends it. Says whether it was closed
-/// tidily.
+/// it is. A store whose program was killed cannot be looked at so, since opening it mends it: a copy is mended. Says
+/// whether it was closed tidily.
 fn inspect<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
@@ -172,19 +185,48 @@ fn inspect<S: StorageBackend>(
     let look = || -> Result<bool, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
         let opened = on_file(file).and_then(|storage| Builder::new().open_read_only_with_backend(storage));
-        let database = match opened {
-            Ok(database) => database,
-            Err(DatabaseError::RepairAborted) => return Ok(false),
-            Err(error) => return Err(refusal(path, error)),
-        };
-        check_format(path, &database)?;
-        let contents = read_all(&database).map_err(|error| unusable("read", path, error))?;
-        for (appid, bytes) in &contents.records {
-            record::check(bytes).map_err(|what| damaged(path, format!("{appid}: {what}")))?;
+        match opened {
+            Ok(database) => look_through(path, &database).map(|()| true),
+            Err(DatabaseError::RepairAborted) => {
+                look_through(path, &mended_copy(path, on_file)?).map(|()| false)
+            }
+            Err(error) => Err(refusal(path, error)),
         }
-        Ok(true)
     };
     reading(look).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
+}
+
+fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
+    check_format(path, database)?;
+    let contents = read_all(database).map_err(|error| unusable("read", path, error))?;
+    for (appid, bytes) in &contents.records {
+        record::check(bytes).map_err(|what| damaged(path, format!("{appid}: {what}")))?;
+    }
+    Ok(())
+}
+
+/// What becomes of the file when it is opened to write, in memory.
+fn mended_copy<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<Database, StoreError> {
+    let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
+    let storage = on_file(file).map_err(|error| refusal(path, error))?;
+    let copy = InMemoryBackend::new();
+    let copied = whole(&storage).and_then(|bytes| {
+        copy.set_len(bytes.len() as u64)?;
+        copy.write(0, &bytes)
+    });
+    let closed = storage.close();
+    copied.and(closed).map_err(|error| StoreError::io("read", path, error))?;
+    // No disk takes part in it: what fails is the contents' fault.
+    database_on(copy).map_err(|error| damaged(path, error.to_string()))
+}
+
+fn whole(storage: &impl StorageBackend) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(storage.len()?).map_err(io::Error::other)?];
+    storage.read(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes the bytes of a file that was not closed tidily once more. What a failed sync was to write the system counts
@@ -199,9 +241,7 @@ fn write_again<S: StorageBackend>(
     let again = || -> io::Result<bool> {
         let is_ours = storage.try_lock_range(Bound::Unbounded, Bound::Unbounded).map_err(io::Error::other)?;
         if is_ours {
-            let mut bytes = vec![0; usize::try_from(storage.len()?).map_err(io::Error::other)?];
-            storage.read(0, &mut bytes)?;
-            storage.write(0, &bytes)?;
+            storage.write(0, &whole(&storage)?)?;
             storage.sync_data()?;
         }
         Ok(is_ours)
@@ -216,10 +256,12 @@ fn open<S: StorageBackend>(
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
 ) -> Result<Database, StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
-    let opened = reading(|| on_file(file).and_then(database_on));
-    let opened = opened.ok_or_else(|| unusable("read", path, contradictory()))?;
-    let database = opened.map_err(|error| refusal(path, error))?;
-    check_format(path, &database)?;
+    let opened = reading(|| {
+        let database = on_file(file).and_then(database_on).map_err(|error| refusal(path, error))?;
+        check_format(path, &database)?;
+        Ok(database)
+    });
+    let database = opened.unwrap_or_else(|| Err(unusable("read", path, contradictory())))?;
     keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
     Ok(database)
 }
@@ -236,11 +278,14 @@ fn refusal(path: &Path, error: DatabaseError) -> StoreError {
 /// A disk that fails says nothing about what is on it.
 fn unusable(operation: &'static str, path: &Path, error: redb::Error) -> StoreError {
     match error {
-        redb::Error::Io(error) if error.kind() != ErrorKind::InvalidData => {
-            StoreError::io(operation, path, error)
-        }
+        redb::Error::Io(error) if !is_the_contents(&error) => StoreError::io(operation, path, error),
         other => damaged(path, other.to_string()),
     }
+}
+
+/// Whether it is what the file holds, or lacks at its end, and not the disk.
+fn is_the_contents(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
 /// What is said when redb panics over a file.

@@ -119,6 +119,28 @@ async fn a_damaged_store_is_refused_with_the_way_out_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_store_whose_program_was_killed_is_mended_or_left_as_it_is() {
+    let (_folder, path) = new_file();
+    let (store, _) = open(&path, TokioClock::new()).await;
+    for n in 0..20 {
+        store.commit(&appid(&format!("wx{n}")), &holding(n)).await.unwrap();
+    }
+    let killed = fs::read(&path).unwrap();
+    store.close().await;
+    drop(store);
+    // What a full disk, or a copy that was broken off, leaves of it.
+    for cut in [100, 2 * 4096, killed.len() / 4] {
+        fs::write(&path, &killed[..cut]).unwrap();
+        let error = RedbBackend::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+        assert!(fs::read(&path).unwrap() == killed[..cut], "not a byte of it has changed");
+    }
+    fs::write(&path, &killed).unwrap();
+    let (_store, states) = open(&path, TokioClock::new()).await;
+    assert_eq!(states.len(), 20);
+}
+
+#[tokio::test]
 async fn a_crash_while_the_store_was_made_leaves_none_and_the_next_start_makes_it() {
     let (_folder, path) = new_file();
     fs::write(path.with_extension("redb.new"), b"half of a new store").unwrap();
