@@ -138,7 +138,7 @@ fn limiter(purse: Purse, daily_budget: u32, spent_until: Option<Moment>, now: Mo
 }
 
 fn boot_ns(moment: Moment) -> u64 {
-    u64::try_from(moment.boot_ms).unwrap_or(0) * 1_000_000
+    u64::try_from(moment.boot_ms).unwrap_or(0).saturating_mul(1_000_000)
 }
 
 fn moment_of(tat_ns: u64, now: Moment) -> Moment {

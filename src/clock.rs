@@ -24,14 +24,14 @@ impl Moment {
     /// For what ends: a token's life, a client's trust.
     #[must_use]
     pub fn until_by_either(self, now: Self) -> Duration {
-        millis((self.wall_ms - now.wall_ms).min(self.boot_ms - now.boot_ms))
+        millis(self.wall_ms.saturating_sub(now.wall_ms).min(self.boot_ms.saturating_sub(now.boot_ms)))
     }
 
     /// How long until `self` by the boot-time clock; zero when it has passed. For waits and back-off, which a
     /// jump of the wall clock must neither lengthen nor cut short.
     #[must_use]
     pub fn until(self, now: Self) -> Duration {
-        millis(self.boot_ms - now.boot_ms)
+        millis(self.boot_ms.saturating_sub(now.boot_ms))
     }
 
     /// How long since `self` by the boot-time clock; zero when it lies ahead.
@@ -61,7 +61,8 @@ impl Moment {
     /// The same instant told on the clocks of another boot: only the wall clock connects the two.
     #[must_use]
     pub fn rebased(self, now: Self) -> Self {
-        Self { wall_ms: self.wall_ms, boot_ms: now.boot_ms + (self.wall_ms - now.wall_ms) }
+        let ahead_ms = self.wall_ms.saturating_sub(now.wall_ms);
+        Self { wall_ms: self.wall_ms, boot_ms: now.boot_ms.saturating_add(ahead_ms) }
     }
 
     /// The wall clock's reading as a timestamp, to the millisecond.
@@ -220,6 +221,16 @@ mod tests {
     fn another_boot_is_bridged_by_the_wall_clock() {
         let before = at(100_000, 90_000);
         assert_eq!(before.rebased(at(130_000, 7_000)), at(100_000, -23_000));
+    }
+
+    #[test]
+    fn instants_as_far_apart_as_can_be_written_are_told_apart() {
+        let (first, last) = (at(i64::MIN, i64::MIN), at(i64::MAX, i64::MAX));
+        let longest = Duration::from_millis(i64::MAX.unsigned_abs());
+        assert_eq!((last.until_by_either(first), last.until(first)), (longest, longest));
+        assert_eq!((first.until_by_either(last), first.until(last)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(first.rebased(last), at(i64::MIN, -1));
+        assert_eq!(last.rebased(first), at(i64::MAX, -1));
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl AccountState {
         self.version = if self.version == 0 {
             u64::try_from(now.wall_ms / 1000).unwrap_or(1).max(1)
         } else {
-            self.version + 1
+            self.version.saturating_add(1)
         };
         self.token = Some(Arc::new(HeldToken {
             value: answer.value,

@@ -195,7 +195,7 @@ impl AccountState {
                 let until_ended = match self.intent {
                     Some(intent) => (intent.at + held.grace()).until_by_either(now),
                     None => {
-                        let after = |call: Moment| call.until_by_either(now) + held.grace();
+                        let after = |call: Moment| call.until_by_either(now).saturating_add(held.grace());
                         // The wait for a retry may be cut short, by a restart, a reload, a host that is back: then
                         // only the refresh instant and the overlap itself are firm.
                         let firm = after(held.refresh_at).max(held.overlap.saturating_sub(held.margin()));

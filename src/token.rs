@@ -59,7 +59,7 @@ impl HeldToken {
     /// it was read, with a fifth of the overlap left for the answer's way.
     #[must_use]
     pub fn grace(&self) -> Duration {
-        self.overlap * 4 / 5
+        self.overlap / 5 * 4
     }
 }
 
