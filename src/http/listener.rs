@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -65,6 +66,15 @@ pub(super) async fn serve(listener: TcpListener, door: Door, stopping: Cancellat
 async fn connection(stream: TcpStream, door: Door, stopping: CancellationToken) {
     // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
     let _ = stream.set_nodelay(true);
+    let stream = converse(stream, door, &stopping).await;
+    let _ = stopping.run_until_cancelled(timeout(LINGER, until_the_client_ends(&stream))).await;
+}
+
+/// Answers what comes over `stream`, and gives it back when no more is said.
+pub(super) async fn converse<S>(stream: S, door: Door, stopping: &CancellationToken) -> S
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -81,8 +91,7 @@ async fn connection(stream: TcpStream, door: Door, stopping: CancellationToken) 
     if let Err(error) = ended {
         debug!(%error, "a connection ended badly");
     }
-    let stream = http.into_parts().io.into_inner();
-    let _ = stopping.run_until_cancelled(timeout(LINGER, until_the_client_ends(&stream))).await;
+    http.into_parts().io.into_inner()
 }
 
 /// A socket that is closed while its client still sends is reset, and the client may lose the answer that told it

@@ -23,6 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
@@ -120,12 +121,22 @@ impl Api {
         self.edge.clients.clone()
     }
 
+    /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
+    pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let door = routes::api(&self.edge, self.serves_metrics());
+        drop(listener::converse(stream, door, &self.edge.stopping).await);
+    }
+
+    fn serves_metrics(&self) -> bool {
+        self.metrics.is_none() && is_loopback(self.api.1)
+    }
+
     /// Serves until `shutdown`, or until the fleet stops. Then nobody new is let in, those who wait are answered at once, requests under way
     /// end, for at most 3 s, and it returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { edge, api: (listener, address), metrics } = self;
+        let with_metrics = self.serves_metrics();
+        let Self { edge, api: (listener, _), metrics } = self;
         let stopping = edge.stopping.clone();
-        let with_metrics = metrics.is_none() && is_loopback(address);
         let api = listener::serve(listener, routes::api(&edge, with_metrics), stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {

@@ -10,27 +10,27 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::problem::Problem;
 
 /// A connection as hyper sees it.
-pub(super) struct Wire {
-    io: TokioIo<TcpStream>,
+pub(super) struct Wire<S> {
+    io: TokioIo<S>,
     /// What is sent in place of hyper's refusal, and how much of it has been.
     refusal: Option<(Vec<u8>, usize)>,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self { io: TokioIo::new(stream), refusal: None }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> S {
         self.io.into_inner()
     }
 
-    fn io(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+    fn io(self: Pin<&mut Self>) -> Pin<&mut TokioIo<S>> {
         Pin::new(&mut self.get_mut().io)
     }
 
@@ -72,13 +72,13 @@ fn refusal(theirs: &[u8]) -> Vec<u8> {
     answer
 }
 
-impl Read for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         self.io().poll_read(cx, buf)
     }
 }
 
-impl Write for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if is_hypers_own(buf) { self.refuse(cx, buf) } else { self.io().poll_write(cx, buf) }
     }
