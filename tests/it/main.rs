@@ -10,6 +10,7 @@ mod commands;
 mod crashes;
 mod crowd;
 mod faults;
+mod fuzzing;
 mod harness;
 mod layers;
 mod lifetimes;

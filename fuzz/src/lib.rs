@@ -1,0 +1,10 @@
+//! What is fed with arbitrary bytes, and what must hold whatever they are.
+//!
+//! Each module has one function `run`: the fuzzer calls it millions of times, and the project's tests call it on
+//! every input that is kept. It panics when something does not hold.
+
+pub mod accounts_yaml;
+pub mod http_request;
+pub mod store_file;
+pub mod store_record;
+pub mod wechat_answer;

@@ -1,0 +1,53 @@
+//! What fuzzing has found worth keeping, replayed: the same targets on the kept inputs, without the fuzzer.
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::Path;
+
+#[expect(unreachable_pub, reason = "public to the fuzzer")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+/// Every kept input of `target`; a regression is one that once did not hold.
+fn replay(target: &str, run: fn(&[u8])) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let corpus = inputs(&root.join("corpus").join(target));
+    assert!(corpus.len() >= 10, "fuzz/corpus/{target} is missing or nearly empty");
+    let regressions = inputs(&root.join("regressions").join(target));
+    let fails =
+        |(name, bytes): &(String, Vec<u8>)| catch_unwind(|| run(bytes)).is_err().then(|| name.clone());
+    let failed: Vec<String> = corpus.iter().chain(&regressions).filter_map(fails).collect();
+    assert!(failed.is_empty(), "what must hold does not, on these inputs of fuzz/*/{target}: {failed:#?}");
+}
+
+/// The files of a folder by name; none where there is no such folder.
+fn inputs(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
+    let read = |path: &Path| (path.file_name().unwrap().display().to_string(), fs::read(path).unwrap());
+    files.map(|file| read(&file.unwrap().path())).collect()
+}
+
+#[test]
+fn whatever_wechat_answers_no_token_comes_out_of_nothing_and_no_secret_is_told() {
+    replay("wechat_answer", targets::wechat_answer::run);
+}
+
+#[test]
+fn whatever_stands_in_accounts_yaml_is_refused_with_its_place_or_keeps_the_rules() {
+    replay("accounts_yaml", targets::accounts_yaml::run);
+}
+
+#[test]
+fn whatever_a_client_sends_is_answered_in_the_words_of_the_contract() {
+    replay("http_request", targets::http_request::run);
+}
+
+#[test]
+fn whatever_a_record_says_nothing_is_served_beyond_it() {
+    replay("store_record", targets::store_record::run);
+}
+
+#[test]
+fn whatever_the_stores_file_holds_it_works_or_is_left_as_it_is() {
+    replay("store_file", targets::store_file::run);
+}
