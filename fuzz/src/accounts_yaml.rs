@@ -17,6 +17,14 @@ const IN_VARIABLE: &str = "5ec2e70000000000000000000000env0";
 const IN_FILE: &str = "5ec2e70000000000000000000000file";
 const HUNDRED_YEARS: Duration = Duration::from_secs(36_500 * 86_400);
 
+/// What is wrong with a file as a whole has no place in it.
+const OF_THE_WHOLE: [&str; 4] = [
+    "is empty",
+    "must be a mapping",
+    "not YAML: deserializing from YAML containing more than one document",
+    "not YAML that can be read here: too many [ or { are open at once",
+];
+
 thread_local! {
     static FOLDER: OnceCell<TempDir> = const { OnceCell::new() };
 }
@@ -130,10 +138,7 @@ fn tells_where_and_no_secret(error: &ConfigError) {
     assert!(!problems.is_empty(), "refused without a reason");
     for problem in problems {
         assert!(!problem.what.is_empty());
-        let of_the_whole =
-            ["is empty", "must be a mapping", "not YAML: deserializing from YAML containing more than one"]
-                .iter()
-                .any(|whole| problem.what.starts_with(whole));
+        let of_the_whole = OF_THE_WHOLE.iter().any(|what| problem.what.starts_with(what));
         assert!(!problem.key.is_empty() || problem.position.is_some() || of_the_whole, "nowhere: {problem}");
         if let Some(at) = problem.position {
             assert!(at.line >= 1 && at.column >= 1, "{problem}");

@@ -5,9 +5,12 @@
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
 
-use super::node::{Key, Leaves, Mapping, Node, Read, Stray, mapping};
+use super::node::{Allowance, Key, Leaves, Manner, Mapping, Node, Read, Stray, mapping};
 use super::place::Place;
 use super::problem::{Position, Problem};
+
+/// The parser looks at every open bracket again with each word: a file of nothing else would keep it busy for days.
+const MOST_OPEN: usize = 10_000;
 
 /// A single value, before it is known what it stands for.
 type Single = String;
@@ -59,7 +62,14 @@ mapping! {
 
 /// Reads the file as it stands. What is no YAML at all is one problem, in the parser's words.
 pub(super) fn read(text: &str) -> Result<Node<File>, Problem> {
-    let read = |leaves| Read::<File>::new(leaves).deserialize(serde_yaml::Deserializer::from_str(text));
+    if open_at_once(text) > MOST_OPEN {
+        let what = "not YAML that can be read here: too many [ or { are open at once".to_owned();
+        return Err(Problem { position: None, key: String::new(), what });
+    }
+    let read = |leaves| {
+        let manner = Manner { leaves, allowance: &Allowance::of(text) };
+        Read::<File>::new(manner).deserialize(serde_yaml::Deserializer::from_str(text))
+    };
     if let Ok(file) = read(Leaves::Verbatim) {
         return Ok(file);
     }
@@ -77,6 +87,20 @@ pub(super) fn read(text: &str) -> Result<Node<File>, Problem> {
         what: "cannot be read here: a tag that its value does not fit, or too many levels or aliases"
             .to_owned(),
     })
+}
+
+/// How many brackets are open at the deepest place, counting those in texts, too.
+fn open_at_once(text: &str) -> usize {
+    let mut open = 0_usize;
+    let depths = text.bytes().map(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open
+    });
+    depths.max().unwrap_or_default()
 }
 
 /// Where in `text` the place is, or the nearest thing above it that is there.

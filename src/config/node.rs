@@ -4,6 +4,7 @@
 //! does not fit becomes a [`Node::Wrong`], an unknown or repeated key a note in [`Stray`]: one reading finds every
 //! problem, and the words of each are ours.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -35,9 +36,9 @@ impl<T: Content> Node<T> {
     pub(super) fn fill<'de, A: MapAccess<'de>>(
         &mut self,
         map: &mut A,
-        leaves: Leaves,
+        manner: Manner<'_>,
     ) -> Result<Key, A::Error> {
-        let value = map.next_value_seed(Read::<T>::new(leaves))?;
+        let value = map.next_value_seed(Read::<T>::new(manner))?;
         if !self.is_absent() {
             return Ok(Key::Twice);
         }
@@ -54,6 +55,38 @@ pub(super) enum Leaves {
     Verbatim,
     /// As whatever stands there, numbers rewritten: to find every problem of a file that cannot be read verbatim.
     AnyForm,
+}
+
+/// What the aliases of a file may add to it, in nodes: a few lines can stand for more than any memory holds.
+const ALIASED_NODES: usize = 1_000_000;
+/// Text counts as a node for each so many bytes.
+const BYTES_A_NODE: usize = 16;
+
+/// How much more may be read.
+pub(super) struct Allowance(Cell<usize>);
+
+impl Allowance {
+    /// What `text` holds without aliases, and some more.
+    pub(super) fn of(text: &str) -> Self {
+        Self(Cell::new(text.len().saturating_add(ALIASED_NODES)))
+    }
+}
+
+/// How a file is read.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'a> {
+    pub(super) leaves: Leaves,
+    pub(super) allowance: &'a Allowance,
+}
+
+impl Manner<'_> {
+    /// Counts a node with `bytes` of text.
+    fn charge<E: Error>(self, bytes: usize) -> Result<(), E> {
+        let Self { allowance: Allowance(left), .. } = self;
+        let rest = left.get().checked_sub(1 + bytes / BYTES_A_NODE);
+        left.set(rest.ok_or_else(|| E::custom("too much"))?);
+        Ok(())
+    }
 }
 
 /// What a key of a mapping turned out to be.
@@ -73,13 +106,15 @@ pub(super) trait Content: Sized {
         Node::Wrong("a single value")
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut items: A, _leaves: Leaves) -> Result<Node<Self>, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
+        while items.next_element_seed(Read::<Skipped>::new(manner))?.is_some() {}
         Ok(Node::Wrong("a list"))
     }
 
-    fn mapping<'de, A: MapAccess<'de>>(mut map: A, _leaves: Leaves) -> Result<Node<Self>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
+        while map.next_key_seed(Read::<Skipped>::new(manner))?.is_some() {
+            map.next_value_seed(Read::<Skipped>::new(manner))?;
+        }
         Ok(Node::Wrong("a mapping"))
     }
 }
@@ -93,12 +128,19 @@ impl Content for String {
     }
 }
 
+/// Whatever stands in a wrong place.
+struct Skipped;
+
+impl Content for Skipped {
+    const FORM: &'static str = "anything";
+}
+
 impl<T: Content> Content for Vec<Node<T>> {
     const FORM: &'static str = "a list";
 
-    fn list<'de, A: SeqAccess<'de>>(mut items: A, leaves: Leaves) -> Result<Node<Self>, A::Error> {
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
         let mut read = Self::new();
-        while let Some(item) = items.next_element_seed(Read::<T>::new(leaves))? {
+        while let Some(item) = items.next_element_seed(Read::<T>::new(manner))? {
             read.push(item);
         }
         Ok(Node::Value(read))
@@ -114,7 +156,7 @@ pub(super) trait Mapping: Default {
         &mut self,
         key: &str,
         map: &mut A,
-        leaves: Leaves,
+        manner: Manner<'_>,
     ) -> Result<Key, A::Error>;
     /// The keys that should not be there.
     fn stray(&mut self) -> &mut Stray;
@@ -131,15 +173,15 @@ pub(super) struct Stray {
 impl<T: Mapping> Content for T {
     const FORM: &'static str = "a mapping";
 
-    fn mapping<'de, A: MapAccess<'de>>(mut map: A, leaves: Leaves) -> Result<Node<Self>, A::Error> {
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
         let mut read = Self::default();
-        while let Some(key) = map.next_key_seed(Read::<String>::new(leaves))? {
+        while let Some(key) = map.next_key_seed(Read::<String>::new(manner))? {
             let Node::Value(key) = key else {
                 map.next_value::<IgnoredAny>()?;
                 read.stray().unknown.push(None);
                 continue;
             };
-            match read.take(&key, &mut map, leaves)? {
+            match read.take(&key, &mut map, manner)? {
                 Key::Taken => {}
                 Key::Twice => read.stray().twice.push(key),
                 Key::Unknown => {
@@ -170,13 +212,13 @@ macro_rules! mapping {
             }
 
             fn take<'de, A: MapAccess<'de>>(
-                &mut self, key: &str, map: &mut A, leaves: Leaves,
+                &mut self, key: &str, map: &mut A, manner: Manner<'_>,
             ) -> Result<Key, A::Error> {
                 $(if key == stringify!($key) {
-                    return self.$key.fill(map, leaves);
+                    return self.$key.fill(map, manner);
                 })*
                 $(if true {
-                    return self.$inner.take(key, map, leaves);
+                    return self.$inner.take(key, map, manner);
                 })?
                 Ok(Key::Unknown)
             }
@@ -190,19 +232,19 @@ macro_rules! mapping {
 pub(super) use mapping;
 
 /// Reads a [`Node`].
-pub(super) struct Read<T>(Leaves, PhantomData<T>);
+pub(super) struct Read<'a, T>(Manner<'a>, PhantomData<T>);
 
-impl<T> Read<T> {
-    pub(super) fn new(leaves: Leaves) -> Self {
-        Self(leaves, PhantomData)
+impl<'a, T> Read<'a, T> {
+    pub(super) fn new(manner: Manner<'a>) -> Self {
+        Self(manner, PhantomData)
     }
 }
 
-impl<'de, T: Content> DeserializeSeed<'de> for Read<T> {
+impl<'de, T: Content> DeserializeSeed<'de> for Read<'_, T> {
     type Value = Node<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<Node<T>, D::Error> {
-        if T::SINGLE && self.0 == Leaves::Verbatim {
+        if T::SINGLE && self.0.leaves == Leaves::Verbatim {
             node.deserialize_option(self)
         } else {
             node.deserialize_any(self)
@@ -210,7 +252,7 @@ impl<'de, T: Content> DeserializeSeed<'de> for Read<T> {
     }
 }
 
-impl<'de, T: Content> Visitor<'de> for Read<T> {
+impl<'de, T: Content> Visitor<'de> for Read<'_, T> {
     type Value = Node<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,10 +260,12 @@ impl<'de, T: Content> Visitor<'de> for Read<T> {
     }
 
     fn visit_none<E: Error>(self) -> Result<Node<T>, E> {
+        self.0.charge(0)?;
         Ok(Node::Null)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Node<T>, E> {
+        self.0.charge(0)?;
         Ok(Node::Null)
     }
 
@@ -230,45 +274,49 @@ impl<'de, T: Content> Visitor<'de> for Read<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Node<T>, E> {
+        self.0.charge(text.len())?;
         Ok(T::single(text.to_owned()))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Node<T>, E> {
-        Ok(T::single(value.to_string()))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Node<T>, E> {
-        Ok(T::single(value.to_string()))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_i128<E: Error>(self, value: i128) -> Result<Node<T>, E> {
-        Ok(T::single(value.to_string()))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Node<T>, E> {
-        Ok(T::single(value.to_string()))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_u128<E: Error>(self, value: u128) -> Result<Node<T>, E> {
-        Ok(T::single(value.to_string()))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Node<T>, E> {
-        Ok(T::single(value.to_string()))
+        self.visit_str(&value.to_string())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Node<T>, A::Error> {
+        self.0.charge(0)?;
         T::list(items, self.0)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Node<T>, A::Error> {
+        self.0.charge(0)?;
         T::mapping(map, self.0)
     }
 
     /// A YAML tag of the file's own, `!name value`.
     fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node<T>, A::Error> {
+        self.0.charge(0)?;
         let (IgnoredAny, value) = tagged.variant()?;
-        let IgnoredAny = value.newtype_variant()?;
+        value.newtype_variant_seed(Read::<Skipped>::new(self.0))?;
         Ok(Node::Wrong("a tagged value"))
     }
 }

@@ -193,6 +193,40 @@ fn a_file_is_loaded_with_paths_beside_it() {
     assert_eq!(config.path, path);
 }
 
+#[test]
+fn a_few_lines_that_stand_for_more_than_memory_holds_are_refused() {
+    let refused = |text: &str| {
+        let Err(ConfigError::Problems { problems, .. }) = parse(text) else { panic!("a refusal") };
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].what.clone()
+    };
+    // Ten to the power of nine, by ten times ten aliases.
+    let next =
+        |above: char, this: char| format!("{this}: &{this} [{}]\n", vec![format!("*{above}"); 10].join(", "));
+    let laughs: String = ('a'..'j').zip('b'..='j').map(|(above, this)| next(above, this)).collect();
+    let laughs = format!("a: &a [x]\n{laughs}accounts: *j\n");
+    assert!(refused(&laughs).contains("too many levels or aliases"));
+    // Two thousand accounts that share two thousand tags.
+    let tags = (0..2000).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let shared = |n| format!("  - {{ appid: wx{n}, secret: s, tags: *t }}\n");
+    let shared: String = (0..2000).map(shared).collect();
+    let tags = format!("accounts:\n  - {{ appid: a, secret: s, tags: &t [{tags}] }}\n{shared}");
+    assert!(refused(&tags).contains("too many levels or aliases"));
+    for open in ["[", "{"] {
+        assert!(refused(&open.repeat(1_000_000)).contains("open at once"));
+    }
+}
+
+#[test]
+fn what_accounts_share_may_stand_under_an_alias() {
+    let shared = |n| format!("  - {{ appid: wx{n}, secret: s, tags: *t, retry: *r }}\n");
+    let shared: String = (0..1000).map(shared).collect();
+    let text = format!(
+        "accounts:\n  - {{ appid: a, secret: s, tags: &t [x, y], retry: &r {{ max: 5m }} }}\n{shared}"
+    );
+    assert_eq!(parse(&text).unwrap().accounts.len(), 1001);
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC*") {

@@ -1,6 +1,6 @@
 //! `accounts`, and the `defaults` that they share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::account::{Account, Appid, Retry};
@@ -65,11 +65,11 @@ fn account(
 }
 
 fn tags(reader: &mut Reader<'_>, at: &Place<'_>, tags: Node<Vec<Node<String>>>) -> Vec<String> {
-    let mut checked = Vec::new();
+    let (mut checked, mut known) = (Vec::new(), HashSet::new());
     for (index, tag) in reader.list(at, tags).into_iter().enumerate() {
         let at = at.item(index);
         let tag = reader.value(&at, tag).and_then(|tag| reader.label(&at, tag));
-        checked.extend(tag.filter(|tag| !checked.contains(tag)));
+        checked.extend(tag.filter(|tag| known.insert(tag.clone())));
     }
     checked
 }
