@@ -8,15 +8,18 @@ use std::path::Path;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
-/// Every kept input of `target`; a regression is one that once did not hold.
+/// Every kept input of `target`: seeds are made by hand, each for what it means; the corpus was found, each for the
+/// code that it reaches; a regression once did not hold.
 fn replay(target: &str, run: fn(&[u8])) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    let corpus = inputs(&root.join("corpus").join(target));
-    assert!(corpus.len() >= 10, "fuzz/corpus/{target} is missing or nearly empty");
-    let regressions = inputs(&root.join("regressions").join(target));
+    let kept = |kind: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(target);
+        inputs(&folder)
+    };
+    let (seeds, corpus, regressions) = (kept("seeds"), kept("corpus"), kept("regressions"));
+    assert!(seeds.len() >= 10 && corpus.len() >= 10, "fuzz/seeds or fuzz/corpus lacks most of {target}");
     let fails =
         |(name, bytes): &(String, Vec<u8>)| catch_unwind(|| run(bytes)).is_err().then(|| name.clone());
-    let failed: Vec<String> = corpus.iter().chain(&regressions).filter_map(fails).collect();
+    let failed: Vec<String> = seeds.iter().chain(&corpus).chain(&regressions).filter_map(fails).collect();
     assert!(failed.is_empty(), "what must hold does not, on these inputs of fuzz/*/{target}: {failed:#?}");
 }
 
