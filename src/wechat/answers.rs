@@ -33,6 +33,15 @@ struct Body {
     ip_list: Option<Value>,
 }
 
+impl Body {
+    /// `None` when it is not WeChat's JSON.
+    fn of(answer: &Response) -> Option<Self> {
+        // Serde would take a list for a mapping, too, and its items for the values in our order.
+        let is_mapping = answer.body.trim_ascii_start().starts_with(b"{");
+        is_mapping.then(|| serde_json::from_slice(&answer.body).ok()).flatten()
+    }
+}
+
 /// Reads the answer to a token call that carried the AppSecret `sent`.
 ///
 /// # Errors
@@ -45,8 +54,7 @@ pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Resul
         status @ 500..=599 => return Err(unknown(Fault::host(&format!("HTTP {status} from the host")))),
         _ => {}
     }
-    let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
-    match body {
+    match Body::of(answer) {
         Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => Err(NoToken {
             fault: refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent),
             may_have_minted: false,
@@ -98,12 +106,12 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
         Ok(answer) => answer,
         Err(lost) => return CheckEnd::Inconclusive(Fault::host(&lost.to_string())),
     };
-    match serde_json::from_slice::<Body>(&answer.body) {
-        Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
-        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+    match Body::of(answer) {
+        Some(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
+        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
             CheckEnd::Inconclusive(refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent))
         }
-        Ok(Body { errcode, ip_list, .. })
+        Some(Body { errcode, ip_list, .. })
             if answer.status == 200
                 && (errcode == Some(0) || ip_list.as_ref().is_some_and(Value::is_array)) =>
         {
@@ -162,6 +170,7 @@ mod tests {
             (200, "<html>", Transient, UnknownOutcome),
             (200, "", Transient, UnknownOutcome),
             (200, "[]", Transient, UnknownOutcome),
+            (200, r#"[0,"ok","t",7200,null]"#, Transient, UnknownOutcome),
             (200, r#"{"access_token":"","expires_in":7200}"#, Transient, UnknownOutcome),
             (200, r#"{"access_token":"t","expires_in":0}"#, Transient, UnknownOutcome),
             (200, r#"{"access_token":"t","expires_in":-5}"#, Transient, UnknownOutcome),
@@ -229,6 +238,7 @@ mod tests {
             (200, "<html>"),
             (200, "{}"),
             (200, r#"{"ip_list":"1.2.3.4"}"#),
+            (200, r#"[0,"ok",null,null,null]"#),
             (502, r#"{"errcode":40001}"#),
             (404, r#"{"ip_list":[]}"#),
         ] {
