@@ -102,8 +102,8 @@ impl Fault {
             FaultKind::Transient,
             Whose::Host,
             message,
-            "check the network, the DNS and the proxy between this machine and upstream.base_urls; \
-             it is tried again by itself",
+            "check the network, the DNS, the certificates and the proxy between this machine and \
+             upstream.base_urls; it is tried again by itself",
             Wait::BackOff,
         )
     }

@@ -1,9 +1,14 @@
 //! The real transport: reqwest with rustls.
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use tokio::net::lookup_host;
 
 use super::transport::{Lost, Method, Pending, Request, Response, Transport};
 
@@ -36,6 +41,7 @@ impl HttpTransport {
             .timeout(timeout)
             // A shade less than the whole, so that a host that accepts nobody shows as "not sent".
             .connect_timeout(timeout.mul_f64(0.9))
+            .dns_resolver(Arc::new(SystemDns { timeout: timeout.mul_f64(0.8) }))
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -84,13 +90,65 @@ fn lost(error: reqwest::Error) -> Lost {
     }
 }
 
-/// The innermost cause, which is the one that tells: "Connection refused (os error 111)".
+/// The innermost cause, which is the one that tells: "Connection refused (os error 111)". TLS is named, as it does
+/// not name itself.
 fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(inner) = within(cause) {
         cause = inner;
     }
-    if error.is_timeout() { "timed out".to_owned() } else { cause.to_string() }
+    match cause.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidMessage(_)) => "TLS: the host does not speak TLS on this port".to_owned(),
+        Some(failure) => format!("TLS: {failure}"),
+        None => cause.to_string(),
+    }
+}
+
+/// What caused `error`; what an I/O error was made of does not count as its source.
+fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<io::Error>() {
+        Some(wrapper) => wrapper.get_ref().map(|inner| inner as _),
+        None => error.source(),
+    }
+}
+
+/// The system's resolver, which reqwest would ask, too, but without saying so when it fails.
+struct SystemDns {
+    /// Less than connecting may take, so that a lack of answers shows as one of the DNS.
+    timeout: Duration,
+}
+
+/// A host's name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+enum NoAddress {
+    #[error("DNS: {0}")]
+    Failed(String),
+    #[error("DNS: no answer in time")]
+    Late,
+}
+
+impl Resolve for SystemDns {
+    fn resolve(&self, name: Name) -> Resolving {
+        let limit = self.timeout;
+        Box::pin(async move {
+            let found = addresses(limit, lookup_host((name.as_str(), 0))).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+async fn addresses(
+    limit: Duration,
+    lookup: impl Future<Output = io::Result<impl Iterator<Item = SocketAddr>>>,
+) -> Result<Vec<SocketAddr>, NoAddress> {
+    match tokio::time::timeout(limit, lookup).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(error)) => Err(NoAddress::Failed(error.to_string())),
+        Err(_) => Err(NoAddress::Late),
+    }
 }
 
 #[cfg(test)]
@@ -132,5 +190,16 @@ mod tests {
         assert_eq!(whole.body.len(), LONGEST_ANSWER);
         let cut = told(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER + 1))).await.unwrap_err();
         assert!(matches!(&cut, Lost::Cut(why) if why.contains("longer than 65536")), "{cut}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_without_an_address_is_told_as_trouble_of_the_dns() {
+        type Found = std::vec::IntoIter<SocketAddr>;
+        let limit = Duration::from_secs(4);
+        let silent = std::future::pending::<io::Result<Found>>();
+        assert_eq!(addresses(limit, silent).await.unwrap_err().to_string(), "DNS: no answer in time");
+        let failing = async { Err::<Found, _>(io::Error::other("Name or service not known")) };
+        let told = addresses(limit, failing).await.unwrap_err().to_string();
+        assert_eq!(told, "DNS: Name or service not known");
     }
 }
