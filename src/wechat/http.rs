@@ -15,7 +15,11 @@ use super::transport::{Lost, Method, Pending, Request, Response, Transport};
 /// WeChat's answers are under 2 KiB; what is longer is none of them.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// HTTP/1.1 over TCP or TLS, one pool of connections for the whole fleet.
+/// HTTP/1.1 over TCP or TLS, a connection for each call.
+///
+/// Calls are rare: ten thousand accounts make one or two a second. A connection that is kept may end just as the next
+/// call goes out, which on `token` leaves a doubt; and what a broken gateway sends late on it would be taken for the
+/// answer to the next call, which is another account's.
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
     client: Client,
@@ -42,7 +46,7 @@ impl HttpTransport {
             // A shade less than the whole, so that a host that accepts nobody shows as "not sent".
             .connect_timeout(timeout.mul_f64(0.9))
             .dns_resolver(Arc::new(SystemDns { timeout: timeout.mul_f64(0.8) }))
-            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
             .build()
             .map(|client| Self { client })
@@ -63,6 +67,8 @@ impl Transport for HttpTransport {
                 self.client.post(url).header("content-type", "application/json").body(request.body)
             }
         };
+        // Whoever ends a connection first keeps its port for a minute: better the host.
+        let call = call.header("connection", "close");
         Box::pin(async move {
             let mut answer = call.send().await.map_err(lost)?;
             let date = answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);

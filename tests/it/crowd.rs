@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use wxtokend::sandbox::{Fault, FaultKind};
 
@@ -15,8 +15,7 @@ const ACCOUNTS: usize = 1_000;
 const PER_SECOND: usize = 200;
 const IN_FLIGHT: usize = 16;
 
-/// Passes connections on to the simulated WeChat and counts those open at the same time: on HTTP/1.1 there are never
-/// more calls under way.
+/// Passes calls on to the simulated WeChat and counts those under way at the same time. Each has its own connection.
 struct Relay {
     most: Arc<AtomicUsize>,
     address: std::net::SocketAddr,
@@ -34,11 +33,20 @@ impl Relay {
                 let (open, peak) = (Arc::clone(&open), Arc::clone(&peak));
                 peak.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::spawn(async move {
-                    if let Ok(mut far) = TcpStream::connect(upstream).await {
-                        // Whoever ends it ends it.
-                        let _ = copy_bidirectional(&mut near, &mut far).await;
-                    }
-                    open.fetch_sub(1, Ordering::SeqCst);
+                    let mut far = TcpStream::connect(upstream).await.unwrap();
+                    let (mut near_out, mut near_in) = near.split();
+                    let (mut far_out, mut far_in) = far.split();
+                    let there = copy(&mut near_out, &mut far_in);
+                    let back = async {
+                        let mut start = [0; 4096];
+                        let read = far_out.read(&mut start).await?;
+                        // Before its caller can make another.
+                        open.fetch_sub(1, Ordering::SeqCst);
+                        near_in.write_all(&start[..read]).await?;
+                        copy(&mut far_out, &mut near_in).await
+                    };
+                    // Whoever ends it ends it.
+                    let _ = tokio::try_join!(there, back);
                 });
             }
         });
