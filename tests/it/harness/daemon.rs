@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::log::Log;
-use super::{Http, PATIENCE, find};
+use super::{Http, PATIENCE, Vitals, find};
 
 /// A running daemon; killed when it is dropped.
 pub(crate) struct Daemon {
@@ -49,6 +49,11 @@ impl Daemon {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
+    }
+
+    /// What it uses now.
+    pub(crate) fn vitals(&self) -> Vitals {
+        Vitals::of(self.pid())
     }
 
     /// Sends it a signal.

@@ -1,10 +1,12 @@
 //! Starts the program, simulates WeChat, asks over HTTP, and waits without sleeping blindly.
 
 mod answer;
+mod bad_host;
 mod daemon;
 mod lab;
 mod log;
 mod reader;
+mod vitals;
 mod wechat;
 
 use std::time::Duration;
@@ -12,9 +14,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 pub(crate) use answer::{Answer, Http};
+pub(crate) use bad_host::{Act, BadHost, CERTIFICATE, Call, Door, SMUGGLED, answer, tls_before};
 pub(crate) use daemon::Daemon;
 pub(crate) use lab::{Ended, Lab, ended, secret_of};
 pub(crate) use reader::Reader;
+pub(crate) use vitals::Vitals;
 pub(crate) use wechat::{WeChat, appid};
 
 /// Far longer than anything here takes, on the slowest machine.

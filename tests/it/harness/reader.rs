@@ -62,7 +62,8 @@ impl Reader {
             return None;
         }
         let reading = Reading::of(&answer, asked_at);
-        let truth = self.sandbox.token_truth(&reading.access_token).expect("a token that WeChat knows");
+        let truth = self.sandbox.token_truth(&reading.access_token);
+        let truth = truth.unwrap_or_else(|| panic!("{}: not WeChat's token: {reading:?}", self.appid));
         // It was served after it was asked for: what was dead by then was dead when it was served.
         assert!(truth.dies_at > asked_at, "{}: a dead token: {reading:?}, {truth:?}", self.appid);
         assert!(reading.version >= self.last_version, "{}: a version went back: {reading:?}", self.appid);

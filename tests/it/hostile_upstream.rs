@@ -1,0 +1,706 @@
+//! A host that breaks the rules of TCP, TLS, DNS, HTTP or JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::harness::{
+    Act, BadHost, CERTIFICATE, Call, Daemon, Door, Lab, Reader, SMUGGLED, answer, tls_before, until,
+};
+use Act::{Close, Flood, Hold, Reset, Send, Trickle};
+use End::{Cut, Fine, Gateway, Late, Unreadable};
+
+/// What a bad answer comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The connection broke, or what came is no HTTP.
+    Cut,
+    /// There was no whole answer within the timeout.
+    Late,
+    /// It is HTTP, and not WeChat's JSON.
+    Unreadable,
+    /// It is a status that WeChat does not use.
+    Gateway,
+    /// A token, whatever surrounds it.
+    Fine,
+}
+
+struct Row {
+    name: &'static str,
+    end: End,
+    script: fn(&Call) -> Vec<Act>,
+}
+
+fn bytes(text: impl AsRef<[u8]>) -> Act {
+    Send(text.as_ref().to_vec())
+}
+
+/// A right head, and the true body after `edit`.
+fn edited(call: &Call, edit: impl FnOnce(&str) -> String) -> Vec<Act> {
+    let body = edit(std::str::from_utf8(&call.body).unwrap());
+    vec![Send(answer("200 OK", body.as_bytes()))]
+}
+
+/// The same, as bytes that are no text.
+fn with_body(body: &[u8]) -> Vec<Act> {
+    vec![Send(answer("200 OK", body))]
+}
+
+fn with_head(head: &str, call: &Call) -> Vec<Act> {
+    vec![Send([b"HTTP/1.1 200 OK\r\n", head.as_bytes(), b"\r\n", &call.body].concat())]
+}
+
+/// The true answer, and behind it one to nobody's call.
+fn smuggled(call: &Call) -> (Act, Act) {
+    let body = json!({ "access_token": SMUGGLED, "expires_in": 7200 }).to_string();
+    (Send(answer("200 OK", &call.body)), Send(answer("200 OK", body.as_bytes())))
+}
+
+/// Below HTTP: what becomes of the connection.
+const WIRE: [Row; 9] = [
+    Row { name: "silence", end: Late, script: |_| vec![Hold] },
+    Row { name: "closed", end: Cut, script: |_| vec![Close] },
+    Row { name: "reset", end: Cut, script: |_| vec![Reset] },
+    Row { name: "half-status", end: Cut, script: |_| vec![bytes("HTTP/1.1 20"), Close] },
+    Row { name: "half-status-held", end: Late, script: |_| vec![bytes("HTTP/1.1 20"), Hold] },
+    Row {
+        name: "half-body",
+        end: Cut,
+        script: |call| {
+            let whole = answer("200 OK", &call.body);
+            vec![bytes(&whole[..whole.len() - 10]), Close]
+        },
+    },
+    Row {
+        name: "reset-in-body",
+        end: Cut,
+        script: |call| {
+            let whole = answer("200 OK", &call.body);
+            vec![bytes(&whole[..whole.len() - 10]), Reset]
+        },
+    },
+    Row { name: "slow-head", end: Late, script: |call| vec![Trickle(answer("200 OK", &call.body))] },
+    Row {
+        name: "slow-body",
+        end: Late,
+        script: |call| {
+            let whole = answer("200 OK", &call.body);
+            let head = whole.len() - call.body.len();
+            vec![bytes(&whole[..head]), Trickle(whole[head..].to_vec())]
+        },
+    },
+];
+
+/// Without an end.
+const ENDLESS: [Row; 8] = [
+    Row {
+        name: "endless-chunked",
+        end: Cut,
+        script: |_| {
+            let chunk = [b"4000\r\n", &[b'x'; 0x4000][..], b"\r\n"].concat();
+            vec![bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Flood(chunk)]
+        },
+    },
+    Row {
+        name: "endless-lengthless",
+        end: Cut,
+        script: |_| vec![bytes("HTTP/1.1 200 OK\r\n\r\n"), Flood(vec![b'x'; 0x4000])],
+    },
+    Row {
+        name: "endless-blanks",
+        end: Cut,
+        script: |_| vec![bytes("HTTP/1.1 200 OK\r\n\r\n"), Flood(vec![b' '; 0x4000])],
+    },
+    Row {
+        name: "endless-trailers",
+        end: Cut,
+        script: |_| {
+            let start = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+            vec![bytes(start), Flood(b"X-Trailer: of no use\r\n".repeat(500))]
+        },
+    },
+    Row {
+        name: "endless-chunk-extension",
+        end: Cut,
+        script: |_| {
+            let start = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;";
+            vec![bytes(start), Flood(vec![b'x'; 0x4000])]
+        },
+    },
+    Row {
+        name: "endless-headers",
+        end: Cut,
+        script: |_| vec![bytes("HTTP/1.1 200 OK\r\n"), Flood(b"X-Filler: of no use\r\n".repeat(500))],
+    },
+    Row {
+        name: "endless-header",
+        end: Cut,
+        script: |_| vec![bytes("HTTP/1.1 200 OK\r\nX-Filler: "), Flood(vec![b'x'; 0x4000])],
+    },
+    // As fast as it goes this would keep a core busy until the timeout.
+    Row {
+        name: "many-continues",
+        end: Late,
+        script: |_| vec![Send(b"HTTP/1.1 100 Continue\r\n\r\n".repeat(20_000)), Hold],
+    },
+];
+
+/// What is no HTTP, or contradicts itself.
+const FRAMING: [Row; 20] = [
+    Row {
+        name: "length-too-long",
+        end: Cut,
+        script: |call| {
+            let length = format!("Content-Length: {}\r\n", call.body.len() + 9);
+            [with_head(&length, call), vec![Close]].concat()
+        },
+    },
+    Row {
+        name: "length-too-long-held",
+        end: Late,
+        script: |call| {
+            let length = format!("Content-Length: {}\r\n", call.body.len() + 9);
+            [with_head(&length, call), vec![Hold]].concat()
+        },
+    },
+    Row {
+        name: "length-too-short",
+        end: Unreadable,
+        script: |call| with_head(&format!("Content-Length: {}\r\n", call.body.len() - 9), call),
+    },
+    Row { name: "length-negative", end: Cut, script: |call| with_head("Content-Length: -1\r\n", call) },
+    Row {
+        name: "length-immense",
+        end: Cut,
+        script: |call| with_head("Content-Length: 99999999999999999999\r\n", call),
+    },
+    Row {
+        name: "lengths-that-differ",
+        end: Cut,
+        script: |call| {
+            let length = call.body.len();
+            with_head(&format!("Content-Length: {length}\r\nContent-Length: {}\r\n", length - 9), call)
+        },
+    },
+    Row {
+        name: "chunk-size-no-number",
+        end: Cut,
+        script: |_| vec![bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")],
+    },
+    Row {
+        name: "chunk-size-immense",
+        end: Cut,
+        script: |_| {
+            vec![bytes(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+            )]
+        },
+    },
+    Row {
+        name: "chunk-size-largest",
+        end: Cut,
+        script: |_| {
+            vec![bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}"), Close]
+        },
+    },
+    Row { name: "http09", end: Cut, script: |call| vec![bytes(&call.body), Close] },
+    Row {
+        name: "http2",
+        end: Cut,
+        script: |_| vec![bytes(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x80"), Hold],
+    },
+    Row {
+        name: "http2-preface",
+        end: Cut,
+        script: |_| vec![bytes("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Hold],
+    },
+    Row { name: "nuls", end: Cut, script: |_| vec![Send(vec![0; 4096]), Close] },
+    Row {
+        name: "noise",
+        end: Cut,
+        script: |_| vec![bytes(b"\xde\xad\xbe\xef\x1b[31m\xff\xfe\r\n\r\n"), Close],
+    },
+    Row {
+        name: "status-of-four-digits",
+        end: Cut,
+        script: |_| vec![bytes("HTTP/1.1 2000 OK\r\n\r\n"), Close],
+    },
+    Row { name: "a-request", end: Cut, script: |call| vec![Send(call.request.clone()), Close] },
+    Row { name: "an-echo", end: Unreadable, script: |call| with_body(&call.request) },
+    Row {
+        name: "an-echo-in-the-status",
+        end: Gateway,
+        script: |call| {
+            let echo = String::from_utf8_lossy(&call.request).replace(['\r', '\n'], " ");
+            vec![bytes(format!("HTTP/1.1 404 {echo}\r\nLocation: /{echo}\r\nContent-Length: 0\r\n\r\n"))]
+        },
+    },
+    Row {
+        name: "other-protocol",
+        end: Gateway,
+        script: |_| {
+            vec![
+                bytes("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"),
+                Hold,
+            ]
+        },
+    },
+    Row { name: "no-content", end: Gateway, script: |_| vec![bytes("HTTP/1.1 204 No Content\r\n\r\n")] },
+];
+
+/// A token all the same, with something behind it or around it.
+const SURROUNDED: [Row; 9] = [
+    Row {
+        name: "surplus",
+        end: Fine,
+        script: |call| vec![Send([&answer("200 OK", &call.body)[..], b"surplus"].concat())],
+    },
+    Row {
+        name: "second-answer",
+        end: Fine,
+        script: |call| match smuggled(call) {
+            (Send(first), Send(second)) => vec![Send([first, second].concat())],
+            _ => Vec::new(),
+        },
+    },
+    Row {
+        name: "second-answer-apart",
+        end: Fine,
+        script: |call| {
+            let (first, second) = smuggled(call);
+            vec![first, second]
+        },
+    },
+    Row {
+        name: "length-and-chunks",
+        end: Fine,
+        script: |call| {
+            // Who believes the length takes the rest for another answer.
+            let chunk = format!("{:x}\r\n", call.body.len());
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
+            vec![Send([head.as_bytes(), chunk.as_bytes(), &call.body, b"\r\n0\r\n\r\n"].concat())]
+        },
+    },
+    Row {
+        name: "hints-before",
+        end: Fine,
+        script: |call| {
+            let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n".repeat(20);
+            vec![Send(hints), Send(answer("200 OK", &call.body))]
+        },
+    },
+    Row { name: "until-the-end", end: Fine, script: |call| [with_head("", call), vec![Close]].concat() },
+    Row {
+        name: "said-to-be-gzip",
+        end: Fine,
+        script: |call| {
+            with_head(&format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", call.body.len()), call)
+        },
+    },
+    Row {
+        name: "deep-beside",
+        end: Fine,
+        script: |call| {
+            let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+            edited(call, |body| body.replacen('{', &format!("{{\"deep\":{deep},"), 1))
+        },
+    },
+    Row {
+        name: "bare-line-ends",
+        end: Fine,
+        script: |call| {
+            let head = format!("HTTP/1.1 200 OK\nContent-Length: {}\n\n", call.body.len());
+            vec![Send([head.as_bytes(), &call.body].concat())]
+        },
+    },
+];
+
+/// HTTP, and no answer of WeChat's.
+const JSON: [Row; 18] = [
+    Row { name: "empty", end: Unreadable, script: |_| with_body(b"") },
+    Row { name: "nul-body", end: Unreadable, script: |_| with_body(&[0; 60_000]) },
+    Row {
+        name: "gzip-noise",
+        end: Unreadable,
+        script: |_| {
+            vec![bytes(
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00",
+            )]
+        },
+    },
+    Row {
+        name: "byte-order-mark",
+        end: Unreadable,
+        script: |call| edited(call, |body| format!("\u{feff}{body}")),
+    },
+    Row {
+        name: "utf16",
+        end: Unreadable,
+        script: |call| {
+            let text = String::from_utf8_lossy(&call.body).into_owned();
+            with_body(&text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())
+        },
+    },
+    Row {
+        name: "no-utf8",
+        end: Unreadable,
+        script: |_| with_body(b"{\"access_token\":\"\xff\xfe\",\"expires_in\":7200}"),
+    },
+    Row {
+        name: "half-a-surrogate",
+        end: Unreadable,
+        script: |_| with_body(br#"{"access_token":"\ud800","expires_in":7200}"#),
+    },
+    Row { name: "deep", end: Unreadable, script: |_| with_body(&[b'['; 60_000]) },
+    Row {
+        name: "deep-token",
+        end: Unreadable,
+        script: |_| {
+            with_body(format!("{{\"expires_in\":7200,\"access_token\":{}", "[".repeat(60_000)).as_bytes())
+        },
+    },
+    Row {
+        name: "a-list",
+        end: Unreadable,
+        script: |_| with_body(format!("[0,\"ok\",\"{SMUGGLED}\",7200,null]").as_bytes()),
+    },
+    Row {
+        name: "two-tokens",
+        end: Unreadable,
+        script: |call| {
+            edited(call, |body| body.replacen('{', &format!("{{\"access_token\":\"{SMUGGLED}\","), 1))
+        },
+    },
+    Row { name: "twice", end: Unreadable, script: |call| edited(call, |body| format!("{body}{body}")) },
+    Row { name: "expires-1e400", end: Unreadable, script: |call| expiring(call, "1e400") },
+    Row { name: "expires-too-large", end: Unreadable, script: |call| expiring(call, "9223372036854775808") },
+    Row { name: "expires-negative", end: Unreadable, script: |call| expiring(call, "-7200") },
+    Row { name: "expires-as-text", end: Unreadable, script: |call| expiring(call, "\"7200\"") },
+    Row { name: "expires-broken", end: Unreadable, script: |call| expiring(call, "7200.5") },
+    Row { name: "expires-null", end: Unreadable, script: |call| expiring(call, "null") },
+];
+
+/// The true answer with another `expires_in`.
+fn expiring(call: &Call, value: &str) -> Vec<Act> {
+    edited(call, |body| {
+        let mut json: Value = serde_json::from_str(body).unwrap();
+        json["expires_in"] = json!("HERE");
+        json.to_string().replace("\"HERE\"", value)
+    })
+}
+
+impl End {
+    /// The kind of fault on `stable_token` and on `token`, and a part of its text.
+    fn fault(self) -> Option<([&'static str; 2], &'static str)> {
+        match self {
+            Cut => Some((["transient", "unknown_outcome"], "the answer was cut off: ")),
+            Late => Some((["transient", "unknown_outcome"], "no answer within the timeout")),
+            Unreadable => Some((["transient", "unknown_outcome"], "an answer ")),
+            Gateway => Some((["transient", "transient"], "from a gateway")),
+            Fine => None,
+        }
+    }
+}
+
+/// Where an account stands in a test of its row.
+enum Stage {
+    /// It gets its first token.
+    First,
+    /// Its host misbehaves.
+    Bad {
+        version: u64,
+    },
+    /// Its host is well again.
+    Well {
+        version: u64,
+    },
+    Over,
+}
+
+/// One account that lives through one row.
+struct Life<'a> {
+    row: &'a Row,
+    appid: String,
+    classic: bool,
+    reader: Reader,
+    stage: Stage,
+}
+
+impl Life<'_> {
+    /// Reads its token, which must never be a dead one, and looks at what has become of it.
+    async fn go_on(&mut self, daemon: &Daemon, host: &BadHost) {
+        let view = daemon.view(&self.appid).await;
+        // Who asks for a token that is not there waits, and so would all the others here.
+        let has_token = !["starting", "unavailable"].contains(&view["state"].as_str().unwrap());
+        let reading = if has_token { self.reader.read(daemon).await } else { None };
+        let version = view["version"].as_u64().unwrap();
+        match self.stage {
+            Stage::First if reading.is_some() => {
+                host.misbehave(&self.appid, self.row.script);
+                self.stage = Stage::Bad { version };
+            }
+            Stage::Bad { version: first } => match self.row.end.fault() {
+                Some(expected) if !view["last_fault"].is_null() => {
+                    self.assert_told(&view["last_fault"], expected);
+                    assert_eq!(version, first, "{view}");
+                    host.behave(&self.appid);
+                    self.stage = Stage::Well { version: first };
+                }
+                // Several, so that something comes after each bad answer.
+                None if version >= first + 2 => self.stage = Stage::Over,
+                _ => assert!(self.row.end != Fine || view["last_fault"].is_null(), "{view}"),
+            },
+            Stage::Well { version: first } if version > first && view["state"] == "fresh" => {
+                self.stage = Stage::Over;
+            }
+            _ => {}
+        }
+    }
+
+    fn assert_told(&self, fault: &Value, (kinds, told): ([&str; 2], &str)) {
+        let kind = kinds[usize::from(self.classic)];
+        let text = fault["message"].as_str().unwrap();
+        assert_eq!(fault["kind"], kind, "{}: {fault}", self.appid);
+        assert!(text.contains(told), "{}: {fault}", self.appid);
+        assert!(!fault["advice"].as_str().unwrap().is_empty(), "{fault}");
+    }
+}
+
+/// What may not stand in anything that is told.
+fn assert_silent_about_secrets(text: &str) {
+    for secret in ["5ecre7", "http://", "https://", SMUGGLED, "grant_type"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+/// Calls in flight, each with a body of 64 KiB and a head of 400 KiB at the most, and what allocators keep.
+const GROWTH_KIB: u64 = 48 << 10;
+
+#[tokio::test]
+async fn whatever_a_host_answers_no_dead_token_is_served_and_all_is_well_when_the_host_is() {
+    let mut lab = Lab::new(5_000, 1_250).await;
+    let host = BadHost::before(lab.wechat.address).await;
+    lab.config["upstream"]["base_urls"] = json!([host.url()]);
+    lab.config["upstream"]["timeout"] = json!("1s");
+    let rows = || WIRE.iter().chain(&ENDLESS).chain(&FRAMING).chain(&SURROUNDED).chain(&JSON);
+    let mut lives = Vec::new();
+    for (row, endpoint) in rows().flat_map(|row| [(row, "stable_token"), (row, "token")]) {
+        let appid = format!("{}-{endpoint}", row.name);
+        lab.add(&appid, json!({ "endpoint": endpoint }));
+        let reader = Reader::new(&lab.wechat, &appid);
+        lives.push(Life { row, appid, classic: endpoint == "token", reader, stage: Stage::First });
+    }
+    let lab = lab.with_both();
+    let mut others = ["stable", "classic"].map(|appid| (appid, Reader::new(&lab.wechat, appid)));
+    let daemon = lab.start().await;
+    for (appid, _) in &others {
+        daemon.until_state(appid, "fresh").await;
+    }
+    let before = daemon.vitals();
+    until("all have lived through it", async || {
+        for life in lives.iter_mut().filter(|life| !matches!(life.stage, Stage::Over)) {
+            life.go_on(&daemon, &host).await;
+        }
+        for (appid, reader) in &mut others {
+            assert!(reader.read(&daemon).await.is_some(), "{appid} is disturbed");
+            let view = daemon.view(appid).await;
+            assert!(view["last_fault"].is_null(), "{view}");
+        }
+        lives.iter().all(|life| matches!(life.stage, Stage::Over))
+    })
+    .await;
+    // Of the calls that are under way some are open.
+    until("connections are closed", async || daemon.vitals().descriptors < before.descriptors + 40).await;
+    let after = daemon.vitals();
+    assert!(after.peak_kib < before.resident_kib + GROWTH_KIB, "{before:?} {after:?}");
+    assert_silent_about_secrets(&daemon.get("/v1/accounts?limit=1000").await.body);
+    let log = daemon.log.text();
+    assert!(log.contains("unknown_outcome"), "{log}");
+    assert_silent_about_secrets(&log);
+}
+
+/// A host to which no call comes through, whatever the account.
+struct Nowhere {
+    name: &'static str,
+    url: String,
+    /// Whether [`CERTIFICATE`] is what the system trusts.
+    trusted: bool,
+    told: &'static str,
+    /// Whether the calls may have arrived.
+    sent: bool,
+    /// A host that all calls reach.
+    mended: String,
+}
+
+impl Nowhere {
+    /// A daemon on it: both accounts tell what is wrong, so does `wxtokend status`, and another host mends it.
+    async fn live_through(self) {
+        let Self { name, url, trusted, told, sent, mended } = self;
+        let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+        lab.config["upstream"]["base_urls"] = json!([url]);
+        lab.config["upstream"]["timeout"] = json!("1s");
+        lab.write();
+        std::fs::write(lab.path("certificates.pem"), CERTIFICATE).unwrap();
+        let mut program = lab.program(&["run", "--log-format", "json"]);
+        if trusted {
+            program.env("SSL_CERT_FILE", lab.path("certificates.pem"));
+        }
+        let daemon = Daemon::start(program).await;
+        for (appid, unsure) in [("stable", "transient"), ("classic", "unknown_outcome")] {
+            daemon.until_state(appid, "unavailable").await;
+            let view = daemon.view(appid).await;
+            let kind = if sent { unsure } else { "transient" };
+            assert!(
+                [kind, "transient"].contains(&view["last_fault"]["kind"].as_str().unwrap()),
+                "{name}: {view}"
+            );
+            assert!(view["last_fault"]["message"].as_str().unwrap().contains(told), "{name}: {view}");
+            if !sent {
+                assert_eq!(view["budget"]["remaining"], 1000, "{name}: nothing was sent: {view}");
+            }
+        }
+        let server = format!("http://{}", daemon.address());
+        let status = lab.run(&["status", "--server", &server]).await;
+        assert!(status.stdout.contains(told), "{name}: {status:?}");
+        assert_silent_about_secrets(&status.stdout);
+        assert_silent_about_secrets(&daemon.log.text());
+        lab.config["upstream"]["base_urls"] = json!([mended]);
+        lab.write();
+        daemon.reload().await;
+        for appid in ["stable", "classic"] {
+            daemon.until_state(appid, "fresh").await;
+        }
+        assert!(daemon.stop().await.success());
+    }
+}
+
+/// Nobody accepts there, and no more connections fit into the queue.
+async fn full_house() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let mut queue = Vec::new();
+    while let Ok(next) =
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(listener.local_addr().unwrap()))
+            .await
+    {
+        queue.push(next.unwrap());
+        assert!(queue.len() < 100, "a queue without an end");
+    }
+    (listener, queue)
+}
+
+#[tokio::test]
+async fn a_host_that_no_call_reaches_says_whether_it_is_dns_tcp_or_tls() {
+    let behind = Lab::new(7_200_000, 300_000).await.with_both();
+    let wechat = behind.wechat.address;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let full = full_house().await;
+    let tls = tls_before(wechat).await;
+    let at = |door| async move {
+        let host = BadHost::before(wechat).await;
+        host.set_door(door);
+        host
+    };
+    let silent = at(Door::Silent).await.address;
+    let mended = format!("http://{wechat}");
+    let nowhere = |name, url: String, told| Nowhere {
+        name,
+        url,
+        trusted: false,
+        told,
+        sent: false,
+        mended: mended.clone(),
+    };
+    let rows = [
+        nowhere("no name", "https://nonexistent.invalid".to_owned(), "no connection: DNS: "),
+        nowhere("no port", format!("http://{closed}"), "no connection: Connection refused"),
+        nowhere("full", format!("http://{}", full.0.local_addr().unwrap()), "no connection: timed out"),
+        nowhere("no tls", format!("https://{wechat}"), "no connection: TLS: the host does not speak TLS"),
+        nowhere("silent tls", format!("https://{silent}"), "no connection: timed out"),
+        nowhere(
+            "untrusted",
+            format!("https://{tls}"),
+            "no connection: TLS: invalid peer certificate: UnknownIssuer",
+        ),
+        Nowhere {
+            trusted: true,
+            mended: format!("https://{tls}"),
+            ..nowhere(
+                "other name",
+                format!("https://localhost:{}", tls.port()),
+                "no connection: TLS: invalid peer certificate: certificate not valid for name \"localhost\"",
+            )
+        },
+        Nowhere {
+            sent: true,
+            ..nowhere("silent", format!("http://{silent}"), "no answer within the timeout")
+        },
+        Nowhere { sent: true, ..nowhere("resets", at(Door::Resets).await.url(), "the answer was cut off: ") },
+        Nowhere {
+            sent: true,
+            ..nowhere("speaks", at(Door::SpeaksFirst).await.url(), "the answer was cut off: ")
+        },
+    ];
+    let all = async {
+        let mut lives = JoinSet::new();
+        for row in rows {
+            lives.spawn_local(row.live_through());
+        }
+        lives.join_all().await;
+    };
+    LocalSet::new().run_until(all).await;
+}
+
+/// A connection that is kept between two calls may end as the second goes out, or bring something late that is taken
+/// for the answer to it. There is none.
+#[tokio::test]
+async fn no_call_depends_on_what_became_of_another() {
+    for door in [Door::LeftOver, Door::OneCall] {
+        let mut lab = Lab::new(2_000, 500).await.with_both();
+        let host = BadHost::before(lab.wechat.address).await;
+        host.set_door(door);
+        lab.config["upstream"]["base_urls"] = json!([host.url()]);
+        let daemon = lab.start().await;
+        let live_through = async |appid: &str| {
+            let mut reader = Reader::new(&lab.wechat, appid);
+            let mut first = None;
+            until(&format!("{appid} has four tokens"), async || {
+                let reading = reader.read(&daemon).await;
+                assert!(daemon.view(appid).await["last_fault"].is_null(), "{door:?}");
+                reading.is_some_and(|reading| reading.version >= *first.get_or_insert(reading.version) + 3)
+            })
+            .await;
+        };
+        tokio::join!(live_through("stable"), live_through("classic"));
+    }
+}
+
+/// As long as a token can be for an answer of 64 KiB.
+const LONG_TOKEN: usize = 60 << 10;
+
+#[tokio::test]
+async fn a_token_of_60_kib_is_served_whole_and_kept() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let host = BadHost::before(lab.wechat.address).await;
+    lab.config["upstream"]["base_urls"] = json!([host.url()]);
+    for appid in ["stable", "classic"] {
+        host.misbehave(appid, |_| {
+            let token = "t".repeat(LONG_TOKEN);
+            with_body(json!({ "access_token": token, "expires_in": 7200 }).to_string().as_bytes())
+        });
+    }
+    let daemon = lab.start().await;
+    for appid in ["stable", "classic"] {
+        daemon.until_state(appid, "fresh").await;
+        assert_eq!(daemon.token_value(appid).await, "t".repeat(LONG_TOKEN));
+    }
+    daemon.kill().await;
+    lab.wechat.close().await;
+    let daemon = lab.start().await;
+    for appid in ["stable", "classic"] {
+        assert_eq!(daemon.token_value(appid).await.len(), LONG_TOKEN);
+    }
+}
