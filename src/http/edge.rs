@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use axum::body::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Clients;
@@ -10,6 +11,11 @@ use super::problem::Problem;
 use super::timing::Timing;
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
+
+/// Of a large fleet a page of accounts is 5 MB, and a scrape is 100 MB. So many of each there may be at a time, from when
+/// they are made until their clients have taken them in.
+const PAGES: usize = 16;
+const SCRAPES: usize = 4;
 
 /// The state of the routers.
 pub(super) type Edge = Arc<Inner>;
@@ -19,8 +25,8 @@ pub(super) struct Inner {
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
     pub(super) timing: Timing,
-    /// One scrape at a time: of a large fleet it is megabytes.
-    pub(super) scraping: Semaphore,
+    pub(super) pages: Arc<Semaphore>,
+    pub(super) scrapes: Arc<Semaphore>,
     pub(super) stopping: CancellationToken,
 }
 
@@ -31,7 +37,8 @@ impl Inner {
             clients,
             timing: Timing::new(metrics.clone()),
             metrics,
-            scraping: Semaphore::new(1),
+            pages: Arc::new(Semaphore::new(PAGES)),
+            scrapes: Arc::new(Semaphore::new(SCRAPES)),
             stopping: CancellationToken::new(),
         })
     }
@@ -49,8 +56,31 @@ impl Inner {
     }
 }
 
+/// The answer that `work` makes, which takes a thread's time and much memory: one of those that `turns` allows, until
+/// it has been sent.
+pub(super) async fn large<T: AsRef<[u8]> + Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Bytes {
+    // Fails only where a semaphore was closed, and none is.
+    let turn = Arc::clone(turns).acquire_owned().await.ok();
+    let answer = aside(work).await;
+    Bytes::from_owner(Large { answer, _turn: turn })
+}
+
+struct Large<T> {
+    answer: T,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Large<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.answer.as_ref()
+    }
+}
+
 /// Runs what takes a thread's time where it holds up nobody.
-pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         // The runtime cancels no work that has begun, so it is a panic, which goes on where it was asked for.

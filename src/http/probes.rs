@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::edge::{Edge, aside};
+use super::edge::{Edge, large};
 use super::problem::{Code, Problem, Waiting};
 use crate::state::Phase;
 
@@ -31,8 +31,7 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Result<impl IntoResponse
 }
 
 pub(super) async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {
-    let _turn = edge.scraping.acquire().await;
     let scraped = Edge::clone(&edge);
-    let text = aside(move || scraped.metrics.render(&scraped.fleet)).await;
+    let text = large(&edge.scrapes, move || scraped.metrics.render(&scraped.fleet)).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -1,4 +1,7 @@
-//! The socket under hyper, which speaks for hyper where that has no words of its own.
+//! The socket under hyper, which speaks for hyper where that has no words of its own, and is less patient.
+//!
+//! hyper waits forever for a client that takes in nothing of its answer, which may be megabytes. Here it has a time
+//! for that, which grows with what it takes.
 //!
 //! A head that is too long or is no HTTP never becomes a request: hyper refuses it by itself, with an empty body.
 //! Every refusal of ours is a problem that says what is wrong, so such an answer is exchanged on its way out.
@@ -7,23 +10,32 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Sleep, sleep};
 
 use super::problem::Problem;
+
+/// An answer that does not fit into the socket must be taken in within this.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// For each of so many bytes that are taken there is a second more.
+const A_SECOND_FOR: u64 = 64 * 1024;
 
 /// A connection as hyper sees it.
 pub(super) struct Wire<S> {
     io: TokioIo<S>,
+    /// Rings when the client has had its time; there is none while nothing waits to be taken in.
+    late: Option<Pin<Box<Sleep>>>,
     /// What is sent in place of hyper's refusal, and how much of it has been.
     refusal: Option<(Vec<u8>, usize)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { io: TokioIo::new(stream), refusal: None }
+        Self { io: TokioIo::new(stream), late: None, refusal: None }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -34,16 +46,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.get_mut().io)
     }
 
+    /// What came of a write, unless the client has had its time.
+    fn in_time(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match (write, &mut self.late) {
+            (Poll::Ready(Ok(bytes)), Some(late)) => {
+                let more = Duration::from_secs(1).mul_f64(bytes as f64 / A_SECOND_FOR as f64);
+                let end = late.deadline() + more;
+                late.as_mut().reset(end);
+                Poll::Ready(Ok(bytes))
+            }
+            (Poll::Pending, late) => {
+                let late = late.get_or_insert_with(|| Box::pin(sleep(TAKEN_WITHIN)));
+                ready!(late.as_mut().poll(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            (write, _) => write,
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.in_time(cx, write)
+    }
+
     /// Writes the refusal instead of `theirs`, which counts as written when the refusal is.
     fn refuse(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<usize>> {
-        let (ours, sent) = self.refusal.get_or_insert_with(|| (refusal(theirs), 0));
-        while *sent < ours.len() {
-            match ready!(Pin::new(&mut self.io).poll_write(cx, &ours[*sent..]))? {
-                0 => return Poll::Ready(Ok(0)),
-                more => *sent += more,
+        let (ours, mut sent) = self.refusal.take().unwrap_or_else(|| (refusal(theirs), 0));
+        while sent < ours.len() {
+            match self.write(cx, &ours[sent..]) {
+                Poll::Ready(Ok(more @ 1..)) => sent += more,
+                Poll::Pending => {
+                    self.refusal = Some((ours, sent));
+                    return Poll::Pending;
+                }
+                ended => return ended,
             }
         }
-        self.refusal = None;
         Poll::Ready(Ok(theirs.len()))
     }
 }
@@ -80,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if is_hypers_own(buf) { self.refuse(cx, buf) } else { self.io().poll_write(cx, buf) }
+        if is_hypers_own(buf) { self.refuse(cx, buf) } else { self.write(cx, buf) }
     }
 
     fn poll_write_vectored(
@@ -90,7 +128,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         match bufs {
             [only] if is_hypers_own(only) => self.refuse(cx, only),
-            _ => self.io().poll_write_vectored(cx, bufs),
+            _ => {
+                let write = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+                self.in_time(cx, write)
+            }
         }
     }
 
@@ -98,11 +139,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Called when all is written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.late = None;
         self.io().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::net::TcpListener;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_30_s_and_one_more_for_each_64_kib_that_it_takes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut wire = Wire::new(stream);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(wire.in_time(cx, Poll::Pending).is_pending());
+        assert!(wire.in_time(cx, Poll::Ready(Ok(640 * 1024))).is_ready());
+        advance(Duration::from_secs(39)).await;
+        assert!(wire.in_time(cx, Poll::Pending).is_pending());
+        advance(Duration::from_secs(2)).await;
+        let Poll::Ready(Err(late)) = wire.in_time(cx, Poll::Pending) else { panic!("it had its time") };
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(Pin::new(&mut wire).poll_flush(cx).is_ready());
+        assert!(wire.in_time(cx, Poll::Pending).is_pending(), "the next answer has a time of its own");
     }
 }

@@ -101,3 +101,58 @@ async fn probes_tell_live_and_ready() {
     until("ready", || rig.fleet.is_ready()).await;
     assert_eq!(rig.get("/readyz").await.status, 200);
 }
+
+/// More than sockets hold.
+const LARGE: usize = 8 << 20;
+
+/// A server whose metrics are as long as those of a very large fleet.
+async fn of_a_large_fleet() -> Rig {
+    let mut named = account("wx1");
+    named.name = "x".repeat(LARGE);
+    Rig::start(Plan { accounts: vec![named], ..Plan::default() }).await
+}
+
+/// A client that has asked for more than it takes in, once the answer has begun.
+async fn greedy(rig: &Rig) -> TcpStream {
+    let mut greedy = TcpStream::connect(rig.address).await.unwrap();
+    greedy.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    timeout(LONG, greedy.read_exact(&mut [0; 12])).await.expect("the answer begins").unwrap();
+    greedy
+}
+
+async fn let_pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_client_that_takes_in_nothing_is_cut_after_its_time() {
+    let rig = of_a_large_fleet().await;
+    let [mut early, mut late] = [greedy(&rig).await, greedy(&rig).await];
+    let taken = async |greedy: &mut TcpStream| {
+        let mut rest = Vec::new();
+        let mut taking = greedy.take(LARGE as u64);
+        // Its end may be a reset.
+        let _ = timeout(LONG, taking.read_to_end(&mut rest)).await.expect("an end");
+        rest.len()
+    };
+    let_pass(Duration::from_secs(20)).await;
+    assert_eq!(taken(&mut early).await, LARGE);
+    let_pass(Duration::from_secs(15)).await;
+    assert!(taken(&mut late).await < LARGE);
+}
+
+#[tokio::test]
+async fn what_waits_to_be_taken_in_is_bounded_and_holds_up_no_token() {
+    let rig = of_a_large_fleet().await;
+    let started = tokio::time::Instant::now();
+    let four = tokio::join!(greedy(&rig), greedy(&rig), greedy(&rig), greedy(&rig));
+    let long_enough = started.elapsed() * 2;
+    let fifth = greedy(&rig);
+    tokio::pin!(fifth);
+    assert!(timeout(long_enough, &mut fifth).await.is_err(), "four are not yet taken in");
+    assert_eq!(rig.get("/v1/accounts/wx1/token").await.status, 200);
+    drop(four);
+    fifth.await;
+}
