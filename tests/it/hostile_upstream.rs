@@ -540,7 +540,7 @@ impl Nowhere {
         let Self { name, url, trusted, told, sent, mended } = self;
         let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
         lab.config["upstream"]["base_urls"] = json!([url]);
-        lab.config["upstream"]["timeout"] = json!("1s");
+        lab.config["upstream"]["timeout"] = json!("3s");
         lab.write();
         std::fs::write(lab.path("certificates.pem"), CERTIFICATE).unwrap();
         let mut program = lab.program(&["run", "--log-format", "json"]);

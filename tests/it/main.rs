@@ -12,6 +12,7 @@ mod crowd;
 mod faults;
 mod fuzzing;
 mod harness;
+mod hostile_clients;
 mod hostile_upstream;
 mod layers;
 mod lifetimes;
