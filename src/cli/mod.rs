@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod client;
 mod failure;
+mod open_files;
 mod output;
 mod refresh;
 mod reload;

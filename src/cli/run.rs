@@ -9,12 +9,12 @@ use tracing::{info, warn};
 
 use super::args::Run;
 use super::failure::Failure;
-use super::output;
 use super::reload::{Fixed, Reloader};
 use super::signals::{Reload, Stop};
 use super::simulation::{Rehearsal, Times};
 use super::source::Source;
 use super::welcome::{self, Scene};
+use super::{open_files, output};
 use crate::clock::{ClockSource, SystemClock};
 use crate::config::Config;
 use crate::fleet::Fleet;
@@ -26,6 +26,7 @@ use crate::telemetry::metrics::Metrics;
 const LONGEST_STOP: Duration = Duration::from_millis(9_500);
 
 pub(super) async fn run(args: Run, log_format: Format) -> Result<(), Failure> {
+    open_files::raise_limit();
     let mut stop = Stop::listen()?;
     // From the very start: without it a reload that comes early would end us.
     let hangup = Reload::listen()?;

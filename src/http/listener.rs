@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,8 +19,13 @@ use tracing::{debug, warn};
 use super::guard::Door;
 use super::wire::Wire;
 
-/// So many connections at once; the others wait to be accepted.
+/// So many connections at once, where the limit of open files allows it; the others wait to be accepted.
 const CONNECTIONS: usize = 10_000;
+/// So many open files are left to the rest of the program, or half of all: whoever connects must not keep us from
+/// WeChat.
+const OTHER_FILES: usize = 512;
+/// So many on a listener for metrics alone, out of those other files.
+pub(super) const SCRAPERS: usize = 32;
 /// A request's head must have come within this, which is also how long a connection may be idle.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// What a connection may buffer: a head must fit in.
@@ -31,9 +37,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A pause after a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves what is behind `door` until `stopping`, and then until the last connection has ended.
-pub(super) async fn serve(listener: TcpListener, door: Door, stopping: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+/// Serves what is behind `door`, on at `most` so many connections at once, until `stopping`, and then until the last connection has ended.
+pub(super) async fn serve(listener: TcpListener, door: Door, most: usize, stopping: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(most));
     // Dropped at the end: that cuts what has not ended by then.
     let mut connections = JoinSet::new();
     let mut failing = false;
@@ -61,6 +67,14 @@ pub(super) async fn serve(listener: TcpListener, door: Door, stopping: Cancellat
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(LAST_ANSWERS, all_ended).await;
+}
+
+/// How many connections the API may have at once.
+pub(super) fn most_connections() -> usize {
+    let files = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
+    CONNECTIONS.min(files - OTHER_FILES.min(files / 2))
 }
 
 async fn connection(stream: TcpStream, door: Door, stopping: CancellationToken) {

@@ -137,10 +137,11 @@ impl Api {
         let with_metrics = self.serves_metrics();
         let Self { edge, api: (listener, _), metrics } = self;
         let stopping = edge.stopping.clone();
-        let api = listener::serve(listener, routes::api(&edge, with_metrics), stopping.clone());
+        let most = listener::most_connections();
+        let api = listener::serve(listener, routes::api(&edge, with_metrics), most, stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {
-                listener::serve(listener, routes::metrics(&edge), stopping.clone()).await;
+                listener::serve(listener, routes::metrics(&edge), listener::SCRAPERS, stopping.clone()).await;
             }
         };
         let stop = async {

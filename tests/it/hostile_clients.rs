@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -379,4 +380,45 @@ async fn malformed_requests_are_refused_and_smuggle_nothing() {
     }
     rows.join_all().await;
     assert_eq!(daemon.token_value("stable").await, token);
+}
+
+/// The program where it may have so many open files; it is started by a shell, which can set that.
+fn with_open_files(lab: &Lab, limit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_wxtokend");
+    shell.args(["-c", &format!("ulimit {limit} && exec \"$0\" run --log-format json"), program]);
+    lab.prepared(shell)
+}
+
+#[tokio::test]
+async fn a_crowd_that_takes_all_connections_does_not_keep_the_daemon_from_wechat() {
+    many();
+    let lab = Lab::new(2_000, 500).await.with_both();
+    lab.write();
+    let daemon = Daemon::start(with_open_files(&lab, "-n 128")).await;
+    daemon.until_state("stable", "fresh").await;
+    daemon.until_state("classic", "fresh").await;
+    let mut crowd = Vec::new();
+    for _ in 0..150 {
+        crowd.push(asked(&daemon, "").await);
+    }
+    for appid in ["stable", "classic"] {
+        lab.wechat.until_called(appid, lab.wechat.calls(appid) + 3).await;
+    }
+    let log = daemon.log.text();
+    assert!(!log.contains("os error 24") && !log.contains("accept_failed"), "{log}");
+    drop(crowd);
+    for appid in ["stable", "classic"] {
+        assert_eq!(Http::to(daemon.address()).token(appid).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_takes_as_many_open_files_as_it_may_have() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    lab.write();
+    let daemon = Daemon::start(with_open_files(&lab, "-S -n 200 && ulimit -H -n 300")).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["300", "300"], "{line}");
 }

@@ -44,7 +44,7 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
     let door = guard::Door { edge, router, serves: 0..0, is_guarded: true };
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    drop(tokio::spawn(listener::serve(socket, door, CancellationToken::new())));
+    drop(tokio::spawn(listener::serve(socket, door, 10, CancellationToken::new())));
     let broken = "GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n";
     rig.is_problem(&raw_answer(address, broken).await, "internal");
     let whole = "GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
