@@ -154,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
 mod tests {
     use std::task::Waker;
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::advance;
 
     use super::*;

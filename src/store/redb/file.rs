@@ -1,0 +1,151 @@
+//! A store's file: made, looked at, mended, opened.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend};
+
+use super::{
+    ACCOUNTS, FORMAT, META, check_format, contradictory, damaged, database_on, into_io, read_all, reading,
+    refusal, unusable,
+};
+use crate::store::{StoreError, record};
+
+/// Makes an empty store beside `path` and moves it into place, so that a crash leaves a whole one or none.
+pub(super) fn create<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("create", path, error);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = owner_only().create_new(true).open(&beside).map_err(failed)?;
+    let database = on_file(file).and_then(database_on).map_err(|error| failed(into_io(error)))?;
+    let begin = || -> Result<(), redb::Error> {
+        let write = database.begin_write()?;
+        write.open_table(META)?.insert("format", FORMAT)?;
+        write.open_table(ACCOUNTS)?;
+        write.commit()?;
+        Ok(())
+    };
+    begin().map_err(|error| failed(into_io(error)))?;
+    drop(database);
+    std::fs::rename(&beside, path).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
+/// it is. A store whose program was killed cannot be looked at so, since opening it mends it: a copy is mended. Says
+/// whether it was closed tidily.
+pub(super) fn inspect<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<bool, StoreError> {
+    let look = || -> Result<bool, StoreError> {
+        let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
+        let opened = on_file(file).and_then(|storage| Builder::new().open_read_only_with_backend(storage));
+        match opened {
+            Ok(database) => look_through(path, &database).map(|()| true),
+            Err(DatabaseError::RepairAborted) => {
+                look_through(path, &mended_copy(path, on_file)?).map(|()| false)
+            }
+            Err(error) => Err(refusal(path, error)),
+        }
+    };
+    reading(look).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
+}
+
+fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
+    check_format(path, database)?;
+    let contents = read_all(database).map_err(|error| unusable("read", path, error))?;
+    for (appid, bytes) in &contents.records {
+        record::check(bytes).map_err(|what| damaged(path, format!("{appid}: {what}")))?;
+    }
+    Ok(())
+}
+
+/// What becomes of the file when it is opened to write, in memory.
+fn mended_copy<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<Database, StoreError> {
+    let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
+    let storage = on_file(file).map_err(|error| refusal(path, error))?;
+    let copy = InMemoryBackend::new();
+    let copied = whole(&storage).and_then(|bytes| {
+        copy.set_len(bytes.len() as u64)?;
+        copy.write(0, &bytes)
+    });
+    let closed = storage.close();
+    copied.and(closed).map_err(|error| StoreError::io("read", path, error))?;
+    // No disk takes part in it: what fails is the contents' fault.
+    database_on(copy).map_err(|error| damaged(path, error.to_string()))
+}
+
+fn whole(storage: &impl StorageBackend) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(storage.len()?).map_err(io::Error::other)?];
+    storage.read(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes the bytes of a file that was not closed tidily once more. What a failed sync was to write the system counts
+/// as written and shows to whoever reads it, though it may be lost: what is built on that ends with the next loss
+/// of power.
+pub(super) fn write_again<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<(), StoreError> {
+    let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
+    let storage = on_file(file).map_err(|error| refusal(path, error))?;
+    let again = || -> io::Result<bool> {
+        let is_ours = storage.try_lock_range(Bound::Unbounded, Bound::Unbounded).map_err(io::Error::other)?;
+        if is_ours {
+            storage.write(0, &whole(&storage)?)?;
+            storage.sync_data()?;
+        }
+        Ok(is_ours)
+    };
+    let done = again().map_err(|error| StoreError::io("write to", path, error));
+    let closed = storage.close().map_err(|error| StoreError::io("close", path, error));
+    if done? { closed } else { Err(StoreError::InUse(path.to_owned())) }
+}
+
+pub(super) fn open<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+) -> Result<Database, StoreError> {
+    let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
+    let opened = reading(|| {
+        let database = on_file(file).and_then(database_on).map_err(|error| refusal(path, error))?;
+        check_format(path, &database)?;
+        Ok(database)
+    });
+    let database = opened.unwrap_or_else(|| Err(unusable("read", path, contradictory())))?;
+    keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
+    Ok(database)
+}
+
+fn owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// It holds tokens: whatever its mode was, it is the owner's alone from now on.
+fn keep_to_owner(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let _ = path;
+    Ok(())
+}
