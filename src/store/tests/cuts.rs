@@ -66,7 +66,7 @@ fn grown(version: u64, random: &mut StdRng) -> Vec<u8> {
     if version % 11 == 10 {
         state = state.departed();
     }
-    record::encode(&state, "this boot")
+    record::encode(&state, "test")
 }
 
 /// What an account's life writes: most of the time one record, sometimes those of many, sometimes hosts.

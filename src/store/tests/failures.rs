@@ -136,7 +136,7 @@ async fn a_store_that_somebody_else_took_while_the_disk_failed_is_left_to_them()
     let disk = Disk::new();
     let first = RedbBackend::open_by(&path, disk.on_file()).unwrap();
     let batch = |version| Batch {
-        records: vec![(appid("wx1"), record::encode(&holding(version), "boot"))],
+        records: vec![(appid("wx1"), record::encode(&holding(version), "test"))],
         hosts: None,
     };
     let asked = disk.asked();
