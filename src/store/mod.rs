@@ -12,7 +12,7 @@ mod redb;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -243,7 +243,8 @@ impl Store {
 /// What is not on disk yet, newest state of each account.
 #[derive(Default)]
 struct Pending {
-    records: HashMap<Appid, Vec<u8>>,
+    /// In order, which a tree on disk takes most easily.
+    records: BTreeMap<Appid, Vec<u8>>,
     hosts: Option<Vec<String>>,
 }
 

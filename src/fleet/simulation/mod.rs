@@ -97,3 +97,30 @@ fn for_months_of_every_trouble_the_invariants_hold() {
     println!("{}", tally.table(count));
     assert!(tally.violations.is_empty(), "{}", tally.violations.join("\n"));
 }
+
+/// Prints the digest of the seed, for [`a_seed_replays_exactly_in_another_process_too`].
+#[test]
+#[ignore = "is run by another test, in a process of its own"]
+fn print_the_digest() {
+    let (_, digest) = simulate(from_environment("WXTOKEND_SEED", 0), REPLAYED, false);
+    println!("digest {digest:016x}");
+}
+
+const REPLAYED: Size = Size { accounts: 12, days: 4, read_every_ms: 10_000 };
+
+#[test]
+#[cfg_attr(not(tokio_unstable), ignore = "scripts/test runs it in the build of scripts/simulate")]
+fn a_seed_replays_exactly_in_another_process_too() {
+    for seed in 0..4 {
+        let (tally, digest) = simulate(seed, REPLAYED, false);
+        assert!(tally.calls > 100, "{}", tally.table(1));
+        assert_eq!(simulate(seed, REPLAYED, true).1, digest, "seed {seed}, with words");
+        let program = std::env::current_exe().unwrap();
+        let mut other = std::process::Command::new(program);
+        other.args(["--ignored", "--nocapture", "--exact", "fleet::simulation::print_the_digest"]);
+        let told = other.env("WXTOKEND_SEED", seed.to_string()).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(told.contains(&format!("digest {digest:016x}")), "seed {seed}: {told}");
+    }
+    assert_ne!(simulate(0, REPLAYED, false).1, simulate(1, REPLAYED, false).1);
+}
