@@ -71,10 +71,10 @@ pub(super) enum Call {
 }
 
 /// Waits for a turn at the global limits.
-pub(super) fn queue(me: ActorRef<TokenActor>, shared: &Arc<Shared>, urgency_ms: i64) -> Pending {
+pub(super) fn queue(me: ActorRef<TokenActor>, shared: &Arc<Shared>, urgency_ms: i64, wary: bool) -> Pending {
     let wechat = shared.wechat();
     Pending::spawn(async move {
-        let admitted = wechat.admit(urgency_ms).await;
+        let admitted = wechat.admit(urgency_ms, wary).await;
         // A stopped actor needs no turn; the permit goes back by being dropped.
         let _ = me.tell(Admitted(admitted)).await;
     })

@@ -19,7 +19,7 @@ use super::messages::{HostIsBack, Wake};
 use super::pending::Pending;
 use super::shared::Shared;
 use super::waiters::{Settled, Waiter};
-use crate::account::Account;
+use crate::account::{Account, Endpoint};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd};
@@ -116,7 +116,11 @@ impl TokenActor {
             Step::AwaitHost => self.alarm(None, recovery),
             Step::Fetch { .. } | Step::Check => {
                 self.state.activity = Some(Activity::Queued);
-                queue(self.me.clone(), &self.shared, self.urgency_ms(now))
+                // A lost answer would leave the token trusted for the overlap only.
+                let wary = self.account.endpoint == Endpoint::Token
+                    && self.state.is_usable(now)
+                    && matches!(step, Step::Fetch { .. });
+                queue(self.me.clone(), &self.shared, self.urgency_ms(now), wary)
             }
         });
         self.publish();

@@ -56,16 +56,24 @@ impl WeChat {
         &self.hosts
     }
 
-    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first.
+    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first. `wary`: and until a host is
+    /// known to answer, for a call that puts a token in doubt when its answer is lost.
     ///
     /// # Errors
     /// The host's fault, as soon as all hosts are known to be down.
-    pub async fn admit(&self, urgency_ms: i64) -> Result<Permit, Fault> {
+    pub async fn admit(&self, urgency_ms: i64, wary: bool) -> Result<Permit, Fault> {
         let mut health = self.hosts.watch();
+        let admitted = async {
+            let permit = self.gate.admit(urgency_ms).await;
+            if wary {
+                self.hosts.hear().await;
+            }
+            permit
+        };
         tokio::select! {
             biased;
             _ = health.wait_for(|overall| !overall.up) => Err(Fault::host(&self.hosts.why_down())),
-            permit = self.gate.admit(urgency_ms) => Ok(permit),
+            permit = admitted => Ok(permit),
         }
     }
 

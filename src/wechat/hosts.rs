@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,10 +23,15 @@ const MISTRUST: Duration = Duration::from_secs(60);
 /// Between two probes of a host that is down: short beside the minute in which a fleet should be fresh again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
+/// A host that has answered within this is taken to answer still.
+const HEARD: Duration = Duration::from_secs(5);
+
 /// All of `upstream.base_urls`.
 pub struct Hosts {
     hosts: Vec<Arc<Host>>,
     overall: watch::Sender<Overall>,
+    /// A probe has ended, or a call was answered.
+    told: Notify,
     transport: Arc<dyn Transport>,
     clock: Clock,
 }
@@ -50,6 +55,7 @@ struct Host {
 struct Health {
     down: bool,
     failed_at: Option<Moment>,
+    heard_at: Option<Moment>,
     why: String,
     probe: Option<AbortHandle>,
 }
@@ -59,7 +65,8 @@ impl Hosts {
         let host =
             |url: &Url| Arc::new(Host { url: url.clone(), label: host_label(url), health: Mutex::default() });
         let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
-        Arc::new(Self { hosts: urls.iter().map(host).collect(), overall, transport, clock })
+        let hosts = urls.iter().map(host).collect();
+        Arc::new(Self { hosts, overall, told: Notify::new(), transport, clock })
     }
 
     /// Changes whenever the fleet should stop or may start again.
@@ -109,25 +116,58 @@ impl Hosts {
         order.into_iter().map(|(index, host)| (index, host.url.clone())).collect()
     }
 
+    /// Returns when the host that a call would try first has answered somebody within the last seconds, after a probe
+    /// if need be; or when all of them are down.
+    pub(super) async fn hear(self: &Arc<Self>) {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            // Before looking: an answer in between must not be missed.
+            told.as_mut().enable();
+            let now = self.clock.now();
+            let Some((index, _)) =
+                self.order().into_iter().find(|(index, _)| !self.hosts[*index].lock().down)
+            else {
+                return;
+            };
+            if self.hosts[index].lock().heard_at.is_some_and(|at| at.elapsed(now) < HEARD) {
+                return;
+            }
+            self.probe(index);
+            told.await;
+        }
+    }
+
     /// The host has answered as WeChat does.
     pub(super) fn answered(&self, index: usize) {
         let host = &self.hosts[index];
         let was_down = {
             let mut health = host.lock();
             health.failed_at = None;
+            health.heard_at = Some(self.clock.now());
             std::mem::take(&mut health.down)
         };
         if was_down {
             self.came_back(host);
         }
+        self.told.notify_waiters();
     }
 
     /// A call to the host failed in a way that may be the host's fault.
     pub(super) fn failed(self: &Arc<Self>, index: usize, why: &str) {
+        {
+            let mut health = self.hosts[index].lock();
+            health.failed_at = Some(self.clock.now());
+            health.heard_at = None;
+            why.clone_into(&mut health.why);
+        }
+        self.probe(index);
+    }
+
+    /// Begins to probe the host, unless it is being probed.
+    fn probe(self: &Arc<Self>, index: usize) {
         let host = &self.hosts[index];
         let mut health = host.lock();
-        health.failed_at = Some(self.clock.now());
-        why.clone_into(&mut health.why);
         if health.probe.is_none() {
             let task = tokio::spawn(probe_until_it_answers(Arc::downgrade(self), Arc::clone(host)));
             health.probe = Some(task.abort_handle());
@@ -193,17 +233,20 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
                 let was_down = {
                     let mut health = host.lock();
                     health.probe = None;
+                    health.heard_at = Some(hosts.clock.now());
                     std::mem::take(&mut health.down)
                 };
                 if was_down {
                     hosts.came_back(&host);
                 }
+                hosts.told.notify_waiters();
                 return;
             }
             Ok(answer) => format!("HTTP {}", answer.status),
             Err(lost) => lost.to_string(),
         };
         hosts.went_down(&host, &why);
+        hosts.told.notify_waiters();
         drop(hosts);
         sleep(PROBE_EVERY).await;
     }

@@ -585,3 +585,21 @@ async fn an_operators_refresh_is_tried_at_once_and_kept_apart_on_token() {
     assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
     lab.fleet.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_on_token_leaves_the_token_to_its_end_and_costs_no_call() {
+    for outage in [Outage::Hang, Outage::Refuse, Outage::Status(502)] {
+        let lab = Lab::start(Endpoint::Token).await;
+        let token = lab.token().await;
+        lab.live_through(HOUR, 60 * SECOND).await;
+        lab.wechat.set_outage(Some(outage));
+        let calls = lab.calls();
+        // The refresh falls due within this, and the token lives on for a minute after it.
+        lab.live_through(HOUR - 60 * SECOND, 10 * SECOND).await;
+        assert_eq!(lab.token().await.access_token(), token.access_token(), "{outage:?}");
+        lab.wechat.set_outage(None);
+        lab.until("fresh", |view| view.state == Phase::Fresh).await;
+        assert_eq!(lab.calls(), calls + 1, "{outage:?}");
+        lab.fleet.shutdown().await;
+    }
+}
