@@ -71,17 +71,18 @@ impl AccountState {
             self.forced.retain(|at| at.elapsed(now) < DAY);
             self.forced.push(now);
         }
-        self.intent = self.token.as_deref().and_then(|token| {
-            let trusted_until = match account.endpoint {
-                // Should a lost call have minted, this one may end at once what is then the token before the last.
-                Endpoint::Token if self.doubt.is_some() => now,
-                Endpoint::Token => now + token.overlap,
-                // How long the previous token lives after a forced call is not known.
-                Endpoint::StableToken if force => now,
-                Endpoint::StableToken => return None,
-            };
-            (token.endpoint == account.endpoint).then_some(Intent { at: now, trusted_until })
-        });
+        let trusted_until = match (account.endpoint, self.token.as_deref()) {
+            (Endpoint::StableToken, _) if !force => None,
+            // It is the next token that it may end, should it arrive after that one's call.
+            (_, None) => Some(now),
+            (_, Some(token)) if token.endpoint != account.endpoint => Some(token.expires_at),
+            // Should a lost call have minted, this one may end at once what is then the token before the last.
+            (Endpoint::Token, _) if self.doubt.is_some() => Some(now),
+            (Endpoint::Token, Some(token)) => Some(now + token.overlap),
+            // How long the previous token lives after a forced call is not known.
+            (Endpoint::StableToken, _) => Some(now),
+        };
+        self.intent = trusted_until.map(|trusted_until| Intent { at: now, trusted_until });
         Ok(())
     }
 
@@ -110,6 +111,9 @@ impl AccountState {
         let want = self.serving.take();
         if end.sent_at.is_none() {
             self.give_back(end.force);
+        } else if let Some(last) = self.forced.last_mut().filter(|_| end.force) {
+            // WeChat counts from when the call reached it.
+            *last = now;
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
             // A call that was cut short may be at work still.
@@ -122,7 +126,11 @@ impl AccountState {
                 if self.trouble.is_none() && !self.is_usable(now) {
                     // To ask again at once would be a loop without delay.
                     self.trouble = earlier;
-                    self.fail(Fault::unreadable("the token arrived with no life left"), account, now, jitter);
+                    let why = match self.doubt {
+                        Some(_) => "an earlier call may still end the token that arrived",
+                        None => "the token arrived with no life left",
+                    };
+                    self.fail(Fault::unreadable(why), account, now, jitter);
                 }
                 fetched
             }
@@ -208,11 +216,8 @@ impl AccountState {
 
     /// Adds to what may have ended the current token a call that was over by `over_by`.
     fn cast_doubt(&mut self, intent: Intent, over_by: Moment, rules: Rules) {
-        if self.token.is_none() {
-            return;
-        }
         // The token's own overlap is the least it lives on; a check tells only after the most.
-        let check_at = over_by + rules.overlap + margin(rules.overlap);
+        let check_at = over_by + (rules.overlap + margin(rules.overlap));
         self.doubt = Some(match self.doubt {
             None => Doubt { until: intent.trusted_until, check_at, checked: false },
             Some(doubt) => Doubt {
@@ -242,7 +247,13 @@ impl AccountState {
             .unwrap_or_else(|| overlap_of(answer.expires_in, rules));
         let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, jitter);
         let expires_at = sent_at + answer.expires_in;
-        self.doubt = None;
+        // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
+        let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
+        let until = match account.endpoint {
+            Endpoint::Token => sent_at + overlap,
+            Endpoint::StableToken => sent_at,
+        };
+        self.doubt = at_work.map(|doubt| Doubt { until, checked: false, ..doubt });
         if let Some(token) = again {
             // The overlap was measured when the token was young; what is left of it now says nothing about it.
             let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };

@@ -10,7 +10,8 @@ use crate::budget::Ledger;
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind, Whose};
 use crate::rejection::Rejections;
-use crate::token::{HeldToken, Standing, Token};
+use crate::schedule::Rules;
+use crate::token::{HeldToken, Standing, Token, margin};
 
 /// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
 /// anew with the process, but outlives the actor.
@@ -65,6 +66,14 @@ pub struct Doubt {
     pub check_at: Moment,
     /// Whether that check was made and did not tell.
     pub checked: bool,
+}
+
+impl Doubt {
+    /// When the call that may have minted was over at the latest.
+    #[must_use]
+    pub fn over_by(&self, rules: Rules) -> Moment {
+        self.check_at - (rules.overlap + margin(rules.overlap))
+    }
 }
 
 /// A call that can end the current token is about to be sent.

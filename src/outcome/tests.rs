@@ -211,15 +211,16 @@ fn a_spent_budget_changes_nothing_but_says_when() {
 fn a_forced_call_is_remembered_unless_it_sent_nothing() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.fetch(true, "b", 7200, at(100));
-    assert_eq!(desk.state.forced, [at(100)]);
+    // From its end: WeChat counts from when it got the call.
+    assert_eq!(desk.state.forced, [at(101)]);
     desk.begin(true, at(200));
     let result = Err(Fault::host("refused"));
     desk.end(FetchEnd { force: true, sent_at: None, may_have_minted: false, result }, at(200));
-    assert_eq!(desk.state.forced, [at(100)]);
+    assert_eq!(desk.state.forced, [at(101)]);
     desk.fetch(false, "b", 7000, at(300));
-    assert_eq!(desk.state.forced, [at(100)], "a normal call is none");
-    desk.begin(true, at(100) + DAY);
-    assert_eq!(desk.state.forced, [at(100) + DAY], "a day later it is forgotten");
+    assert_eq!(desk.state.forced, [at(101)], "a normal call is none");
+    desk.begin(true, at(101) + DAY);
+    assert_eq!(desk.state.forced, [at(101) + DAY], "a day later it is forgotten");
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn what_a_call_puts_at_risk_is_noted_before_it_is_sent() {
         assert_eq!(desk.state.intent, expected, "{endpoint:?} {force}");
         let mut empty = Desk::empty(endpoint);
         empty.begin(force, at(10));
-        assert_eq!(empty.state.intent, None, "there is nothing to lose");
+        assert_eq!(empty.state.intent, expected.and(intent(at(10))), "it is the next one that it may end");
     }
 }
 
@@ -245,8 +246,7 @@ fn a_call_of_the_other_endpoint_puts_nothing_at_risk() {
         let mut desk = Desk::holding(endpoint);
         desk.account = Account::example(BOTH[usize::from(endpoint == BOTH[0])]);
         desk.begin(true, at(10));
-        assert_eq!(desk.state.intent, None);
-        assert!(desk.state.is_usable(at(10)));
+        assert_eq!(desk.state.usable_for(at(10)), s(7189));
         let end = answered(true, "b", 7200, at(10));
         assert_eq!(desk.end(end, at(11)), Fetched::New);
         assert_eq!(desk.held().endpoint, desk.account.endpoint);
@@ -300,10 +300,36 @@ fn a_second_lost_answer_adds_to_the_doubt() {
 }
 
 #[test]
-fn a_lost_answer_without_a_token_leaves_nothing_to_doubt() {
+fn a_lost_answer_without_a_token_leaves_the_next_one_in_no_doubt_once_it_is_over() {
     let mut desk = Desk::empty(Endpoint::Token);
     desk.fail(lost(), true, START);
-    assert!(desk.state.doubt.is_none() && desk.state.trouble.is_some());
+    desk.fetch(false, "a", 7200, at(5));
+    assert!(desk.state.doubt.is_none() && desk.state.trouble.is_none());
+}
+
+#[test]
+fn a_token_that_comes_while_a_call_of_before_is_at_work_is_trusted_for_the_overlap_and_checked() {
+    for (sent_at, doubt) in [(2, Some((302, 311))), (9, Some((309, 311))), (10, None)] {
+        let mut desk = Desk::empty(Endpoint::Token);
+        desk.begin(false, START);
+        desk.state.recover(RULES, at(1));
+        assert_eq!(desk.fetch(false, "a", 7200, at(sent_at)), Fetched::New);
+        let told = desk.state.doubt.map(|doubt| (doubt.until, doubt.check_at));
+        assert_eq!(told, doubt.map(|(until, check_at)| (at(until), at(check_at))));
+    }
+}
+
+#[test]
+fn a_forced_call_that_is_at_work_still_keeps_the_token_out_of_service() {
+    let mut desk = Desk::holding(Endpoint::StableToken);
+    let value = desk.held().value.expose().to_owned();
+    desk.begin(true, at(10));
+    desk.state.recover(RULES, at(11));
+    desk.fetch(false, &value, 7188, at(12));
+    assert!(!desk.state.is_usable(at(13)), "it may be forced away any moment");
+    assert!(desk.state.trouble.is_some(), "it is asked again after a wait");
+    assert_eq!(desk.fetch(false, &value, 7179, at(21)), Fetched::Same);
+    assert!(desk.state.is_usable(at(22)), "it was not");
 }
 
 #[test]
