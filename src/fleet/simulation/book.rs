@@ -44,6 +44,8 @@ pub(super) struct Book {
     pub(super) may_call_until: i64,
     /// The disk has lost what readers were told.
     amnesia: bool,
+    /// The machine came back with a clock that errs: when the token that it has stored ends cannot be known.
+    time_is_lost: bool,
     pub(super) on_disk: u64,
     /// When a token call last ended.
     pub(super) told_at: i64,
@@ -107,6 +109,7 @@ impl Book {
             may_lack_until: 0,
             may_call_until: 0,
             amnesia: false,
+            time_is_lost: false,
             on_disk: 0,
             told_at: i64::MIN / 2,
             served: false,
@@ -172,7 +175,10 @@ impl Book {
         if scene.disk_is_well && version > self.on_disk {
             return Err(format!("I5: version {version} is served, on disk is {}", self.on_disk));
         }
-        let mut kept = Kept { value: value.clone(), until: scene.now, excused: false };
+        if std::mem::take(&mut self.time_is_lost) {
+            self.killed.insert(value.clone());
+        }
+        let mut kept = Kept { value: value.clone(), until: scene.now, excused: self.amnesia };
         if let Some(before) = self.current.take() {
             if before.kept.value == value {
                 kept = before.kept;
@@ -246,13 +252,13 @@ impl Book {
         self.may_call_until = self.may_call_until.max(now + 12 * MINUTE);
     }
 
-    /// When the tokens of now end cannot be known to the program.
-    pub(super) fn excuse_current(&mut self) {
+    /// When the token that is stored ends cannot be known to the program.
+    pub(super) fn lose_the_time(&mut self, now: i64) {
         self.excuse_promises();
-        if let Some(current) = &mut self.current {
-            current.killed = true;
-            self.killed.insert(current.kept.value.clone());
-        }
+        self.time_is_lost = true;
+        // So is what was to happen when.
+        self.may_lack_until = self.may_lack_until.max(now + 2 * HOUR);
+        self.current = None;
     }
 
     /// The program is told that WeChat refuses `value`.
@@ -278,6 +284,10 @@ impl Book {
     /// The process has died while the disk did not take what it was given.
     pub(super) fn forget(&mut self) {
         self.amnesia = true;
+        self.condemned = None;
+        if let Some(current) = &mut self.current {
+            current.condemned_at = i64::MAX;
+        }
         self.calls.clear();
         self.forced.clear();
         self.excuse_promises();
@@ -286,6 +296,8 @@ impl Book {
     /// The operator sets another budget.
     pub(super) fn set_account(&mut self, account: Arc<Account>, now: i64) {
         self.budgets.push_back((now, self.account.daily_budget));
+        // Until it is applied, clients are believed or not as before.
+        self.may_call_until = self.may_call_until.max(now + MINUTE);
         if account.secret != self.account.secret || account.endpoint != self.account.endpoint {
             self.may_call_until = self.may_call_until.max(now + 10 * MINUTE);
             // Tried at once, which may be right after the last mint.
@@ -363,18 +375,18 @@ impl Book {
         Ok(())
     }
 
+    /// How many token calls were sent within the last 24 h.
+    pub(super) fn calls_in_a_day(&mut self, now: i64) -> usize {
+        self.calls.retain(|at| *at > now - DAY);
+        self.calls.len()
+    }
+
     /// No byte of a call was sent after all.
     pub(super) fn unsent(&mut self, force: bool) {
         self.calls.pop_back();
         if force {
             self.forced.pop_back();
         }
-    }
-
-    /// The tokens that the program or its clients may hold.
-    pub(super) fn values(&self) -> Vec<String> {
-        let current = self.current.as_ref().map(|current| &current.kept);
-        self.older.iter().chain(current).map(|kept| kept.value.clone()).collect()
     }
 
     /// The token that readers were given last.

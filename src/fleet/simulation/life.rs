@@ -35,7 +35,7 @@ pub(super) fn run(sim: &Arc<Sim>) {
     }
 }
 
-fn runtime(sim: &Sim) -> Runtime {
+pub(super) fn runtime(sim: &Sim) -> Runtime {
     let mut builder = Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     // `select!` and `watch` draw lots; exact replay needs them to be the seed's.
@@ -63,7 +63,7 @@ async fn life(sim: &Arc<Sim>, agenda: &mut Agenda) -> Death {
     death
 }
 
-async fn start(sim: &Arc<Sim>) -> Result<Fleet, crate::fleet::StartError> {
+pub(super) async fn start(sim: &Arc<Sim>) -> Result<Fleet, crate::fleet::StartError> {
     let config = sim.oracle().config.clone();
     let (network, judge) = (Arc::clone(sim), Arc::clone(sim));
     let on = Surroundings {
@@ -173,7 +173,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
             book.forget();
         }
         if time_is_lost {
-            book.excuse_current();
+            book.lose_the_time(back_at);
         }
         if *calling && book.account.endpoint == Endpoint::Token {
             book.is_in_doubt(back_at);

@@ -5,11 +5,13 @@
 //! crashes with the loss of what was not written, failing disks, clocks that jump and machines that sleep. What
 //! must hold is checked at every look; a seed that fails prints itself and replays exactly, which needs the build
 //! that `scripts/simulate` makes, as tokio draws lots of its own otherwise.
+#![expect(clippy::print_stdout, reason = "commands show what the simulation has seen")]
 
 mod book;
 mod clients;
 mod climate;
 mod disk;
+mod figures;
 mod life;
 mod network;
 mod reloads;

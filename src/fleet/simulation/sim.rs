@@ -103,9 +103,25 @@ pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sim {
+    /// A fleet such as `seed` has it.
     pub(super) fn new(seed: u64, size: Size, climate: Climate, in_words: bool) -> Arc<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let accounts: Vec<_> = (0..size.accounts).map(|n| some_account(n, &mut rng)).collect();
+        // A quarter of the accounts is left in peace.
+        let account = |n: usize| (some_account(n, &mut rng), n.is_multiple_of(4));
+        let accounts: Vec<_> = (0..size.accounts).map(account).collect();
+        Self::with(seed, size, climate, accounts, rng, in_words)
+    }
+
+    /// A fleet of these accounts; with each stands whether nothing ever happens to it alone.
+    pub(super) fn with(
+        seed: u64,
+        size: Size,
+        climate: Climate,
+        accounts: Vec<(Account, bool)>,
+        mut rng: StdRng,
+        in_words: bool,
+    ) -> Arc<Self> {
+        let (accounts, calm): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
         let known = accounts.iter().map(|account| (account.appid.clone(), account.secret.clone())).collect();
         let switches = some_switches(&mut rng);
         let settings = Settings {
@@ -119,11 +135,14 @@ impl Sim {
         config.upstream.base_urls =
             super::weather::HOSTS[..1].iter().map(|url| url.parse().unwrap()).collect();
         config.upstream.max_per_second = [5, 100][rng.random_range(0..2)];
-        // A quarter of the accounts is left in peace.
-        let book = |(n, account): (usize, Account)| Book::new(Arc::new(account), n.is_multiple_of(4));
         let oracle = Oracle {
             world: World::new(settings),
-            books: accounts.into_iter().enumerate().map(book).collect(),
+            books: accounts
+                .into_iter()
+                .map(Arc::new)
+                .zip(calm)
+                .map(|(account, calm)| Book::new(account, calm))
+                .collect(),
             config,
             hosts: BTreeMap::new(),
             loss: 0.0,

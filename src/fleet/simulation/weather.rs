@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 /// What `upstream.base_urls` may name; all of them lead to the same WeChat.
 pub(super) const HOSTS: [&str; 2] = ["http://api.test/", "http://api2.test/"];
-const NAMES: [&str; 2] = ["api.test", "api2.test"];
+pub(super) const NAMES: [&str; 2] = ["api.test", "api2.test"];
 
 /// Something that is going to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,7 +297,10 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
     let mut oracle = sim.oracle();
     let oracle = &mut *oracle;
     let book = &mut oracle.books[account];
-    let before = book.values();
+    // Also what the program has got and no reader has seen yet.
+    let living = oracle.world.truth(&book.appid, time).map(|truth| truth.living_tokens).unwrap_or_default();
+    let before: Vec<String> =
+        living.into_iter().map(|token| token.access_token.expose().to_owned()).collect();
     let (appid, secret) = (book.appid.to_string(), book.account.secret.expose().to_owned());
     match how {
         0 => oracle.world.kill_tokens(&book.appid, time),
