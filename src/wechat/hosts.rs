@@ -24,7 +24,7 @@ const MISTRUST: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// A host that has answered within this is taken to answer still.
-const HEARD: Duration = Duration::from_secs(5);
+const HEARD: Duration = Duration::from_secs(1);
 
 /// All of `upstream.base_urls`.
 pub struct Hosts {
