@@ -38,6 +38,14 @@ pub(super) struct Book {
     killed: HashSet<String>,
     /// The token that a check has found dead, and when the program was told.
     condemned: Option<(String, i64)>,
+    /// When the program was first told so,
+    refused_at: i64,
+    /// and when it last asked `stable_token` in normal mode.
+    asked_at: i64,
+    /// The token that a check has found well, and when the program was told.
+    honoured: Option<(String, i64)>,
+    /// Until when an operator may have it force.
+    pub(super) may_force_until: i64,
     /// Until when it may lack a token.
     pub(super) may_lack_until: i64,
     /// Until when it may call though its token is young and well.
@@ -106,6 +114,10 @@ impl Book {
             older: Vec::new(),
             killed: HashSet::new(),
             condemned: None,
+            refused_at: i64::MIN,
+            asked_at: i64::MIN,
+            honoured: None,
+            may_force_until: 0,
             may_lack_until: 0,
             may_call_until: 0,
             amnesia: false,
@@ -134,12 +146,13 @@ impl Book {
         if scene.now > current.condemned_at {
             return Err(format!("I1: served version {}, which a check has found dead", token.version()));
         }
-        let kept_until = scene.now + i64::try_from(token.max_age().as_millis()).unwrap();
+        // Where nobody complains of the token and nobody forces, `expires_in` is as firm as `max_age`.
+        let promise = if self.calm { token.expires_in() } else { token.max_age() };
+        let kept_until = scene.now + i64::try_from(promise.as_millis()).unwrap();
         current.kept.until = current.kept.until.max(kept_until);
         if kept_until > current.dies_at && !current.killed && !current.kept.excused && !self.amnesia {
             return Err(format!(
-                "I1: max_age {:?} of version {} ends {} ms after its death",
-                token.max_age(),
+                "I1: the promise of {promise:?} for version {} ends {} ms after its death",
                 token.version(),
                 kept_until - current.dies_at
             ));
@@ -215,7 +228,9 @@ impl Book {
             let short_by = kept.until - dies_at(&kept.value);
             let excused = kept.excused || self.killed.contains(&kept.value) || self.amnesia;
             if kept.until > now && short_by > 0 && !excused {
-                return Err(format!("I1: a copy kept for max_age outlives its token by {short_by} ms"));
+                return Err(format!(
+                    "I1: a copy kept as long as was promised outlives its token by {short_by} ms"
+                ));
             }
         }
         self.older.retain(|kept| kept.until > now);
@@ -263,6 +278,9 @@ impl Book {
 
     /// The program is told that WeChat refuses `value`.
     pub(super) fn condemn(&mut self, value: &str, now: i64) {
+        if self.condemned.as_ref().is_none_or(|(before, _)| before != value) {
+            self.refused_at = now;
+        }
         self.condemned = Some((value.to_owned(), now));
         if let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value) {
             current.condemned_at = current.condemned_at.min(now);
@@ -271,8 +289,35 @@ impl Book {
         self.excuse_promises();
     }
 
+    /// The program is told that WeChat honours `value`.
+    pub(super) fn vouch(&mut self, value: &str, now: i64) {
+        self.honoured = Some((value.to_owned(), now));
+    }
+
+    /// The program need not know any more which tokens are well.
+    pub(super) fn forget_checks(&mut self) {
+        self.honoured = None;
+    }
+
+    /// `value` is about to be checked.
+    pub(super) fn checks(&mut self, value: &str, now: i64) -> Result<(), String> {
+        self.checking += 1;
+        if self.checking > 1 {
+            return Err("I2: two checks in flight".to_owned());
+        }
+        // A token that is served is checked because somebody has rejected it: one check is for all who do.
+        let cooldown = i64::try_from(self.account.rejection_cooldown.as_millis()).unwrap();
+        match &self.honoured {
+            Some((honoured, at)) if self.served && honoured == value && now - at < cooldown => {
+                Err(format!("I4: checked again {} ms after it was found well", now - at))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An actor that has crashed has not taken in yet what the program was told.
     pub(super) fn pardon(&mut self, until: i64) {
+        self.forget_checks();
         if let Some((_, at)) = &mut self.condemned {
             *at = (*at).max(until);
         }
@@ -304,6 +349,7 @@ impl Book {
             self.excuse_promises();
         }
         self.account = account;
+        self.forget_checks();
     }
 
     /// A token call is about to be sent; `slack` calls more than the budget are forgiven.
@@ -333,6 +379,9 @@ impl Book {
         if force {
             self.forces(slack, now)?;
         } else {
+            if endpoint == Endpoint::StableToken {
+                self.asked_at = now;
+            }
             self.needs_to_call(endpoint, now)?;
         }
         if !self.account.verify_rejections {
@@ -344,6 +393,9 @@ impl Book {
 
     fn forces(&mut self, slack: usize, now: i64) -> Result<(), String> {
         self.excuse_promises();
+        if self.asked_at < self.refused_at && now > self.may_force_until && !self.amnesia {
+            return Err("I4: forced without having asked in normal mode".to_owned());
+        }
         self.forced.retain(|at| *at > now - DAY);
         // Counted from the program's decision; the disk takes its time before the call is sent.
         let spaced = slack > 0 || self.forced.back().is_none_or(|last| now - last >= 29 * SECOND);

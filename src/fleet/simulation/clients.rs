@@ -28,27 +28,29 @@ pub(super) fn rejecter_comes(sim: &Arc<Sim>, account: usize) {
 /// Reports once; tells when it does so again.
 pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
     let (style, value, dead) = {
-        let now = sim.now();
         let mut oracle = sim.oracle();
         let book = &mut oracle.books[account];
         let rejecter = book.rejecter.as_mut()?;
         rejecter.left = rejecter.left.checked_sub(1)?;
         let style = rejecter.style;
-        if !book.account.verify_rejections {
-            // Believed: it may be worth a call.
-            book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);
-        }
-        (style, book.current_value(), book.is_dead_in_secret(now))
+        (style, book.current_value(), book.is_dead_in_secret(sim.now()))
     };
     let presented = match style {
-        HONEST => value.filter(|_| dead),
-        HOSTILE => value,
-        LATE => value.filter(|_| sim.chance(0.3)).or_else(|| Some("read long ago".to_owned())),
+        HONEST => value.clone().filter(|_| dead),
+        HOSTILE => value.clone(),
+        LATE => value.clone().filter(|_| sim.chance(0.3)).or_else(|| Some("read long ago".to_owned())),
         MAD => Some("never was a token".to_owned()),
         _ => None,
     };
     if let (Some(presented), Some(fleet)) = (presented, sim.fleet()) {
         sim.count("rejections");
+        {
+            let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+            if !book.account.verify_rejections && value.as_ref() == Some(&presented) {
+                // Believed: it may be worth a call.
+                book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);
+            }
+        }
         let (sim, appid) = (Arc::clone(sim), sim.oracle().books[account].appid.clone());
         // A crowd reports together.
         for _ in 0..sim.draw(|rng| [1, 1, 5][rng.random_range(0..3)]) {
@@ -81,6 +83,7 @@ pub(super) fn refresh(sim: &Arc<Sim>, account: usize) {
         let book = &mut sim.oracle().books[account];
         book.may_call_until = book.may_call_until.max(now + HOUR);
         if force {
+            book.may_force_until = now + HOUR;
             book.excuse_promises();
         }
         book.appid.clone()
@@ -102,9 +105,12 @@ fn judge(sim: &Arc<Sim>, account: usize, told: &Rejected, presented: Option<&str
     let wrong = match told.outcome {
         RejectionOutcome::Refreshed => same,
         RejectionOutcome::Superseded => same,
-        RejectionOutcome::StillValid | RejectionOutcome::Limited => false,
+        // It was checked, and is the one that is handed out.
+        RejectionOutcome::StillValid => presented.is_some() && told.token.is_some() && !same,
+        RejectionOutcome::Limited => false,
     };
     if wrong {
-        sim.violated(Some(account), &format!("I4: {:?}, with the token that was reported", told.outcome));
+        let which = if same { "the token that was reported" } else { "another token than was reported" };
+        sim.violated(Some(account), &format!("I4: {:?}, with {which}", told.outcome));
     }
 }

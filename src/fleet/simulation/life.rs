@@ -169,6 +169,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     let time_is_lost = death == Death::PowerCut && back_at - oracle.wall_set_at < 6 * HOUR;
     for (book, calling) in oracle.books.iter_mut().zip(calling) {
         (book.in_flight, book.checking) = (0, 0);
+        book.forget_checks();
         if forgets {
             book.forget();
         }

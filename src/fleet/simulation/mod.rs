@@ -53,6 +53,19 @@ fn simulate(seed: u64, size: Size, in_words: bool) -> (Tally, u64) {
     (tally, digest)
 }
 
+/// Runs one seed, once more with words if it fails; a panic that is not the weather's is a violation, too.
+fn simulate_or_tell(seed: u64, size: Size) -> Tally {
+    let lived = std::panic::catch_unwind(|| {
+        let (mut tally, _) = simulate(seed, size, false);
+        if !tally.violations.is_empty() {
+            tally.violations = simulate(seed, size, true).0.violations;
+        }
+        tally
+    });
+    let panicked = || vec![format!("seed {seed}, the simulation: panicked, as is told above")];
+    lived.unwrap_or_else(|_| Tally { violations: panicked(), ..Tally::default() })
+}
+
 fn from_environment(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
@@ -60,8 +73,10 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
     }
 }
 
-/// Runs `seeds` on both cores; a seed that fails is run again with words.
+/// Runs `seeds` on both cores, or as many as it takes to find the first violation if that is enough; a seed that
+/// fails is run again with words.
 fn simulate_all(seeds: std::ops::Range<u64>, size: Size) -> Tally {
+    let first_only = from_environment("WXTOKEND_FIRST_ONLY", 0) > 0;
     let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let total = std::sync::Mutex::new(Tally::default());
     std::thread::scope(|scope| {
@@ -72,9 +87,9 @@ fn simulate_all(seeds: std::ops::Range<u64>, size: Size) -> Tally {
                     if seed >= seeds.end {
                         return;
                     }
-                    let (mut tally, _) = simulate(seed, size, false);
-                    if !tally.violations.is_empty() {
-                        tally.violations = simulate(seed, size, true).0.violations;
+                    let tally = simulate_or_tell(seed, size);
+                    if first_only && !tally.violations.is_empty() {
+                        next.store(seeds.end, std::sync::atomic::Ordering::SeqCst);
                     }
                     lock(&total).add(tally);
                 }

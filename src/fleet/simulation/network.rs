@@ -33,7 +33,7 @@ impl Transport for Network {
         let within = self.timeout;
         Box::pin(async move {
             let (what, account) = about(&sim, &request);
-            let _flight = Flight::begin(&sim, what, account);
+            let _flight = Flight::begin(&sim, &request, what, account);
             let exchange = exchange(&sim, &host, request, what, account, within);
             let told = timeout(within, exchange).await.unwrap_or(Err(Lost::TimedOut));
             sim.note("told", account, || match &told {
@@ -96,10 +96,7 @@ async fn exchange(
         sleep(ms(going)).await;
         return Ok(Response { status, body: b"<html>".to_vec(), date: None });
     }
-    let secret = match what {
-        What::Check => request.query.first().map(|(_, token)| token.clone()),
-        What::Mint { .. } | What::Probe => None,
-    };
+    let secret = (what == What::Check).then(|| token_of(&request).to_owned());
     let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
     // Not this future: whoever sent it may give up, or crash.
     let sea = Arc::clone(sim);
@@ -125,9 +122,13 @@ async fn exchange(
         Wire::HalfAnswer { .. } | Wire::Reset => return Err(Lost::Cut("connection reset".to_owned())),
         Wire::Refuse | Wire::Hang => return std::future::pending().await,
     };
-    if let (Some(account), Some(token)) = (account, secret.filter(|_| says_refused(&answer.body))) {
-        let now = sim.now();
-        sim.oracle().books[account].condemn(&token, now);
+    if let (Some(account), Some(token)) = (account, secret) {
+        let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+        if says_refused(&answer.body) {
+            book.condemn(&token, now);
+        } else if answer.status == 200 && says_honoured(&answer.body) {
+            book.vouch(&token, now);
+        }
     }
     Ok(Response { status: answer.status, body: answer.body, date: None })
 }
@@ -135,6 +136,11 @@ async fn exchange(
 fn says_refused(body: &[u8]) -> bool {
     let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
+}
+
+fn says_honoured(body: &[u8]) -> bool {
+    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    told["ip_list"].is_array()
 }
 
 /// One way takes some 10 ms, rarely far longer, but no longer than a call may take.
@@ -162,14 +168,18 @@ fn about(sim: &Sim, request: &Request) -> (What, Option<usize>) {
             (What::Mint { endpoint: Endpoint::StableToken, force }, account)
         }
         _ => {
-            let token = by_query("access_token").unwrap_or_default();
             let oracle = sim.oracle();
-            match oracle.world.token_truth(token) {
+            match oracle.world.token_truth(token_of(request)) {
                 Some(truth) => (What::Check, sim.index(truth.appid.as_str())),
                 None => (What::Probe, None),
             }
         }
     }
+}
+
+/// The token that a check is about.
+fn token_of(request: &Request) -> &str {
+    request.query.iter().find(|(key, _)| *key == "access_token").map_or("", |(_, token)| token)
 }
 
 fn asked(request: Request) -> Asked {
@@ -192,7 +202,7 @@ struct Flight {
 }
 
 impl Flight {
-    fn begin(sim: &Arc<Sim>, what: What, account: Option<usize>) -> Self {
+    fn begin(sim: &Arc<Sim>, request: &Request, what: What, account: Option<usize>) -> Self {
         sim.note("sent", account, || format!("{what:?}"));
         if let Some(account) = account {
             sim.look(account);
@@ -202,10 +212,7 @@ impl Flight {
             let book = &mut oracle.books[account];
             let held = match what {
                 What::Mint { endpoint, force } => book.sends(endpoint, force, slack, now),
-                What::Check | What::Probe => {
-                    book.checking += 1;
-                    if book.checking > 1 { Err("I2: two checks in flight".to_owned()) } else { Ok(()) }
-                }
+                What::Check | What::Probe => book.checks(token_of(request), now),
             };
             drop(oracle);
             sim.hold(account, held);

@@ -49,6 +49,7 @@ fn edit(sim: &Arc<Sim>, account: usize) {
         0 => {
             book.configured = !book.configured;
             book.excuse_promises();
+            book.forget_checks();
             book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);
             return;
         }
