@@ -18,6 +18,10 @@ const LATE: usize = 2;
 /// What never was a token.
 const MAD: usize = 3;
 
+/// No token of now.
+const LONG_AGO: &str = "read long ago";
+const NEVER: &str = "never was a token";
+
 /// A client begins to report tokens.
 pub(super) fn rejecter_comes(sim: &Arc<Sim>, account: usize) {
     let style = sim.draw(|rng| rng.random_range(0..4));
@@ -38,8 +42,8 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
     let presented = match style {
         HONEST => value.clone().filter(|_| dead),
         HOSTILE => value.clone(),
-        LATE => value.clone().filter(|_| sim.chance(0.3)).or_else(|| Some("read long ago".to_owned())),
-        MAD => Some("never was a token".to_owned()),
+        LATE => value.clone().filter(|_| sim.chance(0.3)).or_else(|| Some(LONG_AGO.to_owned())),
+        MAD => Some(NEVER.to_owned()),
         _ => None,
     };
     if let (Some(presented), Some(fleet)) = (presented, sim.fleet()) {
@@ -102,8 +106,9 @@ pub(super) fn refresh(sim: &Arc<Sim>, account: usize) {
 fn judge(sim: &Arc<Sim>, account: usize, told: &Rejected, presented: Option<&str>) {
     sim.look(account);
     let same = told.token.as_ref().is_some_and(|token| Some(token.access_token()) == presented);
+    let invented = presented.is_some_and(|presented| [LONG_AGO, NEVER].contains(&presented));
     let wrong = match told.outcome {
-        RejectionOutcome::Refreshed => same,
+        RejectionOutcome::Refreshed => same || invented,
         RejectionOutcome::Superseded => same,
         // It was checked, and is the one that is handed out.
         RejectionOutcome::StillValid => presented.is_some() && told.token.is_some() && !same,

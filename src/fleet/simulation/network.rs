@@ -9,7 +9,7 @@ use reqwest::Url;
 use tokio::time::{sleep, timeout};
 
 use super::climate::HOUR;
-use super::sim::{HostTrouble, Sim};
+use super::sim::{Death, HostTrouble, Sim};
 use crate::account::Endpoint;
 use crate::sandbox::{Request as Asked, Wire};
 use crate::wechat::{Lost, Method, Pending, Request, Response, Transport};
@@ -104,6 +104,11 @@ async fn exchange(
         sleep(ms(going)).await;
         sea.arrive(id);
     });
+    // By chance alone processes would hardly ever die in the few milliseconds that matter most.
+    if sim.chance(sim.climate.crashes / 2000.0) && !sim.oracle().peace {
+        sim.count("kills in the midst of calls");
+        sim.die(Death::Killed);
+    }
     if sim.chance(sim.climate.panics / 2000.0) && !sim.oracle().peace {
         sim.count("panics of calls");
         if let Some(account) = account {
