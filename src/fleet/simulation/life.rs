@@ -14,7 +14,7 @@ use super::network::Network;
 use super::sim::{Death, Sim, lock};
 use super::time::MachineClock;
 use super::weather::{Agenda, Event, carry_out, set_wall};
-use crate::account::Endpoint;
+use crate::account::{Appid, Endpoint};
 use crate::fleet::Fleet;
 use crate::fleet::lifecycle::Surroundings;
 
@@ -176,8 +176,17 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         if time_is_lost {
             book.lose_the_time(back_at);
         }
-        if *calling && book.account.endpoint == Endpoint::Token {
+        // Also one whose answer had come and was not written yet.
+        let was_calling = *calling || has_intent(sim, &book.appid);
+        if was_calling && book.account.endpoint == Endpoint::Token {
             book.is_in_doubt(back_at);
         }
     }
+}
+
+/// Whether the disk tells that a call was begun which can end a token.
+fn has_intent(sim: &Sim, appid: &Appid) -> bool {
+    let disk = lock(&sim.disk);
+    let record = disk.records.get(appid).map(Vec::as_slice).unwrap_or(b"null");
+    serde_json::from_slice::<serde_json::Value>(record).unwrap()["intent"].is_object()
 }
