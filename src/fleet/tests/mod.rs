@@ -603,3 +603,18 @@ async fn an_outage_on_token_leaves_the_token_to_its_end_and_costs_no_call() {
         lab.fleet.shutdown().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_at_a_second_host_is_charged_too_and_one_that_was_not_needed_is_given_back() {
+    for (fault, calls) in [(Some(FaultKind::Hang), 2), (None, 1)] {
+        let two = ["http://a.test/", "http://b.test/"].map(|url| url.parse().unwrap());
+        let accounts = vec![account(APPID, Endpoint::StableToken)];
+        let lab = Lab::tuned(accounts, |upstream| upstream.base_urls = two.to_vec()).await;
+        if let Some(kind) = fault {
+            lab.wechat.inject(Some(&appid()), Fault::new(kind).on(Call::StableToken).times(1));
+        }
+        lab.assert_alive(&lab.token().await);
+        assert_eq!((lab.calls(), u64::from(lab.view().budget.remaining)), (calls, 1000 - calls));
+        lab.fleet.shutdown().await;
+    }
+}
