@@ -54,14 +54,18 @@ impl Reloader {
         self.metrics.note_reload(applied.is_ok(), SystemClock::new().now());
         match applied {
             Ok(Reloaded { added, removed, changed }) => {
-                info!(event = "reloaded", added, removed, changed, config = %self.source, "reloaded");
+                info!(event = "reload", successful = true, added, removed, changed, config = %self.source, "reloaded");
             }
-            Err(refused) => error!(
-                event = "reload_failed",
-                problems = chain(&refused),
-                config = %self.source,
-                "the configuration cannot be used; everything runs on as it was"
-            ),
+            Err(refused) => {
+                self.fleet.note_failed_reload();
+                error!(
+                    event = "reload",
+                    successful = false,
+                    problems = chain(&refused),
+                    config = %self.source,
+                    "the configuration cannot be used; everything runs on as it was"
+                );
+            }
         }
     }
 

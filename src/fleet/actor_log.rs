@@ -1,92 +1,147 @@
-//! The lines an account's actor writes: one for each thing that matters, where it is handled.
+//! What an account's actor tells: a line in the log and an event in the journal, by the same name, for each thing
+//! that matters, where it is handled.
 
-use tracing::{info, warn};
+use std::sync::Arc;
 
+use tracing::{debug, info, warn};
+
+use super::cell::AccountCell;
+use super::event::What;
+use super::journal::{Change, Journal};
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
 use crate::outcome::{CheckEnd, Fetched};
-use crate::state::AccountState;
+use crate::state::{AccountState, Phase};
 
-/// A token call has ended and its account's next step is known.
-pub(super) fn fetch_ended(
-    account: &Account,
-    state: &AccountState,
-    fetched: Fetched,
-    took_ms: u64,
-    now: Moment,
-) {
-    let appid = account.appid.as_str();
-    match (fetched, &state.trouble) {
-        (Fetched::New, _) => info!(
-            event = "token",
-            appid,
-            version = state.version,
-            endpoint = account.endpoint.as_str(),
-            expires_in_s = state.token.as_ref().map_or(0, |token| token.expires_at.until(now).as_secs()),
-            duration_ms = took_ms,
-            next_refresh_in_s = seconds_to_next(state, now),
-            "token refreshed"
-        ),
-        (Fetched::Same, None) => info!(
-            event = "token_unchanged",
-            appid,
-            version = state.version,
-            duration_ms = took_ms,
-            next_refresh_in_s = seconds_to_next(state, now),
-            "WeChat handed out the same token"
-        ),
-        (_, Some(trouble)) => failed(account, &trouble.fault, state, Some(took_ms), now),
-        (Fetched::Failed, None) => {}
-    }
+/// Tells of one account, as it is now.
+pub(super) struct Teller<'a> {
+    pub(super) journal: &'a Journal,
+    pub(super) cell: &'a AccountCell,
+    pub(super) account: &'a Account,
+    pub(super) state: &'a AccountState,
+    pub(super) now: Moment,
 }
 
-/// The token call failed, or was not made.
-pub(super) fn failed(
-    account: &Account,
-    fault: &Fault,
-    state: &AccountState,
-    took_ms: Option<u64>,
-    now: Moment,
-) {
-    warn!(
-        event = "fault",
-        appid = account.appid.as_str(),
-        name = account.name,
-        fault = fault.kind.as_str(),
-        errcode = fault.errcode_label(),
-        rid = fault.rid.as_deref(),
-        failures = state.failures(),
-        duration_ms = took_ms,
-        next_refresh_in_s = seconds_to_next(state, now),
-        valid_for_s = state.usable_for(now).as_secs(),
-        advice = fault.advice,
-        "{}: {}",
-        if fault.kind == FaultKind::Parked { "account needs a person" } else { "refresh failed" },
-        fault.message
-    );
-}
-
-/// A check has told something.
-pub(super) fn check_ended(account: &Account, end: &CheckEnd) {
-    let appid = account.appid.as_str();
-    match end {
-        CheckEnd::Honoured => info!(event = "check", appid, told = "honoured", "WeChat honours the token"),
-        CheckEnd::Refused => {
-            warn!(event = "check", appid, told = "refused", "WeChat refuses the token; it is replaced")
+impl Teller<'_> {
+    /// A token call has ended and its account's next step is known.
+    pub(super) fn fetch_ended(&self, fetched: Fetched, duration_ms: u64) {
+        let (appid, version) = (self.account.appid.as_str(), self.state.version);
+        match (fetched, &self.state.token, &self.state.trouble) {
+            (Fetched::New, Some(token), _) => {
+                info!(
+                    event = "token",
+                    appid,
+                    version,
+                    endpoint = self.account.endpoint.as_str(),
+                    expires_in_s = token.expires_at.until(self.now).as_secs(),
+                    duration_ms,
+                    next_refresh_in_s = self.seconds_to_next(),
+                    "token refreshed"
+                );
+                let (issued_at, expires_at) = (token.issued_at, token.expires_at);
+                let next_at = self.state.next_at;
+                self.note(What::Token { version, issued_at, expires_at, next_at, duration_ms });
+            }
+            (Fetched::Same, _, None) => {
+                info!(
+                    event = "token_unchanged",
+                    appid,
+                    version,
+                    duration_ms,
+                    next_refresh_in_s = self.seconds_to_next(),
+                    "WeChat handed out the same token"
+                );
+                self.note(What::TokenUnchanged { version, duration_ms });
+            }
+            (_, _, Some(trouble)) => self.failed(&trouble.fault, Some(duration_ms)),
+            (_, _, None) => {}
         }
-        CheckEnd::Inconclusive(fault) => warn!(
-            event = "check",
-            appid,
-            told = "inconclusive",
+    }
+
+    /// The token call failed, or was not made.
+    pub(super) fn failed(&self, fault: &Arc<Fault>, duration_ms: Option<u64>) {
+        warn!(
+            event = "fault",
+            appid = self.account.appid.as_str(),
+            name = self.account.name,
+            fault = fault.kind.as_str(),
             errcode = fault.errcode_label(),
             rid = fault.rid.as_deref(),
-            "the check of the token tells nothing: {}",
+            failures = self.state.failures(),
+            duration_ms,
+            next_refresh_in_s = self.seconds_to_next(),
+            valid_for_s = self.state.usable_for(self.now).as_secs(),
+            advice = fault.advice,
+            "{}: {}",
+            if fault.kind == FaultKind::Parked { "account needs a person" } else { "refresh failed" },
             fault.message
-        ),
+        );
+        self.note(What::Fault { fault: Arc::clone(fault), duration_ms });
+    }
+
+    /// A check has told something.
+    pub(super) fn check_ended(&self, end: &CheckEnd) {
+        let appid = self.account.appid.as_str();
+        let (told, fault) = match end {
+            CheckEnd::Honoured => {
+                info!(event = "check", appid, told = "honoured", "WeChat honours the token");
+                ("honoured", None)
+            }
+            CheckEnd::Refused => {
+                warn!(event = "check", appid, told = "refused", "WeChat refuses the token; it is replaced");
+                ("refused", None)
+            }
+            CheckEnd::Inconclusive(fault) => {
+                warn!(
+                    event = "check",
+                    appid,
+                    told = "inconclusive",
+                    errcode = fault.errcode_label(),
+                    rid = fault.rid.as_deref(),
+                    "the check of the token tells nothing: {}",
+                    fault.message
+                );
+                ("inconclusive", Some(fault))
+            }
+        };
+        self.note(What::Check {
+            told,
+            errcode: fault.and_then(|fault| fault.errcode),
+            message: fault.map(|fault| fault.message.clone()),
+        });
+    }
+
+    /// It may look different from outside now.
+    pub(super) fn looks(&self) {
+        let Some(Change { state, was }) = self.journal.note_state(self.cell, self.now) else { return };
+        let appid = self.account.appid.as_str();
+        let (state_name, was_name) = (state.as_str(), was.as_str());
+        // Each refresh makes an account refreshing and fresh again.
+        let usual = [state, was].iter().all(|phase| !is_trouble(*phase));
+        if usual {
+            debug!(event = "state", appid, state = state_name, was = was_name, "the account is {state_name}");
+        } else {
+            info!(
+                event = "state",
+                appid,
+                name = self.account.name,
+                state = state_name,
+                was = was_name,
+                "the account is {state_name}"
+            );
+        }
+    }
+
+    fn note(&self, what: What) {
+        self.journal.note(self.cell, self.now, what);
+    }
+
+    fn seconds_to_next(&self) -> Option<u64> {
+        self.state.next_at.map(|at| at.until(self.now).as_secs())
     }
 }
 
-fn seconds_to_next(state: &AccountState, now: Moment) -> Option<u64> {
-    state.next_at.map(|at| at.until(now).as_secs())
+fn is_trouble(phase: Phase) -> bool {
+    matches!(phase, Phase::Degraded | Phase::Unavailable | Phase::Parked)
 }

@@ -1,6 +1,6 @@
 //! What must outlive an actor, and what readers load.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::tally::Tally;
 use super::token_actor::TokenActor;
 use crate::account::Account;
 use crate::clock::{Clock, Moment};
-use crate::state::AccountState;
+use crate::state::{AccountState, Phase};
 use crate::token::Token;
 
 /// One account, as everybody but its actor sees it.
@@ -24,6 +24,10 @@ pub(crate) struct AccountCell {
     landing: Mutex<Landing>,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
     pub(crate) tally: Tally,
+    /// The newest of its events in the journal; 0 before the first.
+    pub(super) last_event: AtomicU64,
+    /// The state that the journal has last noted, and how many calls had failed in a row by then.
+    pub(super) noted: Mutex<Option<(Phase, u32)>>,
     gone: AtomicBool,
 }
 
@@ -46,6 +50,8 @@ impl AccountCell {
             landing: Mutex::default(),
             actor: ArcSwapOption::empty(),
             tally: Tally::default(),
+            last_event: AtomicU64::new(0),
+            noted: Mutex::default(),
             gone: AtomicBool::new(false),
         })
     }

@@ -7,22 +7,18 @@ use std::time::Duration;
 use kameo::prelude::*;
 use metrics::{Counter, counter};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::answers::{Rejected, TokenError, Unavailable};
+use super::answers::{TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken, Snapshot};
-use super::messages::{Refresh, Reject};
 use super::shared::Shared;
 use super::supervisor::Supervisor;
-use super::tally::RejectionOutcome;
 use super::view::AccountView;
-use super::waiters::{Answer, NoValidToken};
 use super::watch::Watch;
 use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::fault::{FaultKind, Whose};
-use crate::secret::Secret;
 use crate::token::Token;
 
 /// A fleet of accounts whose tokens are kept fresh. Clones cheaply; the clones are one fleet.
@@ -144,56 +140,6 @@ impl Fleet {
         Err(self.unavailable(&snapshot))
     }
 
-    /// Reports that WeChat refused `access_token` (40001, 40014, 42001). Only the current token matters; it is
-    /// checked, once for all who report it, and replaced if WeChat refuses it.
-    ///
-    /// # Errors
-    /// [`TokenError`]: unknown account, no valid token could be had, or the fleet is stopping.
-    ///
-    /// # Example
-    /// ```
-    /// # async fn example(fleet: wxtokend::Fleet, token: wxtokend::Token) -> Result<(), wxtokend::TokenError> {
-    /// let rejected = fleet.reject("wx0123456789abcdef", &token).await?;
-    /// if let Some(current) = rejected.token {
-    ///     println!("{:?}: go on with version {}", rejected.outcome, current.version());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn reject(
-        &self,
-        appid: impl AsRef<str>,
-        access_token: impl AsRef<str>,
-    ) -> Result<Rejected, TokenError> {
-        let cell = self.cell(appid.as_ref())?;
-        let presented = Secret::new(access_token.as_ref());
-        // Older tokens are most of what is reported after a refresh: their answer needs no actor.
-        let snapshot = cell.load();
-        let superseded =
-            !snapshot.state.is_current(&presented) && snapshot.state.is_usable(self.inner.shared.now());
-        let answer = match (superseded, cell.actor()) {
-            (true, _) => Ok(RejectionOutcome::Superseded),
-            (false, Some(actor)) => self.patiently(actor.ask(Reject(presented)).into_future()).await?,
-            // Its actor has crashed and is being restarted.
-            (false, None) => Err(NoValidToken),
-        };
-        self.rejected(&cell, answer)
-    }
-
-    /// Refreshes now, as an operator's wish: also on a parked account. On `stable_token`, `force` replaces a token
-    /// that still lives.
-    ///
-    /// # Errors
-    /// As [`Fleet::reject`].
-    pub async fn refresh(&self, appid: impl AsRef<str>, force: bool) -> Result<Rejected, TokenError> {
-        let cell = self.cell(appid.as_ref())?;
-        let answer = match cell.actor() {
-            Some(actor) => self.patiently(actor.ask(Refresh { force }).into_future()).await?,
-            None => Err(NoValidToken),
-        };
-        self.rejected(&cell, answer)
-    }
-
     /// Follows the tokens of `appid`, the current one first.
     ///
     /// # Errors
@@ -265,7 +211,7 @@ impl Fleet {
         self.inner.shared.until_draining().await;
     }
 
-    fn cell(&self, appid: &str) -> Result<Arc<AccountCell>, TokenError> {
+    pub(super) fn cell(&self, appid: &str) -> Result<Arc<AccountCell>, TokenError> {
         let directory = self.inner.shared.directory.load();
         let cell = directory.by_appid.get(appid).cloned();
         cell.ok_or_else(|| TokenError::UnknownAccount(appid.to_owned()))
@@ -276,38 +222,7 @@ impl Fleet {
         self.cell(appid).inspect_err(|_| self.inner.reads.unknown.increment(1))
     }
 
-    /// A check and two fetches, each with a second host, must fit in.
-    async fn patiently<E>(
-        &self,
-        asked: impl Future<Output = Result<RejectionOutcome, E>>,
-    ) -> Result<Answer, TokenError> {
-        let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
-        tokio::select! {
-            answered = timeout(limit, asked) => Ok(match answered {
-                Ok(Ok(outcome)) => Ok(outcome),
-                Ok(Err(_)) | Err(_) => Err(NoValidToken),
-            }),
-            () = self.inner.shared.until_draining() => Err(TokenError::ShuttingDown),
-        }
-    }
-
-    fn rejected(&self, cell: &AccountCell, answer: Answer) -> Result<Rejected, TokenError> {
-        let snapshot = cell.load();
-        let token = snapshot.state.read(self.inner.shared.now());
-        let outcome = match (answer, &token) {
-            // There is no current token to hand out in place of the old one.
-            (Ok(RejectionOutcome::Superseded), None) | (Err(_), None) => {
-                return Err(self.unavailable(&snapshot));
-            }
-            (Ok(outcome), _) => outcome,
-            // Nobody could look into it, and the token is as good as it was.
-            (Err(_), Some(_)) => RejectionOutcome::Limited,
-        };
-        cell.tally.count_rejection(outcome);
-        Ok(Rejected { outcome, version: snapshot.state.version, token, last_fault: snapshot.last_fault() })
-    }
-
-    fn unavailable(&self, snapshot: &Snapshot) -> TokenError {
+    pub(super) fn unavailable(&self, snapshot: &Snapshot) -> TokenError {
         let now = self.inner.shared.now();
         let state = &snapshot.state;
         let fault = state.trouble.as_ref().map(|trouble| &trouble.fault);

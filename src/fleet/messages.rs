@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kameo::prelude::*;
 
+use super::event::What;
 use super::token_actor::TokenActor;
 use super::waiters::Answer;
 use crate::account::Account;
@@ -85,6 +86,7 @@ impl Message<Configure> for TokenActor {
         // A call in the queue asks the policy again when its turn comes.
         self.advance();
         self.publish();
+        self.shared.journal.note(&self.cell, self.shared.now(), What::Configured);
     }
 }
 

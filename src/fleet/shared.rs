@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cell::{AccountCell, Snapshot};
+use super::journal::Journal;
 use crate::account::{Account, Appid};
 use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     /// A number in [0, 1), drawn for each new token and each failure.
     pub(super) jitter: Jitter,
     pub(super) store: Store,
+    pub(super) journal: Journal,
     /// Calls under way, whose ends a stopping fleet waits for.
     pub(super) flights: TaskTracker,
     pub(crate) directory: ArcSwap<Directory>,
@@ -95,6 +97,7 @@ impl Shared {
     ) -> Result<Arc<Self>, TransportError> {
         let upstream = Upper::new(settings, &make_transport, &clock)?;
         Ok(Arc::new(Self {
+            journal: Journal::new(clock.now()),
             clock,
             jitter,
             store,

@@ -12,7 +12,7 @@ use kameo::error::Infallible;
 use kameo::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use super::actor_log;
+use super::actor_log::Teller;
 use super::cell::AccountCell;
 use super::flight::{Call, End, fly, queue};
 use super::messages::{HostIsBack, Wake};
@@ -30,7 +30,7 @@ use crate::wechat::Permit;
 /// Sees to one account.
 pub(crate) struct TokenActor {
     me: ActorRef<Self>,
-    cell: Arc<AccountCell>,
+    pub(super) cell: Arc<AccountCell>,
     pub(super) shared: Arc<Shared>,
     pub(super) account: Arc<Account>,
     pub(super) state: AccountState,
@@ -112,8 +112,8 @@ impl TokenActor {
             Step::Fetch { .. } | Step::Check => Some(now),
         };
         self.pending = Some(match step {
-            Step::Wait(at) => self.alarm(Some(at.until(now)), recovery),
-            Step::AwaitHost => self.alarm(None, recovery),
+            Step::Wait(at) => self.alarm(Some(at.until(now)), now, recovery),
+            Step::AwaitHost => self.alarm(None, now, recovery),
             Step::Fetch { .. } | Step::Check => {
                 self.state.activity = Some(Activity::Queued);
                 // A lost answer would leave the token trusted for the overlap only.
@@ -126,9 +126,17 @@ impl TokenActor {
         self.publish();
     }
 
-    /// Wakes us after `wait`; and, where the host is to blame for our trouble, when it is back.
-    fn alarm(&self, wait: Option<Duration>, recovery: impl Future<Output = ()> + Send + 'static) -> Pending {
+    /// Wakes us after `wait`, or when the token ends, which is news; and, where the host is to blame for our
+    /// trouble, when it is back.
+    fn alarm(
+        &self,
+        wait: Option<Duration>,
+        now: Moment,
+        recovery: impl Future<Output = ()> + Send + 'static,
+    ) -> Pending {
         let me = self.me.clone();
+        let token_ends = Some(self.state.usable_for(now)).filter(|left| !left.is_zero());
+        let wait = wait.into_iter().chain(token_ends).min();
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
         Pending::spawn(async move {
             let time = async {
@@ -192,7 +200,7 @@ impl TokenActor {
         let fetched = self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
         self.cell.tally.count_fetch(fetched, Some(&fault));
         self.advance();
-        actor_log::failed(&self.account, &fault, &self.state, None, now);
+        self.teller(self.shared.now()).failed(&Arc::new(fault), None);
         self.settle(Settled::Fetch(fetched));
     }
 
@@ -222,13 +230,13 @@ impl TokenActor {
         self.cell.tally.count_fetch(fetched, self.state.trouble.as_ref().map(|trouble| &*trouble.fault));
         self.commit().await;
         self.advance();
-        actor_log::fetch_ended(&self.account, &self.state, fetched, took_ms, now);
+        self.teller(self.shared.now()).fetch_ended(fetched, took_ms);
         self.settle(Settled::Fetch(fetched));
     }
 
     async fn check_ended(&mut self, end: &CheckEnd) {
         self.state.end_check(end, &self.account, self.shared.now());
-        actor_log::check_ended(&self.account, end);
+        self.teller(self.shared.now()).check_ended(end);
         // A token found dead is out of every answer before the disk hears of it.
         self.publish();
         self.commit().await;
@@ -243,6 +251,12 @@ impl TokenActor {
 
     pub(super) fn publish(&self) {
         self.cell.publish(&self.account, &self.state);
+        self.teller(self.shared.now()).looks();
+    }
+
+    fn teller(&self, now: Moment) -> Teller<'_> {
+        let (journal, cell) = (&self.shared.journal, &*self.cell);
+        Teller { journal, cell, account: &self.account, state: &self.state, now }
     }
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.

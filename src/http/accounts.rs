@@ -18,7 +18,7 @@ use crate::state::Phase;
 const PAGE: usize = 1000;
 const LONGEST_PAGE: usize = 10_000;
 
-const JSON: [(HeaderName, &str); 2] =
+pub(super) const JSON: [(HeaderName, &str); 2] =
     [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "private, no-cache")];
 
 /// `?state=&tag=&limit=1000&after=`
@@ -89,6 +89,6 @@ fn phase(name: &str) -> Result<Phase, Problem> {
 }
 
 /// Only a map with keys that are no strings cannot be written, and there is none.
-fn json(answer: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(answer: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(answer).unwrap_or_default()
 }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
+use tokio::sync::Notify;
 
 use super::edge::Edge;
 use super::problem::{Code, Problem};
@@ -19,13 +20,15 @@ use crate::fleet::Fleet;
 #[derive(Clone)]
 pub struct Clients {
     list: Arc<ArcSwap<Vec<Arc<Client>>>>,
+    /// Tells those who are let in for long that the list is another one.
+    exchanged: Arc<Notify>,
     /// Only where nobody else can connect may everybody be let in.
     on_loopback: bool,
 }
 
 impl Clients {
     pub(super) fn new(clients: Vec<Client>, on_loopback: bool) -> Self {
-        let all = Self { list: Arc::default(), on_loopback };
+        let all = Self { list: Arc::default(), exchanged: Arc::default(), on_loopback };
         all.set(clients);
         all
     }
@@ -34,6 +37,34 @@ impl Clients {
     /// everything; unless the API listens on an address that others reach too: then nobody may.
     pub fn set(&self, clients: Vec<Client>) {
         self.list.store(Arc::new(clients.into_iter().map(Arc::new).collect()));
+        self.exchanged.notify_waiters();
+    }
+
+    /// Returns when `caller` was let in by a list that is not in force any more.
+    pub(super) async fn until_unlike(&self, caller: &Caller) {
+        loop {
+            let exchanged = self.exchanged.notified();
+            tokio::pin!(exchanged);
+            // Before looking: an exchange in between must not be missed.
+            exchanged.as_mut().enable();
+            let is_in_force = match caller {
+                Caller::Anybody => self.need_no_key(),
+                Caller::Client(client) => self.list.load().iter().any(|known| Arc::ptr_eq(known, client)),
+            };
+            if !is_in_force {
+                return;
+            }
+            exchanged.await;
+        }
+    }
+
+    /// The same caller by the list that is in force; none if it would not be let in.
+    pub(super) fn again(&self, caller: &Caller) -> Option<Caller> {
+        let Caller::Client(client) = caller else { return self.need_no_key().then_some(Caller::Anybody) };
+        let clients = self.list.load();
+        let same = clients.iter().find(|known| known.key_sha256 == client.key_sha256)?;
+        let same = Caller::Client(Arc::clone(same));
+        same.may(Scope::Read).then_some(same)
     }
 
     /// Whether callers need no key.
@@ -105,6 +136,14 @@ impl Caller {
             Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
         };
         if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    }
+
+    /// The client's name; none where nobody needs a key.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anybody => None,
+            Self::Client(client) => Some(&client.name),
+        }
     }
 
     pub(super) fn covers(&self, account: &Account) -> bool {

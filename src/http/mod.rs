@@ -3,6 +3,7 @@
 mod accounts;
 mod clients;
 mod edge;
+mod events;
 mod guard;
 mod host;
 mod listener;

@@ -50,7 +50,8 @@ pub(super) async fn reject(
     if report.access_token.is_empty() {
         return Err(Problem::bad_request("access_token is empty"));
     }
-    let rejected = edge.unless_stopping(edge.fleet.reject(&appid, &report.access_token)).await?;
+    let rejected =
+        edge.unless_stopping(edge.fleet.reject_for(caller.name(), &appid, &report.access_token)).await?;
     Ok(answer(&appid, &rejected, caller.may(Scope::Read)))
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn refresh(
 ) -> Result<Response, Problem> {
     caller.deals_with(&appid, &edge.fleet, Scope::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
-    let refreshed = edge.unless_stopping(edge.fleet.refresh(&appid, force)).await?;
+    let refreshed = edge.unless_stopping(edge.fleet.refresh_for(caller.name(), &appid, force)).await?;
     Ok(answer(&appid, &refreshed, caller.may(Scope::Read)))
 }
 

@@ -7,21 +7,24 @@ use axum::routing::{get, post};
 use super::edge::Edge;
 use super::guard::{Door, LARGEST_BODY};
 use super::problem::{Code, Problem};
-use super::{accounts, probes, rejection, token};
+use super::{accounts, events, probes, rejection, token};
 
 const TOKEN: &str = "/v1/accounts/{appid}/token";
 const REJECT: &str = "/v1/accounts/{appid}/token/reject";
 const REFRESH: &str = "/v1/accounts/{appid}/token/refresh";
+const HISTORY: &str = "/v1/accounts/{appid}/history";
 const ACCOUNT: &str = "/v1/accounts/{appid}";
 const ACCOUNTS: &str = "/v1/accounts";
+const EVENTS: &str = "/v1/events";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
 /// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
-pub(super) const ROUTES: [&str; 8] = [TOKEN, REJECT, REFRESH, ACCOUNT, ACCOUNTS, HEALTHZ, READYZ, METRICS];
+pub(super) const ROUTES: [&str; 10] =
+    [TOKEN, REJECT, REFRESH, HISTORY, ACCOUNT, ACCOUNTS, EVENTS, HEALTHZ, READYZ, METRICS];
 /// Where the probes begin.
-const PROBES: usize = 5;
+const PROBES: usize = 7;
 
 /// The API, with or without `/metrics`.
 pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
@@ -29,8 +32,10 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
         .route(TOKEN, get(token::read))
         .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(LARGEST_BODY)))
         .route(REFRESH, post(rejection::refresh))
+        .route(HISTORY, get(events::history))
         .route(ACCOUNT, get(accounts::one))
         .route(ACCOUNTS, get(accounts::list))
+        .route(EVENTS, get(events::stream))
         .merge(probes());
     let api = if with_metrics { api.route(METRICS, get(probes::metrics)) } else { api };
     let serves = 0..ROUTES.len() - usize::from(!with_metrics);
@@ -50,6 +55,7 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
             ("", _) => return None,
             (_, "") if !rest.ends_with('/') => ACCOUNT,
             (_, "token") => TOKEN,
+            (_, "history") => HISTORY,
             (_, "token/reject") => REJECT,
             (_, "token/refresh") => REFRESH,
             _ => return None,
@@ -94,6 +100,9 @@ mod tests {
             ("/v1/accounts/wx1/token/reject", Some(REJECT)),
             ("/v1/accounts/wx1/token/refresh", Some(REFRESH)),
             ("/v1/accounts/wx1/token/other", None),
+            ("/v1/accounts/wx1/history", Some(HISTORY)),
+            ("/v1/events", Some(EVENTS)),
+            ("/v1/events/", None),
             ("/v1/accounts/{appid}", Some(ACCOUNT)),
             ("/v1/accountsx", None),
             ("/healthz", Some(HEALTHZ)),

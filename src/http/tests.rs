@@ -2,6 +2,7 @@
 
 mod accounts;
 mod connections;
+mod events;
 mod keys;
 mod refusals;
 mod rejection;

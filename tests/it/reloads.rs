@@ -156,8 +156,8 @@ async fn a_broken_file_is_refused_whole_and_everything_runs_on_untouched() {
     for (n, text) in broken.iter().enumerate() {
         std::fs::write(lab.path("accounts.yaml"), text).unwrap();
         daemon.signal(rustix::process::Signal::HUP);
-        let line = daemon.event("reload_failed", n + 1).await;
-        assert_eq!(line["level"], "ERROR", "{line}");
+        let line = daemon.event("reload", n + 1).await;
+        assert_eq!((&line["level"], &line["successful"]), (&json!("ERROR"), &json!(false)), "{line}");
         assert!(line["config"].as_str().unwrap().contains("accounts.yaml"), "{line}");
         if n == 0 {
             let problems = line["problems"].as_str().unwrap();
@@ -173,7 +173,7 @@ async fn a_broken_file_is_refused_whole_and_everything_runs_on_untouched() {
     }
     std::fs::remove_file(lab.path("accounts.yaml")).unwrap();
     daemon.signal(rustix::process::Signal::HUP);
-    daemon.event("reload_failed", 4).await;
+    daemon.event("reload", 4).await;
     assert!(!daemon.log.text().contains("hunter2"), "{}", daemon.log.text());
     lab.config = good;
     lab.write();

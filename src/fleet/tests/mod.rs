@@ -1,6 +1,7 @@
 //! The fleet as a whole, on paused time.
 
 mod cuts;
+mod events;
 mod lab;
 mod scenarios;
 

@@ -86,8 +86,10 @@ impl Daemon {
 
     /// Reloads the configuration, which must be taken.
     pub(crate) async fn reload(&self) -> Value {
-        let before = self.log.events("reloaded").len();
+        let before = self.log.events("reload").len();
         self.signal(Signal::HUP);
-        self.event("reloaded", before + 1).await
+        let line = self.event("reload", before + 1).await;
+        assert_eq!(line["successful"], true, "{line}");
+        line
     }
 }

@@ -1,0 +1,233 @@
+//! What happens to accounts, as their history and the event stream tell it. Never with a token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use super::tally::RejectionOutcome;
+use super::view::FaultView;
+use crate::account::{Account, Appid};
+use crate::clock::Moment;
+use crate::fault::Fault;
+use crate::state::{Phase, Trouble};
+
+/// One thing that has happened.
+pub(crate) struct Event {
+    /// Its place among all of this process, from 1.
+    pub(super) seq: u64,
+    /// That of the one before of the same account; 0 if there was none.
+    pub(super) previous: u64,
+    pub(super) at: Moment,
+    /// Whom it happened to; nobody, if to the fleet as a whole.
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) what: What,
+}
+
+/// What it was.
+pub(crate) enum What {
+    /// There is a new token.
+    Token { version: u64, issued_at: Moment, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
+    /// WeChat handed out the token that we have.
+    TokenUnchanged { version: u64, duration_ms: u64 },
+    /// A token call failed, or was not made.
+    Fault { fault: Arc<Fault>, duration_ms: Option<u64> },
+    /// WeChat was asked whether it honours the token.
+    Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
+    /// A client said that WeChat refused a token.
+    Rejection(Rejection),
+    /// An operator asked for a token call.
+    Refresh { outcome: &'static str, force: bool, by: Option<Box<str>> },
+    /// The account looks different from outside, or another call has failed.
+    State { state: Phase, was: Phase, trouble: Option<Box<Trouble>>, next_at: Option<Moment> },
+    /// Its settings were changed by a reload.
+    Configured,
+    /// The configuration was read again: accounts may have come and gone, if it could be used.
+    Reload { successful: bool },
+}
+
+/// Reports by one client that ended alike, shortly after each other.
+pub(crate) struct Rejection {
+    outcome: &'static str,
+    by: Option<Box<str>>,
+    times: AtomicU64,
+    last_wall_ms: AtomicI64,
+}
+
+impl Rejection {
+    pub(super) fn new(outcome: Option<RejectionOutcome>, by: Option<&str>, at: Moment) -> Self {
+        Self {
+            outcome: outcome_label(outcome),
+            by: by.map(Box::from),
+            times: AtomicU64::new(1),
+            last_wall_ms: AtomicI64::new(at.wall_ms),
+        }
+    }
+
+    pub(super) fn is_like(&self, outcome: Option<RejectionOutcome>, by: Option<&str>) -> bool {
+        self.outcome == outcome_label(outcome) && self.by.as_deref() == by
+    }
+
+    pub(super) fn once_more(&self, at: Moment) {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        self.last_wall_ms.store(at.wall_ms, Ordering::Relaxed);
+    }
+}
+
+/// Without an outcome there was no token to hand out.
+pub(super) fn outcome_label(outcome: Option<RejectionOutcome>) -> &'static str {
+    outcome.map_or("unavailable", RejectionOutcome::as_str)
+}
+
+impl Event {
+    /// The name in the history, in the stream and in the log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.what {
+            What::Token { .. } => "token",
+            What::TokenUnchanged { .. } => "token_unchanged",
+            What::Fault { .. } => "fault",
+            What::Check { .. } => "check",
+            What::Rejection(_) => "rejection",
+            What::Refresh { .. } => "refresh",
+            What::State { .. } => "state",
+            What::Configured => "configured",
+            What::Reload { .. } => "reload",
+        }
+    }
+
+    /// Whether it is told as it happens; the rest is details, for the account's history.
+    pub(crate) fn is_streamed(&self) -> bool {
+        matches!(self.what, What::Token { .. } | What::State { .. } | What::Reload { .. })
+    }
+
+    /// Whether it is worth remembering; that each refresh makes an account `refreshing` and `fresh` again is not.
+    pub(super) fn is_history(&self) -> bool {
+        match &self.what {
+            What::State { state, was, .. } => {
+                *state != Phase::Refreshing
+                    && (*was, *state) != (Phase::Refreshing, Phase::Fresh)
+                    && state != was
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The same JSON in the history and in the stream.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let told = Told {
+            event: self.name(),
+            at: self.at.timestamp(),
+            appid: self.account.as_ref().map(|account| &account.appid),
+            what: Details::of(&self.what),
+        };
+        told.serialize(to)
+    }
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    event: &'static str,
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appid: Option<&'a Appid>,
+    #[serde(flatten)]
+    what: Details<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Details<'a> {
+    Token {
+        version: u64,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+        next_refresh_at: Option<Timestamp>,
+        duration_ms: u64,
+    },
+    TokenUnchanged {
+        version: u64,
+        duration_ms: u64,
+    },
+    Fault {
+        kind: &'static str,
+        errcode: Option<i64>,
+        message: &'a str,
+        advice: &'a str,
+        rid: Option<&'a str>,
+        duration_ms: Option<u64>,
+    },
+    Check {
+        told: &'static str,
+        errcode: Option<i64>,
+        message: Option<&'a str>,
+    },
+    Rejection {
+        outcome: &'static str,
+        by: Option<&'a str>,
+        times: u64,
+        last_at: Option<Timestamp>,
+    },
+    Refresh {
+        outcome: &'static str,
+        force: bool,
+        by: Option<&'a str>,
+    },
+    State {
+        state: Phase,
+        was: Phase,
+        consecutive_failures: u32,
+        last_fault: Option<FaultView>,
+        next_refresh_at: Option<Timestamp>,
+    },
+    Configured {},
+    Reload {
+        successful: bool,
+    },
+}
+
+impl<'a> Details<'a> {
+    fn of(what: &'a What) -> Self {
+        match what {
+            &What::Token { version, issued_at, expires_at, next_at, duration_ms } => Self::Token {
+                version,
+                issued_at: issued_at.timestamp(),
+                expires_at: expires_at.timestamp(),
+                next_refresh_at: next_at.map(Moment::timestamp),
+                duration_ms,
+            },
+            &What::TokenUnchanged { version, duration_ms } => Self::TokenUnchanged { version, duration_ms },
+            What::Fault { fault, duration_ms } => Self::Fault {
+                kind: fault.kind.as_str(),
+                errcode: fault.errcode,
+                message: &fault.message,
+                advice: &fault.advice,
+                rid: fault.rid.as_deref(),
+                duration_ms: *duration_ms,
+            },
+            What::Check { told, errcode, message } => {
+                Self::Check { told, errcode: *errcode, message: message.as_deref() }
+            }
+            What::Rejection(Rejection { outcome, by, times, last_wall_ms }) => Self::Rejection {
+                outcome,
+                by: by.as_deref(),
+                times: times.load(Ordering::Relaxed),
+                last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
+            },
+            What::Refresh { outcome, force, by } => {
+                Self::Refresh { outcome, force: *force, by: by.as_deref() }
+            }
+            What::State { state, was, trouble, next_at } => Self::State {
+                state: *state,
+                was: *was,
+                consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
+                last_fault: trouble.as_ref().map(|trouble| FaultView::new(&trouble.fault, trouble.at)),
+                next_refresh_at: next_at.map(Moment::timestamp),
+            },
+            What::Configured => Self::Configured {},
+            &What::Reload { successful } => Self::Reload { successful },
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The fleet's recent past: one bounded ring of events for all accounts, out of which histories are read and
+//! streams are fed.
+//!
+//! A stream has a place in the ring and no queue of its own, so that a slow client costs nothing: one that falls
+//! behind the ring's end is told that it has missed something. Each event knows the one before of its account, so
+//! that a history costs its length and not the ring's.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::cell::AccountCell;
+use super::event::{Event, Rejection, What};
+use super::tally::RejectionOutcome;
+use crate::clock::Moment;
+use crate::state::Phase;
+
+/// So many events are kept: half a day of 3000 accounts, some 10 MB.
+const KEPT: usize = 65_536;
+/// So many are handed to a stream at a time.
+const BATCH: usize = 256;
+/// Reports that end alike within this are one event: who hammers an account must not push out everybody's past.
+const ALIKE_WITHIN: Duration = Duration::from_secs(60);
+/// So far back among an account's events is looked for one that is alike.
+const LOOKED_BACK: usize = 16;
+
+/// The ring.
+pub(crate) struct Journal {
+    ring: Mutex<Ring>,
+    news: Notify,
+    /// Tells this process's events from those of another.
+    epoch: i64,
+}
+
+struct Ring {
+    /// The place of the next event.
+    next: u64,
+    events: VecDeque<Arc<Event>>,
+}
+
+/// What a stream gets to tell.
+pub(crate) struct Batch {
+    pub(crate) events: Vec<Arc<Event>>,
+    /// Whether there were more, before these, that nobody has any more.
+    pub(crate) missed: bool,
+}
+
+impl Journal {
+    pub(super) fn new(started: Moment) -> Self {
+        let ring = Ring { next: 1, events: VecDeque::new() };
+        Self { ring: Mutex::new(ring), news: Notify::new(), epoch: started.wall_ms }
+    }
+
+    /// Notes what has happened to an account.
+    pub(super) fn note(&self, cell: &AccountCell, at: Moment, what: What) {
+        let account = Some(Arc::clone(&cell.load().account));
+        let mut ring = self.ring();
+        let seq = ring.next;
+        let previous = cell.last_event.swap(seq, Ordering::Relaxed);
+        ring.push(Event { seq, previous, at, account, what });
+        drop(ring);
+        self.news.notify_waiters();
+    }
+
+    /// Notes what has happened to the fleet as a whole.
+    pub(super) fn note_of_all(&self, at: Moment, what: What) {
+        let mut ring = self.ring();
+        let seq = ring.next;
+        ring.push(Event { seq, previous: 0, at, account: None, what });
+        drop(ring);
+        self.news.notify_waiters();
+    }
+
+    /// Notes a client's report; whether it is the first of its kind for a while.
+    pub(super) fn note_rejection(
+        &self,
+        cell: &AccountCell,
+        at: Moment,
+        outcome: Option<RejectionOutcome>,
+        by: Option<&str>,
+    ) -> bool {
+        let ring = self.ring();
+        let recent = ring.history(cell).take(LOOKED_BACK);
+        let recent = recent.take_while(|event| event.at.elapsed(at) < ALIKE_WITHIN);
+        let mut reports = recent.filter_map(|event| match &event.what {
+            What::Rejection(rejection) => Some(rejection),
+            _ => None,
+        });
+        if let Some(alike) = reports.find(|rejection| rejection.is_like(outcome, by)) {
+            alike.once_more(at);
+            return false;
+        }
+        drop(reports);
+        drop(ring);
+        self.note(cell, at, What::Rejection(Rejection::new(outcome, by, at)));
+        true
+    }
+
+    /// Notes how the account looks, if that has changed since it was last noted: to be called whenever it may have.
+    pub(super) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<Change> {
+        let snapshot = cell.load();
+        let (state, failures) = (snapshot.state.phase(now), snapshot.state.failures());
+        let mut noted = cell.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = noted.replace((state, failures));
+        drop(noted);
+        // How it starts is no change.
+        let (was, failures_then) = was?;
+        if (was, failures_then) == (state, failures) {
+            return None;
+        }
+        let trouble = snapshot.state.trouble.clone().map(Box::new);
+        self.note(cell, now, What::State { state, was, trouble, next_at: snapshot.state.next_at });
+        (state != was).then_some(Change { state, was })
+    }
+
+    /// An account's events, the newest first.
+    pub(crate) fn history(&self, cell: &AccountCell, limit: usize) -> Vec<Arc<Event>> {
+        let ring = self.ring();
+        ring.history(cell).filter(|event| event.is_history()).take(limit).map(Arc::clone).collect()
+    }
+
+    /// The place behind the newest event.
+    pub(crate) fn end(&self) -> u64 {
+        self.ring().next
+    }
+
+    /// What an event is named, for one who comes back and wants to go on behind it.
+    pub(crate) fn id(&self, event: &Event) -> String {
+        self.id_before(event.seq + 1)
+    }
+
+    /// The name of the event before `place`, there be one or not.
+    pub(crate) fn id_before(&self, place: u64) -> String {
+        format!("{:x}-{}", self.epoch, place - 1)
+    }
+
+    /// The place behind the event of that name; `None` if it is not one of this process's.
+    pub(crate) fn place_behind(&self, id: &str) -> Option<u64> {
+        let (epoch, seq) = id.split_once('-')?;
+        let ours = i64::from_str_radix(epoch, 16) == Ok(self.epoch);
+        let place = seq.parse::<u64>().ok()?.checked_add(1)?;
+        (ours && place <= self.end()).then_some(place)
+    }
+
+    /// The next events from `place` on, which moves behind them; waits until there are some.
+    pub(crate) async fn next(&self, place: &mut u64) -> Batch {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            // Before looking: what happens in between must not be missed.
+            news.as_mut().enable();
+            let batch = self.ring().from(place);
+            if batch.missed || !batch.events.is_empty() {
+                return batch;
+            }
+            news.await;
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An account has come to look different.
+pub(super) struct Change {
+    pub(super) state: Phase,
+    pub(super) was: Phase,
+}
+
+impl Ring {
+    fn push(&mut self, event: Event) {
+        if self.events.len() == KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(Arc::new(event));
+        self.next += 1;
+    }
+
+    /// The place of the oldest.
+    fn first(&self) -> u64 {
+        self.next - self.events.len() as u64
+    }
+
+    fn at(&self, seq: u64) -> Option<&Arc<Event>> {
+        self.events.get(usize::try_from(seq.checked_sub(self.first())?).ok()?)
+    }
+
+    fn from(&self, place: &mut u64) -> Batch {
+        let missed = *place < self.first();
+        *place = (*place).max(self.first());
+        let skipped = usize::try_from(*place - self.first()).unwrap_or(usize::MAX);
+        let events: Vec<_> = self.events.iter().skip(skipped).take(BATCH).map(Arc::clone).collect();
+        *place += events.len() as u64;
+        Batch { events, missed }
+    }
+
+    fn history(&self, cell: &AccountCell) -> impl Iterator<Item = &Arc<Event>> {
+        let newest = self.at(cell.last_event.load(Ordering::Relaxed));
+        std::iter::successors(newest, |event| self.at(event.previous))
+    }
+}

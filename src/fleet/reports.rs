@@ -1,0 +1,137 @@
+//! What clients report and operators wish: that a token is refused, that one is fetched now.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::info;
+
+use super::answers::{Rejected, TokenError};
+use super::cell::AccountCell;
+use super::event::{What, outcome_label};
+use super::handle::Fleet;
+use super::messages::{Refresh, Reject};
+use super::tally::RejectionOutcome;
+use super::waiters::{Answer, NoValidToken};
+use crate::secret::Secret;
+
+impl Fleet {
+    /// Reports that WeChat refused `access_token` (40001, 40014, 42001). Only the current token matters; it is
+    /// checked, once for all who report it, and replaced if WeChat refuses it.
+    ///
+    /// # Errors
+    /// [`TokenError`]: unknown account, no valid token could be had, or the fleet is stopping.
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet, token: wxtokend::Token) -> Result<(), wxtokend::TokenError> {
+    /// let rejected = fleet.reject("wx0123456789abcdef", &token).await?;
+    /// if let Some(current) = rejected.token {
+    ///     println!("{:?}: go on with version {}", rejected.outcome, current.version());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reject(
+        &self,
+        appid: impl AsRef<str>,
+        access_token: impl AsRef<str>,
+    ) -> Result<Rejected, TokenError> {
+        self.reject_for(None, appid, access_token).await
+    }
+
+    /// [`Fleet::reject`], as the client of that name.
+    pub(crate) async fn reject_for(
+        &self,
+        by: Option<&str>,
+        appid: impl AsRef<str>,
+        access_token: impl AsRef<str>,
+    ) -> Result<Rejected, TokenError> {
+        let cell = self.cell(appid.as_ref())?;
+        let presented = Secret::new(access_token.as_ref());
+        // Older tokens are most of what is reported after a refresh: their answer needs no actor.
+        let snapshot = cell.load();
+        let superseded =
+            !snapshot.state.is_current(&presented) && snapshot.state.is_usable(self.inner.shared.now());
+        let answer = match (superseded, cell.actor()) {
+            (true, _) => Ok(RejectionOutcome::Superseded),
+            (false, Some(actor)) => self.patiently(actor.ask(Reject(presented)).into_future()).await?,
+            // Its actor has crashed and is being restarted.
+            (false, None) => Err(NoValidToken),
+        };
+        let rejected = self.decided(&cell, answer);
+        let outcome = rejected.as_ref().ok().map(|rejected| rejected.outcome);
+        let shared = &self.inner.shared;
+        if shared.journal.note_rejection(&cell, shared.now(), outcome, by) {
+            let (appid, outcome) = (snapshot.account.appid.as_str(), outcome_label(outcome));
+            info!(event = "rejection", appid, by, outcome, "a client reports a token as refused");
+        }
+        rejected
+    }
+
+    /// Refreshes now, as an operator's wish: also on a parked account. On `stable_token`, `force` replaces a token
+    /// that still lives.
+    ///
+    /// # Errors
+    /// As [`Fleet::reject`].
+    pub async fn refresh(&self, appid: impl AsRef<str>, force: bool) -> Result<Rejected, TokenError> {
+        self.refresh_for(None, appid, force).await
+    }
+
+    /// [`Fleet::refresh`], as the client of that name.
+    pub(crate) async fn refresh_for(
+        &self,
+        by: Option<&str>,
+        appid: impl AsRef<str>,
+        force: bool,
+    ) -> Result<Rejected, TokenError> {
+        let cell = self.cell(appid.as_ref())?;
+        let answer = match cell.actor() {
+            Some(actor) => self.patiently(actor.ask(Refresh { force }).into_future()).await?,
+            None => Err(NoValidToken),
+        };
+        let refreshed = self.decided(&cell, answer);
+        let outcome = outcome_label(refreshed.as_ref().ok().map(|refreshed| refreshed.outcome));
+        let shared = &self.inner.shared;
+        shared.journal.note(&cell, shared.now(), What::Refresh { outcome, force, by: by.map(Box::from) });
+        info!(
+            event = "refresh",
+            appid = appid.as_ref(),
+            by,
+            force,
+            outcome,
+            "an operator asked for a refresh"
+        );
+        refreshed
+    }
+
+    /// A check and two fetches, each with a second host, must fit in.
+    async fn patiently<E>(
+        &self,
+        asked: impl Future<Output = Result<RejectionOutcome, E>>,
+    ) -> Result<Answer, TokenError> {
+        let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
+        tokio::select! {
+            answered = timeout(limit, asked) => Ok(match answered {
+                Ok(Ok(outcome)) => Ok(outcome),
+                Ok(Err(_)) | Err(_) => Err(NoValidToken),
+            }),
+            () = self.inner.shared.until_draining() => Err(TokenError::ShuttingDown),
+        }
+    }
+
+    fn decided(&self, cell: &AccountCell, answer: Answer) -> Result<Rejected, TokenError> {
+        let snapshot = cell.load();
+        let token = snapshot.state.read(self.inner.shared.now());
+        let outcome = match (answer, &token) {
+            // There is no current token to hand out in place of the old one.
+            (Ok(RejectionOutcome::Superseded), None) | (Err(_), None) => {
+                return Err(self.unavailable(&snapshot));
+            }
+            (Ok(outcome), _) => outcome,
+            // Nobody could look into it, and the token is as good as it was.
+            (Err(_), Some(_)) => RejectionOutcome::Limited,
+        };
+        cell.tally.count_rejection(outcome);
+        Ok(Rejected { outcome, version: snapshot.state.version, token, last_fault: snapshot.last_fault() })
+    }
+}

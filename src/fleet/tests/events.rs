@@ -1,0 +1,212 @@
+//! What a fleet tells of what happens to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::lab::{APPID, Lab, account, appid};
+use super::{BOTH, HOUR, SECOND};
+use crate::account::Endpoint;
+use crate::fleet::{Event, Fleet, Follow};
+use crate::sandbox::{Fault, Outage};
+
+fn as_json(event: &Arc<Event>) -> Value {
+    serde_json::to_value(&**event).unwrap()
+}
+
+/// The account's history, the oldest first.
+fn history(fleet: &Fleet) -> Vec<Value> {
+    fleet.history(APPID, 1000).unwrap().iter().rev().map(as_json).collect()
+}
+
+fn names(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["event"].as_str().unwrap()).collect()
+}
+
+/// Everything that is there to be told by now.
+async fn told(follow: &mut Follow) -> Vec<Value> {
+    let mut all = Vec::new();
+    while let Ok(batch) = tokio::time::timeout(Duration::from_millis(1), follow.next()).await {
+        if batch.missed {
+            all.push(json!({"event": "missed"}));
+        }
+        all.extend(batch.events.iter().map(as_json));
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_told_in_the_order_in_which_it_is_seen() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        let first = lab.token().await;
+        let mut follow = lab.fleet.follow(None);
+        lab.until("a new token", |view| view.version > first.version()).await;
+        let told = told(&mut follow).await;
+        assert_eq!(names(&told), ["state", "state", "token"], "{endpoint:?}: {told:#?}");
+        assert_eq!((&told[0]["was"], &told[0]["state"]), (&json!("fresh"), &json!("refreshing")));
+        assert_eq!((&told[1]["was"], &told[1]["state"]), (&json!("refreshing"), &json!("fresh")));
+        let view = serde_json::to_value(lab.view()).unwrap();
+        for field in ["appid", "version", "issued_at", "expires_at", "next_refresh_at"] {
+            assert_eq!(told[2][field], view[field], "{field}: {told:#?}");
+        }
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_token_is_told_though_nothing_else_happens_then() {
+    for endpoint in BOTH {
+        let lab = Lab::start(endpoint).await;
+        lab.token().await;
+        // The host is down, so nothing is tried until it is back.
+        lab.wechat.set_outage(Some(Outage::Refuse));
+        let mut follow = lab.fleet.follow(None);
+        sleep(4 * HOUR).await;
+        let told = told(&mut follow).await;
+        let end = told.iter().find(|event| event["state"] == "unavailable").expect("its end");
+        assert_eq!((&end["event"], &end["was"]), (&json!("state"), &json!("degraded")));
+        assert!(end["last_fault"]["message"].is_string() && end["consecutive_failures"].as_u64() > Some(0));
+        let at: jiff::Timestamp = end["at"].as_str().unwrap().parse().unwrap();
+        let last_token = history(&lab.fleet).into_iter().rfind(|event| event["event"] == "token").unwrap();
+        let expires_at: jiff::Timestamp = last_token["expires_at"].as_str().unwrap().parse().unwrap();
+        let early = expires_at.duration_since(at).as_secs_f64();
+        assert!((0.9..=1.1).contains(&early), "{endpoint:?}: told {early} s before its expiry");
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failure_of_a_parked_account_is_told_and_kept() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    lab.token().await;
+    lab.wechat.inject(Some(&appid()), Fault::errcode(40164));
+    let mut follow = lab.fleet.follow(None);
+    lab.until("parked for a while", |view| view.consecutive_failures == 3).await;
+    let told = told(&mut follow).await;
+    let mut failures: Vec<_> =
+        told.iter().filter_map(|event| event["consecutive_failures"].as_u64()).collect();
+    failures.dedup();
+    assert_eq!(failures, [0, 1, 2, 3], "{told:#?}");
+    let past = history(&lab.fleet);
+    let faults: Vec<_> = past.iter().filter(|event| event["event"] == "fault").collect();
+    assert_eq!(faults.len(), 3, "{past:#?}");
+    assert_eq!((&faults[0]["kind"], &faults[0]["errcode"]), (&json!("parked"), &json!(40164)));
+    assert!(faults[0]["advice"].as_str().unwrap().contains("whitelist"), "{past:#?}");
+    assert!(past.iter().any(|event| event["event"] == "state" && event["state"] == "parked"));
+    assert!(past.iter().all(|event| event["state"] != "refreshing"), "that is no history: {past:#?}");
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_tells_who_reported_a_token_and_what_came_of_it() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    let dead = lab.token().await;
+    lab.wechat.kill_tokens(&appid());
+    for _ in 0..3 {
+        lab.fleet.reject_for(Some("crm"), APPID, dead.access_token()).await.unwrap();
+    }
+    lab.fleet.reject_for(Some("shop"), APPID, dead.access_token()).await.unwrap();
+    lab.fleet.reject(APPID, "an older one").await.unwrap();
+    lab.fleet.refresh_for(Some("ops"), APPID, true).await.unwrap();
+    let past = history(&lab.fleet);
+    let reports = past.iter().filter(|event| event["event"] == "rejection");
+    let reports: Vec<_> =
+        reports.map(|event| json!([event["by"], event["outcome"], event["times"]])).collect();
+    assert_eq!(
+        reports,
+        [
+            json!(["crm", "refreshed", 1]),
+            json!(["crm", "superseded", 2]),
+            json!(["shop", "superseded", 1]),
+            json!([null, "superseded", 1]),
+        ],
+        "{past:#?}"
+    );
+    let checks: Vec<_> = past.iter().filter(|event| event["event"] == "check").collect();
+    assert_eq!((checks.len(), &checks[0]["told"]), (1, &json!("refused")));
+    let wish = past.iter().find(|event| event["event"] == "refresh").expect("the wish");
+    assert_eq!(json!([wish["by"], wish["force"]]), json!(["ops", true]));
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hammers_an_account_pushes_out_nobodys_past() {
+    let lab =
+        Lab::with(vec![account(APPID, Endpoint::StableToken), account("wx02", Endpoint::StableToken)]).await;
+    lab.fleet.token("wx02").await.unwrap();
+    lab.token().await;
+    for n in 0..70_000 {
+        let by = if n % 2 == 0 { "crm" } else { "shop" };
+        lab.fleet.reject_for(Some(by), APPID, "an older one").await.unwrap();
+    }
+    assert!(lab.fleet.history("wx02", 10).unwrap().iter().any(|event| event.name() == "token"));
+    let times: u64 = history(&lab.fleet).iter().filter_map(|event| event["times"].as_u64()).sum();
+    assert_eq!(times, 70_000);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_comes_back_goes_on_behind_the_event_that_it_names() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    lab.token().await;
+    let mut follow = lab.fleet.follow(None);
+    let before = follow.id_of_place();
+    lab.fleet.refresh(APPID, true).await.unwrap();
+    let batch = follow.next().await;
+    let all = {
+        let mut all: Vec<_> = batch.events.iter().map(as_json).collect();
+        all.extend(told(&mut follow).await);
+        all
+    };
+    assert!(all.len() >= 3, "{all:#?}");
+    assert_eq!(told(&mut lab.fleet.follow(Some(&before))).await, all);
+    let first = follow.id(&batch.events[0]);
+    assert_eq!(told(&mut lab.fleet.follow(Some(&first))).await, all[1..]);
+    assert_eq!(told(&mut lab.fleet.follow(Some(&follow.id_of_place()))).await, Vec::<Value>::new());
+    let (epoch, _) = before.split_once('-').unwrap();
+    for foreign in
+        ["", "1", "-", "0-1", &format!("{epoch}-99999999"), &format!("{epoch}-{}", u64::MAX), "é-1"]
+    {
+        let told = told(&mut lab.fleet.follow(Some(foreign))).await;
+        assert_eq!(told, [json!({"event": "missed"})], "{foreign:?} is no event of this process");
+    }
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_falls_behind_is_told_so_once_and_goes_on() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    lab.token().await;
+    let mut slow = lab.fleet.follow(None);
+    for _ in 0..65_536 + 10 {
+        lab.fleet.note_failed_reload();
+    }
+    let told = told(&mut slow).await;
+    assert_eq!((told.len(), &told[0]), (65_537, &json!({"event": "missed"})));
+    assert_eq!(lab.fleet.history(APPID, 10).unwrap().len(), 0, "its past is out of the ring");
+    lab.fleet.refresh(APPID, true).await.unwrap();
+    assert!(!lab.fleet.history(APPID, 10).unwrap().is_empty());
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_is_told_with_whether_it_was_taken() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    lab.token().await;
+    let mut follow = lab.fleet.follow(None);
+    lab.fleet.note_failed_reload();
+    let mut config = lab.config.clone();
+    let renamed = crate::account::Account { name: "New".to_owned(), ..account(APPID, Endpoint::StableToken) };
+    config.accounts = vec![Arc::new(renamed)];
+    lab.fleet.reload(config).await.unwrap();
+    sleep(SECOND).await;
+    let told = told(&mut follow).await;
+    let reloads: Vec<_> = told.iter().filter(|event| event["event"] == "reload").collect();
+    assert_eq!(reloads.iter().map(|event| &event["successful"]).collect::<Vec<_>>(), [false, true]);
+    assert!(reloads.iter().all(|event| event["at"].is_string() && event.get("appid").is_none()));
+    assert_eq!(names(&history(&lab.fleet)).last(), Some(&"configured"));
+    lab.fleet.shutdown().await;
+}

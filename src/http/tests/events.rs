@@ -1,0 +1,208 @@
+//! The stream and the histories, on real sockets.
+
+use reqwest::Response;
+
+use super::*;
+
+/// What a stream has told, one event at a time.
+struct Told {
+    answer: Response,
+    buffer: String,
+}
+
+#[derive(Debug, Default)]
+struct One {
+    name: String,
+    id: String,
+    data: Value,
+}
+
+impl Rig {
+    async fn listen(&self, key: &str, path: &str, last_event: Option<&str>) -> Told {
+        let mut call = self.http.get(format!("http://{}{path}", self.address));
+        if !key.is_empty() {
+            call = call.bearer_auth(key);
+        }
+        if let Some(id) = last_event {
+            call = call.header("last-event-id", id);
+        }
+        let answer = timeout(LONG, call.send()).await.expect("a head").unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let mut told = Told { answer, buffer: String::new() };
+        let hello = told.block().await.expect("what opens it");
+        assert!(hello.contains("retry:") && hello.contains("id:"), "{hello:?}");
+        told
+    }
+}
+
+impl Told {
+    /// The next lines up to an empty one; nothing at the end.
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                return Some(block);
+            }
+            let chunk = timeout(LONG, self.answer.chunk()).await.expect("news").ok()??;
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The next event.
+    async fn next(&mut self) -> Option<One> {
+        loop {
+            let block = self.block().await?;
+            let mut one = One::default();
+            for (field, value) in block.lines().filter_map(|line| line.split_once(':')) {
+                match field {
+                    "event" => value.trim().clone_into(&mut one.name),
+                    "id" => value.trim().clone_into(&mut one.id),
+                    "data" => one.data = serde_json::from_str(value).unwrap(),
+                    _ => {}
+                }
+            }
+            if !one.name.is_empty() {
+                return Some(one);
+            }
+        }
+    }
+
+    /// The next event of that name.
+    async fn the_next(&mut self, name: &str) -> One {
+        loop {
+            let one = self.next().await.unwrap_or_else(|| panic!("it ended without {name}"));
+            if one.name == name {
+                return one;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_states_and_reloads_are_told_as_they_happen_and_no_token_with_them() {
+    let rig = Rig::start(Plan::default()).await;
+    let mut told = rig.listen("", "/v1/events", None).await;
+    let old = rig.fleet.token("wx1").await.unwrap();
+    rig.fleet.refresh("wx1", true).await.unwrap();
+    let token = told.the_next("token").await;
+    assert_eq!(token.data["appid"], "wx1");
+    assert_eq!(token.data["version"], old.version() + 1);
+    let view = rig.get("/v1/accounts/wx1").await.json();
+    assert_eq!(token.data["expires_at"], view["expires_at"]);
+    assert!(token.data.get("access_token").is_none() && !rig.leaks(&token.data.to_string()), "{token:?}");
+    rig.sandbox.inject(Some(&id("wx2")), Fault::errcode(40164));
+    rig.fleet.refresh("wx2", false).await.unwrap();
+    let state = loop {
+        let state = told.the_next("state").await;
+        if state.data["state"] == "parked" {
+            break state;
+        }
+    };
+    assert_eq!((&state.data["appid"], &state.data["last_fault"]["errcode"]), (&"wx2".into(), &40164.into()));
+    rig.reload(vec![account("wx1")]).await;
+    assert_eq!(told.the_next("reload").await.data["successful"], true);
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
+    let rig = Rig::start(Plan::default()).await;
+    let mut told = rig.listen("", "/v1/events?appid=wx1", None).await;
+    rig.fleet.refresh("wx1", true).await.unwrap();
+    let first = told.the_next("token").await;
+    drop(told);
+    rig.sandbox.kill_tokens(&id("wx1"));
+    let dead = rig.token_of("wx1").await;
+    assert_eq!(rig.reject("wx1", &dead).await.json()["outcome"], "refreshed");
+    let mut again = rig.listen("", "/v1/events?appid=wx1", Some(&first.id)).await;
+    let missed = again.the_next("token").await;
+    assert_eq!(missed.data["version"].as_u64(), first.data["version"].as_u64().map(|version| version + 1));
+    for foreign in ["1-1", "nonsense"] {
+        let mut other = rig.listen("", "/v1/events", Some(foreign)).await;
+        assert_eq!(other.next().await.unwrap().name, "gap", "{foreign}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_hears_of_its_own_accounts_only() {
+    let clients =
+        vec![client("one", &["wx1"], READ), client("all", &["*"], READ), client("none", &["*"], ADMIN)];
+    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let mut one = rig.listen("one", "/v1/events", None).await;
+    let mut all = rig.listen("all", "/v1/events", None).await;
+    let mut second = rig.listen("all", "/v1/events?appid=wx2", None).await;
+    rig.fleet.refresh("wx2", true).await.unwrap();
+    rig.fleet.refresh("wx1", true).await.unwrap();
+    assert_eq!(one.the_next("token").await.data["appid"], "wx1");
+    assert_eq!(all.the_next("token").await.data["appid"], "wx2");
+    assert_eq!(all.the_next("token").await.data["appid"], "wx1");
+    rig.fleet.refresh("wx2", true).await.unwrap();
+    assert_eq!(second.the_next("token").await.data["appid"], "wx2");
+    for (key, path, code) in [
+        ("none", "/v1/events", "forbidden"),
+        ("one", "/v1/events?appid=wx2", "forbidden"),
+        ("one", "/v1/events?appid=wx3", "forbidden"),
+        ("all", "/v1/events?appid=wx3", "unknown_account"),
+        ("all", "/v1/events?appids=wx1", "bad_request"),
+        ("wrong", "/v1/events", "unauthorized"),
+        ("one", "/v1/accounts/wx2/history", "forbidden"),
+        ("none", "/v1/accounts/wx1/history", "forbidden"),
+        ("all", "/v1/accounts/wx3/history", "unknown_account"),
+        ("all", "/v1/accounts/wx1/history?limit=0", "bad_request"),
+        ("all", "/v1/accounts/wx1/history?limit=1001", "bad_request"),
+    ] {
+        rig.is_problem(&rig.get_as(key, path).await, code);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_follows_its_keys_grants_and_ends_with_the_key() {
+    let rig = Rig::start(Plan { clients: vec![client("key", &["wx1"], READ)], ..Plan::default() }).await;
+    let mut told = rig.listen("key", "/v1/events", None).await;
+    rig.clients.set(vec![client("key", &["wx2"], READ)]);
+    // Whether it has heard of the exchange shows in what it tells next.
+    rig.fleet.refresh("wx1", true).await.unwrap();
+    rig.fleet.refresh("wx2", true).await.unwrap();
+    assert_eq!(told.the_next("token").await.data["appid"], "wx2");
+    for clients in [vec![client("other", &["*"], READ)], vec![client("key", &["wx2"], ADMIN)], Vec::new()] {
+        rig.clients.set(vec![client("key", &["wx2"], READ)]);
+        let mut told = rig.listen("key", "/v1/events", None).await;
+        rig.clients.set(clients);
+        assert!(told.next().await.is_none(), "its key does not open it any more");
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_server_ends_its_streams() {
+    let rig = Rig::start(Plan::default()).await;
+    let mut told = rig.listen("", "/v1/events", None).await;
+    rig.stop.cancel();
+    assert!(told.next().await.is_none());
+    timeout(LONG, rig.served).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_history_is_newest_first_and_as_long_as_asked_for() {
+    let clients = vec![client("crm", &["wx1"], Allow::ALL)];
+    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let body = json_of_token("an older one");
+    let headers = [("authorization", "Bearer crm"), ("content-type", "application/json")];
+    let answer = rig.call("POST", "/v1/accounts/wx1/token/reject", &headers, &body).await;
+    assert_eq!(answer.json()["outcome"], "superseded");
+    let history = rig.get_as("crm", "/v1/accounts/wx1/history").await;
+    let json = history.json();
+    let events = json["events"].as_array().unwrap();
+    assert_eq!(json["appid"], "wx1");
+    assert_eq!((&events[0]["event"], &events[0]["by"]), (&"rejection".into(), &"crm".into()), "{history:?}");
+    assert!(events.iter().any(|event| event["event"] == "token"), "{history:?}");
+    assert!(events.is_sorted_by(|a, b| a["at"].as_str() >= b["at"].as_str()), "{history:?}");
+    assert!(!rig.leaks(&history.body) && !history.body.contains("an older one"), "{history:?}");
+    let short = rig.get_as("crm", "/v1/accounts/wx1/history?limit=1").await.json();
+    assert_eq!(short["events"].as_array().unwrap(), &events[..1]);
+}
+
+fn json_of_token(token: &str) -> String {
+    serde_json::json!({ "access_token": token }).to_string()
+}
