@@ -91,6 +91,8 @@ pub(super) struct Check {
 Examples:
   wxtokend status
   wxtokend status --json | jq '.[] | select(.state != \"fresh\")'
+  wxtokend status --watch                          a table that is kept up to date
+  wxtokend status --watch | grep parked            a line for each change
   WXTOKEND_KEY=$(cat /run/secrets/key) wxtokend status --server http://10.0.0.5:8787")]
 pub(super) struct Status {
     #[command(flatten)]
@@ -98,17 +100,25 @@ pub(super) struct Status {
     /// Print the accounts as one JSON array
     #[arg(long)]
     pub(super) json: bool,
+    /// Go on, and show what changes: on a terminal the table, else a line for each change; with --json each
+    /// event as one JSON object a line
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 /// Print the access_token of an account
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  curl \"https://api.weixin.qq.com/cgi-bin/get_api_domain_ip?access_token=$(wxtokend token APPID)\"")]
+Examples:
+  curl \"https://api.weixin.qq.com/cgi-bin/get_api_domain_ip?access_token=$(wxtokend token APPID)\"
+  wxtokend token APPID --watch | while read -r token; do ...; done")]
 pub(super) struct Token {
     /// The account
     #[arg(value_name = "APPID")]
     pub(super) appid: Appid,
+    /// Go on, and print each new token as soon as there is one
+    #[arg(long)]
+    pub(super) watch: bool,
     #[command(flatten)]
     pub(super) server: Server,
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, StatusCode, Url};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,6 +16,9 @@ use crate::secret::Secret;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A refresh may take a check and two calls at WeChat, each with a second host.
 const ANSWER: Duration = Duration::from_secs(120);
+/// reqwest wants a number.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// A daemon, and what opens it.
 pub(super) struct Client {
@@ -94,19 +97,49 @@ impl Client {
         url
     }
 
+    /// An answer that goes on for as long as it likes.
+    pub(super) async fn stream(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        last_event: Option<&str>,
+    ) -> Result<Response, Failure> {
+        let request = self.http.get(self.url(path, query)).timeout(FOREVER).header(ACCEPT, EVENT_STREAM);
+        let request = match last_event {
+            Some(id) => request.header("last-event-id", id),
+            None => request,
+        };
+        let answer = self.send(request).await?;
+        let kind = answer.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if kind.starts_with(EVENT_STREAM.as_bytes()) {
+            Ok(answer)
+        } else {
+            Err(self.stranger(answer.status()))
+        }
+    }
+
     async fn answer(&self, request: RequestBuilder) -> Result<Value, Failure> {
+        let answer = self.send(request).await?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.unreachable(&error.without_url()))?;
+        serde_json::from_slice(&body).map_err(|_| self.stranger(status))
+    }
+
+    /// The answer, if it is none of refusal.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let request = match &self.key {
             Some(key) => request.header(AUTHORIZATION, bearer(key)?),
             None => request,
         };
         let answer = request.send().await.map_err(|error| self.unreachable(&error.without_url()))?;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(|error| self.unreachable(&error.without_url()))?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|_| self.stranger(status));
+            return Ok(answer);
         }
+        let body = answer.bytes().await.map_err(|error| self.unreachable(&error.without_url()))?;
         let problem = serde_json::from_slice::<Problem>(&body).unwrap_or_default();
-        Err(Failure::Failed(self.explain(status, &problem)))
+        let told = self.explain(status, &problem);
+        Err(if status.is_server_error() { Failure::Later(told) } else { Failure::Failed(told) })
     }
 
     fn explain(&self, status: StatusCode, problem: &Problem) -> String {
@@ -136,7 +169,7 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let why = if error.is_timeout() { "timed out".to_owned() } else { root_cause(error) };
-        Failure::Failed(format!(
+        Failure::Later(format!(
             "no answer from {}: {why}\n  is the daemon running? To ask another: --server URL, or WXTOKEND_SERVER",
             self.server
         ))

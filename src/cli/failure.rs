@@ -9,6 +9,9 @@ pub(super) enum Failure {
     /// Bad usage or configuration: exit code 2.
     #[error("{0}")]
     Usage(String),
+    /// The daemon cannot be reached or has no answer just now; it may have one later: exit code 1.
+    #[error("{0}")]
+    Later(String),
     /// Everything else: exit code 1.
     #[error("{0}")]
     Failed(String),
@@ -23,7 +26,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Later(_) | Self::Failed(_) => 1,
         })
     }
 }

@@ -16,8 +16,10 @@ mod signals;
 mod simulation;
 mod source;
 mod status;
+mod stream;
 mod table;
 mod token;
+mod watch;
 mod welcome;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use super::client::{Client, LastFault, read};
 use super::failure::Failure;
 use super::output;
 use super::table::{Colour, Head, Table};
+use super::watch::watch;
 use crate::clock::{ClockSource, SystemClock};
 use crate::telemetry::logging;
 
@@ -56,16 +57,24 @@ struct Budget {
 
 pub(super) async fn status(args: Status) -> Result<(), Failure> {
     let client = Client::new(args.server)?;
+    if args.watch {
+        return watch(&client, args.json).await;
+    }
     let accounts = all_accounts(&client).await?;
     if args.json {
         return output::print(&as_json(&accounts));
     }
-    let accounts: Vec<Account> = accounts.into_iter().map(read).collect::<Result<_, _>>()?;
-    let now = SystemClock::new().now().timestamp();
-    output::print(&as_table(accounts, now, logging::colour(&io::stdout())))
+    output::print(&as_table(accounts)?)
 }
 
-async fn all_accounts(client: &Client) -> Result<Vec<Value>, Failure> {
+/// The accounts as they are now, for stdout.
+pub(super) fn as_table(accounts: Vec<Value>) -> Result<String, Failure> {
+    let accounts: Vec<Account> = accounts.into_iter().map(read).collect::<Result<_, _>>()?;
+    let now = SystemClock::new().now().timestamp();
+    Ok(table_at(accounts, now, logging::colour(&io::stdout())))
+}
+
+pub(super) async fn all_accounts(client: &Client) -> Result<Vec<Value>, Failure> {
     let mut all = Vec::new();
     let mut after: Option<String> = None;
     loop {
@@ -87,7 +96,7 @@ fn as_json(accounts: &[Value]) -> String {
     if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) }
 }
 
-fn as_table(mut accounts: Vec<Account>, now: Timestamp, coloured: bool) -> String {
+fn table_at(mut accounts: Vec<Account>, now: Timestamp, coloured: bool) -> String {
     accounts.sort_by_key(|account| rank(&account.state));
     let mut table = Table::new([
         Head::Left("STATE"),
@@ -203,7 +212,7 @@ mod tests {
 
     fn table(coloured: bool) -> String {
         let accounts = accounts().into_iter().map(|account| read(account).unwrap()).collect();
-        as_table(accounts, "2026-09-21T10:12:05Z".parse().unwrap(), coloured)
+        table_at(accounts, "2026-09-21T10:12:05Z".parse().unwrap(), coloured)
     }
 
     #[test]

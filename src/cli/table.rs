@@ -87,7 +87,7 @@ impl Head {
 }
 
 /// Without what would move the cursor: names come from a file, messages from the network.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 

@@ -25,3 +25,4 @@ mod scenarios;
 mod script;
 mod stopping;
 mod stores;
+mod watching;

@@ -17,6 +17,7 @@ pub(crate) use answer::{Answer, Http};
 pub(crate) use bad_host::{Act, BadHost, CERTIFICATE, Call, Door, SMUGGLED, answer, tls_before};
 pub(crate) use daemon::Daemon;
 pub(crate) use lab::{Ended, Lab, ended, secret_of};
+pub(crate) use log::Log;
 pub(crate) use reader::Reader;
 pub(crate) use vitals::Vitals;
 pub(crate) use wechat::{WeChat, appid};

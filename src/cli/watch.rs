@@ -1,0 +1,217 @@
+//! `wxtokend status --watch`: the table, kept up to date, or a line for each change.
+//!
+//! Events say which accounts have changed; what they look like is asked for, so that what is shown is always what the
+//! daemon says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use rustix::termios::tcgetwinsize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output;
+use super::signals::Stop;
+use super::status::{all_accounts, as_table};
+use super::stream::{News, Stream};
+use super::table::printable;
+
+/// How often the screen is drawn: ages go on while nothing happens.
+const EVERY: Duration = Duration::from_secs(1);
+/// So many accounts are asked for one by one; if more have changed, the list is.
+const ONE_BY_ONE: usize = 20;
+
+pub(super) async fn watch(client: &Client, json: bool) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let watching = async {
+        match (json, io::stdout().is_terminal()) {
+            (true, _) => lines(client, |_, data| Some(format!("{data}\n"))).await,
+            (false, true) => screen(client).await,
+            (false, false) => lines(client, line).await,
+        }
+    };
+    tokio::select! {
+        ended = watching => ended,
+        _ = stop.asked() => Ok(()),
+    }
+}
+
+/// Prints what `told` makes of each event, until nobody reads on.
+async fn lines(client: &Client, told: impl Fn(&str, &Value) -> Option<String>) -> Result<(), Failure> {
+    let mut stream = Stream::new(client, None);
+    loop {
+        if let News::Event { name, data } = stream.next().await?
+            && let Some(line) = told(&name, &data)
+            && let ControlFlow::Break(()) = output::print_on(&line)?
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// `2026-11-24T17:17:12.94Z  wx1  parked  was fresh: parked 40164: invalid ip → add it`
+fn line(name: &str, data: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().map(printable).unwrap_or_default();
+    let (at, appid) = (text(&data["at"]), text(&data["appid"]));
+    let what = match name {
+        "token" => format!("token    version {}, until {}", data["version"], text(&data["expires_at"])),
+        "state" => {
+            let (state, was) = (text(&data["state"]), text(&data["was"]));
+            // Each refresh makes an account refreshing and fresh again, which its token tells.
+            if state == "refreshing" || (was.as_str(), state.as_str()) == ("refreshing", "fresh") {
+                return None;
+            }
+            format!("{state:<12} was {was}{}", because(&data["last_fault"]))
+        }
+        "reload" if data["successful"] == true => "reload   the configuration was read again".to_owned(),
+        "reload" => "reload   the configuration cannot be used; everything runs on as it was".to_owned(),
+        "gap" => return Some("some events were missed\n".to_owned()),
+        _ => return None,
+    };
+    Some(match appid.as_str() {
+        "" => format!("{at}  {what}\n"),
+        appid => format!("{at}  {appid}  {what}\n"),
+    })
+}
+
+fn because(fault: &Value) -> String {
+    let text = |field: &str| fault[field].as_str().map(printable).unwrap_or_default();
+    if fault.is_null() {
+        return String::new();
+    }
+    let code = fault["errcode"].as_i64().map_or_else(String::new, |code| format!(" {code}"));
+    format!(": {}{code}: {} → {}", text("kind"), text("message"), text("advice"))
+}
+
+/// Draws the table each second.
+async fn screen(client: &Client) -> Result<(), Failure> {
+    let mut stream = Stream::new(client, None);
+    let mut accounts = BTreeMap::new();
+    let mut changed = Changed::All;
+    let mut next_draw = Instant::now();
+    loop {
+        tokio::select! {
+            news = stream.next() => changed.take_in(&news?),
+            () = sleep_until(next_draw) => {
+                next_draw = Instant::now() + EVERY;
+                match bring_up_to_date(client, &mut accounts, &changed).await {
+                    Ok(()) => changed = Changed::These(BTreeSet::new()),
+                    // The stream tells when it is back.
+                    Err(Failure::Later(_)) => continue,
+                    Err(failure) => return Err(failure),
+                }
+                if let ControlFlow::Break(()) = draw(accounts.values().cloned().collect())? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// What has to be asked for anew.
+enum Changed {
+    All,
+    These(BTreeSet<String>),
+}
+
+impl Changed {
+    fn take_in(&mut self, news: &News) {
+        match (self, news) {
+            (Self::These(these), News::Event { data, .. }) if data["appid"].is_string() => {
+                these.extend(data["appid"].as_str().map(str::to_owned));
+            }
+            (all, _) => *all = Self::All,
+        }
+    }
+}
+
+async fn bring_up_to_date(
+    client: &Client,
+    accounts: &mut BTreeMap<String, Value>,
+    changed: &Changed,
+) -> Result<(), Failure> {
+    match changed {
+        Changed::These(these) if these.len() <= ONE_BY_ONE => {
+            for appid in these {
+                let account = client.get(&["v1", "accounts", appid], &[]).await;
+                match account {
+                    Ok(account) => drop(accounts.insert(appid.clone(), account)),
+                    Err(Failure::Failed(_)) => drop(accounts.remove(appid)),
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+        Changed::All | Changed::These(_) => {
+            let all = all_accounts(client).await?.into_iter();
+            *accounts =
+                all.filter_map(|account| Some((account["appid"].as_str()?.to_owned(), account))).collect();
+        }
+    }
+    Ok(())
+}
+
+/// In place of what stands on the screen; as much of it as fits, which is those in trouble first.
+fn draw(accounts: Vec<Value>) -> Result<ControlFlow<()>, Failure> {
+    // Some terminals say that they have no rows.
+    let rows = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let rows = if rows == 0 { 24 } else { rows.max(4) };
+    output::print_on(&on_screen(&as_table(accounts)?, rows))
+}
+
+/// Goes to the top, and writes each line to its end, so that nothing flickers; one that is too long is cut.
+fn on_screen(table: &str, rows: usize) -> String {
+    let lines: Vec<_> = table.lines().collect();
+    let (last, body) = lines.split_last().map_or(("", &[][..]), |(last, body)| (*last, body));
+    let mut text = "\x1b[?7l\x1b[H".to_owned();
+    for line in body.iter().take(rows - 2) {
+        text.extend([line, "\x1b[K\n"]);
+    }
+    text.extend([last, "\x1b[K\x1b[J\n\x1b[?7h"]);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_one_line_that_says_what_to_do_and_moves_no_cursor() {
+        let fault =
+            json!({"kind": "parked", "errcode": 40164, "message": "invalid ip\u{1b}[2J", "advice": "add it"});
+        let data = json!({"at": "T", "appid": "wx1", "state": "parked", "was": "fresh", "last_fault": fault});
+        assert_eq!(
+            line("state", &data).unwrap(),
+            "T  wx1  parked       was fresh: parked 40164: invalid ip\u{fffd}[2J → add it\n"
+        );
+        let data = json!({"at": "T", "appid": "wx1", "version": 7, "expires_at": "U"});
+        assert_eq!(line("token", &data).unwrap(), "T  wx1  token    version 7, until U\n");
+        let usual = json!({"state": "fresh", "was": "refreshing", "last_fault": null});
+        assert_eq!(line("state", &usual), None);
+        assert!(line("reload", &json!({"at": "T", "successful": false})).unwrap().contains("cannot be used"));
+    }
+
+    #[test]
+    fn a_table_longer_than_the_screen_ends_with_its_summary() {
+        let table = "head\na\nb\nc\nd\nsummary\n";
+        assert_eq!(on_screen(table, 4), "\x1b[?7l\x1b[Hhead\x1b[K\na\x1b[K\nsummary\x1b[K\x1b[J\n\x1b[?7h");
+        assert_eq!(on_screen(table, 50).matches('\n').count(), 6);
+    }
+
+    #[test]
+    fn only_what_has_changed_is_asked_for() {
+        let event = |data: Value| News::Event { name: "state".to_owned(), data };
+        let mut changed = Changed::These(BTreeSet::new());
+        changed.take_in(&event(json!({"appid": "wx1"})));
+        assert!(matches!(&changed, Changed::These(these) if these.len() == 1));
+        changed.take_in(&event(json!({"successful": true})));
+        assert!(matches!(changed, Changed::All), "accounts may have come or gone");
+        changed.take_in(&event(json!({"appid": "wx1"})));
+        assert!(matches!(changed, Changed::All));
+    }
+}

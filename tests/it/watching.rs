@@ -1,0 +1,174 @@
+//! `status --watch` and `token --watch`, which live on the daemon's events.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use wxtokend::sandbox::Fault;
+
+use crate::harness::{Daemon, Lab, Log, PATIENCE, appid, find, until};
+
+/// A command that goes on.
+struct Watcher {
+    child: Child,
+    out: Log,
+    told: Log,
+}
+
+impl Watcher {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let (out, told) = (Log::of(child.stdout.take().unwrap()), Log::of(child.stderr.take().unwrap()));
+        Self { child, out, told }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.out.text().lines().map(str::to_owned).collect()
+    }
+
+    async fn line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        find(what, async || self.lines().into_iter().find(|line| is_it(line))).await
+    }
+
+    /// Interrupts it as Ctrl-C does, and returns its exit code.
+    async fn interrupt(mut self) -> Option<i32> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id().expect("it runs")).unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        self.ended().await
+    }
+
+    async fn ended(&mut self) -> Option<i32> {
+        timeout(PATIENCE, self.child.wait()).await.expect("an end").unwrap().code()
+    }
+}
+
+fn watch(lab: &Lab, daemon: &Daemon, line: &str) -> Watcher {
+    let mut command = lab.program(&line.split(' ').collect::<Vec<_>>());
+    command.env("WXTOKEND_SERVER", daemon.address().to_string());
+    Watcher::start(command)
+}
+
+#[tokio::test]
+async fn a_watcher_sees_each_token_also_after_the_daemon_was_killed() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    daemon.until_state("stable", "fresh").await;
+    let address = daemon.address();
+    let watcher = watch(&lab, &daemon, "token stable --watch");
+    let first = daemon.token_value("stable").await;
+    watcher.line("the first token", |line| line == first).await;
+    daemon.refresh("stable", true).await;
+    let second = daemon.token_value("stable").await;
+    assert_ne!(first, second);
+    watcher.line("the second token", |line| line == second).await;
+    daemon.kill().await;
+    until("it tells that the daemon is gone", async || watcher.told.text().contains("asked again")).await;
+    lab.config["api"]["listen"] = json!(address.to_string());
+    let daemon = lab.start().await;
+    until("it tells that the daemon is back", async || watcher.told.text().contains("is back")).await;
+    lab.wechat.kill_tokens(&appid("stable"));
+    daemon.reject("stable", &second).await;
+    let third = daemon.token_value("stable").await;
+    watcher.line("the third token", |line| line == third).await;
+    assert_eq!(watcher.lines(), [first, second, third], "each once");
+    assert!(!watcher.told.text().contains("panicked"), "{}", watcher.told.text());
+    assert_eq!(watcher.interrupt().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_watcher_of_all_accounts_gets_a_line_for_each_change_or_each_event_as_json() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let (people, machines) =
+        (watch(&lab, &daemon, "status --watch"), watch(&lab, &daemon, "status --watch --json"));
+    // Neither says when it has begun: what is seen first shows it.
+    until("both listen", async || {
+        daemon.reload().await;
+        people.out.text().contains("was read again") && machines.out.text().contains("\"reload\"")
+    })
+    .await;
+    lab.wechat.inject(Some(&appid("stable")), Fault::errcode(40164));
+    daemon.refresh("stable", false).await;
+    let line = people.line("its trouble", |line| line.contains("parked")).await;
+    assert!(line.contains("stable") && line.contains("40164") && line.contains("add IP 127.0.0.1"), "{line}");
+    lab.wechat.clear_faults(Some(&appid("stable")));
+    daemon.refresh("stable", true).await;
+    let version = daemon.token("stable").await.json()["version"].clone();
+    people.line("its token", |line| line.contains(&format!("version {version},"))).await;
+    let is_token = |event: &Value| event["event"] == "token" && event["version"] == version;
+    machines.line("its token", |line| is_token(&serde_json::from_str(line).unwrap())).await;
+    let token = daemon.token_value("stable").await;
+    for watcher in [people, machines] {
+        assert!(!watcher.out.text().contains(&token), "no token in it");
+        assert_eq!(watcher.interrupt().await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_table_is_kept_up_to_date() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    // `script` is a terminal, and comes with every Debian.
+    let line = format!("{} status --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());
+    let mut command = Command::new("script");
+    command.args(["-qfec", &line, "/dev/null"]);
+    let mut command = lab.prepared(command);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let watcher = Watcher::start(command);
+    let screen = || watcher.out.text().rsplit("\x1b[H").next().unwrap_or_default().to_owned();
+    until("the table", async || screen().contains("2 accounts: 2 fresh")).await;
+    lab.wechat.inject(Some(&appid("stable")), Fault::errcode(40164));
+    daemon.refresh("stable", false).await;
+    until("its trouble on top", async || {
+        let screen = screen();
+        screen.contains("1 parked, 1 fresh") && screen.find("parked") < screen.find("fresh ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let clients =
+        json!([{ "name": "crm", "key": "key-of-crm", "accounts": ["stable"], "allow": ["read", "refresh"] }]);
+    lab.config["api"]["clients"] = clients;
+    let daemon = lab.start().await;
+    for (line, key, told) in [
+        ("status --watch", "", "wants a client key"),
+        ("status --watch", "wrong", "does not know the key"),
+        ("token classic --watch", "key-of-crm", "may not deal with that account"),
+    ] {
+        let mut command = lab.program(&line.split(' ').collect::<Vec<_>>());
+        command.env("WXTOKEND_SERVER", daemon.address().to_string()).env("WXTOKEND_KEY", key);
+        let mut watcher = Watcher::start(command);
+        assert_eq!(watcher.ended().await, Some(1), "{line}");
+        until("it says why", async || watcher.told.text().contains(told)).await;
+    }
+    let line =
+        format!("{} token stable --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());
+    let mut command = Command::new("bash");
+    command.args(["-o", "pipefail", "-c", &format!("{line} | head -n1")]);
+    let mut command = lab.prepared(command);
+    command.env("WXTOKEND_KEY", "key-of-crm");
+    let mut watcher = Watcher::start(command);
+    until("its token", async || !watcher.lines().is_empty()).await;
+    let ended = async {
+        let ops = daemon.with_key("key-of-crm");
+        loop {
+            // What it prints next finds the pipe closed.
+            let token = ops.token_value("stable").await;
+            lab.wechat.kill_tokens(&appid("stable"));
+            ops.try_reject("stable", &token).await;
+        }
+    };
+    tokio::select! {
+        code = watcher.ended() => assert_eq!(code, Some(0)),
+        () = ended => {}
+    }
+}
