@@ -1,6 +1,7 @@
 //! A hunt for secrets through everything that the program says, at its most talkative.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -132,6 +133,10 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
     for path in ["/metrics", "/v1/accounts", "/v1/accounts/echo", "/healthz", "/readyz"] {
         hunt.heard(path, &http.get(path).await);
     }
+    let names = faults().into_iter().map(|(name, _)| name);
+    for name in names.chain(["stable", "classic", "mistaken", "echo"].map(str::to_owned)) {
+        hunt.heard("a history", &http.get(&format!("/v1/accounts/{name}/history?limit=1000")).await);
+    }
 }
 
 /// A token or a key where it does not belong is not told again.
@@ -230,6 +235,19 @@ async fn run_the_commands(hunt: &mut Hunt, lab: &Lab, http: &Http) {
     }
 }
 
+/// Everything that the event stream tells from now on.
+async fn listen(http: &Http) -> Arc<Mutex<String>> {
+    let heard = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&heard);
+    let mut stream = http.request(Method::GET, "/v1/events").send().await.unwrap();
+    tokio::spawn(async move {
+        while let Ok(Some(chunk)) = stream.chunk().await {
+            told.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
+        }
+    });
+    heard
+}
+
 async fn no_secret_is_shown(format: &str) {
     let mut lab = lab().await;
     let mut hunt = Hunt::default();
@@ -243,6 +261,7 @@ async fn no_secret_is_shown(format: &str) {
     for account in ["stable", "classic"] {
         http.until_state(account, "fresh").await;
     }
+    let heard = listen(&http).await;
     use_the_api(&mut hunt, &lab, &http).await;
     reload_badly(&mut hunt, &lab, &daemon).await;
     lab.write();
@@ -262,6 +281,9 @@ async fn no_secret_is_shown(format: &str) {
     assert!(log.text().lines().count() > 60, "too few lines to tell");
     hunt.said.push((format!("the {format} log"), log.text()));
     hunt.said.push(("stdout of run".to_owned(), stdout.text()));
+    let heard = heard.lock().unwrap().clone();
+    assert!(heard.contains("event: token") && heard.contains("event: state"), "{heard}");
+    hunt.said.push(("the event stream".to_owned(), heard));
     assert!(!hunt.said.iter().any(|(_, text)| text.contains("panicked")), "{}", log.text());
     hunt.judge();
 }
