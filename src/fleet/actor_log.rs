@@ -112,6 +112,16 @@ impl Teller<'_> {
         });
     }
 
+    /// A reload has changed its settings.
+    pub(super) fn configured(&self) {
+        debug!(
+            event = "configured",
+            appid = self.account.appid.as_str(),
+            "the account's settings have changed"
+        );
+        self.note(What::Configured);
+    }
+
     /// It may look different from outside now.
     pub(super) fn looks(&self) {
         let Some(Change { state, was }) = self.journal.note_state(self.cell, self.now) else { return };

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use kameo::prelude::*;
 
-use super::event::What;
 use super::token_actor::TokenActor;
 use super::waiters::Answer;
 use crate::account::Account;
@@ -86,7 +85,7 @@ impl Message<Configure> for TokenActor {
         // A call in the queue asks the policy again when its turn comes.
         self.advance();
         self.publish();
-        self.shared.journal.note(&self.cell, self.shared.now(), What::Configured);
+        self.teller(self.shared.now()).configured();
     }
 }
 

@@ -30,7 +30,7 @@ use crate::wechat::Permit;
 /// Sees to one account.
 pub(crate) struct TokenActor {
     me: ActorRef<Self>,
-    pub(super) cell: Arc<AccountCell>,
+    cell: Arc<AccountCell>,
     pub(super) shared: Arc<Shared>,
     pub(super) account: Arc<Account>,
     pub(super) state: AccountState,
@@ -254,7 +254,7 @@ impl TokenActor {
         self.teller(self.shared.now()).looks();
     }
 
-    fn teller(&self, now: Moment) -> Teller<'_> {
+    pub(super) fn teller(&self, now: Moment) -> Teller<'_> {
         let (journal, cell) = (&self.shared.journal, &*self.cell);
         Teller { journal, cell, account: &self.account, state: &self.state, now }
     }

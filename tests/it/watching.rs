@@ -1,5 +1,7 @@
 //! `status --watch` and `token --watch`, which live on the daemon's events.
 
+use std::collections::BTreeSet;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -104,6 +106,40 @@ async fn a_watcher_of_all_accounts_gets_a_line_for_each_change_or_each_event_as_
     for watcher in [people, machines] {
         assert!(!watcher.out.text().contains(&token), "no token in it");
         assert_eq!(watcher.interrupt().await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_bears_the_name_that_it_has_in_the_log() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    lab.write();
+    let mut command = lab.program(&["run", "--log-format", "json"]);
+    command.env("RUST_LOG", "wxtokend=debug");
+    let daemon = Daemon::start(command).await;
+    daemon.until_state("stable", "fresh").await;
+    let machines = watch(&lab, &daemon, "status --watch --json");
+    until("it listens", async || {
+        daemon.reload().await;
+        machines.out.text().contains("\"reload\"")
+    })
+    .await;
+    let token = daemon.token_value("stable").await;
+    daemon.reject("stable", &token).await;
+    daemon.refresh("stable", false).await;
+    lab.wechat.inject(Some(&appid("stable")), Fault::errcode(40164));
+    daemon.refresh("stable", false).await;
+    lab.account("stable")["name"] = json!("Renamed");
+    lab.write();
+    daemon.reload().await;
+    let history = async || {
+        let history = daemon.get("/v1/accounts/stable/history").await.json();
+        let events = history["events"].as_array().unwrap().iter();
+        events.map(|event| event["event"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let kept = ["check", "configured", "fault", "refresh", "rejection", "state", "token", "token_unchanged"];
+    until("all of it is history", async || history().await.iter().eq(kept)).await;
+    for name in kept.into_iter().chain(["reload"]) {
+        assert!(!daemon.log.events(name).is_empty(), "no log line is called {name}");
     }
 }
 

@@ -187,7 +187,9 @@ async fn a_stopping_server_ends_its_streams() {
 async fn a_history_is_newest_first_and_as_long_as_asked_for() {
     let clients = vec![client("crm", &["wx1"], Allow::ALL)];
     let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
-    let body = json_of_token("an older one");
+    let has_token = || rig.fleet.history("wx1", 10).unwrap().iter().any(|event| event.name() == "token");
+    until("its token is history", has_token).await;
+    let body = serde_json::json!({ "access_token": "an older one" }).to_string();
     let headers = [("authorization", "Bearer crm"), ("content-type", "application/json")];
     let answer = rig.call("POST", "/v1/accounts/wx1/token/reject", &headers, &body).await;
     assert_eq!(answer.json()["outcome"], "superseded");
@@ -197,12 +199,9 @@ async fn a_history_is_newest_first_and_as_long_as_asked_for() {
     assert_eq!(json["appid"], "wx1");
     assert_eq!((&events[0]["event"], &events[0]["by"]), (&"rejection".into(), &"crm".into()), "{history:?}");
     assert!(events.iter().any(|event| event["event"] == "token"), "{history:?}");
-    assert!(events.is_sorted_by(|a, b| a["at"].as_str() >= b["at"].as_str()), "{history:?}");
+    let at = |event: &Value| event["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(events.is_sorted_by(|a, b| at(a) >= at(b)), "{history:?}");
     assert!(!rig.leaks(&history.body) && !history.body.contains("an older one"), "{history:?}");
     let short = rig.get_as("crm", "/v1/accounts/wx1/history?limit=1").await.json();
     assert_eq!(short["events"].as_array().unwrap(), &events[..1]);
-}
-
-fn json_of_token(token: &str) -> String {
-    serde_json::json!({ "access_token": token }).to_string()
 }
