@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use tokio::sync::Notify;
 
+use super::cookie;
 use super::edge::Edge;
+use super::origin;
 use super::problem::{Code, Problem};
 use crate::account::{Account, Appid};
 use crate::config::{Allow, Client};
@@ -47,9 +49,9 @@ impl Clients {
             tokio::pin!(exchanged);
             // Before looking: an exchange in between must not be missed.
             exchanged.as_mut().enable();
-            let is_in_force = match caller {
-                Caller::Anybody => self.need_no_key(),
-                Caller::Client(client) => self.list.load().iter().any(|known| Arc::ptr_eq(known, client)),
+            let is_in_force = match &caller.client {
+                None => self.need_no_key(),
+                Some(client) => self.list.load().iter().any(|known| Arc::ptr_eq(known, client)),
             };
             if !is_in_force {
                 return;
@@ -60,10 +62,10 @@ impl Clients {
 
     /// The same caller by the list that is in force; none if it would not be let in.
     pub(super) fn again(&self, caller: &Caller) -> Option<Caller> {
-        let Caller::Client(client) = caller else { return self.need_no_key().then_some(Caller::Anybody) };
+        let Some(client) = &caller.client else { return self.need_no_key().then(|| caller.clone()) };
         let clients = self.list.load();
         let same = clients.iter().find(|known| known.key_sha256 == client.key_sha256)?;
-        let same = Caller::Client(Arc::clone(same));
+        let same = Caller { client: Some(Arc::clone(same)), ..*caller };
         same.may(Scope::Read).then_some(same)
     }
 
@@ -72,21 +74,31 @@ impl Clients {
         self.on_loopback && self.list.load().is_empty()
     }
 
+    /// Who sends `headers`. A key in `Authorization` goes before one in a cookie.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let clients = self.list.load();
-        if clients.is_empty() && self.on_loopback {
-            return Ok(Caller::Anybody);
+        if self.need_no_key() {
+            return Ok(Caller { client: None, by_cookie: false });
         }
         let refused =
             || Problem::new(Code::Unauthorized, "send Authorization: Bearer KEY with a client's key");
-        let digest: [u8; 32] = Sha256::digest(bearer(headers).ok_or_else(refused)?).into();
+        let by_cookie = !headers.contains_key(header::AUTHORIZATION);
+        let client = match by_cookie {
+            true => cookie::key(headers).and_then(|key| self.with_key(&key)),
+            false => bearer(headers).and_then(|key| self.with_key(key)),
+        };
+        Ok(Caller { client: Some(client.ok_or_else(refused)?), by_cookie })
+    }
+
+    /// The client whose key that is.
+    pub(super) fn with_key(&self, key: &[u8]) -> Option<Arc<Client>> {
+        let clients = self.list.load();
+        let digest: [u8; 32] = Sha256::digest(key).into();
         // All of them, whichever fits: the time tells nothing.
         let mut found = u32::MAX;
         for (index, client) in (0_u32..).zip(clients.iter()) {
             found.conditional_assign(&index, client.key_sha256.ct_eq(&digest));
         }
-        let client = usize::try_from(found).ok().and_then(|found| clients.get(found));
-        client.map(|client| Caller::Client(Arc::clone(client))).ok_or_else(refused)
+        usize::try_from(found).ok().and_then(|found| clients.get(found)).map(Arc::clone)
     }
 }
 
@@ -102,62 +114,66 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 /// What a call needs; none implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
+    /// To see how accounts are doing.
     Read,
+    /// To read tokens: the same permission, but none of the status page's.
+    Token,
     Refresh,
     Admin,
 }
 
 /// Who calls.
 #[derive(Debug, Clone)]
-pub(super) enum Caller {
-    /// No clients are configured: every local caller may do everything.
-    Anybody,
-    /// One of those that are.
-    Client(Arc<Client>),
+pub(super) struct Caller {
+    /// None where no clients are configured: every local caller may do everything.
+    client: Option<Arc<Client>>,
+    /// The key came in the cookie of the status page, which a browser sends by itself: no token goes to it, and
+    /// only its own page may change anything.
+    by_cookie: bool,
 }
 
 impl Caller {
+    /// The client's name; none where nobody needs a key.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.client.as_deref().map(|client| client.name.as_str())
+    }
+
+    /// What its key allows.
+    pub(super) fn allow(&self) -> Allow {
+        self.client.as_deref().map_or(Allow::ALL, |client| client.allow)
+    }
+
     pub(super) fn may(&self, scope: Scope) -> bool {
-        let allow = match self {
-            Self::Anybody => Allow::ALL,
-            Self::Client(client) => client.allow,
-        };
+        let allow = self.allow();
         match scope {
             Scope::Read => allow.read,
-            Scope::Refresh => allow.refresh,
+            Scope::Token => allow.read && !self.by_cookie,
+            Scope::Refresh => allow.refresh && !self.by_cookie,
             Scope::Admin => allow.admin,
         }
     }
 
     pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
         let detail = match scope {
-            Scope::Read => "this key may not read: its client needs allow: [read]",
+            Scope::Token | Scope::Refresh if self.by_cookie => {
+                "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
+            }
+            Scope::Read | Scope::Token => "this key may not read: its client needs allow: [read]",
             Scope::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
             Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
         };
         if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
     }
 
-    /// The client's name; none where nobody needs a key.
-    pub(super) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Anybody => None,
-            Self::Client(client) => Some(&client.name),
-        }
-    }
-
     pub(super) fn covers(&self, account: &Account) -> bool {
-        match self {
-            Self::Anybody => true,
-            Self::Client(client) => client.accounts.covers(account),
-        }
+        self.client.as_deref().is_none_or(|client| client.accounts.covers(account))
     }
 
     /// Lets the caller deal with `appid`. A client must not learn which accounts there are beside its own: where
     /// its grants do not name the appid, the answer is the same whether there is such an account or not.
     pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), Problem> {
         self.needs(scope)?;
-        let Self::Client(client) = self else { return Ok(()) };
+        let Some(client) = &self.client else { return Ok(()) };
         if client.accounts.covers_appid(appid) {
             return Ok(());
         }
@@ -173,6 +189,10 @@ impl Caller {
 impl FromRequestParts<Edge> for Caller {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        edge.clients.caller(&parts.headers)
+        let caller = edge.clients.caller(&parts.headers)?;
+        if caller.by_cookie && !parts.method.is_safe() {
+            origin::must_be_our_page(&parts.headers)?;
+        }
+        Ok(caller)
     }
 }

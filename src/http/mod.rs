@@ -1,20 +1,25 @@
-//! The HTTP API, for applications in any language.
+//! The HTTP API, for applications in any language, and the status page, for people.
 
 mod accounts;
+mod body;
 mod clients;
+mod cookie;
 mod edge;
 mod events;
 mod guard;
 mod host;
 mod listener;
+mod origin;
 mod path;
 mod probes;
 mod problem;
 mod query;
 mod rejection;
 mod routes;
+mod session;
 mod timing;
 mod token;
+mod ui;
 mod wire;
 
 #[cfg(test)]

@@ -2,27 +2,20 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio::time::timeout;
 
+use super::body;
 use super::clients::{Caller, Scope};
 use super::edge::Edge;
-use super::guard::too_large;
 use super::path::Named;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::query::Query;
 use super::token::write_fields;
 use crate::fleet::Rejected;
-
-/// A body must have come within this.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a client reports.
 #[derive(Deserialize)]
@@ -39,20 +32,14 @@ pub(super) async fn reject(
     request: Request,
 ) -> Result<Response, Problem> {
     caller.deals_with(&appid, &edge.fleet, Scope::Refresh)?;
-    if !is_json(request.headers()) {
-        let detail = "send the token as application/json: {\"access_token\":\"…\"}";
-        return Err(Problem::new(Code::UnsupportedMediaType, detail));
-    }
-    let body = body(request).await?;
-    // Never in serde's words, which quote what was sent.
-    let wrong = |_| Problem::bad_request("the body is not {\"access_token\":\"…\"}");
-    let report: Report<'_> = serde_json::from_slice(&body).map_err(wrong)?;
+    let body = body::of_json(request, "{\"access_token\":\"…\"}").await?;
+    let report: Report<'_> = body.read()?;
     if report.access_token.is_empty() {
         return Err(Problem::bad_request("access_token is empty"));
     }
     let rejected =
         edge.unless_stopping(edge.fleet.reject_for(caller.name(), &appid, &report.access_token)).await?;
-    Ok(answer(&appid, &rejected, caller.may(Scope::Read)))
+    Ok(answer(&appid, &rejected, caller.may(Scope::Token)))
 }
 
 pub(super) async fn refresh(
@@ -60,26 +47,19 @@ pub(super) async fn refresh(
     caller: Caller,
     Named(appid): Named,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.deals_with(&appid, &edge.fleet, Scope::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
     let refreshed = edge.unless_stopping(edge.fleet.refresh_for(caller.name(), &appid, force)).await?;
-    Ok(answer(&appid, &refreshed, caller.may(Scope::Read)))
+    Ok(answer(&appid, &refreshed, caller.may(Scope::Token) && !wants_the_least(&headers)))
 }
 
-/// Also with parameters, as in `application/json; charset=utf-8`.
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-async fn body(request: Request) -> Result<Bytes, Problem> {
-    let refused = |rejection: BytesRejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => Problem::bad_request("the body did not arrive whole"),
-    };
-    let late = |_| Problem::bad_request("the body did not arrive within 10 s");
-    timeout(BODY_WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)
+/// Whether the client wants to hear what came of it and no more (RFC 7240), as the status page does, which must
+/// never hold a token.
+fn wants_the_least(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all("prefer").iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|wish| wish.trim().eq_ignore_ascii_case("return=minimal"))
 }
 
 /// The current token stands in it for those who may read it, where one may be served.

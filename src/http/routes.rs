@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use super::edge::Edge;
 use super::guard::{Door, LARGEST_BODY};
 use super::problem::{Code, Problem};
-use super::{accounts, events, probes, rejection, token};
+use super::{accounts, events, probes, rejection, session, token, ui};
 
 const TOKEN: &str = "/v1/accounts/{appid}/token";
 const REJECT: &str = "/v1/accounts/{appid}/token/reject";
@@ -16,15 +16,20 @@ const HISTORY: &str = "/v1/accounts/{appid}/history";
 const ACCOUNT: &str = "/v1/accounts/{appid}";
 const ACCOUNTS: &str = "/v1/accounts";
 const EVENTS: &str = "/v1/events";
+const SESSION: &str = "/v1/session";
+const PAGE: &str = "/";
+const ASSET: &str = "/ui/{file}";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
 /// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
-pub(super) const ROUTES: [&str; 10] =
-    [TOKEN, REJECT, REFRESH, HISTORY, ACCOUNT, ACCOUNTS, EVENTS, HEALTHZ, READYZ, METRICS];
+pub(super) const ROUTES: [&str; 13] = [
+    TOKEN, REJECT, REFRESH, HISTORY, ACCOUNT, ACCOUNTS, EVENTS, SESSION, PAGE, ASSET, HEALTHZ, READYZ,
+    METRICS,
+];
 /// Where the probes begin.
-const PROBES: usize = 7;
+const PROBES: usize = ROUTES.len() - 3;
 
 /// The API, with or without `/metrics`.
 pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
@@ -36,6 +41,15 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
         .route(ACCOUNT, get(accounts::one))
         .route(ACCOUNTS, get(accounts::list))
         .route(EVENTS, get(events::stream))
+        .route(
+            SESSION,
+            get(session::show)
+                .post(session::sign_in)
+                .delete(session::sign_out)
+                .layer(DefaultBodyLimit::max(LARGEST_BODY)),
+        )
+        .route(PAGE, get(ui::page))
+        .route(ASSET, get(ui::asset))
         .merge(probes());
     let api = if with_metrics { api.route(METRICS, get(probes::metrics)) } else { api };
     let serves = 0..ROUTES.len() - usize::from(!with_metrics);
@@ -60,7 +74,10 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
             (_, "token/refresh") => REFRESH,
             _ => return None,
         },
-        _ => path,
+        _ => match path.strip_prefix("/ui/") {
+            Some(file) if !file.is_empty() && !file.contains('/') => ASSET,
+            _ => path,
+        },
     };
     ROUTES.iter().position(|route| *route == template)
 }
@@ -109,7 +126,12 @@ mod tests {
             ("/readyz", Some(READYZ)),
             ("/metrics", Some(METRICS)),
             ("/metrics/", None),
-            ("/", None),
+            ("/v1/session", Some(SESSION)),
+            ("/", Some(PAGE)),
+            ("/ui", None),
+            ("/ui/", None),
+            ("/ui/main.js", Some(ASSET)),
+            ("/ui/a/b", None),
             ("", None),
         ] {
             assert_eq!(of_path(path).map(|route| ROUTES[route]), route, "{path}");

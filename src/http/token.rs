@@ -29,7 +29,7 @@ pub(super) async fn read(
     Named(appid): Named,
     request: Request,
 ) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
+    caller.deals_with(&appid, &edge.fleet, Scope::Token)?;
     // Waits are boxed, so that nearly all reads, which wait for nothing, do not carry their state about.
     let token = match Poll::asked_for(request.uri())? {
         None => match edge.fleet.token_at_once(&appid) {
@@ -142,7 +142,7 @@ fn put_validators(headers: &mut HeaderMap, token: &Token, etag: &str) {
 }
 
 /// Whether `If-None-Match` names `etag`: one of a list, weak or not, or `*`.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let lists = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
     lists
         .flat_map(|list| list.split(','))

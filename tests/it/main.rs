@@ -17,6 +17,7 @@ mod hostile_upstream;
 mod layers;
 mod lifetimes;
 mod outages;
+mod page;
 mod readme;
 mod rejections;
 mod reloads;

@@ -3,9 +3,17 @@ use super::*;
 #[tokio::test]
 async fn what_is_not_there_is_refused_as_a_problem() {
     let rig = Rig::start(Plan::default()).await;
-    for path in
-        ["/", "/v1", "/v1/accounts/", "/v1/accounts/wx1/", "/v1/accounts/wx1/token/", "/v2/accounts", "/x%ff"]
-    {
+    for path in [
+        "/ui/",
+        "/ui/nothing.js",
+        "/ui/../x",
+        "/v1",
+        "/v1/accounts/",
+        "/v1/accounts/wx1/",
+        "/v1/accounts/wx1/token/",
+        "/v2/accounts",
+        "/x%ff",
+    ] {
         rig.is_problem(&rig.get(path).await, "not_found");
         assert_eq!(rig.call("HEAD", path, &[], "").await.status, 404);
         rig.is_problem(&rig.post(path).await, "not_found");

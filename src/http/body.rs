@@ -1,0 +1,50 @@
+//! What clients send: JSON, bounded in size and time.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::guard::too_large;
+use super::problem::{Code, Problem};
+
+/// A body must have come within this.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// A body that arrived whole.
+pub(super) struct Body {
+    bytes: Bytes,
+    form: &'static str,
+}
+
+/// The body of a request, which has to be JSON of the `form` that refusals show.
+pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body, Problem> {
+    if !is_json(request.headers()) {
+        return Err(Problem::new(Code::UnsupportedMediaType, format!("send application/json: {form}")));
+    }
+    let refused = |rejection: BytesRejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ => Problem::bad_request("the body did not arrive whole"),
+    };
+    let late = |_| Problem::bad_request("the body did not arrive within 10 s");
+    let bytes = timeout(WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)?;
+    Ok(Body { bytes, form })
+}
+
+impl Body {
+    /// What it says. Never refused in serde's words, which quote what was sent.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let wrong = |_| Problem::bad_request(format!("the body is not {}", self.form));
+        serde_json::from_slice(&self.bytes).map_err(wrong)
+    }
+}
+
+/// Also with parameters, as in `application/json; charset=utf-8`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,70 @@
+//! Whether a request that changes something comes from our own page.
+//!
+//! A browser sends the cookie by itself. `SameSite=Strict` keeps it from other sites' requests, but a site is a
+//! host without its port: a page on another port of this machine is of the same site.
+
+use axum::http::{HeaderMap, header};
+
+use super::problem::{Code, Problem};
+
+/// Lets a request pass that a page of this very origin has sent. `Sec-Fetch-Site` says so wherever there is TLS or
+/// the host is local; elsewhere the browser sends `Origin`, which has to name our host.
+pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), Problem> {
+    let ours = match headers.get("sec-fetch-site") {
+        Some(site) => site == "same-origin",
+        None => origin(headers).is_some_and(|(_, authority)| {
+            headers
+                .get(header::HOST)
+                .is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
+        }),
+    };
+    let detail =
+        "only the status page itself may do this with its cookie; programs send Authorization: Bearer KEY";
+    if ours { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+}
+
+/// Whether the page came over TLS, which a proxy ends before us.
+pub(super) fn is_https(headers: &HeaderMap) -> bool {
+    origin(headers).is_some_and(|(scheme, _)| scheme == "https")
+}
+
+/// Scheme and authority.
+fn origin(headers: &HeaderMap) -> Option<(&str, &str)> {
+    headers.get(header::ORIGIN)?.to_str().ok()?.split_once("://")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn our_page_is_told_from_every_other() {
+        for (site, origin, ours) in [
+            (Some("same-origin"), None, true),
+            (Some("same-origin"), Some("https://behind.a.proxy"), true),
+            (Some("same-site"), Some("http://tokens.example:8787"), false),
+            (Some("cross-site"), None, false),
+            (Some("none"), None, false),
+            (Some(""), Some("http://tokens.example:8787"), false),
+            (None, Some("http://tokens.example:8787"), true),
+            (None, Some("https://TOKENS.example:8787"), true),
+            (None, Some("http://tokens.example"), false),
+            (None, Some("http://tokens.example:3000"), false),
+            (None, Some("http://evil.example"), false),
+            (None, Some("http://tokens.example:8787.evil.example"), false),
+            (None, Some("null"), false),
+            (None, None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("tokens.example:8787"));
+            for (name, value) in [("sec-fetch-site", site), ("origin", origin)] {
+                if let Some(value) = value {
+                    headers.insert(name, HeaderValue::from_static(value));
+                }
+            }
+            assert_eq!(must_be_our_page(&headers).is_ok(), ours, "{site:?} {origin:?}");
+        }
+    }
+}

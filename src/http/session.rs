@@ -1,0 +1,69 @@
+//! `/v1/session`: signing in to the status page with a client's key, and out.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::clients::Caller;
+use super::edge::Edge;
+use super::problem::{Code, Problem};
+use super::{body, cookie, origin};
+
+/// Who guesses keys waits so long for each; who mistypes one hardly notices.
+const REFUSED_AFTER: Duration = Duration::from_millis(500);
+
+const NOT_KEPT: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
+/// What somebody signs in with.
+#[derive(Deserialize)]
+struct Credentials<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+}
+
+/// Who is signed in, what they may do, and what the page shows of us. Its clock may be off, so it is told ours.
+pub(super) async fn show(State(edge): State<Edge>, caller: Caller) -> Response {
+    let allow: Vec<_> = caller.allow().names().collect();
+    let session = json!({
+        "client": caller.name(),
+        "allow": allow,
+        "version": env!("CARGO_PKG_VERSION"),
+        "now": edge.fleet.now().timestamp(),
+    });
+    (NOT_KEPT, Json(session)).into_response()
+}
+
+pub(super) async fn sign_in(State(edge): State<Edge>, request: Request) -> Result<Response, Problem> {
+    origin::must_be_our_page(request.headers())?;
+    let over_tls = origin::is_https(request.headers());
+    let body = body::of_json(request, "{\"key\":\"…\"}").await?;
+    let Credentials { key } = body.read()?;
+    let Some(client) = edge.clients.with_key(key.as_bytes()) else {
+        warn!(
+            event = "sign_in_refused",
+            "somebody tried to sign in to the status page with a key of nobody's"
+        );
+        return edge
+            .unless_stopping(async {
+                sleep(REFUSED_AFTER).await;
+                Err(Problem::new(Code::Unauthorized, "no client has that key"))
+            })
+            .await;
+    };
+    info!(event = "signed_in", client = client.name, "a client signed in to the status page");
+    let cookie = [(header::SET_COOKIE, cookie::set(&key, over_tls))];
+    Ok((StatusCode::NO_CONTENT, NOT_KEPT, cookie).into_response())
+}
+
+pub(super) async fn sign_out(headers: HeaderMap) -> Result<Response, Problem> {
+    origin::must_be_our_page(&headers)?;
+    Ok((StatusCode::NO_CONTENT, NOT_KEPT, [(header::SET_COOKIE, cookie::forget())]).into_response())
+}

@@ -1,0 +1,81 @@
+// The stream of events, and whether it is there.
+//
+// The stream is opened first and the list read when it is open: what changes in between comes as an event. It is read
+// again whenever the stream was away, or says that something was missed.
+
+import * as api from "./api.js";
+
+const EVENTS = ["token", "state"];
+const READ_AGAIN = ["reload", "gap"];
+/** A browser gives up on a stream that was refused; then it is tried again after so many ms. */
+const RETRY_MS = 3000;
+
+/**
+ * Keeps `fleet` up to date. `tell` hears `connecting`, `live` or `offline`; `changed` hears the appid that an event was
+ * about, or null when everything may have changed. Ends when the returned function is called.
+ */
+export function follow(fleet, tell, changed) {
+  let source = null;
+  let retry = null;
+  let ended = false;
+  let reading = null;
+  let waiting = [];
+
+  // Events that come while the list is read may be newer than what is being read: they are told after it.
+  async function read() {
+    const mine = (reading = {});
+    try {
+      const accounts = await api.accounts();
+      if (reading !== mine || ended) return;
+      fleet.replace(accounts);
+      fleet.refused = null;
+    } catch (refused) {
+      if (reading !== mine || ended) return;
+      fleet.refused = refused;
+    }
+    reading = null;
+    const events = waiting;
+    waiting = [];
+    for (const event of events) fleet.apply(event.name, event.data);
+    changed(null);
+  }
+
+  function heard(name, data) {
+    if (reading) {
+      waiting.push({ name, data });
+    } else if (fleet.apply(name, data)) {
+      changed(data.appid);
+    }
+  }
+
+  async function broken() {
+    tell("offline");
+    if (!fleet.isRead && !reading) read();
+    if (source.readyState !== EventSource.CLOSED) return;
+    clearTimeout(retry);
+    retry = setTimeout(open, RETRY_MS);
+    // Refused, perhaps because the key is valid no more: any call tells.
+    await api.session().catch((refused) => refused.status === 401 && api.signedOut());
+  }
+
+  function open() {
+    if (ended) return;
+    source?.close();
+    source = new EventSource("/v1/events");
+    source.onopen = () => {
+      tell("live");
+      read();
+    };
+    source.onerror = broken;
+    for (const name of EVENTS) source.addEventListener(name, (event) => heard(name, JSON.parse(event.data)));
+    for (const name of READ_AGAIN) source.addEventListener(name, read);
+  }
+
+  tell("connecting");
+  open();
+  return () => {
+    ended = true;
+    clearTimeout(retry);
+    source.close();
+  };
+}
