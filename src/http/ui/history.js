@@ -33,7 +33,7 @@ const DETAILS = {
     took(event),
     event.advice && el("span", { class: "advice" }, advice(event.advice)),
   ],
-  check: (event) => [word("told", event.told), event.errcode ? String(event.errcode) : null],
+  check: (event) => [word("told", event.told), event.errcode ? String(event.errcode) : null, event.message],
   rejection: (event) => [
     word("ended", event.outcome),
     by(event),

@@ -29,7 +29,7 @@ export class Row {
   #budget = el("span", { class: "number" });
   #fault = el("strong", {});
   #advice = el("span", { class: "advice" });
-  #faultCell = el("div", { role: "cell", class: "fault" }, this.#fault, this.#advice);
+  #faultCell = el("div", { role: "cell", class: "fault" }, el("p", {}, this.#fault, " ", this.#advice));
   node = el(
     "div",
     { role: "row", class: "row" },

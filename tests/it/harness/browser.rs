@@ -23,7 +23,6 @@ static TURNS: Semaphore = Semaphore::const_new(2);
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const ESCAPE: &str = "\u{e00c}";
 pub(crate) const DOWN: &str = "\u{e015}";
-pub(crate) const TAB: &str = "\u{e004}";
 
 /// What somebody looks at the page with.
 #[derive(Clone, Copy)]

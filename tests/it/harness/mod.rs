@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) use answer::{Answer, Http};
 pub(crate) use bad_host::{Act, BadHost, CERTIFICATE, Call, Door, SMUGGLED, answer, tls_before};
-pub(crate) use browser::{Browser, DOWN, ENTER, ESCAPE, Screen, TAB};
+pub(crate) use browser::{Browser, DOWN, ENTER, ESCAPE, Screen};
 pub(crate) use daemon::Daemon;
 pub(crate) use lab::{Ended, Lab, ended, secret_of};
 pub(crate) use log::Log;
