@@ -131,7 +131,7 @@ export class AccountView {
     this.#fault.hidden = fault === null;
     if (fault === null) return;
     this.#fault.dataset.state = shown;
-    const rid = fault.rid ? el("p", { class: "below" }, `${t("rid")}: ${fault.rid}`) : null;
+    const rid = fault.rid && !fault.message.includes(fault.rid) ? el("p", { class: "below" }, `${t("rid")}: ${fault.rid}`) : null;
     this.#fault.replaceChildren(
       ...[
         el("p", {}, el("strong", {}, faultName(fault)), ` · ${clockTime(fault.at)}`),

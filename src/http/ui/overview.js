@@ -171,6 +171,7 @@ export class Overview {
     this.#person.disabled = people === 0;
     STATES.forEach((state, index) => {
       this.#strip.children[index].style.flexGrow = String(counts[state]);
+      this.#strip.children[index].hidden = counts[state] === 0;
       setText(this.#chips.get(state).lastChild, number(counts[state]));
     });
     setText(this.#chips.get("all").lastChild, number(all));
@@ -228,7 +229,7 @@ export class Overview {
     return el("div", { class: "toolbar" }, search, filters, this.#sort);
   }
 
-  /** One state is shown alone; the others join it by Ctrl, Shift or a second click elsewhere. */
+  /** States that are chosen are shown together; without any, all are. */
   #toggle(state) {
     const states = new Set(this.#query.states);
     if (state === "all") states.clear();

@@ -28,7 +28,8 @@ export function span(ms) {
   const hours = Math.floor(minutes / 60);
   if (hours < 24) {
     const rest = minutes % 60;
-    return rest ? `${t("hours", { n: hours })} ${t("minutes", { n: rest })}` : t("hours", { n: hours });
+    const told = t("hours", { n: hours });
+    return rest ? told + t("between-units") + t("minutes", { n: rest }) : told;
   }
   return t("days", { n: Math.floor(hours / 24) });
 }

@@ -123,10 +123,11 @@ const EN = {
   "detail.times": "{n} times",
   "detail.forced": "forced",
 
-  seconds: "{n} s",
-  minutes: "{n} min",
-  hours: "{n} h",
-  days: "{n} d",
+  seconds: "{n}s",
+  minutes: "{n}m",
+  hours: "{n}h",
+  days: "{n}d",
+  "between-units": " ",
   in: "in {span}",
   ago: "{span} ago",
 };
@@ -254,10 +255,11 @@ const ZH = {
   "detail.times": "{n} 次",
   "detail.forced": "强制",
 
-  seconds: "{n} 秒",
-  minutes: "{n} 分",
-  hours: "{n} 小时",
-  days: "{n} 天",
+  seconds: "{n}秒",
+  minutes: "{n}分",
+  hours: "{n}小时",
+  days: "{n}天",
+  "between-units": "",
   in: "{span}后",
   ago: "{span}前",
 };

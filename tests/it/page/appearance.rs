@@ -89,7 +89,9 @@ async fn on_a_phone_nothing_is_cut_off_sideways() {
 
 /// An agency's fleet, with the troubles that there are.
 async fn agency() -> Lab {
-    let mut lab = Lab::new(7_200_000, 300_000).await;
+    let mut lab = Lab::new(180_000, 30_000).await;
+    // One after another, so that their tokens are of different ages.
+    lab.config["upstream"]["max_per_second"] = json!(1);
     let trades = [
         "Flower Shop",
         "花店小程序",
@@ -106,7 +108,7 @@ async fn agency() -> Lab {
     ];
     let cities =
         [("Shanghai", "shanghai"), ("杭州", "hangzhou"), ("Beijing", "beijing"), ("成都", "chengdu")];
-    for n in 0..240_usize {
+    for n in 0..120_usize {
         let (city, tag) = cities[n / trades.len() % cities.len()];
         let name = if n < trades.len() {
             trades[n].to_owned()
@@ -132,21 +134,17 @@ async fn pictures_are_made_of_it_where_they_are_wanted() {
         .iter()
         .map(|account| account["appid"].as_str().unwrap().to_owned())
         .collect();
-    // So that ages differ.
-    for (n, account) in appids.iter().enumerate() {
-        lab.wechat.inject(
-            Some(&appid(account)),
-            Fault::new(wxtokend::sandbox::FaultKind::Delay { delay_ms: 5 * n as u64 }).times(1),
-        );
-    }
     let (daemon, lab) = (lab.start().await, lab);
     let ops = daemon.http.with_key(OPS);
-    until("all are fresh", async || ops.get("/readyz").await.status == 200).await;
+    for share in [30, 60, 90, 120] {
+        let fresh = async || ops.metric("wxtokend_accounts{state=\"fresh\"}").await;
+        until("so many are fresh", async || fresh().await >= Some(f64::from(share))).await;
+    }
     for (n, errcode) in [(2, 40164), (14, 40125), (5, 45009), (7, -1)] {
         lab.wechat.inject(Some(&appid(&appids[n])), Fault::errcode(errcode));
         ops.refresh(&appids[n], false).await;
     }
-    let desktop = Screen { width: 1280, height: 760, ..Screen::default() };
+    let desktop = Screen { width: 1200, height: 640, ..Screen::default() };
     let mut page = Page { lab, daemon, browser: Browser::open(desktop).await };
     for (name, screen, address, wait) in [
         ("fleet.png", desktop, "/".to_owned(), ".row"),
@@ -159,6 +157,7 @@ async fn pictures_are_made_of_it_where_they_are_wanted() {
             format!("/#/accounts/{}", appids[2]),
             ".history",
         ),
+        ("scrolled.png", desktop, "/".to_owned(), ".row"),
         ("phone.png", PHONE, "/".to_owned(), ".row"),
         ("phone-account.png", PHONE, format!("/#/accounts/{}", appids[2]), ".history"),
         ("sign-in.png", desktop, "/".to_owned(), "#key"),
@@ -172,6 +171,10 @@ async fn pictures_are_made_of_it_where_they_are_wanted() {
             page.go(&address).await;
         }
         page.browser.until(&format!("document.querySelector('{wait}')")).await;
+        if name == "scrolled.png" {
+            page.browser.run("scrollTo(0, 900)").await;
+            page.browser.run("return new Promise(done => setTimeout(done, 300))").await;
+        }
         std::fs::write(Path::new(&folder).join(name), page.browser.screenshot().await).unwrap();
     }
 }
