@@ -78,10 +78,11 @@ impl Reloader {
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.redirect(&mut config);
         }
-        let clients = config.api.clients.clone();
+        let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let wants = Fixed::of(&config);
         let reloaded = self.fleet.reload(config).await?;
         self.clients.set(clients);
+        self.metrics.set_per_account(per_account);
         let keys = self.fixed.differences(&wants);
         if !keys.is_empty() {
             let keys = keys.join(", ");

@@ -21,7 +21,7 @@ pub struct Config {
     pub path: PathBuf,
     /// The HTTP API.
     pub api: Api,
-    /// Where metrics are served.
+    /// Where metrics are served, and of which accounts.
     pub metrics: Metrics,
     /// What must survive a restart.
     pub store: Store,
@@ -61,11 +61,39 @@ impl Default for Api {
     }
 }
 
-/// Where metrics are served.
+/// Where metrics are served, and of which accounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// A listener of their own. `None`: on the API's, where that is a loopback address.
     pub listen: Option<SocketAddr>,
+    /// Which accounts have series of their own; default all. Those of the fleet are there in any case.
+    pub per_account: PerAccount,
+}
+
+/// Which accounts have metrics of their own: some 22 lines each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PerAccount {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that are degraded, unavailable or parked, or whose last call has failed. Not those that are starting:
+    /// after a start that is everybody's state for a while, it ends with the first attempt, and what holds that up
+    /// is the host's trouble or the limits', which the fleet's metrics show.
+    Troubled,
+    /// None.
+    None,
+}
+
+impl PerAccount {
+    /// The name in `accounts.yaml`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Troubled => "troubled",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What must survive a restart.

@@ -30,7 +30,7 @@ mapping! {
 }
 mapping! {
     /// `metrics`
-    Metrics { listen: Single }
+    Metrics { listen: Single, per_account: Single }
 }
 mapping! {
     /// `store`

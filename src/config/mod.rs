@@ -22,7 +22,7 @@ mod tests;
 use std::ffi::OsString;
 use std::path::Path;
 
-pub use checked::{Api, Config, Defaults, Metrics, Store, Upstream};
+pub use checked::{Api, Config, Defaults, Metrics, PerAccount, Store, Upstream};
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, Position, Problem};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::checked::PerAccount;
 use super::duration;
 use crate::account::{Endpoint, RefreshAhead};
 
@@ -37,6 +38,14 @@ pub(super) fn endpoint(text: &str) -> Parsed<Endpoint> {
         .into_iter()
         .find(|endpoint| endpoint.as_str() == text)
         .ok_or_else(|| format!("is not an endpoint; allowed: {}", known.map(Endpoint::as_str).join(", ")))
+}
+
+pub(super) fn per_account(text: &str) -> Parsed<PerAccount> {
+    let known = [PerAccount::All, PerAccount::Troubled, PerAccount::None];
+    known
+        .into_iter()
+        .find(|accounts| accounts.as_str() == text)
+        .ok_or_else(|| format!("names no accounts; allowed: {}", known.map(PerAccount::as_str).join(", ")))
 }
 
 pub(super) fn refresh_ahead(text: &str) -> Parsed<RefreshAhead> {

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
-use super::checked::{Api, Metrics};
-use super::{Allow, Client, Config, ConfigError, Defaults, Grants, Problem, Store, Upstream};
+use super::checked::Api;
+use super::{Allow, Client, Config, ConfigError, Defaults, Grants, PerAccount, Problem, Store, Upstream};
 use crate::account::{Appid, Endpoint, RefreshAhead, Retry};
 use crate::secret::Secret;
 
@@ -151,11 +151,15 @@ fn file() -> impl Strategy<Value = (Value, Config)> {
         prop::collection::vec(client, 0..4),
         settings(),
         upstream,
-        (any::<bool>(), prop::option::of(1_u16..), any::<bool>()),
+        (any::<bool>(), prop::option::of(1_u16..), prop::option::of(per_account()), any::<bool>()),
     );
     parts.prop_map(|(accounts, clients, defaults, upstream, rest)| {
         written(&accounts, &clients, &defaults, upstream, rest)
     })
+}
+
+fn per_account() -> impl Strategy<Value = PerAccount> {
+    prop::sample::select(vec![PerAccount::All, PerAccount::Troubled, PerAccount::None])
 }
 
 fn written(
@@ -163,7 +167,7 @@ fn written(
     clients: &[ClientParts],
     defaults: &Settings,
     (timeout, overlap, in_flight, per_second, urls): UpstreamParts,
-    (open, metrics_port, store): (bool, Option<u16>, bool),
+    (open, metrics_port, per_account, store): (bool, Option<u16>, Option<PerAccount>, bool),
 ) -> (Value, Config) {
     let mut said =
         json!({ "api": {}, "metrics": {}, "store": {}, "upstream": {}, "defaults": {}, "accounts": [] });
@@ -176,7 +180,11 @@ fn written(
     }
     if let Some(port) = metrics_port {
         said["metrics"]["listen"] = json!(format!("0.0.0.0:{port}"));
-        config.metrics = Metrics { listen: Some(SocketAddr::from(([0, 0, 0, 0], port))) };
+        config.metrics.listen = Some(SocketAddr::from(([0, 0, 0, 0], port)));
+    }
+    if let Some(accounts) = per_account {
+        said["metrics"]["per_account"] = json!(accounts.as_str());
+        config.metrics.per_account = accounts;
     }
     let Upstream { base_urls, .. } = Upstream::default();
     let distinct: BTreeSet<_> = urls.into_iter().collect();
@@ -344,6 +352,7 @@ fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
         corrupt("", "acounts", json!([])),
         corrupt("api", "listen", json!("nowhere")),
         corrupt("metrics", "listen", json!("127.0.0.1")),
+        corrupt("metrics", "per_account", json!("some")),
         corrupt("store", "path", json!("")),
         corrupt("upstream", "base_urls", json!(["https://a.example", "http://b.example"])).told_below("[1]"),
         corrupt("upstream", "timeout", json!("0s")),

@@ -38,6 +38,7 @@ impl Config {
             }
             None => writeln!(text, "metrics:\n  listen: nowhere")?,
         }
+        writeln!(text, "  per_account: {}", self.metrics.per_account.as_str())?;
         writeln!(text, "store:\n  path: {}", self.store.path.display())?;
         let upstream = &self.upstream;
         writeln!(text, "upstream:\n  base_urls: {}", list(upstream.base_urls.iter()))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Allow, Config, ConfigError, Defaults, Store, Upstream, file};
+use super::{Allow, Config, ConfigError, Defaults, PerAccount, Store, Upstream, file};
 use crate::account::{Account, Endpoint, RefreshAhead};
 
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
@@ -104,7 +104,7 @@ fn a_minimal_file_has_the_defaults_of_the_library() {
 fn everything_that_is_said_arrives() {
     let text = "
 api: { listen: '[::1]:0' }
-metrics: { listen: 0.0.0.0:9187 }
+metrics: { listen: 0.0.0.0:9187, per_account: troubled }
 store: { path: data/w.redb }
 upstream:
   base_urls: ['http://127.0.0.1:9/wx', 'http://localhost:9', 'http://[::1]:9/', 'https://a.example/b/']
@@ -122,6 +122,7 @@ accounts:
     let config = parse(text).unwrap();
     assert_eq!(config.api.listen.to_string(), "[::1]:0");
     assert_eq!(config.metrics.listen.unwrap().port(), 9187);
+    assert_eq!(config.metrics.per_account, PerAccount::Troubled);
     assert_eq!(config.store.path, Path::new("/etc/wxtokend/data/w.redb"));
     let urls: Vec<_> = config.upstream.base_urls.iter().map(|url| url.as_str()).collect();
     let expected =
@@ -159,7 +160,7 @@ accounts:
     for expected in [
         "  listen: 0.0.0.0:8787\n",
         "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [read, admin]\n",
-        "metrics:\n  listen: nowhere\n",
+        "metrics:\n  listen: nowhere\n  per_account: all\n",
         "  path: /etc/wxtokend/wxtokend.redb\n",
         "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
         "accounts: 53\n",

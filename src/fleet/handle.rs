@@ -13,6 +13,7 @@ use super::answers::{TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken, Snapshot};
 use super::shared::Shared;
 use super::supervisor::Supervisor;
+use super::tally::Tally;
 use super::view::AccountView;
 use super::watch::Watch;
 use crate::budget::Purse;
@@ -196,9 +197,9 @@ impl Fleet {
         self.inner.shared.directory.load().page(after, limit, wanted)
     }
 
-    /// How many accounts there are.
-    pub(crate) fn size(&self) -> usize {
-        self.inner.shared.directory.load().in_order.len()
+    /// What has happened to all accounts since the program started, to those that are gone, too.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.inner.shared.tally
     }
 
     /// Each host of the upstream and whether it is not known to be down.

@@ -131,7 +131,7 @@ impl Fleet {
             // Nobody could look into it, and the token is as good as it was.
             (Err(_), Some(_)) => RejectionOutcome::Limited,
         };
-        cell.tally.count_rejection(outcome);
+        self.inner.shared.count_rejection(cell, outcome);
         Ok(Rejected { outcome, version: snapshot.state.version, token, last_fault: snapshot.last_fault() })
     }
 }

@@ -9,9 +9,12 @@ use tokio_util::task::TaskTracker;
 
 use super::cell::{AccountCell, Snapshot};
 use super::journal::Journal;
+use super::tally::{RejectionOutcome, Tally};
 use crate::account::{Account, Appid};
 use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
+use crate::fault::Fault;
+use crate::outcome::Fetched;
 use crate::schedule::Rules;
 use crate::state::AccountState;
 use crate::store::Store;
@@ -31,6 +34,8 @@ pub(crate) struct Shared {
     /// Calls under way, whose ends a stopping fleet waits for.
     pub(super) flights: TaskTracker,
     pub(crate) directory: ArcSwap<Directory>,
+    /// What has happened to all accounts, to those that are gone, too.
+    pub(super) tally: Tally,
     upstream: ArcSwap<Upper>,
     make_transport: MakeTransport,
     /// Accounts that are not configured: their versions and budgets are for when they come back.
@@ -103,6 +108,7 @@ impl Shared {
             store,
             flights: TaskTracker::new(),
             directory: ArcSwap::from_pointee(directory),
+            tally: Tally::default(),
             upstream: ArcSwap::from_pointee(upstream),
             make_transport,
             departed: Mutex::new(stored(departed)),
@@ -167,6 +173,18 @@ impl Shared {
     pub(super) fn keep_departed(&self, appid: &Appid, cell: Arc<AccountCell>) {
         let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
         departed.insert(appid.clone(), Departed::Removed(cell));
+    }
+
+    /// Counts how a token call ended, for the account and for the fleet.
+    pub(super) fn count_fetch(&self, cell: &AccountCell, fetched: Fetched, fault: Option<&Fault>) {
+        cell.tally.count_fetch(fetched, fault);
+        self.tally.count_fetch(fetched, fault);
+    }
+
+    /// Counts how a rejection was decided, for the account and for the fleet.
+    pub(super) fn count_rejection(&self, cell: &AccountCell, outcome: RejectionOutcome) {
+        cell.tally.count_rejection(outcome);
+        self.tally.count_rejection(outcome);
     }
 
     pub(crate) fn now(&self) -> Moment {

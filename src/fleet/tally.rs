@@ -1,4 +1,5 @@
-//! What has happened to one account, counted for the metrics. Kept with the account, so that it vanishes with it.
+//! What has happened, counted for the metrics: of one account, kept with it, so that it vanishes with it; and of all
+//! accounts, whose counts must not fall when one of them goes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::fault::Fault;
 use crate::outcome::Fetched;
 
-/// Counters of one account since the program started.
+/// Counters of one account, or of all, since the program started.
 #[derive(Debug, Default)]
 pub struct Tally {
     refreshed: AtomicU64,

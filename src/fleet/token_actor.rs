@@ -198,7 +198,7 @@ impl TokenActor {
     pub(super) async fn refused(&mut self, fault: Fault) {
         let now = self.shared.now();
         let fetched = self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
-        self.cell.tally.count_fetch(fetched, Some(&fault));
+        self.shared.count_fetch(&self.cell, fetched, Some(&fault));
         self.advance();
         self.teller(self.shared.now()).failed(&Arc::new(fault), None);
         self.settle(Settled::Fetch(fetched));
@@ -227,7 +227,8 @@ impl TokenActor {
         let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (rules, now) = (self.shared.rules(), self.shared.now());
         let fetched = self.state.end_fetch(end, &self.account, rules, now, (self.shared.jitter)());
-        self.cell.tally.count_fetch(fetched, self.state.trouble.as_ref().map(|trouble| &*trouble.fault));
+        let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
+        self.shared.count_fetch(&self.cell, fetched, fault);
         self.commit().await;
         self.advance();
         self.teller(self.shared.now()).fetch_ended(fetched, took_ms);

@@ -12,8 +12,8 @@ use super::timing::Timing;
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
 
-/// Of a large fleet a page of accounts is 5 MB, and a scrape is 100 MB. So many of each there may be at a time, from when
-/// they are made until their clients have taken them in.
+/// Of a large fleet a page of accounts is 5 MB, and a scrape takes a thread for half a second. So many of each there may
+/// be at a time, from when they are begun until their clients have taken them in.
 const PAGES: usize = 16;
 const SCRAPES: usize = 4;
 

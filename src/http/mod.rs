@@ -5,6 +5,7 @@ mod body;
 mod clients;
 mod cookie;
 mod edge;
+mod encoding;
 mod events;
 mod guard;
 mod host;
@@ -16,6 +17,7 @@ mod problem;
 mod query;
 mod rejection;
 mod routes;
+mod scrape;
 mod session;
 mod timing;
 mod token;
@@ -105,6 +107,7 @@ impl Api {
     #[must_use]
     pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
         let Listeners { api, metrics: own } = listeners;
+        metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
         Self { edge: edge::Inner::new(fleet, clients, metrics), api, metrics: own }
     }

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: for machines that watch us, without a key.
+//! `/healthz` and `/readyz`: for machines that watch us, without a key.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::edge::{Edge, large};
+use super::edge::Edge;
 use super::problem::{Code, Problem, Waiting};
 use crate::state::Phase;
 
@@ -28,10 +28,4 @@ pub(super) async fn readyz(State(edge): State<Edge>) -> Result<impl IntoResponse
     let waiting =
         Waiting { state: Some(Phase::Starting), last_fault: None, retry_after: Duration::from_secs(1) };
     Err(Problem::later(Code::TokenUnavailable, detail, waiting))
-}
-
-pub(super) async fn metrics(State(edge): State<Edge>) -> impl IntoResponse {
-    let scraped = Edge::clone(&edge);
-    let text = large(&edge.scrapes, move || scraped.metrics.render(&scraped.fleet)).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

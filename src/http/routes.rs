@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use super::edge::Edge;
 use super::guard::{Door, LARGEST_BODY};
 use super::problem::{Code, Problem};
-use super::{accounts, events, probes, rejection, session, token, ui};
+use super::{accounts, events, probes, rejection, scrape, session, token, ui};
 
 const TOKEN: &str = "/v1/accounts/{appid}/token";
 const REJECT: &str = "/v1/accounts/{appid}/token/reject";
@@ -51,14 +51,14 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
         .route(PAGE, get(ui::page))
         .route(ASSET, get(ui::asset))
         .merge(probes());
-    let api = if with_metrics { api.route(METRICS, get(probes::metrics)) } else { api };
+    let api = if with_metrics { api.route(METRICS, get(scrape::metrics)) } else { api };
     let serves = 0..ROUTES.len() - usize::from(!with_metrics);
     Door { edge: Edge::clone(edge), router: refusing(api, edge), serves, is_guarded: true }
 }
 
 /// What a listener for metrics alone serves.
 pub(super) fn metrics(edge: &Edge) -> Door {
-    let router = refusing(probes().route(METRICS, get(probes::metrics)), edge);
+    let router = refusing(probes().route(METRICS, get(scrape::metrics)), edge);
     Door { edge: Edge::clone(edge), router, serves: PROBES..ROUTES.len(), is_guarded: false }
 }
 

@@ -6,6 +6,7 @@ mod events;
 mod keys;
 mod refusals;
 mod rejection;
+mod scrape;
 mod stopping;
 mod token;
 

@@ -206,6 +206,25 @@ async fn a_changed_listener_or_store_is_reported_as_needing_a_restart() {
 }
 
 #[tokio::test]
+async fn which_accounts_have_metrics_of_their_own_is_changed_by_a_reload() {
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with_both();
+    lab.config["metrics"] = json!({ "per_account": "none" });
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let shown = async || daemon.get("/metrics").await.body.contains("appid=\"stable\"");
+    assert!(!shown().await);
+    for (accounts, expected) in [("all", true), ("troubled", false)] {
+        lab.config["metrics"]["per_account"] = json!(accounts);
+        lab.write();
+        daemon.reload().await;
+        assert_eq!(shown().await, expected, "{accounts}");
+    }
+    assert_eq!(daemon.metric("wxtokend_accounts{state=\"fresh\"}").await, Some(2.0));
+}
+
+#[tokio::test]
 async fn clients_and_their_rights_are_swapped_by_a_reload() {
     let client = |name: &str, key: &str, accounts: Value, allow: Value| json!({ "name": name, "key": key, "accounts": accounts, "allow": allow });
     let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with_both();

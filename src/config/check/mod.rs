@@ -62,11 +62,13 @@ fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, V
 }
 
 fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> Metrics {
-    let listen = match reader.mapping(at, metrics).listen {
+    let own = reader.mapping(at, metrics);
+    let listen = match own.listen {
         Node::Null => None,
         listen => reader.parsed(&at.key("listen"), listen, parse::address),
     };
-    Metrics { listen }
+    let per_account = reader.parsed(&at.key("per_account"), own.per_account, parse::per_account);
+    Metrics { listen, per_account: per_account.unwrap_or_default() }
 }
 
 fn store(reader: &mut Reader<'_>, at: &Place<'_>, store: Node<file::Store>) -> Store {

@@ -118,6 +118,12 @@ fn rules_of_the_api() {
         (format!("{ONE}metrics: {{ listen: x }}"), &["metrics.listen: \"x\" is not an address"]),
         (format!("{ONE}metrics: {{ listen: 0.0.0.0:1 }}"), &[]),
         (format!("{ONE}metrics: {{ listen: ~ }}"), &[]),
+        (
+            format!("{ONE}metrics: {{ per_account: some }}"),
+            &["metrics.per_account: \"some\" names no accounts; allowed: all, troubled, none"],
+        ),
+        (format!("{ONE}metrics: {{ per_account: ~ }}"), &["metrics.per_account: is empty"]),
+        (format!("{ONE}metrics: {{ per_account: none }}"), &[]),
         (format!("{ONE}store: {{ path: '' }}"), &["store.path: is empty"]),
         (
             with("{}"),

@@ -3,22 +3,28 @@
 //! A crate for this would bring a binding generator along for a few lines of `/proc`; where there is none, the
 //! metrics are absent.
 
-use std::fs;
+use std::{fs, io};
 
 use super::text::Text;
 
 const KIB: u64 = 1024;
 
-pub(super) fn write(text: &mut Text) {
+pub(super) fn write(text: &mut Text<'_>) -> io::Result<()> {
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(fields_of_stat) {
         let seconds = |ticks: u64| ticks as f64 / ticks_per_second as f64;
         let name = "process_cpu_seconds_total";
-        one(text, name, "counter", "Processor time spent, in user and kernel mode.", seconds(stat.cpu_ticks));
+        one(
+            text,
+            name,
+            "counter",
+            "Processor time spent, in user and kernel mode.",
+            seconds(stat.cpu_ticks),
+        )?;
         if let Some(boot) = booted_at() {
             let name = "process_start_time_seconds";
             let start = boot as f64 + seconds(stat.start_ticks);
-            one(text, name, "gauge", "When the process started, in unix time.", start);
+            one(text, name, "gauge", "When the process started, in unix time.", start)?;
         }
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -28,18 +34,19 @@ pub(super) fn write(text: &mut Text) {
         ("Threads:", "process_threads", 1, "Threads of the operating system."),
     ] {
         if let Some(number) = number_after(&status, key) {
-            one(text, name, "gauge", help, number * unit);
+            one(text, name, "gauge", help, number * unit)?;
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Less the one that counts them.
         let open = open.count().saturating_sub(1);
-        one(text, "process_open_fds", "gauge", "File descriptors that are open.", open);
+        one(text, "process_open_fds", "gauge", "File descriptors that are open.", open)?;
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     if let Some(most) = number_after(&limits, "Max open files") {
-        one(text, "process_max_fds", "gauge", "File descriptors that may be open.", most);
+        one(text, "process_max_fds", "gauge", "File descriptors that may be open.", most)?;
     }
+    Ok(())
 }
 
 struct Stat {
@@ -67,9 +74,15 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn one(text: &mut Text, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-    text.family(name, kind, help);
-    text.sample(name, &[], value);
+fn one(
+    text: &mut Text<'_>,
+    name: &str,
+    kind: &str,
+    help: &str,
+    value: impl std::fmt::Display,
+) -> io::Result<()> {
+    text.family(name, kind, help)?;
+    text.sample(name, &[], value)
 }
 
 #[cfg(test)]

@@ -48,12 +48,29 @@ impl Scrape {
     }
 
     fn of(rig: &Rig) -> Self {
-        Self::parse(&rig.metrics.render(&rig.fleet))
+        let mut text = Vec::new();
+        rig.metrics.write(&rig.fleet, &mut text).unwrap();
+        Self::parse(&String::from_utf8(text).unwrap())
     }
 
     #[track_caller]
     fn value(&self, series: &str) -> f64 {
         *self.series.get(series).unwrap_or_else(|| panic!("{series} is not there: {:#?}", self.series.keys()))
+    }
+
+    /// Everything about the fleet, with the values.
+    fn totals(&self) -> BTreeMap<&str, f64> {
+        let of_fleet = |series: &str| {
+            ["wxtokend_fleet_", "wxtokend_accounts{"].iter().any(|begin| series.starts_with(begin))
+        };
+        let totals = self.series.iter().filter(|(series, _)| of_fleet(series));
+        totals.map(|(series, value)| (series.as_str(), *value)).collect()
+    }
+
+    /// What an account's series of that name say.
+    fn of_each(&self, name: &str) -> Vec<f64> {
+        let begin = format!("wxtokend_{name}{{appid=");
+        self.series.iter().filter(|(series, _)| series.starts_with(&begin)).map(|(_, value)| *value).collect()
     }
 
     fn has(&self, part: &str) -> bool {
@@ -183,7 +200,9 @@ async fn an_account_without_a_token_has_a_fault_and_no_token_gauges() {
     rig.sandbox.clear_faults(Some(&id("wx2")));
     rig.fleet.refresh("wx2", false).await.unwrap();
     let scrape = Scrape::of(&rig);
-    assert!(!scrape.has("wxtokend_account_fault") && scrape.has("wxtokend_token_age_seconds{appid=\"wx2\"}"));
+    assert!(
+        !scrape.has("wxtokend_account_fault{") && scrape.has("wxtokend_token_age_seconds{appid=\"wx2\"}")
+    );
     assert_eq!(scrape.value("wxtokend_rejections_total{appid=\"wx2\",outcome=\"refreshed\"}"), 1.0);
 }
 
@@ -248,17 +267,154 @@ async fn no_secret_and_no_token_is_in_a_scrape() {
 }
 
 #[tokio::test]
-async fn ten_thousand_accounts_are_rendered_in_one_go() {
-    let accounts = (0..10_000).map(|n| account(&format!("wx{n:016}"))).collect();
-    let outage = Fault::new(crate::sandbox::FaultKind::Hang);
-    let rig =
-        Rig::start_at_once(Plan { accounts, timeout: Duration::from_secs(60), ..Plan::default() }).await;
-    rig.sandbox.inject(None, outage);
-    until("all cells are there", || rig.fleet.size() == 10_000).await;
-    let text = rig.metrics.render(&rig.fleet);
-    let scrape = Scrape::parse(&text);
-    let states = scrape.series.keys().filter(|series| series.starts_with("wxtokend_account_state")).count();
-    assert_eq!(states, 60_000);
-    let room = accounts::room_for(&rig.fleet);
-    assert!(text.len() < room, "{} bytes, room for {room}", text.len());
+async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
+    let mut poor = account("wx3");
+    poor.daily_budget = 4;
+    let faults = vec![("wx2", Fault::errcode(40164)), ("wx5", Fault::errcode(40164))];
+    let accounts = ["wx1", "wx2", "wx5"].map(account).into_iter().chain([poor]).collect();
+    let rig = Rig::start(Plan { accounts, faults, ..Plan::default() }).await;
+    rig.fleet.refresh("wx3", false).await.unwrap();
+    let scrape = Scrape::of(&rig);
+    let least = |name: &str| scrape.of_each(name).into_iter().reduce(f64::min).unwrap();
+    let greatest = |name: &str| scrape.of_each(name).into_iter().reduce(f64::max).unwrap();
+    for (series, value) in [
+        ("accounts{state=\"parked\"}", 2.0),
+        ("fleet_faults{kind=\"parked\",errcode=\"40164\"}", 2.0),
+        ("fleet_token_age_max_seconds", greatest("token_age_seconds")),
+        ("fleet_token_expiry_min_timestamp_seconds", least("token_expiry_timestamp_seconds")),
+        ("fleet_budget_remaining_min_ratio", 0.0),
+        ("fleet_budget_low_accounts", 1.0),
+        ("fleet_refreshes_total{outcome=\"refreshed\"}", 2.0),
+        ("fleet_refreshes_total{outcome=\"unchanged\"}", 1.0),
+        ("fleet_refreshes_total{outcome=\"failed\"}", 2.0),
+        ("fleet_refresh_failures_total{kind=\"parked\",errcode=\"40164\"}", 2.0),
+        ("fleet_rejections_total{outcome=\"still_valid\"}", 1.0),
+    ] {
+        assert_eq!(scrape.value(&format!("wxtokend_{series}")), value, "{series}");
+    }
+    for accounts in [PerAccount::Troubled, PerAccount::None] {
+        rig.metrics.set_per_account(accounts);
+        let other = Scrape::of(&rig);
+        assert!(scrape.families().eq(other.families()), "{accounts:?}");
+        let age = "wxtokend_fleet_token_age_max_seconds";
+        let (mut before, mut after) = (scrape.totals(), other.totals());
+        assert!(before.remove(age).unwrap() <= after.remove(age).unwrap());
+        assert_eq!(before, after, "{accounts:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_valid_token_there_is_no_oldest_one() {
+    let faults = ["wx1", "wx2"].map(|appid| (appid, Fault::errcode(40164))).into();
+    let rig = Rig::start(Plan { faults, ..Plan::default() }).await;
+    let scrape = Scrape::of(&rig);
+    assert!(!scrape.has("wxtokend_fleet_token_age") && !scrape.has("wxtokend_fleet_token_expiry"));
+}
+
+#[tokio::test]
+async fn an_account_that_is_asked_about_only_in_trouble_has_series_while_it_is() {
+    let accounts = ["wx1", "wx2", "wx3"].map(account).into();
+    let faults = vec![("wx2", Fault::errcode(40164))];
+    let rig = Rig::start(Plan { accounts, faults, ..Plan::default() }).await;
+    rig.metrics.set_per_account(PerAccount::Troubled);
+    let shown = || {
+        let scrape = Scrape::of(&rig);
+        ["wx1", "wx2", "wx3"].map(|appid| scrape.has(&format!("appid=\"{appid}\"")))
+    };
+    assert_eq!(shown(), [false, true, false], "one is parked");
+    rig.sandbox.inject(Some(&id("wx3")), Fault::new(crate::sandbox::FaultKind::Html));
+    rig.fleet.refresh("wx3", false).await.unwrap();
+    assert_eq!(rig.fleet.account("wx3").unwrap().state, Phase::Degraded);
+    assert_eq!(shown(), [false, true, true], "and one is degraded");
+    assert_eq!(Scrape::of(&rig).value("wxtokend_refreshes_total{appid=\"wx3\",outcome=\"refreshed\"}"), 1.0);
+    rig.sandbox.clear_faults(Some(&id("wx2")));
+    rig.fleet.refresh("wx2", false).await.unwrap();
+    assert_eq!(shown(), [false, false, true], "its trouble is over");
+    rig.reload(["wx1", "wx2"].map(account).into()).await;
+    assert_eq!(shown(), [false; 3], "it is removed");
+    rig.metrics.set_per_account(PerAccount::None);
+    rig.sandbox.kill_tokens(&id("wx1"));
+    assert!(!Scrape::of(&rig).has("appid="));
+    rig.metrics.set_per_account(PerAccount::All);
+    assert_eq!(shown(), [true, true, false]);
+}
+
+#[tokio::test]
+async fn a_call_under_way_does_not_hide_that_the_last_one_failed() {
+    let rig = Rig::start(Plan::default()).await;
+    rig.metrics.set_per_account(PerAccount::Troubled);
+    rig.sandbox.inject(Some(&id("wx1")), Fault::new(crate::sandbox::FaultKind::Html));
+    rig.fleet.refresh("wx1", false).await.unwrap();
+    rig.sandbox.clear_faults(Some(&id("wx1")));
+    rig.sandbox.inject(None, Fault::new(crate::sandbox::FaultKind::Hang));
+    let refreshes = ["wx1", "wx2"].map(|appid| {
+        let fleet = rig.fleet.clone();
+        tokio::spawn(async move { drop(fleet.refresh(appid, false).await) })
+    });
+    let is_refreshing = |appid| rig.fleet.account(appid).unwrap().state == Phase::Refreshing;
+    until("both are under way", || is_refreshing("wx1") && is_refreshing("wx2")).await;
+    let scrape = Scrape::of(&rig);
+    assert!(scrape.has("appid=\"wx1\"") && !scrape.has("appid=\"wx2\""));
+    refreshes.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn an_account_that_is_starting_is_not_in_trouble() {
+    let faults = vec![("wx1", Fault::new(crate::sandbox::FaultKind::Hang))];
+    let plan =
+        Plan { accounts: vec![account("wx1")], faults, timeout: Duration::from_secs(60), ..Plan::default() };
+    let rig = Rig::start_at_once(plan).await;
+    rig.metrics.set_per_account(PerAccount::Troubled);
+    let scrape = Scrape::of(&rig);
+    assert_eq!(scrape.value("wxtokend_accounts{state=\"starting\"}"), 1.0);
+    assert!(!scrape.has("appid="));
+}
+
+#[tokio::test]
+async fn what_is_counted_of_all_accounts_does_not_fall_when_one_goes_and_comes_back() {
+    let rig = Rig::start(Plan { faults: vec![("wx2", Fault::errcode(40164))], ..Plan::default() }).await;
+    rig.fleet.refresh("wx2", false).await.unwrap_err();
+    rig.fleet.refresh("wx1", false).await.unwrap();
+    let counts = || {
+        let scrape = Scrape::of(&rig);
+        let counts = scrape.totals().into_iter().filter(|(series, _)| series.contains("_total"));
+        counts.map(|(series, count)| (series.to_owned(), count)).collect::<BTreeMap<_, _>>()
+    };
+    let before = counts();
+    assert_eq!(before["wxtokend_fleet_refresh_failures_total{kind=\"parked\",errcode=\"40164\"}"], 2.0);
+    rig.reload(vec![account("wx1")]).await;
+    assert_eq!(counts(), before);
+    rig.reload(vec![account("wx1"), account("wx2")]).await;
+    let failed = "wxtokend_fleet_refreshes_total{outcome=\"failed\"}";
+    until("it is tried again", || counts()[failed] == 3.0).await;
+}
+
+/// Takes so many parts, and notes how long each is.
+struct Parts {
+    taken: usize,
+    lengths: Vec<usize>,
+}
+
+impl io::Write for Parts {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.lengths.push(part.len());
+        if self.lengths.len() > self.taken { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(part.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_long_scrape_is_made_in_parts_and_no_further_than_somebody_takes_them() {
+    let accounts = (0..500).map(|n| account(&format!("wx{n:016}"))).collect();
+    let rig = Rig::start_at_once(Plan { accounts, ..Plan::default() }).await;
+    let mut parts = Parts { taken: usize::MAX, lengths: Vec::new() };
+    rig.metrics.write(&rig.fleet, &mut parts).unwrap();
+    let lengths = parts.lengths;
+    assert!(lengths.len() > 5 && lengths.iter().all(|length| *length < 65 * 1024), "{lengths:?}");
+    let mut parts = Parts { taken: 1, lengths: Vec::new() };
+    rig.metrics.write(&rig.fleet, &mut parts).unwrap_err();
+    assert_eq!(parts.lengths.len(), 2);
 }
