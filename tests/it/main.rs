@@ -11,6 +11,7 @@ mod crashes;
 mod crowd;
 mod faults;
 mod fuzzing;
+mod grafana;
 mod harness;
 mod hostile_clients;
 mod hostile_upstream;

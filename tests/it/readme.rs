@@ -192,7 +192,7 @@ fn the_readme_is_short_and_names_every_code_of_a_refusal() {
 }
 
 /// The codes that `classify` knows.
-fn known_codes() -> BTreeSet<i64> {
+pub(crate) fn known_codes() -> BTreeSet<i64> {
     let (_, classify) = FAULTS.split_once("\nfn classify(").unwrap();
     let (classify, _) = classify.split_once("\n}\n").unwrap();
     let patterns = classify.lines().filter_map(|line| line.split_once("=>")).map(|(pattern, _)| pattern);
@@ -252,7 +252,7 @@ fn metrics_told() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Families with the labels that their samples have; `le` is every histogram's.
-fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+pub(crate) fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut found: BTreeMap<String, BTreeSet<String>> =
         families.map(|family| (family.to_owned(), BTreeSet::new())).collect();
@@ -268,10 +268,9 @@ fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-#[tokio::test]
-async fn the_metrics_of_the_readme_are_those_of_a_scrape() {
-    let lab = Lab::new(60_000, 10_000).await;
-    let (daemon, sandbox) = sandboxed(&lab).await;
+/// What a daemon exports that has everything to tell, an account in trouble too.
+pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
+    let (daemon, sandbox) = sandboxed(lab).await;
     let appid = "wx5e1f00000000000a";
     let fault = json!({ "kind": "errcode", "errcode": 40164 }).to_string();
     let path = format!("/_sandbox/accounts/{appid}/faults");
@@ -279,7 +278,12 @@ async fn the_metrics_of_the_readme_are_those_of_a_scrape() {
     assert_eq!(Http::try_send(inject).await.unwrap().status, 200);
     daemon.refresh(appid, false).await;
     daemon.until_state(appid, "parked").await;
-    let found = scraped(&daemon.get("/metrics").await.body);
+    daemon.get("/metrics").await.body
+}
+
+#[tokio::test]
+async fn the_metrics_of_the_readme_are_those_of_a_scrape() {
+    let found = scraped(&scrape_with_a_fault(&Lab::new(60_000, 10_000).await).await);
     let (processes, found): (BTreeMap<_, _>, _) =
         found.into_iter().partition(|(name, _)| name.starts_with("process_"));
     assert_eq!(metrics_told(), found);

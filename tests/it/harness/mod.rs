@@ -6,7 +6,9 @@ mod browser;
 mod daemon;
 mod lab;
 mod log;
+mod prometheus;
 mod reader;
+mod tool;
 mod vitals;
 mod wechat;
 
@@ -20,7 +22,9 @@ pub(crate) use browser::{Browser, DOWN, ENTER, ESCAPE, Screen};
 pub(crate) use daemon::Daemon;
 pub(crate) use lab::{Ended, Lab, ended, secret_of};
 pub(crate) use log::Log;
+pub(crate) use prometheus::{Prometheus, Told};
 pub(crate) use reader::Reader;
+pub(crate) use tool::{said, tool, words};
 pub(crate) use vitals::Vitals;
 pub(crate) use wechat::{WeChat, appid};
 

@@ -1,0 +1,295 @@
+//! A Prometheus that scrapes a daemon in trouble answers every expression of the dashboards, and raises the alarm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, interval, sleep};
+use wxtokend::sandbox::{Fault, FaultKind};
+
+use super::boards::{Expression, Use};
+use super::{Board, path, read};
+use crate::harness::{Daemon, Http, Lab, Prometheus, Told, appid, find, said, tool, until, words};
+
+/// Several scrapes, a second apart, and as much again for a slow machine.
+const BOUND: Duration = Duration::from_secs(90);
+/// Whose dashboard is looked at: parked, with a token.
+const LOOKED_AT: &str = "parked";
+
+/// What Grafana puts in place of its variables.
+fn substituted(expr: &str) -> String {
+    [("$__rate_interval", "15s"), ("$__interval", "5s"), ("$__range", "60s"), ("$instance", ".*"), ("$appid", LOOKED_AT)]
+        .iter()
+        .fold(expr.to_owned(), |expr, (variable, value)| expr.replace(variable, value))
+}
+
+fn errcode(errcode: i64) -> Fault {
+    Fault::new(FaultKind::Errcode { errcode, errmsg: None })
+}
+
+/// Accounts in each kind of trouble. Their tokens live shorter than what the alert of an ending token looks ahead.
+async fn in_trouble() -> Lab {
+    let mut lab = Lab::new(500_000, 100_000).await;
+    lab.add("fresh", json!({ "name": "城市图书馆" }));
+    lab.add(LOOKED_AT, json!({ "name": "Flower \"Shop\", {1}" }));
+    lab.add("unavailable", json!({ "endpoint": "token" }));
+    lab.add("throttled", json!({}));
+    lab.add("reported", json!({}));
+    lab.add("spent", json!({ "daily_budget": 4 }));
+    lab.wechat.inject(Some(&appid("unavailable")), errcode(-1));
+    lab.wechat.inject(Some(&appid("throttled")), errcode(45009));
+    lab
+}
+
+/// The configuration that is shipped, every second, and of this daemon.
+fn prometheus_config(lab: &Lab, daemon: &Daemon) -> PathBuf {
+    let mut config: Value = serde_yaml::from_str(&read("prometheus.yaml")).unwrap();
+    config["global"] = json!({ "scrape_interval": "1s", "evaluation_interval": "1s" });
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = json!([daemon.address().to_string()]);
+    for file in config["rule_files"].as_array_mut().unwrap() {
+        *file = json!(path(file.as_str().unwrap()));
+    }
+    let file = lab.path("prometheus.yaml");
+    std::fs::write(&file, config.to_string()).unwrap();
+    file
+}
+
+/// Reads and refreshes, so that there is something to measure.
+fn traffic(http: &Http) -> AbortHandle {
+    let http = http.clone();
+    let traffic = tokio::spawn(async move {
+        let mut ticks = interval(Duration::from_millis(300));
+        loop {
+            ticks.tick().await;
+            let _ = http.try_token("fresh").await;
+            let _ = http.try_refresh("fresh", false).await;
+        }
+    });
+    traffic.abort_handle()
+}
+
+/// The token of `reported` ends before its time, `times` times.
+async fn somebody_ends_tokens(lab: &Lab, daemon: &Daemon, times: usize) {
+    for _ in 0..times {
+        let token = daemon.token_value("reported").await;
+        lab.wechat.kill_tokens(&appid("reported"));
+        until("a report replaces the dead token", async || {
+            daemon.reject("reported", &token).await.word("outcome") != "limited"
+        })
+        .await;
+    }
+}
+
+async fn answer(prometheus: &Prometheus, Expression { expr, use_, .. }: &Expression, since: Instant) -> Told {
+    let expr = substituted(expr);
+    let parts = |call: &str| expr.strip_prefix(call)?.strip_suffix(')').map(str::to_owned);
+    match use_ {
+        Use::Now => prometheus.now(&expr).await,
+        Use::Lately | Use::Marks => {
+            let span = since.elapsed().min(Duration::from_secs(60));
+            prometheus.lately(&expr, prometheus.clock().await, span).await
+        }
+        Use::Variable => match (parts("label_values("), parts("query_result(")) {
+            (Some(parts), None) => {
+                let (selector, label) = parts.rsplit_once(", ").unwrap();
+                Told::Series(prometheus.label_values(label, selector).await)
+            }
+            (None, Some(expr)) => prometheus.now(&expr).await,
+            _ => Told::Refused("no query of a variable".to_owned()),
+        },
+    }
+}
+
+/// Asks until each has had data once.
+async fn until_all_have_data(prometheus: &Prometheus, mut pending: Vec<Expression>, since: Instant) {
+    assert!(pending.len() > 50, "{}", pending.len());
+    while !pending.is_empty() {
+        let mut without = Vec::new();
+        for expression in pending {
+            match answer(prometheus, &expression, since).await {
+                Told::Refused(why) => panic!("{}: {why}\n{}", expression.place, expression.expr),
+                Told::Series(series) if series.is_empty() => without.push(expression),
+                Told::Series(_) => {}
+            }
+        }
+        let open: Vec<_> = without.iter().map(|one| format!("{}: {}", one.place, one.expr)).collect();
+        assert!(since.elapsed() < BOUND, "no data within {BOUND:?}:\n{}", open.join("\n"));
+        pending = without;
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Waits until the alerts that are pending or firing are those.
+async fn until_alerts_are(prometheus: &Prometheus, expected: &[&str]) {
+    let mut seen = BTreeSet::new();
+    let start = Instant::now();
+    loop {
+        let alerts = prometheus.alerts().await;
+        let names = alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned());
+        let names: BTreeSet<_> = names.collect();
+        if names.iter().eq(expected) {
+            return;
+        }
+        seen.extend(names.clone());
+        assert!(start.elapsed() < BOUND, "{expected:?} in vain: {names:?}, and of late {seen:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_in_trouble() {
+    let mut lab = in_trouble().await;
+    let daemon = lab.start().await;
+    for account in ["fresh", LOOKED_AT, "reported", "spent"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let prometheus = Prometheus::start(&lab, &prometheus_config(&lab, &daemon)).await;
+    let since = Instant::now();
+    // What is counted from here on must be seen to grow.
+    until("a first scrape", async || {
+        matches!(prometheus.now("wxtokend_rejections_total").await, Told::Series(all) if !all.is_empty())
+    })
+    .await;
+    let traffic = traffic(&daemon.http);
+    lab.wechat.inject(Some(&appid(LOOKED_AT)), errcode(40164));
+    daemon.refresh(LOOKED_AT, false).await;
+    daemon.until_state(LOOKED_AT, "parked").await;
+    until("a budget is spent", async || {
+        daemon.refresh("spent", false).await;
+        daemon.view("spent").await["budget"]["remaining"] == 0
+    })
+    .await;
+    somebody_ends_tokens(&lab, &daemon, 4).await;
+    daemon.reload().await;
+
+    let expressions: Vec<_> = Board::all().iter().flat_map(Board::expressions).collect();
+    let (refusals, others): (Vec<_>, Vec<_>) =
+        expressions.into_iter().partition(|one| one.place.ends_with("Refused configurations"));
+    until_all_have_data(&prometheus, others, since).await;
+    names_are_picked_from_what_prometheus_says(&prometheus).await;
+    the_table_of_trouble_tells_who_why_and_how_long(&prometheus).await;
+
+    std::fs::write(lab.path("accounts.yaml"), "accounts: {").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.event("reload_failed", 1).await;
+    for refusal in refusals {
+        until(&refusal.place, async || {
+            matches!(answer(&prometheus, &refusal, since).await, Told::Series(all) if !all.is_empty())
+        })
+        .await;
+    }
+    let trouble = [
+        "WxtokendAccountParked",
+        "WxtokendAccountUnavailable",
+        "WxtokendBudgetNearlySpent",
+        "WxtokendFailureRate",
+        "WxtokendRejectionsSpiking",
+        "WxtokendReloadFailed",
+        "WxtokendTokenExpiring",
+    ];
+    until_alerts_are(&prometheus, &trouble).await;
+    rules_are_well_and_advise(&prometheus).await;
+
+    traffic.abort();
+    lab.wechat.close().await;
+    daemon.refresh("fresh", false).await;
+    let outage = ["WxtokendHostDown", "WxtokendWeChatUnreachable"];
+    until("WeChat is told to be unreachable", async || {
+        let alerts = prometheus.alerts().await;
+        outage.iter().all(|name| alerts.iter().any(|alert| alert["labels"]["alertname"] == *name))
+    })
+    .await;
+    daemon.kill().await;
+    until("the daemon is told to be down", async || {
+        prometheus.alerts().await.iter().any(|alert| alert["labels"]["alertname"] == "WxtokendDown")
+    })
+    .await;
+}
+
+/// As Grafana does: each series as text, and two named groups of an expression.
+async fn names_are_picked_from_what_prometheus_says(prometheus: &Prometheus) {
+    let boards = Board::all();
+    let variable = boards[1].variables().iter().find(|variable| variable["name"] == "appid").unwrap();
+    let query = variable["query"]["query"].as_str().unwrap();
+    let expr = query.strip_prefix("query_result(").unwrap().strip_suffix(')').unwrap();
+    let Told::Series(all) = prometheus.now(expr).await else { panic!("{expr}") };
+    let script = "
+        const [all, regex] = JSON.parse(process.argv[1]);
+        const found = all.map(({ metric: { __name__ = '', ...labels }, value }) => {
+            const text = __name__ + '{' + Object.entries(labels).map(([k, v]) => `${k}=\"${v}\"`).join(',') + '}';
+            const { groups } = `${text} ${value[1]} ${value[0] * 1000}`.match(new RegExp(regex.slice(1, -1)));
+            return [groups.value, groups.text];
+        });
+        console.log(JSON.stringify(found));";
+    let mut node = tool("node", "nodejs").await;
+    node.args(["-e", script, &json!([all, variable["regex"]]).to_string()]);
+    let ended = said(node).await;
+    let found: BTreeMap<String, String> = serde_json::from_slice::<Vec<(String, String)>>(&ended.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", words(&ended)))
+        .into_iter()
+        .collect();
+    assert_eq!(found.len(), 6);
+    assert_eq!(found["fresh"], "城市图书馆 · fresh");
+    assert_eq!(found[LOOKED_AT], "Flower \"Shop\", {1} · parked");
+}
+
+async fn the_table_of_trouble_tells_who_why_and_how_long(prometheus: &Prometheus) {
+    let boards = Board::all();
+    let table = boards[0].panels().find(|panel| panel["type"] == "table").unwrap();
+    let expr = substituted(table["targets"][0]["expr"].as_str().unwrap());
+    let rows = find("four accounts in trouble", async || match prometheus.now(&expr).await {
+        Told::Series(rows) => (rows.len() == 4).then_some(rows),
+        Told::Refused(why) => panic!("{why}"),
+    });
+    let rows: BTreeMap<_, _> =
+        rows.await.into_iter().map(|row| (row["metric"]["appid"].as_str().unwrap().to_owned(), row)).collect();
+    let left = |appid: &str| rows[appid]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
+    for (appid, name, state, advice) in [
+        (LOOKED_AT, "Flower \"Shop\", {1}", "parked", "parked/40164"),
+        ("throttled", "throttled", "unavailable", "throttled/45009"),
+        ("unavailable", "unavailable", "unavailable", "transient/-1"),
+        ("spent", "spent", "degraded", "throttled/none"),
+    ] {
+        let labels = &rows[appid]["metric"];
+        assert_eq!((&labels["name"], &labels["state"], &labels["advice"]), (&json!(name), &json!(state), &json!(advice)));
+        assert_eq!(left(appid) > 1.0, state != "unavailable", "{appid}: {}", left(appid));
+    }
+}
+
+async fn rules_are_well_and_advise(prometheus: &Prometheus) {
+    let rules = prometheus.rules().await;
+    assert_eq!(rules.len(), super::rules::rules().len());
+    for rule in rules {
+        let name = rule["name"].as_str().unwrap();
+        assert_eq!((&rule["health"], &rule["lastError"]), (&json!("ok"), &Value::Null), "{rule}");
+        if rule["type"] == "recording" {
+            let recorded = prometheus.now(name).await;
+            assert!(matches!(recorded, Told::Series(all) if !all.is_empty()), "{name} records nothing");
+        }
+    }
+    let alerts = prometheus.alerts().await;
+    let of = |name: &str, appid: &str| {
+        let is = |alert: &&Value| alert["labels"]["alertname"] == name && alert["labels"]["appid"] == appid;
+        alerts.iter().find(is).unwrap_or_else(|| panic!("{name} of {appid}: {alerts:?}"))["annotations"].clone()
+    };
+    let parked = of("WxtokendAccountParked", LOOKED_AT);
+    assert_eq!(parked["summary"], "Flower \"Shop\", {1} (parked) needs a person: WeChat refuses to give out a token");
+    assert!(parked["advice"].as_str().unwrap().contains("IP whitelist"), "{parked}");
+    let throttled = of("WxtokendAccountUnavailable", "throttled");
+    assert!(throttled["advice"].as_str().unwrap().contains("quota reset"), "{throttled}");
+    for alert in &alerts {
+        let told = alert["annotations"].to_string();
+        assert!(!told.contains("error") && !told.contains("<no value>") && !told.contains("{{"), "{alert}");
+    }
+}
+
+#[test]
+fn every_variable_of_grafana_is_known_here() {
+    for expression in Board::all().iter().flat_map(Board::expressions) {
+        let open = substituted(&expression.expr);
+        assert!(!open.contains('$'), "{}: {open}", expression.place);
+    }
+}

@@ -1,0 +1,120 @@
+//! Debian's Prometheus, on a port and in a folder of its own.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde_json::Value;
+use tokio::process::Child;
+
+use super::log::Log;
+use super::{Http, Lab, find, tool};
+
+/// A running Prometheus; killed when it is dropped.
+pub(crate) struct Prometheus {
+    http: Http,
+    _child: Child,
+}
+
+/// How an expression was answered.
+pub(crate) enum Told {
+    /// It cannot be evaluated.
+    Refused(String),
+    /// Series; those without a number in them left out.
+    Series(Vec<Value>),
+}
+
+impl Prometheus {
+    /// Starts one with `config`, and waits until it is ready.
+    pub(crate) async fn start(lab: &Lab, config: &Path) -> Self {
+        // Another program may take the port that was free a moment ago.
+        for _ in 0..5 {
+            if let Some(prometheus) = Self::try_start(lab, config).await {
+                return prometheus;
+            }
+        }
+        panic!("prometheus found no port to listen on");
+    }
+
+    async fn try_start(lab: &Lab, config: &Path) -> Option<Self> {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = tool("prometheus", "prometheus").await;
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--storage.tsdb.path={}", lab.path("tsdb").display()));
+        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
+        let mut child = lab.prepared(command).spawn().unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        let http = Http::to(address);
+        let is_ready = find("prometheus is ready or has ended", async || {
+            if child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            let ready = http.try_get("/-/ready").await;
+            ready.is_some_and(|answer| answer.status == 200).then_some(true)
+        });
+        if is_ready.await {
+            return Some(Self { http, _child: child });
+        }
+        assert!(log.text().contains("address already in use"), "prometheus ended:\n{}", log.text());
+        None
+    }
+
+    async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+        let url = Url::parse_with_params(&format!("http://any{path}"), parameters).unwrap();
+        let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+        Http::try_send(self.http.request(Method::GET, &path)).await.expect("an answer from prometheus").json()
+    }
+
+    /// What an expression is now.
+    pub(crate) async fn now(&self, expr: &str) -> Told {
+        Self::told(&self.ask("/api/v1/query", &[("query", expr)]).await)
+    }
+
+    /// What an expression was within the last `span`, second by second.
+    pub(crate) async fn lately(&self, expr: &str, now: SystemSeconds, span: Duration) -> Told {
+        let (start, end) = ((now.0 - span.as_secs_f64()).to_string(), now.0.to_string());
+        let parameters = [("query", expr), ("start", &start), ("end", &end), ("step", "1")];
+        Self::told(&self.ask("/api/v1/query_range", &parameters).await)
+    }
+
+    /// Its own clock.
+    pub(crate) async fn clock(&self) -> SystemSeconds {
+        let time = self.ask("/api/v1/query", &[("query", "time()")]).await;
+        SystemSeconds(time["data"]["result"][0].as_f64().unwrap())
+    }
+
+    /// The values of a label of the series that `selector` selects.
+    pub(crate) async fn label_values(&self, label: &str, selector: &str) -> Vec<Value> {
+        let values = self.ask(&format!("/api/v1/label/{label}/values"), &[("match[]", selector)]).await;
+        values["data"].as_array().unwrap_or_else(|| panic!("{label} of {selector}: {values}")).clone()
+    }
+
+    /// All rules with their health.
+    pub(crate) async fn rules(&self) -> Vec<Value> {
+        let groups = self.ask("/api/v1/rules", &[]).await;
+        let groups = groups["data"]["groups"].as_array().unwrap().clone();
+        groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    }
+
+    /// All alerts that are pending or firing.
+    pub(crate) async fn alerts(&self) -> Vec<Value> {
+        self.ask("/api/v1/alerts", &[]).await["data"]["alerts"].as_array().unwrap().clone()
+    }
+
+    fn told(answer: &Value) -> Told {
+        if answer["status"] != "success" {
+            return Told::Refused(answer["error"].to_string());
+        }
+        let is_number = |sample: &Value| sample[1].as_str().is_some_and(|value| value != "NaN");
+        let has_data = |series: &&Value| match series["values"].as_array() {
+            Some(values) => values.iter().any(is_number),
+            None => is_number(&series["value"]),
+        };
+        Told::Series(answer["data"]["result"].as_array().unwrap().iter().filter(has_data).cloned().collect())
+    }
+}
+
+/// Unix time, as Prometheus counts it.
+#[derive(Clone, Copy)]
+pub(crate) struct SystemSeconds(f64);
