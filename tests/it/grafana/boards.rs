@@ -36,7 +36,10 @@ pub(super) enum Use {
 
 impl Board {
     pub(super) fn all() -> Vec<Self> {
-        let board = |name| Self { name, json: serde_json::from_str(&read(&format!("dashboards/{name}.json"))).unwrap() };
+        let board = |name| Self {
+            name,
+            json: serde_json::from_str(&read(&format!("dashboards/{name}.json"))).unwrap(),
+        };
         BOARDS.map(board).into()
     }
 
@@ -106,11 +109,13 @@ fn a_dashboard_can_be_imported_anywhere() {
         assert_eq!(json["tags"], json!(["wxtokend"]), "the dashboards find each other by it");
         let mut all = Vec::new();
         objects(&json, &mut all);
-        let sources: BTreeMap<String, usize> =
-            all.iter().filter_map(|object| object.get("datasource")).fold(BTreeMap::new(), |mut found, source| {
+        let sources: BTreeMap<String, usize> = all.iter().filter_map(|object| object.get("datasource")).fold(
+            BTreeMap::new(),
+            |mut found, source| {
                 *found.entry(source["uid"].as_str().unwrap().to_owned()).or_default() += 1;
                 found
-            });
+            },
+        );
         let ours = ["${datasource}", "-- Grafana --"];
         assert!(sources.keys().all(|uid| ours.contains(&uid.as_str())), "{name}: {sources:?}");
         assert_eq!(sources["-- Grafana --"], 1, "only Grafana's own annotations");
@@ -128,7 +133,11 @@ fn every_panel_says_what_it_shows_in_which_unit_and_from_where_on_it_is_bad() {
         for panel in board.panels() {
             let (title, defaults) = (&panel["title"], &panel["fieldConfig"]["defaults"]);
             assert!(panel["description"].as_str().unwrap().len() > 10, "{title}: description");
-            assert!(UNITS.contains(&defaults["unit"].as_str().unwrap()), "{title}: unit {}", defaults["unit"]);
+            assert!(
+                UNITS.contains(&defaults["unit"].as_str().unwrap()),
+                "{title}: unit {}",
+                defaults["unit"]
+            );
             let steps = defaults["thresholds"]["steps"].as_array().unwrap();
             assert!(steps[0]["value"].is_null(), "{title}: the first threshold has no value");
             let values: Vec<_> = steps.iter().skip(1).map(|step| step["value"].as_f64().unwrap()).collect();
@@ -166,8 +175,10 @@ fn a_dashboard_draws_no_line_for_each_account() {
         let bounded = ["topk(", "bottomk("].iter().any(|few| expr.starts_with(few));
         let by_account = expr.contains("by (appid") || expr.contains("wxtokend_account_info");
         assert!(bounded || !by_account, "{place}: {expr}");
-        let of_accounts = ["token_age", "token_expiry", "budget_", "refreshes_", "refresh_failures", "rejections_"];
-        let aggregated = ["sum", "min(", "max(", "quantile(", "60 * sum by"].iter().any(|way| expr.starts_with(way));
+        let of_accounts =
+            ["token_age", "token_expiry", "budget_", "refreshes_", "refresh_failures", "rejections_"];
+        let aggregated =
+            ["sum", "min(", "max(", "quantile(", "60 * sum by"].iter().any(|way| expr.starts_with(way));
         let concerns = of_accounts.iter().any(|name| expr.contains(&format!("wxtokend_{name}")));
         assert!(bounded || aggregated || !concerns, "{place}: {expr}");
     }
@@ -184,7 +195,8 @@ fn the_dashboards_advise_what_the_program_advises() {
                 }
                 let properties = over["properties"].as_array().unwrap();
                 let mappings = properties.iter().find(|property| property["id"] == "mappings").unwrap();
-                let (known, other) = (&mappings["value"][0]["options"], &mappings["value"][1]["options"]["result"]);
+                let (known, other) =
+                    (&mappings["value"][0]["options"], &mappings["value"][1]["options"]["result"]);
                 let mut known = known.as_object().unwrap().clone();
                 // Not a fault: nothing has failed.
                 assert!(known.remove("none/none").is_some());

@@ -21,9 +21,15 @@ const LOOKED_AT: &str = "parked";
 
 /// What Grafana puts in place of its variables.
 fn substituted(expr: &str) -> String {
-    [("$__rate_interval", "15s"), ("$__interval", "5s"), ("$__range", "60s"), ("$instance", ".*"), ("$appid", LOOKED_AT)]
-        .iter()
-        .fold(expr.to_owned(), |expr, (variable, value)| expr.replace(variable, value))
+    [
+        ("$__rate_interval", "15s"),
+        ("$__interval", "5s"),
+        ("$__range", "60s"),
+        ("$instance", ".*"),
+        ("$appid", LOOKED_AT),
+    ]
+    .iter()
+    .fold(expr.to_owned(), |expr, (variable, value)| expr.replace(variable, value))
 }
 
 fn errcode(errcode: i64) -> Fault {
@@ -38,6 +44,7 @@ async fn in_trouble() -> Lab {
     lab.add("unavailable", json!({ "endpoint": "token" }));
     lab.add("throttled", json!({}));
     lab.add("reported", json!({}));
+    lab.add("degraded", json!({}));
     lab.add("spent", json!({ "daily_budget": 4 }));
     lab.wechat.inject(Some(&appid("unavailable")), errcode(-1));
     lab.wechat.inject(Some(&appid("throttled")), errcode(45009));
@@ -143,7 +150,7 @@ async fn until_alerts_are(prometheus: &Prometheus, expected: &[&str]) {
 async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_in_trouble() {
     let mut lab = in_trouble().await;
     let daemon = lab.start().await;
-    for account in ["fresh", LOOKED_AT, "reported", "spent"] {
+    for account in ["fresh", LOOKED_AT, "degraded", "reported", "spent"] {
         daemon.until_state(account, "fresh").await;
     }
     let prometheus = Prometheus::start(&lab, &prometheus_config(&lab, &daemon)).await;
@@ -154,9 +161,10 @@ async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_
     })
     .await;
     let traffic = traffic(&daemon.http);
-    lab.wechat.inject(Some(&appid(LOOKED_AT)), errcode(40164));
-    daemon.refresh(LOOKED_AT, false).await;
-    daemon.until_state(LOOKED_AT, "parked").await;
+    for (account, code) in [(LOOKED_AT, 40164), ("degraded", 45011)] {
+        lab.wechat.inject(Some(&appid(account)), errcode(code));
+        daemon.refresh(account, false).await;
+    }
     until("a budget is spent", async || {
         daemon.refresh("spent", false).await;
         daemon.view("spent").await["budget"]["remaining"] == 0
@@ -231,7 +239,7 @@ async fn names_are_picked_from_what_prometheus_says(prometheus: &Prometheus) {
         .unwrap_or_else(|error| panic!("{error}: {}", words(&ended)))
         .into_iter()
         .collect();
-    assert_eq!(found.len(), 6);
+    assert_eq!(found.len(), 7);
     assert_eq!(found["fresh"], "城市图书馆 · fresh");
     assert_eq!(found[LOOKED_AT], "Flower \"Shop\", {1} · parked");
 }
@@ -244,17 +252,23 @@ async fn the_table_of_trouble_tells_who_why_and_how_long(prometheus: &Prometheus
         Told::Series(rows) => (rows.len() == 4).then_some(rows),
         Told::Refused(why) => panic!("{why}"),
     });
-    let rows: BTreeMap<_, _> =
-        rows.await.into_iter().map(|row| (row["metric"]["appid"].as_str().unwrap().to_owned(), row)).collect();
+    let rows: BTreeMap<_, _> = rows
+        .await
+        .into_iter()
+        .map(|row| (row["metric"]["appid"].as_str().unwrap().to_owned(), row))
+        .collect();
     let left = |appid: &str| rows[appid]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
     for (appid, name, state, advice) in [
         (LOOKED_AT, "Flower \"Shop\", {1}", "parked", "parked/40164"),
         ("throttled", "throttled", "unavailable", "throttled/45009"),
         ("unavailable", "unavailable", "unavailable", "transient/-1"),
-        ("spent", "spent", "degraded", "throttled/none"),
+        ("degraded", "degraded", "degraded", "throttled/45011"),
     ] {
         let labels = &rows[appid]["metric"];
-        assert_eq!((&labels["name"], &labels["state"], &labels["advice"]), (&json!(name), &json!(state), &json!(advice)));
+        assert_eq!(
+            (&labels["name"], &labels["state"], &labels["advice"]),
+            (&json!(name), &json!(state), &json!(advice))
+        );
         assert_eq!(left(appid) > 1.0, state != "unavailable", "{appid}: {}", left(appid));
     }
 }
@@ -273,10 +287,14 @@ async fn rules_are_well_and_advise(prometheus: &Prometheus) {
     let alerts = prometheus.alerts().await;
     let of = |name: &str, appid: &str| {
         let is = |alert: &&Value| alert["labels"]["alertname"] == name && alert["labels"]["appid"] == appid;
-        alerts.iter().find(is).unwrap_or_else(|| panic!("{name} of {appid}: {alerts:?}"))["annotations"].clone()
+        alerts.iter().find(is).unwrap_or_else(|| panic!("{name} of {appid}: {alerts:?}"))["annotations"]
+            .clone()
     };
     let parked = of("WxtokendAccountParked", LOOKED_AT);
-    assert_eq!(parked["summary"], "Flower \"Shop\", {1} (parked) needs a person: WeChat refuses to give out a token");
+    assert_eq!(
+        parked["summary"],
+        "Flower \"Shop\", {1} (parked) needs a person: WeChat refuses to give out a token"
+    );
     assert!(parked["advice"].as_str().unwrap().contains("IP whitelist"), "{parked}");
     let throttled = of("WxtokendAccountUnavailable", "throttled");
     assert!(throttled["advice"].as_str().unwrap().contains("quota reset"), "{throttled}");

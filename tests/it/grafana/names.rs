@@ -30,7 +30,8 @@ fn family(name: &str, families: &BTreeSet<String>) -> String {
 async fn dashboards_rules_and_documents_name_the_metrics_of_a_scrape_and_all_of_them() {
     let lab = Lab::new(60_000, 10_000).await;
     let families: BTreeSet<String> = scraped(&scrape_with_a_fault(&lab).await).into_keys().collect();
-    let shown: String = Board::all().iter().flat_map(Board::expressions).map(|shown| shown.expr + "\n").collect();
+    let shown: String =
+        Board::all().iter().flat_map(Board::expressions).map(|shown| shown.expr + "\n").collect();
     let texts = [
         ("the dashboards", shown),
         ("the rules", read("rules/wxtokend.rules.yaml")),

@@ -28,8 +28,9 @@ fn alerts() -> Vec<Value> {
 fn the_alerts_advise_what_the_program_advises() {
     let all = rules();
     let rows = all.iter().filter(|rule| rule["record"] == "errcode:wxtokend_advice:info");
-    let told: Vec<_> =
-        rows.map(|rule| ["kind", "errcode", "advice"].map(|key| rule["labels"][key].as_str().unwrap().to_owned())).collect();
+    let told: Vec<_> = rows
+        .map(|rule| ["kind", "errcode", "advice"].map(|key| rule["labels"][key].as_str().unwrap().to_owned()))
+        .collect();
     assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), advice());
     assert_eq!(told.len(), advice().len(), "each once");
 }
@@ -44,7 +45,8 @@ fn anchor(heading: &str) -> String {
 fn every_alert_has_a_severity_a_summary_advice_and_a_section_of_the_runbook() {
     let runbook = read("../docs/runbook.md");
     let sections = runbook.lines().filter_map(|line| line.strip_prefix("## "));
-    let sections: BTreeSet<_> = sections.map(|heading| format!("docs/runbook.md#{}", anchor(heading))).collect();
+    let sections: BTreeSet<_> =
+        sections.map(|heading| format!("docs/runbook.md#{}", anchor(heading))).collect();
     let mut pointed_to = BTreeSet::new();
     for alert in alerts() {
         let name = alert["alert"].as_str().unwrap();
@@ -82,7 +84,8 @@ fn every_alert_is_tested_firing_and_not_firing() {
 async fn the_rules_are_as_promtool_wants_them_and_pass_their_tests() {
     let files: Vec<_> = TESTS.iter().map(|file| path(file)).collect();
     let config = path("prometheus.yaml");
-    let lint: [&[&str]; 3] = [&["check", "rules", "--lint=all", "--lint-fatal"], &["test", "rules"], &["check", "config"]];
+    let lint: [&[&str]; 3] =
+        [&["check", "rules", "--lint=all", "--lint-fatal"], &["test", "rules"], &["check", "config"]];
     for (words_of, files) in lint.into_iter().zip([vec![path(RULES)], files, vec![config]]) {
         let mut promtool = tool("promtool", "prometheus").await;
         promtool.args(words_of).args(&files);

@@ -11,7 +11,8 @@ fn folder() -> PathBuf {
 
 /// Puts the pinned packages where the compiler looks for them, unless they are there.
 async fn install() {
-    let (pinned, installed) = (folder().join("package-lock.json"), folder().join("node_modules/.package-lock.json"));
+    let (pinned, installed) =
+        (folder().join("package-lock.json"), folder().join("node_modules/.package-lock.json"));
     let age = |file: &Path| std::fs::metadata(file).and_then(|data| data.modified()).ok();
     if age(&installed) > age(&pinned) {
         return;

@@ -11,7 +11,8 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// A program from the PATH, found or told how to get it.
 pub(crate) async fn tool(name: &str, package: &str) -> Command {
-    let found = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    let found =
+        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
     assert!(found.is_ok(), "this test needs {name}: install it (sudo apt-get install {package})");
     Command::new(name)
 }
