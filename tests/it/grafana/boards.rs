@@ -211,5 +211,5 @@ fn the_dashboards_advise_what_the_program_advises() {
             }
         }
     }
-    assert_eq!(told, 2);
+    assert_eq!(told, 3);
 }

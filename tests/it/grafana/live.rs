@@ -45,9 +45,11 @@ async fn in_trouble() -> Lab {
     lab.add("throttled", json!({}));
     lab.add("reported", json!({}));
     lab.add("degraded", json!({}));
+    lab.add("cold", json!({}));
     lab.add("spent", json!({ "daily_budget": 4 }));
     lab.wechat.inject(Some(&appid("unavailable")), errcode(-1));
     lab.wechat.inject(Some(&appid("throttled")), errcode(45009));
+    lab.wechat.inject(Some(&appid("cold")), errcode(40125));
     lab
 }
 
@@ -239,7 +241,7 @@ async fn names_are_picked_from_what_prometheus_says(prometheus: &Prometheus) {
         .unwrap_or_else(|error| panic!("{error}: {}", words(&ended)))
         .into_iter()
         .collect();
-    assert_eq!(found.len(), 7);
+    assert_eq!(found.len(), 8);
     assert_eq!(found["fresh"], "城市图书馆 · fresh");
     assert_eq!(found[LOOKED_AT], "Flower \"Shop\", {1} · parked");
 }
@@ -248,28 +250,35 @@ async fn the_table_of_trouble_tells_who_why_and_how_long(prometheus: &Prometheus
     let boards = Board::all();
     let table = boards[0].panels().find(|panel| panel["type"] == "table").unwrap();
     let expr = substituted(table["targets"][0]["expr"].as_str().unwrap());
-    let rows = find("four accounts in trouble", async || match prometheus.now(&expr).await {
-        Told::Series(rows) => (rows.len() == 4).then_some(rows),
+    let rows = find("five accounts in trouble", async || match prometheus.now(&expr).await {
+        Told::Series(rows) => (rows.len() == 5).then_some(rows),
         Told::Refused(why) => panic!("{why}"),
-    });
-    let rows: BTreeMap<_, _> = rows
-        .await
-        .into_iter()
-        .map(|row| (row["metric"]["appid"].as_str().unwrap().to_owned(), row))
-        .collect();
-    let left = |appid: &str| rows[appid]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
-    for (appid, name, state, advice) in [
-        (LOOKED_AT, "Flower \"Shop\", {1}", "parked", "parked/40164"),
-        ("throttled", "throttled", "unavailable", "throttled/45009"),
-        ("unavailable", "unavailable", "unavailable", "transient/-1"),
-        ("degraded", "degraded", "degraded", "throttled/45011"),
+    })
+    .await;
+    let told = |row: &Value, label: &str| row["metric"][label].as_str().unwrap().to_owned();
+    let left = |row: &Value| row["value"][1].as_str().unwrap().parse::<f64>().unwrap();
+    // Those that need a person first, and of these, those without a token.
+    let order: Vec<_> = rows.iter().map(|row| (told(row, "state"), left(row) > 1.0)).collect();
+    let expected = [
+        ("parked", false),
+        ("parked", true),
+        ("unavailable", false),
+        ("unavailable", false),
+        ("degraded", true),
+    ];
+    assert_eq!(order, expected.map(|(state, has_token)| (state.to_owned(), has_token)));
+    let all: BTreeMap<_, _> = rows.iter().map(|row| (told(row, "appid"), row)).collect();
+    for (appid, name, advice) in [
+        (LOOKED_AT, "Flower \"Shop\", {1}", "parked/40164"),
+        ("cold", "cold", "parked/40125"),
+        ("throttled", "throttled", "throttled/45009"),
+        ("unavailable", "unavailable", "transient/-1"),
+        ("degraded", "degraded", "throttled/45011"),
     ] {
-        let labels = &rows[appid]["metric"];
         assert_eq!(
-            (&labels["name"], &labels["state"], &labels["advice"]),
-            (&json!(name), &json!(state), &json!(advice))
+            (told(all[appid], "name"), told(all[appid], "advice")),
+            (name.to_owned(), advice.to_owned())
         );
-        assert_eq!(left(appid) > 1.0, state != "unavailable", "{appid}: {}", left(appid));
     }
 }
 
