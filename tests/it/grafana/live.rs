@@ -184,7 +184,7 @@ async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_
 
     std::fs::write(lab.path("accounts.yaml"), "accounts: {").unwrap();
     daemon.signal(Signal::HUP);
-    daemon.event("reload_failed", 1).await;
+    daemon.event("reload", 2).await;
     for refusal in refusals {
         until(&refusal.place, async || {
             matches!(answer(&prometheus, &refusal, since).await, Told::Series(all) if !all.is_empty())
