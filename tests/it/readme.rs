@@ -11,6 +11,7 @@ use wxtokend::fault::{Fault, Wait};
 use crate::harness::{Daemon, Http, Lab, ended, until};
 
 const README: &str = include_str!("../../README.md");
+const METRICS: &str = include_str!("../../docs/metrics.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const PROBLEMS: &str = include_str!("../../src/http/problem.rs");
 const FAULTS: &str = include_str!("../../src/fault.rs");
@@ -38,9 +39,8 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// The cells of the rows of the table under `heading`, its head left out.
-fn table(heading: &str) -> Vec<Vec<&'static str>> {
-    let (_, section) = README.split_once(&format!("\n## {heading}\n")).unwrap();
+/// The cells of the rows of the first table in `section`, its head left out.
+fn table(section: &'static str) -> Vec<Vec<&'static str>> {
     let rows =
         section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     rows.skip(2).map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
@@ -202,7 +202,8 @@ pub(crate) fn known_codes() -> BTreeSet<i64> {
 #[test]
 fn the_fault_table_of_the_readme_is_the_programs() {
     let mut told = BTreeSet::new();
-    for row in table("When something is wrong") {
+    let (_, section) = README.split_once("\n## When something is wrong\n").unwrap();
+    for row in table(section) {
         let waits: Vec<_> = row[2].split(" / ").collect();
         // `89507 / 89506`: one code for each wait.
         for (index, codes) in row[0].split(" / ").enumerate() {
@@ -237,10 +238,10 @@ fn in_words(wait: Wait) -> &'static str {
     }
 }
 
-/// Names with their labels, as the README's table has them; `appid` in the rows that belong to accounts.
+/// Names with their labels, as the table of docs/metrics.md has them; `appid` in the rows that belong to accounts.
 fn metrics_told() -> BTreeMap<String, BTreeSet<String>> {
     let mut told = BTreeMap::new();
-    for (row, cells) in table("Metrics").into_iter().enumerate() {
+    for (row, cells) in table(METRICS).into_iter().enumerate() {
         for metric in cells[0].split('`').skip(1).step_by(2).filter(|metric| *metric != "process_*") {
             let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
             let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned);
@@ -282,7 +283,7 @@ pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
 }
 
 #[tokio::test]
-async fn the_metrics_of_the_readme_are_those_of_a_scrape() {
+async fn the_metrics_that_are_documented_are_those_of_a_scrape() {
     let found = scraped(&scrape_with_a_fault(&Lab::new(60_000, 10_000).await).await);
     let (processes, found): (BTreeMap<_, _>, _) =
         found.into_iter().partition(|(name, _)| name.starts_with("process_"));
