@@ -4,9 +4,11 @@ mod accounts;
 mod connections;
 mod events;
 mod keys;
+mod page;
 mod refusals;
 mod rejection;
 mod scrape;
+mod session;
 mod stopping;
 mod token;
 

@@ -6,8 +6,7 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
@@ -75,8 +74,9 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     serve(0, &headers)
 }
 
-pub(super) async fn asset(name: Option<Path<String>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let index = name.and_then(|Path(name)| FILES.iter().position(|file| file.0 == name));
+pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let name = uri.path().strip_prefix("/ui/").unwrap_or_default();
+    let index = FILES.iter().position(|file| file.0 == name);
     // The page has one address.
     let index = index.filter(|index| *index > 0);
     index

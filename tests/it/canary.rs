@@ -8,7 +8,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use rustix::process::Signal;
 use serde_json::json;
 use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
-use wxtokend::secret::Secret;
+use wxtokend::secret::{Secret, hex};
 
 use crate::harness::{Answer, Daemon, Ended, Http, Lab, appid, ended, secret_of, until};
 
@@ -50,8 +50,10 @@ impl Hunt {
         assert!(self.tokens.len() >= 10, "{} tokens are too few to tell", self.tokens.len());
         for (from, text) in &self.said {
             let near = |at: usize| text[at.saturating_sub(120)..].chars().take(240).collect::<String>();
-            if let Some(at) = text.find(MARK) {
-                panic!("{from} shows a secret: {}", near(at));
+            for mark in [MARK, &hex(MARK.as_bytes())] {
+                if let Some(at) = text.find(mark) {
+                    panic!("{from} shows a secret: {}", near(at));
+                }
             }
             for token in &self.tokens {
                 let encoded = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
@@ -136,6 +138,45 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
     let names = faults().into_iter().map(|(name, _)| name);
     for name in names.chain(["stable", "classic", "mistaken", "echo"].map(str::to_owned)) {
         hunt.heard("a history", &http.get(&format!("/v1/accounts/{name}/history?limit=1000")).await);
+    }
+    use_the_page(hunt, http).await;
+}
+
+/// What the status page does, by its cookie, and with a key that is none.
+async fn use_the_page(hunt: &mut Hunt, http: &Http) {
+    let page = Http::to(http.address());
+    let key = KEYS[1];
+    let sign_in = async |body: String| {
+        let request = page.request(Method::POST, "/v1/session").header("sec-fetch-site", "same-origin");
+        Http::try_send(request.header(CONTENT_TYPE, "application/json").body(body)).await.unwrap()
+    };
+    // The one place where a key comes back, to whom it came from.
+    let cookie = sign_in(json!({ "key": key }).to_string()).await.header("set-cookie").unwrap().to_owned();
+    let cookie = cookie.split(';').next().unwrap();
+    for body in
+        [json!({ "key": format!("{key}x") }), json!({ "key": [key] }), json!(key), json!({ "kye": key })]
+    {
+        let answer = sign_in(body.to_string()).await;
+        assert!(answer.status >= 400, "{answer:?}");
+        hunt.heard("a sign-in that is refused", &answer);
+    }
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/v1/session"),
+        (Method::GET, "/v1/accounts"),
+        (Method::GET, "/v1/accounts/stable"),
+        (Method::GET, "/v1/accounts/stable/history"),
+        (Method::GET, "/v1/accounts/stable/token"),
+        (Method::POST, "/v1/accounts/stable/token/refresh"),
+        (Method::POST, "/v1/accounts/stable/token/reject"),
+        (Method::DELETE, "/v1/session"),
+    ] {
+        let request =
+            page.request(method, path).header("sec-fetch-site", "same-origin").header("cookie", cookie);
+        hunt.heard(&format!("{path} by cookie"), &Http::try_send(request).await.unwrap());
+        let broken =
+            page.request(Method::GET, path).header("cookie", format!("{cookie}0; wxtokend_key={key}"));
+        hunt.heard(&format!("{path} by a wrong cookie"), &Http::try_send(broken).await.unwrap());
     }
 }
 

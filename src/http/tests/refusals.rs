@@ -4,9 +4,9 @@ use super::*;
 async fn what_is_not_there_is_refused_as_a_problem() {
     let rig = Rig::start(Plan::default()).await;
     for path in [
+        "/ui",
         "/ui/",
-        "/ui/nothing.js",
-        "/ui/../x",
+        "/ui/a/b",
         "/v1",
         "/v1/accounts/",
         "/v1/accounts/wx1/",
@@ -36,6 +36,8 @@ async fn a_wrong_method_is_told_the_right_ones() {
         ("/v1/accounts/wx1/token", "GET,HEAD"),
         ("/v1/accounts/wx1/token/reject", "POST"),
         ("/v1/accounts/wx1/token/refresh", "POST"),
+        ("/", "GET,HEAD"),
+        ("/ui/main.js", "GET,HEAD"),
         ("/healthz", "GET,HEAD"),
         ("/readyz", "GET,HEAD"),
         ("/metrics", "GET,HEAD"),

@@ -14,7 +14,7 @@ export class Bar {
   #shown = "";
 
   /** Shows how things stand now. */
-  update({ issued, expires, next, shown }) {
+  update({ issued, expires, next, shown, fault }) {
     const at = now();
     const alive = expires !== null && expires > at;
     if (!alive) {
@@ -29,7 +29,8 @@ export class Bar {
     const late = due !== null && at > next && shown !== "refreshing";
     const phase = life - (at - issued) < life / 20 ? "ending" : late ? "late" : "well";
     this.#draw(share(at), due, phase);
-    setText(this.#refresh, next === null ? t("waits-for-host") : t("refresh-in", { when: relative(Math.max(next, at)) }));
+    const key = fault ? "next-try" : "refresh-in";
+    setText(this.#refresh, next === null ? t("waits-for-host") : t(key, { when: relative(Math.max(next, at)) }));
     setText(this.#end, t("expires-in", { when: relative(expires) }));
   }
 
