@@ -43,6 +43,14 @@ const CODES: [&str; 12] = [
     "internal",
 ];
 
+/// What the files of the status page are.
+const PAGE: [&str; 4] = [
+    "text/html; charset=utf-8",
+    "text/css; charset=utf-8",
+    "text/javascript; charset=utf-8",
+    "image/svg+xml",
+];
+
 thread_local! {
     static RIG: OnceCell<Rig> = const { OnceCell::new() };
 }
@@ -155,7 +163,7 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
         .collect();
     let header =
         |name: &str| headers.iter().find(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
-    if matches!(status, 100 | 304) {
+    if matches!(status, 100 | 204 | 304) {
         return rest;
     }
     let length: usize = header("content-length")
@@ -173,7 +181,7 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
         let fits = if kind == "application/json" {
             bodiless || json
         } else {
-            kind.starts_with("text/plain; version=0.0.4")
+            kind.starts_with("text/plain; version=0.0.4") || PAGE.contains(&kind)
         };
         assert!(fits, "{kind}: {told}");
     } else {

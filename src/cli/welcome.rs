@@ -33,7 +33,8 @@ pub(super) fn to_rehearsal(scene: &Scene<'_>, api: SocketAddr, metrics: Option<S
   wxtokend runs on a simulated WeChat: nothing real is touched, and Ctrl-C leaves nothing behind.
   {about}
 
-  Look, in another terminal:
+  Look, in a browser: http://{api}/
+  And in another terminal:
     {key}{program} status{server}
     curl{bearer} http://{api}/v1/accounts/{appid}/token{metrics}
 
@@ -112,6 +113,7 @@ mod tests {
     fn a_newcomer_is_told_where_everything_is() {
         let (rehearsal, sandbox) = told(ACCOUNTS);
         for line in [
+            "  Look, in a browser: http://127.0.0.1:5000/\n",
             "    curl http://127.0.0.1:5000/v1/accounts/wx1/token\n",
             "    curl http://127.0.0.1:6000/metrics\n",
             " status --server 127.0.0.1:5000\n",

@@ -362,6 +362,19 @@ async fn without_clients_the_page_needs_no_key_and_gets_no_token() {
 }
 
 #[tokio::test]
+async fn more_tabs_than_a_browser_has_connections_are_all_live() {
+    let page = Page::of_the_operator(LONG).await;
+    let url = format!("http://{}/", page.daemon.address());
+    for _ in 0..8 {
+        page.browser.new_tab(&url).await;
+        page.until_listed("wx06 wx01 wx04 wx05 wx03 wx02").await;
+        page.browser.until("document.querySelector('#live').dataset.link === 'live'").await;
+    }
+    page.break_account("wx04", 40164).await;
+    page.until_listed("wx04 wx06 wx01 wx05 wx03 wx02").await;
+}
+
+#[tokio::test]
 async fn a_name_that_looks_like_markup_is_a_name() {
     let evil = "<img src=x onerror=\"window.isCaught = true\"><script>window.isCaught = true</script>";
     let mut lab = lab(LONG).await;

@@ -7,6 +7,8 @@ import * as api from "./api.js";
 
 const EVENTS = ["token", "state"];
 const READ_AGAIN = ["reload", "gap"];
+/** A page that nobody looks at lets go of its stream after so many ms. */
+const HIDDEN_MS = 5000;
 /** A browser gives up on a stream that was refused; then it is tried again after so many ms. */
 const RETRY_MS = 3000;
 
@@ -17,6 +19,7 @@ const RETRY_MS = 3000;
 export function follow(fleet, tell, changed) {
   let source = null;
   let retry = null;
+  let leave = null;
   let ended = false;
   let reading = null;
   let waiting = [];
@@ -51,16 +54,32 @@ export function follow(fleet, tell, changed) {
   async function broken() {
     tell("offline");
     if (!fleet.isRead && !reading) read();
-    if (source.readyState !== EventSource.CLOSED) return;
+    if (source?.readyState !== EventSource.CLOSED) return;
     clearTimeout(retry);
     retry = setTimeout(open, RETRY_MS);
     // Refused, perhaps because the key is valid no more: any call tells.
     await api.session().catch((refused) => refused.status === 401 && api.signedOut());
   }
 
-  function open() {
-    if (ended) return;
+  // A browser has six connections to a server for all of its tabs: hidden ones must not hold them.
+  function looked() {
+    clearTimeout(leave);
+    if (!document.hidden && source === null) {
+      tell("connecting");
+      open();
+    }
+    if (document.hidden) leave = setTimeout(close, HIDDEN_MS);
+  }
+
+  function close() {
+    clearTimeout(retry);
     source?.close();
+    source = null;
+  }
+
+  function open() {
+    close();
+    if (ended) return;
     source = new EventSource("/v1/events");
     source.onopen = () => {
       tell("live");
@@ -71,11 +90,12 @@ export function follow(fleet, tell, changed) {
     for (const name of READ_AGAIN) source.addEventListener(name, read);
   }
 
-  tell("connecting");
-  open();
+  document.addEventListener("visibilitychange", looked);
+  looked();
   return () => {
     ended = true;
-    clearTimeout(retry);
-    source.close();
+    document.removeEventListener("visibilitychange", looked);
+    clearTimeout(leave);
+    close();
   };
 }

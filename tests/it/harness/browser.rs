@@ -45,7 +45,7 @@ pub(crate) struct Browser {
     port: u16,
     session: String,
     client: Client,
-    _profile: TempDir,
+    profile: TempDir,
     _turn: SemaphorePermit<'static>,
 }
 
@@ -68,8 +68,7 @@ impl Browser {
         let client =
             Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(60)).build().unwrap();
         let profile = tempfile::tempdir().unwrap();
-        let mut browser =
-            Self { driver, port, session: String::new(), client, _profile: profile, _turn: turn };
+        let mut browser = Self { driver, port, session: String::new(), client, profile, _turn: turn };
         let wanted = browser.capabilities(screen);
         let session =
             browser.call(Method::POST, "", json!({ "capabilities": { "alwaysMatch": wanted } })).await;
@@ -91,7 +90,7 @@ impl Browser {
             "--disable-background-networking".to_owned(),
             "--disable-component-update".to_owned(),
             "--disable-sync".to_owned(),
-            format!("--user-data-dir={}", self._profile.path().display()),
+            format!("--user-data-dir={}", self.profile.path().display()),
             format!("--lang={}", screen.language),
         ];
         json!({
@@ -142,6 +141,13 @@ impl Browser {
 
     pub(crate) async fn go(&self, url: &str) {
         self.post("/url", json!({ "url": url })).await;
+    }
+
+    /// Opens one more tab, and goes there.
+    pub(crate) async fn new_tab(&self, url: &str) {
+        let tab = self.post("/window/new", json!({ "type": "tab" })).await;
+        self.post("/window", json!({ "handle": tab["handle"] })).await;
+        self.go(url).await;
     }
 
     pub(crate) async fn reload(&self) {
@@ -195,6 +201,7 @@ impl Browser {
 
 impl Drop for Browser {
     /// The driver ends its browser only when it is asked to, also where a test has failed.
+    #[expect(clippy::disallowed_methods, reason = "nothing can be awaited here")]
     fn drop(&mut self) {
         let request = format!(
             "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
@@ -207,6 +214,14 @@ impl Drop for Browser {
             let _ = stream.read(&mut [0; 64]);
         }
         let _ = self.driver.start_kill();
+        // Processes of the browser outlive it by a moment, and write.
+        for _ in 0..40 {
+            let _ = std::fs::remove_dir_all(self.profile.path());
+            std::thread::sleep(Duration::from_millis(25));
+            if !self.profile.path().exists() {
+                break;
+            }
+        }
     }
 }
 

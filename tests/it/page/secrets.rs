@@ -60,7 +60,7 @@ pub(super) async fn no_token_went_to(page: &Page, paths: &[&str]) {
     }
     for (from, text) in &said {
         assert!(!from.ends_with("/token"), "the page has read a token: {from}");
-        assert!(!text.contains("access_token\""), "{from} has a place for a token: {text}");
+        assert!(!text.contains("\"access_token\""), "{from} has a place for a token: {text}");
         for token in &tokens {
             let ends = [&token[..PART], &token[token.len() - PART..]];
             assert!(!ends.iter().any(|part| text.contains(part)), "{from} holds a token: {text}");
