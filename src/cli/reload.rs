@@ -28,6 +28,7 @@ pub(super) struct Reloader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fixed {
     listen: SocketAddr,
+    wechat_path: String,
     metrics: Option<SocketAddr>,
     store: PathBuf,
 }
@@ -97,13 +98,19 @@ impl Reloader {
 
 impl Fixed {
     pub(super) fn of(config: &Config) -> Self {
-        Self { listen: config.api.listen, metrics: config.metrics.listen, store: config.store.path.clone() }
+        Self {
+            listen: config.api.listen,
+            wechat_path: config.api.wechat_path.clone(),
+            metrics: config.metrics.listen,
+            store: config.store.path.clone(),
+        }
     }
 
     /// The keys whose values differ.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
             ("api.listen", self.listen != other.listen),
+            ("api.wechat_path", self.wechat_path != other.wechat_path),
             ("metrics.listen", self.metrics != other.metrics),
             ("store.path", self.store != other.store),
         ];
@@ -145,10 +152,13 @@ mod tests {
         let before = Fixed::of(&config(ACCOUNTS).unwrap());
         assert!(before.differences(&before).is_empty());
         let text = format!(
-            "api: {{ listen: '127.0.0.1:1' }}\nmetrics: {{ listen: '0.0.0.0:2' }}\nstore: {{ path: x }}\n{ACCOUNTS}"
+            "api: {{ listen: '127.0.0.1:1', wechat_path: /wx }}\nmetrics: {{ listen: '0.0.0.0:2' }}\nstore: {{ path: x }}\n{ACCOUNTS}"
         );
         let after = Fixed::of(&config(&text).unwrap());
-        assert_eq!(before.differences(&after), ["api.listen", "metrics.listen", "store.path"]);
+        assert_eq!(
+            before.differences(&after),
+            ["api.listen", "api.wechat_path", "metrics.listen", "store.path"]
+        );
     }
 
     #[test]

@@ -51,13 +51,19 @@ impl Config {
 pub struct Api {
     /// Where it listens; default 127.0.0.1:8787. A loopback address unless there are clients.
     pub listen: SocketAddr,
+    /// WeChat's own calls are answered at the root, and below this path; begins with `/`, which is the default.
+    pub wechat_path: String,
     /// Who may call it; with none, every local caller may do everything.
     pub clients: Vec<Client>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787), clients: Vec::new() }
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787),
+            wechat_path: "/".to_owned(),
+            clients: Vec::new(),
+        }
     }
 }
 

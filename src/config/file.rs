@@ -22,7 +22,7 @@ mapping! {
 }
 mapping! {
     /// `api`
-    Api { listen: Single, clients: List<Client> }
+    Api { listen: Single, wechat_path: Single, clients: List<Client> }
 }
 mapping! {
     /// `api.clients[…]`

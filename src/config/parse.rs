@@ -92,6 +92,13 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// Words between slashes; what would have to be escaped in a URL is none of them.
+pub(super) fn url_path(text: &str) -> Parsed<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let fits = text.starts_with('/') && text.bytes().all(plain);
+    if fits { Ok(text.to_owned()) } else { Err("is no path; such as /wx".to_owned()) }
+}
+
 pub(super) fn sha256_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

@@ -263,7 +263,9 @@ fn written(
     }
     if open && !clients.is_empty() {
         said["api"]["listen"] = json!("0.0.0.0:80");
-        config.api = Api { listen: SocketAddr::from(([0, 0, 0, 0], 80)), ..config.api };
+        said["api"]["wechat_path"] = json!("/wx");
+        config.api =
+            Api { listen: SocketAddr::from(([0, 0, 0, 0], 80)), wechat_path: "/wx".to_owned(), ..config.api };
     }
     (said, config)
 }

@@ -23,6 +23,7 @@ impl Config {
 
     fn write_summary(&self, text: &mut String) -> fmt::Result {
         writeln!(text, "api:\n  listen: {}", self.api.listen)?;
+        writeln!(text, "  wechat_path: {}", self.api.wechat_path)?;
         if self.api.clients.is_empty() {
             writeln!(text, "  clients: none; every local caller may do everything")?;
         } else {

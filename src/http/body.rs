@@ -26,13 +26,17 @@ pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body
     if !is_json(request.headers()) {
         return Err(Problem::new(Code::UnsupportedMediaType, format!("send application/json: {form}")));
     }
+    Ok(Body { bytes: whole(request).await?, form })
+}
+
+/// The body of a request, whatever it is.
+pub(super) async fn whole(request: Request) -> Result<Bytes, Problem> {
     let refused = |rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => Problem::bad_request("the body did not arrive whole"),
     };
     let late = |_| Problem::bad_request("the body did not arrive within 10 s");
-    let bytes = timeout(WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)?;
-    Ok(Body { bytes, form })
+    timeout(WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)
 }
 
 impl Body {

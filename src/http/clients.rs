@@ -89,6 +89,14 @@ impl Clients {
         Ok(Caller { client: Some(client.ok_or_else(refused)?), by_cookie })
     }
 
+    /// Who sends `key`, which nobody needs where there are no clients.
+    pub(super) fn caller_with_key(&self, key: &[u8]) -> Option<Caller> {
+        match self.need_no_key() {
+            true => Some(Caller { client: None, by_cookie: false }),
+            false => Some(Caller { client: Some(self.with_key(key)?), by_cookie: false }),
+        }
+    }
+
     /// The client whose key that is.
     pub(super) fn with_key(&self, key: &[u8]) -> Option<Arc<Client>> {
         let clients = self.list.load();

@@ -28,10 +28,12 @@ pub(super) struct Inner {
     pub(super) pages: Arc<Semaphore>,
     pub(super) scrapes: Arc<Semaphore>,
     pub(super) stopping: CancellationToken,
+    /// Below which WeChat's calls are answered, too.
+    pub(super) wechat_path: String,
 }
 
 impl Inner {
-    pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics) -> Edge {
+    pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, wechat_path: &str) -> Edge {
         Arc::new(Self {
             fleet,
             clients,
@@ -40,6 +42,7 @@ impl Inner {
             pages: Arc::new(Semaphore::new(PAGES)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             stopping: CancellationToken::new(),
+            wechat_path: wechat_path.to_owned(),
         })
     }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tower::Service;
 use tracing::error;
 
+use super::cgi_bin;
 use super::edge::Edge;
 use super::host;
 use super::problem::{Code, Problem};
@@ -42,6 +43,7 @@ impl Door {
     pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
         let Self { edge, mut router, serves, is_guarded } = self;
         let started = Instant::now();
+        let request = cgi_bin::at_the_root(request, &edge.wechat_path);
         let route = routes::of_path(request.uri().path()).filter(|route| serves.contains(route));
         let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
         let response = match admitted {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod body;
+mod cgi_bin;
 mod clients;
 mod cookie;
 mod edge;
@@ -109,7 +110,7 @@ impl Api {
         let Listeners { api, metrics: own } = listeners;
         metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
-        Self { edge: edge::Inner::new(fleet, clients, metrics), api, metrics: own }
+        Self { edge: edge::Inner::new(fleet, clients, metrics, &config.api.wechat_path), api, metrics: own }
     }
 
     /// Where the API listens; the real port where the configuration says 0.

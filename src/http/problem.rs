@@ -119,6 +119,11 @@ impl Problem {
         Self::later(Code::ShuttingDown, "the server is shutting down; ask again when it is back", waiting)
     }
 
+    /// What is wrong, in a sentence.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The body, as JSON.
     pub(super) fn body(&self) -> Vec<u8> {
         let status = self.code.status();

@@ -2,12 +2,12 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use super::edge::Edge;
 use super::guard::{Door, LARGEST_BODY};
 use super::problem::{Code, Problem};
-use super::{accounts, events, probes, rejection, scrape, session, token, ui};
+use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, token, ui};
 
 const TOKEN: &str = "/v1/accounts/{appid}/token";
 const REJECT: &str = "/v1/accounts/{appid}/token/reject";
@@ -17,6 +17,8 @@ const ACCOUNT: &str = "/v1/accounts/{appid}";
 const ACCOUNTS: &str = "/v1/accounts";
 const EVENTS: &str = "/v1/events";
 const SESSION: &str = "/v1/session";
+const WECHAT_TOKEN: &str = "/cgi-bin/token";
+const WECHAT_STABLE_TOKEN: &str = "/cgi-bin/stable_token";
 const PAGE: &str = "/";
 const ASSET: &str = "/ui/{file}";
 const HEALTHZ: &str = "/healthz";
@@ -24,8 +26,21 @@ const READYZ: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
 /// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
-pub(super) const ROUTES: [&str; 13] = [
-    TOKEN, REJECT, REFRESH, HISTORY, ACCOUNT, ACCOUNTS, EVENTS, SESSION, PAGE, ASSET, HEALTHZ, READYZ,
+pub(super) const ROUTES: [&str; 15] = [
+    TOKEN,
+    REJECT,
+    REFRESH,
+    HISTORY,
+    ACCOUNT,
+    ACCOUNTS,
+    EVENTS,
+    SESSION,
+    WECHAT_TOKEN,
+    WECHAT_STABLE_TOKEN,
+    PAGE,
+    ASSET,
+    HEALTHZ,
+    READYZ,
     METRICS,
 ];
 /// Where the probes begin.
@@ -48,6 +63,8 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
                 .delete(session::sign_out)
                 .layer(DefaultBodyLimit::max(LARGEST_BODY)),
         )
+        .route(WECHAT_TOKEN, any(cgi_bin::token))
+        .route(WECHAT_STABLE_TOKEN, any(cgi_bin::stable_token).layer(DefaultBodyLimit::max(LARGEST_BODY)))
         .route(PAGE, get(ui::page))
         .route(ASSET, get(ui::asset))
         .merge(probes());
@@ -127,6 +144,9 @@ mod tests {
             ("/metrics", Some(METRICS)),
             ("/metrics/", None),
             ("/v1/session", Some(SESSION)),
+            ("/cgi-bin/token", Some(WECHAT_TOKEN)),
+            ("/cgi-bin/stable_token", Some(WECHAT_STABLE_TOKEN)),
+            ("/cgi-bin/ticket", None),
             ("/", Some(PAGE)),
             ("/ui", None),
             ("/ui/", None),

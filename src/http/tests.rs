@@ -1,6 +1,7 @@
 //! The real API on real sockets, before a real fleet whose WeChat is the sandbox.
 
 mod accounts;
+mod cgi_bin;
 mod connections;
 mod events;
 mod keys;
@@ -79,6 +80,7 @@ pub(crate) struct Plan {
     pub(crate) accounts: Vec<Account>,
     pub(crate) clients: Vec<Client>,
     pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) wechat_path: String,
     pub(crate) timeout: Duration,
     /// Faults that are there from the start.
     pub(crate) faults: Vec<(&'static str, Fault)>,
@@ -90,6 +92,7 @@ impl Default for Plan {
             accounts: vec![account("wx1"), account("wx2")],
             clients: Vec::new(),
             metrics_listen: None,
+            wechat_path: "/".to_owned(),
             timeout: Duration::from_secs(5),
             faults: Vec::new(),
         }
@@ -116,6 +119,7 @@ impl Rig {
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.api.clients = plan.clients;
         config.metrics.listen = plan.metrics_listen;
+        config.api.wechat_path = plan.wechat_path;
         config.store.path = folder.path().join("wxtokend.redb");
         config.upstream.timeout = plan.timeout;
         let url = format!("http://{}/", upstream.local_addr().unwrap());

@@ -58,7 +58,9 @@ fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, V
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
     }
     let (clients, wanted) = clients::clients(reader, &at.key("clients"), api.clients);
-    (Api { listen, clients }, wanted)
+    let wechat_path = reader.parsed(&at.key("wechat_path"), api.wechat_path, parse::url_path);
+    let wechat_path = wechat_path.unwrap_or_else(|| Api::default().wechat_path);
+    (Api { listen, wechat_path, clients }, wanted)
 }
 
 fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> Metrics {

@@ -75,7 +75,7 @@ fn rules_of_the_file_as_a_whole() {
             "acounts: 1\napi: { lisen: 2 }",
             &[
                 "acounts: unknown key; known here: api, metrics, store, upstream, defaults, accounts",
-                "api.lisen: unknown key; known here: listen, clients",
+                "api.lisen: unknown key; known here: listen, wechat_path, clients",
                 "accounts: is missing",
             ],
         ),
@@ -115,6 +115,9 @@ fn rules_of_the_api() {
         ),
         (format!("{ONE}api: {{ listen: 0.0.0.0:1, clients: x }}"), &["api.clients: must be a list"]),
         (format!("{ONE}api: {{ listen: 0.0.0.0:1, clients: [{{ {client} }}] }}"), &[]),
+        (format!("{ONE}api: {{ wechat_path: wx }}"), &["api.wechat_path: \"wx\" is no path; such as /wx"]),
+        (format!("{ONE}api: {{ wechat_path: '/a b' }}"), &["api.wechat_path: this value is no path"]),
+        (format!("{ONE}api: {{ wechat_path: /wx/hub/ }}"), &[]),
         (format!("{ONE}metrics: {{ listen: x }}"), &["metrics.listen: \"x\" is not an address"]),
         (format!("{ONE}metrics: {{ listen: 0.0.0.0:1 }}"), &[]),
         (format!("{ONE}metrics: {{ listen: ~ }}"), &[]),
@@ -376,7 +379,7 @@ store:
 ";
     let expected = "\
 /nowhere/accounts.yaml: store: stands here twice (line 11, column 1)
-/nowhere/accounts.yaml: api.lisen: unknown key; known here: listen, clients (line 2, column 3)
+/nowhere/accounts.yaml: api.lisen: unknown key; known here: listen, wechat_path, clients (line 2, column 3)
 /nowhere/accounts.yaml: accounts[0].secret: is missing; give secret or secret_file (line 5, column 5)
 /nowhere/accounts.yaml: accounts[0].endpoint: \"stabletoken\" is not an endpoint; allowed: stable_token, token (line 6, column 5)
 /nowhere/accounts.yaml: accounts[0].retry.max: \"1\" is not a duration: a duration is a positive whole number with its unit: 500ms, 5s, 2m, 1h, 7d (at most 36500d) (line 7, column 14)

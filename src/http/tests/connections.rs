@@ -39,7 +39,7 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
         panic!("with {}", SECRET)
     }
     let rig = Rig::start(Plan::default()).await;
-    let edge = edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone());
+    let edge = edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
     let router = Router::new().route("/broken", get(broken)).route("/whole", get(async || "whole"));
     let door = guard::Door { edge, router, serves: 0..0, is_guarded: true };
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,218 @@
+//! `/cgi-bin/token` and `/cgi-bin/stable_token` as WeChat answers them, for SDKs that know no other server.
+//!
+//! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
+//! leave the application servers; all else is WeChat's: HTTP 200 whatever happens, errors as an `errcode`. Nothing
+//! here mints: whoever asks gets the token that there is.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::body;
+use super::clients::{Caller, Scope};
+use super::edge::Edge;
+use super::problem::{Code, Problem};
+use crate::token::Token;
+
+/// What both calls say, the one in its query, the other in its body.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    grant_type: String,
+    appid: String,
+    secret: String,
+    force_refresh: bool,
+}
+
+/// A refusal in WeChat's form.
+#[derive(Debug, Serialize)]
+struct Refusal {
+    errcode: i64,
+    errmsg: Cow<'static, str>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    access_token: &'a str,
+    expires_in: u64,
+}
+
+/// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`
+pub(super) async fn token(State(edge): State<Edge>, method: Method, uri: Uri) -> Response {
+    if method != Method::GET {
+        return refuse(43001, "require GET method").into_response();
+    }
+    match axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri) {
+        Ok(pairs) => answer(&edge, Asked::in_query(pairs.0)).await,
+        Err(_) => refuse(47001, "data format error: the query is malformed").into_response(),
+    }
+}
+
+/// `POST /cgi-bin/stable_token` with `{"grant_type":"client_credential","appid":"","secret":"","force_refresh":false}`
+pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, request: Request) -> Response {
+    if method != Method::POST {
+        return refuse(43002, "require POST method").into_response();
+    }
+    // SDKs name many types.
+    let body = match body::whole(request).await {
+        Ok(body) if body.is_empty() => return refuse(44002, "empty post data").into_response(),
+        Ok(body) => body,
+        Err(problem) => return Refusal::from(problem).into_response(),
+    };
+    match serde_json::from_slice::<Asked>(&body) {
+        Ok(asked) => answer(&edge, asked).await,
+        // Not in serde's words, which quote what was sent.
+        Err(_) => refuse(47001, "data format error: the body is no JSON of this call").into_response(),
+    }
+}
+
+async fn answer(edge: &Edge, asked: Asked) -> Response {
+    let found = Box::pin(find(edge, &asked)).await;
+    found.map_or_else(IntoResponse::into_response, |token| {
+        let access_token = token.access_token();
+        json(&Answer { access_token, expires_in: promised(token.expires_in()) })
+    })
+}
+
+/// In whole seconds, and never 0, which some SDKs take for no end at all: the margin at a token's end is 1 s.
+fn promised(expires_in: Duration) -> u64 {
+    expires_in.as_secs().max(1)
+}
+
+async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
+    let Asked { grant_type, appid, secret, force_refresh } = asked;
+    if grant_type != "client_credential" {
+        return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
+    }
+    if appid.is_empty() {
+        return Err(refuse(41002, "appid missing"));
+    }
+    let caller = who(edge, secret)?;
+    caller.deals_with(appid, &edge.fleet, Scope::Token)?;
+    let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
+    // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
+    if *force_refresh && caller.may(Scope::Refresh) {
+        let report = edge.fleet.reject_for(caller.name(), appid, token.access_token());
+        let rejected = edge.unless_stopping(report).await?;
+        return rejected.token.ok_or_else(|| refuse(-1, "system busy: there is no valid token just now"));
+    }
+    Ok(token)
+}
+
+fn who(edge: &Edge, key: &str) -> Result<Caller, Refusal> {
+    if let Some(caller) = edge.clients.caller_with_key(key.as_bytes()) {
+        return Ok(caller);
+    }
+    Err(match key {
+        "" => refuse(41004, "appsecret missing: send a client's key of wxtokend as secret"),
+        _ => refuse(40125, "invalid appsecret: wxtokend wants a client's key in place of the AppSecret"),
+    })
+}
+
+/// The request as if it had come to the root, if it is for one of these below the base path.
+pub(super) fn at_the_root<B>(mut request: Request<B>, base: &str) -> Request<B> {
+    if let Some(path) = path_of(request.uri().path(), base) {
+        let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+        // Words of a path that was sent, and one slash before each.
+        if let Ok(uri) = format!("{path}{query}").parse() {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// The path at the root where it is another than was sent. Slashes that stand together are taken for one: some SDKs put a
+/// path behind a URL that ends in a slash.
+fn path_of(path: &str, base: &str) -> Option<String> {
+    if !path.contains("/cgi-bin") || (path.starts_with("/cgi-bin") && !path.contains("//")) {
+        return None;
+    }
+    let words =
+        |path: &str| path.split('/').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let (path, base) = (words(path), words(base));
+    let rest = path.strip_prefix(&*base).unwrap_or(&path);
+    (rest.first()? == "cgi-bin").then(|| format!("/{}", rest.join("/")))
+}
+
+fn refuse(errcode: i64, errmsg: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal { errcode, errmsg: errmsg.into() }
+}
+
+fn json(answer: &impl Serialize) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, serde_json::to_vec(answer).unwrap_or_default()).into_response()
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let (errcode, errmsg) = match problem.code {
+            Code::Unauthorized => (40125, "invalid appsecret"),
+            Code::Forbidden => (48001, "api unauthorized"),
+            Code::UnknownAccount | Code::NotFound => (40013, "invalid appid"),
+            Code::BudgetExhausted => (45009, "reach max api daily quota limit"),
+            Code::TokenUnavailable | Code::ShuttingDown | Code::Internal => (-1, "system busy"),
+            Code::BadRequest | Code::MethodNotAllowed | Code::TooLarge | Code::UnsupportedMediaType => {
+                (47001, "data format error")
+            }
+        };
+        refuse(errcode, format!("{errmsg}: {}", problem.detail()))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        json(&self)
+    }
+}
+
+impl Asked {
+    /// Unknown parameters are passed over, as at WeChat; of two the last counts.
+    fn in_query(pairs: Vec<(String, String)>) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in pairs {
+            match name.as_str() {
+                "grant_type" => asked.grant_type = value,
+                "appid" => asked.appid = value,
+                "secret" => asked.secret = value,
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_is_whole_seconds_and_at_least_one() {
+        for (ms, seconds) in [(0, 1), (999, 1), (1_999, 1), (2_000, 2), (7_198_999, 7198)] {
+            assert_eq!(promised(Duration::from_millis(ms)), seconds, "{ms}");
+        }
+    }
+
+    #[test]
+    fn slashes_and_the_base_path_are_taken_off_and_nothing_else_is_changed() {
+        for (path, base, inner) in [
+            ("/cgi-bin/token", "/", None),
+            ("//cgi-bin/token", "/", Some("/cgi-bin/token")),
+            ("/cgi-bin//token", "/", Some("/cgi-bin/token")),
+            ("/wx/cgi-bin/token", "/wx", Some("/cgi-bin/token")),
+            ("/wx//cgi-bin/token", "/wx/", Some("/cgi-bin/token")),
+            ("//wx/hub/cgi-bin/stable_token", "/wx/hub", Some("/cgi-bin/stable_token")),
+            ("/cgi-bin/token", "/wx", None),
+            ("//cgi-bin/token", "/wx", Some("/cgi-bin/token")),
+            ("/wxcgi-bin/token", "/wx", None),
+            ("/wx/cgi-bin/token", "/", None),
+            ("/v1/accounts/cgi-bin", "/", None),
+            ("/v1/accounts", "/", None),
+        ] {
+            assert_eq!(path_of(path, base).as_deref(), inner, "{path} under {base}");
+        }
+    }
+}
