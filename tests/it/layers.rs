@@ -51,7 +51,7 @@ const NAMES_THAT_SAY_NOTHING: [&str; 8] =
     ["common", "helper", "helpers", "manager", "misc", "util", "utilities", "utils"];
 
 /// A file of src/: its path from there, and its text.
-type Sources = BTreeMap<String, String>;
+pub(crate) type Sources = BTreeMap<String, String>;
 
 /// What `layer` may import.
 fn importable(layer: &str) -> Option<BTreeSet<&'static str>> {
@@ -174,7 +174,7 @@ fn violations(sources: &Sources) -> Vec<String> {
     found
 }
 
-fn read(folder: &Path, root: &Path, into: &mut Sources) {
+pub(crate) fn read(folder: &Path, root: &Path, into: &mut Sources) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

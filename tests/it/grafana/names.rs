@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use super::rules::rules;
 use super::{Board, read};
 use crate::harness::{Lab, tool, words};
+use crate::layers::{self, Sources};
 use crate::readme::{scrape_with_a_fault, scraped};
 
 /// Names of ours in a text: of metrics, and of what rules record (`level:metric:operations`).
@@ -54,6 +56,23 @@ async fn dashboards_rules_and_documents_name_the_metrics_of_a_scrape_and_all_of_
     let unused: Vec<_> =
         families.difference(&used).filter(|family| family.starts_with("wxtokend_")).collect();
     assert!(unused.is_empty(), "exported and shown nowhere: {unused:?}");
+}
+
+#[test]
+fn the_runbook_and_the_rules_name_events_that_are_logged() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Sources::new();
+    layers::read(&src, &src, &mut sources);
+    for text in [read("rules/wxtokend.rules.yaml"), read("../docs/runbook.md")] {
+        let events = text.split("event=").skip(1);
+        let events = events.map(|rest| rest.split(|c: char| c != '_' && !c.is_alphabetic()).next().unwrap());
+        let events: BTreeSet<_> = events.collect();
+        assert!(!events.is_empty());
+        for event in events {
+            let quoted = format!("\"{event}\"");
+            assert!(sources.values().any(|source| source.contains(&quoted)), "event={event}");
+        }
+    }
 }
 
 #[tokio::test]
