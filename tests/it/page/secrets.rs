@@ -70,7 +70,7 @@ pub(super) async fn no_token_went_to(page: &Page, paths: &[&str]) {
 
 #[tokio::test]
 async fn no_token_reaches_the_page_whatever_is_done_there() {
-    let page = Page::of_the_operator((60_000, 10_000)).await;
+    let page = Page::of_the_operator(LONG).await;
     page.break_account("wx05", 40164).await;
     page.until_text("[data-appid=wx05] .state", "parked").await;
     for (account, said) in [("wx03", "Not now"), ("wx01", "still valid, version")] {
