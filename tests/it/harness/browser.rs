@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::{Client, Method};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -107,6 +108,17 @@ impl Browser {
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    /// The browser's processes: those that were told of its profile.
+    fn processes(&self) -> Vec<Pid> {
+        let profile = self.profile.path().to_str().unwrap();
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let ours = all.filter(|process| {
+            let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&arguments).contains(profile)
+        });
+        ours.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?)).collect()
     }
 
     /// One call of the protocol; the error is what the driver says.
@@ -214,8 +226,11 @@ impl Drop for Browser {
             let _ = stream.read(&mut [0; 64]);
         }
         let _ = self.driver.start_kill();
-        // Processes of the browser outlive it by a moment, and write.
+        // One that hangs has not ended; others end a moment later, and write until then.
         for _ in 0..40 {
+            for pid in self.processes() {
+                let _ = kill_process(pid, Signal::KILL);
+            }
             let _ = std::fs::remove_dir_all(self.profile.path());
             std::thread::sleep(Duration::from_millis(25));
             if !self.profile.path().exists() {
