@@ -43,6 +43,8 @@ const CODES: [&str; 12] = [
     "internal",
 ];
 
+const STREAM: &str = "text/event-stream";
+const SCRAPE: &str = "text/plain; version=0.0.4";
 /// What the files of the status page are.
 const PAGE: [&str; 4] = [
     "text/html; charset=utf-8",
@@ -117,7 +119,7 @@ impl Rig {
     }
 }
 
-/// Everything is written, and read until the server ends the connection.
+/// Everything is written, and read until the server ends the connection, or streams.
 async fn talk(api: &Api, sent: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(4096);
     let (mut reads, mut writes) = split(client);
@@ -129,9 +131,15 @@ async fn talk(api: &Api, sent: &[u8]) -> Vec<u8> {
             std::future::pending::<()>().await;
         };
         let read = async {
-            reads.read_to_end(&mut came).await.expect("no error in memory");
+            // A stream has no end of its own: its client goes.
+            while reads.read_buf(&mut came).await.expect("no error in memory") > 0 {
+                if contains(&came, b"\nretry: ") {
+                    return;
+                }
+            }
         };
         either(write, read).await;
+        drop((reads, writes));
     };
     tokio::join!(api.converse(server), client);
     came
@@ -166,22 +174,27 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
     if matches!(status, 100 | 204 | 304) {
         return rest;
     }
-    let length: usize = header("content-length")
-        .and_then(|length| length.parse().ok())
-        .unwrap_or_else(|| panic!("no length: {told}"));
-    let bodiless = heads && (rest.is_empty() || rest.starts_with(b"HTTP/1."));
-    let (body, rest) = if bodiless {
-        (&b""[..], rest)
-    } else {
-        rest.split_at_checked(length).unwrap_or_else(|| panic!("half a body: {told}"))
-    };
     let kind = header("content-type").unwrap_or_default();
+    if kind == STREAM {
+        return &[];
+    }
+    let bodiless = heads && (rest.is_empty() || rest.starts_with(b"HTTP/1."));
+    let chunked = header("transfer-encoding") == Some("chunked");
+    let length = header("content-length").and_then(|length| length.parse::<usize>().ok());
+    let (body, rest) = match length {
+        _ if bodiless => (&b""[..], rest),
+        Some(length) => rest.split_at_checked(length).unwrap_or_else(|| panic!("half a body: {told}")),
+        None if chunked => (&b""[..], behind_chunks(rest).unwrap_or_else(|| panic!("half a body: {told}"))),
+        // A scrape, to a client that knows no chunks.
+        None if kind.starts_with(SCRAPE) => (rest, &b""[..]),
+        None => panic!("no length: {told}"),
+    };
     if status == 200 {
         let json = serde_json::from_slice::<Value>(body).is_ok_and(|body| body.is_object());
         let fits = if kind == "application/json" {
             bodiless || json
         } else {
-            kind.starts_with("text/plain; version=0.0.4") || PAGE.contains(&kind)
+            kind.starts_with(SCRAPE) || PAGE.contains(&kind)
         };
         assert!(fits, "{kind}: {told}");
     } else {
@@ -189,6 +202,18 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
         assert!(bodiless || is_problem(status, body), "no problem of the contract: {told}");
     }
     rest
+}
+
+/// What follows a body in chunks.
+fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).ok()?, 16).ok()?;
+        bytes = bytes.get(end + 2 + size..)?.strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return Some(bytes);
+        }
+    }
 }
 
 /// `internal` is what a panic becomes.
