@@ -17,6 +17,7 @@ mod hostile_clients;
 mod hostile_upstream;
 mod layers;
 mod lifetimes;
+mod nginx;
 mod outages;
 mod page;
 mod readme;
