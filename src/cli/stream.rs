@@ -23,6 +23,7 @@ pub(super) struct Stream<'a> {
     buffer: Vec<u8>,
     last_event: Option<String>,
     was_open: bool,
+    is_lost: bool,
 }
 
 /// What a stream brings.
@@ -30,6 +31,8 @@ pub(super) struct Stream<'a> {
 pub(super) enum News {
     /// It is open, for the first time or again: what is known may be old.
     Open,
+    /// There is no connection any more, for this reason; the next news is that it is open again.
+    Lost(String),
     /// Something has happened.
     Event { name: String, data: Value },
 }
@@ -38,17 +41,22 @@ impl<'a> Stream<'a> {
     /// Of all accounts, or of one.
     pub(super) fn new(client: &'a Client, appid: Option<&'a str>) -> Self {
         let query = appid.into_iter().map(|appid| ("appid", appid)).collect();
-        Self { client, query, open: None, buffer: Vec::new(), last_event: None, was_open: false }
+        Self {
+            client,
+            query,
+            open: None,
+            buffer: Vec::new(),
+            last_event: None,
+            was_open: false,
+            is_lost: false,
+        }
     }
 
     /// The next news. Fails when the daemon refuses, and when it cannot be reached at all; a connection that is lost
-    /// later is made again.
+    /// later is made again. To be awaited to its end: who asks anew begins its waits and pauses anew.
     pub(super) async fn next(&mut self) -> Result<News, Failure> {
         loop {
-            let Some(open) = &mut self.open else {
-                self.connect().await?;
-                return Ok(News::Open);
-            };
+            let Some(open) = &mut self.open else { return self.connect().await };
             if let Some(block) = take_block(&mut self.buffer) {
                 if let Some(news) = self.read(&block) {
                     return Ok(news);
@@ -63,23 +71,35 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn connect(&mut self) -> Result<(), Failure> {
+    /// [`Self::next`] for those who write lines: a person is told that the connection is lost, and that it is back.
+    pub(super) async fn next_telling(&mut self) -> Result<News, Failure> {
+        loop {
+            let was_lost = self.is_lost;
+            match self.next().await? {
+                News::Lost(why) => output::tell(&format!("{why}\n  it is asked again until it is back\n")),
+                news => {
+                    if was_lost {
+                        output::tell("the daemon is back\n");
+                    }
+                    return Ok(news);
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<News, Failure> {
         self.buffer.clear();
-        let mut told = false;
         loop {
             let path = ["v1", "events"];
             match self.client.stream(&path, &self.query, self.last_event.as_deref()).await {
                 Ok(open) => {
-                    if told {
-                        output::tell("the daemon is back\n");
-                    }
-                    self.was_open = true;
+                    (self.was_open, self.is_lost) = (true, false);
                     self.open = Some(open);
-                    return Ok(());
+                    return Ok(News::Open);
                 }
                 Err(Failure::Later(why)) if self.was_open => {
-                    if !std::mem::replace(&mut told, true) {
-                        output::tell(&format!("{why}\n  it is asked again until it is back\n"));
+                    if !std::mem::replace(&mut self.is_lost, true) {
+                        return Ok(News::Lost(why));
                     }
                     sleep(PAUSE).await;
                 }
@@ -112,6 +132,9 @@ fn take_block(buffer: &mut Vec<u8>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -130,6 +153,27 @@ mod tests {
         assert_eq!(stream.last_event.as_deref(), Some("1-3"));
         let [News::Event { name, data }] = &news[..] else { panic!("{news:?}") };
         assert_eq!((name.as_str(), &data["name"]), ("token", &Value::from("花店: a")));
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_told_once_and_made_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = async |listener: TcpListener| {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            assert_ne!(connection.read(&mut [0; 4096]).await.unwrap(), 0);
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+            connection.write_all(head).await.unwrap();
+        };
+        let client = crate::cli::client::tests::client(&format!("http://{address}"), None);
+        let mut stream = Stream::new(&client, None);
+        let (news, ()) = tokio::join!(stream.next(), answer(listener));
+        assert!(matches!(news, Ok(News::Open)), "{news:?}");
+        let news = stream.next().await;
+        assert!(matches!(&news, Ok(News::Lost(why)) if why.contains("no answer from")), "{news:?}");
+        let listener = TcpListener::bind(address).await.unwrap();
+        let (news, ()) = tokio::join!(stream.next(), answer(listener));
+        assert!(matches!(news, Ok(News::Open)), "{news:?}");
     }
 
     #[tokio::test]

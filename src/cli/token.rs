@@ -44,9 +44,9 @@ async fn watch(client: &Client, appid: &str) -> Result<(), Failure> {
     let mut stream = Stream::new(client, Some(appid));
     let mut printed = 0;
     loop {
-        match stream.next().await? {
+        match stream.next_telling().await? {
             News::Event { name, .. } if name != "token" && name != "gap" => continue,
-            News::Open | News::Event { .. } => {}
+            News::Open | News::Event { .. } | News::Lost(_) => {}
         }
         match current(client, appid).await {
             Ok((token, version)) if version != printed => {

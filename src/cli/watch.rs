@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
@@ -44,7 +45,7 @@ pub(super) async fn watch(client: &Client, json: bool) -> Result<(), Failure> {
 async fn lines(client: &Client, told: impl Fn(&str, &Value) -> Option<String>) -> Result<(), Failure> {
     let mut stream = Stream::new(client, None);
     loop {
-        if let News::Event { name, data } = stream.next().await?
+        if let News::Event { name, data } = stream.next_telling().await?
             && let Some(line) = told(&name, &data)
             && let ControlFlow::Break(()) = output::print_on(&line)?
         {
@@ -92,23 +93,33 @@ async fn screen(client: &Client) -> Result<(), Failure> {
     let mut stream = Stream::new(client, None);
     let mut accounts = BTreeMap::new();
     let mut changed = Changed::All;
+    let mut lost = None;
     let mut next_draw = Instant::now();
     loop {
-        tokio::select! {
-            news = stream.next() => changed.take_in(&news?),
-            () = sleep_until(next_draw) => {
-                next_draw = Instant::now() + EVERY;
-                match bring_up_to_date(client, &mut accounts, &changed).await {
-                    Ok(()) => changed = Changed::These(BTreeSet::new()),
-                    // The stream tells when it is back.
-                    Err(Failure::Later(_)) => continue,
-                    Err(failure) => return Err(failure),
-                }
-                if let ControlFlow::Break(()) = draw(accounts.values().cloned().collect())? {
-                    return Ok(());
+        // Kept over the draws: begun anew each second, it would never notice that a daemon is silent for long.
+        let mut news = pin!(stream.next());
+        let news = loop {
+            tokio::select! {
+                news = &mut news => break news?,
+                () = sleep_until(next_draw) => {
+                    next_draw = Instant::now() + EVERY;
+                    match bring_up_to_date(client, &mut accounts, &changed).await {
+                        Ok(()) => changed = Changed::These(BTreeSet::new()),
+                        // The stream tells that it is gone, and when it is back.
+                        Err(Failure::Later(_)) => {}
+                        Err(failure) => return Err(failure),
+                    }
+                    if let ControlFlow::Break(()) = draw(accounts.values().cloned().collect(), lost.as_deref())? {
+                        return Ok(());
+                    }
                 }
             }
-        }
+        };
+        changed.take_in(&news);
+        lost = match news {
+            News::Lost(why) => Some(why),
+            News::Open | News::Event { .. } => None,
+        };
     }
 }
 
@@ -154,12 +165,14 @@ async fn bring_up_to_date(
     Ok(())
 }
 
-/// In place of what stands on the screen; as much of it as fits, which is those in trouble first.
-fn draw(accounts: Vec<Value>) -> Result<ControlFlow<()>, Failure> {
+/// In place of what stands on the screen; as much of it as fits, which is those in trouble first, and at the end why
+/// it may be old.
+fn draw(accounts: Vec<Value>, lost: Option<&str>) -> Result<ControlFlow<()>, Failure> {
     // Some terminals say that they have no rows.
     let rows = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
     let rows = if rows == 0 { 24 } else { rows.max(4) };
-    output::print_on(&on_screen(&as_table(accounts)?, rows))
+    let table = as_table(accounts)? + lost.and_then(|why| why.lines().next()).unwrap_or_default();
+    output::print_on(&on_screen(&table, rows))
 }
 
 /// Goes to the top, and writes each line to its end, so that nothing flickers; one that is too long is cut.

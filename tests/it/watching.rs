@@ -28,6 +28,11 @@ impl Watcher {
         self.out.text().lines().map(str::to_owned).collect()
     }
 
+    /// What was drawn last.
+    fn screen(&self) -> String {
+        self.out.text().rsplit("\x1b[H").next().unwrap_or_default().to_owned()
+    }
+
     async fn line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         find(what, async || self.lines().into_iter().find(|line| is_it(line))).await
     }
@@ -47,6 +52,16 @@ impl Watcher {
 fn watch(lab: &Lab, daemon: &Daemon, line: &str) -> Watcher {
     let mut command = lab.program(&line.split(' ').collect::<Vec<_>>());
     command.env("WXTOKEND_SERVER", daemon.address().to_string());
+    Watcher::start(command)
+}
+
+fn watch_on_a_terminal(lab: &Lab, daemon: &Daemon) -> Watcher {
+    // `script` is a terminal, and comes with every Debian.
+    let line = format!("{} status --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());
+    let mut command = Command::new("script");
+    command.args(["-qfec", &line, "/dev/null"]);
+    let mut command = lab.prepared(command);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
     Watcher::start(command)
 }
 
@@ -150,20 +165,34 @@ async fn on_a_terminal_the_table_is_kept_up_to_date() {
     for account in ["stable", "classic"] {
         daemon.until_state(account, "fresh").await;
     }
-    // `script` is a terminal, and comes with every Debian.
-    let line = format!("{} status --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());
-    let mut command = Command::new("script");
-    command.args(["-qfec", &line, "/dev/null"]);
-    let mut command = lab.prepared(command);
-    command.env("TERM", "xterm").env("NO_COLOR", "1");
-    let watcher = Watcher::start(command);
-    let screen = || watcher.out.text().rsplit("\x1b[H").next().unwrap_or_default().to_owned();
+    let watcher = watch_on_a_terminal(&lab, &daemon);
+    let screen = || watcher.screen();
     until("the table", async || screen().contains("2 accounts: 2 fresh")).await;
     lab.wechat.inject(Some(&appid("stable")), Fault::errcode(40164));
     daemon.refresh("stable", false).await;
     until("its trouble on top", async || {
         let screen = screen();
         screen.contains("1 parked, 1 fresh") && screen.find("parked") < screen.find("fresh ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_table_says_for_as_long_as_it_may_be_old() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    let address = daemon.address();
+    let watcher = watch_on_a_terminal(&lab, &daemon);
+    until("the table", async || watcher.screen().contains("2 accounts")).await;
+    daemon.kill().await;
+    let told = || watcher.out.text().matches("no answer from").count();
+    until("each draw says so", async || told() >= 4).await;
+    assert!(!watcher.out.text().contains("is the daemon running?"), "more lines would move the table");
+    lab.config["api"]["listen"] = json!(address.to_string());
+    let _daemon = lab.start().await;
+    until("it is up to date again", async || {
+        let screen = watcher.screen();
+        screen.contains("2 accounts") && !screen.contains("no answer from")
     })
     .await;
 }
