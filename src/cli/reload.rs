@@ -53,12 +53,12 @@ impl Reloader {
     pub(super) async fn reload(&mut self) {
         let applied = self.apply().await;
         self.metrics.note_reload(applied.is_ok(), SystemClock::new().now());
+        self.fleet.note_reload(applied.is_ok());
         match applied {
             Ok(Reloaded { added, removed, changed }) => {
                 info!(event = "reload", successful = true, added, removed, changed, config = %self.source, "reloaded");
             }
             Err(refused) => {
-                self.fleet.note_failed_reload();
                 error!(
                     event = "reload",
                     successful = false,

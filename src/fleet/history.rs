@@ -31,10 +31,11 @@ impl Fleet {
         }
     }
 
-    /// Notes that the configuration was read again, and could not be used.
-    pub(crate) fn note_failed_reload(&self) {
+    /// Notes that the configuration was read again, and whether all of it is in force: who hears of it asks at once
+    /// for what has changed, and must not be judged by the clients of before.
+    pub(crate) fn note_reload(&self, successful: bool) {
         let shared = &self.inner.shared;
-        shared.journal.note_of_all(shared.now(), What::Reload { successful: false });
+        shared.journal.note_of_all(shared.now(), What::Reload { successful });
     }
 }
 

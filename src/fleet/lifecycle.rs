@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use super::answers::{ReloadError, Reloaded, StartError};
 use super::cell::AccountCell;
 use super::clock_watch::watch_clocks;
-use super::event::What;
 use super::handle::{Fleet, Inner, Reads};
 use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
 use super::supervisor::{Applied, Apply, Supervisor};
@@ -152,7 +151,6 @@ impl Fleet {
             let _ = inner.shared.store.set_hosts(new_hosts).await;
         }
         *running = config;
-        inner.shared.journal.note_of_all(inner.shared.now(), What::Reload { successful: true });
         let Applied { added, removed, changed } = applied;
         Ok(Reloaded { added, removed, changed })
     }

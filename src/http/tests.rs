@@ -149,6 +149,7 @@ impl Rig {
     pub(crate) async fn reload(&self, accounts: Vec<Account>) {
         let accounts = accounts.into_iter().map(Arc::new).collect();
         self.fleet.reload(Config { accounts, ..self.config.clone() }).await.unwrap();
+        self.fleet.note_reload(true);
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -182,7 +182,7 @@ async fn one_who_falls_behind_is_told_so_once_and_goes_on() {
     lab.token().await;
     let mut slow = lab.fleet.follow(None);
     for _ in 0..65_536 + 10 {
-        lab.fleet.note_failed_reload();
+        lab.fleet.note_reload(false);
     }
     let told = told(&mut slow).await;
     assert_eq!((told.len(), &told[0]), (65_537, &json!({"event": "missed"})));
@@ -197,13 +197,17 @@ async fn a_reload_is_told_with_whether_it_was_taken() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     let mut follow = lab.fleet.follow(None);
-    lab.fleet.note_failed_reload();
+    lab.fleet.note_reload(false);
     let mut config = lab.config.clone();
     let renamed = crate::account::Account { name: "New".to_owned(), ..account(APPID, Endpoint::StableToken) };
     config.accounts = vec![Arc::new(renamed)];
     lab.fleet.reload(config).await.unwrap();
     sleep(SECOND).await;
-    let told = told(&mut follow).await;
+    let before = told(&mut follow).await;
+    let told_yet = names(&before).iter().filter(|name| **name == "reload").count();
+    assert_eq!(told_yet, 1, "clients are exchanged after the accounts, and only then it is told");
+    lab.fleet.note_reload(true);
+    let told = [before, told(&mut follow).await].concat();
     let reloads: Vec<_> = told.iter().filter(|event| event["event"] == "reload").collect();
     assert_eq!(reloads.iter().map(|event| &event["successful"]).collect::<Vec<_>>(), [false, true]);
     assert!(reloads.iter().all(|event| event["at"].is_string() && event.get("appid").is_none()));
