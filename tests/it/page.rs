@@ -322,6 +322,9 @@ async fn a_page_that_has_lost_the_daemon_says_so_and_goes_on_when_it_is_back() {
     browser.until("!document.querySelector('#banner').hidden").await;
     browser.until("document.querySelector('#banner').textContent.startsWith('Not live')").await;
     browser.until("document.querySelector('#live').textContent === 'not live'").await;
+    browser.click("#leave").await;
+    browser.until("document.querySelector('#leave').textContent.includes('cannot be reached')").await;
+    browser.until("!document.querySelector('#key')").await;
     lab.account("wx06")["name"] = json!("Archive of the Zoo");
     let page = Page { daemon: lab.start().await, lab, browser };
     page.until_text("[data-appid=wx06]", "Archive of the Zoo").await;

@@ -115,7 +115,13 @@ async function start() {
 
 api.onSignedOut(() => session !== null && showSignIn(t("sign-in.ended")));
 byId("leave").onclick = async () => {
-  await api.signOut().catch(() => {});
+  try {
+    await api.signOut();
+  } catch (refused) {
+    // Only the server can take the cookie away: a form to sign in would make believe that it has.
+    setText(byId("leave"), `${t("sign-out")}: ${refused.status === 0 ? t("unreachable") : refused.message}`);
+    return;
+  }
   showSignIn();
 };
 byId("language").onclick = () => {

@@ -45,6 +45,6 @@ export function clockTime(at) {
   const date = new Date(at);
   const today = new Date(now()).toDateString() === date.toDateString();
   const day = today ? {} : { month: "short", day: "numeric" };
-  const format = { ...day, hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+  const format = { ...day, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
   return new Intl.DateTimeFormat(language(), format).format(date);
 }
