@@ -45,7 +45,8 @@ async fn watch(client: &Client, appid: &str) -> Result<(), Failure> {
     let mut printed = 0;
     loop {
         match stream.next_telling().await? {
-            News::Event { name, .. } if name != "token" && name != "gap" => continue,
+            // After a reload there may be no such account any more, which it says then.
+            News::Event { name, .. } if name == "state" => continue,
             News::Open | News::Event { .. } | News::Lost(_) => {}
         }
         match current(client, appid).await {

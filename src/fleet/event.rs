@@ -35,10 +35,8 @@ pub(crate) enum What {
     Fault { fault: Arc<Fault>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
     Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
-    /// A client said that WeChat refused a token.
-    Rejection(Rejection),
-    /// An operator asked for a token call.
-    Refresh { outcome: &'static str, force: bool, by: Option<Box<str>> },
+    /// A client said that WeChat refused a token, or an operator asked for a token call.
+    Wish(Wish),
     /// The account looks different from outside, or another call has failed.
     State { state: Phase, was: Phase, trouble: Option<Box<Trouble>>, next_at: Option<Moment> },
     /// Its settings were changed by a reload.
@@ -47,17 +45,21 @@ pub(crate) enum What {
     Reload { successful: bool },
 }
 
-/// Reports by one client that ended alike, shortly after each other.
-pub(crate) struct Rejection {
+/// What one client wanted, and what came of it; all that ended alike, shortly after each other, is one.
+pub(crate) struct Wish {
+    /// Whether a token call was asked for, and if a forced one; `None` for a token that was reported.
+    force: Option<bool>,
     outcome: &'static str,
     by: Option<Box<str>>,
     times: AtomicU64,
     last_wall_ms: AtomicI64,
 }
 
-impl Rejection {
-    pub(super) fn new(outcome: Option<RejectionOutcome>, by: Option<&str>, at: Moment) -> Self {
+impl Wish {
+    /// A report that WeChat refused a token.
+    pub(super) fn report(by: Option<&str>, outcome: Option<RejectionOutcome>, at: Moment) -> Self {
         Self {
+            force: None,
             outcome: outcome_label(outcome),
             by: by.map(Box::from),
             times: AtomicU64::new(1),
@@ -65,13 +67,24 @@ impl Rejection {
         }
     }
 
-    pub(super) fn is_like(&self, outcome: Option<RejectionOutcome>, by: Option<&str>) -> bool {
-        self.outcome == outcome_label(outcome) && self.by.as_deref() == by
+    /// An operator's order to ask for a token.
+    pub(super) fn refresh(
+        by: Option<&str>,
+        force: bool,
+        outcome: Option<RejectionOutcome>,
+        at: Moment,
+    ) -> Self {
+        Self { force: Some(force), ..Self::report(by, outcome, at) }
     }
 
-    pub(super) fn once_more(&self, at: Moment) {
-        self.times.fetch_add(1, Ordering::Relaxed);
-        self.last_wall_ms.store(at.wall_ms, Ordering::Relaxed);
+    /// Counts it with this one, if they are alike.
+    pub(super) fn counts(&self, other: &Self) -> bool {
+        let alike = (self.force, self.outcome, &self.by) == (other.force, other.outcome, &other.by);
+        if alike {
+            self.times.fetch_add(1, Ordering::Relaxed);
+            self.last_wall_ms.store(other.last_wall_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        alike
     }
 }
 
@@ -88,8 +101,8 @@ impl Event {
             What::TokenUnchanged { .. } => "token_unchanged",
             What::Fault { .. } => "fault",
             What::Check { .. } => "check",
-            What::Rejection(_) => "rejection",
-            What::Refresh { .. } => "refresh",
+            What::Wish(Wish { force: None, .. }) => "rejection",
+            What::Wish(_) => "refresh",
             What::State { .. } => "state",
             What::Configured => "configured",
             What::Reload { .. } => "reload",
@@ -164,16 +177,13 @@ enum Details<'a> {
         errcode: Option<i64>,
         message: Option<&'a str>,
     },
-    Rejection {
+    Wish {
         outcome: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        force: Option<bool>,
         by: Option<&'a str>,
         times: u64,
         last_at: Option<Timestamp>,
-    },
-    Refresh {
-        outcome: &'static str,
-        force: bool,
-        by: Option<&'a str>,
     },
     State {
         state: Phase,
@@ -210,15 +220,13 @@ impl<'a> Details<'a> {
             What::Check { told, errcode, message } => {
                 Self::Check { told, errcode: *errcode, message: message.as_deref() }
             }
-            What::Rejection(Rejection { outcome, by, times, last_wall_ms }) => Self::Rejection {
+            What::Wish(Wish { force, outcome, by, times, last_wall_ms }) => Self::Wish {
                 outcome,
+                force: *force,
                 by: by.as_deref(),
                 times: times.load(Ordering::Relaxed),
                 last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
             },
-            What::Refresh { outcome, force, by } => {
-                Self::Refresh { outcome, force: *force, by: by.as_deref() }
-            }
             What::State { state, was, trouble, next_at } => Self::State {
                 state: *state,
                 was: *was,

@@ -13,8 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::cell::AccountCell;
-use super::event::{Event, Rejection, What};
-use super::tally::RejectionOutcome;
+use super::event::{Event, What, Wish};
 use crate::clock::Moment;
 use crate::state::Phase;
 
@@ -22,10 +21,10 @@ use crate::state::Phase;
 const KEPT: usize = 65_536;
 /// So many are handed to a stream at a time.
 const BATCH: usize = 256;
-/// Reports that end alike within this are one event: who hammers an account must not push out everybody's past.
+/// Wishes that end alike within this are one event: who hammers an account must not push out everybody's past.
 const ALIKE_WITHIN: Duration = Duration::from_secs(60);
-/// So far back among an account's events is looked for one that is alike.
-const LOOKED_BACK: usize = 16;
+/// So far back among an account's events is looked for one that is alike: of more clients than anybody has.
+const LOOKED_BACK: usize = 256;
 
 /// The ring.
 pub(crate) struct Journal {
@@ -74,28 +73,17 @@ impl Journal {
         self.news.notify_waiters();
     }
 
-    /// Notes a client's report; whether it is the first of its kind for a while.
-    pub(super) fn note_rejection(
-        &self,
-        cell: &AccountCell,
-        at: Moment,
-        outcome: Option<RejectionOutcome>,
-        by: Option<&str>,
-    ) -> bool {
+    /// Notes what a client wanted; whether it is the first of its kind for a while.
+    pub(super) fn note_wish(&self, cell: &AccountCell, at: Moment, wish: Wish) -> bool {
         let ring = self.ring();
         let recent = ring.history(cell).take(LOOKED_BACK);
-        let recent = recent.take_while(|event| event.at.elapsed(at) < ALIKE_WITHIN);
-        let mut reports = recent.filter_map(|event| match &event.what {
-            What::Rejection(rejection) => Some(rejection),
-            _ => None,
-        });
-        if let Some(alike) = reports.find(|rejection| rejection.is_like(outcome, by)) {
-            alike.once_more(at);
+        let mut recent = recent.take_while(|event| event.at.elapsed(at) < ALIKE_WITHIN);
+        if recent.any(|event| matches!(&event.what, What::Wish(earlier) if earlier.counts(&wish))) {
             return false;
         }
-        drop(reports);
+        drop(recent);
         drop(ring);
-        self.note(cell, at, What::Rejection(Rejection::new(outcome, by, at)));
+        self.note(cell, at, What::Wish(wish));
         true
     }
 

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::answers::{Rejected, TokenError};
 use super::cell::AccountCell;
-use super::event::{What, outcome_label};
+use super::event::{Wish, outcome_label};
 use super::handle::Fleet;
 use super::messages::{Refresh, Reject};
 use super::tally::RejectionOutcome;
@@ -61,7 +61,8 @@ impl Fleet {
         let rejected = self.decided(&cell, answer);
         let outcome = rejected.as_ref().ok().map(|rejected| rejected.outcome);
         let shared = &self.inner.shared;
-        if shared.journal.note_rejection(&cell, shared.now(), outcome, by) {
+        let wish = Wish::report(by, outcome, shared.now());
+        if shared.journal.note_wish(&cell, shared.now(), wish) {
             let (appid, outcome) = (snapshot.account.appid.as_str(), outcome_label(outcome));
             info!(event = "rejection", appid, by, outcome, "a client reports a token as refused");
         }
@@ -90,17 +91,13 @@ impl Fleet {
             None => Err(NoValidToken),
         };
         let refreshed = self.decided(&cell, answer);
-        let outcome = outcome_label(refreshed.as_ref().ok().map(|refreshed| refreshed.outcome));
+        let outcome = refreshed.as_ref().ok().map(|refreshed| refreshed.outcome);
         let shared = &self.inner.shared;
-        shared.journal.note(&cell, shared.now(), What::Refresh { outcome, force, by: by.map(Box::from) });
-        info!(
-            event = "refresh",
-            appid = appid.as_ref(),
-            by,
-            force,
-            outcome,
-            "an operator asked for a refresh"
-        );
+        let wish = Wish::refresh(by, force, outcome, shared.now());
+        if shared.journal.note_wish(&cell, shared.now(), wish) {
+            let (appid, outcome) = (appid.as_ref(), outcome_label(outcome));
+            info!(event = "refresh", appid, by, force, outcome, "an operator asked for a refresh");
+        }
         refreshed
     }
 

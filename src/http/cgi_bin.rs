@@ -1,7 +1,7 @@
 //! `/cgi-bin/token` and `/cgi-bin/stable_token` as WeChat answers them, for SDKs that know no other server.
 //!
 //! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
-//! leave the application servers; all else is WeChat's: HTTP 200 whatever happens, errors as an `errcode`. Nothing
+//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Nothing
 //! here mints: whoever asks gets the token that there is.
 
 use std::borrow::Cow;
@@ -25,7 +25,8 @@ struct Asked {
     grant_type: String,
     appid: String,
     secret: String,
-    force_refresh: bool,
+    /// Some SDKs write `null` for what is not set.
+    force_refresh: Option<bool>,
 }
 
 /// A refusal in WeChat's form.
@@ -95,7 +96,7 @@ async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
     caller.deals_with(appid, &edge.fleet, Scope::Token)?;
     let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
     // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
-    if *force_refresh && caller.may(Scope::Refresh) {
+    if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
         let report = edge.fleet.reject_for(caller.name(), appid, token.access_token());
         let rejected = edge.unless_stopping(report).await?;
         return rejected.token.ok_or_else(|| refuse(-1, "system busy: there is no valid token just now"));

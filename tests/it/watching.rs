@@ -125,6 +125,20 @@ async fn a_watcher_of_all_accounts_gets_a_line_for_each_change_or_each_event_as_
 }
 
 #[tokio::test]
+async fn who_watches_the_token_of_an_account_that_is_removed_is_told_so() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    daemon.until_state("stable", "fresh").await;
+    let mut watcher = watch(&lab, &daemon, "token stable --watch");
+    until("its token", async || !watcher.lines().is_empty()).await;
+    lab.config["accounts"].as_array_mut().unwrap().remove(0);
+    lab.write();
+    daemon.reload().await;
+    assert_eq!(watcher.ended().await, Some(1));
+    until("it says why", async || watcher.told.text().contains("no account of that appid")).await;
+}
+
+#[tokio::test]
 async fn what_is_told_bears_the_name_that_it_has_in_the_log() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.write();

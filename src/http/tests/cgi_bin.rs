@@ -101,6 +101,8 @@ async fn a_forced_refresh_is_a_report_that_is_looked_into() {
     let token = rig.token_of("wx1").await;
     let path = "/cgi-bin/stable_token";
     let mints = || rig.sandbox.counters(&id("wx1")).stable_token_mints;
+    let unset = r#"{"grant_type":"client_credential","appid":"wx1","secret":"both","force_refresh":null}"#;
+    assert_eq!(rig.call("POST", path, &[], unset).await.json()["access_token"], token);
     for key in ["both", "both", "reader"] {
         let answer = rig.stable(path, "wx1", key, true).await;
         assert_eq!(answer.json()["access_token"], token, "WeChat honours it: {answer:?}");

@@ -96,7 +96,7 @@ export class AccountView {
       title,
       this.#fault,
       el("div", { class: "panel" }, this.#bar.node, this.#fields),
-      this.#mayRefresh ? refreshPanel(appid, endpoint) : null,
+      this.#mayRefresh ? refreshPanel(appid, endpoint, () => this.changed(appid)) : null,
       el("h2", {}, t("history")),
       this.#history,
     ];

@@ -57,8 +57,13 @@ export function follow(fleet, tell, changed) {
     if (source?.readyState !== EventSource.CLOSED) return;
     clearTimeout(retry);
     retry = setTimeout(open, RETRY_MS);
-    // Refused, perhaps because the key is valid no more: any call tells.
-    await api.session().catch((refused) => refused.status === 401 && api.signedOut());
+    // Refused, perhaps because the key is valid no more, or may not read any more: the session tells.
+    try {
+      const { allow } = await api.session();
+      if (!allow.includes("read")) location.reload();
+    } catch (refused) {
+      if (refused.status === 401) api.signedOut();
+    }
   }
 
   // A browser has six connections to a server for all of its tabs: hidden ones must not hold them.

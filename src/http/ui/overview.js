@@ -25,7 +25,7 @@ function asked() {
   return {
     search: query.get("q") ?? "",
     states: new Set(states),
-    sort: sort in ORDERS ? sort : "trouble",
+    sort: Object.hasOwn(ORDERS, sort) ? sort : "trouble",
     reverse: query.has("reverse"),
   };
 }

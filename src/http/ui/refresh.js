@@ -9,8 +9,8 @@ function told(fault) {
   return fault ? el("span", {}, el("strong", {}, faultName(fault)), ` ${fault.message} `, el("span", { class: "advice" }, advice(fault.advice))) : null;
 }
 
-/** The buttons for an account on `endpoint`. */
-export function refreshPanel(appid, endpoint) {
+/** The buttons for an account on `endpoint`; `done` is told when an order has ended, which is history then. */
+export function refreshPanel(appid, endpoint, done) {
   const said = el("p", { class: "said", role: "status" });
   const buttons = [];
 
@@ -27,6 +27,7 @@ export function refreshPanel(appid, endpoint) {
       said.replaceChildren(fault ?? t("failed", { detail }));
     } finally {
       for (const button of buttons) button.disabled = false;
+      done();
     }
   }
 
