@@ -76,9 +76,12 @@ pub mod fleet;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]
+pub mod layout;
+#[doc(hidden)]
 pub mod outcome;
 #[doc(hidden)]
 pub mod policy;
+mod publish;
 #[doc(hidden)]
 pub mod rejection;
 #[doc(hidden)]

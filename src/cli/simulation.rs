@@ -132,6 +132,8 @@ impl Rehearsal {
         self.simulation.learn(config);
         config.upstream.base_urls = vec![self.base_url.clone()];
         config.upstream.overlap = self.overlap;
+        // What reads them there would take simulated tokens for real ones.
+        config.publish.clear();
         config.store.path = self.folder.path().join("wxtokend.redb");
     }
 }

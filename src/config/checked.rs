@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::grants::Client;
+use super::sink::Sink;
 use crate::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
 use crate::secret::Secret;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub store: Store,
     /// How WeChat is called.
     pub upstream: Upstream,
+    /// Where tokens are published besides; default nowhere.
+    pub publish: Vec<Sink>,
     /// The accounts in the order of the file, each appid once.
     pub accounts: Vec<Arc<Account>>,
 }
@@ -41,6 +44,7 @@ impl Config {
             metrics: Metrics::default(),
             store: Store::default(),
             upstream: Upstream::default(),
+            publish: Vec::new(),
             accounts: accounts.into_iter().map(Arc::new).collect(),
         }
     }

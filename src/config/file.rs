@@ -18,7 +18,7 @@ type List<T> = Vec<Node<T>>;
 
 mapping! {
     /// The whole file.
-    File { api: Api, metrics: Metrics, store: Store, upstream: Upstream, defaults: Settings, accounts: List<Account> }
+    File { api: Api, metrics: Metrics, store: Store, upstream: Upstream, publish: List<Sink>, defaults: Settings, accounts: List<Account> }
 }
 mapping! {
     /// `api`
@@ -39,6 +39,19 @@ mapping! {
 mapping! {
     /// `upstream`
     Upstream { base_urls: List<Single>, timeout: Single, overlap: Single, max_in_flight: Single, max_per_second: Single }
+}
+mapping! {
+    /// `publish[…]`
+    Sink {
+        name: Single,
+        redis: Single,
+        redis_file: Single,
+        preset: Single,
+        prefix: Single,
+        key: Single,
+        value: Single,
+        accounts: List<Single>,
+    }
 }
 mapping! {
     /// `defaults`, and the same keys on an account
@@ -123,6 +136,7 @@ pub(super) fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("metrics", Metrics::keys()),
         ("store", Store::keys()),
         ("upstream", Upstream::keys()),
+        ("publish", Sink::keys()),
         ("defaults", Settings::keys()),
         ("retry", Retry::keys()),
         ("accounts", Account::keys()),

@@ -16,6 +16,7 @@ mod problem;
 mod properties;
 mod reader;
 mod show;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use std::path::Path;
 pub use checked::{Api, Config, Defaults, Metrics, PerAccount, Store, Upstream};
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, Position, Problem};
+pub use sink::Sink;
 
 impl Config {
     /// Reads the file at `path`, its `${NAME}` from the process's environment.

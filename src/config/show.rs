@@ -5,7 +5,9 @@ use std::fmt::{self, Write as _};
 use super::checked::Config;
 use super::duration::show;
 use super::grants::Client;
+use super::sink::Sink;
 use crate::account::{Account, RefreshAhead};
+use crate::layout::Layout;
 
 /// How many accounts are listed one by one.
 const LISTED: usize = 50;
@@ -47,6 +49,12 @@ impl Config {
         writeln!(text, "  overlap: {}", show(upstream.overlap))?;
         writeln!(text, "  max_in_flight: {}", upstream.max_in_flight)?;
         writeln!(text, "  max_per_second: {}", upstream.max_per_second)?;
+        if !self.publish.is_empty() {
+            writeln!(text, "publish:")?;
+        }
+        for sink in &self.publish {
+            write_sink(text, sink)?;
+        }
         write_accounts(text, self)
     }
 }
@@ -56,6 +64,22 @@ fn write_client(text: &mut String, client: &Client) -> fmt::Result {
     writeln!(text, "      key: sha256:{}", client.key_fingerprint())?;
     writeln!(text, "      accounts: {}", list(client.accounts.entries()))?;
     writeln!(text, "      allow: {}", list(client.allow.names()))
+}
+
+fn write_sink(text: &mut String, sink: &Sink) -> fmt::Result {
+    writeln!(text, "  - name: {}", sink.name)?;
+    writeln!(text, "    redis: {}", sink.address())?;
+    writeln!(text, "    preset: {}", sink.layout.name())?;
+    match &sink.layout {
+        Layout::WxJava { prefix: own } | Layout::EasyWeChat6 { namespace: own } if !own.is_empty() => {
+            writeln!(text, "    prefix: {own}")?;
+        }
+        Layout::Raw { key, value } => {
+            writeln!(text, "    key: {}\n    value: {}", key.as_str(), value.as_str())?;
+        }
+        _ => {}
+    }
+    writeln!(text, "    accounts: {}", list(sink.accounts.entries()))
 }
 
 /// One line each. Names and tags come last: nobody knows how wide a Chinese character is printed.

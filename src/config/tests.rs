@@ -56,6 +56,75 @@ fn what_stands_in_the_example_as_a_comment_works_too() {
 }
 
 #[test]
+fn the_sinks_that_stand_in_the_example_as_a_comment_work_too() {
+    let sinks: String = EXAMPLE
+        .lines()
+        .skip_while(|line| *line != "# publish:")
+        .take_while(|line| line.starts_with("# "))
+        .map(|line| line[2..].to_owned() + "\n")
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let redis_file = folder.path().join("redis");
+    std::fs::write(&redis_file, "rediss://:hunter2@redis.example/3\n").unwrap();
+    let sinks = sinks.replace("/run/secrets/redis", redis_file.to_str().unwrap());
+    let text = EXAMPLE.replace("publish: []\n", &sinks);
+    let env = |name: &str| (name == "REDIS_URL").then(|| OsString::from("redis://u:hunter2@127.0.0.1"));
+    let config = Config::parse(&text, Path::new("accounts.yaml"), env).unwrap();
+    let summary = config.summary();
+    let shown = "publish:
+  - name: wxjava@127.0.0.1:6379/0
+    redis: redis://127.0.0.1:6379/0
+    preset: wxjava
+    prefix: wx
+    accounts: [wx*, tag:retail]
+  - name: reports
+    redis: rediss://redis.example:6379/3
+    preset: raw
+    key: token:{appid}
+    value: {\"token\":\"{access_token}\",\"until\":{expires_at}}
+    accounts: [*]
+";
+    assert!(summary.contains(shown), "{summary}");
+    assert!(!format!("{summary}{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn every_problem_of_a_sink_is_told_with_its_place_and_without_its_url() {
+    let text = "
+publish:
+  - { redis: 'redis://:hunter2@h#insecure', preset: wxjava, accounts: ['*'] }
+  - { redis: 'redis://:hunter2@h', preset: jedis, accounts: [] }
+  - { redis: 'redis://:hunter2@h', redis_file: x, preset: silenceper, prefix: a, key: b, accounts: [wx9] }
+  - { preset: raw, key: token, value: '{appid}' }
+  - { redis: 'redis://h', accounts: ['*'] }
+  - { redis: 'redis://h', preset: wechatpy, accounts: ['*'] }
+  - { redis: 'rediss://h', preset: wechatpy, accounts: ['*'] }
+  - { redis: 'redis://h', key: 't:{name}', accounts: ['*'] }
+accounts: [{ appid: wx1, secret: s, name: same }, { appid: wx2, secret: s, name: same }]
+";
+    let Err(ConfigError::Problems { problems, .. }) = parse(text) else { panic!("problems") };
+    let told: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = [
+        "publish[0].redis",
+        "publish[1].accounts",
+        "publish[1].preset",
+        "publish[2].redis_file",
+        "publish[2].prefix",
+        "publish[2].key",
+        "publish[3].redis",
+        "publish[3].accounts",
+        "publish[3].key",
+        "publish[3].value",
+        "publish[4].preset",
+        "publish[6].name",
+        "publish[2].accounts[0]",
+        "publish[7].key",
+    ];
+    assert_eq!(told, expected, "{problems:?}");
+    assert!(!format!("{problems:?}").contains("hunter2"));
+}
+
+#[test]
 fn the_example_mentions_every_key() {
     let mentioned: BTreeSet<&str> = EXAMPLE
         .split(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answers::{TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken, Snapshot};
+use super::publishers::Outbox;
 use super::shared::Shared;
 use super::supervisor::Supervisor;
 use super::tally::Tally;
@@ -205,6 +206,11 @@ impl Fleet {
     /// Each host of the upstream and whether it is not known to be down.
     pub(crate) fn hosts(&self) -> Vec<(String, bool)> {
         self.inner.shared.wechat().hosts().health()
+    }
+
+    /// The sinks in the order of the file.
+    pub(crate) fn sinks(&self) -> Arc<Vec<Arc<Outbox>>> {
+        self.inner.shared.publishers.all()
     }
 
     /// Returns when the fleet begins to stop.

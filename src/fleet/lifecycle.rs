@@ -95,6 +95,7 @@ impl Fleet {
             on.jitter,
             on.make_transport,
         )?;
+        shared.publishers.set(&shared, &config.publish);
         let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
         let clock_watch = tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle();
         Ok(Self {
@@ -130,7 +131,7 @@ impl Fleet {
         self.inner.shared.is_draining()
     }
 
-    /// Applies accounts and upstream of `config`: accounts are added, removed and changed, the others go on
+    /// Applies accounts, upstream and sinks of `config`: accounts are added, removed and changed, the others go on
     /// undisturbed. Listeners and the store stay as they are.
     ///
     /// # Errors
@@ -146,6 +147,7 @@ impl Fleet {
         inner.shared.set_upstream(&config.upstream)?;
         let apply = Apply { accounts: config.accounts.clone(), forget_tokens: elsewhere };
         let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
+        inner.shared.publishers.set(&inner.shared, &config.publish);
         if old_hosts != new_hosts {
             // When this fails the store says so and tries again.
             let _ = inner.shared.store.set_hosts(new_hosts).await;
@@ -174,6 +176,8 @@ impl Fleet {
             }
         };
         let _ = timeout(LAST_WRITES, all_stopped).await;
+        inner.shared.publishers.stop();
+        let _ = timeout(LAST_WRITES, inner.shared.publishers.stopped()).await;
         inner.supervisor.kill();
         inner.shared.store.close().await;
     }
@@ -182,6 +186,7 @@ impl Fleet {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.clock_watch.abort();
+        self.shared.publishers.stop();
         self.supervisor.kill();
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cell::{AccountCell, Snapshot};
 use super::journal::Journal;
+use super::publishers::Publishers;
 use super::tally::{RejectionOutcome, Tally};
 use crate::account::{Account, Appid};
 use crate::clock::{Clock, Moment};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(super) jitter: Jitter,
     pub(super) store: Store,
     pub(super) journal: Journal,
+    pub(super) publishers: Publishers,
     /// Calls under way, whose ends a stopping fleet waits for.
     pub(super) flights: TaskTracker,
     pub(crate) directory: ArcSwap<Directory>,
@@ -103,6 +105,7 @@ impl Shared {
         let upstream = Upper::new(settings, &make_transport, &clock)?;
         Ok(Arc::new(Self {
             journal: Journal::new(clock.now()),
+            publishers: Publishers::default(),
             clock,
             jitter,
             store,
@@ -161,13 +164,19 @@ impl Shared {
             // A call that outlived the removal must end before the next begins.
             drop(cell.take_end());
             if !cell.is_clear() {
-                cell.publish(&account, &state);
+                self.publish(&cell, &account, &state);
                 cell.set_gone(false);
                 return cell;
             }
         }
         state.activity = None;
         AccountCell::new(account, state)
+    }
+
+    /// Replaces what readers see, here and elsewhere.
+    pub(super) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
+        cell.publish(account, state);
+        self.publishers.note(&account.appid);
     }
 
     pub(super) fn keep_departed(&self, appid: &Appid, cell: Arc<AccountCell>) {

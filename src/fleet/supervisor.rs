@@ -214,7 +214,7 @@ impl Supervisor {
                     cell.disown();
                     state.upstream_exchanged();
                 }
-                cell.publish(&account, &state);
+                self.shared.publish(cell, &account, &state);
                 if forget_token {
                     let _ = self.shared.store.commit(appid, &state).await;
                 }
@@ -241,7 +241,7 @@ impl Supervisor {
             cell.disown();
             let snapshot = cell.load();
             let state = snapshot.state.departed();
-            cell.publish(&snapshot.account, &state);
+            self.shared.publish(cell, &snapshot.account, &state);
             cell.set_gone(true);
             self.shared.keep_departed(appid, Arc::clone(cell));
             states.insert(appid.clone(), state);

@@ -251,7 +251,7 @@ impl TokenActor {
     }
 
     pub(super) fn publish(&self) {
-        self.cell.publish(&self.account, &self.state);
+        self.shared.publish(&self.cell, &self.account, &self.state);
         self.teller(self.shared.now()).looks();
     }
 

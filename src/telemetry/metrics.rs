@@ -7,6 +7,7 @@
 
 mod accounts;
 mod process;
+mod sinks;
 mod text;
 mod totals;
 
@@ -113,6 +114,7 @@ impl Metrics {
         for (host, up) in &hosts {
             text.sample("wxtokend_upstream_host_up", &[("host", host)], u8::from(*up))?;
         }
+        sinks::write(&mut text, &fleet.sinks())?;
         process::write(&mut text)?;
         accounts::write(&mut text, fleet, **self.per_account.load())?;
         text.end()

@@ -10,7 +10,7 @@ use serde_json::json;
 use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
 use wxtokend::secret::{Secret, hex};
 
-use crate::harness::{Answer, Daemon, Ended, Http, Lab, appid, ended, secret_of, until};
+use crate::harness::{Answer, Daemon, Ended, Http, Lab, Redis, appid, ended, secret_of, until};
 
 const KEYS: [&str; 3] =
     ["canary-key-of-the-admin-5ecre7", "canary-key-of-a-reader-5ecre7", "canary-key-next-5ecre7"];
@@ -230,6 +230,8 @@ async fn reload_badly(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon) {
         ("/accounts/0/secret", json!(format!("${{{secret}"))),
         ("/accounts/0/secret_file", json!("missing")),
         ("/api/clients/0/key", json!([KEYS[0]])),
+        ("/publish/0/redis", json!("redis://:password-5ecre7@h/x")),
+        ("/publish/0/preset", json!("password-of-redis-5ecre7-and-more")),
         ("/api/clients/0/key_sha256", json!(KEYS[0])),
     ] {
         let mut config = lab.config.clone();
@@ -289,8 +291,18 @@ async fn listen(http: &Http) -> Arc<Mutex<String>> {
     heard
 }
 
+/// A Redis whose keys hold the AppSecrets, and the same with a password that is not its own.
+async fn publish(lab: &mut Lab) -> Redis {
+    let redis = Redis::start_with(lab, "password-of-redis-5ecre7", &[]).await;
+    let sink = |preset: &str, url: String| json!({ "redis": url, "preset": preset, "accounts": ["*"] });
+    let wrong = redis.url().replace("password-of-redis", "another-password");
+    lab.config["publish"] = json!([sink("easywechat6", redis.url()), sink("wxjava", wrong)]);
+    redis
+}
+
 async fn no_secret_is_shown(format: &str) {
     let mut lab = lab().await;
+    let redis = publish(&mut lab).await;
     let mut hunt = Hunt::default();
     lab.write();
     let mut command = lab.program(&["run", "--log-format", format]);
@@ -317,6 +329,12 @@ async fn no_secret_is_shown(format: &str) {
     let http = daemon.http.with_key(KEYS[2]);
     until("the new key is taken", async || http.get("/v1/accounts").await.status == 200).await;
     use_the_api(&mut hunt, &lab, &http).await;
+    until("a drift is noticed", async || {
+        redis.ask::<()>(&["FLUSHDB"]).await;
+        daemon.log.text().contains("redis_drift")
+    })
+    .await;
+    assert!(daemon.log.text().contains("redis_down"));
     let (log, stdout) = (daemon.log.clone(), daemon.stdout.clone());
     assert!(daemon.stop().await.success());
     assert!(log.text().lines().count() > 60, "too few lines to tell");

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Imports nothing but itself: plain data and decisions.
-const CORE: [&str; 11] = [
+const CORE: [&str; 12] = [
     "account",
     "budget",
     "clock",
     "fault",
+    "layout",
     "outcome",
     "policy",
     "rejection",
@@ -18,7 +19,7 @@ const CORE: [&str; 11] = [
     "token",
 ];
 /// One outside thing each; they import the core and themselves.
-const ADAPTERS: [&str; 3] = ["config", "store", "wechat"];
+const ADAPTERS: [&str; 4] = ["config", "publish", "store", "wechat"];
 /// What the edge may import besides. The sandbox is no client of ours: it may know the core alone.
 const EDGE: [(&str, &[&str]); 4] = [
     ("cli", &["config", "store", "wechat", "fleet", "http", "sandbox", "telemetry"]),
@@ -29,7 +30,7 @@ const EDGE: [(&str, &[&str]); 4] = [
 ];
 
 /// What may be named in few places only, and the beginnings of their paths.
-const PLACES: [(&str, &[&str]); 12] = [
+const PLACES: [(&str, &[&str]); 13] = [
     ("SystemTime", &["clock.rs"]),
     ("UNIX_EPOCH", &["clock.rs"]),
     ("Timestamp::now", &["clock.rs"]),
@@ -39,6 +40,7 @@ const PLACES: [(&str, &[&str]); 12] = [
     ("governor::", &["budget.rs"]),
     ("kameo::", &["fleet/"]),
     ("redb::", &["store/"]),
+    ("redis::", &["publish/"]),
     ("axum::", &["http/", "sandbox/"]),
     ("hyper::", &["http/", "sandbox/"]),
     ("clap::", &["cli/", "telemetry/logging.rs"]),

@@ -21,6 +21,7 @@ mod nginx;
 mod outages;
 mod page;
 mod readme;
+mod redis;
 mod rejections;
 mod reloads;
 mod scenarios;

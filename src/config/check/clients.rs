@@ -81,7 +81,7 @@ fn key(
     Some((digest, way))
 }
 
-fn grants(
+pub(super) fn grants(
     reader: &mut Reader<'_>,
     at: &Place<'_>,
     entries: List,

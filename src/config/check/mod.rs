@@ -2,6 +2,7 @@
 
 mod accounts;
 mod clients;
+mod publish;
 #[cfg(test)]
 mod tests;
 
@@ -31,18 +32,23 @@ pub(super) fn config(text: &str, path: &Path, env: Env<'_>) -> Result<Config, Ve
     let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
     let store = store(&mut reader, &top.key("store"), file.store);
     let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
+    let at_publish = top.key("publish");
+    let (sinks, wanted_sinks) = publish::sinks(&mut reader, &at_publish, file.publish);
     let at_defaults = top.key("defaults");
     let defaults = reader.mapping(&at_defaults, file.defaults);
     let defaults = accounts::settings(&mut reader, &at_defaults, defaults, Defaults::default());
     let accounts = accounts::accounts(&mut reader, &top.key("accounts"), file.accounts, defaults);
     clients::wanted_are_configured(&mut reader, &at_api.key("clients"), &wanted, &accounts);
+    clients::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
+    publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
 
     let problems = reader.finish();
     if !problems.is_empty() {
         return Err(problems);
     }
     let accounts = accounts.into_iter().flatten().collect();
-    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, accounts })
+    let publish = sinks.into_iter().map(|placed| placed.sink).collect();
+    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts })
 }
 
 fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, Vec<clients::Wanted>) {

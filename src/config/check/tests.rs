@@ -74,7 +74,7 @@ fn rules_of_the_file_as_a_whole() {
         (
             "acounts: 1\napi: { lisen: 2 }",
             &[
-                "acounts: unknown key; known here: api, metrics, store, upstream, defaults, accounts",
+                "acounts: unknown key; known here: api, metrics, store, upstream, publish, defaults, accounts",
                 "api.lisen: unknown key; known here: listen, wechat_path, clients",
                 "accounts: is missing",
             ],

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// For 127.0.0.1, signed by itself, and with a key that everybody may know.
 pub(crate) const CERTIFICATE: &str = include_str!("tls/cert.pem");
-const KEY: &str = include_str!("tls/key.pem");
+pub(crate) const KEY: &str = include_str!("tls/key.pem");
 
 /// What must never be taken for the answer to another call.
 pub(crate) const SMUGGLED: &str = "smuggled-token";

@@ -1,0 +1,75 @@
+//! Where tokens are published besides the API.
+
+use reqwest::Url;
+
+use super::grants::Grants;
+use crate::layout::Layout;
+use crate::secret::Secret;
+
+/// A Redis that SDKs read their tokens from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sink {
+    /// What logs and metrics call it; no two share a name. By default the layout and the address.
+    pub name: String,
+    /// `redis://` or, with TLS, `rediss://`; may hold a user, a password and a database.
+    pub url: Secret,
+    /// How the tokens stand there.
+    pub layout: Layout,
+    /// Whose tokens.
+    pub accounts: Grants,
+}
+
+impl Sink {
+    /// The URL without user and password.
+    #[must_use]
+    pub fn address(&self) -> String {
+        parse(self.url.expose()).unwrap_or_default()
+    }
+}
+
+/// The URL of a Redis without user and password. The error follows `this value`, and quotes nothing.
+pub(super) fn parse(text: &str) -> Result<String, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is no URL; such as redis://:PASSWORD@127.0.0.1:6379/0")?;
+    let scheme = url.scheme();
+    if !["redis", "rediss"].contains(&scheme) {
+        return Err("must be a redis:// URL, or rediss:// for TLS");
+    }
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else { return Err("names no host") };
+    // `#insecure` would turn certificates off.
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment");
+    }
+    let database = url.path().trim_matches('/');
+    if !database.is_empty() && (database.len() > 9 || !database.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err("names no database by its number; such as redis://127.0.0.1:6379/0");
+    }
+    let database = if database.is_empty() { "0" } else { database };
+    Ok(format!("{scheme}://{host}:{}/{database}", url.port().unwrap_or(6379)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_is_known_by_its_address_without_the_password() {
+        for (url, address) in [
+            ("redis://h", "redis://h:6379/0"),
+            ("rediss://u:p%40ss@h.example:7000/12", "rediss://h.example:7000/12"),
+            ("redis://:hunter2@[::1]/", "redis://[::1]:6379/0"),
+        ] {
+            assert_eq!(parse(url).as_deref(), Ok(address), "{url}");
+        }
+        for url in [
+            "h:6379",
+            "redis:///1",
+            "http://h",
+            "redis://h/x",
+            "redis://h/1?a=b",
+            "rediss://h#insecure",
+            "unix:/x",
+        ] {
+            assert!(parse(url).is_err(), "{url}");
+        }
+    }
+}

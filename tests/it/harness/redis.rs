@@ -1,0 +1,106 @@
+//! Debian's Redis, on a port and in a folder of its own, which can be killed and started again.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use redis::{Client, FromRedisValue, cmd};
+use tokio::process::Child;
+
+use super::log::Log;
+use super::{CERTIFICATE, KEY, Lab, find, tool};
+
+/// A Redis that keeps nothing on disk; killed when it is dropped.
+pub(crate) struct Redis {
+    port: u16,
+    password: &'static str,
+    child: Option<Child>,
+}
+
+impl Redis {
+    /// Starts one without a password.
+    pub(crate) async fn start(lab: &Lab) -> Self {
+        Self::start_with(lab, "", &[]).await
+    }
+
+    /// Starts one that wants `password`, if there is one, with more arguments.
+    pub(crate) async fn start_with(lab: &Lab, password: &'static str, more: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut redis = Self { port, password, child: None };
+        redis.run(lab, &["--port", &port.to_string()], more).await;
+        redis
+    }
+
+    /// Starts one that speaks TLS alone, by the certificate of the tests.
+    pub(crate) async fn start_with_tls(lab: &Lab) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let files: [PathBuf; 2] =
+            [("redis-cert.pem", CERTIFICATE), ("redis-key.pem", KEY)].map(|(name, text)| {
+                std::fs::write(lab.path(name), text).unwrap();
+                lab.path(name)
+            });
+        let mut redis = Self { port, password: "", child: None };
+        let [cert, key] = files.each_ref().map(|path| path.to_str().unwrap());
+        let tls = ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no"];
+        redis.run(lab, &["--port", "0", "--tls-port", &port.to_string()], &tls).await;
+        redis
+    }
+
+    async fn run(&mut self, lab: &Lab, port: &[&str], more: &[&str]) {
+        let mut command = tool("redis-server", "redis-server").await;
+        command.args(port).args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(more);
+        if !self.password.is_empty() {
+            command.args(["--requirepass", self.password]);
+        }
+        let mut child = lab.prepared(command).spawn().unwrap();
+        let log = Log::of(child.stdout.take().unwrap());
+        find("redis-server is ready", async || {
+            assert!(child.try_wait().unwrap().is_none(), "redis-server ended:\n{}", log.text());
+            log.text().contains("Ready to accept connections").then_some(())
+        })
+        .await;
+        self.child = Some(child);
+    }
+
+    /// Kills it, with all that it holds.
+    pub(crate) async fn kill(&mut self) {
+        self.child.take().unwrap().kill().await.unwrap();
+    }
+
+    /// Starts it again, empty, where it was.
+    pub(crate) async fn restart(&mut self, lab: &Lab) {
+        self.run(lab, &["--port", &self.port.to_string()], &[]).await;
+    }
+
+    /// Its URL, password included.
+    pub(crate) fn url(&self) -> String {
+        match self.password {
+            "" => format!("redis://127.0.0.1:{}", self.port),
+            password => format!("redis://:{password}@127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// What it answers to a command of words.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection =
+            Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await.unwrap()
+    }
+
+    /// The unix time, in seconds.
+    pub(crate) async fn now_s(&self) -> i64 {
+        self.ask::<(i64, i64)>(&["TIME"]).await.0
+    }
+
+    /// What stands at a key.
+    pub(crate) async fn get(&self, key: &str) -> Option<String> {
+        self.ask(&["GET", key]).await
+    }
+
+    /// Waits until `value` stands at a key.
+    pub(crate) async fn until(&self, key: &str, value: Option<&str>) {
+        super::until(&format!("{value:?} stands at {key}"), async || self.get(key).await.as_deref() == value)
+            .await;
+    }
+}

@@ -1,0 +1,342 @@
+//! Tokens in Redis, as the SDKs find them there.
+
+use std::collections::BTreeMap;
+
+use md5::{Digest, Md5};
+use serde_json::{Value, json};
+use wxtokend::sandbox::{Call, Fault, FaultKind};
+use wxtokend::secret::hex;
+
+use crate::harness::{CERTIFICATE, Daemon, Lab, Redis, appid, secret_of, until};
+
+const LIFETIME_MS: u64 = 7_200_000;
+/// So short that a token of the classic endpoint can be replaced at will.
+const OVERLAP_MS: u64 = 1_000;
+
+/// A sink that keeps the tokens at `t:{appid}`.
+fn sink(name: &str, redis: &Redis) -> Value {
+    json!({ "name": name, "redis": redis.url(), "key": "t:{appid}", "accounts": ["*"] })
+}
+
+async fn is_up(daemon: &Daemon, name: &str) -> Option<f64> {
+    daemon.metric(&format!("wxtokend_redis_up{{sink=\"{name}\"}}")).await
+}
+
+fn md5(text: &str) -> String {
+    hex(&Md5::digest(text.as_bytes()))
+}
+
+/// What each preset is to have put into Redis for an account, by key; `…` stands for what is left of the promise.
+fn expected(name: &str, token: &str) -> BTreeMap<String, String> {
+    let (secret, n) = (secret_of(name), token.len());
+    let ew5 = md5(&format!(r#"{{"grant_type":"client_credential","appid":"{name}","secret":"{secret}"}}"#));
+    let all = [
+        (format!("wx:access_token:{name}"), token.to_owned()),
+        (format!("gowechat_officialaccount__access_token_{name}"), token.to_owned()),
+        (format!("gowechat_officialaccount__stable_access_token_{name}"), token.to_owned()),
+        (format!("ns:official_account.access_token.{name}.{secret}.0"), format!("s:{n}:\"{token}\";")),
+        (format!("ns:official_account.access_token.{name}.{secret}.1"), format!("s:{n}:\"{token}\";")),
+        (
+            format!("easywechat.kernel.access_token.{ew5}"),
+            format!("a:2:{{s:12:\"access_token\";s:{n}:\"{token}\";s:10:\"expires_in\";i:…;}}"),
+        ),
+        (
+            format!("powerwechat.access_token.{}", md5(&format!("{name}{secret}"))),
+            format!("{{\"access_token\":\"{token}\",\"expires_in\":…}}"),
+        ),
+        (format!("wechatpy:{name}_access_token"), format!("\"{token}\"")),
+        (format!("wechatpy:{name}_access_token_expires_at"), "…".to_owned()),
+        (format!("raw/{name}"), format!("{{\"t\":\"{token}\"}}")),
+    ];
+    all.into()
+}
+
+#[tokio::test]
+async fn every_preset_is_in_redis_with_the_token_and_the_promise_on_both_endpoints() {
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with_both();
+    let redis = Redis::start(&lab).await;
+    let presets = [
+        "wxjava",
+        "silenceper",
+        "silenceper-stable",
+        "easywechat5",
+        "powerwechat",
+        "wechatpy",
+        "weixin_authorize",
+    ];
+    let sink = |preset: &&str| json!({ "redis": redis.url(), "preset": preset, "accounts": ["*"] });
+    let mut sinks: Vec<Value> = presets.iter().map(sink).collect();
+    sinks.push(json!({ "redis": redis.url(), "preset": "easywechat6", "prefix": "ns", "accounts": ["*"] }));
+    sinks.push(json!({ "redis": redis.url(), "key": "raw/{appid}", "value": "{\"t\":\"{access_token}\"}", "accounts": ["*"] }));
+    lab.config["publish"] = json!(sinks);
+    let daemon = lab.start().await;
+    let mut keys = 0;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+        let told = daemon.token(account).await.json();
+        let token = told["access_token"].as_str().unwrap();
+        let promised = told["expires_in"].as_i64().unwrap();
+        let expected = expected(account, token);
+        for (key, value) in &expected {
+            until(&format!("{key} is there"), async || redis.get(key).await.is_some()).await;
+            let found = redis.get(key).await.unwrap();
+            let (head, tail) = value.split_once('…').unwrap_or((value, ""));
+            let number = found.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+            let number = number.unwrap_or_else(|| panic!("{key}: {found} is not {value}"));
+            assert_eq!(number.is_empty(), !value.contains('…'), "{key}: {found}");
+            let ttl: i64 = redis.ask(&["TTL", key]).await;
+            assert!(ttl <= promised + 1 && ttl > promised - 45, "{key}: {ttl} of {promised}");
+            if let Ok(number) = number.parse::<i64>() {
+                let left = if key.ends_with("_expires_at") { number - redis.now_s().await } else { number };
+                assert!((left - ttl).abs() < 45, "{key}: {number}");
+            }
+        }
+        let hash = md5(&format!("weixin_{account}")).to_uppercase();
+        until("the hash is there", async || redis.ask::<bool>(&["EXISTS", &hash]).await).await;
+        let fields: BTreeMap<String, String> = redis.ask(&["HGETALL", &hash]).await;
+        assert_eq!((fields.len(), fields["access_token"].as_str()), (2, token), "{fields:?}");
+        let ends = fields["expired_at"].parse::<i64>().unwrap() - redis.now_s().await;
+        assert!((ends - promised).abs() < 45, "{fields:?}");
+        let ttl: i64 = redis.ask(&["TTL", &hash]).await;
+        assert!(ttl <= promised + 1 && ttl > promised - 45, "{ttl}");
+        keys += expected.len() + 1;
+    }
+    assert_eq!(redis.ask::<usize>(&["DBSIZE"]).await, keys, "nothing else is there");
+    assert!(daemon.stop().await.success());
+    assert_eq!(redis.ask::<usize>(&["DBSIZE"]).await, keys, "the tokens live on without us");
+}
+
+#[tokio::test]
+async fn who_reads_redis_gets_a_living_token_at_any_time_through_several_lifetimes() {
+    let mut lab = Lab::new(12_000, 3_000).await.with_both();
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    let daemon = lab.start().await;
+    let through = async |account: &str| {
+        let key = format!("t:{account}");
+        until("the first token", async || redis.get(&key).await.is_some()).await;
+        let (mut tokens, mut reads) = (Vec::new(), 0);
+        until("three more tokens", async || {
+            let asked_at = lab.wechat.now();
+            let token =
+                redis.get(&key).await.unwrap_or_else(|| panic!("{account}: no token after {reads} reads"));
+            let truth = lab.wechat.token_truth(&token).expect("a token of WeChat's");
+            assert!(truth.dies_at > asked_at, "{account}: a dead token after {reads} reads: {truth:?}");
+            let ttl: i64 = redis.ask(&["TTL", &key]).await;
+            assert!(
+                ttl >= -1 + i64::from(redis.get(&key).await.is_some()),
+                "{account}: a key without an end"
+            );
+            reads += 1;
+            if tokens.last() != Some(&token) {
+                tokens.push(token);
+            }
+            tokens.len() == 4
+        })
+        .await;
+    };
+    tokio::join!(through("stable"), through("classic"));
+    assert_eq!(daemon.metric("wxtokend_redis_drift_total{sink=\"main\"}").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn redis_may_be_down_and_hears_everything_when_it_is_back() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let mut redis = Redis::start(&lab).await;
+    let other = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis), sink("other", &other)]);
+    redis.kill().await;
+    let daemon = lab.start().await;
+    let pending = "wxtokend_redis_pending_accounts{sink=\"main\"}";
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+        other.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    let down = daemon.event("redis_down", 1).await;
+    assert_eq!((&down["sink"], &down["level"]), (&json!("main"), &json!("WARN")), "{down}");
+    assert!(down["error"].as_str().unwrap().contains("Connection refused"), "{down}");
+    until("both wait", async || daemon.metric(pending).await == Some(2.0)).await;
+    assert_eq!((is_up(&daemon, "main").await, is_up(&daemon, "other").await), (Some(0.0), Some(1.0)));
+    redis.restart(&lab).await;
+    for account in ["stable", "classic"] {
+        redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    until("it is up", async || is_up(&daemon, "main").await == Some(1.0)).await;
+    assert_eq!(daemon.metric(pending).await, Some(0.0));
+
+    // It dies, a token is replaced meanwhile, and it comes back empty.
+    redis.kill().await;
+    let old = daemon.token_value("classic").await;
+    until("a new token", async || {
+        daemon.refresh("classic", false).await;
+        daemon.token_value("classic").await != old
+    })
+    .await;
+    until("it is down", async || is_up(&daemon, "main").await == Some(0.0)).await;
+    other.until("t:classic", Some(&daemon.token_value("classic").await)).await;
+    redis.restart(&lab).await;
+    for account in ["stable", "classic"] {
+        redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    daemon.event("redis_up", 3).await;
+    assert_eq!(daemon.log.events("redis_down").len(), 2, "it is told once each time");
+    assert!(daemon.metric("wxtokend_redis_writes_total{sink=\"main\",outcome=\"ok\"}").await >= Some(4.0));
+    assert_eq!(daemon.metric("wxtokend_redis_drift_total{sink=\"main\"}").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_done_to_our_keys_is_undone_and_counted() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start(&lab).await;
+    let of_ruby =
+        json!({ "name": "ruby", "redis": redis.url(), "preset": "weixin_authorize", "accounts": ["stable"] });
+    let of_php =
+        json!({ "name": "php", "redis": redis.url(), "preset": "easywechat6", "accounts": ["stable"] });
+    lab.config["publish"] = json!([sink("main", &redis), of_ruby, of_php]);
+    let daemon = lab.start().await;
+    let hash = md5("weixin_stable").to_uppercase();
+    let php = format!("official_account.access_token.stable.{}.1", secret_of("stable"));
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+        redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    until("all is there", async || redis.ask::<usize>(&["DBSIZE"]).await == 5).await;
+    let drift =
+        async |name: &str| daemon.metric(&format!("wxtokend_redis_drift_total{{sink=\"{name}\"}}")).await;
+    redis.ask::<()>(&["DEL", "t:stable"]).await;
+    redis.ask::<()>(&["SET", "t:classic", "a-strangers"]).await;
+    redis.ask::<()>(&["SET", &hash, "of another type"]).await;
+    redis.ask::<()>(&["DEL", &php]).await;
+    for account in ["stable", "classic"] {
+        let token = daemon.token_value(account).await;
+        redis.until(&format!("t:{account}"), Some(&token)).await;
+        assert!(redis.ask::<i64>(&["TTL", &format!("t:{account}")]).await > 0, "with an end");
+    }
+    let token = daemon.token_value("stable").await;
+    until("the hash is back", async || redis.ask::<String>(&["TYPE", &hash]).await == "hash").await;
+    assert_eq!(redis.ask::<String>(&["HGET", &hash, "access_token"]).await, token);
+    redis.until(&php, Some(&format!("s:{}:\"{token}\";", token.len()))).await;
+    assert_eq!(
+        (drift("main").await, drift("ruby").await, drift("php").await),
+        (Some(2.0), Some(1.0), Some(1.0))
+    );
+    daemon.event("redis_drift", 3).await;
+    let text = daemon.log.text();
+    assert!(!text.contains(&secret_of("stable")) && !text.contains(&token), "{text}");
+    // Once a minute is often enough.
+    redis.ask::<()>(&["DEL", "t:stable"]).await;
+    redis.until("t:stable", Some(&token)).await;
+    assert_eq!((drift("main").await, daemon.log.events("redis_drift").len()), (Some(3.0), 3));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_to_publish_any_more_is_taken_back_and_nothing_else() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    for account in ["goes", "theirs", "untagged"] {
+        lab.add(account, json!({ "tags": ["x"] }));
+    }
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    lab.config["publish"][0]["accounts"] = json!(["stable", "classic", "tag:x"]);
+    let daemon = lab.start().await;
+    for account in ["stable", "classic", "goes", "theirs", "untagged"] {
+        daemon.until_state(account, "fresh").await;
+        redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    redis.ask::<()>(&["SET", "t:theirs", "a-strangers"]).await;
+    lab.config["accounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|account| account["appid"] != "goes" && account["appid"] != "theirs");
+    lab.account("untagged")["tags"] = json!([]);
+    lab.config["publish"][0]["accounts"] = json!(["classic", "tag:x"]);
+    lab.write();
+    daemon.reload().await;
+    for account in ["goes", "untagged", "stable"] {
+        redis.until(&format!("t:{account}"), None).await;
+    }
+    assert_eq!(redis.get("t:theirs").await.as_deref(), Some("a-strangers"));
+
+    // A token that WeChat refuses is in Redis no more, though there is none in its place yet.
+    let token = daemon.token_value("classic").await;
+    assert_eq!(redis.get("t:classic").await.as_deref(), Some(token.as_str()));
+    lab.wechat.kill_tokens(&appid("classic"));
+    lab.wechat.inject(Some(&appid("classic")), Fault::new(FaultKind::Hang).on(Call::Token).times(1));
+    let (rejected, ()) = tokio::join!(daemon.reject("classic", &token), redis.until("t:classic", None));
+    until("another one", async || daemon.token("classic").await.status == 200).await;
+    let new = daemon.token_value("classic").await;
+    assert_ne!(new, token, "{rejected:?}");
+    redis.until("t:classic", Some(&new)).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_is_told_without_passwords_keys_and_tokens_and_mended_by_a_reload() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start_with(&lab, "the-password-5ecre7", &[]).await;
+    let lame = Redis::start_with(&lab, "", &["--rename-command", "SET", ""]).await;
+    let right = sink("main", &redis);
+    let mut wrong = right.clone();
+    wrong["redis"] = json!(redis.url().replace("the-password", "a-wrong-one"));
+    lab.config["publish"] = json!([wrong, sink("lame", &lame)]);
+    lab.config["publish"][1]["key"] = json!("k:{appid}");
+    let daemon = lab.start().await;
+    daemon.until_state("stable", "fresh").await;
+    let told = async |name: &str| {
+        until(&format!("{name} is told"), async || {
+            daemon.log.events("redis_down").iter().any(|line| line["sink"] == name)
+        })
+        .await;
+        let lines = daemon.log.events("redis_down");
+        lines.into_iter().find(|line| line["sink"] == name).unwrap()["error"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(told("main").await, "Redis refuses the user name or the password");
+    let told = told("lame").await;
+    assert!(told.starts_with("Redis refuses with ERR: it does not know one of the commands SET"), "{told}");
+    let failed = "wxtokend_redis_writes_total{sink=\"lame\",outcome=\"failed\"}";
+    until("failures are counted", async || daemon.metric(failed).await >= Some(2.0)).await;
+    lab.config["publish"][0] = right;
+    lab.write();
+    daemon.reload().await;
+    let token = daemon.token_value("stable").await;
+    redis.until("t:stable", Some(&token)).await;
+    let checked = lab.run(&["check"]).await;
+    assert!(checked.stdout.contains("redis: redis://127.0.0.1:"), "{checked:?}");
+    let log = daemon.log.text();
+    assert!(!log.contains("k:stable") && !log.contains("k:classic"), "{log}");
+    let text = log + &checked.stdout + &daemon.get("/metrics").await.body;
+    assert!(!text.contains("5ecre7") && !text.contains(&token), "{text}");
+}
+
+#[tokio::test]
+async fn rediss_verifies_the_certificate() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start_with_tls(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    lab.config["publish"][0]["redis"] = json!(redis.url().replace("redis://", "rediss://"));
+    std::fs::write(lab.path("trusted.pem"), CERTIFICATE).unwrap();
+    let daemon = lab.start().await;
+    let error = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("invalid peer certificate: UnknownIssuer"), "{error}");
+    assert!(daemon.stop().await.success());
+    let mut command = lab.program(&["run", "--log-format", "json"]);
+    command.env("SSL_CERT_FILE", lab.path("trusted.pem"));
+    let daemon = Daemon::start(command).await;
+    until("it is up", async || is_up(&daemon, "main").await == Some(1.0)).await;
+    let writes = "wxtokend_redis_writes_total{sink=\"main\",outcome=\"ok\"}";
+    until("both are written", async || daemon.metric(writes).await >= Some(2.0)).await;
+}
+
+#[tokio::test]
+async fn nothing_simulated_is_published() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    lab.write();
+    let arguments = ["run", "--sandbox", "--config", "accounts.yaml", "--log-format", "json"];
+    let daemon = Daemon::start(lab.program(&arguments)).await;
+    daemon.until_state("stable", "fresh").await;
+    daemon.reload().await;
+    assert!(!daemon.get("/metrics").await.body.contains("wxtokend_redis_"));
+    assert!(daemon.stop().await.success());
+    assert_eq!(redis.ask::<usize>(&["DBSIZE"]).await, 0);
+}
