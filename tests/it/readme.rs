@@ -279,7 +279,16 @@ pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
     assert_eq!(Http::try_send(inject).await.unwrap().status, 200);
     daemon.refresh(appid, false).await;
     daemon.until_state(appid, "parked").await;
-    daemon.get("/metrics").await.body
+    daemon.get("/metrics").await.body + &of_a_sink().await
+}
+
+/// What is exported besides where tokens are published, which a daemon on the sandbox does not.
+async fn of_a_sink() -> String {
+    let mut lab = Lab::new(60_000, 10_000).await.with_both();
+    lab.config["publish"] =
+        json!([{ "redis": "redis://127.0.0.1:1", "preset": "wxjava", "accounts": ["*"] }]);
+    let scrape = lab.start().await.get("/metrics").await.body;
+    scrape.lines().filter(|line| line.contains("wxtokend_redis_")).map(|line| format!("{line}\n")).collect()
 }
 
 #[tokio::test]

@@ -36,9 +36,11 @@ fn errcode(errcode: i64) -> Fault {
     Fault::new(FaultKind::Errcode { errcode, errmsg: None })
 }
 
-/// Accounts in each kind of trouble. Their tokens live shorter than what the alert of an ending token looks ahead.
+/// Accounts in each kind of trouble, and a Redis that is not there. Their tokens live shorter than what the alert of an ending token looks ahead.
 async fn in_trouble() -> Lab {
     let mut lab = Lab::new(500_000, 100_000).await;
+    lab.config["publish"] =
+        json!([{ "redis": "redis://127.0.0.1:1", "preset": "wxjava", "accounts": ["*"] }]);
     lab.add("fresh", json!({ "name": "城市图书馆" }));
     lab.add(LOOKED_AT, json!({ "name": "Flower \"Shop\", {1}" }));
     lab.add("unavailable", json!({ "endpoint": "token" }));
@@ -213,15 +215,21 @@ async fn sums_and_alerts_stay_where_accounts_have_no_series_or_only_in_trouble()
             "WxtokendAccountUnavailable",
             "WxtokendBudgetNearlySpent",
             "WxtokendFailureRate",
+            "WxtokendRedisDown",
             "WxtokendRejectionsSpiking",
         ];
         trouble.extend(named.then_some("WxtokendTokenExpiring"));
         until_alerts_are(&prometheus, &trouble).await;
         for alert in prometheus.alerts().await {
             let by_name = alert["labels"].get("appid").is_some();
-            let sum = ["WxtokendFailureRate", "WxtokendBudgetNearlySpent", "WxtokendRejectionsSpiking"]
-                .contains(&alert["labels"]["alertname"].as_str().unwrap());
-            assert_eq!(by_name, named && !sum, "{per_account}: {alert}");
+            let of_all = [
+                "WxtokendFailureRate",
+                "WxtokendBudgetNearlySpent",
+                "WxtokendRedisDown",
+                "WxtokendRejectionsSpiking",
+            ]
+            .contains(&alert["labels"]["alertname"].as_str().unwrap());
+            assert_eq!(by_name, named && !of_all, "{per_account}: {alert}");
         }
         traffic.abort();
     }
@@ -250,6 +258,7 @@ async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_
         "WxtokendAccountUnavailable",
         "WxtokendBudgetNearlySpent",
         "WxtokendFailureRate",
+        "WxtokendRedisDown",
         "WxtokendRejectionsSpiking",
         "WxtokendReloadFailed",
         "WxtokendTokenExpiring",
