@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
-use wxtokend::sandbox::{Call, Fault, FaultKind};
+use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
 use wxtokend::secret::hex;
 
 use crate::harness::{CERTIFICATE, Daemon, Lab, Redis, appid, secret_of, until};
@@ -137,6 +137,64 @@ async fn who_reads_redis_gets_a_living_token_at_any_time_through_several_lifetim
     };
     tokio::join!(through("stable"), through("classic"));
     assert_eq!(daemon.metric("wxtokend_redis_drift_total{sink=\"main\"}").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn a_token_stands_in_redis_as_long_as_it_is_served_though_wechat_is_down() {
+    let mut lab = Lab::new(24_000, 6_000).await.with("classic", json!({ "endpoint": "token" }));
+    lab.account("classic")["refresh_ahead"] = json!("50%");
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    let daemon = lab.start().await;
+    daemon.until_state("classic", "fresh").await;
+    let token = daemon.token_value("classic").await;
+    redis.until("t:classic", Some(&token)).await;
+    lab.wechat.close().await;
+    // What is promised is short now, as WeChat may be back at any moment, and it is promised again and again.
+    let mut in_need = 0;
+    until("the token ends", async || {
+        let answer = daemon.token("classic").await;
+        if answer.status == 200 && answer.json()["expires_in"].as_i64() > Some(1) {
+            assert_eq!(redis.get("t:classic").await, Some(token.clone()), "after {in_need} reads");
+            in_need += usize::from(daemon.state("classic").await == "degraded");
+        }
+        answer.status == 503
+    })
+    .await;
+    assert!(in_need > 20, "{in_need} reads are too few to tell");
+    redis.until("t:classic", None).await;
+}
+
+#[tokio::test]
+async fn a_token_that_a_lost_answer_may_have_ended_is_out_of_redis_in_time_though_we_die() {
+    let mut lab = Lab::new(240_000, 6_000).await.with("classic", json!({ "endpoint": "token" }));
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    let daemon = lab.start().await;
+    daemon.until_state("classic", "fresh").await;
+    let token = daemon.token_value("classic").await;
+    redis.until("t:classic", Some(&token)).await;
+    let lost = Fault::new(FaultKind::Lost { seen_as: LostAs::Hang }).on(Call::Token).times(1);
+    lab.wechat.inject(Some(&appid("classic")), lost);
+    // Once the first token cannot be replaced at once any more.
+    until("the operator's call goes out", async || {
+        daemon.refresh("classic", false).await;
+        lab.wechat.calls("classic") > 1
+    })
+    .await;
+    until("the key ends with the trust", async || {
+        (1..=6).contains(&redis.ask::<i64>(&["TTL", "t:classic"]).await)
+    })
+    .await;
+    daemon.kill().await;
+    until("the key is gone", async || {
+        let asked_at = lab.wechat.now();
+        let Some(found) = redis.get("t:classic").await else { return true };
+        let truth = lab.wechat.token_truth(&found).expect("a token of WeChat's");
+        assert!(truth.dies_at > asked_at, "a dead token: {truth:?} at {asked_at:?}");
+        false
+    })
+    .await;
 }
 
 #[tokio::test]
