@@ -185,7 +185,7 @@ impl Fault {
     /// `errcode` as a label: `none` where there is none.
     #[must_use]
     pub fn errcode_label(&self) -> String {
-        self.errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
+        errcode_label(self.errcode)
     }
 
     fn without_code(kind: FaultKind, whose: Whose, message: &str, advice: &str, wait: Wait) -> Self {
@@ -199,6 +199,11 @@ impl Fault {
             wait,
         }
     }
+}
+
+/// WeChat's code as a label: `none` where it gave none.
+pub(crate) fn errcode_label(errcode: Option<i64>) -> String {
+    errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
 }
 
 /// The fault table of the token endpoints.

@@ -163,6 +163,12 @@ impl Phase {
             Self::Parked => "parked",
         }
     }
+
+    /// Whether something is wrong; that a call is under way, or the first one, is not.
+    #[must_use]
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Self::Degraded | Self::Unavailable | Self::Parked)
+    }
 }
 
 impl AccountState {

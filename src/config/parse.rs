@@ -8,6 +8,7 @@ use reqwest::Url;
 use super::checked::PerAccount;
 use super::duration;
 use crate::account::{Endpoint, RefreshAhead};
+use crate::secret::unhex;
 
 type Parsed<T> = Result<T, String>;
 
@@ -100,12 +101,5 @@ pub(super) fn url_path(text: &str) -> Parsed<String> {
 }
 
 pub(super) fn sha256_hex(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
+    unhex(text)?.try_into().ok()
 }

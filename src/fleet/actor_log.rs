@@ -12,7 +12,7 @@ use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
 use crate::outcome::{CheckEnd, Fetched};
-use crate::state::{AccountState, Phase};
+use crate::state::AccountState;
 
 /// Tells of one account, as it is now.
 pub(super) struct Teller<'a> {
@@ -128,7 +128,7 @@ impl Teller<'_> {
         let appid = self.account.appid.as_str();
         let (state_name, was_name) = (state.as_str(), was.as_str());
         // Each refresh makes an account refreshing and fresh again.
-        let usual = [state, was].iter().all(|phase| !is_trouble(*phase));
+        let usual = [state, was].iter().all(|phase| !phase.is_trouble());
         if usual {
             debug!(event = "state", appid, state = state_name, was = was_name, "the account is {state_name}");
         } else {
@@ -150,8 +150,4 @@ impl Teller<'_> {
     fn seconds_to_next(&self) -> Option<u64> {
         self.state.next_at.map(|at| at.until(self.now).as_secs())
     }
-}
-
-fn is_trouble(phase: Phase) -> bool {
-    matches!(phase, Phase::Degraded | Phase::Unavailable | Phase::Parked)
 }

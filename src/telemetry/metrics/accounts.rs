@@ -3,10 +3,11 @@ use std::io::Result;
 use std::sync::Arc;
 
 use super::text::{Text, seconds};
-use super::totals::{Totals, errcode_label};
+use super::totals::Totals;
 use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::config::PerAccount;
+use crate::fault::errcode_label;
 use crate::fleet::{AccountCell, Fleet, Snapshot};
 use crate::state::Phase;
 use crate::token::HeldToken;
@@ -40,8 +41,7 @@ impl Row {
 
     /// See [`PerAccount::Troubled`].
     fn is_in_trouble(&self) -> bool {
-        let in_trouble = matches!(self.phase, Phase::Degraded | Phase::Unavailable | Phase::Parked);
-        in_trouble || self.snapshot.state.failures() > 0
+        self.phase.is_trouble() || self.snapshot.state.failures() > 0
     }
 }
 

@@ -8,6 +8,7 @@ use super::accounts::Row;
 use super::text::{Text, seconds};
 use crate::budget::burst;
 use crate::clock::Moment;
+use crate::fault::errcode_label;
 use crate::fleet::Tally;
 use crate::state::Phase;
 
@@ -99,8 +100,4 @@ fn counts(text: &mut Text<'_>, tally: &Tally) -> Result<()> {
         text.sample(name, &[("outcome", outcome)], count)?;
     }
     Ok(())
-}
-
-pub(super) fn errcode_label(errcode: Option<i64>) -> String {
-    errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
 }
