@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
+use crate::ticket::TicketKinds;
 
 /// The id of a WeChat account: 1 to 64 characters of `[A-Za-z0-9_-]`. Clones cheaply.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,6 +145,8 @@ pub struct Account {
     pub verify_rejections: bool,
     /// How long after a rejection was decided the next one is looked into.
     pub rejection_cooldown: Duration,
+    /// The tickets that are kept for it.
+    pub tickets: TicketKinds,
 }
 
 #[cfg(test)]
@@ -155,6 +158,7 @@ impl Account {
             name: "Flower Shop".to_owned(),
             secret: Secret::new("app-secret"),
             tags: Vec::new(),
+            tickets: TicketKinds::default(),
             endpoint,
             daily_budget: 2000,
             refresh_ahead: RefreshAhead::Share(0.25),

@@ -48,6 +48,7 @@
 //! |---|---|
 //! | running accounts | [`Fleet`], [`StartError`], [`Reloaded`], [`ReloadError`] |
 //! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`] |
+//! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`] |
 //! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
@@ -76,6 +77,8 @@ pub mod fleet;
 #[doc(hidden)]
 pub mod http;
 #[doc(hidden)]
+pub mod jssdk;
+#[doc(hidden)]
 pub mod layout;
 #[doc(hidden)]
 pub mod outcome;
@@ -95,6 +98,8 @@ pub mod store;
 #[doc(hidden)]
 pub mod telemetry;
 #[doc(hidden)]
+pub mod ticket;
+#[doc(hidden)]
 pub mod token;
 #[doc(hidden)]
 pub mod wechat;
@@ -105,9 +110,11 @@ pub use fleet::{
     AccountView, BudgetView, FaultView, Fleet, Rejected, RejectionOutcome, ReloadError, Reloaded, StartError,
     TokenError, Unavailable, Watch,
 };
+pub use jssdk::JsConfig;
 pub use secret::Secret;
 pub use state::Phase;
 pub use store::StoreError;
+pub use ticket::{InvalidTicketKind, Ticket, TicketKind};
 pub use token::Token;
 pub use wechat::TransportError;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::account::{Account, Endpoint};
 use crate::budget::{self, Purse};
 use crate::clock::Moment;
-use crate::fault::{Fault, Wait, Whose};
+use crate::fault::Fault;
 use crate::rejection::{Rejections, Verdict};
-use crate::schedule::{self, DAY, Rules, force_allowed_at, overlap_of, wait_after};
+use crate::schedule::{self, DAY, Rules, force_allowed_at, overlap_of};
 use crate::secret::Secret;
-use crate::state::{AccountState, Doubt, Intent, Trouble, Want};
+use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing, margin};
 
 /// A token call has ended.
@@ -267,12 +267,7 @@ impl AccountState {
             Some(_) => Rejections { verdict: None, ..self.rejections },
             None => Rejections::default(),
         };
-        // A store that was lost starts again at the unix time, which no counter of ours can have reached.
-        self.version = if self.version == 0 {
-            u64::try_from(now.wall_ms / 1000).unwrap_or(1).max(1)
-        } else {
-            self.version.saturating_add(1)
-        };
+        self.version = next_version(self.version, now);
         self.token = Some(Arc::new(HeldToken {
             value: answer.value,
             version: self.version,
@@ -319,12 +314,8 @@ impl AccountState {
     }
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
-        let failures = self.failures().saturating_add(1);
-        let usable_for = self.usable_for(now);
-        let wait = wait_after(&fault, failures, account, usable_for, &self.ledger, now, jitter);
-        let awaits_host = fault.whose == Whose::Host && fault.wait == Wait::BackOff;
-        self.trouble =
-            Some(Trouble { fault: Arc::new(fault), at: now, failures, retry_at: now + wait, awaits_host });
+        let (earlier, usable_for) = (self.trouble.as_ref(), self.usable_for(now));
+        self.trouble = Some(Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter));
         Fetched::Failed
     }
 

@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Account, Endpoint};
 use crate::budget::Ledger;
 use crate::clock::Moment;
-use crate::fault::{Fault, FaultKind, Whose};
+use crate::fault::{Fault, Wait, Whose};
 use crate::rejection::Rejections;
-use crate::schedule::Rules;
+use crate::schedule::{Rules, wait_after};
 use crate::token::{HeldToken, Standing, Token, margin};
+
+mod phase;
+
+pub use phase::Phase;
 
 /// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
 /// anew with the process, but outlives the actor.
@@ -100,6 +104,35 @@ pub struct Trouble {
     pub awaits_host: bool,
 }
 
+impl Trouble {
+    /// One call more has failed after `earlier`, of a credential that is usable for `usable_for` still.
+    #[must_use]
+    pub fn after(
+        earlier: Option<&Self>,
+        fault: Fault,
+        account: &Account,
+        usable_for: Duration,
+        ledger: &Ledger,
+        now: Moment,
+        jitter: f64,
+    ) -> Self {
+        let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
+        let wait = wait_after(&fault, failures, account, usable_for, ledger, now, jitter);
+        let awaits_host = fault.whose == Whose::Host && fault.wait == Wait::BackOff;
+        Self { fault: Arc::new(fault), at: now, failures, retry_at: now + wait, awaits_host }
+    }
+}
+
+/// The version of what follows on `last`. A store that was lost starts again at the unix time, which no counter of ours
+/// can have reached.
+#[must_use]
+pub fn next_version(last: u64, now: Moment) -> u64 {
+    match last {
+        0 => u64::try_from(now.wall_ms / 1000).unwrap_or(1).max(1),
+        last => last.saturating_add(1),
+    }
+}
+
 /// What somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
@@ -126,49 +159,6 @@ pub enum Activity {
     Fetching,
     /// The check call is under way.
     Checking,
-}
-
-/// What the account looks like from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The first attempt has not ended.
-    Starting,
-    /// Valid token.
-    Fresh,
-    /// Valid token, call in flight.
-    Refreshing,
-    /// Valid token, last call failed.
-    Degraded,
-    /// No valid token.
-    Unavailable,
-    /// Needs a person; may still hold a valid token.
-    Parked,
-}
-
-impl Phase {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Fresh, Self::Refreshing, Self::Degraded, Self::Unavailable, Self::Parked];
-
-    /// The name in the API and the metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Fresh => "fresh",
-            Self::Refreshing => "refreshing",
-            Self::Degraded => "degraded",
-            Self::Unavailable => "unavailable",
-            Self::Parked => "parked",
-        }
-    }
-
-    /// Whether something is wrong; that a call is under way, or the first one, is not.
-    #[must_use]
-    pub fn is_trouble(self) -> bool {
-        matches!(self, Self::Degraded | Self::Unavailable | Self::Parked)
-    }
 }
 
 impl AccountState {
@@ -225,15 +215,7 @@ impl AccountState {
     /// What the account looks like at `now`.
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
-        let fault = self.trouble.as_ref().map(|trouble| trouble.fault.kind);
-        match (fault, self.is_usable(now)) {
-            (Some(FaultKind::Parked), _) => Phase::Parked,
-            (_, true) if self.activity.is_some() => Phase::Refreshing,
-            (Some(_), true) => Phase::Degraded,
-            (None, true) => Phase::Fresh,
-            (None, false) if self.attempts_ended == 0 => Phase::Starting,
-            (_, false) => Phase::Unavailable,
-        }
+        Phase::of(self.trouble.as_ref(), self.is_usable(now), self.activity.is_some(), self.attempts_ended)
     }
 
     /// Whether a mint on `token` now could end, at once, a token that somebody still counts on: whether a second

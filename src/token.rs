@@ -69,6 +69,12 @@ pub fn margin(overlap: Duration) -> Duration {
     (overlap / 10).min(Duration::from_secs(1))
 }
 
+/// Names a value without telling it: `<version>-<8 hex of its SHA-256>`.
+#[must_use]
+pub fn etag(version: u64, value: &Secret) -> String {
+    format!("{version}-{}", hex(&value.sha256()[..4]))
+}
+
 /// A live access_token. Clones cheaply.
 #[derive(Clone)]
 pub struct Token {
@@ -112,7 +118,7 @@ impl Token {
     /// Names this value without telling it: `<version>-<8 hex of its SHA-256>`.
     #[must_use]
     pub fn etag(&self) -> String {
-        format!("{}-{}", self.held.version, hex(&self.held.value.sha256()[..4]))
+        etag(self.held.version, &self.held.value)
     }
 }
 

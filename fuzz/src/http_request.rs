@@ -238,6 +238,7 @@ fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
         key_sha256: Secret::new(key).sha256(),
         accounts: Grants::new(accounts.iter().copied()).expect("grants"),
         allow,
+        urls: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::grants::Client;
 use super::sink::Sink;
 use crate::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
 use crate::secret::Secret;
+use crate::ticket::TicketKinds;
 
 /// WeChat's own API host.
 const WECHAT: &str = "https://api.weixin.qq.com/";
@@ -161,6 +162,8 @@ pub struct Defaults {
     pub verify_rejections: bool,
     /// See [`Account::rejection_cooldown`]; default 5 s.
     pub rejection_cooldown: Duration,
+    /// See [`Account::tickets`]; default none.
+    pub tickets: TicketKinds,
 }
 
 impl Default for Defaults {
@@ -172,6 +175,7 @@ impl Default for Defaults {
             retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
             verify_rejections: true,
             rejection_cooldown: Duration::from_secs(5),
+            tickets: TicketKinds::default(),
         }
     }
 }
@@ -191,6 +195,7 @@ impl Defaults {
             retry: self.retry,
             verify_rejections: self.verify_rejections,
             rejection_cooldown: self.rejection_cooldown,
+            tickets: self.tickets,
         }
     }
 }

@@ -26,7 +26,7 @@ mapping! {
 }
 mapping! {
     /// `api.clients[…]`
-    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single> }
+    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single>, urls: List<Single> }
 }
 mapping! {
     /// `metrics`
@@ -62,6 +62,7 @@ mapping! {
         retry: Retry,
         verify_rejections: Single,
         rejection_cooldown: Single,
+        tickets: List<Single>,
     }
 }
 mapping! {

@@ -19,9 +19,17 @@ pub struct Client {
     pub accounts: Grants,
     /// What it may do with them.
     pub allow: Allow,
+    /// Pages are signed for it whose address begins with one of these; with none, any.
+    pub urls: Vec<String>,
 }
 
 impl Client {
+    /// Whether the page at `url` may be signed for it.
+    #[must_use]
+    pub fn may_sign(&self, url: &str) -> bool {
+        self.urls.is_empty() || self.urls.iter().any(|prefix| url.starts_with(prefix))
+    }
+
     /// The first 8 hex digits of the key's digest: enough to tell two keys apart, useless to an attacker.
     #[must_use]
     pub fn key_fingerprint(&self) -> String {
@@ -36,11 +44,12 @@ impl fmt::Debug for Client {
             .field("key_sha256", &format_args!("{}…", self.key_fingerprint()))
             .field("accounts", &self.accounts)
             .field("allow", &self.allow)
+            .field("urls", &self.urls)
             .finish()
     }
 }
 
-/// What a client may do; none of the three implies another.
+/// What a client may do; none implies another, but that who reads tickets may have pages signed, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allow {
     /// Read tokens and the state of accounts.
@@ -49,19 +58,21 @@ pub struct Allow {
     pub refresh: bool,
     /// Order a refresh.
     pub admin: bool,
+    /// Have pages signed, and read neither token nor ticket.
+    pub sign: bool,
 }
 
 impl Allow {
     /// The names in `accounts.yaml`, in the order of the fields.
-    pub const NAMES: [&str; 3] = ["read", "refresh", "admin"];
+    pub const NAMES: [&str; 4] = ["read", "refresh", "admin", "sign"];
     /// Nothing at all.
-    pub const NONE: Self = Self { read: false, refresh: false, admin: false };
+    pub const NONE: Self = Self { read: false, refresh: false, admin: false, sign: false };
     /// Everything.
-    pub const ALL: Self = Self { read: true, refresh: true, admin: true };
+    pub const ALL: Self = Self { read: true, refresh: true, admin: true, sign: true };
 
     /// The names of what is allowed.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let flags = [self.read, self.refresh, self.admin];
+        let flags = [self.read, self.refresh, self.admin, self.sign];
         Self::NAMES.into_iter().zip(flags).filter_map(|(name, allowed)| allowed.then_some(name))
     }
 }
@@ -227,6 +238,7 @@ mod tests {
             key_sha256: [0xab; 32],
             accounts: Grants::all(),
             allow: Allow::default(),
+            urls: Vec::new(),
         };
         let text = format!("{client:?}");
         assert!(text.contains("abababab…") && !text.contains("ababababab"), "{text}");

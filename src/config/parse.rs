@@ -9,6 +9,7 @@ use super::checked::PerAccount;
 use super::duration;
 use crate::account::{Endpoint, RefreshAhead};
 use crate::secret::unhex;
+use crate::ticket::TicketKind;
 
 type Parsed<T> = Result<T, String>;
 
@@ -39,6 +40,28 @@ pub(super) fn endpoint(text: &str) -> Parsed<Endpoint> {
         .into_iter()
         .find(|endpoint| endpoint.as_str() == text)
         .ok_or_else(|| format!("is not an endpoint; allowed: {}", known.map(Endpoint::as_str).join(", ")))
+}
+
+pub(super) fn ticket(text: &str) -> Parsed<TicketKind> {
+    text.parse()
+        .map_err(|_| format!("is no ticket; allowed: {}", TicketKind::ALL.map(TicketKind::as_str).join(", ")))
+}
+
+/// The beginning of a page's address, host and slash included: as a browser writes it, so that comparing texts is enough.
+pub(super) fn page_prefix(text: &str) -> Parsed<String> {
+    let url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        return Err("is no page: an http:// or https:// URL without credentials".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment: pages are signed without".to_owned());
+    }
+    if url.as_str() == text {
+        Ok(text.to_owned())
+    } else {
+        Err("is not as a browser writes it: with a lower-case host, a slash behind it and no default port"
+            .to_owned())
+    }
 }
 
 pub(super) fn per_account(text: &str) -> Parsed<PerAccount> {

@@ -14,6 +14,7 @@ use super::checked::Api;
 use super::{Allow, Client, Config, ConfigError, Defaults, Grants, PerAccount, Problem, Store, Upstream};
 use crate::account::{Appid, Endpoint, RefreshAhead, Retry};
 use crate::secret::Secret;
+use crate::ticket::TicketKind;
 
 /// A part of every secret, which stands in no other value.
 const CANARY: &str = "5ecre7canary";
@@ -63,6 +64,7 @@ struct Settings {
     retry: Option<(MaybeTime, MaybeTime)>,
     verify_rejections: Option<bool>,
     rejection_cooldown: Option<Said<Duration>>,
+    tickets: Option<Vec<TicketKind>>,
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -75,9 +77,16 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop::option::of(retry),
         prop::option::of(any::<bool>()),
         prop::option::of(duration()),
+        prop::option::of(prop::sample::subsequence(TicketKind::ALL.to_vec(), 0..=TicketKind::ALL.len())),
     );
-    all.prop_map(|(endpoint, daily_budget, refresh_ahead, retry, verify_rejections, rejection_cooldown)| {
-        Settings { endpoint, daily_budget, refresh_ahead, retry, verify_rejections, rejection_cooldown }
+    all.prop_map(|(endpoint, daily_budget, refresh_ahead, retry, verify, cooldown, tickets)| Settings {
+        endpoint,
+        daily_budget,
+        refresh_ahead,
+        retry,
+        verify_rejections: verify,
+        rejection_cooldown: cooldown,
+        tickets,
     })
 }
 
@@ -118,6 +127,10 @@ impl Settings {
             say("rejection_cooldown", said.clone());
             resolved.rejection_cooldown = *cooldown;
         }
+        if let Some(kinds) = &self.tickets {
+            say("tickets", json!(kinds));
+            resolved.tickets = kinds.iter().copied().collect();
+        }
         resolved
     }
 }
@@ -128,7 +141,7 @@ type UpstreamParts =
     (Option<Said<Duration>>, Option<Said<Duration>>, Option<Said<u32>>, Option<Said<u32>>, Vec<usize>);
 
 const TAGS: [&str; 3] = ["retail", "花店", "x y"];
-const SCOPES: [&str; 3] = ["read", "refresh", "admin"];
+const SCOPES: [&str; 4] = ["read", "refresh", "admin", "sign"];
 const URLS: [&str; 3] = ["https://api.weixin.qq.com/", "http://127.0.0.1:8080/wx/", "https://[::1]/"];
 
 fn some_of(most: usize) -> impl Strategy<Value = Vec<usize>> {
@@ -247,7 +260,7 @@ fn written(
         let mut allow = Allow::default();
         if !scopes.is_empty() {
             let has = |scope: usize| scopes.contains(&scope);
-            allow = Allow { read: has(0), refresh: has(1), admin: has(2) };
+            allow = Allow { read: has(0), refresh: has(1), admin: has(2), sign: has(3) };
             client["allow"] = scopes.iter().map(|scope| SCOPES[*scope]).collect();
         }
         if said["api"]["clients"].is_null() {
@@ -259,6 +272,7 @@ fn written(
             key_sha256: Secret::new(key).sha256(),
             accounts: Grants::new(grants).unwrap(),
             allow,
+            urls: Vec::new(),
         });
     }
     if open && !clients.is_empty() {

@@ -8,6 +8,7 @@ use super::grants::Client;
 use super::sink::Sink;
 use crate::account::{Account, RefreshAhead};
 use crate::layout::Layout;
+use crate::ticket::TicketKind;
 
 /// How many accounts are listed one by one.
 const LISTED: usize = 50;
@@ -63,7 +64,8 @@ fn write_client(text: &mut String, client: &Client) -> fmt::Result {
     writeln!(text, "    - name: {}", client.name)?;
     writeln!(text, "      key: sha256:{}", client.key_fingerprint())?;
     writeln!(text, "      accounts: {}", list(client.accounts.entries()))?;
-    writeln!(text, "      allow: {}", list(client.allow.names()))
+    writeln!(text, "      allow: {}", list(client.allow.names()))?;
+    if client.urls.is_empty() { Ok(()) } else { writeln!(text, "      urls: {}", list(client.urls.iter())) }
 }
 
 fn write_sink(text: &mut String, sink: &Sink) -> fmt::Result {
@@ -90,8 +92,8 @@ fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
     let width = listed.iter().map(|account| account.appid.as_str().len()).max().unwrap_or(0).max(5);
     writeln!(
         text,
-        "  {:width$}  {:12}  {:>6}  {:>6}  {:11}  {:6}  {:>8}  name and tags",
-        "appid", "endpoint", "budget", "ahead", "retry", "verify", "cooldown"
+        "  {:width$}  {:12}  {:>6}  {:>6}  {:11}  {:6}  {:>8}  {:13}  name and tags",
+        "appid", "endpoint", "budget", "ahead", "retry", "verify", "cooldown", "tickets"
     )?;
     for account in listed {
         write_account(text, account, width)?;
@@ -108,9 +110,11 @@ fn write_account(text: &mut String, account: &Account, width: usize) -> fmt::Res
         RefreshAhead::Fixed(time) => show(time),
     };
     let retry = format!("{} to {}", show(account.retry.initial), show(account.retry.max));
+    let tickets = account.tickets.iter().map(TicketKind::as_str).collect::<Vec<_>>().join(",");
+    let tickets = if tickets.is_empty() { "-" } else { &tickets };
     write!(
         text,
-        "  {:width$}  {:12}  {:>6}  {ahead:>6}  {retry:11}  {:6}  {:>8}  {}",
+        "  {:width$}  {:12}  {:>6}  {ahead:>6}  {retry:11}  {:6}  {:>8}  {tickets:13}  {}",
         account.appid.as_str(),
         account.endpoint.as_str(),
         account.daily_budget,

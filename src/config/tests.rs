@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::{Allow, Config, ConfigError, Defaults, PerAccount, Store, Upstream, file};
 use crate::account::{Account, Endpoint, RefreshAhead};
+use crate::ticket::TicketKind;
 
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const MINIMAL: &str = "accounts: [{ appid: wx1, secret: s }]";
@@ -47,8 +48,9 @@ fn what_stands_in_the_example_as_a_comment_works_too() {
     let env = |name: &str| (name == "CRM_KEY").then(|| OsString::from("crm-key"));
     let config = Config::parse(&text, Path::new("accounts.yaml"), env).unwrap();
     let [crm, shop, reports] = &config.api.clients[..] else { panic!("three clients: {config:?}") };
-    assert_eq!(crm.allow, Allow { read: true, refresh: true, admin: false });
-    assert_eq!(shop.allow, Allow::default());
+    assert_eq!(crm.allow, Allow { read: true, refresh: true, ..Allow::NONE });
+    assert_eq!(shop.allow, Allow { sign: true, ..Allow::NONE });
+    assert_eq!((&crm.urls[..], &shop.urls[..]), (&[][..], &["https://shop.example.com/".to_owned()][..]));
     assert!(config.accounts.iter().all(|account| reports.accounts.covers(account)));
     assert_eq!(config.accounts.iter().filter(|account| shop.accounts.covers(account)).count(), 3);
     // The digest in the example is that of this text.
@@ -182,11 +184,11 @@ upstream:
   max_in_flight: 1
   max_per_second: 7
 defaults: { endpoint: token, daily_budget: 4, refresh_ahead: 12.5%, retry: { initial: 1s, max: 1s },
-            verify_rejections: false, rejection_cooldown: 1m }
+            verify_rejections: false, rejection_cooldown: 1m, tickets: [wx_card] }
 accounts:
   - { appid: a, secret: 00123456, name: '007', tags: [2024, x, x] }
   - { appid: 12e4, secret: 1e400, endpoint: stable_token, daily_budget: 4294967295, refresh_ahead: 30m,
-      retry: { max: 1d }, verify_rejections: true, rejection_cooldown: 1ms }
+      retry: { max: 1d }, verify_rejections: true, rejection_cooldown: 1ms, tickets: [] }
 ";
     let config = parse(text).unwrap();
     assert_eq!(config.api.listen.to_string(), "[::1]:0");
@@ -207,6 +209,8 @@ accounts:
     assert_eq!((b.endpoint, b.daily_budget, b.verify_rejections), (Endpoint::StableToken, u32::MAX, true));
     assert_eq!((b.refresh_ahead, b.rejection_cooldown), (RefreshAhead::Fixed(ms(1_800_000)), ms(1)));
     assert_eq!((b.retry.initial, b.retry.max), (ms(1_000), ms(86_400_000)));
+    let tickets = [a, b].map(|account| account.tickets.iter().collect::<Vec<_>>());
+    assert_eq!(tickets, [vec![TicketKind::WxCard], vec![]]);
     // What looks like a number stays the text that it is.
     assert_eq!((a.secret.expose(), b.secret.expose()), ("00123456", "1e400"));
     assert_eq!((b.appid.as_str(), b.name.as_str()), ("12e4", "12e4"));
@@ -217,7 +221,8 @@ fn the_summary_resolves_everything_and_lists_at_most_fifty_accounts() {
     let text = "
 api:
   listen: 0.0.0.0:8787
-  clients: [{ name: crm, key: hunter2, accounts: [wx-1, 'w*', tag:x], allow: [admin, read] }]
+  clients:
+    - { name: crm, key: hunter2, accounts: [wx-1, 'w*', tag:x], allow: [admin, read], urls: ['https://x.example/'] }
 upstream: { timeout: 90s }
 accounts:
 "
@@ -228,12 +233,12 @@ accounts:
     let summary = parse(&text).unwrap().summary();
     for expected in [
         "  listen: 0.0.0.0:8787\n",
-        "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [read, admin]\n",
+        "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [read, admin]\n      urls: [https://x.example/]\n",
         "metrics:\n  listen: nowhere\n  per_account: all\n",
         "  path: /etc/wxtokend/wxtokend.redb\n",
         "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
         "accounts: 53\n",
-        "  wx-50  stable_token    2000     25%  2s to 1m     yes           5s  店50 [x]\n  … and 3 more\n",
+        "  wx-50  stable_token    2000     25%  2s to 1m     yes           5s  -              店50 [x]\n  … and 3 more\n",
     ] {
         assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
     }

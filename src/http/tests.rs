@@ -53,6 +53,7 @@ pub(crate) fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
         key_sha256: Secret::new(key).sha256(),
         accounts: Grants::new(accounts.iter().copied()).unwrap(),
         allow,
+        urls: Vec::new(),
     }
 }
 

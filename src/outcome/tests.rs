@@ -1,4 +1,5 @@
 use super::*;
+use crate::fault::Whose;
 use crate::rejection::{Judgement, judge_rejection};
 use crate::state::Activity;
 

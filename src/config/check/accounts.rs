@@ -11,6 +11,7 @@ use crate::config::node::Node;
 use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
+use crate::ticket::TicketKinds;
 
 /// How many accounts one process is built for.
 const MOST: usize = 100_000;
@@ -87,6 +88,10 @@ pub(super) fn settings(
     let retry = retry(reader, &at.key("retry"), own.retry, base.retry);
     let verify = reader.parsed(&at.key("verify_rejections"), own.verify_rejections, parse::yes_or_no);
     let cooldown = reader.parsed(&at.key("rejection_cooldown"), own.rejection_cooldown, parse::duration);
+    let tickets = match own.tickets {
+        Node::Absent => base.tickets,
+        tickets => self::tickets(reader, &at.key("tickets"), tickets),
+    };
     Defaults {
         endpoint: endpoint.unwrap_or(base.endpoint),
         daily_budget: daily_budget.unwrap_or(base.daily_budget),
@@ -94,7 +99,16 @@ pub(super) fn settings(
         retry,
         verify_rejections: verify.unwrap_or(base.verify_rejections),
         rejection_cooldown: cooldown.unwrap_or(base.rejection_cooldown),
+        tickets,
     }
+}
+
+fn tickets(reader: &mut Reader<'_>, at: &Place<'_>, tickets: Node<Vec<Node<String>>>) -> TicketKinds {
+    let mut kinds = Vec::new();
+    for (index, ticket) in reader.list(at, tickets).into_iter().enumerate() {
+        kinds.extend(reader.parsed(&at.item(index), ticket, parse::ticket));
+    }
+    kinds.into_iter().collect()
 }
 
 /// One of the two may be left to `base`.

@@ -44,8 +44,9 @@ pub(super) fn clients(
         }
         let accounts = grants(reader, &at_client.key("accounts"), client.accounts, index, &mut wanted);
         let allow = allow(reader, &at_client.key("allow"), client.allow);
+        let urls = urls(reader, &at_client.key("urls"), client.urls);
         if let (Some(name), Some((key_sha256, _)), Some(accounts)) = (name, key, accounts) {
-            checked.push(Client { name, key_sha256, accounts, allow });
+            checked.push(Client { name, key_sha256, accounts, allow, urls });
         }
     }
     (checked, wanted)
@@ -114,11 +115,25 @@ fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {
             "read" => Ok(Allow { read: true, ..allow }),
             "refresh" => Ok(Allow { refresh: true, ..allow }),
             "admin" => Ok(Allow { admin: true, ..allow }),
+            "sign" => Ok(Allow { sign: true, ..allow }),
             _ => Err(format!("is nothing to allow; {known}")),
         };
         allow = reader.parsed(&at.item(index), name, with).unwrap_or(allow);
     }
     allow
+}
+
+/// Left out, every page is meant; an empty list is a slip of the pen.
+fn urls(reader: &mut Reader<'_>, at: &Place<'_>, urls: List) -> Vec<String> {
+    if urls.is_absent() {
+        return Vec::new();
+    }
+    let needed = "list how the addresses of pages begin; such as https://shop.example.com/";
+    let mut checked = Vec::new();
+    for (index, url) in reader.filled_list(at, urls, needed).into_iter().enumerate() {
+        checked.extend(reader.parsed(&at.item(index), url, parse::page_prefix));
+    }
+    checked
 }
 
 /// An appid that a client is granted and nobody configured is a slip of the pen. A glob or a tag may wait for

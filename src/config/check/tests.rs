@@ -182,13 +182,33 @@ fn rules_of_the_api() {
         ),
         (
             with(&format!("{{ {client}, allow: [write, refresh] }}")),
-            &["api.clients[0].allow[0]: \"write\" is nothing to allow; allowed: read, refresh, admin"],
+            &["api.clients[0].allow[0]: \"write\" is nothing to allow; allowed: read, refresh, admin, sign"],
         ),
         (
             with(&format!("{{ {client}, allow: [] }}")),
             &["api.clients[0].allow: is missing or empty; allowed: read"],
         ),
         (with(&format!("{{ {client}, allow: read }}")), &["api.clients[0].allow: must be a list"]),
+        (
+            with(&format!("{{ {client}, urls: [] }}")),
+            &["api.clients[0].urls: is missing or empty; list how the addresses of pages begin"],
+        ),
+        (
+            with(&format!(
+                "{{ {client}, urls: [x, 'ftp://x/', 'https://u:p@x/', 'https://x/#a', 'https://x', 'https://X/', \
+                 'https://x:443/', 'https://x/a/../b', 'https://x/a?b'] }}"
+            )),
+            &[
+                "api.clients[0].urls[0]: \"x\" is no URL",
+                "api.clients[0].urls[1]: \"ftp://x/\" is no page",
+                "api.clients[0].urls[2]: \"https://u:p@x/\" is no page",
+                "api.clients[0].urls[3]: \"https://x/#a\" must not have a fragment",
+                "api.clients[0].urls[4]: \"https://x\" is not as a browser writes it",
+                "api.clients[0].urls[5]: \"https://X/\" is not as a browser writes it",
+                "api.clients[0].urls[6]: \"https://x:443/\" is not as a browser writes it",
+                "api.clients[0].urls[7]: \"https://x/a/../b\" is not as a browser writes it",
+            ],
+        ),
     ] {
         expect(&text, expected);
     }
@@ -276,6 +296,9 @@ fn rules_of_accounts_and_of_what_they_share() {
         ("retry: { initial: 2m }", &["retry: initial (2m) is longer than max (1m)"]),
         ("retry: { initial: 2m, max: x }", &["retry.max: \"x\" is not a duration"]),
         ("retry: { least: 1s }", &["retry.least: unknown key; known here: initial, max"]),
+        ("tickets: [jsapi, card]", &["tickets[1]: \"card\" is no ticket; allowed: jsapi, wx_card"]),
+        ("tickets: jsapi", &["tickets: must be a list, not a single value"]),
+        ("tickets: [wx_card, wx_card]", &[]),
         ("verify_rejections: yes", &["verify_rejections: \"yes\" is neither true nor false"]),
         ("rejection_cooldown: 5 s", &["rejection_cooldown: this value is not a duration"]),
     ];
