@@ -170,6 +170,25 @@ impl Fault {
         )
     }
 
+    /// WeChat refuses a call because of the token that it carried.
+    #[must_use]
+    pub fn token_refused(errcode: i64) -> Self {
+        let fault = Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            "WeChat refused the access_token that the ticket was asked for with",
+            "nothing to do: the token is checked, and replaced if it is dead; it is tried again by itself",
+            Wait::BackOff,
+        );
+        Self { errcode: Some(errcode), ..fault }
+    }
+
+    /// Whether it is [`Fault::token_refused`].
+    #[must_use]
+    pub fn is_token_refused(&self) -> bool {
+        matches!((self.kind, self.errcode), (FaultKind::Transient, Some(40001 | 40014 | 42001)))
+    }
+
     /// Something in this program broke while the call was under way.
     #[must_use]
     pub fn internal(message: &str) -> Self {

@@ -48,9 +48,9 @@
 //! |---|---|
 //! | running accounts | [`Fleet`], [`StartError`], [`Reloaded`], [`ReloadError`] |
 //! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`] |
-//! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`JsConfig`] |
+//! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
-//! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`] |
+//! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`] |
 //! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
@@ -108,7 +108,7 @@ pub use account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
     AccountView, BudgetView, FaultView, Fleet, Rejected, RejectionOutcome, ReloadError, Reloaded, StartError,
-    TokenError, Unavailable, Watch,
+    TicketError, TicketView, TokenError, Unavailable, Watch,
 };
 pub use jssdk::JsConfig;
 pub use secret::Secret;

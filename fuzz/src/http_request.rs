@@ -18,6 +18,7 @@ use wxtokend::config::{Allow, Client, Grants};
 use wxtokend::http::Api;
 use wxtokend::store::{Backend, Batch, RedbBackend};
 use wxtokend::telemetry::metrics::Metrics;
+use wxtokend::ticket::Credential;
 use wxtokend::{Appid, Config, Defaults, Fleet, Secret};
 
 const APP_SECRET: &str = "5ec2e7-appsecret";
@@ -266,7 +267,8 @@ async fn store_a_token(config: &Config) {
         "forced": [],
     });
     let store = RedbBackend::open(&config.store.path).expect("a new store");
-    let records = vec![(Appid::new("wx1").expect("an appid"), record.to_string().into_bytes())];
+    let records =
+        vec![(Credential::token(Appid::new("wx1").expect("an appid")), record.to_string().into_bytes())];
     let batch = Batch { records, hosts: Some(vec![NOWHERE.to_owned()]) };
     store.write(batch).await.expect("a write");
 }

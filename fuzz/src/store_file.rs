@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use wxtokend::Appid;
 use wxtokend::store::{Backend, Batch, RedbBackend, StoreError};
+use wxtokend::ticket::Credential;
 
 /// What our stores hold, besides the format.
 const RECORD: &str = r#"{"boot":"b","version":7,"token":null,"doubt":null,"intent":null,"ledger":{"main":null,"on_request":null},"forced":[]}"#;
@@ -70,7 +71,7 @@ impl Shelf {
         for account in 0..40 {
             let appid = Appid::new(&format!("wx{account:03}")).expect("an appid");
             let batch = Batch {
-                records: vec![(appid, RECORD.as_bytes().to_vec())],
+                records: vec![(Credential::token(appid), RECORD.as_bytes().to_vec())],
                 hosts: (account == 0).then(|| vec!["api.weixin.qq.com".to_owned()]),
             };
             runtime.block_on(ours.write(batch)).expect("a write");
@@ -99,7 +100,10 @@ impl Shelf {
         match backend.load() {
             Ok(_) => {
                 let appid = Appid::new("wx-new").expect("an appid");
-                let batch = Batch { records: vec![(appid, RECORD.as_bytes().to_vec())], hosts: None };
+                let batch = Batch {
+                    records: vec![(Credential::token(appid), RECORD.as_bytes().to_vec())],
+                    hosts: None,
+                };
                 // It may fail, when what is damaged is met only now.
                 let _ = self.runtime.block_on(backend.write(batch));
             }

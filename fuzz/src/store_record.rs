@@ -77,7 +77,7 @@ fn live_on(next: u8, mut state: AccountState, account: &Account) {
 
 fn written_and_read_it_is_the_same(state: &AccountState) {
     let written = encode(state, BOOT);
-    let (read, _) = decode(&written, BOOT, NOW).expect("what we write, we read");
+    let (read, _): (AccountState, _) = decode(&written, BOOT, NOW).expect("what we write, we read");
     assert_eq!(encode(&read, BOOT), written);
 }
 

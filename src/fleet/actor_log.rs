@@ -13,6 +13,7 @@ use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
 use crate::outcome::{CheckEnd, Fetched};
 use crate::state::AccountState;
+use crate::ticket::{TicketKind, TicketState};
 
 /// Tells of one account, as it is now.
 pub(super) struct Teller<'a> {
@@ -149,5 +150,68 @@ impl Teller<'_> {
 
     fn seconds_to_next(&self) -> Option<u64> {
         self.state.next_at.map(|at| at.until(self.now).as_secs())
+    }
+}
+
+/// Tells of one ticket, as it is now.
+pub(super) struct TicketTeller<'a> {
+    pub(super) journal: &'a Journal,
+    pub(super) cell: &'a AccountCell,
+    pub(super) kind: TicketKind,
+    pub(super) state: &'a TicketState,
+    pub(super) now: Moment,
+}
+
+impl TicketTeller<'_> {
+    /// A call has ended, or was not made.
+    pub(super) fn ended(&self, fetched: Fetched, duration_ms: Option<u64>) {
+        let (account, kind, version) = (&self.cell.load().account, self.kind, self.state.version);
+        let (appid, ticket) = (account.appid.as_str(), kind.as_str());
+        let next_in_s = self.state.next_at.map(|at| at.until(self.now).as_secs());
+        let what = match (fetched, &self.state.ticket, &self.state.trouble) {
+            (Fetched::New, Some(held), _) => {
+                let expires_in_s = held.expires_at.until(self.now).as_secs();
+                info!(
+                    event = "ticket",
+                    appid, ticket, version, expires_in_s, duration_ms, next_in_s, "ticket fetched"
+                );
+                let (expires_at, next_at) = (held.expires_at, self.state.next_at);
+                What::Ticket {
+                    kind,
+                    version,
+                    expires_at,
+                    next_at,
+                    duration_ms: duration_ms.unwrap_or_default(),
+                }
+            }
+            (Fetched::Failed, _, Some(trouble)) => {
+                let fault = &trouble.fault;
+                warn!(
+                    event = "ticket_fault",
+                    appid,
+                    name = account.name,
+                    ticket,
+                    fault = fault.kind.as_str(),
+                    errcode = fault.errcode_label(),
+                    rid = fault.rid.as_deref(),
+                    failures = trouble.failures,
+                    duration_ms,
+                    next_in_s,
+                    valid_for_s = self.state.usable_for(self.now).as_secs(),
+                    advice = fault.advice,
+                    "no ticket: {}",
+                    fault.message
+                );
+                What::TicketFault { kind, fault: Arc::clone(fault), duration_ms }
+            }
+            _ => {
+                debug!(
+                    event = "ticket_unchanged",
+                    appid, ticket, version, next_in_s, "WeChat has the same ticket"
+                );
+                return;
+            }
+        };
+        self.journal.note(self.cell, self.now, what);
     }
 }

@@ -6,6 +6,7 @@ use super::tally::RejectionOutcome;
 use super::view::FaultView;
 use crate::state::Phase;
 use crate::store::StoreError;
+use crate::ticket::TicketKind;
 use crate::token::Token;
 use crate::wechat::TransportError;
 
@@ -56,7 +57,24 @@ pub enum TokenError {
     ShuttingDown,
 }
 
-/// Why an account has no valid token, and when it may have one.
+/// There is no ticket to hand out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TicketError {
+    /// No account of that appid.
+    #[error("no account {0:?} is configured")]
+    UnknownAccount(String),
+    /// The account is not configured to have it.
+    #[error("no {name} ticket is kept for this account: add tickets: [{name}] to it", name = .0.as_str())]
+    NotKept(TicketKind),
+    /// There is no valid one.
+    #[error("the account has no valid ticket ({}){}", .0.state.as_str(), .0.because())]
+    Unavailable(Box<Unavailable>),
+    /// The fleet is stopping.
+    #[error("the fleet is shutting down")]
+    ShuttingDown,
+}
+
+/// Why an account has no valid token or ticket, and when it may have one.
 #[derive(Debug, Clone)]
 pub struct Unavailable {
     /// What the account looks like.

@@ -1,26 +1,27 @@
 //! What must outlive an actor, and what readers load.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use kameo::actor::ActorRef;
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
 
 use super::flight::{End, Landing};
+use super::slot::{Effort, Slot};
 use super::tally::Tally;
+use super::ticket_cell::TicketCell;
 use super::token_actor::TokenActor;
 use crate::account::Account;
 use crate::clock::{Clock, Moment};
 use crate::state::{AccountState, Phase};
+use crate::ticket::TicketKind;
 use crate::token::Token;
 
 /// One account, as everybody but its actor sees it.
 pub(crate) struct AccountCell {
-    snapshot: ArcSwap<Snapshot>,
-    changed: Notify,
+    pub(super) slot: Slot<Snapshot>,
+    tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
     landing: Mutex<Landing>,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
     pub(crate) tally: Tally,
@@ -28,7 +29,6 @@ pub(crate) struct AccountCell {
     pub(super) last_event: AtomicU64,
     /// The state that the journal has last noted, and how many calls had failed in a row by then.
     pub(super) noted: Mutex<Option<(Phase, u32)>>,
-    gone: AtomicBool,
 }
 
 /// An account and its state at one instant. Never changes; a newer one takes its place.
@@ -45,81 +45,53 @@ pub(crate) struct NoToken(pub(crate) Arc<Snapshot>);
 impl AccountCell {
     pub(super) fn new(account: Arc<Account>, state: AccountState) -> Arc<Self> {
         Arc::new(Self {
-            snapshot: ArcSwap::from_pointee(Snapshot { account, state }),
-            changed: Notify::new(),
+            slot: Slot::new(Snapshot { account, state }),
+            tickets: Default::default(),
             landing: Mutex::default(),
             actor: ArcSwapOption::empty(),
             tally: Tally::default(),
             last_event: AtomicU64::new(0),
             noted: Mutex::default(),
-            gone: AtomicBool::new(false),
         })
-    }
-
-    /// The account is removed, and there is nothing to wait for any more; or it has come back.
-    pub(super) fn set_gone(&self, gone: bool) {
-        self.gone.store(gone, Ordering::SeqCst);
-        self.changed.notify_waiters();
-    }
-
-    /// Whether the account was removed.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
     }
 
     /// What is known now.
     pub(crate) fn load(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.slot.load()
     }
 
     /// The token, if one may be served now. No lock, no allocation, no wait.
     pub(crate) fn read(&self, now: Moment) -> Option<Token> {
-        self.snapshot.load().state.read(now)
+        self.slot.look(|snapshot| snapshot.state.read(now))
     }
 
     /// Replaces what readers see, and tells those who wait.
     pub(super) fn publish(&self, account: &Arc<Account>, state: &AccountState) {
-        self.snapshot.store(Arc::new(Snapshot { account: Arc::clone(account), state: state.clone() }));
-        self.changed.notify_waiters();
+        self.slot.store(Snapshot { account: Arc::clone(account), state: state.clone() });
     }
 
-    /// Waits for the next publication after `look` was called, or until `deadline`; `look` decides whether it is
-    /// worth waiting. `None` at once when the account is removed.
-    pub(super) async fn wait_until<T>(
-        &self,
-        deadline: Instant,
-        mut look: impl FnMut(&Arc<Snapshot>) -> Option<T>,
-    ) -> Option<T> {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            // Before looking: a publication in between must not be missed.
-            changed.as_mut().enable();
-            if let Some(found) = look(&self.load()) {
-                return Some(found);
-            }
-            if self.is_gone() {
-                return None;
-            }
-            timeout_at(deadline, changed).await.ok()?;
-        }
-    }
-
-    /// The token, waiting for an attempt that is running or due within `timeout`: at most `timeout` + 1 s. All
-    /// who wait share that attempt's end, its failure included; nobody starts one.
+    /// See [`Slot::read_or_wait`].
     pub(super) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
-        let deadline = Instant::now() + timeout + Duration::from_secs(1);
-        let mut attempts_before = None;
-        let outcome = self.wait_until(deadline, |snapshot| {
-            let (state, now) = (&snapshot.state, clock.now());
-            if let Some(token) = state.read(now) {
-                return Some(Ok(token));
-            }
-            let ended = state.attempts_ended != *attempts_before.get_or_insert(state.attempts_ended);
-            let soon = state.activity.is_some() || state.next_at.is_some_and(|at| at.until(now) <= timeout);
-            (ended || !soon).then(|| Err(NoToken(Arc::clone(snapshot))))
-        });
-        outcome.await.unwrap_or_else(|| Err(NoToken(self.load())))
+        let effort = |snapshot: &Snapshot| {
+            let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
+            Effort { attempts_ended: *attempts_ended, is_busy: activity.is_some(), next_at: *next_at }
+        };
+        let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
+        self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)
+    }
+
+    /// What is kept of one of its tickets, if it is kept.
+    pub(crate) fn ticket(&self, kind: TicketKind) -> Option<Arc<TicketCell>> {
+        self.tickets[kind as usize].load_full()
+    }
+
+    /// The tickets that are kept.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = Arc<TicketCell>> {
+        self.tickets.iter().filter_map(ArcSwapOption::load_full)
+    }
+
+    pub(super) fn set_ticket(&self, kind: TicketKind, cell: Option<Arc<TicketCell>>) {
+        self.tickets[kind as usize].store(cell);
     }
 
     pub(super) fn actor(&self) -> Option<Arc<ActorRef<TokenActor>>> {

@@ -12,6 +12,7 @@ use crate::account::{Account, Appid};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::state::{Phase, Trouble};
+use crate::ticket::TicketKind;
 
 /// One thing that has happened.
 pub(crate) struct Event {
@@ -31,6 +32,10 @@ pub(crate) enum What {
     Token { version: u64, issued_at: Moment, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
     /// WeChat handed out the token that we have.
     TokenUnchanged { version: u64, duration_ms: u64 },
+    /// There is a new ticket.
+    Ticket { kind: TicketKind, version: u64, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
+    /// A call for a ticket failed, or was not made.
+    TicketFault { kind: TicketKind, fault: Arc<Fault>, duration_ms: Option<u64> },
     /// A token call failed, or was not made.
     Fault { fault: Arc<Fault>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
@@ -99,6 +104,8 @@ impl Event {
         match self.what {
             What::Token { .. } => "token",
             What::TokenUnchanged { .. } => "token_unchanged",
+            What::Ticket { .. } => "ticket",
+            What::TicketFault { .. } => "ticket_fault",
             What::Fault { .. } => "fault",
             What::Check { .. } => "check",
             What::Wish(Wish { force: None, .. }) => "rejection",
@@ -111,7 +118,10 @@ impl Event {
 
     /// Whether it is told as it happens; the rest is details, for the account's history.
     pub(crate) fn is_streamed(&self) -> bool {
-        matches!(self.what, What::Token { .. } | What::State { .. } | What::Reload { .. })
+        matches!(
+            self.what,
+            What::Token { .. } | What::Ticket { .. } | What::State { .. } | What::Reload { .. }
+        )
     }
 
     /// Whether it is worth remembering; that each refresh makes an account `refreshing` and `fresh` again is not.
@@ -164,7 +174,16 @@ enum Details<'a> {
         version: u64,
         duration_ms: u64,
     },
+    Ticket {
+        r#type: TicketKind,
+        version: u64,
+        expires_at: Timestamp,
+        next_refresh_at: Option<Timestamp>,
+        duration_ms: u64,
+    },
     Fault {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        r#type: Option<TicketKind>,
         kind: &'static str,
         errcode: Option<i64>,
         message: &'a str,
@@ -199,6 +218,18 @@ enum Details<'a> {
 }
 
 impl<'a> Details<'a> {
+    fn fault(ticket: Option<TicketKind>, fault: &'a Fault, duration_ms: Option<u64>) -> Self {
+        Self::Fault {
+            r#type: ticket,
+            kind: fault.kind.as_str(),
+            errcode: fault.errcode,
+            message: &fault.message,
+            advice: &fault.advice,
+            rid: fault.rid.as_deref(),
+            duration_ms,
+        }
+    }
+
     fn of(what: &'a What) -> Self {
         match what {
             &What::Token { version, issued_at, expires_at, next_at, duration_ms } => Self::Token {
@@ -209,14 +240,15 @@ impl<'a> Details<'a> {
                 duration_ms,
             },
             &What::TokenUnchanged { version, duration_ms } => Self::TokenUnchanged { version, duration_ms },
-            What::Fault { fault, duration_ms } => Self::Fault {
-                kind: fault.kind.as_str(),
-                errcode: fault.errcode,
-                message: &fault.message,
-                advice: &fault.advice,
-                rid: fault.rid.as_deref(),
-                duration_ms: *duration_ms,
+            &What::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
+                r#type: kind,
+                version,
+                expires_at: expires_at.timestamp(),
+                next_refresh_at: next_at.map(Moment::timestamp),
+                duration_ms,
             },
+            What::TicketFault { kind, fault, duration_ms } => Self::fault(Some(*kind), fault, *duration_ms),
+            What::Fault { fault, duration_ms } => Self::fault(None, fault, *duration_ms),
             What::Check { told, errcode, message } => {
                 Self::Check { told, errcode: *errcode, message: message.as_deref() }
             }

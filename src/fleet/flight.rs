@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use kameo::actor::ActorRef;
+use kameo::prelude::*;
 
 use super::cell::AccountCell;
 use super::messages::{Admitted, Landed};
 use super::pending::Pending;
 use super::shared::Shared;
-use super::token_actor::TokenActor;
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::Fault;
@@ -71,7 +70,12 @@ pub(super) enum Call {
 }
 
 /// Waits for a turn at the global limits.
-pub(super) fn queue(me: ActorRef<TokenActor>, shared: &Arc<Shared>, urgency_ms: i64, wary: bool) -> Pending {
+pub(super) fn queue<A: Message<Admitted>>(
+    me: ActorRef<A>,
+    shared: &Arc<Shared>,
+    urgency_ms: i64,
+    wary: bool,
+) -> Pending {
     let wechat = shared.wechat();
     Pending::spawn(async move {
         let admitted = wechat.admit(urgency_ms, wary).await;

@@ -40,18 +40,19 @@ pub(super) struct Inner {
     pub(super) clock_watch: AbortHandle,
     pub(super) ready: AtomicBool,
     pub(super) reads: Reads,
+    pub(super) ticket_reads: Reads,
 }
 
-/// `wxtokend_token_reads_total` by outcome.
+/// `wxtokend_token_reads_total`, or that of tickets, by outcome.
 pub(super) struct Reads {
-    served: Counter,
-    unavailable: Counter,
-    unknown: Counter,
+    pub(super) served: Counter,
+    pub(super) unavailable: Counter,
+    pub(super) unknown: Counter,
 }
 
 impl Reads {
-    pub(super) fn new() -> Self {
-        let read = |outcome| counter!("wxtokend_token_reads_total", "outcome" => outcome);
+    pub(super) fn of(name: &'static str) -> Self {
+        let read = |outcome| counter!(name, "outcome" => outcome);
         Self { served: read("served"), unavailable: read("unavailable"), unknown: read("unknown_account") }
     }
 }
@@ -120,7 +121,7 @@ impl Fleet {
         if cell.load().state.version != after {
             return self.token(appid).await.map(Some);
         }
-        let newer = cell.wait_until(start + wait, |snapshot| {
+        let newer = cell.slot.wait_until(start + wait, |snapshot| {
             snapshot.state.read(shared.now()).filter(|token| token.version() != after)
         });
         let newer = tokio::select! {
@@ -131,7 +132,7 @@ impl Fleet {
             self.inner.reads.served.increment(1);
             return Ok(newer);
         }
-        if cell.is_gone() {
+        if cell.slot.is_gone() {
             return Err(TokenError::UnknownAccount(appid.as_ref().to_owned()));
         }
         let snapshot = cell.load();
@@ -164,14 +165,14 @@ impl Fleet {
     /// What is known of `appid`; `None` when there is no such account.
     #[must_use]
     pub fn account(&self, appid: impl AsRef<str>) -> Option<AccountView> {
-        Some(self.cell(appid.as_ref()).ok()?.load().view(self.inner.shared.now()))
+        Some(self.cell(appid.as_ref()).ok()?.view(self.inner.shared.now()))
     }
 
     /// What is known of every account, by appid.
     #[must_use]
     pub fn accounts(&self) -> Vec<AccountView> {
         let now = self.inner.shared.now();
-        self.cells().iter().map(|cell| cell.load().view(now)).collect()
+        self.cells().iter().map(|cell| cell.view(now)).collect()
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -194,13 +195,18 @@ impl Fleet {
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&Snapshot) -> bool,
-    ) -> (Vec<Arc<Snapshot>>, bool) {
+    ) -> (Vec<Arc<AccountCell>>, bool) {
         self.inner.shared.directory.load().page(after, limit, wanted)
     }
 
     /// What has happened to all accounts since the program started, to those that are gone, too.
     pub(crate) fn tally(&self) -> &Tally {
         &self.inner.shared.tally
+    }
+
+    /// The same of calls for tickets.
+    pub(crate) fn ticket_tally(&self) -> &Tally {
+        &self.inner.shared.ticket_tally
     }
 
     /// Each host of the upstream and whether it is not known to be down.
@@ -237,13 +243,16 @@ impl Fleet {
         // The next try waits for the budget, though the last one failed for another reason.
         let spent = fault.is_some_and(|fault| fault.kind != FaultKind::Parked)
             && state.ledger.remaining(Purse::Main, snapshot.account.daily_budget, now) == 0;
-        // A host that is down may be back any moment.
-        let retry_after = state.next_at.map_or(Duration::from_secs(5), |at| at.until(now));
         TokenError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault: snapshot.last_fault(),
-            retry_after: retry_after.max(Duration::from_secs(1)),
+            retry_after: retry_after(state.next_at, now),
             budget_exhausted: refused || spent,
         }))
     }
+}
+
+/// When to ask again: at the next try. A host that is down may be back any moment.
+pub(super) fn retry_after(next_at: Option<Moment>, now: Moment) -> Duration {
+    next_at.map_or(Duration::from_secs(5), |at| at.until(now)).max(Duration::from_secs(1))
 }

@@ -19,7 +19,8 @@ use super::supervisor::{Applied, Apply, Supervisor};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::state::Phase;
-use crate::store::{Backend, RedbBackend, Store};
+use crate::store::{Backend, RedbBackend, Store, Stored};
+use crate::ticket::TicketKinds;
 
 /// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
 const LAST_CALLS: Duration = Duration::from_secs(7);
@@ -62,14 +63,14 @@ impl Fleet {
 
     pub(crate) async fn start_on(config: Config, on: Surroundings) -> Result<Self, StartError> {
         let hosts = hosts_of(&config.upstream);
-        let (store, mut states) = Store::open(on.backend, hosts, Arc::clone(&on.clock)).await?;
+        let (store, mut stored) = Store::open(on.backend, hosts, Arc::clone(&on.clock)).await?;
         let now = on.clock.now();
         let rules = rules_of(&config.upstream);
         let cells: Vec<_> = config
             .accounts
             .iter()
             .map(|account| {
-                let mut state = states.remove(&account.appid).unwrap_or_default();
+                let mut state = stored.accounts.remove(&account.appid).unwrap_or_default();
                 state.recover(rules, now);
                 // Due as soon as its actor has started; until then readers may count on that.
                 state.next_at = Some(now);
@@ -77,24 +78,39 @@ impl Fleet {
             })
             .collect();
         // Removed from the file while we were not running: their tokens go, as at a reload.
-        let departed = states.iter_mut().filter(|(_, state)| state.token.is_some());
-        let erased: HashMap<_, _> = departed
-            .map(|(appid, state)| {
-                state.forget_token();
-                (appid.clone(), state.clone())
-            })
-            .collect();
+        let departed = stored.accounts.iter_mut().filter(|(_, state)| state.token.is_some());
+        let accounts = departed.map(|(appid, state)| {
+            state.forget_token();
+            (appid.clone(), state.clone())
+        });
+        let mut erased = Stored { accounts: accounts.collect(), ..Stored::default() };
+        let kept: HashMap<_, _> =
+            config.accounts.iter().map(|account| (&account.appid, account.tickets)).collect();
+        for (of, state) in &mut stored.tickets {
+            let is_kept =
+                of.ticket.is_some_and(|kind| kept.get(&of.appid).is_some_and(|kinds| kinds.has(kind)));
+            if !is_kept && state.ticket.is_some() {
+                *state = state.departed();
+                erased.tickets.insert(of.clone(), state.clone());
+            }
+        }
         // When this fails the store says so and tries again.
         let _ = store.commit_all(&erased).await;
         let shared = Shared::new(
             config.upstream.clone(),
             Directory::new(cells),
             store,
-            states,
+            stored,
             on.clock,
             on.jitter,
             on.make_transport,
         )?;
+        for account in &config.accounts {
+            let cell = shared.directory.load().by_appid.get(&account.appid).cloned();
+            if let Some(cell) = cell.filter(|_| account.tickets != TicketKinds::default()) {
+                shared.keep_tickets(&cell, &account.appid, account.tickets);
+            }
+        }
         shared.publishers.set(&shared, &config.publish);
         let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
         let clock_watch = tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle();
@@ -105,7 +121,8 @@ impl Fleet {
                 running: config.into(),
                 clock_watch,
                 ready: AtomicBool::new(false),
-                reads: Reads::new(),
+                reads: Reads::of("wxtokend_token_reads_total"),
+                ticket_reads: Reads::of("wxtokend_ticket_reads_total"),
             }),
         })
     }

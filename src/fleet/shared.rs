@@ -8,9 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cell::{AccountCell, Snapshot};
+use super::holders::Holders;
 use super::journal::Journal;
 use super::publishers::Publishers;
 use super::tally::{RejectionOutcome, Tally};
+use super::ticket_cell::TicketCell;
 use crate::account::{Account, Appid};
 use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
@@ -18,7 +20,8 @@ use crate::fault::Fault;
 use crate::outcome::Fetched;
 use crate::schedule::Rules;
 use crate::state::AccountState;
-use crate::store::Store;
+use crate::store::{Store, Stored};
+use crate::ticket::{Credential, TicketKind, TicketKinds, TicketState};
 use crate::wechat::{HttpTransport, Transport, TransportError, WeChat, host_label};
 
 /// Makes the transport for an upstream: the real one, or a test's.
@@ -33,15 +36,20 @@ pub(crate) struct Shared {
     pub(super) store: Store,
     pub(super) journal: Journal,
     pub(super) publishers: Publishers,
+    pub(super) holders: Holders,
     /// Calls under way, whose ends a stopping fleet waits for.
     pub(super) flights: TaskTracker,
     pub(crate) directory: ArcSwap<Directory>,
     /// What has happened to all accounts, to those that are gone, too.
     pub(super) tally: Tally,
+    /// The same for tickets.
+    pub(super) ticket_tally: Tally,
     upstream: ArcSwap<Upper>,
     make_transport: MakeTransport,
     /// Accounts that are not configured: their versions and budgets are for when they come back.
     departed: Mutex<HashMap<Appid, Departed>>,
+    /// The same of tickets that are not kept.
+    departed_tickets: Mutex<HashMap<Credential, TicketState>>,
     draining: CancellationToken,
 }
 
@@ -83,11 +91,11 @@ impl Directory {
         after: Option<&str>,
         limit: usize,
         wanted: impl Fn(&Snapshot) -> bool,
-    ) -> (Vec<Arc<Snapshot>>, bool) {
+    ) -> (Vec<Arc<AccountCell>>, bool) {
         let start = after.map_or(0, |after| self.in_order.partition_point(|appid| appid.as_str() <= after));
         let cells = self.in_order[start..].iter().filter_map(|appid| self.by_appid.get(appid));
-        let mut found = cells.map(|cell| cell.load()).filter(|snapshot| wanted(snapshot));
-        let page = found.by_ref().take(limit).collect();
+        let mut found = cells.filter(|cell| wanted(&cell.load()));
+        let page = found.by_ref().take(limit).cloned().collect();
         (page, found.next().is_some())
     }
 }
@@ -97,24 +105,31 @@ impl Shared {
         settings: Upstream,
         directory: Directory,
         store: Store,
-        departed: HashMap<Appid, AccountState>,
+        departed: Stored,
         clock: Clock,
         jitter: Jitter,
         make_transport: MakeTransport,
     ) -> Result<Arc<Self>, TransportError> {
         let upstream = Upper::new(settings, &make_transport, &clock)?;
+        let holders = Holders::default();
+        for (appid, cell) in &directory.by_appid {
+            holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
+        }
         Ok(Arc::new(Self {
             journal: Journal::new(clock.now()),
             publishers: Publishers::default(),
+            holders,
             clock,
             jitter,
             store,
             flights: TaskTracker::new(),
             directory: ArcSwap::from_pointee(directory),
             tally: Tally::default(),
+            ticket_tally: Tally::default(),
             upstream: ArcSwap::from_pointee(upstream),
             make_transport,
-            departed: Mutex::new(stored(departed)),
+            departed: Mutex::new(stored(departed.accounts)),
+            departed_tickets: Mutex::new(departed.tickets),
             draining: CancellationToken::new(),
         }))
     }
@@ -165,7 +180,7 @@ impl Shared {
             drop(cell.take_end());
             if !cell.is_clear() {
                 self.publish(&cell, &account, &state);
-                cell.set_gone(false);
+                cell.slot.set_gone(false);
                 return cell;
             }
         }
@@ -173,8 +188,47 @@ impl Shared {
         AccountCell::new(account, state)
     }
 
+    /// Keeps the tickets that an account is to have, and no others: those that are kept from now on, and those that
+    /// are not any more.
+    pub(super) fn keep_tickets(
+        &self,
+        cell: &AccountCell,
+        appid: &Appid,
+        kinds: TicketKinds,
+    ) -> (Vec<Credential>, Vec<Credential>) {
+        let (mut added, mut gone) = (Vec::new(), Vec::new());
+        for kind in TicketKind::ALL {
+            let of = Credential::ticket(appid.clone(), kind);
+            let mut departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
+            match (cell.ticket(kind), kinds.has(kind)) {
+                (None, true) => {
+                    let mut state = departed.remove(&of).unwrap_or_default();
+                    state.next_at = Some(self.now());
+                    cell.set_ticket(kind, Some(TicketCell::new(of.clone(), kind, state)));
+                    added.push(of);
+                }
+                (Some(ticket), false) => {
+                    departed.insert(of.clone(), ticket.load().departed());
+                    cell.set_ticket(kind, None);
+                    ticket.slot.set_gone(true);
+                    gone.push(of);
+                }
+                (Some(_), true) | (None, false) => {}
+            }
+        }
+        (added, gone)
+    }
+
+    /// What is left of tickets that are not kept.
+    pub(super) fn departed_tickets(&self, of: &[Credential]) -> HashMap<Credential, TicketState> {
+        let departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        of.iter().filter_map(|of| Some((of.clone(), departed.get(of)?.clone()))).collect()
+    }
+
     /// Replaces what readers see, here and elsewhere.
     pub(super) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
+        let old = cell.load().state.token.clone();
+        self.holders.note(&account.appid, old.as_ref(), state.token.as_ref(), self.now());
         cell.publish(account, state);
         self.publishers.note(&account.appid);
     }

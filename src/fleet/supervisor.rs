@@ -1,4 +1,4 @@
-//! Starts one actor per account, restarts the one that crashes, applies a reload, ends them in order.
+//! Starts one actor per account and per ticket, restarts the one that crashes, applies a reload, ends them in order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -13,11 +13,15 @@ use tokio::time::{Instant, sleep};
 use tracing::error;
 
 use super::cell::AccountCell;
-use super::messages::{Configure, Wake};
+use super::child::{Child, Running};
+use super::messages::Configure;
 use super::pending::Pending;
 use super::shared::{Directory, Shared};
+use super::ticket_actor::{Reconfigured, TicketActor};
 use super::token_actor::TokenActor;
 use crate::account::{Account, Appid};
+use crate::store::Stored;
+use crate::ticket::{Credential, TicketKind, TicketKinds};
 
 /// The wait before a crashed actor is started again grows from this,
 const FIRST_RESTART: Duration = Duration::from_millis(100);
@@ -33,17 +37,8 @@ pub(super) struct Supervisor {
     me: ActorRef<Self>,
     shared: Arc<Shared>,
     /// In order, so that whoever acts on all of them does so in the same order each time.
-    children: BTreeMap<Appid, Child>,
-    by_actor: HashMap<ActorId, Appid>,
-}
-
-/// One account's actor, or the wait for its restart.
-#[derive(Default)]
-struct Child {
-    actor: Option<ActorRef<TokenActor>>,
-    crashes: u32,
-    started: Option<Instant>,
-    restart: Option<Pending>,
+    children: BTreeMap<Credential, Child>,
+    by_actor: HashMap<ActorId, Credential>,
 }
 
 impl Actor for Supervisor {
@@ -55,8 +50,13 @@ impl Actor for Supervisor {
     }
 
     async fn on_start(shared: Arc<Shared>, me: ActorRef<Self>) -> Result<Self, Infallible> {
-        let accounts = shared.directory.load().in_order.clone();
-        let _ = me.tell(Start(accounts)).try_send();
+        let directory = shared.directory.load_full();
+        let tokens = directory.in_order.iter().cloned().map(Credential::token);
+        let cells = directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid));
+        // Tokens first: no ticket comes without one.
+        let all =
+            tokens.chain(cells.flat_map(|cell| cell.tickets().map(|ticket| ticket.of.clone()))).collect();
+        let _ = me.tell(Start(all)).try_send();
         Ok(Self { me, shared, children: BTreeMap::new(), by_actor: HashMap::new() })
     }
 
@@ -66,17 +66,17 @@ impl Actor for Supervisor {
         id: ActorId,
         reason: ActorStopReason,
     ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
-        if let Some(appid) = self.by_actor.remove(&id) {
-            if reason.is_normal() { drop(self.children.remove(&appid)) } else { self.crashed(appid) }
+        if let Some(of) = self.by_actor.remove(&id) {
+            if reason.is_normal() { drop(self.children.remove(&of)) } else { self.crashed(of) }
         }
         Ok(ControlFlow::Continue(()))
     }
 }
 
-/// Start the actors of these accounts.
-struct Start(Vec<Appid>);
+/// Start the actors of these.
+struct Start(Vec<Credential>);
 /// Start a crashed actor again.
-struct Restart(Appid);
+struct Restart(Credential);
 /// Make the fleet consist of these accounts.
 pub(super) struct Apply {
     pub(super) accounts: Vec<Arc<Account>>,
@@ -96,10 +96,10 @@ pub(super) struct Applied {
 
 impl Message<Start> for Supervisor {
     type Reply = ();
-    async fn handle(&mut self, Start(mut accounts): Start, _: &mut Context<Self, ()>) {
-        let later = accounts.split_off(accounts.len().min(STARTED_AT_ONCE));
-        for appid in accounts {
-            self.start(appid).await;
+    async fn handle(&mut self, Start(mut all): Start, _: &mut Context<Self, ()>) {
+        let later = all.split_off(all.len().min(STARTED_AT_ONCE));
+        for of in all {
+            self.start(of).await;
         }
         if !later.is_empty() {
             let _ = self.me.tell(Start(later)).try_send();
@@ -109,8 +109,8 @@ impl Message<Start> for Supervisor {
 
 impl Message<Restart> for Supervisor {
     type Reply = ();
-    async fn handle(&mut self, Restart(appid): Restart, _: &mut Context<Self, ()>) {
-        self.start(appid).await;
+    async fn handle(&mut self, Restart(of): Restart, _: &mut Context<Self, ()>) {
+        self.start(of).await;
     }
 }
 
@@ -118,7 +118,7 @@ impl Message<WakeAll> for Supervisor {
     type Reply = ();
     async fn handle(&mut self, _: WakeAll, _: &mut Context<Self, ()>) {
         for actor in self.children.values().filter_map(|child| child.actor.as_ref()) {
-            let _ = actor.tell(Wake).await;
+            actor.wake().await;
         }
     }
 }
@@ -129,19 +129,25 @@ impl Message<Apply> for Supervisor {
         let old = self.shared.directory.load_full();
         let mut applied = Applied::default();
         let mut cells = Vec::with_capacity(new.accounts.len());
-        let mut added = Vec::new();
+        let (mut added, mut added_tickets) = (Vec::new(), Vec::new());
         for account in new.accounts {
             let appid = account.appid.clone();
             if let Some(cell) = old.by_appid.get(&appid) {
                 let changed = *cell.load().account != *account;
                 applied.changed += usize::from(changed);
                 if changed || new.forget_tokens {
+                    let kinds = account.tickets;
                     self.configure(&appid, cell, account, new.forget_tokens).await;
+                    added_tickets
+                        .extend(self.configure_tickets(cell, &appid, kinds, new.forget_tokens).await);
                 }
                 cells.push((appid, Arc::clone(cell)));
             } else {
-                cells.push((appid.clone(), self.shared.cell_of_new(account)));
-                added.push(appid);
+                let kinds = account.tickets;
+                let cell = self.shared.cell_of_new(account);
+                added_tickets.extend(self.shared.keep_tickets(&cell, &appid, kinds).0);
+                cells.push((appid.clone(), cell));
+                added.push(Credential::token(appid));
             }
         }
         applied.added = added.len();
@@ -151,47 +157,64 @@ impl Message<Apply> for Supervisor {
         applied.removed = gone.len();
         self.shared.directory.store(Arc::new(directory));
         self.remove(gone.into_iter().filter_map(|appid| old.by_appid.get_key_value(&appid)).collect()).await;
+        added.extend(added_tickets);
         let _ = self.me.tell(Start(added)).try_send();
         Ok(applied)
     }
 }
 
 impl Supervisor {
-    async fn start(&mut self, appid: Appid) {
-        let cell = self.shared.directory.load().by_appid.get(&appid).cloned();
-        let child = self.children.entry(appid.clone()).or_default();
-        let (Some(cell), None, false) = (cell, &child.actor, self.shared.is_draining()) else { return };
-        let args = (Arc::clone(&cell), Arc::clone(&self.shared));
-        let actor = TokenActor::spawn_link_with_mailbox(&self.me, args, mailbox::unbounded()).await;
-        cell.set_actor(Some(actor.clone()));
-        self.by_actor.insert(actor.id(), appid);
+    async fn start(&mut self, of: Credential) {
+        let Some(cell) = self.shared.directory.load().by_appid.get(&of.appid).cloned() else { return };
+        let is_at_work = self.children.get(&of).is_some_and(|child| child.actor.is_some());
+        if is_at_work || self.shared.is_draining() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let actor = match of.ticket {
+            None => {
+                let args = (Arc::clone(&cell), shared);
+                let actor = TokenActor::spawn_link_with_mailbox(&self.me, args, mailbox::unbounded()).await;
+                cell.set_actor(Some(actor.clone()));
+                Running::Token(actor)
+            }
+            Some(kind) => {
+                let Some(ticket) = cell.ticket(kind) else { return };
+                let args = (ticket, cell, shared);
+                let actor = TicketActor::spawn_link_with_mailbox(&self.me, args, mailbox::unbounded()).await;
+                Running::Ticket(actor)
+            }
+        };
+        self.by_actor.insert(actor.id(), of.clone());
+        let child = self.children.entry(of).or_default();
         child.actor = Some(actor);
         child.started = Some(Instant::now());
     }
 
-    fn crashed(&mut self, appid: Appid) {
+    fn crashed(&mut self, of: Credential) {
         counter!("wxtokend_actor_restarts_total").increment(1);
-        let Some(child) = self.children.get_mut(&appid) else { return };
+        let Some(child) = self.children.get_mut(&of) else { return };
         if child.started.is_some_and(|started| started.elapsed() > STABLE_AFTER) {
             child.crashes = 0;
         }
         let wait = FIRST_RESTART.saturating_mul(2_u32.saturating_pow(child.crashes)).min(LAST_RESTART);
         child.crashes = child.crashes.saturating_add(1);
         child.actor = None;
-        if let Some(cell) = self.shared.directory.load().by_appid.get(&appid) {
+        if let (None, Some(cell)) = (of.ticket, self.shared.directory.load().by_appid.get(&of.appid)) {
             cell.set_actor(None);
         }
         error!(
             event = "actor_crashed",
-            appid = appid.as_str(),
+            appid = of.appid.as_str(),
+            ticket = of.ticket.map(TicketKind::as_str),
             crashes = child.crashes,
             restart_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            "an account's actor crashed, a bug of ours; its token is served on and the actor restarted"
+            "an actor crashed, a bug of ours; what it keeps is served on and the actor restarted"
         );
         let me = self.me.clone();
         child.restart = Some(Pending::spawn(async move {
             sleep(wait).await;
-            let _ = me.tell(Restart(appid)).await;
+            let _ = me.tell(Restart(of)).await;
         }));
     }
 
@@ -203,10 +226,11 @@ impl Supervisor {
         account: Arc<Account>,
         forget_token: bool,
     ) {
-        let actor = self.children.get(appid).and_then(|child| child.actor.clone());
+        let of = Credential::token(appid.clone());
+        let actor = self.children.get(&of).and_then(|child| child.actor.clone());
         match actor {
-            Some(actor) => drop(actor.tell(Configure { account, forget_token }).await),
-            None => {
+            Some(Running::Token(actor)) => drop(actor.tell(Configure { account, forget_token }).await),
+            _ => {
                 let snapshot = cell.load();
                 let mut state = snapshot.state.clone();
                 state.reconfigured(&snapshot.account, &account, self.shared.now());
@@ -224,29 +248,80 @@ impl Supervisor {
 
     /// Ends accounts' actors and erases their tokens, on disk too. Versions and what was spent are kept.
     async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>) {
-        let mut actors = Vec::new();
-        for (appid, _) in &gone {
-            if let Some(actor) = self.children.remove(*appid).and_then(|child| child.actor) {
-                self.by_actor.remove(&actor.id());
-                let _ = actor.stop_gracefully().await;
-                actors.push(actor);
-            }
-        }
-        for actor in actors {
-            actor.wait_for_shutdown().await;
-        }
-        let mut states = HashMap::with_capacity(gone.len());
+        let tokens = gone.iter().map(|(appid, _)| Credential::token((*appid).clone()));
+        let tickets = gone.iter().flat_map(|(_, cell)| cell.tickets().map(|ticket| ticket.of.clone()));
+        self.end(tokens.chain(tickets).collect()).await;
+        let mut left = Stored::default();
         for (appid, cell) in gone {
+            let (_, tickets) = self.shared.keep_tickets(cell, appid, TicketKinds::default());
+            left.tickets.extend(self.shared.departed_tickets(&tickets));
             cell.set_actor(None);
             cell.disown();
             let snapshot = cell.load();
             let state = snapshot.state.departed();
             self.shared.publish(cell, &snapshot.account, &state);
-            cell.set_gone(true);
+            cell.slot.set_gone(true);
             self.shared.keep_departed(appid, Arc::clone(cell));
-            states.insert(appid.clone(), state);
+            left.accounts.insert(appid.clone(), state);
         }
         // In one go: a sync for each would hold up everybody else's restart for minutes.
-        let _ = self.shared.store.commit_all(&states).await;
+        let _ = self.shared.store.commit_all(&left).await;
+    }
+
+    /// Makes the tickets of an account those that it is to have now; which of them are new.
+    async fn configure_tickets(
+        &mut self,
+        cell: &Arc<AccountCell>,
+        appid: &Appid,
+        kinds: TicketKinds,
+        forget: bool,
+    ) -> Vec<Credential> {
+        let (kept, gone): (Vec<_>, Vec<_>) = cell.tickets().partition(|ticket| kinds.has(ticket.kind));
+        self.end(gone.iter().map(|ticket| ticket.of.clone()).collect()).await;
+        let (added, gone) = self.shared.keep_tickets(cell, appid, kinds);
+        let mut left = Stored { tickets: self.shared.departed_tickets(&gone), ..Stored::default() };
+        for ticket in kept {
+            match self.children.get(&ticket.of).and_then(|child| child.actor.clone()) {
+                Some(Running::Ticket(actor)) => drop(actor.tell(Reconfigured { forget }).await),
+                _ if forget => {
+                    let state = ticket.load().departed();
+                    ticket.slot.store(state.clone());
+                    left.tickets.insert(ticket.of.clone(), state);
+                }
+                _ => {}
+            }
+        }
+        if !left.tickets.is_empty() {
+            let _ = self.shared.store.commit_all(&left).await;
+        }
+        added
+    }
+
+    /// Ends these actors, and waits until they have ended.
+    async fn end(&mut self, all: Vec<Credential>) {
+        let mut actors = Vec::new();
+        for of in all {
+            if let Some(actor) = self.children.remove(&of).and_then(|child| child.actor) {
+                self.by_actor.remove(&actor.id());
+                actor.stop().await;
+                actors.push(actor);
+            }
+        }
+        for actor in actors {
+            actor.stopped().await;
+        }
+    }
+}
+
+/// Makes a ticket's actor panic in a handler.
+#[cfg(test)]
+pub(super) struct CrashTicket(pub(super) Credential);
+
+#[cfg(test)]
+impl Message<CrashTicket> for Supervisor {
+    type Reply = ();
+    async fn handle(&mut self, CrashTicket(of): CrashTicket, _: &mut Context<Self, ()>) {
+        let Some(Running::Ticket(actor)) = self.children[&of].actor.clone() else { panic!("no actor") };
+        let _ = actor.tell(super::messages::Crash).await;
     }
 }

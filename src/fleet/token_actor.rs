@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use kameo::error::Infallible;
 use kameo::prelude::*;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::actor_log::Teller;
 use super::cell::AccountCell;
 use super::flight::{Call, End, fly, queue};
-use super::messages::{HostIsBack, Wake};
-use super::pending::Pending;
+use super::messages::Wake;
+use super::pending::{Pending, alarm};
 use super::shared::Shared;
 use super::waiters::{Settled, Waiter};
 use crate::account::{Account, Endpoint};
@@ -134,23 +134,10 @@ impl TokenActor {
         now: Moment,
         recovery: impl Future<Output = ()> + Send + 'static,
     ) -> Pending {
-        let me = self.me.clone();
         let token_ends = Some(self.state.usable_for(now)).filter(|left| !left.is_zero());
         let wait = wait.into_iter().chain(token_ends).min();
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
-        Pending::spawn(async move {
-            let time = async {
-                match wait {
-                    Some(wait) => sleep(wait).await,
-                    None => std::future::pending().await,
-                }
-            };
-            // A stopped actor needs no waking.
-            tokio::select! {
-                () = time => { let _ = me.tell(Wake).await; }
-                () = recovery, if awaits_host => { let _ = me.tell(HostIsBack).await; }
-            }
-        })
+        alarm(self.me.clone(), wait, awaits_host.then_some(recovery))
     }
 
     /// Less goes first: who has no token, then whose token ends soonest.

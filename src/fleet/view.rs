@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::cell::Snapshot;
+use super::cell::{AccountCell, Snapshot};
+use super::tickets::TicketView;
 use crate::account::{Appid, Endpoint};
 use crate::budget::Purse;
 use crate::clock::Moment;
@@ -37,6 +38,8 @@ pub struct AccountView {
     pub last_fault: Option<FaultView>,
     /// The daily budget.
     pub budget: BudgetView,
+    /// The tickets that are kept.
+    pub tickets: Vec<TicketView>,
 }
 
 /// A failure as it is shown.
@@ -78,9 +81,10 @@ impl FaultView {
     }
 }
 
-impl Snapshot {
+impl AccountCell {
     pub(crate) fn view(&self, now: Moment) -> AccountView {
-        let (account, state) = (&self.account, &self.state);
+        let snapshot = self.load();
+        let (account, state) = (&snapshot.account, &snapshot.state);
         let token = state.token.as_deref().filter(|_| state.is_usable(now));
         AccountView {
             appid: account.appid.clone(),
@@ -93,14 +97,17 @@ impl Snapshot {
             expires_at: token.map(|token| token.expires_at.timestamp()),
             next_refresh_at: state.next_at.map(|at| (now + at.until(now)).timestamp()),
             consecutive_failures: state.failures(),
-            last_fault: self.last_fault(),
+            last_fault: snapshot.last_fault(),
             budget: BudgetView {
                 limit: account.daily_budget,
                 remaining: state.ledger.remaining(Purse::Main, account.daily_budget, now),
             },
+            tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
         }
     }
+}
 
+impl Snapshot {
     pub(crate) fn last_fault(&self) -> Option<FaultView> {
         self.state.trouble.as_ref().map(|trouble| FaultView::new(&trouble.fault, trouble.at))
     }

@@ -33,7 +33,7 @@ impl Watch {
             (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
         };
         let token = tokio::select! {
-            token = self.cell.wait_until(Instant::now() + A_CENTURY, look) => token?,
+            token = self.cell.slot.wait_until(Instant::now() + A_CENTURY, look) => token?,
             () = shared.until_draining() => return None,
         };
         self.seen = Some(token.version());

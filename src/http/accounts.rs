@@ -42,8 +42,8 @@ pub(super) async fn one(
     Named(appid): Named,
 ) -> Result<Response, Problem> {
     caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
-    let snapshot = edge.fleet.snapshot(&appid).ok_or_else(Problem::unknown_account)?;
-    Ok((JSON, json(&snapshot.view(edge.fleet.now()))).into_response())
+    let account = edge.fleet.account(&appid).ok_or_else(Problem::unknown_account)?;
+    Ok((JSON, json(&account)).into_response())
 }
 
 pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
@@ -58,8 +58,8 @@ pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> 
                 && filter.state.is_none_or(|state| snapshot.state.phase(now) == state)
         };
         let (page, more) = listed.fleet.page(filter.after.as_deref(), filter.limit, wanted);
-        let last = page.last().map(|snapshot| snapshot.account.appid.clone());
-        let accounts = page.iter().map(|snapshot| snapshot.view(now)).collect();
+        let accounts: Vec<_> = page.iter().map(|cell| cell.view(now)).collect();
+        let last = accounts.last().map(|account: &AccountView| account.appid.clone());
         json(&Page { accounts, next: last.filter(|_| more) })
     });
     Ok((JSON, page.await).into_response())

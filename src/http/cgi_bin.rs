@@ -1,10 +1,11 @@
-//! `/cgi-bin/token` and `/cgi-bin/stable_token` as WeChat answers them, for SDKs that know no other server.
+//! `/cgi-bin/token`, `/cgi-bin/stable_token` and `/cgi-bin/ticket/getticket` as WeChat answers them, for SDKs that know no other server.
 //!
 //! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
 //! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Nothing
 //! here mints: whoever asks gets the token that there is.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -16,6 +17,7 @@ use super::body;
 use super::clients::{Caller, Scope};
 use super::edge::Edge;
 use super::problem::{Code, Problem};
+use crate::ticket::Ticket;
 use crate::token::Token;
 
 /// What both calls say, the one in its query, the other in its body.
@@ -39,6 +41,14 @@ struct Refusal {
 #[derive(Serialize)]
 struct Answer<'a> {
     access_token: &'a str,
+    expires_in: u64,
+}
+
+#[derive(Serialize)]
+struct TicketAnswer<'a> {
+    errcode: i64,
+    errmsg: &'static str,
+    ticket: &'a str,
     expires_in: u64,
 }
 
@@ -68,6 +78,43 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
         Ok(asked) => answer(&edge, asked).await,
         // Not in serde's words, which quote what was sent.
         Err(_) => refuse(47001, "data format error: the body is no JSON of this call").into_response(),
+    }
+}
+
+/// `GET /cgi-bin/ticket/getticket?access_token=&type=`; who has the token may have the ticket.
+pub(super) async fn ticket(State(edge): State<Edge>, method: Method, uri: Uri) -> Response {
+    if method != Method::GET {
+        return refuse(43001, "require GET method").into_response();
+    }
+    let pairs = axum::extract::Query::<HashMap<String, String>>::try_from_uri(&uri);
+    let Ok(axum::extract::Query(asked)) = pairs else {
+        return refuse(47001, "data format error: the query is malformed").into_response();
+    };
+    let found = Box::pin(find_ticket(&edge, &asked)).await;
+    found.map_or_else(IntoResponse::into_response, |ticket| {
+        let (ticket, expires_in) = (ticket.value(), promised(ticket.expires_in()));
+        json(&TicketAnswer { errcode: 0, errmsg: "ok", ticket, expires_in })
+    })
+}
+
+async fn find_ticket(edge: &Edge, asked: &HashMap<String, String>) -> Result<Ticket, Refusal> {
+    let given = |name: &str| asked.get(name).map(String::as_str).unwrap_or_default();
+    let access_token = given("access_token");
+    if access_token.is_empty() {
+        return Err(refuse(41001, "access_token missing"));
+    }
+    let Ok(kind) = given("type").parse() else {
+        return Err(refuse(40097, "invalid args: type is jsapi or wx_card"));
+    };
+    let Some(appid) = edge.fleet.holder(access_token) else {
+        let why = "invalid credential, access_token is invalid or not latest";
+        return Err(refuse(40001, why));
+    };
+    match edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await {
+        Err(problem) if problem.code == Code::NotFound => {
+            Err(refuse(48001, format!("api unauthorized: {}", problem.detail())))
+        }
+        found => Ok(found?),
     }
 }
 

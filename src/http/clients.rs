@@ -128,6 +128,8 @@ pub(super) enum Scope {
     Token,
     Refresh,
     Admin,
+    /// To have pages signed.
+    Sign,
 }
 
 /// Who calls.
@@ -158,19 +160,27 @@ impl Caller {
             Scope::Token => allow.read && !self.by_cookie,
             Scope::Refresh => allow.refresh && !self.by_cookie,
             Scope::Admin => allow.admin,
+            // A page's signature tells less than the ticket, which a reader gets.
+            Scope::Sign => (allow.sign || allow.read) && !self.by_cookie,
         }
     }
 
     pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
         let detail = match scope {
-            Scope::Token | Scope::Refresh if self.by_cookie => {
+            Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
                 "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
             }
             Scope::Read | Scope::Token => "this key may not read: its client needs allow: [read]",
             Scope::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
             Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
+            Scope::Sign => "this key may not have pages signed: its client needs allow: [sign]",
         };
         if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    }
+
+    /// Whether the page at `url` may be signed for it.
+    pub(super) fn may_sign(&self, url: &str) -> bool {
+        self.client.as_deref().is_none_or(|client| client.may_sign(url))
     }
 
     pub(super) fn covers(&self, account: &Account) -> bool {

@@ -20,6 +20,7 @@ mod rejection;
 mod routes;
 mod scrape;
 mod session;
+mod tickets;
 mod timing;
 mod token;
 mod ui;

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::fleet::{FaultView, TokenError, Unavailable};
+use crate::fleet::{FaultView, TicketError, TokenError, Unavailable};
 use crate::state::Phase;
 
 /// What a refusal is about, in one word for programs.
@@ -142,17 +142,33 @@ impl Problem {
     }
 }
 
+impl Problem {
+    fn unavailable(detail: String, why: Unavailable) -> Self {
+        let Unavailable { state, last_fault, retry_after, budget_exhausted } = why;
+        let code = if budget_exhausted { Code::BudgetExhausted } else { Code::TokenUnavailable };
+        Self::later(code, detail, Waiting { state: Some(state), last_fault, retry_after })
+    }
+}
+
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         let detail = error.to_string();
         match error {
             TokenError::UnknownAccount(_) => Self::unknown_account(),
             TokenError::ShuttingDown => Self::shutting_down(),
-            TokenError::Unavailable(unavailable) => {
-                let Unavailable { state, last_fault, retry_after, budget_exhausted } = *unavailable;
-                let code = if budget_exhausted { Code::BudgetExhausted } else { Code::TokenUnavailable };
-                Self::later(code, detail, Waiting { state: Some(state), last_fault, retry_after })
-            }
+            TokenError::Unavailable(why) => Self::unavailable(detail, *why),
+        }
+    }
+}
+
+impl From<TicketError> for Problem {
+    fn from(error: TicketError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TicketError::UnknownAccount(_) => Self::unknown_account(),
+            TicketError::NotKept(_) => Self::new(Code::NotFound, detail),
+            TicketError::ShuttingDown => Self::shutting_down(),
+            TicketError::Unavailable(why) => Self::unavailable(detail, *why),
         }
     }
 }

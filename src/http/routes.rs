@@ -7,11 +7,13 @@ use axum::routing::{any, get, post};
 use super::edge::Edge;
 use super::guard::{Door, LARGEST_BODY};
 use super::problem::{Code, Problem};
-use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, token, ui};
+use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, tickets, token, ui};
 
 const TOKEN: &str = "/v1/accounts/{appid}/token";
 const REJECT: &str = "/v1/accounts/{appid}/token/reject";
 const REFRESH: &str = "/v1/accounts/{appid}/token/refresh";
+const TICKET: &str = "/v1/accounts/{appid}/tickets/{type}";
+const JSSDK: &str = "/v1/accounts/{appid}/jssdk";
 const HISTORY: &str = "/v1/accounts/{appid}/history";
 const ACCOUNT: &str = "/v1/accounts/{appid}";
 const ACCOUNTS: &str = "/v1/accounts";
@@ -19,6 +21,7 @@ const EVENTS: &str = "/v1/events";
 const SESSION: &str = "/v1/session";
 const WECHAT_TOKEN: &str = "/cgi-bin/token";
 const WECHAT_STABLE_TOKEN: &str = "/cgi-bin/stable_token";
+const WECHAT_TICKET: &str = "/cgi-bin/ticket/getticket";
 const PAGE: &str = "/";
 const ASSET: &str = "/ui/{file}";
 const HEALTHZ: &str = "/healthz";
@@ -26,10 +29,12 @@ const READYZ: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
 /// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
-pub(super) const ROUTES: [&str; 15] = [
+pub(super) const ROUTES: [&str; 18] = [
     TOKEN,
     REJECT,
     REFRESH,
+    TICKET,
+    JSSDK,
     HISTORY,
     ACCOUNT,
     ACCOUNTS,
@@ -37,6 +42,7 @@ pub(super) const ROUTES: [&str; 15] = [
     SESSION,
     WECHAT_TOKEN,
     WECHAT_STABLE_TOKEN,
+    WECHAT_TICKET,
     PAGE,
     ASSET,
     HEALTHZ,
@@ -52,6 +58,8 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
         .route(TOKEN, get(token::read))
         .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(LARGEST_BODY)))
         .route(REFRESH, post(rejection::refresh))
+        .route(TICKET, get(tickets::read))
+        .route(JSSDK, get(tickets::sign))
         .route(HISTORY, get(events::history))
         .route(ACCOUNT, get(accounts::one))
         .route(ACCOUNTS, get(accounts::list))
@@ -65,6 +73,7 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
         )
         .route(WECHAT_TOKEN, any(cgi_bin::token))
         .route(WECHAT_STABLE_TOKEN, any(cgi_bin::stable_token).layer(DefaultBodyLimit::max(LARGEST_BODY)))
+        .route(WECHAT_TICKET, any(cgi_bin::ticket))
         .route(PAGE, get(ui::page))
         .route(ASSET, get(ui::asset))
         .merge(probes());
@@ -87,16 +96,21 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
             (_, "") if !rest.ends_with('/') => ACCOUNT,
             (_, "token") => TOKEN,
             (_, "history") => HISTORY,
+            (_, "jssdk") => JSSDK,
+            (_, rest) if is_one_below(rest, "tickets/") => TICKET,
             (_, "token/reject") => REJECT,
             (_, "token/refresh") => REFRESH,
             _ => return None,
         },
-        _ => match path.strip_prefix("/ui/") {
-            Some(file) if !file.is_empty() && !file.contains('/') => ASSET,
-            _ => path,
-        },
+        _ if is_one_below(path, "/ui/") => ASSET,
+        _ => path,
     };
     ROUTES.iter().position(|route| *route == template)
+}
+
+/// Whether one word, and no more, follows on `above` in `path`.
+fn is_one_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|word| !word.is_empty() && !word.contains('/'))
 }
 
 fn probes() -> Router<Edge> {
@@ -146,7 +160,13 @@ mod tests {
             ("/v1/session", Some(SESSION)),
             ("/cgi-bin/token", Some(WECHAT_TOKEN)),
             ("/cgi-bin/stable_token", Some(WECHAT_STABLE_TOKEN)),
+            ("/v1/accounts/wx1/tickets/jsapi", Some(TICKET)),
+            ("/v1/accounts/wx1/tickets/x", Some(TICKET)),
+            ("/v1/accounts/wx1/tickets/", None),
+            ("/v1/accounts/wx1/tickets/a/b", None),
+            ("/v1/accounts/wx1/jssdk", Some(JSSDK)),
             ("/cgi-bin/ticket", None),
+            ("/cgi-bin/ticket/getticket", Some(WECHAT_TICKET)),
             ("/", Some(PAGE)),
             ("/ui", None),
             ("/ui/", None),

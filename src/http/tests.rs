@@ -11,6 +11,7 @@ mod rejection;
 mod scrape;
 mod session;
 mod stopping;
+mod tickets;
 mod token;
 
 use std::net::SocketAddr;
@@ -196,11 +197,13 @@ impl Rig {
         self.fleet.token(appid).await.unwrap().access_token().to_owned()
     }
 
-    /// Whether `text` holds a secret or a token.
+    /// Whether `text` holds a secret, a token or a ticket.
     pub(crate) fn leaks(&self, text: &str) -> bool {
         let tokens = self.config.accounts.iter().filter_map(|account| self.sandbox.truth(&account.appid));
-        let mut tokens = tokens.flat_map(|truth| truth.living_tokens);
-        text.contains(SECRET) || tokens.any(|token| text.contains(token.access_token.expose()))
+        let mut living = tokens.flat_map(|truth| {
+            truth.living_tokens.into_iter().map(|token| token.access_token).chain(truth.living_tickets)
+        });
+        text.contains(SECRET) || living.any(|value| text.contains(value.expose()))
     }
 
     /// Asserts that `answer` is a problem of that code, whole and without secrets.

@@ -3,7 +3,7 @@
 //! | call under `/_sandbox` | body, answer |
 //! |---|---|
 //! | `GET /accounts` | → `{"accounts":[…as below…],"strangers_refused":0}` |
-//! | `GET /accounts/{appid}` | → `{"appid","counters":{…},"tokens":[{"access_token","appid","endpoint","alive","expires_in","dies_in"}]}`, living tokens only |
+//! | `GET /accounts/{appid}` | → `{"appid","counters":{…},"tokens":[{"access_token","appid","endpoint","alive","expires_in","dies_in"}],"tickets":[…]}`, only what lives |
 //! | `PUT /accounts/{appid}` | `{"secret":"…"}`: adds an account or changes its secret |
 //! | `DELETE /accounts/{appid}/tokens` | ends all its tokens now |
 //! | `POST /accounts/{appid}/faults`, `POST /faults` | a fault for the account, for all accounts |
@@ -104,7 +104,13 @@ fn account_json(world: &World, appid: &Appid, now: std::time::Duration) -> Value
     let truth = world.truth(appid, now);
     let tokens: Vec<Value> =
         truth.iter().flat_map(|truth| &truth.living_tokens).map(|token| token_json(token, now)).collect();
-    json!({"appid": appid, "counters": truth.as_ref().map(|truth| truth.counters), "tokens": tokens})
+    let tickets: Vec<_> = truth
+        .iter()
+        .flat_map(|truth| &truth.living_tickets)
+        .map(|ticket| ticket.expose().to_owned())
+        .collect();
+    let counters = truth.as_ref().map(|truth| truth.counters);
+    json!({"appid": appid, "counters": counters, "tokens": tokens, "tickets": tickets})
 }
 
 fn token_json(token: &TokenTruth, now: std::time::Duration) -> Value {

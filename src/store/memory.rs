@@ -11,11 +11,12 @@ use tokio::sync::Notify;
 
 use super::{Backend, Batch, Contents, StoreError};
 use crate::account::Appid;
+use crate::ticket::{Credential, TicketKind};
 
 /// Survives the fleet that uses it, as a file does.
 #[derive(Default)]
 pub(crate) struct MemoryBackend {
-    records: Mutex<HashMap<Appid, Vec<u8>>>,
+    records: Mutex<HashMap<Credential, Vec<u8>>>,
     hosts: Mutex<Vec<String>>,
     pub(crate) full: AtomicBool,
     pub(crate) commits: AtomicUsize,
@@ -54,8 +55,17 @@ impl MemoryBackend {
 
     /// What is written of an account, as text.
     pub(crate) fn record(&self, appid: &str) -> String {
+        self.record_of(&Credential::token(Appid::new(appid).unwrap()))
+    }
+
+    /// What is written of a ticket, as text.
+    pub(crate) fn ticket_record(&self, appid: &str, kind: TicketKind) -> String {
+        self.record_of(&Credential::ticket(Appid::new(appid).unwrap(), kind))
+    }
+
+    fn record_of(&self, of: &Credential) -> String {
         let records = self.records.lock().unwrap();
-        records.get(appid).map(|record| String::from_utf8_lossy(record).into_owned()).unwrap_or_default()
+        records.get(of).map(|record| String::from_utf8_lossy(record).into_owned()).unwrap_or_default()
     }
 }
 

@@ -1,10 +1,11 @@
-//! What survives the process: each account's token, version, budget and intents.
+//! What survives the process: each account's token, version, budget and intents, and the like of its tickets.
 //!
 //! A caller hands in an account's whole state and waits until it is on disk. All that is handed in while one
 //! transaction is being written goes into the next, so a cold start of 10 000 accounts is a few hundred syncs and
 //! not 10 000. When the disk fails the caller is told and goes on; what could not be written is kept, newest
 //! state of each account, and tried again until it is.
 
+mod error;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod record;
@@ -14,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ use tracing::{error, info};
 use crate::account::Appid;
 use crate::clock::Clock;
 use crate::state::AccountState;
+use crate::ticket::{Credential, TicketState};
+pub use error::StoreError;
+use record::Record;
 pub use redb::{RedbBackend, is_reading};
 
 /// How soon what could not be written is tried again.
@@ -49,75 +53,31 @@ pub trait Backend: Send + Sync + 'static {
     fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 }
 
-/// What a [`Backend`] holds: encoded records by account, and the upstream's hosts.
+/// What a [`Backend`] holds: encoded records, and the upstream's hosts.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Encoded records by appid.
-    pub records: HashMap<Appid, Vec<u8>>,
+    /// Encoded records by what they are of.
+    pub records: HashMap<Credential, Vec<u8>>,
     /// The hosts whose tokens these are.
     pub hosts: Vec<String>,
+}
+
+/// What is known of accounts and tickets.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// By appid.
+    pub accounts: HashMap<Appid, AccountState>,
+    /// By whose they are and of which kind.
+    pub tickets: HashMap<Credential, TicketState>,
 }
 
 /// One transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Encoded records by appid.
-    pub records: Vec<(Appid, Vec<u8>)>,
+    /// Encoded records by what they are of.
+    pub records: Vec<(Credential, Vec<u8>)>,
     /// New hosts, where they have changed.
     pub hosts: Option<Vec<String>>,
-}
-
-/// The store cannot be used, or a write to it failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has the file.
-    #[error("open the store {}: another wxtokend is using it; stop that one, or give this one a store.path of its own", .0.display())]
-    InUse(PathBuf),
-    /// Not a file of ours.
-    #[error(
-        "open the store {path}: this is not a wxtokend store ({what}), and it was left as it is; correct store.path"
-    )]
-    Foreign {
-        /// The file.
-        path: String,
-        /// What is there instead.
-        what: String,
-    },
-    /// It was ours and cannot be read.
-    #[error(
-        "read the store {path}: it is damaged ({what}), and it was left as it is; restore it from a backup, or move \
-         it away: the daemon then starts with an empty one, fetches every token anew and forgets what was spent \
-         of today's budgets"
-    )]
-    Damaged {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The operating system refused.
-    #[error("{operation} the store {path}")]
-    Io {
-        /// open, create, write
-        operation: &'static str,
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The disk did not answer in time.
-    #[error("write to the store: the disk did not answer within {} s", SLOWEST_COMMIT.as_secs())]
-    Slow,
-    /// The writer is gone: the program is stopping.
-    #[error("write to the store: it is closed")]
-    Closed,
-}
-
-impl StoreError {
-    fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { operation, path: path.display().to_string(), source }
-    }
 }
 
 /// A handle to the writer. Clones cheaply.
@@ -125,6 +85,16 @@ impl StoreError {
 pub struct Store {
     writes: mpsc::UnboundedSender<Write>,
     clock: Clock,
+}
+
+impl Stored {
+    fn encoded(&self, boot: &str) -> Vec<(Credential, Vec<u8>)> {
+        let accounts = self.accounts.iter();
+        let accounts =
+            accounts.map(|(appid, state)| (Credential::token(appid.clone()), record::encode(state, boot)));
+        let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), record::encode(state, boot)));
+        accounts.chain(tickets).collect()
+    }
 }
 
 /// What the writer is told.
@@ -145,34 +115,42 @@ impl Store {
         backend: Arc<dyn Backend>,
         hosts: Vec<String>,
         clock: Clock,
-    ) -> Result<(Self, HashMap<Appid, AccountState>), StoreError> {
+    ) -> Result<(Self, Stored), StoreError> {
         let contents = backend.load()?;
         let now = clock.now();
         let elsewhere = !contents.hosts.is_empty() && !contents.hosts.iter().any(|host| hosts.contains(host));
-        let mut states = HashMap::with_capacity(contents.records.len());
+        let boot = clock.boot_id();
+        let mut stored = Stored::default();
+        stored.accounts.reserve(contents.records.len());
         let mut retold = Vec::new();
-        for (appid, bytes) in contents.records {
-            let damaged =
-                |what: String| StoreError::Damaged { path: backend.path().display().to_string(), what };
-            let (mut state, of_another_boot) = record::decode(&bytes, clock.boot_id(), now)
-                .map_err(|what| damaged(format!("{appid}: {what}")))?;
-            if elsewhere {
-                state.forget_token();
-            }
-            if of_another_boot {
-                retold.push((appid.clone(), record::encode(&state, clock.boot_id())));
-            }
-            states.insert(appid, state);
+        for (of, bytes) in contents.records {
+            let damaged = |what: String| {
+                let path = backend.path().display().to_string();
+                StoreError::Damaged { path, what: format!("{of}: {what}") }
+            };
+            let record = if of.ticket.is_none() {
+                let (mut state, of_another_boot): (AccountState, _) =
+                    record::decode(&bytes, boot, now).map_err(damaged)?;
+                if elsewhere {
+                    state.forget_token();
+                }
+                let record = of_another_boot.then(|| record::encode(&state, boot));
+                stored.accounts.insert(of.appid.clone(), state);
+                record
+            } else {
+                let (mut state, of_another_boot): (TicketState, _) =
+                    record::decode(&bytes, boot, now).map_err(damaged)?;
+                if elsewhere {
+                    state = state.departed();
+                }
+                let record = of_another_boot.then(|| record::encode(&state, boot));
+                stored.tickets.insert(of.clone(), state);
+                record
+            };
+            retold.extend(record.map(|record| (of, record)));
         }
         if contents.hosts != hosts {
-            let erased: Vec<_> = if elsewhere {
-                states
-                    .iter()
-                    .map(|(appid, state)| (appid.clone(), record::encode(state, clock.boot_id())))
-                    .collect()
-            } else {
-                Vec::new()
-            };
+            let erased = if elsewhere { stored.encoded(boot) } else { Vec::new() };
             backend.write(Batch { records: erased, hosts: Some(hosts) }).await?;
         }
         let (writes, queue) = mpsc::unbounded_channel();
@@ -182,7 +160,7 @@ impl Store {
         // At once: the wall clock connects two boots, and it may jump before this one's next start.
         let (done, _nobody_waits) = oneshot::channel();
         let _ = store.writes.send(Write { batch: Batch { records: retold, hosts: None }, last: false, done });
-        Ok((store, states))
+        Ok((store, stored))
     }
 
     /// Returns when `state` is on disk.
@@ -190,8 +168,20 @@ impl Store {
     /// # Errors
     /// When it is not, for now: it is kept and tried again, and the caller goes on with what memory holds.
     pub async fn commit(&self, appid: &Appid, state: &AccountState) -> Result<(), Arc<StoreError>> {
+        self.commit_record(Credential::token(appid.clone()), state).await
+    }
+
+    /// [`Store::commit`] for a ticket.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn commit_ticket(&self, of: &Credential, state: &TicketState) -> Result<(), Arc<StoreError>> {
+        self.commit_record(of.clone(), state).await
+    }
+
+    async fn commit_record(&self, of: Credential, state: &impl Record) -> Result<(), Arc<StoreError>> {
         let record = record::encode(state, self.clock.boot_id());
-        self.write(Batch { records: vec![(appid.clone(), record)], hosts: None }).await
+        self.write(Batch { records: vec![(of, record)], hosts: None }).await
     }
 
     /// Notes the hosts that tokens come from.
@@ -202,14 +192,12 @@ impl Store {
         self.write(Batch { records: Vec::new(), hosts: Some(hosts) }).await
     }
 
-    /// [`Store::commit`] for many accounts at once.
+    /// [`Store::commit`] for many accounts and tickets at once.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn commit_all(&self, states: &HashMap<Appid, AccountState>) -> Result<(), Arc<StoreError>> {
-        let encoded =
-            |(appid, state): (&Appid, _)| (appid.clone(), record::encode(state, self.clock.boot_id()));
-        self.write(Batch { records: states.iter().map(encoded).collect(), hosts: None }).await
+    pub async fn commit_all(&self, all: &Stored) -> Result<(), Arc<StoreError>> {
+        self.write(Batch { records: all.encoded(self.clock.boot_id()), hosts: None }).await
     }
 
     /// Ends the writer, which writes once more what it still has.
@@ -240,11 +228,11 @@ impl Store {
     }
 }
 
-/// What is not on disk yet, newest state of each account.
+/// What is not on disk yet, newest state of each account and ticket.
 #[derive(Default)]
 struct Pending {
     /// In order, which a tree on disk takes most easily.
-    records: BTreeMap<Appid, Vec<u8>>,
+    records: BTreeMap<Credential, Vec<u8>>,
     hosts: Option<Vec<String>>,
 }
 
@@ -259,7 +247,7 @@ impl Pending {
     }
 
     fn batch(&self) -> Batch {
-        let records = self.records.iter().map(|(appid, record)| (appid.clone(), record.clone())).collect();
+        let records = self.records.iter().map(|(of, record)| (of.clone(), record.clone())).collect();
         Batch { records, hosts: self.hosts.clone() }
     }
 }

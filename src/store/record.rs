@@ -1,28 +1,49 @@
-//! How an account's state is written: JSON, so that it can be read when something is wrong, with the boot whose
+//! How the state of an account, or of a ticket, is written: JSON, so that it can be read when something is wrong, with the boot whose
 //! clock its instants are told on.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::state::AccountState;
+use crate::ticket::TicketState;
+
+/// What is written of one account or ticket.
+pub trait Record: Serialize + DeserializeOwned {
+    /// The same told on the clocks of another boot.
+    #[must_use]
+    fn rebased(self, now: Moment) -> Self;
+}
+
+impl Record for AccountState {
+    fn rebased(self, now: Moment) -> Self {
+        Self::rebased(self, now)
+    }
+}
+
+impl Record for TicketState {
+    fn rebased(self, now: Moment) -> Self {
+        Self::rebased(self, now)
+    }
+}
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct Written<'a, R> {
     boot: &'a str,
     #[serde(flatten)]
-    state: &'a AccountState,
+    state: &'a R,
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct Read<R> {
     boot: String,
     #[serde(flatten)]
-    state: AccountState,
+    state: R,
 }
 
 /// What is written of `state`, whose instants are told on the clocks of `boot`.
 #[must_use]
-pub fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
+pub fn encode(state: &impl Record, boot: &str) -> Vec<u8> {
     // Plain structs with string keys always serialise.
     serde_json::to_vec(&Written { boot, state }).unwrap_or_default()
 }
@@ -31,18 +52,18 @@ pub fn encode(state: &AccountState, boot: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// When `bytes` are no record; the text names no value.
-pub fn decode(bytes: &[u8], boot: &str, now: Moment) -> Result<(AccountState, bool), String> {
-    let read = read(bytes)?;
+pub fn decode<R: Record>(bytes: &[u8], boot: &str, now: Moment) -> Result<(R, bool), String> {
+    let read: Read<R> = read(bytes)?;
     let of_another = read.boot != boot;
     Ok((if of_another { read.state.rebased(now) } else { read.state }, of_another))
 }
 
 /// Whether `bytes` are a record.
-pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
-    read(bytes).map(|_| ())
+pub(super) fn check<R: Record>(bytes: &[u8]) -> Result<(), String> {
+    read::<R>(bytes).map(drop)
 }
 
-fn read(bytes: &[u8]) -> Result<Read, String> {
+fn read<R: Record>(bytes: &[u8]) -> Result<Read<R>, String> {
     serde_json::from_slice(bytes)
         .map_err(|error| format!("no readable record at line {} column {}", error.line(), error.column()))
 }

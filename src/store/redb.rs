@@ -20,9 +20,11 @@ use redb::{
 use self::file::{create, inspect, open, write_again};
 use super::{Backend, Batch, Contents, StoreError};
 use crate::account::Appid;
+use crate::ticket::Credential;
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
+const TICKETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_tickets");
 const FORMAT: &str = "1";
 /// The file is small and read once; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -202,11 +204,31 @@ fn read_all(database: &impl ReadableDatabase) -> Result<Contents, redb::Error> {
         hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
     let mut contents = Contents { hosts, ..Contents::default() };
     for entry in read.open_table(ACCOUNTS)?.iter()? {
-        let (appid, record) = entry?;
-        let no_appid = |_| redb::Error::Corrupted("a record's key is no appid".to_owned());
-        contents.records.insert(Appid::new(appid.value()).map_err(no_appid)?, record.value().to_vec());
+        let (key, record) = entry?;
+        contents.records.insert(credential(key.value())?, record.value().to_vec());
+    }
+    let tickets = match read.open_table(TICKETS) {
+        Ok(tickets) => tickets,
+        // Nobody has kept tickets there yet.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(contents),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in tickets.iter()? {
+        let (key, record) = entry?;
+        contents.records.insert(credential(key.value())?, record.value().to_vec());
     }
     Ok(contents)
+}
+
+/// Of an account's record its appid; of a ticket's `appid/kind`, which no appid is.
+fn credential(key: &str) -> Result<Credential, redb::Error> {
+    let read = match key.split_once('/') {
+        None => Appid::new(key).ok().map(Credential::token),
+        Some((appid, kind)) => Appid::new(appid)
+            .ok()
+            .and_then(|appid| kind.parse().ok().map(|kind| Credential::ticket(appid, kind))),
+    };
+    read.ok_or_else(|| redb::Error::Corrupted("a record's key is neither an appid nor a ticket".to_owned()))
 }
 
 /// One transaction, on disk when it returns.
@@ -214,8 +236,16 @@ fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     {
         let mut accounts = write.open_table(ACCOUNTS)?;
-        for (appid, record) in &batch.records {
-            accounts.insert(appid.as_str(), record.as_slice())?;
+        let (of_accounts, of_tickets): (Vec<_>, Vec<_>) =
+            batch.records.iter().partition(|(of, _)| of.ticket.is_none());
+        for (of, record) in of_accounts {
+            accounts.insert(of.appid.as_str(), record.as_slice())?;
+        }
+        if !of_tickets.is_empty() {
+            let mut tickets = write.open_table(TICKETS)?;
+            for (of, record) in of_tickets {
+                tickets.insert(of.to_string().as_str(), record.as_slice())?;
+            }
         }
         if let Some(hosts) = &batch.hosts {
             write.open_table(META)?.insert("hosts", hosts.join(" ").as_str())?;

@@ -15,6 +15,9 @@ use super::memory::MemoryBackend;
 use super::*;
 use crate::account::{Account, Endpoint};
 use crate::clock::{Moment, TokioClock};
+use crate::outcome::Answer;
+use crate::secret::Secret;
+use crate::ticket::{AskEnd, TicketKind};
 use crate::token::HeldToken;
 
 fn appid(text: &str) -> Appid {
@@ -31,6 +34,20 @@ fn holding(version: u64) -> AccountState {
     AccountState { version, token: Some(Arc::new(example_token())), ..AccountState::default() }
 }
 
+fn ticket_of(name: &str) -> Credential {
+    Credential::ticket(appid(name), TicketKind::Jsapi)
+}
+
+/// Seen as [`example_token`] was issued.
+fn holding_ticket(version: u64) -> TicketState {
+    let mut state = TicketState { version: version - 1, ..TicketState::default() };
+    let at = example_token().issued_at;
+    let answer = Answer { value: Secret::new("ticket-1"), expires_in: Duration::from_secs(7200) };
+    let account = Account::example(Endpoint::Token);
+    state.end_ask(AskEnd { sent_at: Some(at), result: Ok(answer) }, &account, at, 0.5);
+    TicketState { version, ..state }
+}
+
 fn new_file() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wxtokend.redb");
@@ -39,7 +56,9 @@ fn new_file() -> (TempDir, PathBuf) {
 
 async fn open(path: &Path, clock: Clock) -> (Store, HashMap<Appid, AccountState>) {
     let backend = RedbBackend::open(path).unwrap();
-    Store::open(Arc::new(backend), vec!["api.weixin.qq.com".to_owned()], clock).await.unwrap()
+    let hosts = vec!["api.weixin.qq.com".to_owned()];
+    let (store, stored) = Store::open(Arc::new(backend), hosts, clock).await.unwrap();
+    (store, stored.accounts)
 }
 
 #[tokio::test]
@@ -157,24 +176,30 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
     };
     let (store, _) = open(&["a", "b"]).await;
     store.commit(&appid("wx1"), &holding(7)).await.unwrap();
+    store.commit_ticket(&ticket_of("wx1"), &holding_ticket(7)).await.unwrap();
     let (_, states) = open(&["b", "c"]).await;
-    assert!(states[&appid("wx1")].token.is_some(), "one host is still the same");
+    assert!(states.tickets[&ticket_of("wx1")].ticket.is_some());
+    assert!(states.accounts[&appid("wx1")].token.is_some(), "one host is still the same");
     let (_, states) = open(&["d"]).await;
-    assert_eq!((states[&appid("wx1")].version, &states[&appid("wx1")].token), (7, &None));
+    let account = &states.accounts[&appid("wx1")];
+    assert_eq!((account.version, &account.token), (7, &None));
+    let ticket = &states.tickets[&ticket_of("wx1")];
+    assert_eq!((ticket.version, ticket.ticket.is_none()), (7, true));
     let (_, states) = open(&["b"]).await;
-    assert!(states[&appid("wx1")].token.is_none(), "what was erased is erased on disk too");
+    assert!(states.accounts[&appid("wx1")].token.is_none(), "what was erased is erased on disk too");
+    assert!(states.tickets[&ticket_of("wx1")].ticket.is_none());
 }
 
 #[tokio::test]
 async fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one() {
     let now = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
     let bytes = record::encode(&holding(1), "another boot");
-    let (told, of_another) = record::decode(&bytes, "this boot", now).unwrap();
+    let (told, of_another): (AccountState, _) = record::decode(&bytes, "this boot", now).unwrap();
     let token = told.token.unwrap();
     let as_it_was = example_token();
     assert_eq!(token.expires_at.wall_ms, as_it_was.expires_at.wall_ms);
     assert_eq!(token.expires_at.boot_ms, 5_000 + as_it_was.expires_at.wall_ms - now.wall_ms);
-    let (told, of_another_still) = record::decode(&bytes, "another boot", now).unwrap();
+    let (told, of_another_still): (AccountState, _) = record::decode(&bytes, "another boot", now).unwrap();
     assert_eq!((*told.token.unwrap()).clone(), as_it_was);
     assert!(of_another && !of_another_still);
 }
@@ -182,12 +207,16 @@ async fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
     let (disk, clock) = (MemoryBackend::new(), TokioClock::new());
-    let records = vec![(appid("wx1"), record::encode(&holding(1), "another boot"))];
+    let records = vec![
+        (Credential::token(appid("wx1")), record::encode(&holding(1), "another boot")),
+        (ticket_of("wx1"), record::encode(&holding_ticket(1), "another boot")),
+    ];
     Arc::clone(&disk).write(Batch { records, hosts: Some(vec!["a".to_owned()]) }).await.unwrap();
     let open = async || {
         let opened =
             Store::open(Arc::new(Arc::clone(&disk)), vec!["a".to_owned()], clock.clone()).await.unwrap();
-        opened.1[&appid("wx1")].token.clone().unwrap()
+        let ticket = opened.1.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
+        (opened.1.accounts[&appid("wx1")].token.clone().unwrap().expires_at, ticket.expires_at)
     };
     let before = open().await;
     for _ in 0..100 {
@@ -195,7 +224,7 @@ async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
     }
     assert!(disk.record("wx1").contains(r#""boot":"test""#));
     clock.jump_wall(3_600_000);
-    assert_eq!(open().await.expires_at, before.expires_at);
+    assert_eq!(open().await, before);
 }
 
 #[tokio::test(start_paused = true)]

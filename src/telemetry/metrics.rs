@@ -9,6 +9,7 @@ mod accounts;
 mod process;
 mod sinks;
 mod text;
+mod tickets;
 mod totals;
 
 #[cfg(test)]
@@ -166,6 +167,11 @@ fn describe() {
         Unit::Count,
         "Reads of tokens by how they were answered."
     );
+    describe_counter!(
+        "wxtokend_ticket_reads_total",
+        Unit::Count,
+        "Reads of tickets by how they were answered."
+    );
     describe_counter!("wxtokend_store_errors_total", Unit::Count, "Writes to the store that failed.");
     describe_gauge!(
         "wxtokend_config_last_reload_successful",
@@ -193,9 +199,10 @@ fn begin() {
     counter!("wxtokend_store_errors_total").absolute(0);
     for outcome in ["served", "unavailable", "unknown_account"] {
         counter!("wxtokend_token_reads_total", "outcome" => outcome).absolute(0);
+        counter!("wxtokend_ticket_reads_total", "outcome" => outcome).absolute(0);
     }
     drop(histogram!(STORE_COMMIT));
-    for endpoint in ["stable_token", "token", "check"] {
+    for endpoint in ["stable_token", "token", "check", "ticket"] {
         drop(histogram!(UPSTREAM_REQUEST, "endpoint" => endpoint));
     }
 }

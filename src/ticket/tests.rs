@@ -1,6 +1,9 @@
 use super::*;
-use crate::account::Endpoint;
+use crate::account::{Account, Endpoint};
+use crate::fault::Fault;
 use crate::fault::{FaultKind, Whose};
+use crate::outcome::{Answer, Fetched};
+use crate::state::Phase;
 
 const LIFETIME: Duration = Duration::from_secs(7200);
 const LOOK: Duration = Duration::from_secs(300);

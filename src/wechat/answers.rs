@@ -31,6 +31,7 @@ struct Body {
     access_token: Option<String>,
     expires_in: Option<u32>,
     ip_list: Option<Value>,
+    ticket: Option<String>,
 }
 
 impl Body {
@@ -118,6 +119,34 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
             CheckEnd::Honoured
         }
         _ => CheckEnd::Inconclusive(Fault::unreadable("an answer that is not WeChat's JSON")),
+    }
+}
+
+/// Reads the answer to a call for a ticket that carried the token `sent`.
+///
+/// # Errors
+/// When it brings none; [`Fault::token_refused`] where the token is why.
+pub(super) fn read_ticket(answer: Result<&Response, &Lost>, sent: &Secret) -> Result<Answer, Fault> {
+    let answer = answer.map_err(|lost| Fault::host(&lost.to_string()))?;
+    if answer.status >= 500 {
+        return Err(Fault::host(&format!("HTTP {} from the host", answer.status)));
+    }
+    match Body::of(answer) {
+        Some(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
+            Err(Fault::token_refused(errcode))
+        }
+        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            Err(refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent))
+        }
+        Some(Body { ticket: Some(value), expires_in: Some(seconds @ 1..), .. })
+            if answer.status == 200 && !value.is_empty() =>
+        {
+            Ok(Answer { value: Secret::new(value), expires_in: Duration::from_secs(seconds.into()) })
+        }
+        Some(_) if answer.status == 200 => {
+            Err(Fault::unreadable("an answer without a usable ticket and expires_in"))
+        }
+        _ => Err(Fault::unreadable("an answer that is not WeChat's JSON")),
     }
 }
 

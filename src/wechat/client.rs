@@ -7,18 +7,20 @@ use reqwest::Url;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::answers::{NoToken, no_answer, read_check, read_token};
+use super::answers::{NoToken, no_answer, read_check, read_ticket, read_token};
 use super::gate::{Gate, Permit};
 use super::hosts::Hosts;
 use super::transport::{Lost, Method, Request, Response, Transport};
 use crate::account::{Account, Endpoint};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd};
 use crate::secret::Secret;
+use crate::ticket::{AskEnd, TicketKind};
 
 /// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
 pub(super) const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
+const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
 
 /// WeChat, as all accounts share it.
 pub struct WeChat {
@@ -117,22 +119,43 @@ impl WeChat {
 
     /// Asks whether WeChat honours `token`.
     pub async fn check(&self, token: &Secret) -> CheckEnd {
-        let mut end = CheckEnd::Inconclusive(Fault::host("no host is configured"));
+        let request = Request {
+            method: Method::Get,
+            path: CHECK_PATH,
+            query: vec![("access_token", token.expose().to_owned())],
+            body: Vec::new(),
+        };
+        let (_, answer) = self.send_somewhere("check", &request).await;
+        read_check(answer.as_ref(), token)
+    }
+
+    /// Asks for a ticket with `token`.
+    pub async fn ticket(&self, kind: TicketKind, token: &Secret) -> AskEnd {
+        let request = Request {
+            method: Method::Get,
+            path: TICKET_PATH,
+            query: vec![("access_token", token.expose().to_owned()), ("type", kind.as_str().to_owned())],
+            body: Vec::new(),
+        };
+        let (sent_at, answer) = self.send_somewhere("ticket", &request).await;
+        AskEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
+    }
+
+    /// Tries one host after the other until the request is sent. When that was, and what came of it.
+    async fn send_somewhere(
+        &self,
+        endpoint: &'static str,
+        request: &Request,
+    ) -> (Option<Moment>, Result<Response, Lost>) {
+        let mut answer = Err(no_host());
         for (index, url) in self.hosts.order() {
-            let request = Request {
-                method: Method::Get,
-                path: CHECK_PATH,
-                query: vec![("access_token", token.expose().to_owned())],
-                body: Vec::new(),
-            };
-            let answer = self.send("check", index, &url, request).await;
-            let retry = matches!(answer, Err(Lost::NotSent(_)));
-            end = read_check(answer.as_ref(), token);
-            if !retry {
-                break;
+            let sent_at = self.clock.now();
+            answer = self.send(endpoint, index, &url, request.clone()).await;
+            if !matches!(answer, Err(Lost::NotSent(_))) {
+                return (Some(sent_at), answer);
             }
         }
-        end
+        (None, answer)
     }
 
     /// One try at one host, measured and told to the host's health.

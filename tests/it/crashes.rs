@@ -21,6 +21,7 @@ use wxtokend::clock::{ClockSource as _, SystemClock};
 use wxtokend::sandbox::{Call, Fault, FaultKind};
 use wxtokend::state::AccountState;
 use wxtokend::store::{Backend as _, RedbBackend};
+use wxtokend::ticket::Credential;
 
 use crate::harness::{Http, Lab, Reader, WeChat, appid, find, until};
 
@@ -182,7 +183,7 @@ fn what_is_stored(lab: &Lab) -> HashMap<Appid, AccountState> {
     let copy = lab.path("copy.redb");
     fs::copy(lab.path("store.redb"), &copy).unwrap();
     let stored = RedbBackend::open(&copy).and_then(|backend| backend.load()).unwrap();
-    let decoded = |(appid, record): (_, Vec<u8>)| (appid, serde_json::from_slice(&record).unwrap());
+    let decoded = |(of, record): (Credential, Vec<u8>)| (of.appid, serde_json::from_slice(&record).unwrap());
     stored.records.into_iter().map(decoded).collect()
 }
 

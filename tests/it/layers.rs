@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Imports nothing but itself: plain data and decisions.
-const CORE: [&str; 12] = [
+const CORE: [&str; 14] = [
     "account",
     "budget",
     "clock",
     "fault",
+    "jssdk",
     "layout",
     "outcome",
     "policy",
@@ -16,6 +17,7 @@ const CORE: [&str; 12] = [
     "schedule",
     "secret",
     "state",
+    "ticket",
     "token",
 ];
 /// One outside thing each; they import the core and themselves.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use wxtokend::fault::{Fault, Wait};
 
-use crate::harness::{Daemon, Http, Lab, ended, until};
+use crate::harness::{Daemon, Http, Lab, ended, find, until};
 
 const README: &str = include_str!("../../README.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
@@ -245,7 +245,7 @@ fn metrics_told() -> BTreeMap<String, BTreeSet<String>> {
         for metric in cells[0].split('`').skip(1).step_by(2).filter(|metric| *metric != "process_*") {
             let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
             let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned);
-            let appid = (row < 4).then(|| "appid".to_owned());
+            let appid = (row < 5).then(|| "appid".to_owned());
             told.insert(format!("wxtokend_{name}"), labels.chain(appid).collect());
         }
     }
@@ -273,13 +273,23 @@ pub(crate) fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
     let (daemon, sandbox) = sandboxed(lab).await;
     let appid = "wx5e1f00000000000a";
-    let fault = json!({ "kind": "errcode", "errcode": 40164 }).to_string();
-    let path = format!("/_sandbox/accounts/{appid}/faults");
-    let inject = Http::to(sandbox.parse().unwrap()).request(reqwest::Method::POST, &path).body(fault);
-    assert_eq!(Http::try_send(inject).await.unwrap().status, 200);
+    // That one has tickets.
+    for (appid, fault) in [
+        (appid, json!({ "kind": "errcode", "errcode": 40164 })),
+        ("wx5e1f00000000000d", json!({ "kind": "errcode", "errcode": 48001, "endpoint": "ticket" })),
+    ] {
+        let path = format!("/_sandbox/accounts/{appid}/faults");
+        let inject = Http::to(sandbox.parse().unwrap()).request(reqwest::Method::POST, &path);
+        assert_eq!(Http::try_send(inject.body(fault.to_string())).await.unwrap().status, 200);
+    }
     daemon.refresh(appid, false).await;
     daemon.until_state(appid, "parked").await;
-    daemon.get("/metrics").await.body + &of_a_sink().await
+    // They are looked after every few seconds here.
+    let told = find("a ticket's fault", async || {
+        let scrape = daemon.get("/metrics").await.body;
+        scrape.contains("wxtokend_ticket_fault{").then_some(scrape)
+    });
+    told.await + &of_a_sink().await
 }
 
 /// What is exported besides where tokens are published, which a daemon on the sandbox does not.

@@ -53,14 +53,18 @@ impl Backend for SimDisk {
 }
 
 fn look_at(sim: &Sim, batch: &Batch) {
-    for account in batch.records.iter().filter_map(|(appid, _)| sim.index(appid.as_str())) {
+    for account in batch.records.iter().filter_map(|(of, _)| sim.index(of.appid.as_str())) {
         sim.look(account);
     }
 }
 
 fn put(sim: &Sim, batch: &Batch) {
-    for (appid, record) in &batch.records {
-        let account = sim.index(appid.as_str());
+    for (of, record) in &batch.records {
+        lock(&sim.disk).records.insert(of.clone(), record.clone());
+        if of.ticket.is_some() {
+            continue;
+        }
+        let account = sim.index(of.appid.as_str());
         let told: serde_json::Value = serde_json::from_slice(record).unwrap();
         sim.note("written", account, || {
             format!("version {} intent {} doubt {}", told["version"], told["intent"], told["doubt"])
@@ -68,7 +72,6 @@ fn put(sim: &Sim, batch: &Batch) {
         if let Some(account) = account {
             sim.oracle().books[account].on_disk = told["version"].as_u64().unwrap();
         }
-        lock(&sim.disk).records.insert(appid.clone(), record.clone());
     }
     if let Some(hosts) = &batch.hosts {
         lock(&sim.disk).hosts.clone_from(hosts);

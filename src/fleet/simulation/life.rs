@@ -17,6 +17,7 @@ use super::weather::{Agenda, Event, carry_out, set_wall};
 use crate::account::{Appid, Endpoint};
 use crate::fleet::Fleet;
 use crate::fleet::lifecycle::Surroundings;
+use crate::ticket::Credential;
 
 /// Runs `sim` to its end.
 pub(super) fn run(sim: &Arc<Sim>) {
@@ -187,6 +188,6 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
 /// Whether the disk tells that a call was begun which can end a token.
 fn has_intent(sim: &Sim, appid: &Appid) -> bool {
     let disk = lock(&sim.disk);
-    let record = disk.records.get(appid).map(Vec::as_slice).unwrap_or(b"null");
+    let record = disk.records.get(&Credential::token(appid.clone())).map(Vec::as_slice).unwrap_or(b"null");
     serde_json::from_slice::<serde_json::Value>(record).unwrap()["intent"].is_object()
 }

@@ -18,6 +18,7 @@ use crate::config::{Config, Defaults};
 use crate::fleet::Fleet;
 use crate::sandbox::{Reaction, Request as Asked, Settings, Switches, World};
 use crate::secret::Secret;
+use crate::ticket::Credential;
 
 /// A simulation under way.
 pub(super) struct Sim {
@@ -91,7 +92,7 @@ pub(super) struct OnTheWay {
 /// What is written.
 #[derive(Default)]
 pub(super) struct Disk {
-    pub(super) records: BTreeMap<Appid, Vec<u8>>,
+    pub(super) records: BTreeMap<Credential, Vec<u8>>,
     pub(super) hosts: Vec<String>,
     pub(super) fails: bool,
     pub(super) slow_ms: i64,

@@ -4,6 +4,7 @@ mod cuts;
 mod events;
 mod lab;
 mod scenarios;
+mod tickets;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

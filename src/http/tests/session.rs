@@ -45,9 +45,10 @@ async fn a_key_becomes_a_cookie_that_no_script_and_no_other_site_can_use() {
 #[tokio::test]
 async fn a_session_tells_who_one_is_and_what_one_may() {
     let rig = rig().await;
-    for (key, allow) in
-        [("all", serde_json::json!(["read", "refresh", "admin"])), ("one", serde_json::json!(["read"]))]
-    {
+    for (key, allow) in [
+        ("all", serde_json::json!(["read", "refresh", "admin", "sign"])),
+        ("one", serde_json::json!(["read"])),
+    ] {
         let cookie = cookie(&rig, key).await;
         for header in [("cookie", cookie.as_str()), ("authorization", &format!("Bearer {key}"))] {
             let answer = rig.call("GET", "/v1/session", &[header], "").await;
@@ -62,7 +63,7 @@ async fn a_session_tells_who_one_is_and_what_one_may() {
     rig.is_problem(&rig.get("/v1/session").await, "unauthorized");
     let open = Rig::start(Plan::default()).await;
     let session = open.get("/v1/session").await.json();
-    assert_eq!((&session["client"], session["allow"].as_array().unwrap().len()), (&Value::Null, 3));
+    assert_eq!((&session["client"], session["allow"].as_array().unwrap().len()), (&Value::Null, 4));
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub struct AccountTruth {
     pub counters: Counters,
     /// The tokens that WeChat honours now, oldest first within each endpoint.
     pub living_tokens: Vec<TokenTruth>,
+    /// The tickets that have not ended.
+    pub living_tickets: Vec<Secret>,
 }
 
 impl World {
@@ -43,9 +45,13 @@ impl World {
     /// What is true about an account; `None` when there is none.
     #[must_use]
     pub fn truth(&self, appid: &Appid, now: Duration) -> Option<AccountTruth> {
-        let counters = self.accounts.get(appid)?.counters;
+        let books = self.accounts.get(appid)?;
+        let counters = books.counters;
+        let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
+        let living_tickets = tickets.filter(|ticket| now < ticket.ends_at).map(|ticket| ticket.value.clone());
+        let living_tickets = living_tickets.map(Secret::new).collect();
         let living_tokens = self.tokens.of(appid).filter(|token| token.is_alive(now)).cloned().collect();
-        Some(AccountTruth { counters, living_tokens })
+        Some(AccountTruth { counters, living_tokens, living_tickets })
     }
 
     /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.

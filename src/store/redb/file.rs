@@ -12,7 +12,9 @@ use super::{
     ACCOUNTS, FORMAT, META, check_format, contradictory, damaged, database_on, into_io, read_all, reading,
     refusal, unusable,
 };
+use crate::state::AccountState;
 use crate::store::{StoreError, record};
+use crate::ticket::TicketState;
 
 /// Makes an empty store beside `path` and moves it into place, so that a crash leaves a whole one or none.
 pub(super) fn create<S: StorageBackend>(
@@ -67,8 +69,12 @@ pub(super) fn inspect<S: StorageBackend>(
 fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
     check_format(path, database)?;
     let contents = read_all(database).map_err(|error| unusable("read", path, error))?;
-    for (appid, bytes) in &contents.records {
-        record::check(bytes).map_err(|what| damaged(path, format!("{appid}: {what}")))?;
+    for (of, bytes) in &contents.records {
+        let checked = match of.ticket {
+            None => record::check::<AccountState>(bytes),
+            Some(_) => record::check::<TicketState>(bytes),
+        };
+        checked.map_err(|what| damaged(path, format!("{of}: {what}")))?;
     }
     Ok(())
 }

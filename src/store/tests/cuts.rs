@@ -15,7 +15,7 @@ use crate::state::Intent;
 /// What is stored, in a form that can be compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Stored {
-    records: BTreeMap<Appid, Vec<u8>>,
+    records: BTreeMap<Credential, Vec<u8>>,
     hosts: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Stored {
         let version = |record: &[u8]| {
             serde_json::from_slice::<serde_json::Value>(record).unwrap()["version"].as_u64().unwrap()
         };
-        self.records.iter().map(|(appid, record)| (appid.to_string(), version(record))).collect()
+        self.records.iter().map(|(of, record)| (of.to_string(), version(record))).collect()
     }
 }
 
@@ -75,8 +75,17 @@ fn batches(seed: u64, count: u64) -> Vec<Batch> {
     let mut batch = |n| {
         let accounts = if n % 6 == 5 { random.random_range(20..60) } else { random.random_range(1..4) };
         let appid = |random: &mut StdRng| appid(&format!("wx{:04}", random.random_range(0..60)));
-        let records =
-            (0..accounts).map(|_| (appid(&mut random), grown(seed * 1000 + n, &mut random))).collect();
+        let mut record = |_| {
+            let (appid, version) = (appid(&mut random), seed * 1000 + n);
+            // Some accounts have tickets.
+            if random.random_range(0..4) == 0 {
+                let of = Credential::ticket(appid, TicketKind::ALL[random.random_range(0..2)]);
+                (of, record::encode(&holding_ticket(version + 1), "test"))
+            } else {
+                (Credential::token(appid), grown(version, &mut random))
+            }
+        };
+        let records = (0..accounts).map(&mut record).collect();
         Batch { records, hosts: (n % 9 == 4).then(|| vec![format!("host{n}.test"), "b.test".to_owned()]) }
     };
     (0..count).map(&mut batch).collect()
@@ -179,7 +188,7 @@ async fn revive(left: Left<'_>) {
     );
     let hosts = stored.hosts.clone();
     let (_, states) = Store::open(Arc::new(backend.clone()), hosts, TokioClock::new()).await.unwrap();
-    assert_eq!(states.len(), stored.records.len(), "{what}");
+    assert_eq!(states.accounts.len() + states.tickets.len(), stored.records.len(), "{what}");
     let then = batches(9, 1).remove(0);
     let both = stored.with(&then);
     backend.write(then).await.unwrap_or_else(|error| panic!("{what}, then: {error}"));

@@ -23,15 +23,15 @@ async fn left(path: &Path) -> Vec<u64> {
 async fn versions(path: &Path) -> Vec<u64> {
     let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
     let (_store, states) = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
-    APPIDS.iter().map(|name| states.get(&appid(name)).map_or(0, |state| state.version)).collect()
+    APPIDS.iter().map(|name| states.accounts.get(&appid(name)).map_or(0, |state| state.version)).collect()
 }
 
 /// A store in which each account has version 1, and how it was left.
 async fn made(path: &Path, killed: bool) {
     let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
     let (store, _) = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
-    let states = APPIDS.map(|name| (appid(name), holding(1)));
-    store.commit_all(&HashMap::from(states)).await.unwrap();
+    let accounts = HashMap::from(APPIDS.map(|name| (appid(name), holding(1))));
+    store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
     let image = fs::read(path).unwrap();
     store.close().await;
     if killed {
@@ -136,7 +136,7 @@ async fn a_store_that_somebody_else_took_while_the_disk_failed_is_left_to_them()
     let disk = Disk::new();
     let first = RedbBackend::open_by(&path, disk.on_file()).unwrap();
     let batch = |version| Batch {
-        records: vec![(appid("wx1"), record::encode(&holding(version), "test"))],
+        records: vec![(Credential::token(appid("wx1")), record::encode(&holding(version), "test"))],
         hosts: None,
     };
     let asked = disk.asked();

@@ -3,6 +3,7 @@ use std::io::Result;
 use std::sync::Arc;
 
 use super::text::{Text, seconds};
+use super::tickets::Tickets;
 use super::totals::Totals;
 use crate::budget::Purse;
 use crate::clock::Moment;
@@ -49,9 +50,11 @@ pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount)
     let now = fleet.now();
     let mut totals = Totals::default();
     let mut rows = Vec::new();
+    let mut tickets = Tickets::default();
     for cell in fleet.cells() {
         let row = Row::of(cell, now);
         totals.add(&row, now);
+        tickets.add(&row.snapshot.account, &row.cell, per_account, now);
         let has_series = match per_account {
             PerAccount::All => true,
             PerAccount::Troubled => row.is_in_trouble(),
@@ -65,7 +68,8 @@ pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount)
     tokens(text, &rows, now)?;
     states(text, &rows)?;
     budgets(text, &rows)?;
-    counts(text, &rows)
+    counts(text, &rows)?;
+    tickets.write(text, fleet.ticket_tally(), now)
 }
 
 fn tokens(text: &mut Text<'_>, rows: &[Row], now: Moment) -> Result<()> {

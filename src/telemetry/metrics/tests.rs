@@ -418,3 +418,53 @@ async fn a_long_scrape_is_made_in_parts_and_no_further_than_somebody_takes_them(
     rig.metrics.write(&rig.fleet, &mut parts).unwrap_err();
     assert_eq!(parts.lengths.len(), 2);
 }
+
+#[tokio::test]
+async fn a_ticket_has_series_of_its_own_beside_its_accounts() {
+    let tickets = crate::ticket::TicketKind::ALL.into_iter().collect();
+    let with_tickets = crate::account::Account { tickets, ..account("wx1") };
+    let fault = Fault::errcode(48001).on(crate::sandbox::Call::Ticket);
+    let accounts = vec![with_tickets.clone(), crate::account::Account { appid: id("wx2"), ..with_tickets }];
+    let rig = Rig::start(Plan { accounts, faults: vec![("wx2", fault)], ..Plan::default() }).await;
+    until("all have ended a call", || {
+        let views = rig.fleet.accounts().into_iter().flat_map(|account| account.tickets);
+        views.into_iter().all(|ticket| ticket.state != Phase::Starting)
+    })
+    .await;
+    let scrape = Scrape::of(&rig);
+    for kind in ["jsapi", "wx_card"] {
+        let labels = format!("appid=\"wx1\",type=\"{kind}\"");
+        assert!(scrape.value(&format!("wxtokend_ticket_age_seconds{{{labels}}}")) < 20.0);
+        assert!(scrape.value(&format!("wxtokend_ticket_expiry_timestamp_seconds{{{labels}}}")) > 1e9);
+        for phase in Phase::ALL {
+            let state = format!("wxtokend_ticket_state{{{labels},state=\"{}\"}}", phase.as_str());
+            assert_eq!(scrape.value(&state), f64::from(u8::from(phase == Phase::Fresh)), "{state}");
+        }
+        assert_eq!(scrape.value(&format!("wxtokend_ticket_budget_remaining_calls{{{labels}}}")), 999.0);
+        let refreshed = format!("wxtokend_ticket_refreshes_total{{{labels},outcome=\"refreshed\"}}");
+        assert_eq!(scrape.value(&refreshed), 1.0);
+        let fault = format!("appid=\"wx2\",type=\"{kind}\",kind=\"parked\",errcode=\"48001\"");
+        assert_eq!(scrape.value(&format!("wxtokend_ticket_fault{{{fault}}}")), 1.0);
+        for (state, count) in [("fresh", 1.0), ("parked", 1.0), ("starting", 0.0)] {
+            let all = format!("wxtokend_tickets{{type=\"{kind}\",state=\"{state}\"}}");
+            assert_eq!(scrape.value(&all), count, "{all}");
+        }
+    }
+    assert!(!scrape.has("wxtokend_ticket_age_seconds{appid=\"wx2\""), "there is none");
+    for (outcome, count) in [("refreshed", 2.0), ("failed", 2.0), ("unchanged", 0.0)] {
+        let all = format!("wxtokend_fleet_ticket_refreshes_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(scrape.value(&all), count, "{all}");
+    }
+    rig.metrics.set_per_account(PerAccount::Troubled);
+    let scrape = Scrape::of(&rig);
+    assert!(
+        scrape.has("wxtokend_ticket_state{appid=\"wx2\"")
+            && !scrape.has("wxtokend_ticket_state{appid=\"wx1\"")
+    );
+    rig.metrics.set_per_account(PerAccount::None);
+    let scrape = Scrape::of(&rig);
+    assert!(!scrape.has("wxtokend_ticket_state{") && scrape.has("wxtokend_tickets{"));
+    rig.reload(vec![account("wx1")]).await;
+    rig.metrics.set_per_account(PerAccount::All);
+    assert!(!Scrape::of(&rig).has("wxtokend_ticket_state{"), "nobody keeps them any more");
+}

@@ -1,0 +1,106 @@
+//! A value that others read and wait for: one immutable value at a time, swapped atomically.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::clock::{Clock, Moment};
+
+/// Written by one actor, read by everybody.
+pub(super) struct Slot<T> {
+    value: ArcSwap<T>,
+    changed: Notify,
+    gone: AtomicBool,
+}
+
+/// Whether it is worth waiting for a value to get better.
+pub(super) struct Effort {
+    pub(super) attempts_ended: u64,
+    pub(super) is_busy: bool,
+    pub(super) next_at: Option<Moment>,
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self { value: ArcSwap::from_pointee(value), changed: Notify::new(), gone: AtomicBool::new(false) }
+    }
+
+    /// What is known now.
+    pub(super) fn load(&self) -> Arc<T> {
+        self.value.load_full()
+    }
+
+    /// What `look` makes of it. No lock, no allocation, no wait.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value.load())
+    }
+
+    /// Replaces what readers see, and tells those who wait.
+    pub(super) fn store(&self, value: T) {
+        self.value.store(Arc::new(value));
+        self.changed.notify_waiters();
+    }
+
+    /// There is nothing to wait for any more; or there is again.
+    pub(super) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the next publication after `look` was called, or until `deadline`; `look` decides whether it is
+    /// worth waiting. `None` at once when it is gone.
+    pub(super) async fn wait_until<R>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut(&Arc<T>) -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Before looking: a publication in between must not be missed.
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.load()) {
+                return Some(found);
+            }
+            if self.is_gone() {
+                return None;
+            }
+            timeout_at(deadline, changed).await.ok()?;
+        }
+    }
+
+    /// What `read` finds, waiting for an attempt that is running or due within `timeout`: at most `timeout` + 1 s. All
+    /// who wait share that attempt's end, its failure included; nobody starts one.
+    ///
+    /// # Errors
+    /// The value in which there was nothing to be read.
+    pub(super) async fn read_or_wait<R>(
+        &self,
+        clock: &Clock,
+        timeout: Duration,
+        read: impl Fn(&T, Moment) -> Option<R>,
+        effort: impl Fn(&T) -> Effort,
+    ) -> Result<R, Arc<T>> {
+        let deadline = Instant::now() + timeout + Duration::from_secs(1);
+        let mut attempts_before = None;
+        let outcome = self.wait_until(deadline, |value| {
+            let now = clock.now();
+            if let Some(found) = read(value, now) {
+                return Some(Ok(found));
+            }
+            let Effort { attempts_ended, is_busy, next_at } = effort(value);
+            let ended = attempts_ended != *attempts_before.get_or_insert(attempts_ended);
+            let soon = is_busy || next_at.is_some_and(|at| at.until(now) <= timeout);
+            (ended || !soon).then(|| Err(Arc::clone(value)))
+        });
+        outcome.await.unwrap_or_else(|| Err(self.load()))
+    }
+}

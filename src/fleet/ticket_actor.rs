@@ -1,0 +1,254 @@
+//! One ticket's actor: asks WeChat for it when its state says so, with the account's token, and keeps it on disk.
+//!
+//! A call for a ticket mints nothing that another would end, so it needs none of the care that a token's does: it ends
+//! with its actor, and is made again.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kameo::error::Infallible;
+use kameo::prelude::*;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::actor_log::TicketTeller;
+use super::cell::AccountCell;
+use super::flight::queue;
+use super::messages::{Admitted, HostIsBack, Reject, Wake};
+use super::pending::{Pending, alarm};
+use super::shared::Shared;
+use super::ticket_cell::TicketCell;
+use crate::account::Account;
+use crate::fault::Fault;
+use crate::secret::Secret;
+use crate::ticket::{AskEnd, TicketActivity, TicketState, TicketStep};
+use crate::wechat::Permit;
+
+/// How long a wait for the account's token lasts before it is thought over.
+const TOKEN_AWAITED: Duration = Duration::from_secs(60);
+
+/// Sees to one ticket.
+pub(super) struct TicketActor {
+    me: ActorRef<Self>,
+    cell: Arc<TicketCell>,
+    /// Whose it is.
+    account: Arc<AccountCell>,
+    shared: Arc<Shared>,
+    state: TicketState,
+    /// A wake-up, a place in the queue or a call; dropped, it is cancelled.
+    pending: Option<Pending>,
+    call_started: Instant,
+}
+
+/// The call has ended.
+pub(super) struct Asked(AskEnd);
+/// The account's settings have changed.
+pub(super) struct Reconfigured {
+    /// The upstream is another one now, whose ticket this is not.
+    pub(super) forget: bool,
+}
+
+impl Actor for TicketActor {
+    type Args = (Arc<TicketCell>, Arc<AccountCell>, Arc<Shared>);
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "ticket"
+    }
+
+    async fn on_start((cell, account, shared): Self::Args, me: ActorRef<Self>) -> Result<Self, Infallible> {
+        let _ = me.tell(Wake).try_send();
+        // A call that was under way ended with the actor that crashed.
+        let state = TicketState { activity: None, ..TicketState::clone(&cell.load()) };
+        Ok(Self { me, cell, account, shared, state, pending: None, call_started: Instant::now() })
+    }
+
+    /// The supervisor is gone: so are we.
+    async fn on_link_died(
+        &mut self,
+        _: WeakActorRef<Self>,
+        _: ActorId,
+        _: ActorStopReason,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        Ok(ControlFlow::Break(ActorStopReason::Normal))
+    }
+}
+
+impl Message<Wake> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
+        self.advance();
+    }
+}
+
+impl Message<HostIsBack> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: HostIsBack, _: &mut Context<Self, ()>) {
+        self.state.host_is_back(self.shared.now());
+        self.advance();
+    }
+}
+
+impl Message<Admitted> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, Admitted(admitted): Admitted, _: &mut Context<Self, ()>) {
+        if self.state.activity == Some(TicketActivity::Queued) {
+            self.state.activity = None;
+            match admitted {
+                Ok(permit) => self.ask(permit).await,
+                Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
+            }
+        }
+    }
+}
+
+impl Message<Asked> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, Asked(end): Asked, _: &mut Context<Self, ()>) {
+        // What was asked of another upstream is none of ours.
+        if self.state.activity == Some(TicketActivity::Asking) {
+            self.ended(end).await;
+        }
+    }
+}
+
+impl Message<Reconfigured> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, Reconfigured { forget }: Reconfigured, _: &mut Context<Self, ()>) {
+        self.state.reconfigured(self.shared.now());
+        if forget {
+            (self.state, self.pending) = (self.state.departed(), None);
+            self.publish();
+            self.commit().await;
+        }
+        self.advance();
+    }
+}
+
+impl TicketActor {
+    fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.account.load().account)
+    }
+
+    /// Does what the state says, unless something is being done already.
+    fn advance(&mut self) {
+        let is_busy = matches!(self.state.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
+        if is_busy || self.shared.is_draining() {
+            return;
+        }
+        let now = self.shared.now();
+        // Before the decision: a host that is back right after it must not be missed.
+        let (host_up, recovery) = self.shared.wechat().hosts().look();
+        let has_token = self.account.read(now).is_some();
+        let step = self.state.next_step(&self.account(), has_token, host_up, now);
+        let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
+        let recovery = awaits_host.then_some(recovery);
+        let me = self.me.clone();
+        let (activity, next_at, pending) = match step {
+            TicketStep::Wait(at) => (None, Some(at), alarm(me, Some(at.until(now)), recovery)),
+            TicketStep::AwaitHost => (None, None, alarm(me, None, recovery)),
+            TicketStep::AwaitToken => (Some(TicketActivity::AwaitsToken), None, self.await_token()),
+            TicketStep::Ask => {
+                let left_ms = i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX);
+                (Some(TicketActivity::Queued), Some(now), queue(me, &self.shared, left_ms, false))
+            }
+        };
+        (self.state.activity, self.state.next_at, self.pending) = (activity, next_at, Some(pending));
+        self.publish();
+    }
+
+    fn await_token(&self) -> Pending {
+        let (me, account, clock) =
+            (self.me.clone(), Arc::clone(&self.account), Arc::clone(&self.shared.clock));
+        Pending::spawn(async move {
+            let deadline = Instant::now() + TOKEN_AWAITED;
+            let _ = account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await;
+            let _ = me.tell(Wake).await;
+        })
+    }
+
+    /// It is our turn: decide once more, put the charge on disk, call.
+    async fn ask(&mut self, permit: Permit) {
+        let (now, account) = (self.shared.now(), self.account());
+        let token = self.account.read(now).map(|token| token.held.value.clone());
+        let (Some(token), TicketStep::Ask) = (token, self.state.next_step(&account, true, true, now)) else {
+            return self.advance();
+        };
+        if self.shared.is_draining() {
+            return;
+        }
+        if let Err(free_at) = self.state.begin_ask(&account, now) {
+            let fault = Fault::budget_exhausted(account.daily_budget, free_at.until(now));
+            return self.ended(AskEnd { sent_at: None, result: Err(fault) }).await;
+        }
+        self.state.activity = Some(TicketActivity::Asking);
+        self.publish();
+        self.commit().await;
+        self.call_started = Instant::now();
+        self.pending = Some(self.call(token, permit));
+    }
+
+    fn call(&self, token: Secret, permit: Permit) -> Pending {
+        let (me, kind, shared) = (self.me.clone(), self.cell.kind, Arc::clone(&self.shared));
+        let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
+        Pending::spawn(async move {
+            let (wechat, sent) = (shared.wechat(), token.clone());
+            // A task of its own catches a panic of the HTTP client's as well as one of ours.
+            let call = AbortOnDropHandle::new(tokio::spawn(async move { wechat.ticket(kind, &sent).await }));
+            let end = call.await.unwrap_or_else(|_panic| AskEnd {
+                sent_at: Some(started_at),
+                result: Err(Fault::internal("the call to WeChat panicked")),
+            });
+            drop(permit);
+            if let (Err(fault), Some(actor)) = (&end.result, account.actor())
+                && fault.is_token_refused()
+            {
+                // Like any client that is refused: it is checked, and this waits for what comes of it.
+                let limit = shared.rules().timeout * 4;
+                let _ = timeout(limit, actor.ask(Reject(token)).into_future()).await;
+            }
+            let _ = me.tell(Asked(end)).await;
+        })
+    }
+
+    /// Takes in how a call ended, or why none was made. On disk before any reader sees it.
+    async fn ended(&mut self, end: AskEnd) {
+        let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
+        let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        self.state.activity = None;
+        let fetched = self.state.end_ask(end, &self.account(), self.shared.now(), (self.shared.jitter)());
+        let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
+        self.cell.tally.count_fetch(fetched, fault);
+        self.shared.ticket_tally.count_fetch(fetched, fault);
+        self.commit().await;
+        self.advance();
+        let teller = TicketTeller {
+            journal: &self.shared.journal,
+            cell: &self.account,
+            kind: self.cell.kind,
+            state: &self.state,
+            now: self.shared.now(),
+        };
+        teller.ended(fetched, took_ms);
+    }
+
+    fn publish(&self) {
+        self.cell.slot.store(self.state.clone());
+        self.shared.publishers.note(&self.cell.of.appid);
+    }
+
+    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
+    async fn commit(&self) {
+        let _ = self.shared.store.commit_ticket(&self.cell.of, &self.state).await;
+    }
+}
+
+/// Makes the actor panic in a handler.
+#[cfg(test)]
+impl Message<super::messages::Crash> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: super::messages::Crash, _: &mut Context<Self, ()>) {
+        panic!("asked to");
+    }
+}

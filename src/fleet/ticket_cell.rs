@@ -1,0 +1,46 @@
+//! What readers load of one ticket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::slot::{Effort, Slot};
+use super::tally::Tally;
+use crate::clock::{Clock, Moment};
+use crate::ticket::{Credential, Ticket, TicketKind, TicketState};
+
+/// One ticket, as everybody but its actor sees it.
+pub(crate) struct TicketCell {
+    pub(crate) kind: TicketKind,
+    pub(super) of: Credential,
+    pub(super) slot: Slot<TicketState>,
+    pub(crate) tally: Tally,
+}
+
+impl TicketCell {
+    pub(super) fn new(of: Credential, kind: TicketKind, state: TicketState) -> Arc<Self> {
+        Arc::new(Self { kind, of, slot: Slot::new(state), tally: Tally::default() })
+    }
+
+    /// What is known now.
+    pub(crate) fn load(&self) -> Arc<TicketState> {
+        self.slot.load()
+    }
+
+    /// The ticket, if one may be served now.
+    pub(crate) fn read(&self, now: Moment) -> Option<Ticket> {
+        self.slot.look(|state| state.read(now))
+    }
+
+    /// See [`Slot::read_or_wait`].
+    pub(super) async fn read_or_wait(
+        &self,
+        clock: &Clock,
+        timeout: Duration,
+    ) -> Result<Ticket, Arc<TicketState>> {
+        let effort = |state: &TicketState| {
+            let is_busy = state.activity.is_some();
+            Effort { attempts_ended: state.attempts_ended, is_busy, next_at: state.next_at }
+        };
+        self.slot.read_or_wait(clock, timeout, TicketState::read, effort).await
+    }
+}

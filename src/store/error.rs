@@ -1,0 +1,58 @@
+//! What can be wrong with a store.
+
+use std::path::{Path, PathBuf};
+
+use super::SLOWEST_COMMIT;
+
+/// The store cannot be used, or a write to it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the file.
+    #[error("open the store {}: another wxtokend is using it; stop that one, or give this one a store.path of its own", .0.display())]
+    InUse(PathBuf),
+    /// Not a file of ours.
+    #[error(
+        "open the store {path}: this is not a wxtokend store ({what}), and it was left as it is; correct store.path"
+    )]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What is there instead.
+        what: String,
+    },
+    /// It was ours and cannot be read.
+    #[error(
+        "read the store {path}: it is damaged ({what}), and it was left as it is; restore it from a backup, or move \
+         it away: the daemon then starts with an empty one, fetches every token anew and forgets what was spent \
+         of today's budgets"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("{operation} the store {path}")]
+    Io {
+        /// open, create, write
+        operation: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk did not answer in time.
+    #[error("write to the store: the disk did not answer within {} s", SLOWEST_COMMIT.as_secs())]
+    Slow,
+    /// The writer is gone: the program is stopping.
+    #[error("write to the store: it is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(super) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { operation, path: path.display().to_string(), source }
+    }
+}
