@@ -72,7 +72,7 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
     let body = match body::whole(request).await {
         Ok(body) if body.is_empty() => return refuse(44002, "empty post data").into_response(),
         Ok(body) => body,
-        Err(problem) => return Refusal::from(problem).into_response(),
+        Err(problem) => return refusal(problem),
     };
     match serde_json::from_slice::<Asked>(&body) {
         Ok(asked) => answer(&edge, asked).await,
@@ -159,6 +159,11 @@ fn who(edge: &Edge, key: &str) -> Result<Caller, Refusal> {
         "" => refuse(41004, "appsecret missing: send a client's key of wxtokend as secret"),
         _ => refuse(40125, "invalid appsecret: wxtokend wants a client's key in place of the AppSecret"),
     })
+}
+
+/// `problem` in WeChat's form.
+pub(super) fn refusal(problem: Problem) -> Response {
+    Refusal::from(problem).into_response()
 }
 
 /// The request as if it had come to the root, if it is for one of these below the base path.

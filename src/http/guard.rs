@@ -48,6 +48,7 @@ impl Door {
         let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
         let response = match admitted {
             Ok(()) => unless_it_panics(router.call(request), route).await,
+            Err(problem) if problem.code == Code::TooLarge && is_wechats(route) => cgi_bin::refusal(problem),
             Err(problem) => problem.into_response(),
         };
         edge.timing.note(route, response.status(), started.elapsed());
@@ -70,6 +71,11 @@ fn admit(
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: u64| length > LARGEST_BODY as u64) { Err(too_large()) } else { Ok(()) }
+}
+
+/// Whether who calls expects WeChat's answers.
+fn is_wechats(route: Option<usize>) -> bool {
+    route.is_some_and(|route| ROUTES[route].starts_with("/cgi-bin/"))
 }
 
 pub(super) fn too_large() -> Problem {

@@ -94,6 +94,19 @@ async fn refusals_are_worded_and_numbered_as_wechats() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_too_large_is_refused_in_wechats_form_however_it_comes() {
+    let rig = Rig::start(Plan { wechat_path: "/wx".to_owned(), ..Plan::default() }).await;
+    let long = "x".repeat(64 * 1024 + 1);
+    for path in BOTH.iter().flat_map(|path| [(*path).to_owned(), format!("/{path}"), format!("/wx{path}")]) {
+        let method = if path.ends_with("stable_token") { "POST" } else { "GET" };
+        is_refused(&rig, &rig.call(method, &path, &[], &long).await, 47001);
+    }
+    let head = "POST /cgi-bin/stable_token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked = format!("{head}10001\r\n{long}\r\n0\r\n\r\n");
+    is_refused(&rig, &raw_answer(rig.address, &chunked).await, 47001);
+}
+
+#[tokio::test]
 async fn a_forced_refresh_is_a_report_that_is_looked_into() {
     let may = Allow { read: true, ..REFRESH };
     let clients = vec![client("both", &["*"], may), client("reader", &["*"], READ)];
