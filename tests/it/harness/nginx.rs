@@ -1,0 +1,56 @@
+//! docs/sdk/nginx.conf in a real nginx, between SDKs, a daemon and the simulated WeChat.
+
+use std::net::TcpListener;
+
+use tokio::process::Child;
+
+use super::{Daemon, Http, Lab, Log, tool, until};
+
+const SNIPPET: &str = include_str!("../../../docs/sdk/nginx.conf");
+
+/// A running nginx; killed when it is dropped.
+pub(crate) struct Nginx {
+    _child: Child,
+    pub(crate) http: Http,
+    pub(crate) log: Log,
+}
+
+/// The snippet with other addresses, in the frame that it is included into.
+fn configuration(folder: &str, changes: &[(&str, String)]) -> String {
+    let snippet = changes.iter().fold(SNIPPET.to_owned(), |snippet, (from, to)| {
+        assert_eq!(snippet.matches(from).count(), 1, "{from}");
+        snippet.replace(from, to)
+    });
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|what| format!("{what}_temp_path {folder}/{what};\n"))
+        .concat();
+    format!(
+        "daemon off; master_process off; pid {folder}/pid; error_log stderr info;\nevents {{}}\n\
+         http {{\n{temporary}{snippet}}}\n"
+    )
+}
+
+impl Nginx {
+    /// Starts one and waits until it answers.
+    pub(crate) async fn start(lab: &Lab, daemon: &Daemon) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let changes = [
+            ("server 127.0.0.1:8787;", format!("server {};", daemon.address())),
+            ("listen 8080;", format!("listen {port};")),
+            ("proxy_pass https://api.weixin.qq.com;", format!("proxy_pass http://{};", lab.wechat.address)),
+        ];
+        let folder = lab.folder.path().to_str().unwrap();
+        std::fs::write(lab.path("nginx.conf"), configuration(folder, &changes)).unwrap();
+        let mut command = tool("nginx", "nginx").await;
+        command.args(["-p", folder, "-e", "stderr", "-c"]).arg(lab.path("nginx.conf"));
+        let mut child = lab.prepared(command).spawn().unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        let http = Http::to(port);
+        until("nginx answers", async || {
+            assert!(child.try_wait().unwrap().is_none(), "{}", log.text());
+            http.try_get("/cgi-bin/token").await.is_some()
+        })
+        .await;
+        Self { _child: child, http, log }
+    }
+}
