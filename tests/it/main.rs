@@ -27,6 +27,7 @@ mod reloads;
 mod scenarios;
 #[path = "../scenarios/mod.rs"]
 mod script;
+mod sdk_pages;
 mod sdks;
 mod stopping;
 mod stores;

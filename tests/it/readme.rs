@@ -17,17 +17,18 @@ const PROBLEMS: &str = include_str!("../../src/http/problem.rs");
 const FAULTS: &str = include_str!("../../src/fault.rs");
 
 /// A fenced block, and the line on which it opens.
-struct Block {
-    info: &'static str,
-    text: String,
-    opens: usize,
-    closes: usize,
+#[derive(Debug, PartialEq)]
+pub(crate) struct Block<'a> {
+    pub(crate) info: &'a str,
+    pub(crate) text: String,
+    pub(crate) opens: usize,
+    pub(crate) closes: usize,
 }
 
-fn blocks() -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut open: Option<Block> = None;
-    for (index, line) in README.lines().enumerate() {
+pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut open: Option<Block<'_>> = None;
+    for (index, line) in page.lines().enumerate() {
         match (line.strip_prefix("```"), &mut open) {
             (Some(info), None) => open = Some(Block { info, text: String::new(), opens: index, closes: 0 }),
             (Some(_), Some(_)) => blocks.extend(open.take().map(|block| Block { closes: index, ..block })),
@@ -35,7 +36,7 @@ fn blocks() -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "a block of the README does not end");
+    assert!(open.is_none(), "a block does not end: {open:?}");
     blocks
 }
 
@@ -65,7 +66,7 @@ async fn sandboxed(lab: &Lab) -> (Daemon, String) {
 async fn the_commands_of_the_readme_answer_what_it_says() {
     let lab = Lab::new(60_000, 10_000).await;
     let (daemon, sandbox) = sandboxed(&lab).await;
-    let blocks = blocks();
+    let blocks = blocks(README);
     let commands: Vec<_> = blocks.iter().filter(|block| block.info.starts_with("sh test")).collect();
     let told = run_all(&lab, daemon.address().to_string(), &sandbox, &commands).await;
     assert_eq!(told.len(), commands.len(), "a command ended the shell: {told:?}");
@@ -91,7 +92,7 @@ async fn the_commands_of_the_readme_answer_what_it_says() {
 }
 
 /// Runs the blocks one after another in one shell, as somebody who pastes them: what each said, and its exit code.
-async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block]) -> Vec<(String, String)> {
+async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block<'_>]) -> Vec<(String, String)> {
     for tool in ["bash", "curl", "jq"] {
         let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status().await;
         assert!(found.is_ok(), "the README's examples need {tool}: install it (sudo apt-get install {tool})");
@@ -168,7 +169,7 @@ fn an_answer_fits_but_for_numbers_blanks_and_dots() {
 #[tokio::test]
 async fn the_accounts_yaml_of_the_readme_is_right() {
     let lab = Lab::new(60_000, 10_000).await;
-    let yaml = blocks().into_iter().find(|block| block.info == "yaml").unwrap().text;
+    let yaml = blocks(README).into_iter().find(|block| block.info == "yaml").unwrap().text;
     std::fs::write(lab.path("accounts.yaml"), &yaml).unwrap();
     let mut check = lab.program(&["check"]);
     for named in yaml.split("${").skip(1) {
