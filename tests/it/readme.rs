@@ -9,8 +9,10 @@ use tokio::process::Command;
 use wxtokend::fault::{Fault, Wait};
 
 use crate::harness::{Daemon, Http, Lab, ended, find, until};
+use crate::sdk_pages::links;
 
 const README: &str = include_str!("../../README.md");
+const CHINESE: &str = include_str!("../../README.zh-CN.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const PROBLEMS: &str = include_str!("../../src/http/problem.rs");
@@ -189,6 +191,68 @@ fn the_readme_is_short_and_names_every_code_of_a_refusal() {
     assert!(codes.len() >= 12, "{codes:?}");
     for code in codes {
         assert!(README.contains(&format!("`{code}`")), "{code}");
+    }
+}
+
+/// What a section of a README has in any language. Empty before the first heading.
+#[derive(Default)]
+struct Section<'a> {
+    heading: &'a str,
+    blocks: Vec<Block<'a>>,
+    /// What stands in backticks, in the order of the alphabet.
+    words: BTreeSet<&'a str>,
+    links: BTreeSet<&'a str>,
+    /// The numbers in each row of its tables.
+    rows: Vec<Vec<&'a str>>,
+}
+
+fn sections(page: &str) -> Vec<Section<'_>> {
+    let mut sections = vec![Section::default()];
+    let mut blocks = blocks(page).into_iter().peekable();
+    for (index, line) in page.lines().enumerate() {
+        let last = sections.len() - 1;
+        if let Some(block) = blocks.peek().filter(|block| block.opens <= index) {
+            if block.closes == index {
+                let block = blocks.next().map(|block| Block { opens: 0, closes: 0, ..block });
+                sections[last].blocks.extend(block);
+            }
+        } else if line.starts_with('#') {
+            sections.push(Section { heading: line, ..Section::default() });
+        } else {
+            let section = &mut sections[last];
+            section.words.extend(line.split('`').skip(1).step_by(2));
+            // Each links to the other.
+            section.links.extend(links(line).into_iter().filter(|link| !link.starts_with("README.")));
+            if line.starts_with('|') {
+                let numbers = line.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+                section.rows.push(numbers.collect());
+            }
+        }
+    }
+    sections
+}
+
+#[test]
+fn the_chinese_readme_says_what_the_english_says() {
+    let (english, chinese) = (sections(README), sections(CHINESE));
+    let level = |section: &Section<'_>| section.heading.find(' ').unwrap_or_default();
+    let levels = |sections: &[Section<'_>]| sections.iter().map(level).collect::<Vec<_>>();
+    let rule = "README.md (left) and README.zh-CN.md (right) differ: change the other as well";
+    assert_eq!(levels(&english), levels(&chinese), "{rule}. The levels of their headings");
+    for (english, chinese) in english.iter().zip(&chinese) {
+        let rule = format!("{rule}, code blocks letter by letter. Under {:?}", english.heading);
+        for (english, chinese) in english.blocks.iter().zip(&chinese.blocks) {
+            assert_eq!(english, chinese, "{rule}: a code block");
+        }
+        assert_eq!(english.blocks.len(), chinese.blocks.len(), "{rule}: the number of code blocks");
+        let alone: Vec<_> = english.words.symmetric_difference(&chinese.words).collect();
+        assert!(alone.is_empty(), "{rule}: one alone has in backticks {alone:?}");
+        assert_eq!(english.links, chinese.links, "{rule}: links");
+        assert_eq!(english.rows, chinese.rows, "{rule}: the numbers in the rows of a table");
+    }
+    for (page, other) in [(README, "README.zh-CN.md"), (CHINESE, "README.md")] {
+        let top: String = page.lines().take(4).collect();
+        assert!(top.contains(&format!("]({other})")), "its first lines have no link to {other}: {top}");
     }
 }
 

@@ -50,7 +50,8 @@ fn the_index_lists_every_page_and_no_link_leads_nowhere() {
             assert!(root.join("docs/sdk").join(link).is_file(), "docs/sdk/{name} links to {link}");
         }
     }
-    let readmes = ["README.md"].map(|name| (name, std::fs::read_to_string(root.join(name)).unwrap()));
+    let readmes = ["README.md", "README.zh-CN.md"]
+        .map(|name| (name, std::fs::read_to_string(root.join(name)).unwrap()));
     for (name, readme) in &readmes {
         let links = links(readme);
         assert!(links.contains(&"docs/sdk/README.md"), "{name} has no link to docs/sdk/README.md");
