@@ -31,4 +31,5 @@ mod sdk_pages;
 mod sdks;
 mod stopping;
 mod stores;
+mod tickets;
 mod watching;

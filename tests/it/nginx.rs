@@ -19,6 +19,7 @@ async fn an_sdk_that_sends_all_calls_to_one_place_gets_our_token_and_wechats_ans
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.config["api"]["clients"] =
         json!([{ "name": "sdk", "key": KEY, "accounts": ["*"], "allow": ["read", "refresh"] }]);
+    lab.account("stable")["tickets"] = json!(["jsapi"]);
     let daemon = lab.start().await;
     daemon.with_key(KEY).until_state("stable", "fresh").await;
     let nginx = Nginx::start(&lab, &daemon).await;
@@ -38,6 +39,13 @@ async fn an_sdk_that_sends_all_calls_to_one_place_gets_our_token_and_wechats_ans
         hub.get(&format!("/cgi-bin/get_api_domain_ip?access_token={in_url}")).await.json()
     };
     assert!(business(&token).await["ip_list"].is_array(), "WeChat has answered");
+    let ticket = daemon.with_key(KEY).get("/v1/accounts/stable/tickets/jsapi").await.json();
+    let tickets = lab.wechat.counters(&appid("stable")).ticket_calls;
+    let in_url = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let answer =
+        hub.get(&format!("//cgi-bin/ticket/getticket?access_token={in_url}&type=jsapi")).await.json();
+    assert_eq!((&answer["errcode"], &answer["ticket"]), (&json!(0), &ticket["ticket"]), "{answer}");
+    assert_eq!(lab.wechat.counters(&appid("stable")).ticket_calls, tickets, "no call went through");
     lab.wechat.kill_tokens(&appid("stable"));
     assert_eq!(business(&token).await["errcode"], 40001);
     // What an SDK does then.
