@@ -252,6 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_is_told_from_a_refused_token_and_both_from_trouble() {
+        let read = |status, body: &str| read_ticket(Ok(&answer(status, body)), &sent());
+        let ticket = r#"{"errcode":0,"errmsg":"ok","ticket":"t","expires_in":7200}"#;
+        let told = read(200, ticket).unwrap();
+        assert_eq!((told.value.expose(), told.expires_in), ("t", Duration::from_secs(7200)));
+        for errcode in [40001, 40014, 42001] {
+            let fault = read(200, &format!(r#"{{"errcode":{errcode},"errmsg":"x"}}"#)).unwrap_err();
+            assert!(fault.is_token_refused() && fault.errcode == Some(errcode), "{fault:?}");
+        }
+        let fault = read(200, r#"{"errcode":48001,"errmsg":"for what-was-sent"}"#).unwrap_err();
+        assert_eq!((fault.kind, &*fault.message), (Parked, "for [redacted]"));
+        for (status, body, whose) in [
+            (502, ticket, Whose::Host),
+            (404, ticket, Whose::Account),
+            (200, "<html>", Whose::Account),
+            (200, r#"{"errcode":0,"ticket":"","expires_in":7200}"#, Whose::Account),
+            (200, r#"{"errcode":0,"ticket":"t","expires_in":0}"#, Whose::Account),
+            (200, r#"{"errcode":0,"expires_in":7200}"#, Whose::Account),
+        ] {
+            let fault = read(status, body).unwrap_err();
+            assert_eq!((fault.kind, fault.whose), (Transient, whose), "{status} {body}");
+        }
+        assert_eq!(read_ticket(Err(&Lost::TimedOut), &sent()).unwrap_err().whose, Whose::Host);
+    }
+
+    #[test]
     fn a_check_tells_honoured_from_refused_and_both_from_not_knowing() {
         let told = |status, body: &str| read_check(Ok(&answer(status, body)), &sent());
         assert!(matches!(told(200, r#"{"ip_list":["1.2.3.4"]}"#), CheckEnd::Honoured));

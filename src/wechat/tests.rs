@@ -14,6 +14,7 @@ use crate::clock::TokioClock;
 use crate::fault::{FaultKind, Whose};
 use crate::outcome::CheckEnd;
 use crate::secret::Secret;
+use crate::ticket::TicketKind;
 
 type Answer = Result<Response, Lost>;
 
@@ -213,6 +214,21 @@ async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wa
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(10)).await;
     tokio::time::timeout(Duration::from_secs(1), recovery).await.expect("it is over already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_a_ticket_goes_to_the_next_host_only_if_it_was_not_sent() {
+    let ticket = r#"{"errcode":0,"ticket":"t","expires_in":7200}"#;
+    let (script, wechat) = start(vec![refused(), ok(ticket)]);
+    let end = wechat.ticket(TicketKind::WxCard, &Secret::new("a+b")).await;
+    assert!(end.result.is_ok() && end.sent_at.is_some());
+    assert_eq!(asked(&script), ["a/cgi-bin/ticket/getticket", "b/cgi-bin/ticket/getticket"]);
+    let (script, wechat) = start(vec![Err(Lost::TimedOut), ok(ticket)]);
+    let end = wechat.ticket(TicketKind::WxCard, &Secret::new("a+b")).await;
+    assert!(end.result.is_err() && end.sent_at.is_some());
+    assert_eq!(asked(&script).len(), 1);
+    let (_, wechat) = start(vec![refused(), refused()]);
+    assert!(wechat.ticket(TicketKind::Jsapi, &Secret::new("a+b")).await.sent_at.is_none());
 }
 
 #[tokio::test(start_paused = true)]
