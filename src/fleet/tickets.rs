@@ -114,6 +114,15 @@ impl Fleet {
     ///
     /// # Errors
     /// As [`Fleet::ticket`].
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), wxtokend::TicketError> {
+    /// let config = fleet.js_config("wx0123456789abcdef", "https://shop.example.com/").await?;
+    /// println!("wx.config({{appId: {:?}, signature: {:?}, …}})", config.app_id, config.signature);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn js_config(&self, appid: impl AsRef<str>, url: &str) -> Result<JsConfig, TicketError> {
         let ticket = self.ticket(appid.as_ref(), TicketKind::Jsapi).await?;
         let account = Arc::clone(&self.cell(appid.as_ref())?.load().account);
