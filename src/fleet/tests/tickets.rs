@@ -68,6 +68,7 @@ async fn two_hundred_readers_of_a_cold_ticket_cause_one_call_for_it_and_one_for_
 async fn a_ticket_outlives_a_restart_with_the_age_that_it_has_and_without_a_call() {
     let lab = lab().await;
     let before = lab.fleet.ticket(APPID, Jsapi).await.unwrap();
+    assert!(lab.disk.ticket_record(APPID, Jsapi).contains(before.value()), "served, and not on disk");
     sleep(100 * SECOND).await;
     let calls = lab.counters().ticket_calls;
     let lab = lab.crash_and_restart().await;
@@ -83,6 +84,10 @@ async fn what_was_charged_stands_on_disk_before_the_call() {
     let lab = lab().await;
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Ticket));
     until(&lab, "asked for", |ticket| ticket.budget.remaining == 999).await;
+    while lab.counters().ticket_calls == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(lab.disk.ticket_record(APPID, Jsapi).contains(r#""main":{"#), "it is under way, and written");
     let lab = lab.crash_and_restart().await;
     until(&lab, "asked for again", |ticket| ticket.budget.remaining == 998).await;
     lab.fleet.shutdown().await;
