@@ -1,6 +1,6 @@
 //! What must outlive an actor, and what readers load.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use kameo::actor::ActorRef;
 
 use super::flight::{End, Landing};
+use super::messages::Hurry;
 use super::slot::{Effort, Slot};
 use super::tally::Tally;
 use super::ticket_cell::TicketCell;
@@ -24,6 +25,8 @@ pub(crate) struct AccountCell {
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
     landing: Mutex<Landing>,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
+    /// Somebody waits for a token and there is none.
+    awaited: AtomicBool,
     pub(crate) tally: Tally,
     /// The newest of its events in the journal; 0 before the first.
     pub(super) last_event: AtomicU64,
@@ -49,6 +52,7 @@ impl AccountCell {
             tickets: Default::default(),
             landing: Mutex::default(),
             actor: ArcSwapOption::empty(),
+            awaited: AtomicBool::new(false),
             tally: Tally::default(),
             last_event: AtomicU64::new(0),
             noted: Mutex::default(),
@@ -70,14 +74,29 @@ impl AccountCell {
         self.slot.store(Snapshot { account: Arc::clone(account), state: state.clone() });
     }
 
-    /// See [`Slot::read_or_wait`].
+    /// See [`Slot::read_or_wait`]. Where there is no token, its account goes before those for which nobody waits.
     pub(super) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
+        if self.read(clock.now()).is_none() && !self.awaited.swap(true, Ordering::SeqCst) {
+            // An actor that is yet to be started sees it then.
+            if let Some(actor) = self.actor() {
+                let _ = actor.tell(Hurry).try_send();
+            }
+        }
         let effort = |snapshot: &Snapshot| {
             let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
             Effort { attempts_ended: *attempts_ended, is_busy: activity.is_some(), next_at: *next_at }
         };
         let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
         self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst)
+    }
+
+    /// Those who waited have their answer.
+    pub(super) fn clear_awaited(&self) {
+        self.awaited.store(false, Ordering::SeqCst);
     }
 
     /// What is kept of one of its tickets, if it is kept.

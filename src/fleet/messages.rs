@@ -15,6 +15,8 @@ use crate::wechat::Permit;
 
 /// Look at the clock and do what is due.
 pub(super) struct Wake;
+/// Somebody waits for the token.
+pub(super) struct Hurry;
 /// The global limits let a call through, or the host is down.
 pub(super) struct Admitted(pub(super) Result<Permit, Fault>);
 /// The call under way has ended; the cell has its end.
@@ -47,6 +49,13 @@ impl Message<HostIsBack> for TokenActor {
     async fn handle(&mut self, _: HostIsBack, _: &mut Context<Self, ()>) {
         self.state.host_is_back(self.shared.now());
         self.advance();
+    }
+}
+
+impl Message<Hurry> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Hurry, _: &mut Context<Self, ()>) {
+        self.move_up();
     }
 }
 

@@ -140,9 +140,21 @@ impl TokenActor {
         alarm(self.me.clone(), wait, awaits_host.then_some(recovery))
     }
 
-    /// Less goes first: who has no token, then whose token ends soonest.
+    /// Less goes first: for whose token somebody waits, who has none, then whose token ends soonest.
     fn urgency_ms(&self, now: Moment) -> i64 {
-        i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX)
+        match self.state.usable_for(now) {
+            Duration::ZERO if self.cell.is_awaited() => -1,
+            left => i64::try_from(left.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Goes to the head of the queue, if it stands there without a token.
+    pub(super) fn move_up(&mut self) {
+        let now = self.shared.now();
+        if self.state.activity == Some(Activity::Queued) && self.urgency_ms(now) < 0 {
+            // Without a token there is none to be wary for.
+            self.pending = Some(queue(self.me.clone(), &self.shared, self.urgency_ms(now), false));
+        }
     }
 
     /// It is our turn: decide once more, charge, put the intent on disk, call.
@@ -216,6 +228,7 @@ impl TokenActor {
         let fetched = self.state.end_fetch(end, &self.account, rules, now, (self.shared.jitter)());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.shared.count_fetch(&self.cell, fetched, fault);
+        self.cell.clear_awaited();
         self.commit().await;
         self.advance();
         self.teller(self.shared.now()).fetch_ended(fetched, took_ms);

@@ -620,3 +620,17 @@ async fn a_call_at_a_second_host_is_charged_too_and_one_that_was_not_needed_is_g
         lab.fleet.shutdown().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_account_that_a_reader_waits_for_goes_first_at_a_cold_start() {
+    let accounts: Vec<_> = (0..1000).map(|n| account(&format!("wx{n:04}"), Endpoint::StableToken)).collect();
+    let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 10).await;
+    sleep(SECOND).await;
+    // In its turn it would be in 100 s, and a reader waits for 6.
+    for appid in ["wx0999", "wx0500"] {
+        let start = Instant::now();
+        lab.fleet.token(appid).await.unwrap();
+        assert!(start.elapsed() < SECOND, "{appid}: {:?}", start.elapsed());
+    }
+    lab.fleet.shutdown().await;
+}
