@@ -87,7 +87,8 @@ pub enum PerAccount {
     /// All of them.
     #[default]
     All,
-    /// Those that are degraded, unavailable or parked, or whose last call has failed. Not those that are starting:
+    /// Those that are degraded, unavailable or parked, or whose last call has failed, and those with such a ticket. Not
+    /// those that are starting:
     /// after a start that is everybody's state for a while, it ends with the first attempt, and what holds that up
     /// is the host's trouble or the limits', which the fleet's metrics show.
     Troubled,

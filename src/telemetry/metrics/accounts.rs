@@ -54,10 +54,10 @@ pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount)
     for cell in fleet.cells() {
         let row = Row::of(cell, now);
         totals.add(&row, now);
-        tickets.add(&row.snapshot.account, &row.cell, per_account, now);
+        let in_trouble_for_tickets = tickets.add(&row.snapshot.account, &row.cell, per_account, now);
         let has_series = match per_account {
             PerAccount::All => true,
-            PerAccount::Troubled => row.is_in_trouble(),
+            PerAccount::Troubled => row.is_in_trouble() || in_trouble_for_tickets,
             PerAccount::None => false,
         };
         if has_series {

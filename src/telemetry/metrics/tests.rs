@@ -461,6 +461,8 @@ async fn a_ticket_has_series_of_its_own_beside_its_accounts() {
         scrape.has("wxtokend_ticket_state{appid=\"wx2\"")
             && !scrape.has("wxtokend_ticket_state{appid=\"wx1\"")
     );
+    let named = |appid: &str| scrape.has(&format!("wxtokend_account_info{{appid=\"{appid}\""));
+    assert!(named("wx2") && !named("wx1"), "whose ticket is in trouble has a name");
     rig.metrics.set_per_account(PerAccount::None);
     let scrape = Scrape::of(&rig);
     assert!(!scrape.has("wxtokend_ticket_state{") && scrape.has("wxtokend_tickets{"));

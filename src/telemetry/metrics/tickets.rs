@@ -46,14 +46,24 @@ pub(super) struct Tickets {
 }
 
 impl Tickets {
-    pub(super) fn add(&mut self, account: &Arc<Account>, cell: &AccountCell, of: PerAccount, now: Moment) {
+    /// Whether one of the account's tickets is in trouble.
+    pub(super) fn add(
+        &mut self,
+        account: &Arc<Account>,
+        cell: &AccountCell,
+        of: PerAccount,
+        now: Moment,
+    ) -> bool {
+        let mut any_in_trouble = false;
         for ticket in cell.tickets() {
             let (kind, state) = (ticket.kind, ticket.load());
             let (phase, usable) = (state.phase(now), state.is_usable(now));
             *self.states.entry((kind, phase)).or_default() += 1;
+            let in_trouble = phase.is_trouble() || state.trouble.is_some();
+            any_in_trouble |= in_trouble;
             let has_series = match of {
                 PerAccount::All => true,
-                PerAccount::Troubled => phase.is_trouble() || state.trouble.is_some(),
+                PerAccount::Troubled => in_trouble,
                 PerAccount::None => false,
             };
             if has_series {
@@ -61,6 +71,7 @@ impl Tickets {
                 self.rows.push(Row { account, kind, state, phase, usable, refreshes });
             }
         }
+        any_in_trouble
     }
 
     /// `tally` is the fleet's, whose counts go on when tickets go.
