@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, sleep};
-use wxtokend::sandbox::{Fault, FaultKind};
+use wxtokend::sandbox::{Call, Fault, FaultKind};
 
 use super::boards::{Expression, Use};
 use super::{Board, path, read};
@@ -16,7 +16,7 @@ use crate::harness::{Daemon, Http, Lab, Prometheus, Told, appid, find, said, too
 
 /// Several scrapes, a second apart, and as much again for a slow machine.
 const BOUND: Duration = Duration::from_secs(90);
-/// Whose dashboard is looked at: parked, with a token.
+/// Whose dashboard is looked at: parked, with a token and with tickets.
 const LOOKED_AT: &str = "parked";
 
 /// What Grafana puts in place of its variables.
@@ -42,16 +42,18 @@ async fn in_trouble() -> Lab {
     lab.config["publish"] =
         json!([{ "redis": "redis://127.0.0.1:1", "preset": "wxjava", "accounts": ["*"] }]);
     lab.add("fresh", json!({ "name": "城市图书馆" }));
-    lab.add(LOOKED_AT, json!({ "name": "Flower \"Shop\", {1}" }));
+    lab.add(LOOKED_AT, json!({ "name": "Flower \"Shop\", {1}", "tickets": ["jsapi", "wx_card"] }));
     lab.add("unavailable", json!({ "endpoint": "token" }));
     lab.add("throttled", json!({}));
     lab.add("reported", json!({}));
     lab.add("degraded", json!({}));
     lab.add("cold", json!({}));
     lab.add("spent", json!({ "daily_budget": 4 }));
+    lab.add("unsigned", json!({ "tickets": ["jsapi"] }));
     lab.wechat.inject(Some(&appid("unavailable")), errcode(-1));
     lab.wechat.inject(Some(&appid("throttled")), errcode(45009));
     lab.wechat.inject(Some(&appid("cold")), errcode(40125));
+    lab.wechat.inject(Some(&appid("unsigned")), errcode(-1).on(Call::Ticket));
     lab
 }
 
@@ -76,6 +78,7 @@ fn traffic(http: &Http) -> AbortHandle {
         loop {
             ticks.tick().await;
             let _ = http.try_token("fresh").await;
+            let _ = http.try_get(&format!("/v1/accounts/{LOOKED_AT}/tickets/jsapi")).await;
             let _ = http.try_refresh("fresh", false).await;
         }
     });
@@ -167,6 +170,11 @@ impl Stage {
         for account in ["fresh", LOOKED_AT, "degraded", "reported", "spent"] {
             daemon.until_state(account, "fresh").await;
         }
+        until("there are tickets", async || {
+            let view = daemon.view(LOOKED_AT).await;
+            view["tickets"].as_array().unwrap().iter().all(|ticket| ticket["state"] == "fresh")
+        })
+        .await;
         let prometheus = Prometheus::start(&lab, &prometheus_config(&lab, &daemon)).await;
         let since = Instant::now();
         // What is counted from here on must be seen to grow.
@@ -176,6 +184,7 @@ impl Stage {
         })
         .await;
         let traffic = traffic(&daemon.http);
+        lab.wechat.inject(Some(&appid(LOOKED_AT)), errcode(48001).on(Call::Ticket));
         for (account, code) in [(LOOKED_AT, 40164), ("degraded", 45011)] {
             lab.wechat.inject(Some(&appid(account)), errcode(code));
             daemon.refresh(account, false).await;
@@ -217,6 +226,8 @@ async fn sums_and_alerts_stay_where_accounts_have_no_series_or_only_in_trouble()
             "WxtokendFailureRate",
             "WxtokendRedisDown",
             "WxtokendRejectionsSpiking",
+            "WxtokendTicketParked",
+            "WxtokendTicketUnavailable",
         ];
         trouble.extend(named.then_some("WxtokendTokenExpiring"));
         until_alerts_are(&prometheus, &trouble).await;
@@ -261,6 +272,8 @@ async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_
         "WxtokendRedisDown",
         "WxtokendRejectionsSpiking",
         "WxtokendReloadFailed",
+        "WxtokendTicketParked",
+        "WxtokendTicketUnavailable",
         "WxtokendTokenExpiring",
     ];
     until_alerts_are(&prometheus, &trouble).await;
@@ -304,7 +317,7 @@ async fn names_are_picked_from_what_prometheus_says(prometheus: &Prometheus) {
         .unwrap_or_else(|error| panic!("{error}: {}", words(&ended)))
         .into_iter()
         .collect();
-    assert_eq!(found.len(), 8);
+    assert_eq!(found.len(), 9);
     assert_eq!(found["fresh"], "城市图书馆 · fresh");
     assert_eq!(found[LOOKED_AT], "Flower \"Shop\", {1} · parked");
 }
@@ -368,6 +381,14 @@ async fn rules_are_well_and_advise(prometheus: &Prometheus) {
         "Flower \"Shop\", {1} (parked) needs a person: WeChat refuses to give out a token"
     );
     assert!(parked["advice"].as_str().unwrap().contains("IP whitelist"), "{parked}");
+    let ticket = of("WxtokendTicketParked", LOOKED_AT);
+    assert!(
+        ticket["summary"].as_str().unwrap().contains("ticket of Flower \"Shop\", {1} (parked)"),
+        "{ticket}"
+    );
+    assert!(ticket["advice"].as_str().unwrap().contains("may not use the API"), "{ticket}");
+    let unsigned = of("WxtokendTicketUnavailable", "unsigned");
+    assert!(unsigned["advice"].as_str().unwrap().contains("WeChat is busy"), "{unsigned}");
     let throttled = of("WxtokendAccountUnavailable", "throttled");
     assert!(throttled["advice"].as_str().unwrap().contains("quota reset"), "{throttled}");
     for alert in &alerts {

@@ -41,5 +41,6 @@ fn advice() -> BTreeSet<[String; 3]> {
     ] {
         rows.insert(row(&fault, "none"));
     }
+    rows.extend([40001, 40014, 42001].map(|code: i64| row(&Fault::token_refused(code), &code.to_string())));
     rows
 }

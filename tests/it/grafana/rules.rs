@@ -8,7 +8,12 @@ use super::{advice, path, read};
 use crate::harness::{said, tool, words};
 
 const RULES: &str = "rules/wxtokend.rules.yaml";
-const TESTS: [&str; 3] = ["rules/tests/accounts.yaml", "rules/tests/daemon.yaml", "rules/tests/wechat.yaml"];
+const TESTS: [&str; 4] = [
+    "rules/tests/accounts.yaml",
+    "rules/tests/daemon.yaml",
+    "rules/tests/tickets.yaml",
+    "rules/tests/wechat.yaml",
+];
 
 fn yaml(name: &str) -> Value {
     serde_yaml::from_str(&read(name)).unwrap_or_else(|error| panic!("grafana/{name}: {error}"))
