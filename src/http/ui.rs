@@ -28,7 +28,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 21] = files! {
+const FILES: [File; 23] = files! {
     "index.html": HTML,
     "icon.svg": SVG,
     "style.css": CSS,
@@ -38,6 +38,7 @@ const FILES: [File; 21] = files! {
     "api.js": JS,
     "bar.js": JS,
     "dom.js": JS,
+    "facts.js": JS,
     "fleet.js": JS,
     "history.js": JS,
     "language.js": JS,
@@ -48,6 +49,7 @@ const FILES: [File; 21] = files! {
     "refresh.js": JS,
     "row.js": JS,
     "signin.js": JS,
+    "tickets.js": JS,
     "time.js": JS,
     "words.js": JS,
 };

@@ -3,6 +3,7 @@
 mod appearance;
 mod figures;
 mod secrets;
+mod tickets;
 
 use serde_json::{Value, json};
 use wxtokend::sandbox::Fault;
@@ -31,7 +32,7 @@ fn clients() -> Value {
     ])
 }
 
-/// Six accounts, three of them shops.
+/// Six accounts, three of them shops, of which two keep tickets.
 async fn lab((lifetime_ms, overlap_ms): (u64, u64)) -> Lab {
     let mut lab = Lab::new(lifetime_ms, overlap_ms).await;
     for (account, name, tags) in [
@@ -43,7 +44,12 @@ async fn lab((lifetime_ms, overlap_ms): (u64, u64)) -> Lab {
         ("wx06", "Archive", json!([])),
     ] {
         let endpoint = if account == "wx03" { "token" } else { "stable_token" };
-        lab.add(account, json!({ "name": name, "tags": tags, "endpoint": endpoint }));
+        let tickets = match account {
+            "wx01" => json!(["jsapi", "wx_card"]),
+            "wx04" => json!(["jsapi"]),
+            _ => json!([]),
+        };
+        lab.add(account, json!({ "name": name, "tags": tags, "endpoint": endpoint, "tickets": tickets }));
     }
     lab.config["api"]["clients"] = clients();
     lab

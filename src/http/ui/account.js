@@ -1,17 +1,21 @@
-// One account: everything that may be known of it, its history, and the order to refresh.
+// One account: everything that may be known of it, its tickets, its history, and the order to refresh.
 
 import * as api from "./api.js";
 import { Bar } from "./bar.js";
 import { el } from "./dom.js";
-import { known } from "./fleet.js";
+import { facts, fields, Trouble } from "./facts.js";
+import { known, shownState } from "./fleet.js";
 import { historyTable } from "./history.js";
-import { advice, number, t } from "./language.js";
+import { t } from "./language.js";
 import { refreshPanel } from "./refresh.js";
-import { faultName, StateMark } from "./row.js";
-import { clockTime, now, relative } from "./time.js";
+import { StateMark } from "./row.js";
+import { Tickets } from "./tickets.js";
+import { now } from "./time.js";
 
 /** An account's events come in clusters: they are read together, and no more often than this. */
 const READ_AGAIN_MS = 400;
+/** That a call for a ticket has failed is no event: after the instant of the next call it is read again, this often. */
+const TICKET_DUE_MS = 2000;
 
 export class AccountView {
   node = el("section", { class: "account-view" });
@@ -21,9 +25,11 @@ export class AccountView {
   #state = new StateMark();
   #bar = new Bar();
   #fields = el("dl", {});
-  #fault = el("div", { class: "trouble", hidden: true });
+  #trouble = new Trouble();
+  #tickets = new Tickets();
   #history = el("div", {});
   #timer = null;
+  #readAt = 0;
 
   constructor(appid, mayRefresh) {
     this.#appid = appid;
@@ -50,7 +56,11 @@ export class AccountView {
   settle() {}
 
   tick() {
-    if (this.#account) this.#showWhatTicks();
+    if (!this.#account) return;
+    this.#showWhatTicks();
+    const at = now();
+    const isDue = ({ next }) => next !== null && next < at;
+    if (at - this.#readAt >= TICKET_DUE_MS && this.#account.tickets.some(isDue)) this.changed(this.#appid);
   }
 
   key(event) {
@@ -69,9 +79,10 @@ export class AccountView {
     }
     const isFirst = this.#account === null;
     this.#account = known(view.value);
+    this.#readAt = now();
     if (isFirst) this.#build();
     this.#showWhatTicks();
-    this.#showFault();
+    this.#trouble.show(this.#account);
     if (past.status === "fulfilled") this.#history.replaceChildren(historyTable(past.value.events));
     else this.#history.replaceChildren(el("p", { class: "empty" }, t("history.failed", { detail: past.reason.message })));
   }
@@ -94,9 +105,10 @@ export class AccountView {
     const parts = [
       this.#back(),
       title,
-      this.#fault,
+      this.#trouble.node,
       el("div", { class: "panel" }, this.#bar.node, this.#fields),
       this.#mayRefresh ? refreshPanel(appid, endpoint, () => this.changed(appid)) : null,
+      this.#tickets.node,
       el("h2", {}, t("history")),
       this.#history,
     ];
@@ -105,40 +117,16 @@ export class AccountView {
 
   #showWhatTicks() {
     const account = this.#account;
-    const at = now();
-    const over = account.expires === null || account.expires <= at;
-    account.shown = over && ["fresh", "refreshing", "degraded"].includes(account.state) ? "unavailable" : account.state;
+    account.shown = shownState(account, now());
     this.#state.show(account.shown);
     this.#bar.update(account);
-    const told = (instant) => (instant === null ? "–" : `${clockTime(instant)} (${relative(instant)})`);
-    const { remaining, limit } = account.budget;
-    const fields = [
+    const all = [
       ["appid", account.appid],
-      ["version", String(account.version || "–")],
-      ["issued", told(account.issued)],
-      ["expires", told(account.expires)],
-      ["next-refresh", told(account.next)],
-      ["budget", t("budget.about", { n: number(remaining), limit: number(limit) })],
-      ["failures", number(account.failures)],
+      ...facts(account),
       ["endpoint", account.endpoint],
       ["tags", account.tags.join(", ") || t("none")],
     ];
-    this.#fields.replaceChildren(...fields.map(([key, text]) => el("div", { "data-field": key }, el("dt", {}, t(key)), el("dd", {}, text))));
-  }
-
-  #showFault() {
-    const { fault, shown } = this.#account;
-    this.#fault.hidden = fault === null;
-    if (fault === null) return;
-    this.#fault.dataset.state = shown;
-    const rid = fault.rid && !fault.message.includes(fault.rid) ? el("p", { class: "below" }, `${t("rid")}: ${fault.rid}`) : null;
-    this.#fault.replaceChildren(
-      ...[
-        el("p", {}, el("strong", {}, faultName(fault)), ` · ${clockTime(fault.at)}`),
-        el("p", { class: "message" }, fault.message),
-        el("p", { class: "to-do" }, el("b", {}, `${t("what-to-do")}: `), el("span", { class: "advice" }, advice(fault.advice))),
-        rid,
-      ].filter(Boolean),
-    );
+    this.#fields.replaceChildren(...fields(all));
+    this.#tickets.show(account.tickets);
   }
 }

@@ -47,6 +47,8 @@ export const ADVICE = {
     "查明额度花在哪里（该账号的失效上报和失败次数），或调高 daily_budget",
   "it is replaced by a forced refresh, of which WeChat allows 20 a day: if this happens often, somebody else holds the AppSecret and forces tokens; find them or reset the secret":
     "将用强制刷新换新（微信每天允许 20 次）：若经常发生，说明有人持有 AppSecret 并在强制刷新；找到他，或重置 AppSecret",
+  "nothing to do: the token is checked, and replaced if it is dead; it is tried again by itself":
+    "无需处理：程序会检查 token，若已失效则换新，并自动重试",
   "a bug of ours: report it with the log around this line; it is tried again by itself":
     "本程序的缺陷：请附上此时前后的日志反馈；程序会自动重试",
 };

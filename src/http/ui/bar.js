@@ -1,4 +1,4 @@
-// A token's age: a bar from when it was issued to when it expires, with a mark where it is refreshed.
+// A token's or a ticket's age: a bar from when it was issued to when it expires, with a mark where it is refreshed.
 
 import { el, setAttribute, setText } from "./dom.js";
 import { t } from "./language.js";
@@ -12,6 +12,12 @@ export class Bar {
   #end = el("span", {});
   node = el("div", { class: "bar" }, this.#track, el("div", { class: "ends" }, this.#refresh, this.#end));
   #shown = "";
+  #of;
+
+  /** `of` a token or a ticket. */
+  constructor(of = "token") {
+    this.#of = of;
+  }
 
   /** Shows how things stand now. */
   update({ issued, expires, next, shown, fault }) {
@@ -19,8 +25,8 @@ export class Bar {
     const alive = expires !== null && expires > at;
     if (!alive) {
       this.#draw(0, null, "none");
-      setText(this.#refresh, t("no-token"));
-      setText(this.#end, next === null ? t("waits-for-host") : t("next-try", { when: relative(Math.max(next, at)) }));
+      setText(this.#refresh, t(`no-${this.#of}`));
+      setText(this.#end, next === null ? t(`${this.#of}.waits`) : t("next-try", { when: relative(Math.max(next, at)) }));
       return;
     }
     const life = Math.max(1, expires - issued);
@@ -29,8 +35,8 @@ export class Bar {
     const late = due !== null && at > next && shown !== "refreshing";
     const phase = life - (at - issued) < life / 20 ? "ending" : late ? "late" : "well";
     this.#draw(share(at), due, phase);
-    const key = fault ? "next-try" : "refresh-in";
-    setText(this.#refresh, next === null ? t("waits-for-host") : t(key, { when: relative(Math.max(next, at)) }));
+    const key = fault ? "next-try" : `${this.#of}.next`;
+    setText(this.#refresh, next === null ? t(`${this.#of}.waits`) : t(key, { when: relative(Math.max(next, at)) }));
     setText(this.#end, t("expires-in", { when: relative(expires) }));
   }
 
@@ -43,6 +49,6 @@ export class Bar {
     this.#mark.style.left = due === null ? "" : `${(due * 100).toFixed(1)}%`;
     this.#mark.hidden = due === null;
     this.#track.dataset.phase = phase;
-    setAttribute(this.#track, "aria-label", `${t("bar.about")}: ${Math.round(share * 100)} %`);
+    setAttribute(this.#track, "aria-label", `${t(`${this.#of}.age`)}: ${Math.round(share * 100)} %`);
   }
 }

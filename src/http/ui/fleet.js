@@ -24,13 +24,9 @@ function fault(told) {
   return told && { ...told, at: instant(told.at) };
 }
 
-/** An account as the page knows it. `revision` grows with each change, so that a row sees whether it is up to date. */
-export function known(view, ordinal = 0) {
+/** What an account's token and a ticket have in common. */
+function kept(view) {
   return {
-    appid: view.appid,
-    name: view.name,
-    tags: view.tags,
-    endpoint: view.endpoint,
     state: view.state,
     shown: view.state,
     version: view.version,
@@ -40,6 +36,24 @@ export function known(view, ordinal = 0) {
     failures: view.consecutive_failures,
     fault: fault(view.last_fault),
     budget: view.budget,
+  };
+}
+
+/** The state by the clock: what has ended meanwhile is there no more. */
+export function shownState({ state, expires }, at) {
+  const over = expires === null || expires <= at;
+  return over && HOLDING.has(state) ? "unavailable" : state;
+}
+
+/** An account as the page knows it. `revision` grows with each change, so that a row sees whether it is up to date. */
+export function known(view, ordinal = 0) {
+  return {
+    appid: view.appid,
+    name: view.name,
+    tags: view.tags,
+    endpoint: view.endpoint,
+    ...kept(view),
+    tickets: view.tickets.map((ticket) => ({ type: ticket.type, ...kept(ticket) })),
     ordinal,
     haystack: [view.name, view.appid, ...view.tags].join("\n").toLowerCase(),
     revision: 0,
@@ -84,6 +98,8 @@ export class Fleet {
     this.heardAt = now();
     const account = this.accounts.get(data.appid);
     if (!account) return false;
+    // The list shows none; who does reads them.
+    if (name === "ticket") return true;
     if (name === "token") {
       // One that waited while the list was read may be older than the list.
       if (data.version < account.version) return false;
@@ -108,10 +124,10 @@ export class Fleet {
     const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
     let soonest = null;
     for (const account of this.accounts.values()) {
-      const over = account.expires === null || account.expires <= at;
-      account.shown = over && HOLDING.has(account.state) ? "unavailable" : account.state;
+      account.shown = shownState(account, at);
       counts[account.shown] = (counts[account.shown] ?? 0) + 1;
-      if (!over && (soonest === null || account.expires < soonest.expires)) soonest = account;
+      const lives = account.expires !== null && account.expires > at;
+      if (lives && (soonest === null || account.expires < soonest.expires)) soonest = account;
     }
     return { counts, soonest, all: this.accounts.size };
   }

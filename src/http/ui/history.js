@@ -27,6 +27,8 @@ const DETAILS = {
     took(event),
   ],
   token_unchanged: (event) => [t("detail.version", { n: event.version }), took(event)],
+  ticket: (event) => [event.type, ...DETAILS.token(event)],
+  ticket_fault: (event) => [event.type, ...DETAILS.fault(event)],
   fault: (event) => [
     el("strong", {}, faultName(event)),
     event.message,

@@ -5,7 +5,7 @@
 
 import * as api from "./api.js";
 
-const EVENTS = ["token", "state"];
+const EVENTS = ["token", "ticket", "state"];
 const READ_AGAIN = ["reload", "gap"];
 /** A page that nobody looks at lets go of its stream after so many ms. */
 const HIDDEN_MS = 5000;

@@ -1,4 +1,4 @@
-//! That no token ever reaches the page.
+//! That no token and no ticket ever reaches the page.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,15 @@ use super::*;
 /// Of a token; too long to be met by chance, short enough to catch one that is cut.
 const PART: usize = 20;
 
-fn living_tokens(page: &Page) -> BTreeSet<String> {
+/// Tokens, and as many tickets as are kept.
+fn living(page: &Page) -> BTreeSet<String> {
     page.lab.wechat.with(|world, now| {
         let appids: Vec<_> = world.accounts().cloned().collect();
-        let truths = appids.iter().filter_map(|appid| world.truth(appid, now));
-        let tokens = truths.flat_map(|truth| truth.living_tokens);
-        tokens.map(|token| token.access_token.expose().to_owned()).collect()
+        let truths: Vec<_> = appids.iter().filter_map(|appid| world.truth(appid, now)).collect();
+        let tickets = truths.iter().flat_map(|truth| &truth.living_tickets);
+        assert_eq!(tickets.clone().count(), 3, "there are tickets to be told");
+        let tokens = truths.iter().flat_map(|truth| &truth.living_tokens);
+        tokens.map(|token| &token.access_token).chain(tickets).map(|one| one.expose().to_owned()).collect()
     })
 }
 
@@ -40,10 +43,10 @@ async fn received(browser: &Browser) -> Vec<(String, String)> {
     all
 }
 
-/// Neither the page nor any answer to it holds a token. It must have had answers from each of `paths`.
+/// Neither the page nor any answer to it holds a token or a ticket. It must have had answers from each of `paths`.
 pub(super) async fn no_token_went_to(page: &Page, paths: &[&str]) {
-    let tokens = living_tokens(page);
-    assert!(tokens.len() >= 6, "{} tokens are too few to tell", tokens.len());
+    let tokens = living(page);
+    assert!(tokens.len() >= 9, "{} are too few to tell", tokens.len());
     let mut said = received(&page.browser).await;
     for path in paths {
         let body = said.iter().find(|(url, text)| url.contains(path) && text.starts_with('{'));
@@ -60,6 +63,7 @@ pub(super) async fn no_token_went_to(page: &Page, paths: &[&str]) {
     }
     for (from, text) in &said {
         assert!(!from.ends_with("/token"), "the page has read a token: {from}");
+        assert!(!from.contains("/tickets/"), "the page has read a ticket: {from}");
         assert!(!text.contains("\"access_token\""), "{from} has a place for a token: {text}");
         for token in &tokens {
             let ends = [&token[..PART], &token[token.len() - PART..]];
@@ -76,6 +80,10 @@ async fn no_token_reaches_the_page_whatever_is_done_there() {
     for (account, said) in [("wx03", "Not now"), ("wx01", "still valid, version")] {
         page.go(&format!("/#/accounts/{account}")).await;
         page.until_text(".history", "new token").await;
+        if account == "wx01" {
+            page.until_text(".ticket[data-ticket=wx_card]", "fresh").await;
+            page.until_text(".history", "new ticket").await;
+        }
         page.browser.click(".refresh .main").await;
         page.until_text(".refresh .said", said).await;
     }
