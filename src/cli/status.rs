@@ -47,12 +47,28 @@ struct Account {
     consecutive_failures: u32,
     last_fault: Option<LastFault>,
     budget: Budget,
+    #[serde(default)]
+    tickets: Vec<Ticket>,
+}
+
+#[derive(Deserialize)]
+struct Ticket {
+    r#type: String,
+    consecutive_failures: u32,
+    last_fault: Option<LastFault>,
 }
 
 #[derive(Deserialize)]
 struct Budget {
     limit: u32,
     remaining: u32,
+}
+
+impl Account {
+    /// Those whose last call failed, with why.
+    fn tickets_in_trouble(&self) -> impl Iterator<Item = (&Ticket, &LastFault)> {
+        self.tickets.iter().filter_map(|ticket| Some((ticket, ticket.last_fault.as_ref()?)))
+    }
 }
 
 pub(super) async fn status(args: Status) -> Result<(), Failure> {
@@ -97,7 +113,7 @@ fn as_json(accounts: &[Value]) -> String {
 }
 
 fn table_at(mut accounts: Vec<Account>, now: Timestamp, coloured: bool) -> String {
-    accounts.sort_by_key(|account| rank(&account.state));
+    accounts.sort_by_key(|account| (rank(&account.state), account.tickets_in_trouble().count() == 0));
     let mut table = Table::new([
         Head::Left("STATE"),
         Head::Left("APPID"),
@@ -124,18 +140,16 @@ fn rank(state: &str) -> usize {
 fn row(account: &Account, now: Timestamp) -> ([String; 9], Vec<String>) {
     let ahead = |at: Option<Timestamp>| at.map_or_else(|| NONE.to_owned(), |at| lapse(now, at));
     let age = account.issued_at.map_or_else(|| NONE.to_owned(), |at| lapse(at, now));
-    let (fault, notes) = match &account.last_fault {
-        Some(fault) => {
-            let code = fault.errcode.map_or_else(String::new, |code| format!(" {code}"));
-            let times = match account.consecutive_failures {
-                0 | 1 => String::new(),
-                times => format!(" ({times} times)"),
-            };
-            let notes = vec![fault.message.clone(), format!("→ {}", fault.advice)];
-            (format!("{}{code}{times}", fault.kind), notes)
-        }
-        None => (NONE.to_owned(), Vec::new()),
-    };
+    let (mut faults, mut notes) = (Vec::new(), Vec::new());
+    if let Some(fault) = &account.last_fault {
+        faults.push(told(fault, account.consecutive_failures));
+        notes.extend([fault.message.clone(), format!("→ {}", fault.advice)]);
+    }
+    for (ticket, fault) in account.tickets_in_trouble() {
+        faults.push(format!("{}: {}", ticket.r#type, told(fault, ticket.consecutive_failures)));
+        notes.extend([format!("{}: {}", ticket.r#type, fault.message), format!("→ {}", fault.advice)]);
+    }
+    let fault = if faults.is_empty() { NONE.to_owned() } else { faults.join(", ") };
     let cells = [
         account.state.clone(),
         account.appid.clone(),
@@ -150,7 +164,17 @@ fn row(account: &Account, now: Timestamp) -> ([String; 9], Vec<String>) {
     (cells, notes)
 }
 
-/// `3 accounts: 1 parked, 2 fresh`.
+/// `parked 40164 (3 times)`.
+fn told(fault: &LastFault, failures: u32) -> String {
+    let code = fault.errcode.map_or_else(String::new, |code| format!(" {code}"));
+    let times = match failures {
+        0 | 1 => String::new(),
+        times => format!(" ({times} times)"),
+    };
+    format!("{}{code}{times}", fault.kind)
+}
+
+/// `3 accounts: 1 parked, 2 fresh; 1 ticket in trouble`.
 fn summary(accounts: &[Account]) -> String {
     let mut text = match accounts.len() {
         1 => "1 account".to_owned(),
@@ -163,6 +187,11 @@ fn summary(accounts: &[Account]) -> String {
             let _ = write!(text, "{separator}{count} {name}");
             separator = ", ";
         }
+    }
+    match accounts.iter().flat_map(Account::tickets_in_trouble).count() {
+        0 => {}
+        1 => text += "; 1 ticket in trouble",
+        more => drop(write!(text, "; {more} tickets in trouble")),
     }
     text
 }
@@ -211,7 +240,11 @@ mod tests {
     }
 
     fn table(coloured: bool) -> String {
-        let accounts = accounts().into_iter().map(|account| read(account).unwrap()).collect();
+        table_of(accounts(), coloured)
+    }
+
+    fn table_of(accounts: Vec<Value>, coloured: bool) -> String {
+        let accounts = accounts.into_iter().map(|account| read(account).unwrap()).collect();
         table_at(accounts, "2026-09-21T10:12:05Z".parse().unwrap(), coloured)
     }
 
@@ -230,6 +263,41 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
 ";
         assert_eq!(table(false), expected);
         assert!(table(true).contains("\x1b[31mparked\x1b[0m"));
+    }
+
+    #[test]
+    fn a_ticket_in_trouble_is_told_by_its_type_beside_what_its_account_has() {
+        let fault = |code, message: &str, advice: &str| {
+            json!({"kind": "parked", "errcode": code, "message": message,
+            "advice": advice, "at": "2026-09-21T10:00:00Z", "rid": null})
+        };
+        let mut accounts = accounts();
+        accounts.push(account("wx4", "Zoo", "fresh", &Value::Null));
+        let refused = fault(48001, "api unauthorized", "check its permissions");
+        accounts[3]["tickets"] = json!([
+            {"type": "jsapi", "state": "fresh", "consecutive_failures": 0, "last_fault": null},
+            {"type": "wx_card", "state": "parked", "consecutive_failures": 2, "last_fault": refused},
+        ]);
+        let banned = fault(48004, "api forbidden", "see the notice");
+        accounts[1]["tickets"] =
+            json!([{"type": "jsapi", "state": "parked", "consecutive_failures": 1, "last_fault": banned}]);
+        let expected = "\
+STATE        APPID  NAME            VERSION      AGE  EXPIRES IN    NEXT    BUDGET  FAULT
+unavailable  wx3    Tea House 茶馆       12        -           -  1h 17m  999/2000  transient (3 times)
+    connection refused
+    → check the network
+parked       wx2    城市图书馆           12  12m 05s      1h 47m  1h 17m  999/2000  parked 40164 (3 times), jsapi: parked 48004
+    invalid ip 203.0.113.7
+    → add IP 203.0.113.7 to the whitelist
+    jsapi: api forbidden
+    → see the notice
+fresh        wx4    Zoo                  12  12m 05s      1h 47m  1h 17m  999/2000  wx_card: parked 48001 (2 times)
+    wx_card: api unauthorized
+    → check its permissions
+fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/2000  -
+4 accounts: 1 unavailable, 1 parked, 2 fresh; 2 tickets in trouble
+";
+        assert_eq!(table_of(accounts, false), expected);
     }
 
     #[test]

@@ -60,6 +60,10 @@ fn line(name: &str, data: &Value) -> Option<String> {
     let (at, appid) = (text(&data["at"]), text(&data["appid"]));
     let what = match name {
         "token" => format!("token    version {}, until {}", data["version"], text(&data["expires_at"])),
+        "ticket" => {
+            let (kind, until) = (text(&data["type"]), text(&data["expires_at"]));
+            format!("ticket   {kind} version {}, until {until}", data["version"])
+        }
         "state" => {
             let (state, was) = (text(&data["state"]), text(&data["was"]));
             // Each refresh makes an account refreshing and fresh again, which its token tells.
@@ -204,6 +208,8 @@ mod tests {
         );
         let data = json!({"at": "T", "appid": "wx1", "version": 7, "expires_at": "U"});
         assert_eq!(line("token", &data).unwrap(), "T  wx1  token    version 7, until U\n");
+        let data = json!({"at": "T", "appid": "wx1", "type": "jsapi", "version": 7, "expires_at": "U"});
+        assert_eq!(line("ticket", &data).unwrap(), "T  wx1  ticket   jsapi version 7, until U\n");
         let usual = json!({"state": "fresh", "was": "refreshing", "last_fault": null});
         assert_eq!(line("state", &usual), None);
         assert!(line("reload", &json!({"at": "T", "successful": false})).unwrap().contains("cannot be used"));

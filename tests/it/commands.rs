@@ -1,7 +1,7 @@
 //! The command line: exit codes, what goes to stdout, what is told.
 
 use serde_json::{Value, json};
-use wxtokend::sandbox::Fault;
+use wxtokend::sandbox::{Call, Fault};
 
 use crate::harness::{Daemon, Ended, Http, Lab, appid, ended, find, until};
 
@@ -119,6 +119,24 @@ async fn answers_go_to_stdout_and_nothing_else_does() {
             "{ended:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn status_tells_of_a_ticket_in_trouble_and_what_to_do() {
+    let mut lab = Lab::new(7_200_000, 300_000).await;
+    lab.add("wx1", json!({ "tickets": ["jsapi", "wx_card"] }));
+    lab.wechat.inject(Some(&appid("wx1")), Fault::errcode(48001).on(Call::Ticket));
+    let daemon = lab.start().await;
+    until("both tickets are parked", async || {
+        let view = daemon.view("wx1").await;
+        view["tickets"].as_array().unwrap().iter().all(|ticket| ticket["state"] == "parked")
+    })
+    .await;
+    let ended = run(&lab, Some(&daemon), "status --server SERVER").await;
+    let told =
+        ["fresh  wx1", "jsapi: parked 48001, wx_card: parked 48001", "→ this account may not use the API"];
+    assert!(told.iter().all(|told| ended.stdout.contains(told)), "{}", ended.stdout);
+    assert!(ended.stdout.ends_with("1 account: 1 fresh; 2 tickets in trouble\n"), "{}", ended.stdout);
 }
 
 #[tokio::test]
