@@ -178,6 +178,8 @@ mod tests {
         assert_eq!(fault.message, "too often: [redacted]");
         let none = read_token(Endpoint::Token, &answer(200, &body), &long).unwrap_err();
         assert_eq!(none.fault.message, "too often: [redacted]");
+        let none = read_ticket(Ok(&answer(200, &body)), &long).unwrap_err();
+        assert_eq!(none.message, "too often: [redacted]");
     }
 
     #[test]

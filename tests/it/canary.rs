@@ -10,7 +10,7 @@ use serde_json::json;
 use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
 use wxtokend::secret::{Secret, hex};
 
-use crate::harness::{Answer, Daemon, Ended, Http, Lab, Redis, appid, ended, secret_of, until};
+use crate::harness::{Answer, Daemon, Ended, Http, Lab, Redis, appid, ended, find, secret_of, until};
 
 const KEYS: [&str; 3] =
     ["canary-key-of-the-admin-5ecre7", "canary-key-of-a-reader-5ecre7", "canary-key-next-5ecre7"];
@@ -19,15 +19,16 @@ const MARK: &str = "5ecre7";
 /// Of a token; too long to be met by chance, short enough to catch one that is cut.
 const PART: usize = 20;
 
-/// Everything that was said, and every token there ever was.
+/// Everything that was said, and every token and ticket there ever was.
 #[derive(Default)]
 struct Hunt {
     said: Vec<(String, String)>,
     tokens: BTreeSet<String>,
+    tickets: BTreeSet<String>,
 }
 
 impl Hunt {
-    /// Keeps an answer that must not hold a token.
+    /// Keeps an answer that must not hold a token or a ticket.
     fn heard(&mut self, from: &str, answer: &Answer) {
         self.said.push((from.to_owned(), format!("{answer:?}")));
     }
@@ -36,18 +37,22 @@ impl Hunt {
         self.said.push((what.to_owned(), format!("{}\n{}", ended.stdout, ended.stderr)));
     }
 
-    /// Remembers the tokens that live now, and those that their clients were given.
-    fn note_tokens(&mut self, lab: &Lab) {
+    /// Remembers the tokens and tickets that live now, and those that their clients were given.
+    fn note_living(&mut self, lab: &Lab) {
         lab.wechat.with(|world, now| {
             let appids: Vec<_> = world.accounts().cloned().collect();
-            let truths = appids.iter().filter_map(|appid| world.truth(appid, now));
-            let living = truths.flat_map(|truth| truth.living_tokens);
-            self.tokens.extend(living.map(|token| token.access_token.expose().to_owned()));
+            for truth in appids.iter().filter_map(|appid| world.truth(appid, now)) {
+                self.tokens
+                    .extend(truth.living_tokens.iter().map(|token| token.access_token.expose().to_owned()));
+                self.tickets.extend(truth.living_tickets.iter().map(|ticket| ticket.expose().to_owned()));
+            }
         });
     }
 
     fn judge(&self) {
-        assert!(self.tokens.len() >= 10, "{} tokens are too few to tell", self.tokens.len());
+        for (what, living) in [("tokens", &self.tokens), ("tickets", &self.tickets)] {
+            assert!(living.len() >= 10, "{} {what} are too few to tell", living.len());
+        }
         for (from, text) in &self.said {
             let near = |at: usize| text[at.saturating_sub(120)..].chars().take(240).collect::<String>();
             for mark in [MARK, &hex(MARK.as_bytes())] {
@@ -55,11 +60,11 @@ impl Hunt {
                     panic!("{from} shows a secret: {}", near(at));
                 }
             }
-            for token in &self.tokens {
+            for token in self.tokens.iter().chain(&self.tickets) {
                 let encoded = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
                 for form in [&token[..PART], &token[token.len() - PART..], &encoded[..PART]] {
                     if let Some(at) = text.find(form) {
-                        panic!("{from} shows a token: {}", near(at));
+                        panic!("{from} shows a token or a ticket: {}", near(at));
                     }
                 }
             }
@@ -92,6 +97,7 @@ async fn lab() -> Lab {
     let mut lab = Lab::new(6_000, 1_500).await.with_both();
     lab.config["upstream"]["timeout"] = json!("1s");
     lab.config["defaults"]["rejection_cooldown"] = json!("1ms");
+    lab.config["defaults"]["tickets"] = json!(["jsapi", "wx_card"]);
     let client = |name: &str, key: &str, allow: &[&str]| json!({ "name": name, "key": key, "accounts": ["*"], "allow": allow });
     lab.config["api"]["clients"] =
         json!([client("ops", KEYS[0], &["read", "refresh", "admin"]), client("reader", KEYS[1], &["read"]),]);
@@ -117,9 +123,19 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
             hunt.heard("a read", &answer);
         }
     }
-    hunt.note_tokens(lab);
+    hunt.note_living(lab);
     for account in ["stable", "classic"] {
         let token = http.token_value(account).await;
+        let ticket = find("a ticket", async || {
+            let answer = http.get(&format!("/v1/accounts/{account}/tickets/jsapi")).await;
+            answer.json()["ticket"].as_str().map(str::to_owned)
+        })
+        .await;
+        hunt.heard(
+            "a signature",
+            &http.get(&format!("/v1/accounts/{account}/jssdk?url=https://a.example/")).await,
+        );
+        misuse_a_ticket(hunt, http, account, &ticket).await;
         // WeChat words its refusal of a token with that token in it.
         let echo =
             FaultKind::Errcode { errcode: 45011, errmsg: Some(format!("too often: access_token={token}")) };
@@ -129,7 +145,7 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
         http.reject(account, &token).await;
         http.reject(account, &token).await;
         http.refresh(account, true).await;
-        hunt.note_tokens(lab);
+        hunt.note_living(lab);
         misuse_the_api(hunt, http, account, &token).await;
     }
     for path in ["/metrics", "/v1/accounts", "/v1/accounts/echo", "/healthz", "/readyz"] {
@@ -180,6 +196,19 @@ async fn use_the_page(hunt: &mut Hunt, http: &Http) {
     }
 }
 
+/// A ticket where it does not belong is not told again.
+async fn misuse_a_ticket(hunt: &mut Hunt, http: &Http, account: &str, ticket: &str) {
+    for path in [
+        format!("/v1/accounts/{account}/tickets/{ticket}"),
+        format!("/v1/accounts/{account}/tickets/jsapi?ticket={ticket}"),
+        format!("/v1/accounts/{account}/jssdk?url={ticket}"),
+        format!("/v1/accounts/{account}/jssdk?url=https://a.example/&ticket={ticket}"),
+        format!("/cgi-bin/ticket/getticket?type=jsapi&access_token={ticket}"),
+    ] {
+        hunt.heard("a ticket in a path or query", &http.get(&path).await);
+    }
+}
+
 /// A token or a key where it does not belong is not told again.
 async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str) {
     let in_url = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
@@ -188,6 +217,8 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         format!("/v1/accounts/{in_url}/token"),
         format!("/v1/accounts/{account}/token?access_token={in_url}"),
         format!("/v1/accounts/{account}/token?after={in_url}"),
+        format!("/cgi-bin/ticket/getticket?type=jsapi&access_token={in_url}x"),
+        format!("/cgi-bin/ticket/getticket?type={in_url}&access_token={in_url}"),
         format!("/v1/accounts?state={in_url}&tag={key}"),
         format!("/v1/accounts?limit={key}"),
         format!("/{in_url}/{key}"),
@@ -341,7 +372,9 @@ async fn no_secret_is_shown(format: &str) {
     hunt.said.push((format!("the {format} log"), log.text()));
     hunt.said.push(("stdout of run".to_owned(), stdout.text()));
     let heard = heard.lock().unwrap().clone();
-    assert!(heard.contains("event: token") && heard.contains("event: state"), "{heard}");
+    for event in ["token", "ticket", "state"] {
+        assert!(heard.contains(&format!("event: {event}\n")), "{heard}");
+    }
     hunt.said.push(("the event stream".to_owned(), heard));
     assert!(!hunt.said.iter().any(|(_, text)| text.contains("panicked")), "{}", log.text());
     hunt.judge();
