@@ -10,16 +10,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
 
+use self::log::Log;
+use self::refusals::Refusals;
 use super::publication::{Plan, Published, Wanted};
 use super::publishers::Outbox;
 use super::shared::Shared;
 use crate::account::Appid;
 use crate::clock::Moment;
-use crate::publish::{Change, Connection, Trouble};
+use crate::publish::{Change, Connection, Refusal, Trouble};
 
-/// Accounts in one transaction, for whose length Redis answers nobody else.
+mod log;
+mod refusals;
+
+/// Accounts that are sent in one go.
 const AT_ONCE: usize = 250;
 /// How often Redis is asked whether it is there: one that came back empty is filled again after so long,
 const PING: Duration = Duration::from_secs(1);
@@ -31,8 +35,9 @@ const MOST_LOOKED_AT: usize = 10_000;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// to this.
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// How often drift is logged.
-const DRIFT_LOG: Duration = Duration::from_secs(60);
+
+/// How long it may refuse all that it is given before it counts as down.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One sink's task.
 pub(super) struct Publisher {
@@ -45,35 +50,36 @@ pub(super) struct Publisher {
     published: BTreeMap<Appid, Published>,
     /// When to look at which account's promise again.
     due: BTreeSet<(Instant, Appid)>,
+    refusals: Refusals,
+    /// Since when nothing of ours stands there, and what should is refused.
+    refuses_all_since: Option<Instant>,
     failures: u32,
-    is_told_down: bool,
+    log: Log,
     retry_at: Instant,
     ping_at: Instant,
     look_at: Instant,
     /// The last account that was compared.
     looked_at: Option<Appid>,
-    drifted: usize,
-    drift_logged_at: Option<Instant>,
 }
 
 impl Publisher {
     pub(super) fn new(outbox: Arc<Outbox>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
+            log: Log::of(outbox.name()),
             outbox,
             shared,
             connection: None,
             todo: BTreeSet::new(),
             published: BTreeMap::new(),
             due: BTreeSet::new(),
+            refusals: Refusals::default(),
+            refuses_all_since: None,
             failures: 0,
-            is_told_down: false,
             retry_at: now,
             ping_at: now,
             look_at: now + LOOK,
             looked_at: None,
-            drifted: 0,
-            drift_logged_at: None,
         }
     }
 
@@ -91,11 +97,12 @@ impl Publisher {
         if let Err(trouble) = self.advance().await {
             self.failed(&trouble);
         }
-        self.tell_of_drift();
-        let wake_at = match (&self.connection, self.due.first()) {
-            (None, _) => self.retry_at,
-            (Some(_), Some((due, _))) => self.ping_at.min(*due),
-            (Some(_), None) => self.ping_at,
+        self.log.tell_of_drift();
+        self.log.tell_of(&mut self.refusals);
+        let due = self.due.first().map(|(at, _)| *at).into_iter().chain(self.refusals.next());
+        let wake_at = match &self.connection {
+            None => self.retry_at,
+            Some(_) => due.fold(self.ping_at, Instant::min),
         };
         let outbox = Arc::clone(&self.outbox);
         tokio::select! {
@@ -125,7 +132,7 @@ impl Publisher {
             connection.ping().await?;
             self.ping_at = Instant::now() + PING;
         }
-        self.works();
+        self.answers();
         Ok(())
     }
 
@@ -150,7 +157,9 @@ impl Publisher {
         {
             self.todo.extend(self.due.pop_first().map(|(_, appid)| appid));
         }
-        self.outbox.tally.pending.store(self.todo.len(), Ordering::Relaxed);
+        self.todo.extend(self.refusals.due(now).cloned());
+        let pending = self.todo.len() + self.refusals.count_beside(&self.todo);
+        self.outbox.tally.pending.store(pending, Ordering::Relaxed);
     }
 
     /// Writes all that is on the list.
@@ -159,17 +168,20 @@ impl Publisher {
             let now = self.shared.now();
             let batch = self.todo.iter().take(AT_ONCE);
             let plans: Vec<_> = batch.map(|appid| (appid.clone(), self.plan(appid, now))).collect();
-            let written = self.make(&plans).await;
+            let made = self.make(&plans).await;
+            let (outcomes, trouble) = match made {
+                Ok(outcomes) => (outcomes, None),
+                Err(trouble) => (Vec::new(), Some(trouble)),
+            };
+            let mut outcomes = outcomes.into_iter();
             for (appid, plan) in plans {
-                match &written {
-                    Ok(()) => {
-                        self.todo.remove(&appid);
-                        self.is_made(appid, plan, now);
-                    }
-                    Err(_) => self.published.entry(appid).or_default().tried(plan),
+                match outcomes.next() {
+                    Some(Ok(())) => self.is_made(appid, plan, now),
+                    Some(Err(refusal)) => self.is_refused(appid, plan, refusal),
+                    None => self.published.entry(appid).or_default().tried(plan),
                 }
             }
-            written?;
+            trouble.map_or(Ok(()), Err)?;
             self.collect();
         }
         Ok(())
@@ -184,19 +196,22 @@ impl Publisher {
         Plan::new(wanted, self.published.get(appid), &self.outbox.sink.layout, now)
     }
 
-    async fn make(&mut self, plans: &[(Appid, Plan)]) -> Result<(), Trouble> {
-        let changes: Vec<Change<'_>> = plans.iter().flat_map(|(_, plan)| plan.changes()).collect();
-        let Some(connection) = self.connection.as_mut().filter(|_| !changes.is_empty()) else {
-            return Ok(());
-        };
+    /// Carries out `plans`, and says of each whether Redis has taken it.
+    async fn make(&mut self, plans: &[(Appid, Plan)]) -> Result<Vec<Result<(), Refusal>>, Trouble> {
+        let changes: Vec<Vec<Change<'_>>> = plans.iter().map(|(_, plan)| plan.changes().collect()).collect();
+        let all = changes.iter().filter(|changes| !changes.is_empty()).count();
+        let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
         let made = connection.make(&changes).await;
-        let tally = &self.outbox.tally;
-        let accounts = plans.iter().filter(|(_, plan)| plan.changes().next().is_some()).count();
-        Outbox::count(if made.is_ok() { &tally.written } else { &tally.failed }, accounts);
+        let refused =
+            made.as_ref().map_or(all, |outcomes| outcomes.iter().filter(|made| made.is_err()).count());
+        Outbox::count(&self.outbox.tally.written, all - refused);
+        Outbox::count(&self.outbox.tally.failed, refused);
         made
     }
 
     fn is_made(&mut self, appid: Appid, plan: Plan, now: Moment) {
+        self.todo.remove(&appid);
+        self.refusals.lift(&appid);
         if let Some(at) = self.published.get(&appid).and_then(|published| published.look_at) {
             self.due.remove(&(at, appid.clone()));
         }
@@ -214,6 +229,14 @@ impl Publisher {
         }
     }
 
+    fn is_refused(&mut self, appid: Appid, plan: Plan, refusal: Refusal) {
+        self.todo.remove(&appid);
+        if refusal.in_part {
+            self.published.entry(appid.clone()).or_default().tried(plan);
+        }
+        self.refusals.add(appid, refusal, Instant::now());
+    }
+
     /// Compares what stands in Redis with what we put there.
     async fn look(&mut self) -> Result<(), Trouble> {
         let now = self.shared.now();
@@ -229,14 +252,19 @@ impl Publisher {
                 .collect();
             let entries: Vec<_> = standing.iter().map(|(_, entry)| *entry).collect();
             let Some(connection) = self.connection.as_mut().filter(|_| !entries.is_empty()) else { continue };
-            let differ = connection.differ(&entries).await?;
-            let drifted: BTreeSet<Appid> = standing
-                .iter()
-                .zip(differ)
-                .filter(|(_, differs)| *differs)
-                .map(|((appid, _), _)| (*appid).clone())
-                .collect();
-            self.drifted += drifted.len();
+            let (mut drifted, mut refused) = (BTreeSet::new(), BTreeMap::new());
+            for ((appid, _), differs) in standing.iter().zip(connection.differ(&entries).await?) {
+                match differs {
+                    Ok(false) => {}
+                    Ok(true) => drop(drifted.insert((*appid).clone())),
+                    Err(refusal) => drop(refused.insert((*appid).clone(), refusal)),
+                }
+            }
+            Outbox::count(&self.outbox.tally.failed, refused.len());
+            for (appid, refusal) in refused {
+                self.refusals.add(appid, refusal, Instant::now());
+            }
+            self.log.drift(drifted.len());
             Outbox::count(&self.outbox.tally.drifted, drifted.len());
             for appid in drifted {
                 self.published.entry(appid.clone()).and_modify(Published::forget);
@@ -246,12 +274,19 @@ impl Publisher {
         Ok(())
     }
 
-    fn works(&mut self) {
+    /// It does what it is asked to, but for what it refuses, which may be everything.
+    fn answers(&mut self) {
         self.failures = 0;
-        if !self.outbox.tally.up.swap(true, Ordering::Relaxed) {
-            self.is_told_down = false;
-            let (sink, accounts) = (self.outbox.name(), self.published.len());
-            info!(event = "redis_up", sink, accounts, "tokens are published to {sink}");
+        let now = self.shared.now();
+        let stands = || self.published.values().any(|published| published.standing(now).is_some());
+        let refusal = self.refusals.last().filter(|_| !stands());
+        let since = refusal.map(|_| self.refuses_all_since.unwrap_or_else(Instant::now));
+        self.refuses_all_since = since;
+        if let Some(refusal) = refusal.filter(|_| since.is_some_and(|since| since.elapsed() >= PATIENCE)) {
+            self.outbox.tally.up.store(false, Ordering::Relaxed);
+            self.log.down(&refusal.trouble);
+        } else if !self.outbox.tally.up.swap(true, Ordering::Relaxed) {
+            self.log.up(self.published.len());
         }
     }
 
@@ -261,29 +296,6 @@ impl Publisher {
         let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Instant::now() + wait;
-        if !std::mem::replace(&mut self.is_told_down, true) {
-            let sink = self.outbox.name();
-            warn!(
-                event = "redis_down",
-                sink,
-                error = %trouble,
-                "tokens cannot be published to {sink}; they are, when it is back: {trouble}"
-            );
-        }
-    }
-
-    fn tell_of_drift(&mut self) {
-        let quiet = self.drift_logged_at.is_none_or(|at| at.elapsed() >= DRIFT_LOG);
-        if self.drifted > 0 && quiet {
-            let (sink, accounts) = (self.outbox.name(), std::mem::take(&mut self.drifted));
-            self.drift_logged_at = Some(Instant::now());
-            warn!(
-                event = "redis_drift",
-                sink,
-                accounts,
-                "somebody else deleted or overwrote tokens in {sink}; ours are put back. An SDK does so when it meets 40001, \
-                 or fetches tokens itself: find who else has the AppSecrets"
-            );
-        }
+        self.log.down(trouble);
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisResult, cmd, pipe};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisResult, Value, cmd, pipe};
 
-use super::trouble::Trouble;
+use super::trouble::{Refusal, Trouble};
 use crate::layout::{Content, Entry};
 use crate::secret::Secret;
 
@@ -56,21 +56,34 @@ impl Connection {
         Ok(cmd("PING").query_async(&mut self.redis).await?)
     }
 
-    /// Makes all of `changes`, or none.
-    pub(crate) async fn make(&mut self, changes: &[Change<'_>]) -> Result<(), Trouble> {
+    /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them, and says which it refuses.
+    pub(crate) async fn make(
+        &mut self,
+        groups: &[Vec<Change<'_>>],
+    ) -> Result<Vec<Result<(), Refusal>>, Trouble> {
         let mut pipe = pipe();
-        pipe.atomic();
-        for change in changes {
-            match change {
-                Change::Put { entry, for_s } => put(&mut pipe, entry, *for_s),
-                Change::TakeBack(entry) => take_back(&mut pipe, entry),
+        pipe.ignore_errors();
+        let mut lengths = Vec::with_capacity(groups.len());
+        for group in groups {
+            let before = pipe.len();
+            if !group.is_empty() {
+                pipe.cmd("MULTI");
+                group.iter().for_each(|change| add(&mut pipe, change));
+                pipe.cmd("EXEC");
             }
+            lengths.push(pipe.len() - before);
         }
-        Ok(pipe.query_async(&mut self.redis).await?)
+        if pipe.is_empty() {
+            return Ok(groups.iter().map(|_| Ok(())).collect());
+        }
+        let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut self.redis).await?;
+        let mut replies = replies.into_iter();
+        let outcomes = lengths.into_iter().map(|length| outcome(replies.by_ref().take(length)));
+        outcomes.map(in_particular).collect()
     }
 
     /// For each of `entries`, whether something else stands there, or nothing.
-    pub(crate) async fn differ(&mut self, entries: &[&Entry]) -> Result<Vec<bool>, Trouble> {
+    pub(crate) async fn differ(&mut self, entries: &[&Entry]) -> Result<Vec<Result<bool, Refusal>>, Trouble> {
         let mut pipe = pipe();
         pipe.ignore_errors();
         for entry in entries {
@@ -80,9 +93,38 @@ impl Connection {
         let differs = |(entry, held): (&&Entry, RedisResult<Option<Vec<u8>>>)| match held {
             Ok(held) => Ok(held.as_deref() != Some(entry.content.mark().expose().as_bytes())),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(true),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Refusal::from(error)),
         };
-        entries.iter().zip(held).map(differs).collect()
+        entries.iter().zip(held).map(differs).map(in_particular).collect()
+    }
+}
+
+/// A refusal that is not about what was asked is the connection's trouble.
+fn in_particular<T>(outcome: Result<T, Refusal>) -> Result<Result<T, Refusal>, Trouble> {
+    match outcome {
+        Err(refusal) if refusal.is_of_all => Err(refusal.trouble),
+        outcome => Ok(outcome),
+    }
+}
+
+/// What came of a transaction. What is refused as it is queued keeps all of it from being done; what is refused as it
+/// is done does not.
+fn outcome(mut replies: impl Iterator<Item = RedisResult<Value>>) -> Result<(), Refusal> {
+    replies.next().transpose().map_err(|error| Refusal { is_of_all: true, ..Refusal::from(error) })?;
+    for reply in replies {
+        if let Value::Array(done) = reply? {
+            for reply in done {
+                reply.extract_error().map_err(|error| Refusal { in_part: true, ..Refusal::from(error) })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add(pipe: &mut Pipeline, change: &Change<'_>) {
+    match change {
+        Change::Put { entry, for_s } => put(pipe, entry, *for_s),
+        Change::TakeBack(entry) => take_back(pipe, entry),
     }
 }
 
@@ -115,5 +157,41 @@ fn read(entry: &Entry) -> Cmd {
     match &entry.content {
         Content::Text(_) => cmd("GET").arg(key).to_owned(),
         Content::Hash { .. } => cmd("HGET").arg(key).arg("access_token").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    fn after(replies: &[&str]) -> Result<(), Refusal> {
+        let parsed = replies.iter().map(|reply| {
+            let value = parse_redis_value(format!("{reply}\r\n").as_bytes()).unwrap();
+            if let Value::ServerError(error) = value { Err(error.into()) } else { Ok(value) }
+        });
+        outcome(parsed)
+    }
+
+    #[test]
+    fn a_transaction_is_made_when_nothing_in_it_is_refused() {
+        assert_eq!(after(&[]), Ok(()));
+        assert_eq!(after(&["+OK", "+QUEUED", "+QUEUED", "*2\r\n+OK\r\n:1"]), Ok(()));
+        for (replies, code, in_part) in [
+            // As Redis answers: nothing is done when it knows beforehand, all the rest when it finds out.
+            (&["+OK", "-NOPERM k", "+QUEUED", "-EXECABORT Transaction discarded"][..], "NOPERM", false),
+            (&["+OK", "+QUEUED", "-EXECABORT Transaction discarded because of: OOM x"], "OOM", false),
+            (&["+OK", "+QUEUED", "+QUEUED", "*2\r\n:1\r\n-WRONGTYPE k"], "WRONGTYPE", true),
+        ] {
+            let refusal = after(replies).unwrap_err();
+            assert_eq!(
+                (refusal.code.as_str(), refusal.in_part, refusal.is_of_all),
+                (code, in_part, false),
+                "{replies:?}"
+            );
+        }
+        let refusal = after(&["-NOPERM k", "+OK", "-ERR EXEC without MULTI"]).unwrap_err();
+        assert!(refusal.is_of_all, "without MULTI nothing can be written");
     }
 }

@@ -6,4 +6,4 @@ mod connection;
 mod trouble;
 
 pub(crate) use connection::{Change, Connection};
-pub(crate) use trouble::Trouble;
+pub(crate) use trouble::{Refusal, Trouble};

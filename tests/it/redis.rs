@@ -366,6 +366,81 @@ async fn a_redis_that_refuses_is_told_without_passwords_keys_and_tokens_and_mend
 }
 
 #[tokio::test]
+async fn a_key_that_redis_refuses_holds_up_no_other_and_is_written_when_it_may_be() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start(&lab).await;
+    redis.ask::<()>(&["ACL", "SETUSER", "hub", "on", ">pw-5ecre7", "~t:classic", "+@all"]).await;
+    redis.ask::<()>(&["HSET", "t:classic", "of", "another type"]).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    lab.config["publish"][0]["redis"] = json!(redis.url().replace("redis://", "redis://hub:pw-5ecre7@"));
+    let daemon = lab.start().await;
+    let metric = async |name: &str| daemon.metric(&format!("wxtokend_redis_{name}")).await;
+    let failed = "writes_total{sink=\"main\",outcome=\"failed\"}";
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    until("a string stands there", async || redis.ask::<String>(&["TYPE", "t:classic"]).await == "string")
+        .await;
+    redis.until("t:classic", Some(&daemon.token_value("classic").await)).await;
+    let told = daemon.event("redis_refused", 1).await;
+    assert_eq!(
+        (&told["sink"], &told["accounts"], &told["code"], &told["level"]),
+        (&json!("main"), &json!(1), &json!("NOPERM"), &json!("WARN")),
+        "{told}"
+    );
+    until("it is tried again", async || metric(failed).await >= Some(2.0)).await;
+    assert_eq!(is_up(&daemon, "main").await, Some(1.0));
+    assert_eq!(metric("pending_accounts{sink=\"main\"}").await, Some(1.0));
+    assert_eq!(redis.get("t:stable").await, None);
+
+    // Others' changes go on.
+    let old = daemon.token_value("classic").await;
+    until("a new token", async || {
+        daemon.refresh("classic", false).await;
+        daemon.token_value("classic").await != old
+    })
+    .await;
+    redis.until("t:classic", Some(&daemon.token_value("classic").await)).await;
+    redis.ask::<()>(&["ACL", "SETUSER", "hub", "~t:stable"]).await;
+    redis.until("t:stable", Some(&daemon.token_value("stable").await)).await;
+    until("nothing waits", async || metric("pending_accounts{sink=\"main\"}").await == Some(0.0)).await;
+
+    // Nothing more can be written; what stands there, stands.
+    let (failures, old) = (metric(failed).await, daemon.token_value("classic").await);
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    until("a token that has no room", async || {
+        daemon.refresh("classic", false).await;
+        daemon.token_value("classic").await != old
+    })
+    .await;
+    until("it is refused", async || metric(failed).await > failures).await;
+    assert_eq!(redis.get("t:classic").await, Some(old));
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    redis.until("t:classic", Some(&daemon.token_value("classic").await)).await;
+    let text = daemon.log.text();
+    assert!(daemon.log.events("redis_down").is_empty(), "{text}");
+    assert!(!text.contains("t:stable") && !text.contains("t:classic") && !text.contains("5ecre7"), "{text}");
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_every_key_is_down_until_it_takes_one() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start(&lab).await;
+    redis.ask::<()>(&["ACL", "SETUSER", "hub", "on", ">pw", "~x:*", "+@all"]).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    lab.config["publish"][0]["redis"] = json!(redis.url().replace("redis://", "redis://hub:pw@"));
+    let daemon = lab.start().await;
+    let told = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("Redis refuses with NOPERM: its ACL must allow SET, GET"), "{told}");
+    until("it is down", async || is_up(&daemon, "main").await == Some(0.0)).await;
+    redis.ask::<()>(&["ACL", "SETUSER", "hub", "~t:*"]).await;
+    for account in ["stable", "classic"] {
+        redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    until("it is up", async || is_up(&daemon, "main").await == Some(1.0)).await;
+}
+
+#[tokio::test]
 async fn rediss_verifies_the_certificate() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
     let redis = Redis::start_with_tls(&lab).await;
