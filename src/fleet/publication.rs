@@ -13,6 +13,9 @@ use crate::publish::Change;
 use crate::secret::Secret;
 use crate::token::Token;
 
+/// By so much a clock may go wrong between ours and Redis'.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// An account's token as it may be relied on now.
 pub(super) struct Wanted {
     account: Arc<Account>,
@@ -34,8 +37,10 @@ pub(super) struct Published {
     entries: Vec<Entry>,
     /// Of a write that failed: they may stand there.
     tried: Vec<Entry>,
-    /// When the keys end.
+    /// When the keys end, at the earliest,
     until: Moment,
+    /// and at the latest: when Redis began to count is not known better.
+    until_by: Moment,
     /// Nothing speaks against the entries standing there.
     is_sure: bool,
     pub(super) look_at: Option<Instant>,
@@ -58,6 +63,12 @@ impl Published {
     /// What certainly must be there, and for more than a moment.
     pub(super) fn standing(&self, now: Moment) -> Option<&[Entry]> {
         (self.is_sure && self.until.until(now) > Duration::from_secs(1)).then_some(&self.entries)
+    }
+
+    /// How long the keys may stay there: as long as they were given, or as is promised for the token by now.
+    pub(super) fn at_most(&self, wanted: Option<&Wanted>, now: Moment) -> Duration {
+        let promise = wanted.filter(|wanted| self.is_of(wanted)).map(|wanted| wanted.token.expires_in());
+        self.until_by.until(now).max(promise.unwrap_or_default()) + SLACK
     }
 
     /// How long until the promise is looked at again: it may have grown, and must be written before the keys end.
@@ -143,14 +154,15 @@ impl Plan {
         puts.chain(take_back.iter().map(Change::TakeBack))
     }
 
-    /// What stands there once it is done.
-    pub(super) fn published(self) -> Option<Published> {
+    /// What stands there when it was done by `now`.
+    pub(super) fn published(self, now: Moment) -> Option<Published> {
         let Self::Put(put) = self else { return None };
         Some(Published {
             source: Some(put.source),
             entries: put.entries,
             tried: Vec::new(),
             until: put.until,
+            until_by: now + Duration::from_secs(put.for_s),
             is_sure: true,
             look_at: None,
         })

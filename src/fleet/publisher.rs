@@ -18,7 +18,7 @@ use super::publishers::Outbox;
 use super::shared::Shared;
 use crate::account::Appid;
 use crate::clock::Moment;
-use crate::publish::{Change, Connection, Refusal, Trouble};
+use crate::publish::{Change, Connection, Expected, Refusal, Trouble};
 
 mod log;
 mod refusals;
@@ -187,13 +187,15 @@ impl Publisher {
         Ok(())
     }
 
-    fn plan(&self, appid: &Appid, now: Moment) -> Plan {
+    fn wanted(&self, appid: &Appid, now: Moment) -> Option<Wanted> {
         let directory = self.shared.directory.load();
-        let snapshot = directory.by_appid.get(appid).map(|cell| cell.load());
-        let wanted = snapshot
-            .filter(|snapshot| self.outbox.accounts.load().covers(&snapshot.account))
-            .and_then(|snapshot| Wanted::of(&snapshot, now));
-        Plan::new(wanted, self.published.get(appid), &self.outbox.sink.layout, now)
+        let snapshot = directory.by_appid.get(appid)?.load();
+        let is_covered = self.outbox.accounts.load().covers(&snapshot.account);
+        Wanted::of(&snapshot, now).filter(|_| is_covered)
+    }
+
+    fn plan(&self, appid: &Appid, now: Moment) -> Plan {
+        Plan::new(self.wanted(appid, now), self.published.get(appid), &self.outbox.sink.layout, now)
     }
 
     /// Carries out `plans`, and says of each whether Redis has taken it.
@@ -217,7 +219,7 @@ impl Publisher {
         }
         let published = match plan {
             Plan::Keep => self.published.remove(&appid).filter(Published::is_any),
-            plan => plan.published(),
+            plan => plan.published(self.shared.now()),
         };
         if let Some(mut published) = published {
             let at = Instant::now() + published.next_look(now);
@@ -239,25 +241,30 @@ impl Publisher {
 
     /// Compares what stands in Redis with what we put there.
     async fn look(&mut self) -> Result<(), Trouble> {
-        let now = self.shared.now();
         let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.published.range((start, Bound::Unbounded)).take(MOST_LOOKED_AT);
         let round: Vec<Appid> = behind.map(|(appid, _)| appid.clone()).collect();
         self.looked_at = round.last().filter(|_| round.len() == MOST_LOOKED_AT).cloned();
         for batch in round.chunks(AT_ONCE) {
-            let standing: Vec<_> = batch
-                .iter()
-                .filter_map(|appid| Some((appid, self.published.get(appid)?.standing(now)?)))
-                .flat_map(|(appid, entries)| entries.iter().map(move |entry| (appid, entry)))
-                .collect();
-            let entries: Vec<_> = standing.iter().map(|(_, entry)| *entry).collect();
-            let Some(connection) = self.connection.as_mut().filter(|_| !entries.is_empty()) else { continue };
+            let now = self.shared.now();
+            let (mut appids, mut expected) = (Vec::new(), Vec::new());
+            for appid in batch {
+                let Some(published) = self.published.get(appid) else { continue };
+                let at_most = published.at_most(self.wanted(appid, now).as_ref(), now);
+                for entry in published.standing(now).unwrap_or_default() {
+                    appids.push(appid);
+                    expected.push(Expected { entry, at_most });
+                }
+            }
+            let Some(connection) = self.connection.as_mut().filter(|_| !expected.is_empty()) else {
+                continue;
+            };
             let (mut drifted, mut refused) = (BTreeSet::new(), BTreeMap::new());
-            for ((appid, _), differs) in standing.iter().zip(connection.differ(&entries).await?) {
+            for (appid, differs) in appids.into_iter().zip(connection.differ(&expected).await?) {
                 match differs {
                     Ok(false) => {}
-                    Ok(true) => drop(drifted.insert((*appid).clone())),
-                    Err(refusal) => drop(refused.insert((*appid).clone(), refusal)),
+                    Ok(true) => drop(drifted.insert(appid.clone())),
+                    Err(refusal) => drop(refused.insert(appid.clone(), refusal)),
                 }
             }
             Outbox::count(&self.outbox.tally.failed, refused.len());

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisResult, Value, cmd, pipe};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value, pipe,
+};
 
 use super::trouble::{Refusal, Trouble};
 use crate::layout::{Content, Entry};
@@ -82,20 +84,42 @@ impl Connection {
         outcomes.map(in_particular).collect()
     }
 
-    /// For each of `entries`, whether something else stands there, or nothing.
-    pub(crate) async fn differ(&mut self, entries: &[&Entry]) -> Result<Vec<Result<bool, Refusal>>, Trouble> {
+    /// For each of `expected`, whether what stands there is something else, or nothing, or stays for longer.
+    pub(crate) async fn differ(
+        &mut self,
+        expected: &[Expected<'_>],
+    ) -> Result<Vec<Result<bool, Refusal>>, Trouble> {
         let mut pipe = pipe();
         pipe.ignore_errors();
-        for entry in entries {
-            pipe.add_command(read(entry));
+        for expected in expected {
+            let key = expected.entry.key.expose();
+            pipe.add_command(read(expected.entry)).cmd("PTTL").arg(key);
         }
-        let held: Vec<RedisResult<Option<Vec<u8>>>> = pipe.query_async(&mut self.redis).await?;
-        let differs = |(entry, held): (&&Entry, RedisResult<Option<Vec<u8>>>)| match held {
-            Ok(held) => Ok(held.as_deref() != Some(entry.content.mark().expose().as_bytes())),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(true),
-            Err(error) => Err(Refusal::from(error)),
+        let found: Vec<RedisResult<Value>> = pipe.query_async(&mut self.redis).await?;
+        let mut found = found.into_iter();
+        let mut next = || found.next().unwrap_or(Ok(Value::Nil));
+        expected.iter().map(|expected| in_particular(expected.differs(next(), next()))).collect()
+    }
+}
+
+/// What is to be found at a key.
+pub(crate) struct Expected<'a> {
+    pub(crate) entry: &'a Entry,
+    /// How long it may stay there.
+    pub(crate) at_most: Duration,
+}
+
+impl Expected<'_> {
+    fn differs(&self, held: RedisResult<Value>, left_ms: RedisResult<Value>) -> Result<bool, Refusal> {
+        let held: Option<Vec<u8>> = match held {
+            Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
+            held => from_redis_value(held?).map_err(RedisError::from)?,
         };
-        entries.iter().zip(held).map(differs).map(in_particular).collect()
+        // -1 without an end, -2 when it has ended since.
+        let left_ms: i64 = from_redis_value(left_ms?).map_err(RedisError::from)?;
+        let stays =
+            left_ms == -1 || u128::try_from(left_ms).is_ok_and(|left| left > self.at_most.as_millis());
+        Ok(stays || held.as_deref() != Some(self.entry.content.mark().expose().as_bytes()))
     }
 }
 
@@ -166,12 +190,40 @@ mod tests {
 
     use super::*;
 
+    fn parsed(reply: &str) -> RedisResult<Value> {
+        let value = parse_redis_value(format!("{reply}\r\n").as_bytes()).unwrap();
+        if let Value::ServerError(error) = value { Err(error.into()) } else { Ok(value) }
+    }
+
     fn after(replies: &[&str]) -> Result<(), Refusal> {
-        let parsed = replies.iter().map(|reply| {
-            let value = parse_redis_value(format!("{reply}\r\n").as_bytes()).unwrap();
-            if let Value::ServerError(error) = value { Err(error.into()) } else { Ok(value) }
-        });
-        outcome(parsed)
+        outcome(replies.iter().copied().map(parsed))
+    }
+
+    #[test]
+    fn a_key_is_not_ours_that_holds_something_else_or_does_not_end_in_time() {
+        let [text, hash] = [
+            Content::Text(Secret::new("ours")),
+            Content::Hash { access_token: Secret::new("ours"), expired_at: 7 },
+        ]
+        .map(|content| Entry { key: Secret::new("k"), content });
+        for (held, left_ms, differs) in [
+            ("$4\r\nours", ":2500", false),
+            ("$4\r\nours", ":2501", true),
+            ("$4\r\nours", ":-1", true),
+            ("$4\r\nours", ":-2", false),
+            ("$5\r\nhours", ":100", true),
+            ("$-1", ":-2", true),
+            ("-WRONGTYPE x", ":100", true),
+        ] {
+            for entry in [&text, &hash] {
+                let expected = Expected { entry, at_most: Duration::from_millis(2_500) };
+                assert_eq!(expected.differs(parsed(held), parsed(left_ms)), Ok(differs), "{held} {left_ms}");
+            }
+        }
+        let expected = Expected { entry: &text, at_most: Duration::MAX };
+        for (held, left_ms) in [("-NOPERM k", ":1"), ("$4\r\nours", "-NOPERM k")] {
+            assert_eq!(expected.differs(parsed(held), parsed(left_ms)).unwrap_err().code, "NOPERM");
+        }
     }
 
     #[test]

@@ -5,5 +5,5 @@
 mod connection;
 mod trouble;
 
-pub(crate) use connection::{Change, Connection};
+pub(crate) use connection::{Change, Connection, Expected};
 pub(crate) use trouble::{Refusal, Trouble};

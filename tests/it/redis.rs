@@ -285,6 +285,17 @@ async fn what_somebody_else_has_done_to_our_keys_is_undone_and_counted() {
     redis.ask::<()>(&["DEL", "t:stable"]).await;
     redis.until("t:stable", Some(&token)).await;
     assert_eq!((drift("main").await, daemon.log.events("redis_drift").len()), (Some(3.0), 3));
+
+    // Without an end, or with a later one, a token would stand there when it is dead.
+    redis.ask::<()>(&["PERSIST", "t:stable"]).await;
+    redis.ask::<()>(&["EXPIRE", "t:classic", "100000"]).await;
+    redis.ask::<()>(&["PERSIST", &hash]).await;
+    for key in ["t:stable", "t:classic", &hash] {
+        let promised = 1..=i64::try_from(LIFETIME_MS / 1_000).unwrap();
+        until(&format!("{key} ends"), async || promised.contains(&redis.ask::<i64>(&["TTL", key]).await))
+            .await;
+    }
+    assert_eq!((drift("main").await, drift("ruby").await), (Some(5.0), Some(2.0)));
 }
 
 #[tokio::test]
