@@ -1,12 +1,14 @@
 //! Where the SDKs that share their tokens through Redis look for them, and in which form.
 //!
-//! What is published is the access_token. Every byte is an SDK's own: it reads what we write as if it had written it.
+//! What is published are access_tokens, and tickets where an SDK shares them in the same way. Every byte is an SDK's
+//! own: it reads what we write as if it had written it.
 
 use md5::{Digest, Md5};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::account::Account;
 use crate::secret::{Secret, hex};
+use crate::ticket::TicketKind;
 
 mod template;
 #[cfg(test)]
@@ -62,11 +64,13 @@ pub struct Entry {
 pub enum Content {
     /// A string.
     Text(Secret),
-    /// A hash with the fields `access_token` and `expired_at`, in seconds of unix time.
+    /// A hash of two fields.
     Hash {
-        /// The token.
-        access_token: Secret,
-        /// When it ends.
+        /// The name of the one that holds the token or ticket.
+        field: &'static str,
+        /// What that holds.
+        value: Secret,
+        /// The field `expired_at`: when it ends, in seconds of unix time.
         expired_at: i64,
     },
 }
@@ -77,16 +81,16 @@ impl Content {
     pub fn mark(&self) -> &Secret {
         match self {
             Self::Text(text) => text,
-            Self::Hash { access_token, .. } => access_token,
+            Self::Hash { value, .. } => value,
         }
     }
 }
 
-/// A token for which there is a promise.
-#[derive(Debug, Clone, Copy)]
+/// A token or ticket for which there is a promise.
+#[derive(Clone, Copy)]
 pub struct Promised<'a> {
-    /// The access_token.
-    pub token: &'a str,
+    /// The access_token, or the ticket.
+    pub value: &'a str,
     /// How long it may be relied on, in whole seconds.
     pub expires_in_s: u64,
     /// When that ends, in seconds of unix time.
@@ -128,18 +132,16 @@ impl Layout {
     #[must_use]
     pub fn entries(&self, account: &Account, promised: Promised<'_>) -> Vec<Entry> {
         let (appid, secret) = (account.appid.as_str(), account.secret.expose());
-        let Promised { token, expires_in_s, expires_at_s } = promised;
+        let Promised { value: token, expires_in_s, .. } = promised;
         let plain = |key: String| vec![text(key, token.to_owned())];
         match self {
             Self::WxJava { prefix } => plain(format!("{prefix}:access_token:{appid}")),
             Self::Silenceper => plain(format!("gowechat_officialaccount__access_token_{appid}")),
             Self::SilenceperStable => plain(format!("gowechat_officialaccount__stable_access_token_{appid}")),
             Self::EasyWeChat6 { namespace } => {
-                let namespace = if namespace.is_empty() { String::new() } else { format!("{namespace}:") };
                 // 1 is for an SDK set to stable_token. Which endpoint ours comes from is nothing to it.
-                let key =
-                    |stable| format!("{namespace}official_account.access_token.{appid}.{secret}.{stable}");
-                [0, 1].map(|stable| text(key(stable), php_string(token) + ";")).into()
+                let key = |stable| format!("official_account.access_token.{appid}.{secret}.{stable}");
+                [0, 1].map(|stable| easywechat6(namespace, &key(stable), token)).into()
             }
             Self::EasyWeChat5 => {
                 let credentials = format!(
@@ -157,19 +159,55 @@ impl Layout {
                 let token = Value::from(token);
                 vec![text(key, format!(r#"{{"access_token":{token},"expires_in":{expires_in_s}}}"#))]
             }
-            Self::Wechatpy => {
-                let key = format!("wechatpy:{appid}_access_token");
-                let end = text(format!("{key}_expires_at"), expires_at_s.to_string());
-                vec![text(key, json!(token).to_string()), end]
-            }
+            Self::Wechatpy => wechatpy(&format!("{appid}_access_token"), promised),
             Self::WeixinAuthorize => {
-                let key = md5_hex(&format!("weixin_{appid}")).to_uppercase();
-                let content = Content::Hash { access_token: Secret::new(token), expired_at: expires_at_s };
-                vec![Entry { key: Secret::new(key), content }]
+                vec![weixin_authorize(&format!("weixin_{appid}"), "access_token", promised)]
             }
             Self::Raw { key, value } => {
                 vec![text(key.fill(account, None), value.fill(account, Some(promised)))]
             }
+        }
+    }
+
+    /// Everything that an SDK reads to have one of the account's tickets; nothing where it shares none of that kind.
+    #[must_use]
+    pub fn ticket_entries(&self, account: &Account, kind: TicketKind, promised: Promised<'_>) -> Vec<Entry> {
+        let (appid, name) = (account.appid.as_str(), kind.as_str());
+        let Promised { value: ticket, expires_in_s, .. } = promised;
+        match (self, kind) {
+            (Self::WxJava { prefix }, _) => {
+                vec![text(format!("{prefix}:ticket:key:{appid}:{name}"), ticket.to_owned())]
+            }
+            (Self::Silenceper | Self::SilenceperStable, TicketKind::Jsapi) => {
+                vec![text(format!("gowechat_officialaccount__jsapi_ticket_{appid}"), ticket.to_owned())]
+            }
+            (Self::EasyWeChat6 { namespace }, TicketKind::Jsapi) => {
+                vec![easywechat6(namespace, &format!("official_account.jsapi_ticket.{appid}"), ticket)]
+            }
+            // WeChat's whole answer, in its order.
+            (Self::EasyWeChat5, _) => {
+                let key = format!("easywechat.basic_service.jssdk.ticket.{name}.{appid}");
+                let names = ["errcode", "errmsg", "ticket", "expires_in"].map(php_string);
+                let values = ["i:0", &php_string("ok"), &php_string(ticket), &format!("i:{expires_in_s}")];
+                let pairs = names.iter().zip(values).map(|(name, value)| format!("{name};{value};"));
+                vec![text(key, format!("a:4:{{{}}}", pairs.collect::<String>()))]
+            }
+            // The same, with its names in order, as Go writes a map.
+            (Self::PowerWeChat, _) => {
+                let key = format!("powerwechat.basic_service.jssdk.ticket.{name}.{appid}");
+                let ticket = Value::from(ticket);
+                let answer =
+                    format!(r#"{{"errcode":0,"errmsg":"ok","expires_in":{expires_in_s},"ticket":{ticket}}}"#);
+                vec![text(key, answer)]
+            }
+            (Self::Wechatpy, TicketKind::Jsapi) => wechatpy(&format!("{appid}_jsapi_ticket"), promised),
+            (Self::Wechatpy, TicketKind::WxCard) => wechatpy(&format!("{appid}_jsapi_card_ticket"), promised),
+            (Self::WeixinAuthorize, TicketKind::Jsapi) => {
+                vec![weixin_authorize(&format!("js_sdk_{appid}"), "jsticket", promised)]
+            }
+            (Self::Silenceper | Self::SilenceperStable, TicketKind::WxCard)
+            | (Self::EasyWeChat6 { .. } | Self::WeixinAuthorize, TicketKind::WxCard)
+            | (Self::Raw { .. }, _) => Vec::new(),
         }
     }
 }
@@ -178,26 +216,46 @@ fn text(key: String, value: String) -> Entry {
     Entry { key: Secret::new(key), content: Content::Text(Secret::new(value)) }
 }
 
+fn easywechat6(namespace: &str, key: &str, value: &str) -> Entry {
+    let namespace = if namespace.is_empty() { String::new() } else { format!("{namespace}:") };
+    text(format!("{namespace}{key}"), php_string(value) + ";")
+}
+
+fn wechatpy(key: &str, promised: Promised<'_>) -> Vec<Entry> {
+    let key = format!("wechatpy:{key}");
+    let end = text(format!("{key}_expires_at"), promised.expires_at_s.to_string());
+    vec![text(key, ascii_json(promised.value)), end]
+}
+
+fn weixin_authorize(key: &str, field: &'static str, promised: Promised<'_>) -> Entry {
+    let value = Secret::new(promised.value);
+    let content = Content::Hash { field, value, expired_at: promised.expires_at_s };
+    Entry { key: Secret::new(md5_hex(key).to_uppercase()), content }
+}
+
 /// `serialize` of a string, without the semicolon; PHP counts bytes.
 fn php_string(text: &str) -> String {
     format!("s:{}:\"{text}\"", text.len())
 }
 
-/// `json_encode` of a string, which escapes slashes and all that is not ASCII.
+/// `json_encode` of a string in PHP, which escapes slashes, too.
 fn php_json(text: &str) -> String {
+    ascii_json(text).replace('/', "\\/")
+}
+
+/// JSON of a string, with all that is not ASCII escaped, as in Python.
+fn ascii_json(text: &str) -> String {
     let mut escaped = String::new();
     for char in Value::from(text).to_string().chars() {
-        match char {
-            '/' => escaped.push_str("\\/"),
-            char if char.is_ascii() => escaped.push(char),
-            char => {
-                let units = char
-                    .encode_utf16(&mut [0; 2])
-                    .iter()
-                    .map(|unit| format!("\\u{unit:04x}"))
-                    .collect::<String>();
-                escaped.push_str(&units);
-            }
+        if char.is_ascii() {
+            escaped.push(char);
+        } else {
+            let units = char
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect::<String>();
+            escaped.push_str(&units);
         }
     }
     escaped

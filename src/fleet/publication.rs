@@ -131,7 +131,7 @@ impl Plan {
             return Self::Keep;
         }
         let promised = Promised {
-            token: wanted.token.access_token(),
+            value: wanted.token.access_token(),
             expires_in_s: for_s,
             expires_at_s: until.wall_ms.div_euclid(1_000),
         };

@@ -64,7 +64,7 @@ impl Template {
             match (part, promised) {
                 (Part::Word("appid"), _) => filled.push_str(account.appid.as_str()),
                 (Part::Word("name"), _) => filled.push_str(&account.name),
-                (Part::Word("access_token"), Some(promised)) => filled.push_str(promised.token),
+                (Part::Word("access_token"), Some(promised)) => filled.push_str(promised.value),
                 (Part::Word("expires_in"), Some(promised)) => {
                     filled.push_str(&promised.expires_in_s.to_string());
                 }

@@ -18,7 +18,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// A key that holds something else by now is not ours to delete; one of another type answers with a table.
 const TAKE_BACK: &str =
     "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
-const TAKE_BACK_HASH: &str = "if redis.pcall('HGET', KEYS[1], 'access_token') == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+const TAKE_BACK_HASH: &str =
+    "if redis.pcall('HGET', KEYS[1], ARGV[2]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// Signed in. Dropped, it is closed.
 pub(crate) struct Connection {
@@ -158,10 +159,10 @@ fn put(pipe: &mut Pipeline, entry: &Entry, for_s: u64) {
         Content::Text(text) => {
             pipe.cmd("SET").arg(key).arg(text.expose()).arg("EX").arg(for_s);
         }
-        Content::Hash { access_token, expired_at } => {
+        Content::Hash { field, value, expired_at } => {
             // Something else may stand there, of another type or with other fields.
             pipe.cmd("DEL").arg(key);
-            pipe.cmd("HSET").arg(key).arg("access_token").arg(access_token.expose());
+            pipe.cmd("HSET").arg(key).arg(*field).arg(value.expose());
             pipe.arg("expired_at").arg(*expired_at);
             pipe.cmd("EXPIRE").arg(key).arg(for_s);
         }
@@ -169,18 +170,19 @@ fn put(pipe: &mut Pipeline, entry: &Entry, for_s: u64) {
 }
 
 fn take_back(pipe: &mut Pipeline, entry: &Entry) {
-    let script = match &entry.content {
-        Content::Text(_) => TAKE_BACK,
-        Content::Hash { .. } => TAKE_BACK_HASH,
+    let (script, field) = match &entry.content {
+        Content::Text(_) => (TAKE_BACK, None),
+        Content::Hash { field, .. } => (TAKE_BACK_HASH, Some(*field)),
     };
-    pipe.cmd("EVAL").arg(script).arg(1).arg(entry.key.expose()).arg(entry.content.mark().expose());
+    let mark = entry.content.mark().expose();
+    pipe.cmd("EVAL").arg(script).arg(1).arg(entry.key.expose()).arg(mark).arg(field);
 }
 
 fn read(entry: &Entry) -> Cmd {
     let key = entry.key.expose();
     match &entry.content {
         Content::Text(_) => cmd("GET").arg(key).to_owned(),
-        Content::Hash { .. } => cmd("HGET").arg(key).arg("access_token").to_owned(),
+        Content::Hash { field, .. } => cmd("HGET").arg(key).arg(*field).to_owned(),
     }
 }
 
@@ -203,7 +205,7 @@ mod tests {
     fn a_key_is_not_ours_that_holds_something_else_or_does_not_end_in_time() {
         let [text, hash] = [
             Content::Text(Secret::new("ours")),
-            Content::Hash { access_token: Secret::new("ours"), expired_at: 7 },
+            Content::Hash { field: "jsticket", value: Secret::new("ours"), expired_at: 7 },
         ]
         .map(|content| Entry { key: Secret::new("k"), content });
         for (held, left_ms, differs) in [

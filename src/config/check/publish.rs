@@ -140,7 +140,7 @@ pub(super) fn keys_are_distinct(
     sinks: &[Placed],
     accounts: &[Option<Arc<Account>>],
 ) {
-    let promised = Promised { token: "", expires_in_s: 0, expires_at_s: 0 };
+    let promised = Promised { value: "", expires_in_s: 0, expires_at_s: 0 };
     for Placed { index, sink } in sinks.iter().filter(|placed| placed.sink.layout.name() == "raw") {
         let mut keys = HashMap::new();
         for account in accounts.iter().flatten().filter(|account| sink.accounts.covers(account)) {
