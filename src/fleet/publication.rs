@@ -1,36 +1,57 @@
-//! What an account's keys in Redis should hold, what they do hold, and what is to be done about it.
+//! What the keys of a token or a ticket in Redis should hold, what they do hold, and what is to be done about it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cell::Snapshot;
+use super::shared::Shared;
 use crate::account::Account;
 use crate::clock::Moment;
+use crate::config::Grants;
 use crate::layout::{Entry, Layout, Promised};
 use crate::publish::Change;
 use crate::secret::Secret;
-use crate::token::Token;
+use crate::ticket::{Credential, Ticket};
 
 /// By so much a clock may go wrong between ours and Redis'.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// An account's token as it may be relied on now.
+/// A token or a ticket as it may be relied on now.
 pub(super) struct Wanted {
     account: Arc<Account>,
-    token: Token,
+    value: Secret,
+    promise: Duration,
 }
 
 impl Wanted {
-    /// `None` where no token may be served, or only for less than the second that is Redis' unit.
-    pub(super) fn of(snapshot: &Snapshot, now: Moment) -> Option<Self> {
-        let token = snapshot.state.read(now).filter(|token| token.expires_in().as_secs() > 0)?;
-        Some(Self { account: Arc::clone(&snapshot.account), token })
+    /// `None` where none may be served, or only for less than the second that is Redis' unit, or where `accounts` does
+    /// not cover its account.
+    pub(super) fn of(
+        shared: &Shared,
+        credential: &Credential,
+        accounts: &Grants,
+        now: Moment,
+    ) -> Option<Self> {
+        let directory = shared.directory.load();
+        let snapshot = directory.by_appid.get(&credential.appid)?.load();
+        let (value, promise) = match credential.ticket {
+            None => snapshot.state.read(now).map(|token| (token.held.value.clone(), token.expires_in())),
+            Some(kind) => ticket_of(shared, credential, now)
+                .filter(|_| snapshot.account.tickets.has(kind))
+                .map(|ticket| (Secret::new(ticket.value()), ticket.expires_in())),
+        }?;
+        let is_wanted = promise.as_secs() > 0 && accounts.covers(&snapshot.account);
+        is_wanted.then(|| Self { account: Arc::clone(&snapshot.account), value, promise })
     }
 }
 
-/// What we have put into Redis for one account.
+/// The ticket that may be served now. None is fetched yet: this is the one place to fill in when they are.
+fn ticket_of(_shared: &Shared, _credential: &Credential, _now: Moment) -> Option<Ticket> {
+    None
+}
+
+/// What we have put into Redis for one token or ticket.
 #[derive(Default)]
 pub(super) struct Published {
     source: Option<(Arc<Account>, Secret)>,
@@ -67,7 +88,7 @@ impl Published {
 
     /// How long the keys may stay there: as long as they were given, or as is promised for the token by now.
     pub(super) fn at_most(&self, wanted: Option<&Wanted>, now: Moment) -> Duration {
-        let promise = wanted.filter(|wanted| self.is_of(wanted)).map(|wanted| wanted.token.expires_in());
+        let promise = wanted.filter(|wanted| self.is_of(wanted)).map(|wanted| wanted.promise);
         self.until_by.until(now).max(promise.unwrap_or_default()) + SLACK
     }
 
@@ -82,9 +103,8 @@ impl Published {
     }
 
     fn is_of(&self, wanted: &Wanted) -> bool {
-        let same = |(account, token): &(Arc<Account>, Secret)| {
-            *account == wanted.account && *token == wanted.token.held.value
-        };
+        let same =
+            |(account, value): &(Arc<Account>, Secret)| *account == wanted.account && *value == wanted.value;
         self.source.as_ref().is_some_and(same)
     }
 
@@ -106,12 +126,13 @@ pub(super) struct Put {
     entries: Vec<Entry>,
     for_s: u64,
     until: Moment,
-    /// At keys that are not the account's any more.
+    /// At keys that are not its any more.
     take_back: Vec<Entry>,
 }
 
 impl Plan {
     pub(super) fn new(
+        credential: &Credential,
         wanted: Option<Wanted>,
         published: Option<&Published>,
         layout: &Layout,
@@ -121,7 +142,7 @@ impl Plan {
             let theirs: Vec<_> = published.into_iter().flat_map(Published::all).cloned().collect();
             return if theirs.is_empty() { Self::Keep } else { Self::TakeBack(theirs) };
         };
-        let promise = wanted.token.expires_in();
+        let promise = wanted.promise;
         let for_s = promise.as_secs();
         let until = now + Duration::from_secs(for_s);
         let stands = published
@@ -131,14 +152,22 @@ impl Plan {
             return Self::Keep;
         }
         let promised = Promised {
-            value: wanted.token.access_token(),
+            value: wanted.value.expose(),
             expires_in_s: for_s,
             expires_at_s: until.wall_ms.div_euclid(1_000),
         };
-        let entries = layout.entries(&wanted.account, promised);
+        let entries = match credential.ticket {
+            None => layout.entries(&wanted.account, promised),
+            Some(kind) => layout.ticket_entries(&wanted.account, kind, promised),
+        };
         let stray = |entry: &&Entry| !entries.iter().any(|kept| kept.key == entry.key);
-        let take_back = published.into_iter().flat_map(Published::all).filter(stray).cloned().collect();
-        let source = (wanted.account, wanted.token.held.value.clone());
+        let take_back: Vec<_> =
+            published.into_iter().flat_map(Published::all).filter(stray).cloned().collect();
+        // Its SDK shares no tickets of this kind.
+        if entries.is_empty() && take_back.is_empty() {
+            return Self::Keep;
+        }
+        let source = (wanted.account, wanted.value);
         Self::Put(Put { source, entries, for_s, until, take_back })
     }
 
@@ -177,22 +206,4 @@ fn is_enough(is: Moment, could_be: Moment, end: Moment, now: Moment) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn enough(is_ms: i64, promise_ms: u64) -> bool {
-        let at = |ms| Moment { wall_ms: ms, boot_ms: ms };
-        let whole = Duration::from_secs(Duration::from_millis(promise_ms).as_secs());
-        is_enough(at(is_ms), at(0) + whole, at(0) + Duration::from_millis(promise_ms), at(0))
-    }
-
-    #[test]
-    fn keys_are_written_again_when_the_promise_shrinks_or_grows_and_not_for_its_fractions() {
-        assert!(enough(100_000, 100_999));
-        assert!(enough(99_500, 100_400), "half a second is not worth a write");
-        assert!(!enough(100_001, 100_000), "they must not outlive the promise");
-        assert!(!enough(50_000, 51_000), "it has grown by a second");
-        assert!(!enough(500, 1_600), "half of their life is over");
-        assert!(!enough(-5, 1_000), "they have ended");
-    }
-}
+mod tests;

@@ -16,20 +16,21 @@ use self::refusals::Refusals;
 use super::publication::{Plan, Published, Wanted};
 use super::publishers::Outbox;
 use super::shared::Shared;
-use crate::account::Appid;
+use crate::account::{Account, Appid};
 use crate::clock::Moment;
 use crate::publish::{Change, Connection, Expected, Refusal, Trouble};
+use crate::ticket::Credential;
 
 mod log;
 mod refusals;
 
-/// Accounts that are sent in one go.
+/// Tokens and tickets that are sent in one go.
 const AT_ONCE: usize = 250;
 /// How often Redis is asked whether it is there: one that came back empty is filled again after so long,
 const PING: Duration = Duration::from_secs(1);
 /// and how often what stands there is compared,
 const LOOK: Duration = Duration::from_secs(10);
-/// of so many accounts at a time.
+/// of so many tokens and tickets at a time.
 const MOST_LOOKED_AT: usize = 10_000;
 /// The wait before the next try to connect grows from this,
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -44,12 +45,12 @@ pub(super) struct Publisher {
     outbox: Arc<Outbox>,
     shared: Arc<Shared>,
     connection: Option<Connection>,
-    /// Accounts that may have to be written.
-    todo: BTreeSet<Appid>,
+    /// What may have to be written.
+    todo: BTreeSet<Credential>,
     /// What stands in Redis as far as we know.
-    published: BTreeMap<Appid, Published>,
-    /// When to look at which account's promise again.
-    due: BTreeSet<(Instant, Appid)>,
+    published: BTreeMap<Credential, Published>,
+    /// When to look at which promise again.
+    due: BTreeSet<(Instant, Credential)>,
     refusals: Refusals,
     /// Since when nothing of ours stands there, and what should is refused.
     refuses_all_since: Option<Instant>,
@@ -58,8 +59,8 @@ pub(super) struct Publisher {
     retry_at: Instant,
     ping_at: Instant,
     look_at: Instant,
-    /// The last account that was compared.
-    looked_at: Option<Appid>,
+    /// The last that was compared.
+    looked_at: Option<Credential>,
 }
 
 impl Publisher {
@@ -141,21 +142,24 @@ impl Publisher {
         let news = self.outbox.take_news();
         let directory = self.shared.directory.load();
         let accounts = self.outbox.accounts.load();
-        let concerns = |appid: &&Appid| {
-            let cell = directory.by_appid.get(*appid);
-            self.published.contains_key(*appid)
-                || cell.is_some_and(|cell| accounts.covers(&cell.load().account))
+        let covered = |appid: &Appid| {
+            let account = Arc::clone(&directory.by_appid.get(appid)?.load().account);
+            Some(account).filter(|account| accounts.covers(account))
         };
         if news.of_all {
-            self.todo.extend(directory.in_order.iter().filter(concerns).cloned());
+            let all = directory.in_order.iter().filter_map(covered);
+            self.todo.extend(all.flat_map(|account| credentials_of(&account)));
             self.todo.extend(self.published.keys().cloned());
         }
-        self.todo.extend(news.of.iter().filter(concerns).cloned());
+        let concerns = |credential: &Credential| {
+            self.published.contains_key(credential) || covered(&credential.appid).is_some()
+        };
+        self.todo.extend(news.of.into_iter().filter(concerns));
         let now = Instant::now();
         while let Some((at, _)) = self.due.first()
             && *at <= now
         {
-            self.todo.extend(self.due.pop_first().map(|(_, appid)| appid));
+            self.todo.extend(self.due.pop_first().map(|(_, credential)| credential));
         }
         self.todo.extend(self.refusals.due(now).cloned());
         let pending = self.todo.len() + self.refusals.count_beside(&self.todo);
@@ -167,18 +171,19 @@ impl Publisher {
         while self.connection.is_some() && !self.todo.is_empty() {
             let now = self.shared.now();
             let batch = self.todo.iter().take(AT_ONCE);
-            let plans: Vec<_> = batch.map(|appid| (appid.clone(), self.plan(appid, now))).collect();
+            let plans: Vec<_> =
+                batch.map(|credential| (credential.clone(), self.plan(credential, now))).collect();
             let made = self.make(&plans).await;
             let (outcomes, trouble) = match made {
                 Ok(outcomes) => (outcomes, None),
                 Err(trouble) => (Vec::new(), Some(trouble)),
             };
             let mut outcomes = outcomes.into_iter();
-            for (appid, plan) in plans {
+            for (credential, plan) in plans {
                 match outcomes.next() {
-                    Some(Ok(())) => self.is_made(appid, plan, now),
-                    Some(Err(refusal)) => self.is_refused(appid, plan, refusal),
-                    None => self.published.entry(appid).or_default().tried(plan),
+                    Some(Ok(())) => self.is_made(credential, plan, now),
+                    Some(Err(refusal)) => self.is_refused(credential, plan, refusal),
+                    None => self.published.entry(credential).or_default().tried(plan),
                 }
             }
             trouble.map_or(Ok(()), Err)?;
@@ -187,19 +192,17 @@ impl Publisher {
         Ok(())
     }
 
-    fn wanted(&self, appid: &Appid, now: Moment) -> Option<Wanted> {
-        let directory = self.shared.directory.load();
-        let snapshot = directory.by_appid.get(appid)?.load();
-        let is_covered = self.outbox.accounts.load().covers(&snapshot.account);
-        Wanted::of(&snapshot, now).filter(|_| is_covered)
+    fn wanted(&self, credential: &Credential, now: Moment) -> Option<Wanted> {
+        Wanted::of(&self.shared, credential, &self.outbox.accounts.load(), now)
     }
 
-    fn plan(&self, appid: &Appid, now: Moment) -> Plan {
-        Plan::new(self.wanted(appid, now), self.published.get(appid), &self.outbox.sink.layout, now)
+    fn plan(&self, credential: &Credential, now: Moment) -> Plan {
+        let (wanted, published) = (self.wanted(credential, now), self.published.get(credential));
+        Plan::new(credential, wanted, published, &self.outbox.sink.layout, now)
     }
 
     /// Carries out `plans`, and says of each whether Redis has taken it.
-    async fn make(&mut self, plans: &[(Appid, Plan)]) -> Result<Vec<Result<(), Refusal>>, Trouble> {
+    async fn make(&mut self, plans: &[(Credential, Plan)]) -> Result<Vec<Result<(), Refusal>>, Trouble> {
         let changes: Vec<Vec<Change<'_>>> = plans.iter().map(|(_, plan)| plan.changes().collect()).collect();
         let all = changes.iter().filter(|changes| !changes.is_empty()).count();
         let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
@@ -211,48 +214,48 @@ impl Publisher {
         made
     }
 
-    fn is_made(&mut self, appid: Appid, plan: Plan, now: Moment) {
-        self.todo.remove(&appid);
-        self.refusals.lift(&appid);
-        if let Some(at) = self.published.get(&appid).and_then(|published| published.look_at) {
-            self.due.remove(&(at, appid.clone()));
+    fn is_made(&mut self, credential: Credential, plan: Plan, now: Moment) {
+        self.todo.remove(&credential);
+        self.refusals.lift(&credential);
+        if let Some(at) = self.published.get(&credential).and_then(|published| published.look_at) {
+            self.due.remove(&(at, credential.clone()));
         }
         let published = match plan {
-            Plan::Keep => self.published.remove(&appid).filter(Published::is_any),
+            Plan::Keep => self.published.remove(&credential).filter(Published::is_any),
             plan => plan.published(self.shared.now()),
         };
         if let Some(mut published) = published {
             let at = Instant::now() + published.next_look(now);
             published.look_at = Some(at);
-            self.due.insert((at, appid.clone()));
-            self.published.insert(appid, published);
+            self.due.insert((at, credential.clone()));
+            self.published.insert(credential, published);
         } else {
-            self.published.remove(&appid);
+            self.published.remove(&credential);
         }
     }
 
-    fn is_refused(&mut self, appid: Appid, plan: Plan, refusal: Refusal) {
-        self.todo.remove(&appid);
+    fn is_refused(&mut self, credential: Credential, plan: Plan, refusal: Refusal) {
+        self.todo.remove(&credential);
         if refusal.in_part {
-            self.published.entry(appid.clone()).or_default().tried(plan);
+            self.published.entry(credential.clone()).or_default().tried(plan);
         }
-        self.refusals.add(appid, refusal, Instant::now());
+        self.refusals.add(credential, refusal, Instant::now());
     }
 
     /// Compares what stands in Redis with what we put there.
     async fn look(&mut self) -> Result<(), Trouble> {
         let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.published.range((start, Bound::Unbounded)).take(MOST_LOOKED_AT);
-        let round: Vec<Appid> = behind.map(|(appid, _)| appid.clone()).collect();
+        let round: Vec<Credential> = behind.map(|(credential, _)| credential.clone()).collect();
         self.looked_at = round.last().filter(|_| round.len() == MOST_LOOKED_AT).cloned();
         for batch in round.chunks(AT_ONCE) {
             let now = self.shared.now();
-            let (mut appids, mut expected) = (Vec::new(), Vec::new());
-            for appid in batch {
-                let Some(published) = self.published.get(appid) else { continue };
-                let at_most = published.at_most(self.wanted(appid, now).as_ref(), now);
+            let (mut credentials, mut expected) = (Vec::new(), Vec::new());
+            for credential in batch {
+                let Some(published) = self.published.get(credential) else { continue };
+                let at_most = published.at_most(self.wanted(credential, now).as_ref(), now);
                 for entry in published.standing(now).unwrap_or_default() {
-                    appids.push(appid);
+                    credentials.push(credential);
                     expected.push(Expected { entry, at_most });
                 }
             }
@@ -260,22 +263,22 @@ impl Publisher {
                 continue;
             };
             let (mut drifted, mut refused) = (BTreeSet::new(), BTreeMap::new());
-            for (appid, differs) in appids.into_iter().zip(connection.differ(&expected).await?) {
+            for (credential, differs) in credentials.into_iter().zip(connection.differ(&expected).await?) {
                 match differs {
                     Ok(false) => {}
-                    Ok(true) => drop(drifted.insert(appid.clone())),
-                    Err(refusal) => drop(refused.insert(appid.clone(), refusal)),
+                    Ok(true) => drop(drifted.insert(credential.clone())),
+                    Err(refusal) => drop(refused.insert(credential.clone(), refusal)),
                 }
             }
             Outbox::count(&self.outbox.tally.failed, refused.len());
-            for (appid, refusal) in refused {
-                self.refusals.add(appid, refusal, Instant::now());
+            for (credential, refusal) in refused {
+                self.refusals.add(credential, refusal, Instant::now());
             }
             self.log.drift(drifted.len());
             Outbox::count(&self.outbox.tally.drifted, drifted.len());
-            for appid in drifted {
-                self.published.entry(appid.clone()).and_modify(Published::forget);
-                self.todo.insert(appid);
+            for credential in drifted {
+                self.published.entry(credential.clone()).and_modify(Published::forget);
+                self.todo.insert(credential);
             }
         }
         Ok(())
@@ -305,4 +308,10 @@ impl Publisher {
         self.retry_at = Instant::now() + wait;
         self.log.down(trouble);
     }
+}
+
+/// What may be published of an account.
+fn credentials_of(account: &Account) -> Vec<Credential> {
+    let tickets = account.tickets.iter().map(|kind| Credential::ticket(account.appid.clone(), kind));
+    tickets.chain([Credential::token(account.appid.clone())]).collect()
 }

@@ -16,6 +16,7 @@ use super::publisher::Publisher;
 use super::shared::Shared;
 use crate::account::Appid;
 use crate::config::{Grants, Sink};
+use crate::ticket::{Credential, TicketKind};
 
 /// The wait before one that crashed is started again.
 const RESTART: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ pub(super) struct Publishers {
     tasks: TaskTracker,
 }
 
-/// What one sink's task has to see to. It holds which accounts have changed, not what they have become: a Redis that
+/// What one sink's task has to see to. It holds what has changed, not what it has become: a Redis that
 /// is down for hours costs no memory.
 pub(crate) struct Outbox {
     pub(super) sink: Sink,
@@ -38,11 +39,11 @@ pub(crate) struct Outbox {
     pub(crate) tally: SinkTally,
 }
 
-/// Which accounts have changed.
+/// Which tokens and tickets have changed.
 #[derive(Default)]
 pub(super) struct News {
     pub(super) of_all: bool,
-    pub(super) of: HashSet<Appid>,
+    pub(super) of: HashSet<Credential>,
 }
 
 /// How a sink is doing.
@@ -84,10 +85,20 @@ impl Publishers {
         self.all.store(Arc::new(new));
     }
 
-    /// An account is not what it was.
+    /// An account, and with it its token, is not what it was.
     pub(super) fn note(&self, appid: &Appid) {
+        self.note_credential(&Credential::token(appid.clone()));
+    }
+
+    /// One of its tickets is not what it was.
+    #[expect(dead_code, reason = "no ticket is fetched yet")]
+    pub(super) fn note_ticket(&self, appid: &Appid, kind: TicketKind) {
+        self.note_credential(&Credential::ticket(appid.clone(), kind));
+    }
+
+    fn note_credential(&self, credential: &Credential) {
         for outbox in self.all.load().iter() {
-            outbox.lock().of.insert(appid.clone());
+            outbox.lock().of.insert(credential.clone());
             outbox.told.notify_one();
         }
     }

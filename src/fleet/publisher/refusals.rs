@@ -1,12 +1,12 @@
-//! The accounts whose keys Redis refuses, while it takes others'.
+//! The tokens and tickets whose keys Redis refuses, while it takes others'.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::account::Appid;
 use crate::publish::Refusal;
+use crate::ticket::Credential;
 
 /// The wait before the next try grows from this,
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Each waits by itself: what is refused holds up nothing else.
 #[derive(Default)]
 pub(super) struct Refusals {
-    of: BTreeMap<Appid, Refused>,
+    of: BTreeMap<Credential, Refused>,
     last: Option<Refusal>,
     /// One that has not been refused before is among them.
     is_news: bool,
@@ -29,17 +29,17 @@ struct Refused {
 
 impl Refusals {
     /// It was refused, once more or for the first time.
-    pub(super) fn add(&mut self, appid: Appid, refusal: Refusal, now: Instant) {
-        let times = self.of.get(&appid).map_or(0, |refused| refused.times);
+    pub(super) fn add(&mut self, credential: Credential, refusal: Refusal, now: Instant) {
+        let times = self.of.get(&credential).map_or(0, |refused| refused.times);
         let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(times)).min(LAST_RETRY);
-        self.of.insert(appid, Refused { times: times.saturating_add(1), retry_at: now + wait });
+        self.of.insert(credential, Refused { times: times.saturating_add(1), retry_at: now + wait });
         self.last = Some(refusal);
         self.is_news |= times == 0;
     }
 
     /// It is refused no more.
-    pub(super) fn lift(&mut self, appid: &Appid) {
-        self.of.remove(appid);
+    pub(super) fn lift(&mut self, credential: &Credential) {
+        self.of.remove(credential);
     }
 
     /// How many are refused.
@@ -63,13 +63,13 @@ impl Refusals {
     }
 
     /// How many are not on the list of those that are to be written.
-    pub(super) fn count_beside(&self, todo: &BTreeSet<Appid>) -> usize {
-        self.of.keys().filter(|appid| !todo.contains(*appid)).count()
+    pub(super) fn count_beside(&self, todo: &BTreeSet<Credential>) -> usize {
+        self.of.keys().filter(|credential| !todo.contains(*credential)).count()
     }
 
     /// Those to be tried again.
-    pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = &Appid> {
-        self.of.iter().filter(move |(_, refused)| refused.retry_at <= now).map(|(appid, _)| appid)
+    pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = &Credential> {
+        self.of.iter().filter(move |(_, refused)| refused.retry_at <= now).map(|(credential, _)| credential)
     }
 
     /// When the next is to be tried again.
@@ -81,6 +81,7 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Appid;
 
     fn refusal() -> Refusal {
         Refusal::example("NOPERM")
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_waits_longer_each_time_and_alone() {
-        let [a, b] = ["wxa", "wxb"].map(|appid| Appid::try_from(appid.to_owned()).unwrap());
+        let [a, b] = ["wxa", "wxb"].map(|appid| Credential::token(Appid::new(appid).unwrap()));
         let start = Instant::now();
         let mut refusals = Refusals::default();
         let mut now = start;
