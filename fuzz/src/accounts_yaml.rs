@@ -87,6 +87,15 @@ fn keeps_the_rules(config: &Config) {
     }
     assert!(upstream.max_in_flight >= 1 && upstream.max_per_second >= 1);
 
+    let names: HashSet<_> = config.publish.iter().map(|sink| &sink.name).collect();
+    assert_eq!(names.len(), config.publish.len(), "two sinks have one name");
+    for sink in &config.publish {
+        assert!(is_label(&sink.name) && sink.accounts.entries().next().is_some());
+        let address = sink.address();
+        assert!(address.starts_with("redis://") || address.starts_with("rediss://"), "{address}");
+        assert!(!address.contains('@'), "an address with credentials");
+    }
+
     assert!((1..=100_000).contains(&config.accounts.len()));
     let appids: HashSet<_> = config.accounts.iter().map(|account| account.appid.as_str()).collect();
     assert_eq!(appids.len(), config.accounts.len(), "an appid stands there twice");
@@ -123,6 +132,9 @@ fn is_shown_without_secrets(config: &Config) {
     for client in &config.api.clients {
         named =
             client.accounts.entries().fold(named + "\n" + &client.name, |named, entry| named + "\n" + &entry);
+    }
+    for sink in &config.publish {
+        named += &format!("\n{}\n{}\n{:?}\n{:?}", sink.name, sink.address(), sink.layout, sink.accounts);
     }
     for account in &config.accounts {
         named = account.tags.iter().fold(named, |named, tag| named + "\n" + tag);
