@@ -28,10 +28,12 @@ mod refusals;
 const AT_ONCE: usize = 250;
 /// How often Redis is asked whether it is there: one that came back empty is filled again after so long,
 const PING: Duration = Duration::from_secs(1);
-/// and how often what stands there is compared,
-const LOOK: Duration = Duration::from_secs(10);
-/// of so many tokens and tickets at a time.
-const MOST_LOOKED_AT: usize = 10_000;
+/// and how often some of what stands there is compared,
+const LOOK: Duration = Duration::from_secs(1);
+/// all of it in so many times,
+const LOOKS: u32 = 10;
+/// and of so many tokens and tickets at a time.
+const MOST_LOOKED_AT: usize = 1_000;
 /// The wait before the next try to connect grows from this,
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// to this.
@@ -61,6 +63,8 @@ pub(super) struct Publisher {
     look_at: Instant,
     /// The last that was compared.
     looked_at: Option<Credential>,
+    /// How many were compared in a row, most of which were not ours.
+    lost: usize,
 }
 
 impl Publisher {
@@ -81,6 +85,7 @@ impl Publisher {
             ping_at: now,
             look_at: now + LOOK,
             looked_at: None,
+            lost: 0,
         }
     }
 
@@ -103,7 +108,7 @@ impl Publisher {
         let due = self.due.first().map(|(at, _)| *at).into_iter().chain(self.refusals.next());
         let wake_at = match &self.connection {
             None => self.retry_at,
-            Some(_) => due.fold(self.ping_at, Instant::min),
+            Some(_) => due.fold(self.ping_at.min(self.look_at), Instant::min),
         };
         let outbox = Arc::clone(&self.outbox);
         tokio::select! {
@@ -125,8 +130,8 @@ impl Publisher {
         }
         self.write().await?;
         if Instant::now() >= self.look_at {
-            self.look().await?;
-            self.look_at = Instant::now() + LOOK;
+            let (looked, changed) = self.look().await?;
+            self.look_at = Instant::now() + self.pause(looked, changed);
             self.write().await?;
         }
         if let Some(connection) = self.connection.as_mut().filter(|_| Instant::now() >= self.ping_at) {
@@ -242,12 +247,27 @@ impl Publisher {
         self.refusals.add(credential, refusal, Instant::now());
     }
 
-    /// Compares what stands in Redis with what we put there.
-    async fn look(&mut self) -> Result<(), Trouble> {
+    /// The wait before the next look. Where most was changed, Redis was emptied: the rest is looked at at once, but not
+    /// over and over where it holds on to nothing.
+    fn pause(&mut self, looked: usize, changed: usize) -> Duration {
+        let is_lost = changed * 2 > looked;
+        self.lost = if is_lost { self.lost + looked } else { 0 };
+        if is_lost && self.lost < self.published.len() {
+            return Duration::ZERO;
+        }
+        self.lost = 0;
+        if is_lost { LOOK * LOOKS } else { LOOK }
+    }
+
+    /// Compares the next part of what stands in Redis with what we put there. How much that was, and how much of it is
+    /// not ours.
+    async fn look(&mut self) -> Result<(usize, usize), Trouble> {
         let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.published.range((start, Bound::Unbounded)).take(MOST_LOOKED_AT);
-        let round: Vec<Credential> = behind.map(|(credential, _)| credential.clone()).collect();
-        self.looked_at = round.last().filter(|_| round.len() == MOST_LOOKED_AT).cloned();
+        let mut behind = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
+        let share = self.published.len().div_ceil(LOOKS as usize).min(MOST_LOOKED_AT);
+        let round: Vec<Credential> = behind.by_ref().take(share).cloned().collect();
+        self.looked_at = behind.next().and(round.last()).cloned();
+        let mut changed = 0;
         for batch in round.chunks(AT_ONCE) {
             let now = self.shared.now();
             let (mut credentials, mut expected) = (Vec::new(), Vec::new());
@@ -274,6 +294,7 @@ impl Publisher {
             for (credential, refusal) in refused {
                 self.refusals.add(credential, refusal, Instant::now());
             }
+            changed += drifted.len();
             self.log.drift(drifted.len());
             Outbox::count(&self.outbox.tally.drifted, drifted.len());
             for credential in drifted {
@@ -281,7 +302,7 @@ impl Publisher {
                 self.todo.insert(credential);
             }
         }
-        Ok(())
+        Ok((round.len(), changed))
     }
 
     /// It does what it is asked to, but for what it refuses, which may be everything.
