@@ -12,7 +12,7 @@ use crate::config::Grants;
 use crate::layout::{Entry, Layout, Promised};
 use crate::publish::Change;
 use crate::secret::Secret;
-use crate::ticket::{Credential, Ticket};
+use crate::ticket::Credential;
 
 /// By so much a clock may go wrong between ours and Redis'.
 const SLACK: Duration = Duration::from_secs(1);
@@ -37,18 +37,14 @@ impl Wanted {
         let snapshot = directory.by_appid.get(&credential.appid)?.load();
         let (value, promise) = match credential.ticket {
             None => snapshot.state.read(now).map(|token| (token.held.value.clone(), token.expires_in())),
-            Some(kind) => ticket_of(shared, credential, now)
-                .filter(|_| snapshot.account.tickets.has(kind))
-                .map(|ticket| (Secret::new(ticket.value()), ticket.expires_in())),
+            Some(kind) => {
+                let ticket = directory.by_appid.get(&credential.appid)?.ticket(kind)?.read(now);
+                ticket.map(|ticket| (Secret::new(ticket.value()), ticket.expires_in()))
+            }
         }?;
         let is_wanted = promise.as_secs() > 0 && accounts.covers(&snapshot.account);
         is_wanted.then(|| Self { account: Arc::clone(&snapshot.account), value, promise })
     }
-}
-
-/// The ticket that may be served now. None is fetched yet: this is the one place to fill in when they are.
-fn ticket_of(_shared: &Shared, _credential: &Credential, _now: Moment) -> Option<Ticket> {
-    None
 }
 
 /// What we have put into Redis for one token or ticket.

@@ -91,7 +91,6 @@ impl Publishers {
     }
 
     /// One of its tickets is not what it was.
-    #[expect(dead_code, reason = "no ticket is fetched yet")]
     pub(super) fn note_ticket(&self, appid: &Appid, kind: TicketKind) {
         self.note_credential(&Credential::ticket(appid.clone(), kind));
     }

@@ -235,7 +235,7 @@ impl TicketActor {
 
     fn publish(&self) {
         self.cell.slot.store(self.state.clone());
-        self.shared.publishers.note(&self.cell.of.appid);
+        self.shared.publishers.note_ticket(&self.cell.of.appid, self.cell.kind);
     }
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.

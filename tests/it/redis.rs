@@ -452,6 +452,36 @@ async fn a_redis_that_refuses_every_key_is_down_until_it_takes_one() {
 }
 
 #[tokio::test]
+async fn tickets_stand_in_redis_while_they_may_be_used_and_are_kept() {
+    let mut lab = Lab::new(8_000, 2_000).await.with("stable", json!({ "tickets": ["jsapi", "wx_card"] }));
+    let redis = Redis::start(&lab).await;
+    let sink = |preset: &str| json!({ "redis": redis.url(), "preset": preset, "accounts": ["*"] });
+    lab.config["publish"] = json!([sink("wxjava"), sink("silenceper")]);
+    let daemon = lab.start().await;
+    let jsapi = "wx:ticket:key:stable:jsapi";
+    let mut seen = Vec::new();
+    until("three tickets one after another", async || {
+        if let Some(ticket) = redis.get(jsapi).await
+            && seen.last() != Some(&ticket)
+        {
+            seen.push(ticket);
+        }
+        seen.len() >= 3
+    })
+    .await;
+    assert!(lab.wechat.is_ticket_alive(&appid("stable"), seen.last().unwrap()));
+    for key in [jsapi, "wx:ticket:key:stable:wx_card", "gowechat_officialaccount__jsapi_ticket_stable"] {
+        until(&format!("{key} is there"), async || redis.get(key).await.is_some()).await;
+        assert!(redis.ask::<i64>(&["TTL", key]).await <= 8, "{key}");
+    }
+    lab.account("stable")["tickets"] = json!(["jsapi"]);
+    lab.write();
+    daemon.reload().await;
+    redis.until("wx:ticket:key:stable:wx_card", None).await;
+    until("the other is kept", async || redis.get(jsapi).await.is_some()).await;
+}
+
+#[tokio::test]
 async fn rediss_verifies_the_certificate() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
     let redis = Redis::start_with_tls(&lab).await;
