@@ -138,10 +138,13 @@ impl TicketState {
     ) -> Fetched {
         let (lifetime, look) = (answer.expires_in, look(answer.expires_in));
         let soon = look.mul_f64(0.5 + jitter / 2.0);
+        // By its end at the latest: nothing would be there to serve.
+        let next_look =
+            |expires_at: Moment| (sent_at + soon).min(expires_at).max(sent_at + account.retry.initial);
         let last = self.ticket.as_deref();
         let (fetched, held) = match last.filter(|last| last.value == answer.value) {
             // As expected. Less than we thought is believed.
-            Some(held) if held.is_age_known && !held.ends_from.has_come(sent_at) => {
+            Some(held) if held.is_age_known && !is_over(held.ends_from, sent_at) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
                 let ends_by = held.ends_by.min(now + lifetime);
                 let held = HeldTicket {
@@ -154,22 +157,17 @@ impl TicketState {
                 (Fetched::Same, held)
             }
             // It may end any time, and lives as yet: asked again soon, so that its successor's age is known well.
-            Some(held) if held.is_age_known && !held.ends_by.has_come(sent_at) => {
+            Some(held) if held.is_age_known && !is_over(held.ends_by, sent_at) => {
                 let pause = (held.ends_from.elapsed(held.ends_by) / 8).max(account.retry.initial);
                 let expires_at = sent_at + pause + margin(look);
                 (Fetched::Same, HeldTicket { expires_at, ask_at: sent_at + pause, ..held.clone() })
             }
             // The same, but nothing tells when that ends.
             Some(held) => {
-                let within_its_time = !held.is_age_known && !held.expires_at.has_come(sent_at);
-                let trusted_until = (sent_at + lifetime).min(if within_its_time {
-                    held.expires_at
-                } else {
-                    sent_at + 2 * look
-                });
-                let ask_at = sent_at + soon;
-                let held =
-                    HeldTicket { expires_at: trusted_until, ask_at, is_age_known: false, ..held.clone() };
+                let ends_from = held.ends_from.min(sent_at + lifetime);
+                let expires_at = if is_over(ends_from, sent_at) { sent_at + 2 * look } else { ends_from };
+                let ask_at = next_look(expires_at);
+                let held = HeldTicket { expires_at, ends_from, ask_at, is_age_known: false, ..held.clone() };
                 (Fetched::Same, held)
             }
             None => {
@@ -187,7 +185,7 @@ impl TicketState {
                     is_age_known: made_at.is_some(),
                     lifetime,
                     // Once shortly before its end, should WeChat have its successor by then.
-                    ask_at: if made_at.is_some() { ends_from - soon } else { sent_at + soon },
+                    ask_at: if made_at.is_some() { ends_from - soon } else { next_look(ends_from) },
                 };
                 (Fetched::New, held)
             }
@@ -254,6 +252,13 @@ impl TicketState {
         Self { version: self.version, ledger: self.ledger, ..Self::default() }
     }
 
+    /// The same for an actor that starts again: a call that was under way ended with the one that crashed, and what it was
+    /// charged is spent.
+    #[must_use]
+    pub fn resumed(&self) -> Self {
+        Self { activity: None, price: Duration::ZERO, ..self.clone() }
+    }
+
     /// The same ticket told on the clocks of another boot, which only the wall clock connects with the last.
     #[must_use]
     pub fn rebased(mut self, now: Moment) -> Self {
@@ -269,6 +274,12 @@ impl TicketState {
         }
         self
     }
+}
+
+/// Whether `end` has come by one of the clocks, as for those who read: a ticket that nobody is given must not count as one
+/// that lives, or WeChat would be asked for it without a pause.
+fn is_over(end: Moment, now: Moment) -> bool {
+    end.until_by_either(now).is_zero()
 }
 
 /// When the successor of `last` that a call sent at `sent_at` has brought was made at the earliest, if that is known to

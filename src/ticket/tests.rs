@@ -1,5 +1,6 @@
 use super::*;
 use crate::account::{Account, Endpoint};
+use crate::budget::Purse;
 use crate::fault::Fault;
 use crate::fault::{FaultKind, Whose};
 use crate::outcome::{Answer, Fetched};
@@ -220,6 +221,86 @@ fn another_boots_ticket_goes_by_the_wall_clock_alone() {
     let earlier = Moment { wall_ms: at(-10.0).wall_ms, boot_ms: 10 };
     assert!(state.clone().rebased(earlier).ticket.is_none(), "seen in the future");
     assert_eq!(state.rebased(earlier).version, known().version, "never goes back");
+}
+
+#[test]
+fn a_wall_clock_set_ahead_neither_drives_calls_nor_keeps_a_living_ticket_back() {
+    let ahead = |seconds| Moment { wall_ms: at(seconds).wall_ms + 3 * 3_600_000, ..at(seconds) };
+    let mut unknown = TicketState::default();
+    asked(&mut unknown, "b", 0.0);
+    for mut state in [known(), unknown] {
+        assert!(!state.is_usable(ahead(1000.0)), "by one of the clocks it has ended");
+        assert_eq!(state.next_step(&account(), true, true, ahead(1000.0)), TicketStep::Ask);
+        let (mut calls, mut without) = (0, 0);
+        for second in 1000..4600 {
+            let now = f64::from(second);
+            if state.next_step(&account(), true, true, ahead(now)) == TicketStep::Ask {
+                calls += 1;
+                let end = AskEnd { sent_at: Some(ahead(now)), result: Ok(answer("b")) };
+                state.end_ask(end, &account(), ahead(now + 0.1), 0.5);
+            }
+            without += u32::from(!state.is_usable(ahead(now + 0.1)));
+        }
+        assert!(calls <= 20, "{calls} calls in an hour");
+        assert_eq!(without, 0, "seconds of that hour");
+    }
+}
+
+#[test]
+fn who_looks_after_a_ticket_is_there_when_it_ends() {
+    for jitter in [0.0, 0.37, 0.5, 0.999_999] {
+        for life in [7200, u32::MAX] {
+            let mut state = TicketState::default();
+            let (mut calls, mut without) = (0, 0);
+            for second in 0..4 * 7200 {
+                let now = f64::from(second);
+                if step(&state, now) == TicketStep::Ask {
+                    calls += 1;
+                    let value = format!("ticket-{}", second / life);
+                    let end = AskEnd { sent_at: Some(at(now)), result: Ok(answer(&value)) };
+                    state.end_ask(end, &account(), at(now + 0.1), jitter);
+                }
+                without += u32::from(!state.is_usable(at(now + 0.1)));
+            }
+            assert!(without <= 16, "{without} s without, jitter {jitter}, life {life}");
+            assert!(calls <= 200, "{calls} calls, jitter {jitter}, life {life}");
+        }
+    }
+}
+
+#[test]
+fn lives_of_any_length_are_asked_for_with_pauses() {
+    for lifetime in [1, 2, 10, 60, u32::MAX] {
+        for jitter in [0.0, 0.999_999] {
+            let mut state = TicketState::default();
+            let mut calls = 0;
+            for tick in 0..600 {
+                let now = f64::from(tick) / 10.0;
+                if step(&state, now) == TicketStep::Ask {
+                    calls += 1;
+                    let expires_in = Duration::from_secs(lifetime.into());
+                    let value = Secret::new(format!("ticket-{}", tick / 10 / lifetime));
+                    let end = AskEnd { sent_at: Some(at(now)), result: Ok(Answer { value, expires_in }) };
+                    state.end_ask(end, &account(), at(now), jitter);
+                    assert!(state.read(at(now)).is_some(), "{lifetime}");
+                }
+            }
+            assert!(calls <= 61, "{calls} calls in a minute, {lifetime} s, jitter {jitter}");
+        }
+    }
+}
+
+#[test]
+fn what_a_call_cost_that_ended_in_a_crash_is_not_given_back() {
+    let account = Account { daily_budget: 8, ..account() };
+    let mut state = TicketState::default();
+    state.begin_ask(&account, at(0.0)).unwrap();
+    let mut state = TicketState { activity: Some(TicketActivity::Asking), ..state }.resumed();
+    assert_eq!(state.activity, None);
+    let left = |state: &TicketState| state.ledger.remaining(Purse::Main, account.daily_budget, at(1.0));
+    assert_eq!(left(&state), 3);
+    failed(&mut state, Fault::host("down"), None, 1.0);
+    assert_eq!(left(&state), 3, "no call was made that could be given back");
 }
 
 #[test]
