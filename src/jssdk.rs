@@ -30,8 +30,30 @@ impl JsConfig {
     }
 }
 
+/// Up to its `#`, which is what is signed.
+fn without_fragment(url: &str) -> &str {
+    url.split('#').next().unwrap_or_default()
+}
+
+/// The pages for which a signature of `url` can be passed off: first of all itself, without its `#…`. Nothing in the
+/// signed text tells where a value ends; who calls all up to a `&timestamp=` in the URL its `nonceStr` has a signature
+/// of what stands behind the next `&url=`.
+pub(crate) fn pages_signed_with(url: &str) -> impl Iterator<Item = &str> {
+    let url = without_fragment(url);
+    let nonce_ends = url.find("&timestamp=").unwrap_or(url.len());
+    let behind = url[nonce_ends..]
+        .match_indices("&url=")
+        .map(move |(at, found)| &url[nonce_ends + at + found.len()..]);
+    let is_page = |text: &&str| {
+        ["http:", "https:"]
+            .iter()
+            .any(|scheme| text.get(..scheme.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(scheme)))
+    };
+    std::iter::once(url).chain(behind.filter(is_page))
+}
+
 fn sign(ticket: &str, nonce: &str, timestamp: i64, url: &str) -> String {
-    let url = url.split('#').next().unwrap_or_default();
+    let url = without_fragment(url);
     let text = format!("jsapi_ticket={ticket}&noncestr={nonce}&timestamp={timestamp}&url={url}");
     hex(&Sha1::digest(text.as_bytes()))
 }
@@ -50,5 +72,15 @@ mod tests {
         assert_eq!(sign("http://mp.weixin.qq.com?params=value"), published);
         assert_eq!(sign("http://mp.weixin.qq.com?params=value#wechat_redirect"), published);
         assert_ne!(sign("http://mp.weixin.qq.com?params=value&"), published);
+    }
+
+    #[test]
+    fn a_page_that_could_be_passed_off_is_known() {
+        let url = "https://shop.example/?a&timestamp=1&url=https://evil.example/#top";
+        let signed = sign(TICKET, "nonce", 5, url);
+        let nonce = "nonce&timestamp=5&url=https://shop.example/?a";
+        assert_eq!(signed, sign(TICKET, nonce, 1, "https://evil.example/"), "the same text");
+        let pages: Vec<_> = pages_signed_with(url).collect();
+        assert_eq!(pages, [url.strip_suffix("#top").unwrap(), "https://evil.example/"]);
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::account::{Account, Appid};
+use crate::jssdk;
 use crate::secret::hex;
 
 /// One caller of the API.
@@ -27,7 +28,9 @@ impl Client {
     /// Whether the page at `url` may be signed for it.
     #[must_use]
     pub fn may_sign(&self, url: &str) -> bool {
-        self.urls.is_empty() || self.urls.iter().any(|prefix| url.starts_with(prefix))
+        self.urls.is_empty()
+            || jssdk::pages_signed_with(url)
+                .all(|page| self.urls.iter().any(|prefix| page.starts_with(prefix)))
     }
 
     /// The first 8 hex digits of the key's digest: enough to tell two keys apart, useless to an attacker.
@@ -229,6 +232,43 @@ mod tests {
     fn grants_are_equal_when_their_entries_are() {
         assert_eq!(Grants::new(["b", "a", "tag:x", "w*"]), Grants::new(["w*", "tag:x", "a", "b", "a"]));
         assert_ne!(Grants::new(["w*"]), Grants::new(["x*"]));
+    }
+
+    #[test]
+    fn a_page_is_signed_where_its_address_begins_as_allowed_and_no_other_is_signed_along() {
+        let client = |urls: &[&str]| Client {
+            name: "shop".to_owned(),
+            key_sha256: [0; 32],
+            accounts: Grants::all(),
+            allow: Allow::default(),
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+        };
+        let limited = client(&["https://shop.example/", "https://pay.example/a/"]);
+        for (page, may) in [
+            ("https://shop.example/", true),
+            ("https://shop.example/x?y=1&timestamp=2#z", true),
+            ("https://shop.example/?a&timestamp=1&url=%2Fcart", true),
+            ("https://shop.example/?a&timestamp=1&url=https%3A%2F%2Fevil.example%2F", true),
+            ("https://shop.example/?a&timestamp=1&url=https://pay.example/a/", true),
+            ("https://shop.example/?a&url=https://evil.example/", true),
+            ("https://shop.example/#&timestamp=1&url=https://evil.example/", true),
+            ("https://shop.example", false),
+            ("https://SHOP.example/", false),
+            ("https://shop.example.evil.example/", false),
+            ("https://shop.example@evil.example/", false),
+            ("https://shop.example:444/", false),
+            ("https://shop.example\\@evil.example/", false),
+            (" https://shop.example/", false),
+            ("https:shop.example/", false),
+            ("https://evil.example/#https://shop.example/", false),
+            ("https://pay.example/", false),
+            ("https://shop.example/?a&timestamp=1&url=https://evil.example/", false),
+            ("https://shop.example/?a&timestamp=1&b&url=HTTPS://evil.example/", false),
+            ("https://shop.example/?a&timestamp=&url=https://shop.example/&url=https://evil.example/", false),
+        ] {
+            assert_eq!(limited.may_sign(page), may, "{page:?}");
+            assert!(client(&[]).may_sign(page));
+        }
     }
 
     #[test]
