@@ -42,8 +42,9 @@ impl Holders {
         }
         match (old, new) {
             // A successor does not end it at once, unless it was dead before.
-            (Some(old), Some(_)) if old.standing == Standing::Good => {
-                known.before.insert(appid.clone(), (old.value.sha256(), now + old.grace()));
+            (Some(old), Some(_)) if old.standing == Standing::Good && !is_over(old.expires_at, now) => {
+                let until = (now + old.grace()).min(old.expires_at);
+                known.before.insert(appid.clone(), (old.value.sha256(), until));
             }
             (Some(old), _) => drop(known.by_digest.remove(&old.value.sha256())),
             (None, _) => {}
@@ -59,7 +60,7 @@ impl Holders {
         let known = self.lock();
         let appid = known.by_digest.get(&digest)?;
         match known.before.get(appid) {
-            Some((before, until)) if *before == digest && until.has_come(now) => None,
+            Some((before, until)) if *before == digest && is_over(*until, now) => None,
             _ => Some(appid.clone()),
         }
     }
@@ -67,6 +68,10 @@ impl Holders {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_over(end: Moment, now: Moment) -> bool {
+    end.until_by_either(now).is_zero()
 }
 
 #[cfg(test)]
@@ -100,5 +105,25 @@ mod tests {
         holders.note(appid, Some(&d), None, at(104));
         assert!(!of("d", 104));
         assert!(holders.lock().by_digest.is_empty() && holders.lock().before.is_empty());
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_not_revived_by_its_successor() {
+        let at = |seconds| Moment { wall_ms: 1_790_000_000_000, boot_ms: 0 } + Duration::from_secs(seconds);
+        let account = Account::example(Endpoint::StableToken);
+        let token = |value: &str, sent| {
+            let example = HeldToken::example(&account, at(sent), Duration::from_secs(7200));
+            Arc::new(HeldToken { value: Secret::new(value), ..example })
+        };
+        let (holders, appid) = (Holders::default(), &account.appid);
+        let of = |value: &str, now| holders.of(&Secret::new(value), now).is_some();
+        let [a, b, c] = [("a", 0), ("b", 9000), ("c", 16_100)].map(|(value, sent)| token(value, sent));
+        holders.note(appid, None, Some(&a), at(0));
+        holders.note(appid, Some(&a), Some(&b), at(9000));
+        assert!(!of("a", at(9000)), "it ended half an hour ago");
+        holders.note(appid, Some(&b), Some(&c), at(16_100));
+        assert!(of("b", at(16_199)) && !of("b", at(16_200)), "its own end is sooner than the overlap's");
+        let ahead = Moment { wall_ms: at(16_200).wall_ms, ..at(16_150) };
+        assert!(!of("b", ahead), "by the other clock");
     }
 }
