@@ -162,7 +162,8 @@ impl Fleet {
         let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
         let elsewhere = !old_hosts.iter().any(|host| new_hosts.contains(host));
         inner.shared.set_upstream(&config.upstream)?;
-        let apply = Apply { accounts: config.accounts.clone(), forget_tokens: elsewhere };
+        let (accounts, before) = (config.accounts.clone(), running.accounts.clone());
+        let apply = Apply { accounts, before, forget_tokens: elsewhere };
         let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
         inner.shared.publishers.set(&inner.shared, &config.publish);
         if old_hosts != new_hosts {

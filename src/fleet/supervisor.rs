@@ -80,6 +80,8 @@ struct Restart(Credential);
 /// Make the fleet consist of these accounts.
 pub(super) struct Apply {
     pub(super) accounts: Vec<Arc<Account>>,
+    /// Those of the last time. An account's cell has them only once its actor has had its turn.
+    pub(super) before: Vec<Arc<Account>>,
     /// The upstream is another one now, whose tokens the stored ones are not.
     pub(super) forget_tokens: bool,
 }
@@ -127,19 +129,20 @@ impl Message<Apply> for Supervisor {
     type Reply = Result<Applied, Infallible>;
     async fn handle(&mut self, new: Apply, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let old = self.shared.directory.load_full();
+        let before: HashMap<_, _> = new.before.iter().map(|account| (&account.appid, account)).collect();
         let mut applied = Applied::default();
         let mut cells = Vec::with_capacity(new.accounts.len());
-        let (mut added, mut added_tickets) = (Vec::new(), Vec::new());
+        let (mut added, mut added_tickets, mut left) = (Vec::new(), Vec::new(), Stored::default());
+        self.end(tickets_not_kept(&old, &new.accounts)).await;
         for account in new.accounts {
             let appid = account.appid.clone();
             if let Some(cell) = old.by_appid.get(&appid) {
-                let changed = *cell.load().account != *account;
+                let changed = before.get(&appid).is_none_or(|before| **before != account);
                 applied.changed += usize::from(changed);
                 if changed || new.forget_tokens {
-                    let kinds = account.tickets;
-                    self.configure(&appid, cell, account, new.forget_tokens).await;
-                    added_tickets
-                        .extend(self.configure_tickets(cell, &appid, kinds, new.forget_tokens).await);
+                    self.configure(&appid, cell, Arc::clone(&account), new.forget_tokens).await;
+                    let added = self.configure_tickets(cell, &account, new.forget_tokens, &mut left).await;
+                    added_tickets.extend(added);
                 }
                 cells.push((appid, Arc::clone(cell)));
             } else {
@@ -156,7 +159,8 @@ impl Message<Apply> for Supervisor {
             old.in_order.iter().filter(|appid| !directory.by_appid.contains_key(*appid)).cloned().collect();
         applied.removed = gone.len();
         self.shared.directory.store(Arc::new(directory));
-        self.remove(gone.into_iter().filter_map(|appid| old.by_appid.get_key_value(&appid)).collect()).await;
+        let gone = gone.into_iter().filter_map(|appid| old.by_appid.get_key_value(&appid)).collect();
+        self.remove(gone, left).await;
         added.extend(added_tickets);
         let _ = self.me.tell(Start(added)).try_send();
         Ok(applied)
@@ -246,12 +250,12 @@ impl Supervisor {
         }
     }
 
-    /// Ends accounts' actors and erases their tokens, on disk too. Versions and what was spent are kept.
-    async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>) {
+    /// Ends accounts' actors and erases their tokens, on disk too, and puts there what is `left` of tickets. Versions and
+    /// what was spent are kept.
+    async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>, mut left: Stored) {
         let tokens = gone.iter().map(|(appid, _)| Credential::token((*appid).clone()));
         let tickets = gone.iter().flat_map(|(_, cell)| cell.tickets().map(|ticket| ticket.of.clone()));
         self.end(tokens.chain(tickets).collect()).await;
-        let mut left = Stored::default();
         for (appid, cell) in gone {
             let (_, tickets) = self.shared.keep_tickets(cell, appid, TicketKinds::default());
             left.tickets.extend(self.shared.departed_tickets(&tickets));
@@ -264,25 +268,29 @@ impl Supervisor {
             self.shared.keep_departed(appid, Arc::clone(cell));
             left.accounts.insert(appid.clone(), state);
         }
-        // In one go: a sync for each would hold up everybody else's restart for minutes.
-        let _ = self.shared.store.commit_all(&left).await;
+        if !left.is_empty() {
+            // In one go: a sync for each would hold up everybody else's restart for minutes.
+            let _ = self.shared.store.commit_all(&left).await;
+        }
     }
 
-    /// Makes the tickets of an account those that it is to have now; which of them are new.
+    /// Makes the tickets of an account those that it is to have now; which of them are new. Adds to `left` what is to be
+    /// put on disk.
     async fn configure_tickets(
-        &mut self,
+        &self,
         cell: &Arc<AccountCell>,
-        appid: &Appid,
-        kinds: TicketKinds,
+        account: &Arc<Account>,
         forget: bool,
+        left: &mut Stored,
     ) -> Vec<Credential> {
-        let (kept, gone): (Vec<_>, Vec<_>) = cell.tickets().partition(|ticket| kinds.has(ticket.kind));
-        self.end(gone.iter().map(|ticket| ticket.of.clone()).collect()).await;
-        let (added, gone) = self.shared.keep_tickets(cell, appid, kinds);
-        let mut left = Stored { tickets: self.shared.departed_tickets(&gone), ..Stored::default() };
-        for ticket in kept {
+        let (added, gone) = self.shared.keep_tickets(cell, &account.appid, account.tickets);
+        left.tickets.extend(self.shared.departed_tickets(&gone));
+        for ticket in cell.tickets().filter(|ticket| !added.contains(&ticket.of)) {
             match self.children.get(&ticket.of).and_then(|child| child.actor.clone()) {
-                Some(Running::Ticket(actor)) => drop(actor.tell(Reconfigured { forget }).await),
+                Some(Running::Ticket(actor)) => {
+                    let settings = Arc::clone(account);
+                    let _ = actor.tell(Reconfigured { settings, forget }).await;
+                }
                 _ if forget => {
                     let state = ticket.load().departed();
                     ticket.slot.store(state.clone());
@@ -290,9 +298,6 @@ impl Supervisor {
                 }
                 _ => {}
             }
-        }
-        if !left.tickets.is_empty() {
-            let _ = self.shared.store.commit_all(&left).await;
         }
         added
     }
@@ -311,6 +316,15 @@ impl Supervisor {
             actor.stopped().await;
         }
     }
+}
+
+/// The tickets of accounts that stay without them.
+fn tickets_not_kept(old: &Directory, accounts: &[Arc<Account>]) -> Vec<Credential> {
+    let cells = accounts.iter().filter_map(|account| Some((account, old.by_appid.get(&account.appid)?)));
+    let gone = cells.flat_map(|(account, cell)| {
+        cell.tickets().filter(|ticket| !account.tickets.has(ticket.kind)).map(|ticket| ticket.of.clone())
+    });
+    gone.collect()
 }
 
 /// Makes a ticket's actor panic in a handler.

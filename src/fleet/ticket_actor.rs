@@ -34,6 +34,7 @@ pub(super) struct TicketActor {
     cell: Arc<TicketCell>,
     /// Whose it is.
     account: Arc<AccountCell>,
+    settings: Arc<Account>,
     shared: Arc<Shared>,
     state: TicketState,
     /// A wake-up, a place in the queue or a call; dropped, it is cancelled.
@@ -45,6 +46,7 @@ pub(super) struct TicketActor {
 pub(super) struct Asked(AskEnd);
 /// The account's settings have changed.
 pub(super) struct Reconfigured {
+    pub(super) settings: Arc<Account>,
     /// The upstream is another one now, whose ticket this is not.
     pub(super) forget: bool,
 }
@@ -59,9 +61,9 @@ impl Actor for TicketActor {
 
     async fn on_start((cell, account, shared): Self::Args, me: ActorRef<Self>) -> Result<Self, Infallible> {
         let _ = me.tell(Wake).try_send();
-        // A call that was under way ended with the actor that crashed.
-        let state = TicketState { activity: None, ..TicketState::clone(&cell.load()) };
-        Ok(Self { me, cell, account, shared, state, pending: None, call_started: Instant::now() })
+        let state = cell.load().resumed();
+        let settings = Arc::clone(&account.load().account);
+        Ok(Self { me, cell, account, settings, shared, state, pending: None, call_started: Instant::now() })
     }
 
     /// The supervisor is gone: so are we.
@@ -115,7 +117,9 @@ impl Message<Asked> for TicketActor {
 
 impl Message<Reconfigured> for TicketActor {
     type Reply = ();
-    async fn handle(&mut self, Reconfigured { forget }: Reconfigured, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, Reconfigured { settings, forget }: Reconfigured, _: &mut Context<Self, ()>) {
+        // Not from the account's cell, which has them only once the account's own actor has had its turn.
+        self.settings = settings;
         self.state.reconfigured(self.shared.now());
         if forget {
             (self.state, self.pending) = (self.state.departed(), None);
@@ -127,10 +131,6 @@ impl Message<Reconfigured> for TicketActor {
 }
 
 impl TicketActor {
-    fn account(&self) -> Arc<Account> {
-        Arc::clone(&self.account.load().account)
-    }
-
     /// Does what the state says, unless something is being done already.
     fn advance(&mut self) {
         let is_busy = matches!(self.state.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
@@ -141,7 +141,7 @@ impl TicketActor {
         // Before the decision: a host that is back right after it must not be missed.
         let (host_up, recovery) = self.shared.wechat().hosts().look();
         let has_token = self.account.read(now).is_some();
-        let step = self.state.next_step(&self.account(), has_token, host_up, now);
+        let step = self.state.next_step(&self.settings, has_token, host_up, now);
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
         let recovery = awaits_host.then_some(recovery);
         let me = self.me.clone();
@@ -170,7 +170,7 @@ impl TicketActor {
 
     /// It is our turn: decide once more, put the charge on disk, call.
     async fn ask(&mut self, permit: Permit) {
-        let (now, account) = (self.shared.now(), self.account());
+        let (now, account) = (self.shared.now(), Arc::clone(&self.settings));
         let token = self.account.read(now).map(|token| token.held.value.clone());
         let (Some(token), TicketStep::Ask) = (token, self.state.next_step(&account, true, true, now)) else {
             return self.advance();
@@ -217,7 +217,7 @@ impl TicketActor {
         let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.state.activity = None;
-        let fetched = self.state.end_ask(end, &self.account(), self.shared.now(), (self.shared.jitter)());
+        let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.cell.tally.count_fetch(fetched, fault);
         self.shared.ticket_tally.count_fetch(fetched, fault);

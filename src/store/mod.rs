@@ -88,6 +88,12 @@ pub struct Store {
 }
 
 impl Stored {
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.tickets.is_empty()
+    }
+
     fn encoded(&self, boot: &str) -> Vec<(Credential, Vec<u8>)> {
         let accounts = self.accounts.iter();
         let accounts =

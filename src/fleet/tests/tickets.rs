@@ -1,5 +1,7 @@
 //! Tickets, beside the tokens that they are fetched with.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::account::Account;
 use crate::fleet::supervisor::CrashTicket;
@@ -211,6 +213,67 @@ async fn a_reload_begins_and_ends_the_keeping_of_tickets() {
     lab.config.accounts = vec![account("wx02", Endpoint::StableToken).into()];
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     assert!(!lab.disk.ticket_record(APPID, Jsapi).contains(again.value()));
+    lab.fleet.shutdown().await;
+}
+
+/// From here on the account's actor waits for a disk that does not answer, until it gives that up.
+async fn hang_its_actor(lab: &Lab) {
+    let (token, fleet) = (lab.token().await, lab.fleet.clone());
+    lab.disk.cut_after(1);
+    tokio::spawn(async move { fleet.reject(APPID, token.access_token()).await });
+    lab.disk.until_cut().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_reloads_that_follow_fast_on_each_other_the_last_one_counts() {
+    let mut lab = lab().await;
+    lab.fleet.ticket(APPID, Jsapi).await.unwrap();
+    hang_its_actor(&lab).await;
+    for name in ["Flower Shop", APPID] {
+        let account = with_tickets(Endpoint::StableToken, &[Jsapi]);
+        lab.config.accounts = vec![Account { name: name.to_owned(), ..account }.into()];
+        assert_eq!(lab.fleet.reload(lab.config.clone()).await.unwrap().changed, 1);
+    }
+    sleep(60 * SECOND).await;
+    assert_eq!(lab.view().name, APPID);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_budget_counts_at_once_though_the_accounts_actor_is_late() {
+    let with_budget = |daily_budget| {
+        let account = with_tickets(Endpoint::StableToken, &[Jsapi]);
+        Account { daily_budget, ..account }
+    };
+    let mut lab = Lab::with(vec![with_budget(4)]).await;
+    lab.wechat.inject(Some(&appid()), Fault::errcode(-1).on(Call::Ticket));
+    until(&lab, "spent", |ticket| ticket.budget.remaining == 0 && ticket.consecutive_failures == 3).await;
+    lab.wechat.clear_faults(Some(&appid()));
+    hang_its_actor(&lab).await;
+    lab.config.accounts = vec![with_budget(2000).into()];
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    // What is spent is the same share of the larger one, which has something left within 2 min.
+    sleep(300 * SECOND).await;
+    assert_eq!(jsapi(&lab).consecutive_failures, 5, "tried once more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tickets_that_are_not_kept_any_more_are_erased_in_one_go() {
+    let accounts = |kinds: &[TicketKind]| -> Vec<_> {
+        let of =
+            |n| Account { tickets: kinds.iter().copied().collect(), ..account(n, Endpoint::StableToken) };
+        ["wx01", "wx02", "wx03", "wx04", "wx05", "wx06", "wx07", "wx08"].map(of).into()
+    };
+    let mut lab = Lab::with(accounts(&[Jsapi, WxCard])).await;
+    for account in &lab.config.accounts {
+        lab.fleet.ticket(&account.appid, Jsapi).await.unwrap();
+        lab.fleet.ticket(&account.appid, WxCard).await.unwrap();
+    }
+    sleep(SECOND).await;
+    let commits = lab.disk.commits.load(Ordering::SeqCst);
+    lab.config.accounts = accounts(&[WxCard]).into_iter().map(Into::into).collect();
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    assert_eq!(lab.disk.commits.load(Ordering::SeqCst), commits + 1);
+    assert!(lab.disk.ticket_record("wx08", Jsapi).contains(r#""ticket":null"#));
     lab.fleet.shutdown().await;
 }
 
