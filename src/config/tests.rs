@@ -222,7 +222,7 @@ fn the_summary_resolves_everything_and_lists_at_most_fifty_accounts() {
 api:
   listen: 0.0.0.0:8787
   clients:
-    - { name: crm, key: hunter2, accounts: [wx-1, 'w*', tag:x], allow: [admin, read], urls: ['https://x.example/'] }
+    - { name: crm, key: hunter2, accounts: [wx-1, 'w*', tag:x], allow: [sign, admin], urls: ['https://x.example/'] }
 upstream: { timeout: 90s }
 accounts:
 "
@@ -233,7 +233,7 @@ accounts:
     let summary = parse(&text).unwrap().summary();
     for expected in [
         "  listen: 0.0.0.0:8787\n",
-        "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [read, admin]\n      urls: [https://x.example/]\n",
+        "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [admin, sign]\n      urls: [https://x.example/]\n",
         "metrics:\n  listen: nowhere\n  per_account: all\n",
         "  path: /etc/wxtokend/wxtokend.redb\n",
         "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",

@@ -44,7 +44,13 @@ pub(super) fn clients(
         }
         let accounts = grants(reader, &at_client.key("accounts"), client.accounts, index, &mut wanted);
         let allow = allow(reader, &at_client.key("allow"), client.allow);
-        let urls = urls(reader, &at_client.key("urls"), client.urls);
+        let at_urls = at_client.key("urls");
+        let urls = urls(reader, &at_urls, client.urls);
+        if allow.read && !urls.is_empty() {
+            // And reading is what is allowed where nothing is said.
+            let why = "would keep nobody from signing who may read tickets; set allow: [sign], without read";
+            reader.report(&at_urls, why);
+        }
         if let (Some(name), Some((key_sha256, _)), Some(accounts)) = (name, key, accounts) {
             checked.push(Client { name, key_sha256, accounts, allow, urls });
         }

@@ -190,12 +190,20 @@ fn rules_of_the_api() {
         ),
         (with(&format!("{{ {client}, allow: read }}")), &["api.clients[0].allow: must be a list"]),
         (
+            with(&format!("{{ {client}, urls: ['https://x/'] }}")),
+            &["api.clients[0].urls: would keep nobody from signing who may read tickets"],
+        ),
+        (
+            with(&format!("{{ {client}, allow: [read, sign], urls: ['https://x/'] }}")),
+            &["api.clients[0].urls: would keep nobody from signing who may read tickets"],
+        ),
+        (
             with(&format!("{{ {client}, urls: [] }}")),
             &["api.clients[0].urls: is missing or empty; list how the addresses of pages begin"],
         ),
         (
             with(&format!(
-                "{{ {client}, urls: [x, 'ftp://x/', 'https://u:p@x/', 'https://x/#a', 'https://x', 'https://X/', \
+                "{{ {client}, allow: [sign], urls: [x, 'ftp://x/', 'https://u:p@x/', 'https://x/#a', 'https://x', 'https://X/', \
                  'https://x:443/', 'https://x/a/../b', 'https://x/a?b'] }}"
             )),
             &[
