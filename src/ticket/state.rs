@@ -14,6 +14,9 @@ use crate::outcome::{Answer, Fetched};
 use crate::state::{Phase, Trouble, next_version};
 use crate::token::margin;
 
+/// However short a ticket's life is, no two looks after it follow each other faster.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Everything that is known of one ticket. The first half is persisted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TicketState {
@@ -139,8 +142,7 @@ impl TicketState {
         let (lifetime, look) = (answer.expires_in, look(answer.expires_in));
         let soon = look.mul_f64(0.5 + jitter / 2.0);
         // By its end at the latest: nothing would be there to serve.
-        let next_look =
-            |expires_at: Moment| (sent_at + soon).min(expires_at).max(sent_at + account.retry.initial);
+        let next_look = |expires_at: Moment| (sent_at + soon).min(expires_at).max(sent_at + SHORTEST_PAUSE);
         let last = self.ticket.as_deref();
         let (fetched, held) = match last.filter(|last| last.value == answer.value) {
             // As expected. Less than we thought is believed.
