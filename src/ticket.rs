@@ -140,6 +140,9 @@ pub struct HeldTicket {
     pub lifetime: Duration,
     /// When to ask again.
     pub ask_at: Moment,
+    /// The SHA-256 of the one before.
+    #[serde(default)]
+    pub before: Option<[u8; 32]>,
 }
 
 impl HeldTicket {

@@ -173,7 +173,15 @@ impl TicketState {
                 (Fetched::Same, held)
             }
             None => {
-                let made_at = last.and_then(|last| made_after(last, sent_at, 2 * look));
+                let is_relapse = last.is_some_and(|last| last.before == Some(answer.value.sha256()));
+                if let Some(last) = last.filter(|last| is_relapse && !is_over(last.expires_at, sent_at)) {
+                    // From a part of WeChat that has not heard of its successor yet, which is no news.
+                    let ask_at = next_look(last.expires_at);
+                    self.ticket = Some(Arc::new(HeldTicket { ask_at, ..last.clone() }));
+                    return Fetched::Same;
+                }
+                let made_at =
+                    last.filter(|_| !is_relapse).and_then(|last| made_after(last, sent_at, 2 * look));
                 let ends_from = made_at.unwrap_or(sent_at) + lifetime;
                 self.version = next_version(self.version, now);
                 let held = HeldTicket {
@@ -188,6 +196,7 @@ impl TicketState {
                     lifetime,
                     // Once shortly before its end, should WeChat have its successor by then.
                     ask_at: if made_at.is_some() { ends_from - soon } else { next_look(ends_from) },
+                    before: last.map(|last| last.value.sha256()),
                 };
                 (Fetched::New, held)
             }

@@ -290,6 +290,20 @@ fn lives_of_any_length_are_asked_for_with_pauses() {
 }
 
 #[test]
+fn one_that_was_replaced_is_no_new_one_when_a_late_part_of_wechat_hands_it_out() {
+    let mut state = known();
+    let version = state.version;
+    assert_eq!(asked(&mut state, "a", 10.0), Fetched::Same);
+    assert_eq!((state.read(at(11.0)).unwrap().value(), state.version), ("b", version));
+    assert_eq!(due(&state, 11.0), 235.0, "asked again soon");
+    assert_eq!(asked(&mut state, "b", 235.0), Fetched::Same);
+    assert_eq!(state.read(at(236.0)).unwrap().expires_in().as_secs_f64(), 7200.0 - 226.0 - 1.0 - 236.0);
+    // Without another that serves it is taken, and not believed to be young.
+    assert_eq!(asked(&mut state, "a", 7100.0), Fetched::New);
+    assert_eq!(state.read(at(7101.0)).unwrap().expires_in(), LOOK);
+}
+
+#[test]
 fn what_a_call_cost_that_ended_in_a_crash_is_not_given_back() {
     let account = Account { daily_budget: 8, ..account() };
     let mut state = TicketState::default();
