@@ -1,0 +1,53 @@
+//! What axum alone does: a fixed body of the same size with the same headers, to the same requests.
+
+use std::path::Path;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::Outcome;
+
+/// An answer to be given again and again.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Fixed {
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Fixed {
+    /// What stands in an answer, but for what hyper adds by itself.
+    pub(crate) fn of(answer: &str) -> Outcome<Self> {
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("half an answer")?;
+        let headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let ours = headers.filter(|(name, _)| !["content-length", "date", "connection"].contains(name));
+        let headers = ours.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Self { headers, body: body.to_owned() })
+    }
+}
+
+/// Serves what `file` holds, with a runtime like the daemon's.
+pub(crate) fn serve(file: &Path) -> Outcome<()> {
+    let Fixed { headers, body } = serde_json::from_slice(&std::fs::read(file)?)?;
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| Ok((HeaderName::try_from(name)?, HeaderValue::try_from(value)?)))
+        .collect::<Outcome<_>>()?;
+    let body = Bytes::from(body);
+    let answer = move || {
+        let (headers, body) = (headers.clone(), body.clone());
+        async move { (headers, body) }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        eprintln!("{{\"bare\":\"{}\"}}", listener.local_addr()?);
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let router = Router::new().route("/v1/accounts/{appid}/token", get(answer));
+        Ok(axum::serve(listener, router).await?)
+    })
+}

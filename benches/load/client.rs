@@ -1,0 +1,225 @@
+//! One load generator for both protocols, so that what a client costs is the same whoever answers.
+//!
+//! One thread, one request at a time on each connection, no pipelining: as a pool of an application's connections does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::Outcome;
+use crate::histogram::Histogram;
+
+/// Nobody waits longer for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is asked for, by whom and where.
+#[derive(Clone)]
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    pub(crate) speaks: Speaks,
+    pub(crate) connections: usize,
+    /// Asked for in turn.
+    pub(crate) requests: Arc<Vec<Vec<u8>>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Speaks {
+    Http,
+    Redis,
+}
+
+/// What a run has come to.
+pub(crate) struct Run {
+    pub(crate) took: Duration,
+    pub(crate) latencies: Histogram,
+}
+
+impl Run {
+    pub(crate) fn per_second(&self) -> f64 {
+        self.latencies.count() as f64 / self.took.as_secs_f64()
+    }
+}
+
+pub(crate) fn runtime() -> Outcome<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The reads of tokens of `appids`.
+pub(crate) fn token_reads(
+    address: SocketAddr,
+    key: &str,
+    appids: impl Iterator<Item = String>,
+) -> Vec<Vec<u8>> {
+    let head = format!("Host: {address}\r\nAuthorization: Bearer {key}\r\n\r\n");
+    appids.map(|appid| format!("GET /v1/accounts/{appid}/token HTTP/1.1\r\n{head}").into_bytes()).collect()
+}
+
+/// Asks as fast as answers come, for `time`.
+pub(crate) async fn flat_out(load: &Load, time: Duration) -> Outcome<Run> {
+    run(load, time, None).await
+}
+
+/// Asks so many times a second, for `time`, whether answers come or not. A request that could not be sent in time,
+/// since the one before was not answered, waits from when it was due.
+pub(crate) async fn at_rate(load: &Load, per_second: f64, time: Duration) -> Outcome<Run> {
+    run(load, time, Some(Duration::from_secs_f64(1.0 / per_second))).await
+}
+
+async fn run(load: &Load, time: Duration, every: Option<Duration>) -> Outcome<Run> {
+    let mut streams = Vec::new();
+    for _ in 0..load.connections {
+        let stream = TcpStream::connect(load.address).await?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
+    let start = Instant::now();
+    let end = start + time;
+    let mut tasks = JoinSet::new();
+    for (index, stream) in streams.into_iter().enumerate() {
+        let load = load.clone();
+        let pace = every.map(|every| Pace {
+            first: start + every * u32::try_from(index).unwrap_or(0),
+            every: every * u32::try_from(load.connections).unwrap_or(1),
+        });
+        tasks.spawn(async move { converse(&load, stream, index, pace, end).await });
+    }
+    let mut latencies = Histogram::new();
+    while let Some(ended) = tasks.join_next().await {
+        latencies.add(&ended?.map_err(|error| format!("a connection broke: {error}"))?);
+    }
+    Ok(Run { took: start.elapsed(), latencies })
+}
+
+struct Pace {
+    first: Instant,
+    every: Duration,
+}
+
+async fn converse(
+    load: &Load,
+    stream: TcpStream,
+    index: usize,
+    pace: Option<Pace>,
+    end: Instant,
+) -> io::Result<Histogram> {
+    let mut latencies = Histogram::new();
+    let mut talk = Talk { stream, speaks: load.speaks, buffer: vec![0; 64 * 1024] };
+    let mut due = pace.as_ref().map(|pace| pace.first);
+    let mut next = index;
+    loop {
+        let mut from = Instant::now();
+        if from >= end {
+            return Ok(latencies);
+        }
+        if let (Some(at), Some(pace)) = (&mut due, &pace) {
+            if *at < end && from < *at {
+                sleep_until(*at).await;
+                from = Instant::now();
+            } else if from < *at {
+                return Ok(latencies);
+            } else {
+                from = *at;
+            }
+            *at += pace.every;
+        }
+        talk.ask(&load.requests[next % load.requests.len()]).await?;
+        latencies.note(from.elapsed());
+        next += load.connections;
+    }
+}
+
+/// One connection.
+struct Talk {
+    stream: TcpStream,
+    speaks: Speaks,
+    buffer: Vec<u8>,
+}
+
+impl Talk {
+    async fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        timeout(PATIENCE, self.exchange(request)).await?
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < request.len() {
+            match self.stream.try_write(&request[sent..]) {
+                Ok(more) => sent += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        let mut filled = 0;
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut self.buffer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => filled += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            let answer = &self.buffer[..filled];
+            let length = match self.speaks {
+                Speaks::Http => http_length(answer)?,
+                Speaks::Redis => redis_length(answer)?,
+            };
+            if length.is_some_and(|length| length <= filled) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn unfit(answer: &[u8]) -> io::Error {
+    let told = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
+    io::Error::new(io::ErrorKind::InvalidData, format!("not the answer that was wanted: {told}"))
+}
+
+/// How long an answer is, its head included, once that is there.
+fn http_length(answer: &[u8]) -> io::Result<Option<usize>> {
+    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    if !answer.starts_with(b"HTTP/1.1 200") {
+        return Err(unfit(answer));
+    }
+    let key = b"content-length: ";
+    let at = answer[..head].windows(key.len()).position(|part| part == key).ok_or_else(|| unfit(answer))?;
+    let digits = answer[at + key.len()..head].iter().take_while(|byte| byte.is_ascii_digit());
+    let body = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    Ok(Some(head + 4 + body))
+}
+
+fn redis_length(answer: &[u8]) -> io::Result<Option<usize>> {
+    let Some(head) = answer.windows(2).position(|two| two == b"\r\n") else { return Ok(None) };
+    let Some(digits) = answer[..head].strip_prefix(b"$") else { return Err(unfit(answer)) };
+    let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
+    Ok(Some(head + 2 + length.ok_or_else(|| unfit(answer))? + 2))
+}
+
+/// One request by itself; its status and body.
+pub(crate) async fn call(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Outcome<(u16, Vec<u8>)> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("half an answer")?;
+    let status = std::str::from_utf8(&answer[9..12])?.parse()?;
+    Ok((status, answer.split_off(head + 4)))
+}

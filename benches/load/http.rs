@@ -1,0 +1,315 @@
+//! A token read over HTTP, beside bare axum and Redis; and what disturbs it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::bare::Fixed;
+use crate::client::{self, Load, Speaks, at_rate, call, flat_out, token_reads};
+use crate::lab::{self, CLIENTS, KEY, Lab, Plan, Program, SERVER, appid, on, redis, until_ready};
+use crate::{Options, Outcome, median};
+
+const CONNECTIONS: usize = 64;
+const ROUNDS: usize = 5;
+const LONG_POLLS: usize = 500;
+
+/// Three servers that the same is asked of.
+struct Servers {
+    lab: Lab,
+    daemon: Program,
+    axum: Program,
+    redis: Program,
+    accounts: usize,
+    body_bytes: usize,
+}
+
+pub(crate) fn measure(options: &Options) -> Outcome<Value> {
+    client::runtime()?.block_on(async {
+        let servers = Servers::start(options.accounts.unwrap_or(10_000)).await?;
+        let capacity = servers.capacity(options).await?;
+        let rate = capacity["wxtokend"]["median"].as_f64().unwrap_or(0.0) / 5.0;
+        let paced = servers.paced(rate, options).await?;
+        Ok(json!({
+            "accounts": servers.accounts,
+            "connections": CONNECTIONS,
+            "body_bytes": servers.body_bytes,
+            "capacity": capacity,
+            "rate": rate,
+            "paced": paced,
+        }))
+    })
+}
+
+impl Servers {
+    async fn start(accounts: usize) -> Outcome<Self> {
+        let lab = Lab::new(&Plan { max_per_second: 1000, ..Plan::of(accounts) }).await?;
+        let daemon = lab.daemon(SERVER).await?;
+        until_ready(daemon.address).await?;
+        let answer = whole_answer(daemon.address, &appid(0)).await?;
+        let fixed = Fixed::of(&answer)?;
+        let body_bytes = fixed.body.len();
+        let file = lab.folder.path().join("fixed.json");
+        std::fs::write(&file, serde_json::to_vec(&fixed)?)?;
+        let this = std::env::current_exe()?;
+        let mut command = on(SERVER, this.to_str().ok_or("no path")?);
+        command.arg("bare").arg(&file);
+        let axum = lab::started(command, lab.folder.path(), "bare.log", "bare").await?;
+        let redis = redis(SERVER).await?;
+        let mut stream = TcpStream::connect(redis.address).await?;
+        for number in 0..accounts {
+            let read = whole_answer_body(daemon.address, &appid(number)).await?;
+            let token = read["access_token"].as_str().ok_or("no token")?;
+            let key = format!("wx:access_token:{}", appid(number));
+            stream.write_all(&redis_command(&["SET", &key, token, "EX", "7000"])).await?;
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).await?;
+        }
+        Ok(Self { lab, daemon, axum, redis, accounts, body_bytes })
+    }
+
+    fn loads(&self) -> [(&'static str, &Program, Load); 3] {
+        let appids = || (0..self.accounts).map(appid);
+        let http = |program: &Program| Load {
+            address: program.address,
+            speaks: Speaks::Http,
+            connections: CONNECTIONS,
+            requests: Arc::new(token_reads(program.address, KEY, appids())),
+        };
+        let gets = appids().map(|appid| redis_command(&["GET", &format!("wx:access_token:{appid}")]));
+        let redis = Load {
+            address: self.redis.address,
+            speaks: Speaks::Redis,
+            connections: CONNECTIONS,
+            requests: Arc::new(gets.collect()),
+        };
+        [
+            ("wxtokend", &self.daemon, http(&self.daemon)),
+            ("axum", &self.axum, http(&self.axum)),
+            ("redis", &self.redis, redis),
+        ]
+    }
+
+    /// Each in turn, five times over.
+    async fn capacity(&self, options: &Options) -> Outcome<Value> {
+        let time = options.seconds(5);
+        let loads = self.loads();
+        let mut own: [Vec<f64>; 3] = Default::default();
+        let mut cpu: [Vec<f64>; 3] = Default::default();
+        let mut busy: [Vec<f64>; 3] = Default::default();
+        let mut by_wrk: [Vec<f64>; 2] = Default::default();
+        for _ in 0..ROUNDS {
+            for (index, (_, program, load)) in loads.iter().enumerate() {
+                let before = program.vitals()?.cpu;
+                let run = flat_out(load, time).await?;
+                let used = (program.vitals()?.cpu - before).as_secs_f64();
+                own[index].push(run.per_second());
+                cpu[index].push(used * 1e6 / run.latencies.count() as f64);
+                busy[index].push(used / run.took.as_secs_f64());
+            }
+            for (index, rates) in by_wrk.iter_mut().enumerate() {
+                rates.push(wrk(loads[index].1.address, time)?);
+            }
+        }
+        let mut all = serde_json::Map::new();
+        for (index, (name, ..)) in loads.iter().enumerate() {
+            let wrk = by_wrk.get(index);
+            all.insert(
+                (*name).to_owned(),
+                json!({
+                    "per_second": own[index],
+                    "median": median(&own[index]),
+                    "cpu_us": median(&cpu[index]),
+                    "busy": median(&busy[index]),
+                    "wrk": wrk,
+                    "wrk_median": wrk.map(|rates| median(rates)),
+                }),
+            );
+        }
+        Ok(all.into())
+    }
+
+    /// At a fifth of what it can: calm, and under each disturbance.
+    async fn paced(&self, rate: f64, options: &Options) -> Outcome<Value> {
+        let time = options.seconds(15);
+        let [(_, _, load), ..] = self.loads();
+        let versions = self.versions().await?;
+        let mut rows = Vec::new();
+        for what in ["", "refreshes", "", "hang", "", "scrapes", "", "polls", ""] {
+            let disturbance = Disturbance {
+                api: self.daemon.address,
+                wechat: self.lab.wechat.address,
+                accounts: self.accounts,
+                versions: versions.clone(),
+                over: Arc::default(),
+            };
+            let over = Arc::clone(&disturbance.over);
+            let disturbing = std::thread::spawn(move || {
+                // Who disturbs shares a core with who measures, and makes way for it.
+                rustix::process::setpriority_process(None, 15)?;
+                client::runtime()?.block_on(disturbance.go(what))
+            });
+            if what == "polls" {
+                sleep(Duration::from_secs(2)).await;
+            }
+            let run = at_rate(&load, rate, time).await?;
+            over.store(true, Ordering::Relaxed);
+            let done = disturbing.join().map_err(|_| "the disturber panicked")??;
+            let us = |share| run.latencies.at(share).as_secs_f64() * 1e6;
+            rows.push(json!({
+                "what": what, "done": done, "per_second": run.per_second(),
+                "p50_us": us(0.5), "p99_us": us(0.99), "p999_us": us(0.999),
+                "max_us": run.latencies.most().as_secs_f64() * 1e6,
+            }));
+        }
+        Ok(rows.into())
+    }
+
+    async fn versions(&self) -> Outcome<Vec<u64>> {
+        let mut versions = Vec::new();
+        for number in 0..LONG_POLLS.min(self.accounts) {
+            let read = whole_answer_body(self.daemon.address, &appid(number)).await?;
+            versions.push(read["version"].as_u64().ok_or("no version")?);
+        }
+        Ok(versions)
+    }
+}
+
+/// What goes on beside the reads.
+struct Disturbance {
+    api: SocketAddr,
+    wechat: SocketAddr,
+    accounts: usize,
+    versions: Vec<u64>,
+    over: Arc<AtomicBool>,
+}
+
+impl Disturbance {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// How often it was done.
+    async fn go(self, what: &str) -> Outcome<usize> {
+        let outage = |kind: &'static str| {
+            let wechat = self.wechat;
+            async move {
+                let body = json!({ "kind": kind }).to_string();
+                call(wechat, "PUT", "/_sandbox/outage", "", &body).await
+            }
+        };
+        match what {
+            "refreshes" => self.refresh(true).await,
+            "hang" => {
+                outage("hang").await?;
+                let done = self.refresh(false).await?;
+                outage("none").await?;
+                Ok(done)
+            }
+            "scrapes" => {
+                let mut done = 0;
+                while !self.is_over() {
+                    scrape(self.api).await?;
+                    done += 1;
+                    sleep(Duration::from_secs(1)).await;
+                }
+                Ok(done)
+            }
+            "polls" => {
+                let mut polls = Vec::new();
+                for (number, version) in self.versions.iter().enumerate() {
+                    let mut stream = TcpStream::connect(self.api).await?;
+                    let request = format!(
+                        "GET /v1/accounts/{}/token?after={version}&wait=60s HTTP/1.1\r\nHost: x\r\n\
+                         Authorization: Bearer {KEY}\r\n\r\n",
+                        appid(number)
+                    );
+                    stream.write_all(request.as_bytes()).await?;
+                    polls.push(stream);
+                }
+                while !self.is_over() {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                // Those that were answered early were none.
+                Ok(polls.iter().filter(|poll| poll.try_read(&mut [0]).is_err()).count())
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// A tenth of the fleet fetches anew, 64 at a time, as the upstream's limits have it.
+    async fn refresh(&self, force: bool) -> Outcome<usize> {
+        let mut asked = JoinSet::new();
+        let mut done = 0;
+        for number in (0..self.accounts).step_by(10) {
+            if self.is_over() {
+                break;
+            }
+            if asked.len() >= CONNECTIONS {
+                asked.join_next().await;
+            }
+            let path = format!("/v1/accounts/{}/token/refresh?force={force}", appid(number));
+            let (api, key) = (self.api, format!("Authorization: Bearer {KEY}\r\n"));
+            asked.spawn(async move { call(api, "POST", &path, &key, "").await.map(drop) });
+            done += 1;
+        }
+        while asked.join_next().await.is_some() {}
+        Ok(done)
+    }
+}
+
+/// Takes a scrape in, which may be megabytes, and keeps nothing of it.
+pub(crate) async fn scrape(address: SocketAddr) -> Outcome<usize> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await?;
+    let (mut buffer, mut bytes) = (vec![0; 256 * 1024], 0);
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(bytes),
+            more => bytes += more,
+        }
+    }
+}
+
+async fn whole_answer(address: SocketAddr, appid: &str) -> Outcome<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = &token_reads(address, KEY, std::iter::once(appid.to_owned()))[0];
+    stream.write_all(request).await?;
+    let mut answer = vec![0; 4096];
+    let bytes = stream.read(&mut answer).await?;
+    answer.truncate(bytes);
+    Ok(String::from_utf8(answer)?)
+}
+
+async fn whole_answer_body(address: SocketAddr, appid: &str) -> Outcome<Value> {
+    let answer = whole_answer(address, appid).await?;
+    Ok(serde_json::from_str(answer.split_once("\r\n\r\n").ok_or("half an answer")?.1)?)
+}
+
+fn redis_command(words: &[&str]) -> Vec<u8> {
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    command.into_bytes()
+}
+
+/// What another client makes of it, which asks for one account.
+fn wrk(address: SocketAddr, time: Duration) -> Outcome<f64> {
+    let mut command = on(CLIENTS, "wrk");
+    command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", time.as_secs().max(1))]);
+    command.args(["-H", &format!("Authorization: Bearer {KEY}")]);
+    command.arg(format!("http://{address}/v1/accounts/{}/token", appid(0)));
+    let told = String::from_utf8(command.output()?.stdout)?;
+    if told.contains("Non-2xx") {
+        return Err(format!("wrk got no tokens: {told}").into());
+    }
+    let rate = told.lines().find_map(|line| line.strip_prefix("Requests/sec:")).ok_or("wrk said nothing")?;
+    Ok(rate.trim().parse()?)
+}

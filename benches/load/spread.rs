@@ -1,0 +1,107 @@
+//! How the calls of a large fleet are spread over three days, from one mass start.
+//!
+//! The decisions are the program's own (`next_step`, `begin_fetch`, `end_fetch`); only WeChat and the gate in front of it
+//! are played here, on a clock that jumps from call to call.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+use wxtokend::clock::Moment;
+use wxtokend::outcome::{Answer, FetchEnd};
+use wxtokend::policy::{Step, next_step};
+use wxtokend::schedule::Rules;
+use wxtokend::state::AccountState;
+use wxtokend::{Account, Appid, Defaults, Endpoint, Secret};
+
+use crate::{Options, Outcome};
+
+const DAYS: i64 = 3;
+const DAY_S: i64 = 24 * 3600;
+/// The gate lets a call pass each 10 ms: `upstream.max_per_second: 100`.
+const PERIOD_MS: i64 = 10;
+const LATENCY_MS: i64 = 50;
+const LIFETIME_MS: i64 = 7_200_000;
+const OVERLAP_MS: i64 = 300_000;
+const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 1_000_000 };
+
+pub(crate) fn measure(options: &Options) -> Outcome<Value> {
+    let accounts = options.accounts.unwrap_or(100_000);
+    let mut endpoints = Vec::new();
+    for endpoint in [Endpoint::Token, Endpoint::StableToken] {
+        endpoints.push(spread(accounts, endpoint)?);
+    }
+    Ok(json!({ "accounts": accounts, "days": DAYS, "endpoints": endpoints }))
+}
+
+struct One {
+    state: AccountState,
+    /// The living token's number and end, as WeChat sees it.
+    token: (u32, i64),
+}
+
+fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut account: Account = Defaults::default().account(Appid::new("wx1")?, Secret::new("s"));
+    account.endpoint = endpoint;
+    let rules =
+        Rules { overlap: Duration::from_millis(OVERLAP_MS.unsigned_abs()), timeout: Duration::from_secs(5) };
+    let at = |ms: i64| Moment { wall_ms: START.wall_ms + ms, boot_ms: START.boot_ms + ms };
+    let mut all: Vec<One> =
+        (0..accounts).map(|_| One { state: AccountState::default(), token: (0, 0) }).collect();
+    let mut due: BinaryHeap<Reverse<(i64, usize)>> = (0..accounts).map(|index| Reverse((0, index))).collect();
+    let mut per_second = vec![0_u32; usize::try_from(DAYS * DAY_S)?];
+    let mut free_at = 0;
+    while let Some(Reverse((ms, index))) = due.pop() {
+        if ms >= DAYS * DAY_S * 1000 {
+            break;
+        }
+        let One { state, token } = &mut all[index];
+        if let Step::Wait(until) = next_step(state, &account, true, at(ms)) {
+            due.push(Reverse(((until.boot_ms - START.boot_ms).max(ms + 1), index)));
+            continue;
+        }
+        let sent = ms.max(free_at);
+        free_at = sent + PERIOD_MS;
+        if state.begin_fetch(&account, false, at(sent)).is_err() {
+            return Err("the budget is spent, in peace".into());
+        }
+        let second = usize::try_from(sent / 1000)?;
+        if let Some(count) = per_second.get_mut(second) {
+            *count += 1;
+        }
+        let same = endpoint == Endpoint::StableToken && token.1 - sent > OVERLAP_MS;
+        if !same {
+            *token = (token.0 + 1, sent + LIFETIME_MS);
+        }
+        let expires_in = Duration::from_secs(((token.1 - sent) / 1000).unsigned_abs());
+        let answer = Answer { value: Secret::new(format!("token-{}", token.0)), expires_in };
+        let end =
+            FetchEnd { force: false, sent_at: Some(at(sent)), may_have_minted: false, result: Ok(answer) };
+        let done = sent + LATENCY_MS;
+        state.end_fetch(end, &account, rules, at(done), rng.random());
+        due.push(Reverse((done, index)));
+    }
+    let calls: u64 = per_second.iter().copied().map(u64::from).sum();
+    let mean = calls as f64 / per_second.len() as f64;
+    let minutes: Vec<f64> =
+        per_second.chunks(60).map(|minute| f64::from(minute.iter().sum::<u32>()) / 60.0).collect();
+    // The start itself is as fast as the gate allows.
+    let start = accounts * usize::try_from(PERIOD_MS)? / 1000 + 60;
+    let later = &per_second[start.min(per_second.len())..];
+    let later_minutes = &minutes[start.div_ceil(60).min(minutes.len())..];
+    Ok(json!({
+        "endpoint": endpoint.as_str(),
+        "calls": calls,
+        "calls_per_account_and_day": calls as f64 / accounts as f64 / DAYS as f64,
+        "mean": mean,
+        "peak_of_a_minute": later_minutes.iter().copied().fold(0.0, f64::max),
+        "peak_of_a_second": later.iter().max(),
+        "last_day_peak_of_a_minute": minutes[minutes.len() * 2 / 3..].iter().copied().fold(0.0, f64::max),
+        "start_s": start,
+        "per_minute": minutes,
+    }))
+}
