@@ -1,6 +1,6 @@
 //! The token an account holds, and the one a reader gets.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Endpoint;
 use crate::clock::Moment;
-use crate::secret::{Secret, hex, on_disk};
+use crate::secret::{Secret, on_disk, push_hex};
 
 /// What is known of a held token besides its expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -72,7 +72,16 @@ pub fn margin(overlap: Duration) -> Duration {
 /// Names a value without telling it: `<version>-<8 hex of its SHA-256>`.
 #[must_use]
 pub fn etag(version: u64, value: &Secret) -> String {
-    format!("{version}-{}", hex(&value.sha256()[..4]))
+    let mut etag = String::with_capacity(30);
+    push_etag(&mut etag, version, value);
+    etag
+}
+
+fn push_etag(text: &mut String, version: u64, value: &Secret) {
+    // A string takes whatever is written.
+    let _ = write!(text, "{version}-");
+    let [first, second, third, fourth, ..] = value.sha256();
+    push_hex(text, &[first, second, third, fourth]);
 }
 
 /// A live access_token. Clones cheaply.
@@ -120,6 +129,11 @@ impl Token {
     pub fn etag(&self) -> String {
         etag(self.held.version, &self.held.value)
     }
+
+    /// The same, written to the end of `text`.
+    pub(crate) fn push_etag(&self, text: &mut String) {
+        push_etag(text, self.held.version, &self.held.value);
+    }
 }
 
 /// The access_token, so that a token can be rejected as it is.
@@ -160,6 +174,7 @@ impl HeldToken {
 mod tests {
     use super::*;
     use crate::account::Account;
+    use crate::secret::hex;
 
     const ISSUED: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
 

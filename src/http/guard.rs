@@ -23,6 +23,7 @@ use super::edge::Edge;
 use super::host;
 use super::problem::{Code, Problem};
 use super::routes::{self, ROUTES};
+use super::token;
 
 /// Bodies may not be longer; ours have one short field.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;
@@ -47,7 +48,15 @@ impl Door {
         let route = routes::of_path(request.uri().path()).filter(|route| serves.contains(route));
         let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
         let response = match admitted {
-            Ok(()) => unless_it_panics(router.call(request), route).await,
+            Ok(()) => {
+                let answer = async {
+                    match is_guarded.then(|| token::at_once(&edge, &request)).flatten() {
+                        Some(found) => Ok(found),
+                        None => router.call(request).await,
+                    }
+                };
+                unless_it_panics(answer, route).await
+            }
             Err(problem) if problem.code == Code::TooLarge && is_wechats(route) => cgi_bin::refusal(problem),
             Err(problem) => problem.into_response(),
         };

@@ -108,6 +108,12 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
     ROUTES.iter().position(|route| *route == template)
 }
 
+/// Whose token is read at `path`, where that is what is done there.
+pub(super) fn appid_of_a_read(path: &str) -> Option<&str> {
+    let appid = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.strip_suffix("/token")?;
+    Some(appid).filter(|appid| !appid.contains('/'))
+}
+
 /// Whether one word, and no more, follows on `above` in `path`.
 fn is_one_below(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|word| !word.is_empty() && !word.contains('/'))

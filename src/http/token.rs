@@ -1,11 +1,10 @@
 //! `GET /v1/accounts/{appid}/token`: what applications live on.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 
 use jiff::fmt::temporal::DateTimePrinter;
@@ -15,13 +14,30 @@ use super::edge::Edge;
 use super::path::Named;
 use super::problem::Problem;
 use super::query::Query;
+use super::routes::appid_of_a_read;
 use crate::token::Token;
 
 /// How long a long poll waits unless told, and at most.
 const WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+pub(super) const CONTENT_TYPE: &str = "application/json";
+
 static RFC_3339: DateTimePrinter = DateTimePrinter::new();
+
+/// The answer to nearly all reads, which ask for no more than the token that there is: without the router's way, which
+/// costs as much as all else. Whatever is to be answered otherwise, [`read`] answers.
+pub(super) fn at_once<B>(edge: &Edge, request: &axum::http::Request<B>) -> Option<Response> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let is_plain = request.method() == Method::GET
+        && uri.query().is_none()
+        && !headers.contains_key(header::IF_NONE_MATCH);
+    let appid = appid_of_a_read(uri.path()).filter(|_| is_plain)?;
+    let caller = edge.clients.caller(headers).ok()?;
+    caller.deals_with(appid, &edge.fleet, Scope::Token).ok()?;
+    let token = edge.fleet.token_at_once(appid)?;
+    Some(found(appid, &token, &quoted(&token)))
+}
 
 pub(super) async fn read(
     State(edge): State<Edge>,
@@ -72,14 +88,10 @@ impl Poll {
 
 fn found(appid: &str, token: &Token, etag: &str) -> Response {
     let mut json = String::with_capacity(appid.len() + token.access_token().len() + 140);
-    json.push_str("{\"appid\":\"");
-    json.push_str(appid);
-    json.push_str("\",");
-    write_fields(&mut json, token);
-    let _ = write!(json, ",\"version\":{}}}", token.version());
+    write_body(&mut json, appid, token);
     let mut response = Response::new(Body::from(json));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     put_validators(headers, token, etag);
     response
 }
@@ -105,14 +117,32 @@ fn still_the_same(edge: &Edge, appid: &str) -> Response {
     )
 }
 
+/// The body of an answer.
+pub(super) fn write_body(json: &mut String, appid: &str, token: &Token) {
+    json.push_str("{\"appid\":\"");
+    json.push_str(appid);
+    json.push_str("\",");
+    write_fields(json, token);
+    json.push_str(",\"version\":");
+    push_number(json, token.version());
+    json.push('}');
+}
+
 /// `"access_token":…,"expires_in":…,"expires_at":…`
 pub(super) fn write_fields(json: &mut String, token: &Token) {
     json.push_str("\"access_token\":");
     write_string(json, token.access_token());
-    let _ = write!(json, ",\"expires_in\":{},\"expires_at\":\"", token.expires_in().as_secs());
+    json.push_str(",\"expires_in\":");
+    push_number(json, token.expires_in().as_secs());
+    json.push_str(",\"expires_at\":\"");
     // Straight into the string: `Display` takes three times as long. A string takes whatever is written.
     let _ = RFC_3339.print_timestamp(&token.expires_at(), &mut *json);
     json.push('"');
+}
+
+/// As `{number}` does, in a third of its time.
+pub(super) fn push_number(text: &mut String, number: u64) {
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 pub(super) fn write_string(json: &mut String, text: &str) {
@@ -128,17 +158,31 @@ pub(super) fn write_string(json: &mut String, text: &str) {
 }
 
 fn quoted(token: &Token) -> String {
-    format!("\"{}\"", token.etag())
+    let mut etag = String::with_capacity(32);
+    push_quoted_etag(&mut etag, token);
+    etag
+}
+
+pub(super) fn push_quoted_etag(text: &mut String, token: &Token) {
+    text.push('"');
+    token.push_etag(text);
+    text.push('"');
 }
 
 fn put_validators(headers: &mut HeaderMap, token: &Token, etag: &str) {
     if let Ok(etag) = HeaderValue::from_str(etag) {
         headers.insert(header::ETAG, etag);
     }
-    let max_age = format!("private, max-age={}", token.max_age().as_secs());
+    let mut max_age = String::with_capacity(32);
+    push_cache_control(&mut max_age, token);
     if let Ok(max_age) = HeaderValue::try_from(max_age) {
         headers.insert(header::CACHE_CONTROL, max_age);
     }
+}
+
+pub(super) fn push_cache_control(text: &mut String, token: &Token) {
+    text.push_str("private, max-age=");
+    push_number(text, token.max_age().as_secs());
 }
 
 /// Whether `If-None-Match` names `etag`: one of a list, weak or not, or `*`.
