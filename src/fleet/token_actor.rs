@@ -33,7 +33,8 @@ pub(crate) struct TokenActor {
     cell: Arc<AccountCell>,
     pub(super) shared: Arc<Shared>,
     pub(super) account: Arc<Account>,
-    pub(super) state: AccountState,
+    /// Boxed, since the task of an actor holds it more than once.
+    pub(super) state: Box<AccountState>,
     pub(super) waiters: Vec<Waiter>,
     /// A wake-up or a place in the queue; dropped, it is cancelled.
     pending: Option<Pending>,
@@ -54,7 +55,7 @@ impl Actor for TokenActor {
         let mut actor = Self {
             me,
             account: Arc::clone(&snapshot.account),
-            state: snapshot.state.clone(),
+            state: Box::new(snapshot.state.clone()),
             cell,
             shared,
             waiters: Vec::new(),
