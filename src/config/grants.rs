@@ -93,7 +93,9 @@ pub struct Grants {
     appids: BTreeSet<Appid>,
     tags: BTreeSet<String>,
     patterns: BTreeSet<String>,
-    /// `patterns`, compiled.
+    /// What stands before the star of a pattern that has no more than one, at its end: nearly all are such.
+    prefixes: Vec<String>,
+    /// The other `patterns`, compiled.
     globs: GlobSet,
 }
 
@@ -118,6 +120,10 @@ impl Grants {
         }
         let mut globs = GlobSetBuilder::new();
         for pattern in &grants.patterns {
+            if let Some(prefix) = pattern.strip_suffix('*').filter(|prefix| !prefix.contains(['*', '?'])) {
+                grants.prefixes.push(prefix.to_owned());
+                continue;
+            }
             globs.add(GlobBuilder::new(pattern).build().map_err(|_| InvalidGrant)?);
         }
         grants.globs = globs.build().map_err(|_| InvalidGrant)?;
@@ -138,7 +144,9 @@ impl Grants {
 
     /// Whether an account of that appid is one of them whatever its tags, be there such an account or not.
     pub(crate) fn covers_appid(&self, appid: &str) -> bool {
-        self.appids.contains(appid) || self.globs.is_match(appid)
+        self.prefixes.iter().any(|prefix| appid.starts_with(prefix))
+            || self.appids.contains(appid)
+            || self.globs.is_match(appid)
     }
 
     /// The entries as they are written in `accounts.yaml`.
