@@ -13,7 +13,9 @@ use tokio::time::sleep;
 
 use crate::bare::Fixed;
 use crate::client::{self, Load, Speaks, at_rate, call, flat_out, token_reads};
-use crate::lab::{self, CLIENTS, KEY, Lab, Plan, Program, SERVER, appid, on, redis, until_ready};
+use crate::lab::{
+    self, ANY, CLIENTS, Cores, KEY, Lab, Plan, Program, SERVER, appid, keep_to, on, redis, until_ready,
+};
 use crate::{Options, Outcome, median};
 
 const CONNECTIONS: usize = 64;
@@ -28,19 +30,28 @@ struct Servers {
     redis: Program,
     accounts: usize,
     body_bytes: usize,
+    /// Where those run who ask.
+    clients: Cores,
 }
 
 pub(crate) fn measure(options: &Options) -> Outcome<Value> {
     client::runtime()?.block_on(async {
-        let servers = Servers::start(options.accounts.unwrap_or(10_000)).await?;
+        let accounts = options.accounts.unwrap_or(10_000);
+        let servers = Servers::start(accounts, SERVER).await?;
         let capacity = servers.capacity(options).await?;
         let rate = capacity["wxtokend"]["median"].as_f64().unwrap_or(0.0) / 5.0;
         let paced = servers.paced(rate, options).await?;
+        let body_bytes = servers.body_bytes;
+        drop(servers);
+        // As they run where nobody has given them a core each.
+        keep_to(ANY)?;
+        let on_all_cores = Servers::start(accounts, ANY).await?.capacity(options).await?;
         Ok(json!({
-            "accounts": servers.accounts,
+            "accounts": accounts,
             "connections": CONNECTIONS,
-            "body_bytes": servers.body_bytes,
+            "body_bytes": body_bytes,
             "capacity": capacity,
+            "on_all_cores": on_all_cores,
             "rate": rate,
             "paced": paced,
         }))
@@ -48,9 +59,9 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
 }
 
 impl Servers {
-    async fn start(accounts: usize) -> Outcome<Self> {
+    async fn start(accounts: usize, cores: Cores) -> Outcome<Self> {
         let lab = Lab::new(&Plan { max_per_second: 1000, ..Plan::of(accounts) }).await?;
-        let daemon = lab.daemon(SERVER).await?;
+        let daemon = lab.daemon(cores).await?;
         until_ready(daemon.address).await?;
         let answer = whole_answer(daemon.address, &appid(0)).await?;
         let fixed = Fixed::of(&answer)?;
@@ -58,10 +69,10 @@ impl Servers {
         let file = lab.folder.path().join("fixed.json");
         std::fs::write(&file, serde_json::to_vec(&fixed)?)?;
         let this = std::env::current_exe()?;
-        let mut command = on(SERVER, this.to_str().ok_or("no path")?);
+        let mut command = on(cores, this.to_str().ok_or("no path")?);
         command.arg("bare").arg(&file);
         let axum = lab::started(command, lab.folder.path(), "bare.log", "bare").await?;
-        let redis = redis(SERVER).await?;
+        let redis = redis(cores).await?;
         let mut stream = TcpStream::connect(redis.address).await?;
         for number in 0..accounts {
             let read = whole_answer_body(daemon.address, &appid(number)).await?;
@@ -71,7 +82,8 @@ impl Servers {
             let mut answer = [0; 5];
             stream.read_exact(&mut answer).await?;
         }
-        Ok(Self { lab, daemon, axum, redis, accounts, body_bytes })
+        let clients = if cores == SERVER { CLIENTS } else { cores };
+        Ok(Self { lab, daemon, axum, redis, accounts, body_bytes, clients })
     }
 
     fn loads(&self) -> [(&'static str, &Program, Load); 3] {
@@ -114,7 +126,7 @@ impl Servers {
                 busy[index].push(used / run.took.as_secs_f64());
             }
             for (index, rates) in by_wrk.iter_mut().enumerate() {
-                rates.push(wrk(loads[index].1.address, time)?);
+                rates.push(wrk(loads[index].1.address, time, self.clients)?);
             }
         }
         let mut all = serde_json::Map::new();
@@ -301,8 +313,8 @@ fn redis_command(words: &[&str]) -> Vec<u8> {
 }
 
 /// What another client makes of it, which asks for one account.
-fn wrk(address: SocketAddr, time: Duration) -> Outcome<f64> {
-    let mut command = on(CLIENTS, "wrk");
+fn wrk(address: SocketAddr, time: Duration, cores: Cores) -> Outcome<f64> {
+    let mut command = on(cores, "wrk");
     command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", time.as_secs().max(1))]);
     command.args(["-H", &format!("Authorization: Bearer {KEY}")]);
     command.arg(format!("http://{address}/v1/accounts/{}/token", appid(0)));

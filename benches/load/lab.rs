@@ -27,8 +27,17 @@ pub(crate) const KEY: &str = "a-key-of-the-benchmarks-that-is-long-enough";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A list of cores, as `taskset -c` takes it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Cores(pub(crate) &'static str);
+
+/// This thread, and those that it starts from now on, run on these cores alone.
+pub(crate) fn keep_to(cores: Cores) -> Outcome<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for core in cores.0.split(',') {
+        set.set(core.parse()?);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
 
 /// What a fleet is like.
 pub(crate) struct Plan {

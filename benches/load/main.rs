@@ -74,9 +74,7 @@ fn main() -> Outcome<()> {
 
 /// The measured have a core of their own.
 fn on_the_clients_core(work: impl FnOnce() -> Outcome<Value>) -> Outcome<Value> {
-    let mut cores = rustix::thread::CpuSet::new();
-    cores.set(lab::CLIENTS.0.parse()?);
-    rustix::thread::sched_setaffinity(None, &cores)?;
+    lab::keep_to(lab::CLIENTS)?;
     work()
 }
 
