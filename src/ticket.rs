@@ -152,8 +152,11 @@ impl HeldTicket {
     }
 }
 
+/// However short a ticket's life is, no two looks after it follow each other faster.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 fn look(lifetime: Duration) -> Duration {
-    lifetime / 24
+    (lifetime / 24).max(SHORTEST_PAUSE)
 }
 
 /// A live ticket. Clones cheaply.

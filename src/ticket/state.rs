@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeldTicket, Ticket, look};
+use super::{HeldTicket, SHORTEST_PAUSE, Ticket, look};
 use crate::account::Account;
 use crate::budget::{self, Ledger, Purse};
 use crate::clock::Moment;
@@ -13,9 +13,6 @@ use crate::fault::Fault;
 use crate::outcome::{Answer, Fetched};
 use crate::state::{Phase, Trouble, next_version};
 use crate::token::margin;
-
-/// However short a ticket's life is, no two looks after it follow each other faster.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Everything that is known of one ticket. The first half is persisted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -142,7 +139,8 @@ impl TicketState {
         let (lifetime, look) = (answer.expires_in, look(answer.expires_in));
         let soon = look.mul_f64(0.5 + jitter / 2.0);
         // By its end at the latest: nothing would be there to serve.
-        let next_look = |expires_at: Moment| (sent_at + soon).min(expires_at).max(sent_at + SHORTEST_PAUSE);
+        let not_at_once = |at: Moment| at.max(sent_at + SHORTEST_PAUSE);
+        let next_look = |expires_at: Moment| not_at_once((sent_at + soon).min(expires_at));
         let last = self.ticket.as_deref();
         let (fetched, held) = match last.filter(|last| last.value == answer.value) {
             // As expected. Less than we thought is believed.
@@ -153,7 +151,7 @@ impl TicketState {
                     expires_at: ends_from,
                     ends_from,
                     ends_by,
-                    ask_at: ends_from,
+                    ask_at: not_at_once(ends_from),
                     ..held.clone()
                 };
                 (Fetched::Same, held)
@@ -195,7 +193,11 @@ impl TicketState {
                     is_age_known: made_at.is_some(),
                     lifetime,
                     // Once shortly before its end, should WeChat have its successor by then.
-                    ask_at: if made_at.is_some() { ends_from - soon } else { next_look(ends_from) },
+                    ask_at: if made_at.is_some() {
+                        not_at_once(ends_from - soon)
+                    } else {
+                        next_look(ends_from)
+                    },
                     before: last.map(|last| last.value.sha256()),
                 };
                 (Fetched::New, held)
