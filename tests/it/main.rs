@@ -4,6 +4,8 @@
 //! over months is proven on paused time beside its code.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+// Named so that the longest test begins first.
+mod applications;
 mod budget;
 mod canary;
 mod commands;
@@ -28,7 +30,6 @@ mod scenarios;
 #[path = "../scenarios/mod.rs"]
 mod script;
 mod sdk_pages;
-mod sdks;
 mod stopping;
 mod stores;
 mod tickets;
