@@ -59,9 +59,10 @@ async fn storm(endpoint: &'static str, clients: usize) -> Outcome<Value> {
         reports.spawn(async move {
             sleep_until(all_at).await;
             stream.write_all(request.as_bytes()).await?;
-            let mut answer = vec![0; 4096];
-            let bytes = stream.read(&mut answer).await?;
-            Outcome::Ok((all_at.elapsed(), String::from_utf8_lossy(&answer[..bytes]).into_owned()))
+            let mut answer = Vec::new();
+            // Its body may come by itself.
+            while stream.read_buf(&mut answer).await? > 0 && !answer.ends_with(b"}") {}
+            Outcome::Ok((all_at.elapsed(), String::from_utf8_lossy(&answer).into_owned()))
         });
     }
     let mut times = Vec::new();
