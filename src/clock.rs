@@ -46,6 +46,12 @@ impl Moment {
         self.boot_ms <= now.boot_ms
     }
 
+    /// Whether `self` has been reached by one of the clocks: what ends then is over.
+    #[must_use]
+    pub fn is_over(self, now: Self) -> bool {
+        self.until_by_either(now).is_zero()
+    }
+
     /// The later of the two by the boot-time clock.
     #[must_use]
     pub fn max(self, other: Self) -> Self {

@@ -263,7 +263,7 @@ impl<'a> Details<'a> {
                 state: *state,
                 was: *was,
                 consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
-                last_fault: trouble.as_ref().map(|trouble| FaultView::new(&trouble.fault, trouble.at)),
+                last_fault: FaultView::of(trouble.as_deref()),
                 next_refresh_at: next_at.map(Moment::timestamp),
             },
             What::Configured => Self::Configured {},

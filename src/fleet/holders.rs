@@ -42,7 +42,7 @@ impl Holders {
         }
         match (old, new) {
             // A successor does not end it at once, unless it was dead before.
-            (Some(old), Some(_)) if old.standing == Standing::Good && !is_over(old.expires_at, now) => {
+            (Some(old), Some(_)) if old.standing == Standing::Good && !old.expires_at.is_over(now) => {
                 let until = (now + old.grace()).min(old.expires_at);
                 known.before.insert(appid.clone(), (old.value.sha256(), until));
             }
@@ -60,7 +60,7 @@ impl Holders {
         let known = self.lock();
         let appid = known.by_digest.get(&digest)?;
         match known.before.get(appid) {
-            Some((before, until)) if *before == digest && is_over(*until, now) => None,
+            Some((before, until)) if *before == digest && until.is_over(now) => None,
             _ => Some(appid.clone()),
         }
     }
@@ -68,10 +68,6 @@ impl Holders {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_over(end: Moment, now: Moment) -> bool {
-    end.until_by_either(now).is_zero()
 }
 
 #[cfg(test)]

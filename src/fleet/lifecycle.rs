@@ -1,6 +1,5 @@
 //! A fleet's start, reload and end.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -84,11 +83,11 @@ impl Fleet {
             (appid.clone(), state.clone())
         });
         let mut erased = Stored { accounts: accounts.collect(), ..Stored::default() };
-        let kept: HashMap<_, _> =
-            config.accounts.iter().map(|account| (&account.appid, account.tickets)).collect();
+        let directory = Directory::new(cells);
         for (of, state) in &mut stored.tickets {
+            let cell = directory.by_appid.get(&of.appid);
             let is_kept =
-                of.ticket.is_some_and(|kind| kept.get(&of.appid).is_some_and(|kinds| kinds.has(kind)));
+                of.ticket.is_some_and(|kind| cell.is_some_and(|cell| cell.load().account.tickets.has(kind)));
             if !is_kept && state.ticket.is_some() {
                 *state = state.departed();
                 erased.tickets.insert(of.clone(), state.clone());
@@ -98,17 +97,17 @@ impl Fleet {
         let _ = store.commit_all(&erased).await;
         let shared = Shared::new(
             config.upstream.clone(),
-            Directory::new(cells),
+            directory,
             store,
             stored,
             on.clock,
             on.jitter,
             on.make_transport,
         )?;
-        for account in &config.accounts {
-            let cell = shared.directory.load().by_appid.get(&account.appid).cloned();
-            if let Some(cell) = cell.filter(|_| account.tickets != TicketKinds::default()) {
-                shared.keep_tickets(&cell, &account.appid, account.tickets);
+        for (appid, cell) in &shared.directory.load().by_appid {
+            let kinds = cell.load().account.tickets;
+            if kinds != TicketKinds::default() {
+                shared.keep_tickets(cell, appid, kinds);
             }
         }
         shared.publishers.set(&shared, &config.publish);

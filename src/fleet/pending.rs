@@ -26,23 +26,14 @@ pub(super) fn alarm<A>(
 where
     A: Message<Wake> + Message<HostIsBack>,
 {
-    // Nearly all alarms are of this kind, one for each account: what they take is most of an account's share.
-    let (Some(wait), None) = (wait, &recovery) else { return alarm_or_recovery(me, wait, recovery) };
-    Pending::spawn(async move {
-        sleep(wait).await;
-        // A stopped actor needs no waking, and no mailbox is ever full.
-        let _ = me.tell(Wake).try_send();
-    })
-}
-
-fn alarm_or_recovery<A>(
-    me: ActorRef<A>,
-    wait: Option<Duration>,
-    recovery: Option<impl Future<Output = ()> + Send + 'static>,
-) -> Pending
-where
-    A: Message<Wake> + Message<HostIsBack>,
-{
+    if let (Some(wait), None) = (wait, &recovery) {
+        // Nearly all alarms are of this kind, one for each account: what they take is most of an account's share.
+        return Pending::spawn(async move {
+            sleep(wait).await;
+            // A stopped actor needs no waking, and no mailbox is ever full.
+            let _ = me.tell(Wake).try_send();
+        });
+    }
     Pending::spawn(async move {
         let time = async {
             match wait {

@@ -34,11 +34,12 @@ impl Wanted {
         now: Moment,
     ) -> Option<Self> {
         let directory = shared.directory.load();
-        let snapshot = directory.by_appid.get(&credential.appid)?.load();
+        let cell = directory.by_appid.get(&credential.appid)?;
+        let snapshot = cell.load();
         let (value, promise) = match credential.ticket {
             None => snapshot.state.read(now).map(|token| (token.held.value.clone(), token.expires_in())),
             Some(kind) => {
-                let ticket = directory.by_appid.get(&credential.appid)?.ticket(kind)?.read(now);
+                let ticket = cell.ticket(kind)?.read(now);
                 ticket.map(|ticket| (Secret::new(ticket.value()), ticket.expires_in()))
             }
         }?;

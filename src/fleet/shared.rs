@@ -188,15 +188,15 @@ impl Shared {
         AccountCell::new(account, state)
     }
 
-    /// Keeps the tickets that an account is to have, and no others: those that are kept from now on, and those that
-    /// are not any more.
+    /// Keeps the tickets that an account is to have, and no others: those that are kept from now on, and what is
+    /// left of those that are not any more.
     pub(super) fn keep_tickets(
         &self,
         cell: &AccountCell,
         appid: &Appid,
         kinds: TicketKinds,
-    ) -> (Vec<Credential>, Vec<Credential>) {
-        let (mut added, mut gone) = (Vec::new(), Vec::new());
+    ) -> (Vec<Credential>, HashMap<Credential, TicketState>) {
+        let (mut added, mut gone) = (Vec::new(), HashMap::new());
         for kind in TicketKind::ALL {
             let of = Credential::ticket(appid.clone(), kind);
             let mut departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,21 +208,16 @@ impl Shared {
                     added.push(of);
                 }
                 (Some(ticket), false) => {
-                    departed.insert(of.clone(), ticket.load().departed());
+                    let left = ticket.load().departed();
+                    departed.insert(of.clone(), left.clone());
                     cell.set_ticket(kind, None);
                     ticket.slot.set_gone(true);
-                    gone.push(of);
+                    gone.insert(of, left);
                 }
                 (Some(_), true) | (None, false) => {}
             }
         }
         (added, gone)
-    }
-
-    /// What is left of tickets that are not kept.
-    pub(super) fn departed_tickets(&self, of: &[Credential]) -> HashMap<Credential, TicketState> {
-        let departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        of.iter().filter_map(|of| Some((of.clone(), departed.get(of)?.clone()))).collect()
     }
 
     /// Replaces what readers see, here and elsewhere.

@@ -257,8 +257,7 @@ impl Supervisor {
         let tickets = gone.iter().flat_map(|(_, cell)| cell.tickets().map(|ticket| ticket.of.clone()));
         self.end(tokens.chain(tickets).collect()).await;
         for (appid, cell) in gone {
-            let (_, tickets) = self.shared.keep_tickets(cell, appid, TicketKinds::default());
-            left.tickets.extend(self.shared.departed_tickets(&tickets));
+            left.tickets.extend(self.shared.keep_tickets(cell, appid, TicketKinds::default()).1);
             cell.set_actor(None);
             cell.disown();
             let snapshot = cell.load();
@@ -284,7 +283,7 @@ impl Supervisor {
         left: &mut Stored,
     ) -> Vec<Credential> {
         let (added, gone) = self.shared.keep_tickets(cell, &account.appid, account.tickets);
-        left.tickets.extend(self.shared.departed_tickets(&gone));
+        left.tickets.extend(gone);
         for ticket in cell.tickets().filter(|ticket| !added.contains(&ticket.of)) {
             match self.children.get(&ticket.of).and_then(|child| child.actor.clone()) {
                 Some(Running::Ticket(actor)) => {

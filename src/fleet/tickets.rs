@@ -10,9 +10,8 @@ use super::answers::{TicketError, TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken};
 use super::handle::{Fleet, retry_after};
 use super::ticket_cell::TicketCell;
-use super::view::{BudgetView, FaultView};
+use super::view::{BudgetView, FaultView, next_at};
 use crate::account::Appid;
-use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::fault::Whose;
 use crate::jssdk::JsConfig;
@@ -57,19 +56,12 @@ impl TicketCell {
             version: state.version,
             issued_at: ticket.map(|ticket| ticket.issued_at.timestamp()),
             expires_at: ticket.map(|ticket| ticket.expires_at.timestamp()),
-            next_refresh_at: state.next_at.map(|at| (now + at.until(now)).timestamp()),
+            next_refresh_at: next_at(state.next_at, now),
             consecutive_failures: state.trouble.as_ref().map_or(0, |trouble| trouble.failures),
-            last_fault: last_fault(&state),
-            budget: BudgetView {
-                limit: daily_budget,
-                remaining: state.ledger.remaining(Purse::Main, daily_budget, now),
-            },
+            last_fault: FaultView::of(state.trouble.as_ref()),
+            budget: BudgetView::new(&state.ledger, daily_budget, now),
         }
     }
-}
-
-fn last_fault(state: &TicketState) -> Option<FaultView> {
-    state.trouble.as_ref().map(|trouble| FaultView::new(&trouble.fault, trouble.at))
 }
 
 impl Fleet {
@@ -144,7 +136,7 @@ impl Fleet {
     fn no_ticket(&self, account: &AccountCell, state: &TicketState) -> TicketError {
         let now = self.inner.shared.now();
         // Without a fault of its own it waits for the token, whose account knows why.
-        let last_fault = last_fault(state).or_else(|| account.load().last_fault());
+        let last_fault = FaultView::of(state.trouble.as_ref()).or_else(|| account.load().last_fault());
         let is_ours = |trouble: &Trouble| trouble.fault.whose == Whose::Budget;
         TicketError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),

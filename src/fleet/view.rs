@@ -6,10 +6,10 @@ use serde::Serialize;
 use super::cell::{AccountCell, Snapshot};
 use super::tickets::TicketView;
 use crate::account::{Appid, Endpoint};
-use crate::budget::Purse;
+use crate::budget::{Ledger, Purse};
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
-use crate::state::Phase;
+use crate::state::{Phase, Trouble};
 
 /// An account as the API, the library and the command line show it. Instants are on the wall clock.
 #[derive(Debug, Clone, Serialize)]
@@ -68,7 +68,23 @@ pub struct BudgetView {
     pub remaining: u32,
 }
 
+impl BudgetView {
+    pub(super) fn new(ledger: &Ledger, daily_budget: u32, now: Moment) -> Self {
+        Self { limit: daily_budget, remaining: ledger.remaining(Purse::Main, daily_budget, now) }
+    }
+}
+
+/// When something is done next, by the wall clock of now, whatever it was when that was decided.
+pub(super) fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
+    at.map(|at| (now + at.until(now)).timestamp())
+}
+
 impl FaultView {
+    /// Why the last call failed, if it did.
+    pub(super) fn of(trouble: Option<&Trouble>) -> Option<Self> {
+        trouble.map(|trouble| Self::new(&trouble.fault, trouble.at))
+    }
+
     pub(super) fn new(fault: &Fault, at: Moment) -> Self {
         Self {
             kind: FaultKind::as_str(fault.kind),
@@ -95,13 +111,10 @@ impl AccountCell {
             version: state.version,
             issued_at: token.map(|token| token.issued_at.timestamp()),
             expires_at: token.map(|token| token.expires_at.timestamp()),
-            next_refresh_at: state.next_at.map(|at| (now + at.until(now)).timestamp()),
+            next_refresh_at: next_at(state.next_at, now),
             consecutive_failures: state.failures(),
             last_fault: snapshot.last_fault(),
-            budget: BudgetView {
-                limit: account.daily_budget,
-                remaining: state.ledger.remaining(Purse::Main, account.daily_budget, now),
-            },
+            budget: BudgetView::new(&state.ledger, account.daily_budget, now),
             tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
         }
     }
@@ -109,6 +122,6 @@ impl AccountCell {
 
 impl Snapshot {
     pub(crate) fn last_fault(&self) -> Option<FaultView> {
-        self.state.trouble.as_ref().map(|trouble| FaultView::new(&trouble.fault, trouble.at))
+        FaultView::of(self.state.trouble.as_ref())
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use reqwest::Url;
@@ -87,9 +87,7 @@ pub(super) async fn sign(
         return Err(Problem::new(Code::Forbidden, detail));
     }
     let signed = edge.unless_stopping(edge.fleet.js_config(&appid, page)).await?;
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, json(&signed)).into_response())
 }
 

@@ -144,7 +144,7 @@ impl TicketState {
         let last = self.ticket.as_deref();
         let (fetched, held) = match last.filter(|last| last.value == answer.value) {
             // As expected. Less than we thought is believed.
-            Some(held) if held.is_age_known && !is_over(held.ends_from, sent_at) => {
+            Some(held) if held.is_age_known && !held.ends_from.is_over(sent_at) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
                 let ends_by = held.ends_by.min(now + lifetime);
                 let held = HeldTicket {
@@ -157,7 +157,7 @@ impl TicketState {
                 (Fetched::Same, held)
             }
             // It may end any time, and lives as yet: asked again soon, so that its successor's age is known well.
-            Some(held) if held.is_age_known && !is_over(held.ends_by, sent_at) => {
+            Some(held) if held.is_age_known && !held.ends_by.is_over(sent_at) => {
                 let pause = (held.ends_from.elapsed(held.ends_by) / 8).max(account.retry.initial);
                 let expires_at = sent_at + pause + margin(look);
                 (Fetched::Same, HeldTicket { expires_at, ask_at: sent_at + pause, ..held.clone() })
@@ -165,14 +165,14 @@ impl TicketState {
             // The same, but nothing tells when that ends.
             Some(held) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
-                let expires_at = if is_over(ends_from, sent_at) { sent_at + 2 * look } else { ends_from };
+                let expires_at = if ends_from.is_over(sent_at) { sent_at + 2 * look } else { ends_from };
                 let ask_at = next_look(expires_at);
                 let held = HeldTicket { expires_at, ends_from, ask_at, is_age_known: false, ..held.clone() };
                 (Fetched::Same, held)
             }
             None => {
                 let is_relapse = last.is_some_and(|last| last.before == Some(answer.value.sha256()));
-                if let Some(last) = last.filter(|last| is_relapse && !is_over(last.expires_at, sent_at)) {
+                if let Some(last) = last.filter(|last| is_relapse && !last.expires_at.is_over(sent_at)) {
                     // From a part of WeChat that has not heard of its successor yet, which is no news.
                     let ask_at = next_look(last.expires_at);
                     self.ticket = Some(Arc::new(HeldTicket { ask_at, ..last.clone() }));
@@ -287,12 +287,6 @@ impl TicketState {
         }
         self
     }
-}
-
-/// Whether `end` has come by one of the clocks, as for those who read: a ticket that nobody is given must not count as one
-/// that lives, or WeChat would be asked for it without a pause.
-fn is_over(end: Moment, now: Moment) -> bool {
-    end.until_by_either(now).is_zero()
 }
 
 /// When the successor of `last` that a call sent at `sent_at` has brought was made at the earliest, if that is known to
