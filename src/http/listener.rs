@@ -1,6 +1,7 @@
 //! Connections: accepted, bounded in number, time and size, and ended in order.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -21,6 +22,8 @@ use super::wire::Wire;
 
 /// So many connections at once, where the limit of open files allows it; the others wait to be accepted.
 const CONNECTIONS: usize = 10_000;
+/// So many may wait to be accepted, where the system allows it (Linux' own limit by default).
+const CONNECTIONS_WAITING: u32 = 4096;
 /// So many open files are left to the rest of the program, or half of all: whoever connects must not keep us from
 /// WeChat.
 const OTHER_FILES: usize = 512;
@@ -36,6 +39,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(2);
 /// A pause after a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// As tokio does it, but with room for a crowd that comes at once: who finds none tries again only a second later, and
+/// then after two.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port is taken again at once after a restart.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(CONNECTIONS_WAITING)
+}
 
 /// Serves what is behind `door`, on at `most` so many connections at once, until `stopping`, and then until the last connection has ended.
 pub(super) async fn serve(listener: TcpListener, door: Door, most: usize, stopping: CancellationToken) {

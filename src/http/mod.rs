@@ -87,9 +87,9 @@ impl Listeners {
     /// # Errors
     /// When one of them cannot be listened on.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
-        let api = bind(config.api.listen, "api.listen").await?;
+        let api = bind(config.api.listen, "api.listen")?;
         let metrics = match config.metrics.listen {
-            Some(address) => Some(bind(address, "metrics.listen").await?),
+            Some(address) => Some(bind(address, "metrics.listen")?),
             None => None,
         };
         Ok(Self { api, metrics })
@@ -181,9 +181,9 @@ pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-async fn bind(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {
+fn bind(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {
     let failed = |source| BindError { address, key, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listener::listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

@@ -1,5 +1,6 @@
 use axum::Router;
 use axum::routing::get;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::duplex;
 
 use super::*;
@@ -51,6 +52,21 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
     let whole = "GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let text = raw(address, &format!("{broken}{whole}")).await;
     assert!(text.starts_with("HTTP/1.1 500 ") && text.ends_with("whole"), "one connection: {text}");
+}
+
+#[tokio::test]
+async fn a_crowd_that_comes_at_once_finds_room() {
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }).unwrap();
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let socket = listener::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut crowd = Vec::new();
+    // Nobody accepts yet; who finds no room would hang here.
+    for number in 0..2000.min(allowed) {
+        let came = timeout(LONG, TcpStream::connect(address)).await;
+        crowd.push(came.unwrap_or_else(|_| panic!("no room for number {number}")).unwrap());
+    }
 }
 
 #[tokio::test]
