@@ -72,13 +72,14 @@ struct Upper {
 /// All accounts: by appid for readers, in order for lists.
 #[derive(Default)]
 pub(crate) struct Directory {
-    pub(crate) by_appid: HashMap<Appid, Arc<AccountCell>>,
+    /// Its keys are the configuration's: nobody can add one to make others slow.
+    pub(crate) by_appid: HashMap<Appid, Arc<AccountCell>, foldhash::fast::RandomState>,
     pub(crate) in_order: Vec<Appid>,
 }
 
 impl Directory {
     pub(super) fn new(cells: impl IntoIterator<Item = (Appid, Arc<AccountCell>)>) -> Self {
-        let by_appid: HashMap<_, _> = cells.into_iter().collect();
+        let by_appid: HashMap<_, _, _> = cells.into_iter().collect();
         let mut in_order: Vec<_> = by_appid.keys().cloned().collect();
         in_order.sort_unstable();
         Self { by_appid, in_order }
