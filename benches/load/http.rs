@@ -114,15 +114,19 @@ impl Servers {
         let loads = self.loads();
         let mut own: [Vec<f64>; 3] = Default::default();
         let mut cpu: [Vec<f64>; 3] = Default::default();
+        let mut system: [Vec<f64>; 3] = Default::default();
         let mut busy: [Vec<f64>; 3] = Default::default();
         let mut by_wrk: [Vec<f64>; 2] = Default::default();
         for _ in 0..ROUNDS {
             for (index, (_, program, load)) in loads.iter().enumerate() {
-                let before = program.vitals()?.cpu;
+                let before = program.vitals()?;
                 let run = flat_out(load, time).await?;
-                let used = (program.vitals()?.cpu - before).as_secs_f64();
+                let after = program.vitals()?;
+                let used = (after.cpu - before.cpu).as_secs_f64();
+                let a_read = 1e6 / run.latencies.count() as f64;
                 own[index].push(run.per_second());
-                cpu[index].push(used * 1e6 / run.latencies.count() as f64);
+                cpu[index].push(used * a_read);
+                system[index].push((after.system - before.system).as_secs_f64() * a_read);
                 busy[index].push(used / run.took.as_secs_f64());
             }
             for (index, rates) in by_wrk.iter_mut().enumerate() {
@@ -138,6 +142,7 @@ impl Servers {
                     "per_second": own[index],
                     "median": median(&own[index]),
                     "cpu_us": median(&cpu[index]),
+                    "system_us": median(&system[index]),
                     "busy": median(&busy[index]),
                     "wrk": wrk,
                     "wrk_median": wrk.map(|rates| median(rates)),
@@ -151,14 +156,13 @@ impl Servers {
     async fn paced(&self, rate: f64, options: &Options) -> Outcome<Value> {
         let time = options.seconds(15);
         let [(_, _, load), ..] = self.loads();
-        let versions = self.versions().await?;
         let mut rows = Vec::new();
         for what in ["", "refreshes", "", "hang", "", "scrapes", "", "polls", ""] {
             let disturbance = Disturbance {
                 api: self.daemon.address,
                 wechat: self.lab.wechat.address,
                 accounts: self.accounts,
-                versions: versions.clone(),
+                versions: if what == "polls" { self.versions().await? } else { Vec::new() },
                 over: Arc::default(),
             };
             let over = Arc::clone(&disturbance.over);

@@ -115,7 +115,15 @@ impl Lab {
 
     /// Starts the daemon, and returns when it listens.
     pub(crate) async fn daemon(&self, cores: Cores) -> Outcome<Program> {
+        self.daemon_with(cores, "").await
+    }
+
+    /// The same with a library that takes the place of the system's allocator, where one is named.
+    pub(crate) async fn daemon_with(&self, cores: Cores, allocator: &str) -> Outcome<Program> {
         let mut command = on(cores, &program());
+        if !allocator.is_empty() {
+            command.env("LD_PRELOAD", allocator);
+        }
         command
             .args(["--log-format", "json", "run", "--config"])
             .arg(self.folder.path().join("accounts.yaml"));

@@ -13,6 +13,8 @@ pub(crate) struct Vitals {
     pub(crate) resident_kib: u64,
     pub(crate) descriptors: usize,
     pub(crate) cpu: Duration,
+    /// What the kernel computed for it, out of `cpu`.
+    pub(crate) system: Duration,
 }
 
 impl Vitals {
@@ -24,9 +26,9 @@ impl Vitals {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let fields: Vec<&str> =
             stat.rsplit_once(')').unwrap_or_default().1.split_ascii_whitespace().collect();
-        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        let ms = ticks * 1000 / rustix::param::clock_ticks_per_second();
-        Ok(Self { resident_kib, descriptors, cpu: Duration::from_millis(ms) })
+        let (user, system) = (fields[11].parse::<u64>()?, fields[12].parse::<u64>()?);
+        let time = |ticks| Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second());
+        Ok(Self { resident_kib, descriptors, cpu: time(user + system), system: time(system) })
     }
 }
 
