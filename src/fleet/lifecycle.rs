@@ -134,8 +134,11 @@ impl Fleet {
             return false;
         }
         if !inner.ready.load(Ordering::Relaxed) {
-            let now = inner.shared.now();
-            let all = self.cells().iter().all(|cell| cell.load().state.phase(now) != Phase::Starting);
+            let (now, directory) = (inner.shared.now(), inner.shared.directory.load());
+            // The last first: they have their turn last, too, so that one that still starts is soon found.
+            let mut cells = directory.in_order.iter().rev().filter_map(|appid| directory.by_appid.get(appid));
+            let all =
+                cells.all(|cell| cell.slot.look(|snapshot| snapshot.state.phase(now) != Phase::Starting));
             inner.ready.fetch_or(all, Ordering::Relaxed);
         }
         inner.ready.load(Ordering::Relaxed)
