@@ -31,9 +31,13 @@ impl Holders {
         new: Option<&Arc<HeldToken>>,
         now: Moment,
     ) {
-        let digest = |token: Option<&Arc<HeldToken>>| token.map(|token| token.value.sha256());
         let is_same = |old: &Arc<HeldToken>| new.is_some_and(|new| Arc::ptr_eq(old, new));
-        if old.is_some_and(is_same) || digest(old) == digest(new) {
+        if old.is_some_and(is_same) {
+            return;
+        }
+        let digest = |token: &Arc<HeldToken>| token.value.sha256();
+        let (old, new) = (old.map(|old| (old, digest(old))), new.map(digest));
+        if old.map(|(_, old)| old) == new {
             return;
         }
         let mut known = self.lock();
@@ -42,15 +46,17 @@ impl Holders {
         }
         match (old, new) {
             // A successor does not end it at once, unless it was dead before.
-            (Some(old), Some(_)) if old.standing == Standing::Good && !old.expires_at.is_over(now) => {
+            (Some((old, digest)), Some(_))
+                if old.standing == Standing::Good && !old.expires_at.is_over(now) =>
+            {
                 let until = (now + old.grace()).min(old.expires_at);
-                known.before.insert(appid.clone(), (old.value.sha256(), until));
+                known.before.insert(appid.clone(), (digest, until));
             }
-            (Some(old), _) => drop(known.by_digest.remove(&old.value.sha256())),
+            (Some((_, digest)), _) => drop(known.by_digest.remove(&digest)),
             (None, _) => {}
         }
         if let Some(new) = new {
-            known.by_digest.insert(new.value.sha256(), appid.clone());
+            known.by_digest.insert(new, appid.clone());
         }
     }
 

@@ -2,9 +2,12 @@
 //! clock its instants are told on.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Moment;
 use crate::state::AccountState;
@@ -36,12 +39,41 @@ struct Written<'a, R> {
     state: &'a R,
 }
 
-/// The one key of a record that is not the state's. Read by itself: a flattened state would be taken apart into values first,
-/// which takes twice as long.
+/// A record whose boot comes first, as it is written. A derived reader of a flattened state would take it apart into values
+/// first, which takes twice as long.
+struct BootFirst<'a, R>(Cow<'a, str>, R);
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A record whose boot stands elsewhere, as somebody may have edited it.
 #[derive(Deserialize)]
 struct OfBoot<'a> {
     #[serde(borrow)]
     boot: Cow<'a, str>,
+}
+
+impl<'de, R: Record> Deserialize<'de> for BootFirst<'de, R> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct InOrder<R>(PhantomData<R>);
+        impl<'de, R: Record> Visitor<'de> for InOrder<R> {
+            type Value = BootFirst<'de, R>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a record")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                match map.next_entry()? {
+                    Some((Text(key), Text(boot))) if key == "boot" => {
+                        Ok(BootFirst(boot, R::deserialize(MapAccessDeserializer::new(map))?))
+                    }
+                    _ => Err(M::Error::missing_field("boot")),
+                }
+            }
+        }
+        from.deserialize_map(InOrder(PhantomData))
+    }
 }
 
 /// What is written of `state`, whose instants are told on the clocks of `boot`.
@@ -68,6 +100,9 @@ pub(super) fn check<R: Record>(bytes: &[u8]) -> Result<(), String> {
 
 /// The boot and the state.
 fn read<R: Record>(bytes: &[u8]) -> Result<(Cow<'_, str>, R), String> {
+    if let Ok(BootFirst(boot, state)) = serde_json::from_slice(bytes) {
+        return Ok((boot, state));
+    }
     let unreadable = |error: serde_json::Error| {
         format!("no readable record at line {} column {}", error.line(), error.column())
     };

@@ -3,6 +3,7 @@
 mod file;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -26,8 +27,8 @@ const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_met
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
 const TICKETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_tickets");
 const FORMAT: &str = "1";
-/// The file is small and read once; redb's default of 1 GiB is for others.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
@@ -198,26 +199,35 @@ fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, redb::E
 }
 
 fn read_all(database: &impl ReadableDatabase) -> Result<Contents, redb::Error> {
+    let mut records = HashMap::new();
+    let hosts = each_record(database, |of, record| drop(records.insert(of, record.to_vec())))?;
+    Ok(Contents { records, hosts })
+}
+
+/// Hands on every record; returns the hosts.
+fn each_record(
+    database: &impl ReadableDatabase,
+    mut hand_on: impl FnMut(Credential, &[u8]),
+) -> Result<Vec<String>, redb::Error> {
     let read = database.begin_read()?;
     let hosts = read.open_table(META)?.get("hosts")?;
     let hosts =
         hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
-    let mut contents = Contents { hosts, ..Contents::default() };
     for entry in read.open_table(ACCOUNTS)?.iter()? {
         let (key, record) = entry?;
-        contents.records.insert(credential(key.value())?, record.value().to_vec());
+        hand_on(credential(key.value())?, record.value());
     }
     let tickets = match read.open_table(TICKETS) {
         Ok(tickets) => tickets,
         // Nobody has kept tickets there yet.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(contents),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(hosts),
         Err(error) => return Err(error.into()),
     };
     for entry in tickets.iter()? {
         let (key, record) = entry?;
-        contents.records.insert(credential(key.value())?, record.value().to_vec());
+        hand_on(credential(key.value())?, record.value());
     }
-    Ok(contents)
+    Ok(hosts)
 }
 
 /// Of an account's record its appid; of a ticket's `appid/kind`, which no appid is.
@@ -256,7 +266,13 @@ fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
 }
 
 fn database_on(storage: impl StorageBackend) -> Result<Database, DatabaseError> {
-    Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage)
+    builder().create_with_backend(storage)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 fn damaged(path: &Path, what: String) -> StoreError {

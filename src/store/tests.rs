@@ -190,6 +190,22 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
     assert!(states.tickets[&ticket_of("wx1")].ticket.is_none());
 }
 
+#[test]
+fn a_record_is_read_wherever_its_boot_stands_and_none_is_without() {
+    let written = String::from_utf8(record::encode(&holding(1), "this boot")).unwrap();
+    let rest = written.strip_prefix(r#"{"boot":"this boot","#).unwrap();
+    let read = |text: &str| record::decode::<AccountState>(text.as_bytes(), "this boot", Moment::default());
+    let (state, of_another) = read(&written).unwrap();
+    assert_eq!((state.token, of_another), (holding(1).token, false));
+    let last = format!(r#"{{{},"boot":"this boot"}}"#, rest.strip_suffix('}').unwrap());
+    let (state, of_another) = read(&last).unwrap();
+    assert_eq!((state.token, of_another), (holding(1).token, false));
+    for none in [&format!("{{{rest}"), "{}", "[]", r#"{"boot":1}"#, &written[..written.len() - 1]] {
+        let told = read(none).unwrap_err();
+        assert!(told.starts_with("no readable record at line 1 column"), "{none}: {told}");
+    }
+}
+
 #[tokio::test]
 async fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one() {
     let now = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };

@@ -6,15 +6,18 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend};
+use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend};
 
 use super::{
-    ACCOUNTS, FORMAT, META, check_format, contradictory, damaged, database_on, into_io, read_all, reading,
-    refusal, unusable,
+    ACCOUNTS, FORMAT, META, builder, check_format, contradictory, damaged, database_on, each_record, into_io,
+    reading, refusal, unusable,
 };
 use crate::state::AccountState;
 use crate::store::{StoreError, record};
 use crate::ticket::TicketState;
+
+/// So much of a file is copied at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Makes an empty store beside `path` and moves it into place, so that a crash leaves a whole one or none.
 pub(super) fn create<S: StorageBackend>(
@@ -54,7 +57,7 @@ pub(super) fn inspect<S: StorageBackend>(
 ) -> Result<bool, StoreError> {
     let look = || -> Result<bool, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
-        let opened = on_file(file).and_then(|storage| Builder::new().open_read_only_with_backend(storage));
+        let opened = on_file(file).and_then(|storage| builder().open_read_only_with_backend(storage));
         match opened {
             Ok(database) => look_through(path, &database).map(|()| true),
             Err(DatabaseError::RepairAborted) => {
@@ -68,15 +71,18 @@ pub(super) fn inspect<S: StorageBackend>(
 
 fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
     check_format(path, database)?;
-    let contents = read_all(database).map_err(|error| unusable("read", path, error))?;
-    for (of, bytes) in &contents.records {
-        let checked = match of.ticket {
+    let mut checked = Ok(());
+    each_record(database, |of, bytes| {
+        let of_this = match of.ticket {
             None => record::check::<AccountState>(bytes),
             Some(_) => record::check::<TicketState>(bytes),
         };
-        checked.map_err(|what| damaged(path, format!("{of}: {what}")))?;
-    }
-    Ok(())
+        if let (Ok(()), Err(what)) = (&checked, of_this) {
+            checked = Err(damaged(path, format!("{of}: {what}")));
+        }
+    })
+    .map_err(|error| unusable("read", path, error))?;
+    checked
 }
 
 /// What becomes of the file when it is opened to write, in memory.
@@ -87,9 +93,9 @@ fn mended_copy<S: StorageBackend>(
     let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
     let storage = on_file(file).map_err(|error| refusal(path, error))?;
     let copy = InMemoryBackend::new();
-    let copied = whole(&storage).and_then(|bytes| {
-        copy.set_len(bytes.len() as u64)?;
-        copy.write(0, &bytes)
+    let copied = storage.len().and_then(|len| {
+        copy.set_len(len)?;
+        in_pieces(&storage, |at, piece| copy.write(at, piece))
     });
     let closed = storage.close();
     copied.and(closed).map_err(|error| StoreError::io("read", path, error))?;
@@ -97,10 +103,20 @@ fn mended_copy<S: StorageBackend>(
     database_on(copy).map_err(|error| damaged(path, error.to_string()))
 }
 
-fn whole(storage: &impl StorageBackend) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(storage.len()?).map_err(io::Error::other)?];
-    storage.read(0, &mut bytes)?;
-    Ok(bytes)
+/// Hands on what a file holds, piece by piece: as a whole it may be larger than all that the program keeps.
+fn in_pieces(
+    storage: &impl StorageBackend,
+    mut hand_on: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let len = storage.len()?;
+    let mut piece = vec![0; PIECE_BYTES];
+    for at in (0..len).step_by(PIECE_BYTES) {
+        let left = usize::try_from(len - at).unwrap_or(usize::MAX);
+        let piece = &mut piece[..left.min(PIECE_BYTES)];
+        storage.read(at, piece)?;
+        hand_on(at, piece)?;
+    }
+    Ok(())
 }
 
 /// Writes the bytes of a file that was not closed tidily once more. What a failed sync was to write the system counts
@@ -115,7 +131,7 @@ pub(super) fn write_again<S: StorageBackend>(
     let again = || -> io::Result<bool> {
         let is_ours = storage.try_lock_range(Bound::Unbounded, Bound::Unbounded).map_err(io::Error::other)?;
         if is_ours {
-            storage.write(0, &whole(&storage)?)?;
+            in_pieces(&storage, |at, piece| storage.write(at, piece))?;
             storage.sync_data()?;
         }
         Ok(is_ours)
