@@ -84,6 +84,14 @@ pub(super) fn queue<A: Message<Admitted>>(
     })
 }
 
+/// Waits for room in flight before what has to be on disk is noted.
+pub(super) fn take_off<A: Message<Admitted>>(me: ActorRef<A>, mut permit: Permit) -> Pending {
+    Pending::spawn(async move {
+        permit.take_off().await;
+        let _ = me.tell(Admitted(Ok(permit))).await;
+    })
+}
+
 /// Calls WeChat and puts down how it ended, whatever happens.
 pub(super) fn fly(
     cell: &Arc<AccountCell>,
@@ -98,9 +106,8 @@ pub(super) fn fly(
         let force = matches!(call, Call::Fetch { force: true, .. });
         let is_fetch = matches!(call, Call::Fetch { .. });
         // A task of its own catches a panic of the HTTP client's as well as one of ours.
-        let flight = tokio::spawn(run(wechat, account, call));
+        let flight = tokio::spawn(run(wechat, account, permit, call));
         let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
-        drop(permit);
         cell.land(end);
         if let Some(actor) = cell.actor() {
             // An actor that has just crashed looks at the landing when it starts again.
@@ -109,7 +116,8 @@ pub(super) fn fly(
     });
 }
 
-async fn run(wechat: Arc<WeChat>, account: Arc<Account>, call: Call) -> End {
+async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> End {
+    permit.take_off().await;
     match call {
         Call::Fetch { force, spare } => {
             let (end, calls) = wechat.fetch(&account, force, spare).await;

@@ -189,10 +189,11 @@ impl TicketActor {
         self.pending = Some(self.call(token, permit));
     }
 
-    fn call(&self, token: Secret, permit: Permit) -> Pending {
+    fn call(&self, token: Secret, mut permit: Permit) -> Pending {
         let (me, kind, shared) = (self.me.clone(), self.cell.kind, Arc::clone(&self.shared));
         let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
         Pending::spawn(async move {
+            permit.take_off().await;
             let (wechat, sent) = (shared.wechat(), token.clone());
             // A task of its own catches a panic of the HTTP client's as well as one of ours.
             let call = AbortOnDropHandle::new(tokio::spawn(async move { wechat.ticket(kind, &sent).await }));

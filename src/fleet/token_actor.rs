@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::actor_log::Teller;
 use super::cell::AccountCell;
-use super::flight::{Call, End, fly, queue};
+use super::flight::{Call, End, fly, queue, take_off};
 use super::messages::Wake;
 use super::pending::{Pending, alarm};
 use super::shared::Shared;
@@ -167,6 +167,14 @@ impl TokenActor {
         }
         let now = self.shared.now();
         let call = match next_step(&self.state, &self.account, true, now) {
+            // It is reckoned with that a call goes out right after its intent.
+            Step::Fetch { force }
+                if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
+            {
+                self.state.activity = Some(Activity::Queued);
+                self.pending = Some(take_off(self.me.clone(), permit));
+                return;
+            }
             Step::Fetch { force } => {
                 if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
                     let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));

@@ -58,16 +58,17 @@ impl WeChat {
         &self.hosts
     }
 
-    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first. `wary`: and until a host is
-    /// known to answer, for a call that puts a token in doubt when its answer is lost.
+    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first. `wary`: and until there is room
+    /// in flight and a host is known to answer, for a call that puts a token in doubt when its answer is lost.
     ///
     /// # Errors
     /// The host's fault, as soon as all hosts are known to be down.
     pub async fn admit(&self, urgency_ms: i64, wary: bool) -> Result<Permit, Fault> {
         let mut health = self.hosts.watch();
         let admitted = async {
-            let permit = self.gate.admit(urgency_ms).await;
+            let mut permit = self.gate.admit(urgency_ms).await;
             if wary {
+                permit.take_off().await;
                 self.hosts.hear().await;
             }
             permit
@@ -83,6 +84,11 @@ impl WeChat {
     /// was sent, and on `stable_token` in normal mode after a timeout, if the budget has a `spare` call for that.
     /// Returns how many calls were sent, too.
     pub async fn fetch(&self, account: &Account, force: bool, spare: bool) -> (FetchEnd, u32) {
+        if !self.hosts.watch().borrow().up {
+            // They went down after it was admitted: it fares as those that still wait.
+            let result = Err(Fault::host(&self.hosts.why_down()));
+            return (FetchEnd { force, sent_at: None, may_have_minted: false, result }, 0);
+        }
         let mut calls = 0;
         let mut first_sent_at = None;
         let mut end = None;

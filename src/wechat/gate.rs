@@ -1,7 +1,8 @@
 //! The global limits: calls in flight and calls per second, for all accounts together.
 //!
 //! Whoever may go next is the one whose token ends first, so that a queue after an outage or at a cold start is
-//! worked off in the order of need.
+//! worked off in the order of need. A few go ahead of those in flight: what they have to put on disk before they call
+//! is there by the time that there is room for them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 /// What timers cannot pace more finely is caught up with, up to this much.
 const CATCH_UP: Duration = Duration::from_millis(10);
+/// As many go ahead of the calls in flight as may start within this, which is longer than most disks take.
+const AHEAD: Duration = Duration::from_millis(10);
 
 /// Lets calls through, the most urgent first.
 pub struct Gate {
@@ -22,20 +25,23 @@ pub struct Gate {
     turnstile: AbortHandle,
 }
 
-/// The right to one call. Dropping it makes room for the next.
+/// The right to get ready for one call, and once it has taken off to make it. Dropping it makes room for the next.
 pub struct Permit {
     queue: Arc<Queue>,
+    in_flight: Option<OwnedSemaphorePermit>,
 }
 
 struct Queue {
     state: Mutex<State>,
     changed: Notify,
     period: Duration,
+    room_in_flight: Arc<Semaphore>,
 }
 
 struct State {
     waiting: BinaryHeap<Reverse<Waiting>>,
     arrivals: u64,
+    /// How many more may get ready.
     free: u32,
     next_slot: Instant,
 }
@@ -51,22 +57,26 @@ impl Gate {
     /// runtime.
     #[must_use]
     pub fn new(max_in_flight: u32, max_per_second: u32) -> Self {
+        let (max_in_flight, period) = (max_in_flight.max(1), Duration::from_secs(1) / max_per_second.max(1));
+        let ahead = AHEAD.div_duration_f64(period.max(Duration::from_nanos(1))) as u32;
         let state = State {
             waiting: BinaryHeap::new(),
             arrivals: 0,
-            free: max_in_flight.max(1),
+            free: max_in_flight.saturating_add(ahead.clamp(1, max_in_flight)),
             next_slot: Instant::now(),
         };
+        let room = usize::try_from(max_in_flight).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let queue = Arc::new(Queue {
             state: Mutex::new(state),
             changed: Notify::new(),
-            period: Duration::from_secs(1) / max_per_second.max(1),
+            period,
+            room_in_flight: Arc::new(Semaphore::new(room)),
         });
         let turnstile = tokio::spawn(admit_in_turn(Arc::clone(&queue))).abort_handle();
         Self { queue, turnstile }
     }
 
-    /// Waits for a turn. Less `urgency_ms` goes first; equals go in the order of arrival.
+    /// Waits for a turn to get ready. Less `urgency_ms` goes first; equals go in the order of arrival.
     pub async fn admit(&self, urgency_ms: i64) -> Permit {
         let (admit, admitted) = oneshot::channel();
         {
@@ -90,10 +100,30 @@ impl Drop for Gate {
     }
 }
 
+impl Permit {
+    /// Whether there is room for its call.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Waits until there is room for one more call in flight, and takes it, if it has not yet.
+    pub async fn take_off(&mut self) {
+        if self.in_flight.is_none() {
+            // An error means that the semaphore is closed, which nobody does.
+            self.in_flight = Arc::clone(&self.queue.room_in_flight).acquire_owned().await.ok();
+            gauge!("wxtokend_upstream_in_flight").increment(1.0);
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
+        if let Some(room) = self.in_flight.take() {
+            gauge!("wxtokend_upstream_in_flight").decrement(1.0);
+            drop(room);
+        }
         self.queue.lock().free += 1;
-        gauge!("wxtokend_upstream_in_flight").decrement(1.0);
         self.queue.changed.notify_one();
     }
 }
@@ -126,9 +156,8 @@ async fn admit_in_turn(queue: Arc<Queue>) {
         sleep_until(slot).await;
         match queue.next() {
             Some(next) => {
-                gauge!("wxtokend_upstream_in_flight").increment(1.0);
                 // If the caller has just given up, the permit comes back by being dropped.
-                let _ = next.admit.send(Permit { queue: Arc::clone(&queue) });
+                let _ = next.admit.send(Permit { queue: Arc::clone(&queue), in_flight: None });
             }
             None => queue.changed.notified().await,
         }
@@ -154,6 +183,8 @@ impl Ord for Waiting {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -170,19 +201,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_calls_are_in_flight_than_allowed() {
         let gate = Gate::new(2, 1_000_000);
-        let (first, _second) = (gate.admit(0).await, gate.admit(0).await);
-        let third = gate.admit(0);
-        tokio::pin!(third);
-        let waited = tokio::time::timeout(Duration::from_secs(60), &mut third).await;
-        assert!(waited.is_err());
-        drop(first);
-        let _permit = third.await;
+        let admit = async || timeout(Duration::from_secs(60), gate.admit(0)).await.unwrap();
+        let (mut first, mut second, mut third) = (admit().await, admit().await, admit().await);
+        first.take_off().await;
+        second.take_off().await;
+        {
+            let third = third.take_off();
+            tokio::pin!(third);
+            assert!(timeout(Duration::from_secs(60), &mut third).await.is_err());
+            drop(first);
+            third.await;
+        }
+        // It is one of the two already.
+        third.take_off().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_get_ready_ahead_as_may_start_within_10_ms_and_as_may_be_in_flight() {
+        for (max_in_flight, max_per_second, ahead) in
+            [(64, 1_000, 10), (64, 1_000_000, 64), (64, 1, 1), (1, 100, 1)]
+        {
+            let gate = Gate::new(max_in_flight, max_per_second);
+            let mut ready = Vec::new();
+            for _ in 0..max_in_flight + ahead {
+                ready.push(timeout(Duration::from_secs(60), gate.admit(0)).await.unwrap());
+            }
+            assert!(timeout(Duration::from_secs(60), gate.admit(0)).await.is_err(), "{max_per_second}");
+            drop(ready.pop());
+            drop(gate.admit(0).await);
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_most_urgent_goes_first_and_equals_in_turn() {
         let gate = Arc::new(Gate::new(1, 100));
-        let held = gate.admit(0).await;
+        let held = (gate.admit(0).await, gate.admit(0).await);
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for (name, urgency) in [("c", 30), ("a", 10), ("d", 30), ("b", 20)] {
@@ -201,9 +254,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_leaves_the_queue_and_takes_no_place() {
         let gate = Gate::new(1, 100);
-        let held = gate.admit(0).await;
+        let held = (gate.admit(0).await, gate.admit(0).await);
         for _ in 0..3 {
-            assert!(tokio::time::timeout(Duration::from_millis(5), gate.admit(0)).await.is_err());
+            assert!(timeout(Duration::from_millis(5), gate.admit(0)).await.is_err());
         }
         drop(held);
         drop(gate.admit(0).await);

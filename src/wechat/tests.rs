@@ -158,6 +158,9 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
     assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
     assert_eq!(wechat.hosts().health(), [("a".to_owned(), false), ("b".to_owned(), false)]);
+    // One that was let through just before.
+    let (end, calls) = wechat.fetch(&Account::example(Endpoint::Token), false, true).await;
+    assert_eq!((end.result.unwrap_err(), end.sent_at, end.may_have_minted, calls), (fault, None, false, 0));
     sleep(Duration::from_secs(600)).await;
     assert!(*script.probes.lock().unwrap() > 100, "it is probed all the time");
     assert_eq!(asked(&script).len(), 2, "and nothing else is sent");
