@@ -654,6 +654,9 @@ async fn who_began_with_a_crowd_does_not_ask_together_again() {
     // A call goes each second, and half a minute is no crowd.
     assert!((30..=31).contains(&in_the_usual_time) && earlier == 60 - in_the_usual_time);
     lab.fleet.shutdown().await;
+}
+
+    lab.fleet.shutdown().await;
 
 async fn a_charge_is_on_disk_before_there_is_room_for_the_call_and_an_intent_only_then() {
     for endpoint in BOTH {
