@@ -656,8 +656,7 @@ async fn who_began_with_a_crowd_does_not_ask_together_again() {
     lab.fleet.shutdown().await;
 }
 
-    lab.fleet.shutdown().await;
-
+#[tokio::test(start_paused = true)]
 async fn a_charge_is_on_disk_before_there_is_room_for_the_call_and_an_intent_only_then() {
     for endpoint in BOTH {
         let accounts = vec![account(APPID, Endpoint::StableToken), account("wx02", endpoint)];
