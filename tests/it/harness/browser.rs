@@ -50,20 +50,35 @@ pub(crate) struct Browser {
     _turn: SemaphorePermit<'static>,
 }
 
-impl Browser {
-    pub(crate) async fn open(screen: Screen) -> Self {
-        let turn = TURNS.acquire().await.unwrap();
+/// The driver of a browser, and where it listens.
+async fn driver() -> (Child, u16) {
+    for _ in 0..5 {
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver =
             driver.kill_on_drop(true).spawn().unwrap_or_else(|error| panic!("{error}: {MISSING}"));
         let said = Log::of(driver.stdout.take().unwrap());
-        let port = find("chromedriver has started", async || {
+        let started = find("chromedriver has started", async || {
             let text = said.text();
-            let (_, rest) = text.split_once("started successfully on port ")?;
-            rest.split_once('.')?.0.parse().ok()
+            let port =
+                text.split_once("started successfully on port ").and_then(|(_, rest)| rest.split_once('.'));
+            match port {
+                Some((port, _)) => Some(port.parse().ok()),
+                // The port that it got for IPv4 may be somebody else's for IPv6: it gives up then.
+                None => driver.try_wait().unwrap().map(|_| None),
+            }
         });
-        let port = port.await;
+        if let Some(port) = started.await {
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver ended five times before it listened: {MISSING}");
+}
+
+impl Browser {
+    pub(crate) async fn open(screen: Screen) -> Self {
+        let turn = TURNS.acquire().await.unwrap();
+        let (driver, port) = driver().await;
         // As the harness sets up TLS for reqwest, though none is needed here.
         drop(Http::to(([127, 0, 0, 1], port).into()));
         let client =
