@@ -8,7 +8,7 @@ use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::rejection::{Rejections, Verdict};
-use crate::schedule::{self, CROWDED, DAY, Rules, force_allowed_at, overlap_of};
+use crate::schedule::{self, DAY, Rules, force_allowed_at, overlap_of};
 use crate::secret::Secret;
 use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing, margin};
@@ -65,7 +65,6 @@ impl AccountState {
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Purse::Main, account.daily_budget, now)?;
         self.price = budget::interval(account.daily_budget);
-        self.queued = self.next_at.map_or(Duration::ZERO, |due_at| due_at.elapsed(now));
         // What is asked for from here on is for the call after this one; so is a forced call if this is none.
         self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force { .. }));
         if force {
@@ -246,8 +245,7 @@ impl AccountState {
             .map(|token| token.overlap)
             .filter(|window| *window < answer.expires_in)
             .unwrap_or_else(|| overlap_of(answer.expires_in, rules));
-        let crowded = self.queued >= CROWDED && !self.is_usable(sent_at);
-        let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, crowded, jitter);
+        let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, jitter);
         let expires_at = sent_at + answer.expires_in;
         // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
         let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));

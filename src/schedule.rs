@@ -30,20 +30,13 @@ pub fn overlap_of(lifetime: Duration, rules: Rules) -> Duration {
     rules.overlap.min(lifetime / 4)
 }
 
-/// An account that had no token to serve and waited longer than this for its turn came with a crowd: thousands began
-/// together, with an empty store or after a long outage.
-pub const CROWDED: Duration = Duration::from_secs(30);
-
-/// When to ask for the successor of a token that arrived with `lifetime` left, in a call sent at `sent_at`. A crowd
-/// that began together would ask together, again and again: on `token`, where that is no wasted call, each of it draws
-/// from the whole time until the others' latest instant, once, and they stay apart from then on.
+/// When to ask for the successor of a token that arrived with `lifetime` left, in a call sent at `sent_at`.
 #[must_use]
 pub fn refresh_at(
     account: &Account,
     sent_at: Moment,
     lifetime: Duration,
     overlap: Duration,
-    crowded: bool,
     jitter: f64,
 ) -> Moment {
     let expires_at = sent_at + lifetime;
@@ -54,11 +47,7 @@ pub fn refresh_at(
                 RefreshAhead::Share(share) => lifetime.mul_f64(share),
                 RefreshAhead::Fixed(time) => time.min(lifetime / 2),
             };
-            let latest = expires_at - ahead.mul_f64(2.0 / 3.0);
-            let usual = ahead.mul_f64(2.0 / 3.0);
-            // Two calls closer than the overlap would end a token before its time.
-            let window = if crowded { latest.until(sent_at + overlap).max(usual) } else { usual };
-            latest - window.mul_f64(jitter)
+            expires_at - ahead.mul_f64(2.0 / 3.0 + jitter * 2.0 / 3.0)
         }
         // Before its last minutes WeChat hands out the same token again: a wasted call.
         Endpoint::StableToken => expires_at - overlap + overlap.mul_f64(0.02 + jitter * 0.33),

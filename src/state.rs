@@ -47,9 +47,6 @@ pub struct AccountState {
     /// budget itself may change until the call ends.
     #[serde(skip)]
     pub price: Duration,
-    /// How long the call under way, or the last one, waited for its turn.
-    #[serde(skip)]
-    pub queued: Duration,
     /// How clients' rejections of the current token were decided.
     #[serde(skip)]
     pub rejections: Rejections,

@@ -101,27 +101,6 @@ fn a_first_token_is_counted_from_when_its_request_was_sent() {
 }
 
 #[test]
-fn who_waited_long_for_a_first_token_has_come_with_a_crowd() {
-    let usual = s(5400);
-    for (holds_one, queued, wait) in [
-        (false, CROWDED, s(3150)),
-        (false, CROWDED - s(1), usual),
-        // Were a slow gate alone a crowd, each would ask more often, and the gate would be slower.
-        (true, CROWDED, usual),
-    ] {
-        let mut desk = if holds_one { Desk::holding(Endpoint::Token) } else { Desk::empty(Endpoint::Token) };
-        desk.state.next_at = Some(START);
-        desk.fetch(false, "b", 7200, START + queued);
-        assert_eq!(desk.held().refresh_at, START + queued + wait, "{holds_one} {queued:?}");
-        // Once.
-        let next = desk.held().refresh_at;
-        desk.state.next_at = Some(next);
-        desk.fetch(false, "c", 7200, next + queued);
-        assert_eq!(desk.held().refresh_at, next + queued + usual);
-    }
-}
-
-#[test]
 fn versions_start_at_the_unix_time_and_count_up() {
     let mut desk = Desk::empty(Endpoint::Token);
     desk.fetch(false, "a", 7200, START);

@@ -636,27 +636,6 @@ async fn the_account_that_a_reader_waits_for_goes_first_at_a_cold_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_began_with_a_crowd_does_not_ask_together_again() {
-    let appids: Vec<_> = (0..60).map(|n| format!("wx{n:04}")).collect();
-    let accounts = appids.iter().map(|appid| account(appid, Endpoint::Token)).collect();
-    let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 1).await;
-    sleep(70 * SECOND).await;
-    let (mut in_the_usual_time, mut earlier) = (0, 0);
-    for appid in &appids {
-        let view = lab.fleet.account(appid).unwrap();
-        let wait = view.next_refresh_at.unwrap().duration_since(view.issued_at.unwrap());
-        match wait.as_secs() {
-            5400 => in_the_usual_time += 1,
-            3150 => earlier += 1,
-            other => panic!("{other} s"),
-        }
-    }
-    // A call goes each second, and half a minute is no crowd.
-    assert!((30..=31).contains(&in_the_usual_time) && earlier == 60 - in_the_usual_time);
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_charge_is_on_disk_before_there_is_room_for_the_call_and_an_intent_only_then() {
     for endpoint in BOTH {
         let accounts = vec![account(APPID, Endpoint::StableToken), account("wx02", endpoint)];
