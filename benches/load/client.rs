@@ -14,7 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Outcome;
 use crate::histogram::Histogram;
+use crate::lab::{KEY, Program, appid};
 
+/// As many are kept open by those who ask as fast as answers come.
+pub(crate) const CONNECTIONS: usize = 64;
 /// Nobody waits longer for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -26,6 +29,14 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     /// Asked for in turn.
     pub(crate) requests: Arc<Vec<Vec<u8>>>,
+}
+
+impl Load {
+    /// Reads of the tokens of so many accounts, over HTTP.
+    pub(crate) fn tokens(address: SocketAddr, accounts: usize) -> Self {
+        let requests = Arc::new(token_reads(address, KEY, (0..accounts).map(appid)));
+        Self { address, speaks: Speaks::Http, connections: CONNECTIONS, requests }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -63,6 +74,31 @@ pub(crate) fn token_reads(
 /// Asks as fast as answers come, for `time`.
 pub(crate) async fn flat_out(load: &Load, time: Duration) -> Outcome<Run> {
     run(load, time, None).await
+}
+
+/// What flat-out reads come to, and what each costs the one who answers.
+pub(crate) struct Cost {
+    pub(crate) per_second: f64,
+    pub(crate) cpu_us: f64,
+    /// The kernel's, out of `cpu_us`.
+    pub(crate) system_us: f64,
+    /// How many cores it kept busy.
+    pub(crate) busy: f64,
+}
+
+/// Asks `program` flat out, and looks at what that costs it.
+pub(crate) async fn cost(program: &Program, load: &Load, time: Duration) -> Outcome<Cost> {
+    let before = program.vitals()?;
+    let run = flat_out(load, time).await?;
+    let after = program.vitals()?;
+    let used = (after.cpu - before.cpu).as_secs_f64();
+    let a_read = 1e6 / run.latencies.count() as f64;
+    Ok(Cost {
+        per_second: run.per_second(),
+        cpu_us: used * a_read,
+        system_us: (after.system - before.system).as_secs_f64() * a_read,
+        busy: used / run.took.as_secs_f64(),
+    })
 }
 
 /// Asks so many times a second, for `time`, whether answers come or not. A request that could not be sent in time,

@@ -12,13 +12,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::bare::Fixed;
-use crate::client::{self, Load, Speaks, at_rate, call, flat_out, token_reads};
+use crate::client::{self, CONNECTIONS, Load, Speaks, at_rate, call, token_reads};
 use crate::lab::{
     self, ANY, CLIENTS, Cores, KEY, Lab, Plan, Program, SERVER, appid, keep_to, on, redis, until_ready,
 };
 use crate::{Options, Outcome, median};
 
-const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 5;
 const LONG_POLLS: usize = 500;
 
@@ -87,14 +86,10 @@ impl Servers {
     }
 
     fn loads(&self) -> [(&'static str, &Program, Load); 3] {
-        let appids = || (0..self.accounts).map(appid);
-        let http = |program: &Program| Load {
-            address: program.address,
-            speaks: Speaks::Http,
-            connections: CONNECTIONS,
-            requests: Arc::new(token_reads(program.address, KEY, appids())),
-        };
-        let gets = appids().map(|appid| redis_command(&["GET", &format!("wx:access_token:{appid}")]));
+        let http = |program: &Program| Load::tokens(program.address, self.accounts);
+        let gets = (0..self.accounts)
+            .map(appid)
+            .map(|appid| redis_command(&["GET", &format!("wx:access_token:{appid}")]));
         let redis = Load {
             address: self.redis.address,
             speaks: Speaks::Redis,
@@ -119,15 +114,11 @@ impl Servers {
         let mut by_wrk: [Vec<f64>; 2] = Default::default();
         for _ in 0..ROUNDS {
             for (index, (_, program, load)) in loads.iter().enumerate() {
-                let before = program.vitals()?;
-                let run = flat_out(load, time).await?;
-                let after = program.vitals()?;
-                let used = (after.cpu - before.cpu).as_secs_f64();
-                let a_read = 1e6 / run.latencies.count() as f64;
-                own[index].push(run.per_second());
-                cpu[index].push(used * a_read);
-                system[index].push((after.system - before.system).as_secs_f64() * a_read);
-                busy[index].push(used / run.took.as_secs_f64());
+                let cost = client::cost(program, load, time).await?;
+                own[index].push(cost.per_second);
+                cpu[index].push(cost.cpu_us);
+                system[index].push(cost.system_us);
+                busy[index].push(cost.busy);
             }
             for (index, rates) in by_wrk.iter_mut().enumerate() {
                 rates.push(wrk(loads[index].1.address, time, self.clients)?);

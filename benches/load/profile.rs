@@ -1,16 +1,14 @@
 //! What a way of building the program costs and brings: `scripts/bench profiles` builds it in each.
 
 use std::fs;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::client::{self, Load, Speaks, flat_out, token_reads};
-use crate::lab::{KEY, Lab, Plan, SERVER, appid, program, until_ready};
+use crate::client::{self, Load};
+use crate::lab::{Lab, Plan, SERVER, program, until_ready};
 use crate::{Options, Outcome, median};
 
 const ROUNDS: usize = 5;
-const CONNECTIONS: usize = 64;
 
 /// Of the program that `WXTOKEND_PROGRAM` names.
 pub(crate) fn measure(options: &Options, words: &[String]) -> Outcome<Value> {
@@ -20,19 +18,12 @@ pub(crate) fn measure(options: &Options, words: &[String]) -> Outcome<Value> {
         let lab = Lab::new(&Plan::of(accounts)).await?;
         let daemon = lab.daemon_with(SERVER, word("preload=")).await?;
         until_ready(daemon.address).await?;
-        let load = Load {
-            address: daemon.address,
-            speaks: Speaks::Http,
-            connections: CONNECTIONS,
-            requests: Arc::new(token_reads(daemon.address, KEY, (0..accounts).map(appid))),
-        };
+        let load = Load::tokens(daemon.address, accounts);
         let (mut rates, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let before = daemon.vitals()?.cpu;
-            let run = flat_out(&load, options.seconds(5)).await?;
-            let used = (daemon.vitals()?.cpu - before).as_secs_f64();
-            rates.push(run.per_second());
-            cpu.push(used * 1e6 / run.latencies.count() as f64);
+            let cost = client::cost(&daemon, &load, options.seconds(5)).await?;
+            rates.push(cost.per_second);
+            cpu.push(cost.cpu_us);
         }
         Ok(json!({
             "name": word("name="),

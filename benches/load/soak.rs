@@ -1,18 +1,16 @@
 //! Half an hour at full load with tokens that live for a minute: what grows, leaks.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::{self, Load, Speaks, flat_out, token_reads};
-use crate::lab::{KEY, Lab, Plan, SERVER, appid, until_ready};
+use crate::client::{self, Load, flat_out};
+use crate::lab::{Lab, Plan, SERVER, until_ready};
 use crate::{Options, Outcome};
 
 const MINUTES: u64 = 30;
 const EVERY: Duration = Duration::from_secs(10);
-const CONNECTIONS: usize = 64;
 
 pub(crate) fn measure(options: &Options) -> Outcome<Value> {
     let accounts = options.accounts.unwrap_or(10_000);
@@ -22,13 +20,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let lab = Lab::new(&plan).await?;
         let daemon = lab.daemon(SERVER).await?;
         until_ready(daemon.address).await?;
-        let requests = token_reads(daemon.address, KEY, (0..accounts).map(appid));
-        let load = Load {
-            address: daemon.address,
-            speaks: Speaks::Http,
-            connections: CONNECTIONS,
-            requests: Arc::new(requests),
-        };
+        let load = Load::tokens(daemon.address, accounts);
         let began = Instant::now();
         let mut samples = Vec::new();
         let mut reads = 0;
