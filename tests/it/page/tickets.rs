@@ -5,6 +5,9 @@ use wxtokend::sandbox::Call;
 use super::*;
 
 const JSAPI: &str = ".ticket[data-ticket=jsapi]";
+/// Remembers all that a page does again and again.
+const CLOCKS: &str = "const clocks = [], again = setInterval; \
+    window.setInterval = (...what) => { const id = again(...what); clocks.push(id); return id; };";
 
 /// Calls for tickets of `wx04` and `wx05` fail, and are tried again soon.
 async fn in_trouble() -> Page {
@@ -80,9 +83,12 @@ async fn a_ticket_in_trouble_says_what_to_do_in_both_languages_and_nothing_of_it
 async fn a_new_ticket_is_seen_as_it_is_told() {
     let page = in_trouble().await;
     page.go("/#/accounts/wx05").await;
+    page.browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": CLOCKS })).await;
+    page.browser.reload().await;
     page.until_text(&format!("{JSAPI} .trouble"), "transient -1").await;
-    // What the page does by the clock it does no more.
-    page.browser.run("for (let id = 1; id < 10000; id++) clearInterval(id)").await;
+    page.browser.until("document.querySelector('#live').dataset.link === 'live'").await;
+    // What the page does by the clock it does no more; what it is about to do is left to it.
+    page.browser.run("clocks.forEach(clearInterval)").await;
     page.lab.wechat.clear_faults(Some(&appid("wx05")));
     page.until_text(&format!("{JSAPI} .title"), "fresh").await;
     page.browser.until(&format!("document.querySelector('{JSAPI} .trouble').hidden")).await;
