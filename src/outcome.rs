@@ -8,7 +8,7 @@ use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::rejection::{Rejections, Verdict};
-use crate::schedule::{self, DAY, Rules, force_allowed_at, overlap_of};
+use crate::schedule::{self, CROWD, DAY, Rules, force_allowed_at, overlap_of};
 use crate::secret::Secret;
 use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing, margin};
@@ -245,7 +245,8 @@ impl AccountState {
             .map(|token| token.overlap)
             .filter(|window| *window < answer.expires_in)
             .unwrap_or_else(|| overlap_of(answer.expires_in, rules));
-        let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, jitter);
+        let crowded = self.others_waiting >= CROWD && !self.is_usable(sent_at);
+        let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, crowded, jitter);
         let expires_at = sent_at + answer.expires_in;
         // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
         let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));

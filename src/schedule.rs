@@ -30,13 +30,20 @@ pub fn overlap_of(lifetime: Duration, rules: Rules) -> Duration {
     rules.overlap.min(lifetime / 4)
 }
 
-/// When to ask for the successor of a token that arrived with `lifetime` left, in a call sent at `sent_at`.
+/// An account that had no token to serve, and left this many waiting for a turn as it got its own, came with a crowd:
+/// thousands began together, with an empty store or after a long outage.
+pub const CROWD: usize = 1000;
+
+/// When to ask for the successor of a token that arrived with `lifetime` left, in a call sent at `sent_at`. A crowd
+/// that began together would ask together, again and again: on `token`, where that is no wasted call, each of it draws
+/// from the whole time until the others' latest instant, once, and they stay apart from then on.
 #[must_use]
 pub fn refresh_at(
     account: &Account,
     sent_at: Moment,
     lifetime: Duration,
     overlap: Duration,
+    crowded: bool,
     jitter: f64,
 ) -> Moment {
     let expires_at = sent_at + lifetime;
@@ -47,7 +54,11 @@ pub fn refresh_at(
                 RefreshAhead::Share(share) => lifetime.mul_f64(share),
                 RefreshAhead::Fixed(time) => time.min(lifetime / 2),
             };
-            expires_at - ahead.mul_f64(2.0 / 3.0 + jitter * 2.0 / 3.0)
+            let latest = expires_at - ahead.mul_f64(2.0 / 3.0);
+            let usual = ahead.mul_f64(2.0 / 3.0);
+            // Two calls closer than the overlap would end a token before its time.
+            let window = if crowded { latest.until(sent_at + overlap).max(usual) } else { usual };
+            latest - window.mul_f64(jitter)
         }
         // Before its last minutes WeChat hands out the same token again: a wasted call.
         Endpoint::StableToken => expires_at - overlap + overlap.mul_f64(0.02 + jitter * 0.33),

@@ -47,6 +47,9 @@ pub struct AccountState {
     /// budget itself may change until the call ends.
     #[serde(skip)]
     pub price: Duration,
+    /// How many others waited for a turn when the call under way, or the last one, got its.
+    #[serde(skip)]
+    pub others_waiting: usize,
     /// How clients' rejections of the current token were decided.
     #[serde(skip)]
     pub rejections: Rejections,

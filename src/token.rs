@@ -164,7 +164,7 @@ impl HeldToken {
             issued_at: sent_at,
             expires_at: sent_at + lifetime,
             overlap,
-            refresh_at: crate::schedule::refresh_at(account, sent_at, lifetime, overlap, 0.5),
+            refresh_at: crate::schedule::refresh_at(account, sent_at, lifetime, overlap, false, 0.5),
             standing: Standing::Good,
         }
     }

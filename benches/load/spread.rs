@@ -4,7 +4,7 @@
 //! are played here, on a clock that jumps from call to call.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -54,18 +54,30 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
         (0..accounts).map(|_| One { state: AccountState::default(), token: (0, 0) }).collect();
     let mut due: BinaryHeap<Reverse<(i64, usize)>> = (0..accounts).map(|index| Reverse((0, index))).collect();
     let mut per_second = vec![0_u32; usize::try_from(DAYS * DAY_S)?];
+    let mut waiting = VecDeque::new();
     let mut free_at = 0;
-    while let Some(Reverse((ms, index))) = due.pop() {
-        if ms >= DAYS * DAY_S * 1000 {
-            break;
+    let mut nothing_waits_ms = None;
+    loop {
+        while let Some(Reverse(next)) = due.peek()
+            && (waiting.is_empty() || next.0 <= free_at)
+        {
+            waiting.push_back(*next);
+            due.pop();
         }
+        let Some((ms, index)) = waiting.pop_front().filter(|(ms, _)| *ms < DAYS * DAY_S * 1000) else {
+            break;
+        };
         let One { state, token } = &mut all[index];
         if let Step::Wait(until) = next_step(state, &account, true, at(ms)) {
             due.push(Reverse(((until.boot_ms - START.boot_ms).max(ms + 1), index)));
             continue;
         }
         let sent = ms.max(free_at);
+        if sent > free_at && free_at > 0 {
+            nothing_waits_ms.get_or_insert(free_at);
+        }
         free_at = sent + PERIOD_MS;
+        state.others_waiting = waiting.len();
         if state.begin_fetch(&account, false, at(sent)).is_err() {
             return Err("the budget is spent, in peace".into());
         }
@@ -89,8 +101,8 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mean = calls as f64 / per_second.len() as f64;
     let minutes: Vec<f64> =
         per_second.chunks(60).map(|minute| f64::from(minute.iter().sum::<u32>()) / 60.0).collect();
-    // The start itself is as fast as the gate allows.
-    let start = accounts * usize::try_from(PERIOD_MS)? / 1000 + 60;
+    // The start itself is as fast as the gate allows, until nothing waits there any more.
+    let start = usize::try_from(nothing_waits_ms.ok_or("it never ends")? / 1000 + 1)?;
     let later = &per_second[start.min(per_second.len())..];
     let later_minutes = &minutes[start.div_ceil(60).min(minutes.len())..];
     Ok(json!({

@@ -166,6 +166,7 @@ impl TokenActor {
             return;
         }
         let now = self.shared.now();
+        self.state.others_waiting = permit.others_waiting();
         let call = match next_step(&self.state, &self.account, true, now) {
             // It is reckoned with that a call goes out right after its intent.
             Step::Fetch { force }

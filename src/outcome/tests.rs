@@ -101,6 +101,26 @@ fn a_first_token_is_counted_from_when_its_request_was_sent() {
 }
 
 #[test]
+fn who_left_thousands_waiting_for_their_first_token_came_with_a_crowd() {
+    let usual = s(5400);
+    for (holds_one, others_waiting, wait) in [
+        (false, CROWD, s(3150)),
+        (false, CROWD - 1, usual),
+        // Were a slow gate alone a crowd, each would ask more often, and the gate would be slower.
+        (true, CROWD, usual),
+    ] {
+        let mut desk = if holds_one { Desk::holding(Endpoint::Token) } else { Desk::empty(Endpoint::Token) };
+        desk.state.others_waiting = others_waiting;
+        desk.fetch(false, "b", 7200, START);
+        assert_eq!(desk.held().refresh_at, START + wait, "{holds_one} {others_waiting}");
+        // Once.
+        let next = desk.held().refresh_at;
+        desk.fetch(false, "c", 7200, next);
+        assert_eq!(desk.held().refresh_at, next + usual);
+    }
+}
+
+#[test]
 fn versions_start_at_the_unix_time_and_count_up() {
     let mut desk = Desk::empty(Endpoint::Token);
     desk.fetch(false, "a", 7200, START);

@@ -111,7 +111,7 @@ proptest! {
         jitter in 0.0..1.0,
     ) {
         let overlap = overlap_of(lifetime, rules);
-        let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, jitter));
+        let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, false, jitter));
         let (latest, earliest) = window(&account, lifetime, overlap);
         // Neither at once nor past the end.
         let longest = lifetime.saturating_sub(account.retry.initial);
@@ -124,10 +124,11 @@ proptest! {
         account in any_account(),
         lifetime in any_lifetime(),
         rules in any_rules(),
+        crowded in any::<bool>(),
         jitter in 0.0..1.0,
     ) {
         let overlap = overlap_of(lifetime, rules);
-        let drawn = refresh_at(&account, START, lifetime, overlap, jitter);
+        let drawn = refresh_at(&account, START, lifetime, overlap, crowded, jitter);
         let expires_at = START + lifetime;
         prop_assert!(drawn.boot_ms <= expires_at.boot_ms);
         prop_assert!(drawn.boot_ms >= (START + account.retry.initial).min(expires_at).boot_ms);
@@ -148,7 +149,7 @@ proptest! {
         let account = Account::example(Endpoint::Token);
         let sent_at = Moment { wall_ms: START.wall_ms + sent_ms, boot_ms: sent_ms };
         let (lifetime, overlap) = (Duration::from_secs(7200), Duration::from_secs(300));
-        let ahead = (sent_at + lifetime).until(refresh_at(&account, sent_at, lifetime, overlap, jitter));
+        let ahead = (sent_at + lifetime).until(refresh_at(&account, sent_at, lifetime, overlap, false, jitter));
         prop_assert!((20 * 60..=40 * 60).contains(&ahead.as_secs()), "{ahead:?}");
     }
 
@@ -157,10 +158,11 @@ proptest! {
         account in any_account(),
         lifetime in any_lifetime(),
         rules in any_rules(),
+        crowded in any::<bool>(),
         jitter in 0.0..1.0,
     ) {
         let overlap = overlap_of(lifetime, rules);
-        let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, jitter));
+        let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, crowded, jitter));
         let (latest, _) = window(&account, lifetime, overlap);
         let margin = margin(overlap);
         let asked_for_that_late = latest < margin;
@@ -173,11 +175,12 @@ proptest! {
         account in any_account(),
         lifetime in any_lifetime(),
         rules in any_rules(),
+        crowded in any::<bool>(),
         jitters in (0.0..1.0, 0.0..1.0),
     ) {
         let overlap = overlap_of(lifetime, rules);
         let (low, high) = (f64::min(jitters.0, jitters.1), f64::max(jitters.0, jitters.1));
-        let drawn = |jitter| refresh_at(&account, START, lifetime, overlap, jitter).boot_ms;
+        let drawn = |jitter| refresh_at(&account, START, lifetime, overlap, crowded, jitter).boot_ms;
         match account.endpoint {
             Endpoint::Token => prop_assert!(drawn(high) <= drawn(low)),
             Endpoint::StableToken => prop_assert!(drawn(high) >= drawn(low)),

@@ -27,24 +27,36 @@ fn the_overlap_is_at_most_a_quarter_of_the_lifetime() {
 #[test]
 fn on_token_the_refresh_leaves_a_quarter_of_the_life_a_third_either_way() {
     let account = Account::example(Endpoint::Token);
-    let drawn = |jitter| refresh_at(&account, START, s(7200), s(300), jitter);
+    let drawn = |jitter| refresh_at(&account, START, s(7200), s(300), false, jitter);
     assert_eq!(drawn(0.0), START + s(6000));
     assert_eq!(drawn(0.5), START + s(5400));
     assert_eq!(drawn(1.0), START + s(4800));
 }
 
 #[test]
+fn who_began_with_a_crowd_draws_from_the_whole_time_after_the_overlap() {
+    let account = Account::example(Endpoint::Token);
+    let drawn = |jitter| refresh_at(&account, START, s(7200), s(300), true, jitter);
+    assert_eq!(drawn(0.0), START + s(6000));
+    assert_eq!(drawn(0.5), START + s(3150));
+    assert_eq!(drawn(1.0), START + s(300));
+    // Where WeChat would hand out the same token again, nothing is gained.
+    let account = Account::example(Endpoint::StableToken);
+    assert_eq!(refresh_at(&account, START, s(7200), s(300), true, 1.0), START + s(7005));
+}
+
+#[test]
 fn a_fixed_time_ahead_is_never_more_than_half_of_the_life() {
     let ahead = RefreshAhead::Fixed(s(1800));
     let account = Account { refresh_ahead: ahead, ..Account::example(Endpoint::Token) };
-    assert_eq!(refresh_at(&account, START, s(7200), s(300), 0.5), START + s(5400));
-    assert_eq!(refresh_at(&account, START, s(600), s(150), 0.5), START + s(300));
+    assert_eq!(refresh_at(&account, START, s(7200), s(300), false, 0.5), START + s(5400));
+    assert_eq!(refresh_at(&account, START, s(600), s(150), false, 0.5), START + s(300));
 }
 
 #[test]
 fn on_stable_token_the_refresh_falls_into_the_first_third_of_the_window() {
     let account = Account::example(Endpoint::StableToken);
-    let drawn = |jitter| refresh_at(&account, START, s(7200), s(300), jitter);
+    let drawn = |jitter| refresh_at(&account, START, s(7200), s(300), false, jitter);
     assert_eq!(drawn(0.0), START + s(6906));
     assert_eq!(drawn(1.0), START + s(7005));
 }
@@ -53,13 +65,13 @@ fn on_stable_token_the_refresh_falls_into_the_first_third_of_the_window() {
 fn with_little_life_left_the_refresh_waits_for_the_shortest_retry_or_the_end() {
     for endpoint in [Endpoint::StableToken, Endpoint::Token] {
         let account = Account::example(endpoint);
-        assert_eq!(refresh_at(&account, START, s(2), s(2), 0.99), START + s(2));
-        assert_eq!(refresh_at(&account, START, s(1), s(1), 0.0), START + s(1));
-        assert_eq!(refresh_at(&account, START, Duration::ZERO, Duration::ZERO, 0.5), START);
+        assert_eq!(refresh_at(&account, START, s(2), s(2), false, 0.99), START + s(2));
+        assert_eq!(refresh_at(&account, START, s(1), s(1), false, 0.0), START + s(1));
+        assert_eq!(refresh_at(&account, START, Duration::ZERO, Duration::ZERO, false, 0.5), START);
     }
     // A window that lies behind us.
     let account = Account::example(Endpoint::StableToken);
-    assert_eq!(refresh_at(&account, START, s(100), s(300), 0.5), START + s(2));
+    assert_eq!(refresh_at(&account, START, s(100), s(300), false, 0.5), START + s(2));
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub struct Gate {
 pub struct Permit {
     queue: Arc<Queue>,
     in_flight: Option<OwnedSemaphorePermit>,
+    others_waiting: usize,
 }
 
 struct Queue {
@@ -101,6 +102,12 @@ impl Drop for Gate {
 }
 
 impl Permit {
+    /// How many others were waiting when it was given.
+    #[must_use]
+    pub fn others_waiting(&self) -> usize {
+        self.others_waiting
+    }
+
     /// Whether there is room for its call.
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
@@ -133,8 +140,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next to go, if there is one and room for it.
-    fn next(&self) -> Option<Waiting> {
+    /// The next to go and how many stay behind, if there is one and room for it.
+    fn next(&self) -> Option<(Waiting, usize)> {
         let mut state = self.lock();
         while state.free > 0 {
             let Reverse(next) = state.waiting.pop()?;
@@ -143,7 +150,7 @@ impl Queue {
             }
             state.free -= 1;
             state.next_slot = state.next_slot.max(Instant::now() - CATCH_UP) + self.period;
-            return Some(next);
+            return Some((next, state.waiting.len()));
         }
         None
     }
@@ -155,9 +162,10 @@ async fn admit_in_turn(queue: Arc<Queue>) {
         let slot = queue.lock().next_slot;
         sleep_until(slot).await;
         match queue.next() {
-            Some(next) => {
+            Some((next, others_waiting)) => {
+                let permit = Permit { queue: Arc::clone(&queue), in_flight: None, others_waiting };
                 // If the caller has just given up, the permit comes back by being dropped.
-                let _ = next.admit.send(Permit { queue: Arc::clone(&queue), in_flight: None });
+                let _ = next.admit.send(permit);
             }
             None => queue.changed.notified().await,
         }
