@@ -115,13 +115,18 @@ impl Lab {
 
     /// Starts the daemon, and returns when it listens.
     pub(crate) async fn daemon(&self, cores: Cores) -> Outcome<Program> {
-        self.daemon_with(cores, "").await
+        self.daemon_of(cores, &program(), None).await
     }
 
-    /// The same with a library that takes the place of the system's allocator, where one is named.
-    pub(crate) async fn daemon_with(&self, cores: Cores, allocator: &str) -> Outcome<Program> {
-        let mut command = on(cores, &program());
-        if !allocator.is_empty() {
+    /// The same of another program, and with a library that takes the place of the system's allocator.
+    pub(crate) async fn daemon_of(
+        &self,
+        cores: Cores,
+        program: &str,
+        allocator: Option<&str>,
+    ) -> Outcome<Program> {
+        let mut command = on(cores, program);
+        if let Some(allocator) = allocator {
             command.env("LD_PRELOAD", allocator);
         }
         command

@@ -62,13 +62,12 @@ fn main() -> Outcome<()> {
         "size" => size::measure(&options)?,
         "spread" => spread::measure(&options)?,
         "storm" => storm::measure(&options)?,
-        "profile" => on_the_clients_core(|| profile::measure(&options, words))?,
+        "profiles" => on_the_clients_core(|| profile::measure(&options))?,
         "soak" => on_the_clients_core(|| soak::measure(&options))?,
         other => return Err(format!("there is no part {other}: see scripts/bench").into()),
     };
     let name = match part.as_str() {
         "size" => format!("size-{}", result["accounts"]),
-        "profile" => format!("profile-{}", result["name"].as_str().unwrap_or_default()),
         part => part.to_owned(),
     };
     let command = [&["scripts/bench".to_owned(), part.clone()], words].concat().join(" ");
