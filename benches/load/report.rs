@@ -437,13 +437,13 @@ impl Report {
     fn build(&mut self) -> Outcome<()> {
         self.say("\n## How it is built\n");
         if let Some((profiles, command)) = kept("profiles") {
-            let _ = writeln!(
-                self.text,
-                "{command}: each built from an empty target folder on both cores; then, taking turns, read over HTTP \
-                 as above, {} accounts: medians of {}, and the least of the CPU times, which depends less on what else \
-                 the machine was at.",
+            self.say(command);
+            self.say(format!(
+                "Each built from an empty target folder on both cores. Then, taking turns, read over HTTP as above, {} \
+                 accounts: medians of {}, and the least of the CPU times, which depends less on what else the machine \
+                 was at.",
                 profiles["accounts"], profiles["rounds"],
-            );
+            ));
             let titles = [
                 "",
                 "built in, s",
