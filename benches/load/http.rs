@@ -20,6 +20,8 @@ use crate::{Options, Outcome, median};
 
 const ROUNDS: usize = 5;
 const LONG_POLLS: usize = 500;
+/// So few that what is read of them stays in the processor's caches, as a fixed body does.
+const FEW: usize = 100;
 
 /// Three servers that the same is asked of.
 struct Servers {
@@ -47,6 +49,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let on_all_cores = Servers::start(accounts, ANY).await?.capacity(options).await?;
         Ok(json!({
             "accounts": accounts,
+            "few": FEW,
             "connections": CONNECTIONS,
             "body_bytes": body_bytes,
             "capacity": capacity,
@@ -85,8 +88,8 @@ impl Servers {
         Ok(Self { lab, daemon, axum, redis, accounts, body_bytes, clients })
     }
 
-    fn loads(&self) -> [(&'static str, &Program, Load); 3] {
-        let http = |program: &Program| Load::tokens(program.address, self.accounts);
+    fn loads(&self) -> [(&'static str, &Program, Load); 4] {
+        let http = |program: &Program, accounts| Load::tokens(program.address, accounts);
         let gets = (0..self.accounts)
             .map(appid)
             .map(|appid| redis_command(&["GET", &format!("wx:access_token:{appid}")]));
@@ -97,9 +100,10 @@ impl Servers {
             requests: Arc::new(gets.collect()),
         };
         [
-            ("wxtokend", &self.daemon, http(&self.daemon)),
-            ("axum", &self.axum, http(&self.axum)),
+            ("wxtokend", &self.daemon, http(&self.daemon, self.accounts)),
+            ("axum", &self.axum, http(&self.axum, self.accounts)),
             ("redis", &self.redis, redis),
+            ("few", &self.daemon, http(&self.daemon, FEW.min(self.accounts))),
         ]
     }
 
@@ -107,10 +111,10 @@ impl Servers {
     async fn capacity(&self, options: &Options) -> Outcome<Value> {
         let time = options.seconds(5);
         let loads = self.loads();
-        let mut own: [Vec<f64>; 3] = Default::default();
-        let mut cpu: [Vec<f64>; 3] = Default::default();
-        let mut system: [Vec<f64>; 3] = Default::default();
-        let mut busy: [Vec<f64>; 3] = Default::default();
+        let mut own: [Vec<f64>; 4] = Default::default();
+        let mut cpu: [Vec<f64>; 4] = Default::default();
+        let mut system: [Vec<f64>; 4] = Default::default();
+        let mut busy: [Vec<f64>; 4] = Default::default();
         let mut by_wrk: [Vec<f64>; 2] = Default::default();
         for _ in 0..ROUNDS {
             for (index, (_, program, load)) in loads.iter().enumerate() {
