@@ -279,7 +279,7 @@ impl Report {
         columns.push("goal");
         self.table(&columns);
         type Look = fn(&Value) -> f64;
-        let rows: [(&str, Look, usize, &str); 17] = [
+        let rows: [(&str, Look, usize, &str); 20] = [
             ("memory, MiB", |of| number(&of["resident_kib"]) / 1024.0, 1, ""),
             ("memory an account, KiB", |of| number(&of["resident_kib"]) / number(&of["accounts"]), 2, "12"),
             (
@@ -295,6 +295,9 @@ impl Report {
             ("cold start, WeChat takes 20 ms, s", |of| number(&of["cold_s"]), 2, ""),
             ("what `max_in_flight: 64` allows, s", |of| number(&of["cold_ideal_s"]), 2, ""),
             ("ratio", |of| number(&of["cold_s"]) / number(&of["cold_ideal_s"]), 2, "1.15"),
+            ("a call of WeChat's, alone, ms", |of| number(&of["call_alone_s"]) * 1000.0, 2, ""),
+            ("what 64 such at once allow, s", |of| number(&of["cold_ideal_of_calls_s"]), 2, ""),
+            ("ratio", |of| number(&of["cold_s"]) / number(&of["cold_ideal_of_calls_s"]), 2, ""),
             (
                 "a reader of the last account has its token after, s",
                 |of| number(&of["reader_waits_s"]),

@@ -13,6 +13,9 @@ use crate::{Options, Outcome, median};
 
 /// How long WeChat takes for an answer.
 const LATENCY: Duration = Duration::from_millis(20);
+/// What it is told to wait for that: with its connection and the timer's whole milliseconds a call takes longer.
+const TOLD: Duration = Duration::from_millis(19);
+const CALLS_ALONE: usize = 101;
 const SCRAPES: usize = 5;
 const STARTS: usize = 3;
 
@@ -21,16 +24,17 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
     client::runtime()?.block_on(async {
         let plan = Plan::of(accounts);
         let lab = Lab::new(&plan).await?;
-        let delay = json!({ "kind": "delay", "delay_ms": LATENCY.as_millis() });
+        let delay = json!({ "kind": "delay", "delay_ms": TOLD.as_millis() });
         lab.control("POST", "/faults", &delay.to_string()).await?;
 
+        let alone = alone(&lab).await?;
         let began = Instant::now();
         let daemon = lab.daemon(ANY).await?;
         let serving = began.elapsed();
         let reader = tokio::spawn(waits_for_the_last(daemon.address, accounts, began));
         until_all_have_tokens(daemon.address, accounts).await?;
         let cold = began.elapsed();
-        let ideal = LATENCY * u32::try_from(accounts)? / plan.max_in_flight;
+        let ideal = |call: Duration| call * u32::try_from(accounts).unwrap_or(u32::MAX) / plan.max_in_flight;
         let awaited = reader.await??;
         lab.control("DELETE", "/faults", "").await?;
         until_ready(daemon.address).await?;
@@ -75,7 +79,9 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         Ok(json!({
             "accounts": accounts,
             "cold_s": cold.as_secs_f64(),
-            "cold_ideal_s": ideal.as_secs_f64(),
+            "cold_ideal_s": ideal(LATENCY).as_secs_f64(),
+            "call_alone_s": alone.as_secs_f64(),
+            "cold_ideal_of_calls_s": ideal(alone).as_secs_f64(),
             "cold_serving_s": serving.as_secs_f64(),
             "reader_waits_s": awaited,
             "commits": commits,
@@ -92,6 +98,17 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
             "calls_at_start": calls,
         }))
     })
+}
+
+/// How long a call of WeChat takes while it has nothing else to do, on a connection of its own as all are.
+async fn alone(lab: &Lab) -> Outcome<Duration> {
+    let mut took = Vec::new();
+    for _ in 0..CALLS_ALONE {
+        let start = Instant::now();
+        call(lab.wechat.address, "GET", "/cgi-bin/get_api_domain_ip?access_token=none", "", "").await?;
+        took.push(start.elapsed().as_secs_f64());
+    }
+    Ok(Duration::from_secs_f64(median(&took)))
 }
 
 /// How long after `began` a reader gets the token of the last account, which it asks for as soon as anybody can.
