@@ -101,6 +101,10 @@ impl Axis {
         for value in values.filter(|value| scale == Scale::Plain || *value > 0.0) {
             (least, most) = (least.min(value), most.max(value));
         }
+        // Nothing that a logarithm can show.
+        if scale == Scale::Logarithmic && least > most {
+            (least, most) = (0.1, 1.0);
+        }
         match scale {
             Scale::Plain => Self { least: 0.0, most: if most > 0.0 { most * 1.05 } else { 1.0 }, scale },
             Scale::Logarithmic => {
