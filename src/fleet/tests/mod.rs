@@ -656,3 +656,19 @@ async fn who_began_with_a_crowd_does_not_ask_together_again() {
     assert_eq!(in_the_usual_time + earlier, appids.len());
     lab.fleet.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_is_on_disk_before_there_is_room_for_the_call_and_an_intent_only_then() {
+    for endpoint in BOTH {
+        let accounts = vec![account(APPID, Endpoint::StableToken), account("wx02", endpoint)];
+        let lab = Lab::tuned(accounts, |upstream| upstream.max_in_flight = 1).await;
+        lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).times(1));
+        sleep(2 * SECOND).await;
+        let (first, second) = (lab.disk.record(APPID), lab.disk.record("wx02"));
+        assert!(!first.is_empty(), "its call is under way");
+        assert_eq!(second.is_empty(), endpoint == Endpoint::Token, "{endpoint:?}: {second}");
+        lab.assert_alive(&lab.fleet.token("wx02").await.unwrap());
+        assert_eq!(lab.fleet.account("wx02").unwrap().budget.remaining, 999, "{endpoint:?}: charged once");
+        lab.fleet.shutdown().await;
+    }
+}
