@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use kameo::actor::ActorRef;
+use tokio::sync::Notify;
 
 use super::flight::{End, Landing};
 use super::messages::Hurry;
@@ -24,6 +25,7 @@ pub(crate) struct AccountCell {
     pub(super) slot: Slot<Snapshot>,
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
     landing: Mutex<Landing>,
+    touchdown: Notify,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
     /// Somebody waits for a token and there is none.
     awaited: AtomicBool,
@@ -51,6 +53,7 @@ impl AccountCell {
             slot: Slot::new(Snapshot { account, state }),
             tickets: Default::default(),
             landing: Mutex::default(),
+            touchdown: Notify::new(),
             actor: ArcSwapOption::empty(),
             awaited: AtomicBool::new(false),
             tally: Tally::default(),
@@ -131,6 +134,15 @@ impl AccountCell {
         let mut landing = self.lock_landing();
         let end = if matches!(*landing, Landing::Disowned) { end.disowned() } else { end };
         *landing = Landing::Ended(end);
+        drop(landing);
+        self.touchdown.notify_one();
+    }
+
+    /// Waits until a call has ended whose end is still to be taken in. For the account's actor alone.
+    pub(super) async fn landed(&self) {
+        while !matches!(*self.lock_landing(), Landing::Ended(_)) {
+            self.touchdown.notified().await;
+        }
     }
 
     /// What a call under way brings, or one that has ended unnoticed has brought, is not wanted any more.

@@ -2,9 +2,9 @@
 
 use kameo::prelude::*;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::messages::Wake;
-use super::pending::Pending;
 use super::ticket_actor::TicketActor;
 use super::token_actor::TokenActor;
 
@@ -14,7 +14,7 @@ pub(super) struct Child {
     pub(super) actor: Option<Running>,
     pub(super) crashes: u32,
     pub(super) started: Option<Instant>,
-    pub(super) restart: Option<Pending>,
+    pub(super) restart: Option<AbortOnDropHandle<()>>,
 }
 
 /// An actor at work.

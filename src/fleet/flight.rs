@@ -1,16 +1,13 @@
 //! One call to WeChat, outside the actor that asked for it.
 //!
 //! A handler never awaits the network. The call runs in a task of its own and its end is put down in the
-//! account's cell before the actor is told: an actor that crashed meanwhile finds it there when it is back, and
+//! account's cell, where the actor waits for it: one that crashed meanwhile finds it there when it is back, and
 //! the account never has two calls under way.
 
 use std::sync::Arc;
 
-use kameo::prelude::*;
-
 use super::cell::AccountCell;
-use super::messages::{Admitted, Landed};
-use super::pending::Pending;
+use super::pending::{Due, Pending};
 use super::shared::Shared;
 use crate::account::Account;
 use crate::clock::Moment;
@@ -70,25 +67,25 @@ pub(super) enum Call {
 }
 
 /// Waits for a turn at the global limits.
-pub(super) fn queue<A: Message<Admitted>>(
-    me: ActorRef<A>,
-    shared: &Arc<Shared>,
-    urgency_ms: i64,
-    wary: bool,
-) -> Pending {
+pub(super) fn queue<E>(shared: &Arc<Shared>, urgency_ms: i64, wary: bool) -> Pending<E> {
     let wechat = shared.wechat();
-    Pending::spawn(async move {
-        let admitted = wechat.admit(urgency_ms, wary).await;
-        // A stopped actor needs no turn; the permit goes back by being dropped.
-        let _ = me.tell(Admitted(admitted)).await;
-    })
+    Pending::on(async move { Due::Admitted(wechat.admit(urgency_ms, wary).await) })
 }
 
 /// Waits for room in flight before what has to be on disk is noted.
-pub(super) fn take_off<A: Message<Admitted>>(me: ActorRef<A>, mut permit: Permit) -> Pending {
-    Pending::spawn(async move {
+pub(super) fn take_off<E>(mut permit: Permit) -> Pending<E> {
+    Pending::on(async move {
         permit.take_off().await;
-        let _ = me.tell(Admitted(Ok(permit))).await;
+        Due::Admitted(Ok(permit))
+    })
+}
+
+/// Waits until the account's call has ended, if it has not yet.
+pub(super) fn landing(cell: &Arc<AccountCell>) -> Pending<()> {
+    let cell = Arc::clone(cell);
+    Pending::on(async move {
+        cell.landed().await;
+        Due::Ended(())
     })
 }
 
@@ -109,10 +106,6 @@ pub(super) fn fly(
         let flight = tokio::spawn(run(wechat, account, permit, call));
         let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
         cell.land(end);
-        if let Some(actor) = cell.actor() {
-            // An actor that has just crashed looks at the landing when it starts again.
-            let _ = actor.tell(Landed).await;
-        }
     });
 }
 

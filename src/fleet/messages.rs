@@ -7,22 +7,13 @@ use kameo::prelude::*;
 use super::token_actor::TokenActor;
 use super::waiters::Answer;
 use crate::account::Account;
-use crate::fault::Fault;
 use crate::rejection::{judge_refresh, judge_rejection};
 use crate::secret::Secret;
-use crate::state::Activity;
-use crate::wechat::Permit;
 
 /// Look at the clock and do what is due.
 pub(super) struct Wake;
 /// Somebody waits for the token.
 pub(super) struct Hurry;
-/// The global limits let a call through, or the host is down.
-pub(super) struct Admitted(pub(super) Result<Permit, Fault>);
-/// The call under way has ended; the cell has its end.
-pub(super) struct Landed;
-/// The host that was down answers again.
-pub(super) struct HostIsBack;
 /// The account's settings have changed.
 pub(super) struct Configure {
     pub(super) account: Arc<Account>,
@@ -44,39 +35,10 @@ impl Message<Wake> for TokenActor {
     }
 }
 
-impl Message<HostIsBack> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, _: HostIsBack, _: &mut Context<Self, ()>) {
-        self.state.host_is_back(self.shared.now());
-        self.advance();
-    }
-}
-
 impl Message<Hurry> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, _: Hurry, _: &mut Context<Self, ()>) {
         self.move_up();
-    }
-}
-
-impl Message<Admitted> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, Admitted(admitted): Admitted, _: &mut Context<Self, ()>) {
-        if self.state.activity == Some(Activity::Queued) {
-            self.state.activity = None;
-            match admitted {
-                Ok(permit) => self.call(permit).await,
-                Err(host_down) => self.refused(host_down).await,
-            }
-        }
-    }
-}
-
-impl Message<Landed> for TokenActor {
-    type Reply = ();
-    async fn handle(&mut self, _: Landed, _: &mut Context<Self, ()>) {
-        self.land().await;
-        self.advance();
     }
 }
 

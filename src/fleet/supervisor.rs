@@ -10,12 +10,12 @@ use kameo::mailbox;
 use kameo::prelude::*;
 use metrics::counter;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use super::cell::AccountCell;
 use super::child::{Child, Running};
 use super::messages::Configure;
-use super::pending::Pending;
 use super::shared::{Directory, Shared};
 use super::ticket_actor::{Reconfigured, TicketActor};
 use super::token_actor::TokenActor;
@@ -216,10 +216,10 @@ impl Supervisor {
             "an actor crashed, a bug of ours; what it keeps is served on and the actor restarted"
         );
         let me = self.me.clone();
-        child.restart = Some(Pending::spawn(async move {
+        child.restart = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             sleep(wait).await;
             let _ = me.tell(Restart(of)).await;
-        }));
+        })));
     }
 
     /// Hands changed settings to an account's actor, or straight to its cell while there is no actor.

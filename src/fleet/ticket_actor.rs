@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kameo::error::Infallible;
+use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::prelude::*;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -15,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::actor_log::TicketTeller;
 use super::cell::AccountCell;
 use super::flight::queue;
-use super::messages::{Admitted, HostIsBack, Reject, Wake};
-use super::pending::{Pending, alarm};
+use super::messages::{Reject, Wake};
+use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::ticket_cell::TicketCell;
 use crate::account::Account;
@@ -30,20 +31,17 @@ const TOKEN_AWAITED: Duration = Duration::from_secs(60);
 
 /// Sees to one ticket.
 pub(super) struct TicketActor {
-    me: ActorRef<Self>,
     cell: Arc<TicketCell>,
     /// Whose it is.
     account: Arc<AccountCell>,
     settings: Arc<Account>,
     shared: Arc<Shared>,
     state: TicketState,
-    /// A wake-up, a place in the queue or a call; dropped, it is cancelled.
-    pending: Option<Pending>,
+    /// A wake-up, a place in the queue or a call.
+    pending: Pending<AskEnd>,
     call_started: Instant,
 }
 
-/// The call has ended.
-pub(super) struct Asked(AskEnd);
 /// The account's settings have changed.
 pub(super) struct Reconfigured {
     pub(super) settings: Arc<Account>,
@@ -59,11 +57,19 @@ impl Actor for TicketActor {
         "ticket"
     }
 
-    async fn on_start((cell, account, shared): Self::Args, me: ActorRef<Self>) -> Result<Self, Infallible> {
-        let _ = me.tell(Wake).try_send();
+    async fn on_start((cell, account, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let state = cell.load().resumed();
         let settings = Arc::clone(&account.load().account);
-        Ok(Self { me, cell, account, settings, shared, state, pending: None, call_started: Instant::now() })
+        let pending = Pending::on(async { Due::Wake });
+        Ok(Self { cell, account, settings, shared, state, pending, call_started: Instant::now() })
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        Ok(next(self, mailbox).await)
     }
 
     /// The supervisor is gone: so are we.
@@ -84,33 +90,30 @@ impl Message<Wake> for TicketActor {
     }
 }
 
-impl Message<HostIsBack> for TicketActor {
-    type Reply = ();
-    async fn handle(&mut self, _: HostIsBack, _: &mut Context<Self, ()>) {
-        self.state.host_is_back(self.shared.now());
-        self.advance();
-    }
-}
+impl Waits for TicketActor {
+    type End = AskEnd;
 
-impl Message<Admitted> for TicketActor {
-    type Reply = ();
-    async fn handle(&mut self, Admitted(admitted): Admitted, _: &mut Context<Self, ()>) {
-        if self.state.activity == Some(TicketActivity::Queued) {
-            self.state.activity = None;
-            match admitted {
-                Ok(permit) => self.ask(permit).await,
-                Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
+    fn pending(&mut self) -> &mut Pending<AskEnd> {
+        &mut self.pending
+    }
+
+    async fn take_in(&mut self, due: Due<AskEnd>) {
+        match due {
+            Due::Wake => self.advance(),
+            Due::HostIsBack => {
+                self.state.host_is_back(self.shared.now());
+                self.advance();
             }
-        }
-    }
-}
-
-impl Message<Asked> for TicketActor {
-    type Reply = ();
-    async fn handle(&mut self, Asked(end): Asked, _: &mut Context<Self, ()>) {
-        // What was asked of another upstream is none of ours.
-        if self.state.activity == Some(TicketActivity::Asking) {
-            self.ended(end).await;
+            Due::Admitted(admitted) => {
+                if self.state.activity == Some(TicketActivity::Queued) {
+                    self.state.activity = None;
+                    match admitted {
+                        Ok(permit) => self.ask(permit).await,
+                        Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
+                    }
+                }
+            }
+            Due::Ended(end) => self.ended(end).await,
         }
     }
 }
@@ -122,7 +125,7 @@ impl Message<Reconfigured> for TicketActor {
         self.settings = settings;
         self.state.reconfigured(self.shared.now());
         if forget {
-            (self.state, self.pending) = (self.state.departed(), None);
+            (self.state, self.pending) = (self.state.departed(), Pending::nothing());
             self.publish();
             self.commit().await;
         }
@@ -144,27 +147,25 @@ impl TicketActor {
         let step = self.state.next_step(&self.settings, has_token, host_up, now);
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
         let recovery = awaits_host.then_some(recovery);
-        let me = self.me.clone();
         let (activity, next_at, pending) = match step {
-            TicketStep::Wait(at) => (None, Some(at), alarm(me, Some(at.until(now)), recovery)),
-            TicketStep::AwaitHost => (None, None, alarm(me, None, recovery)),
+            TicketStep::Wait(at) => (None, Some(at), alarm(Some(at.until(now)), recovery)),
+            TicketStep::AwaitHost => (None, None, alarm(None, recovery)),
             TicketStep::AwaitToken => (Some(TicketActivity::AwaitsToken), None, self.await_token()),
             TicketStep::Ask => {
                 let left_ms = i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX);
-                (Some(TicketActivity::Queued), Some(now), queue(me, &self.shared, left_ms, false))
+                (Some(TicketActivity::Queued), Some(now), queue(&self.shared, left_ms, false))
             }
         };
-        (self.state.activity, self.state.next_at, self.pending) = (activity, next_at, Some(pending));
+        (self.state.activity, self.state.next_at, self.pending) = (activity, next_at, pending);
         self.publish();
     }
 
-    fn await_token(&self) -> Pending {
-        let (me, account, clock) =
-            (self.me.clone(), Arc::clone(&self.account), Arc::clone(&self.shared.clock));
-        Pending::spawn(async move {
+    fn await_token(&self) -> Pending<AskEnd> {
+        let (account, clock) = (Arc::clone(&self.account), Arc::clone(&self.shared.clock));
+        Pending::on(async move {
             let deadline = Instant::now() + TOKEN_AWAITED;
             let _ = account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await;
-            let _ = me.tell(Wake).await;
+            Due::Wake
         })
     }
 
@@ -186,13 +187,13 @@ impl TicketActor {
         self.publish();
         self.commit().await;
         self.call_started = Instant::now();
-        self.pending = Some(self.call(token, permit));
+        self.pending = self.call(token, permit);
     }
 
-    fn call(&self, token: Secret, mut permit: Permit) -> Pending {
-        let (me, kind, shared) = (self.me.clone(), self.cell.kind, Arc::clone(&self.shared));
+    fn call(&self, token: Secret, mut permit: Permit) -> Pending<AskEnd> {
+        let (kind, shared) = (self.cell.kind, Arc::clone(&self.shared));
         let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
-        Pending::spawn(async move {
+        Pending::on(async move {
             permit.take_off().await;
             let (wechat, sent) = (shared.wechat(), token.clone());
             // A task of its own catches a panic of the HTTP client's as well as one of ours.
@@ -209,7 +210,7 @@ impl TicketActor {
                 let limit = shared.rules().timeout * 4;
                 let _ = timeout(limit, actor.ask(Reject(token)).into_future()).await;
             }
-            let _ = me.tell(Asked(end)).await;
+            Due::Ended(end)
         })
     }
 
@@ -240,7 +241,7 @@ impl TicketActor {
     }
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
-    async fn commit(&self) {
+    async fn commit(&mut self) {
         let _ = self.shared.store.commit_ticket(&self.cell.of, &self.state).await;
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kameo::error::Infallible;
+use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::prelude::*;
 use tokio::time::Instant;
 
 use super::actor_log::Teller;
 use super::cell::AccountCell;
-use super::flight::{Call, End, fly, queue, take_off};
-use super::messages::Wake;
-use super::pending::{Pending, alarm};
+use super::flight::{Call, End, fly, landing, queue, take_off};
+use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::waiters::{Settled, Waiter};
 use crate::account::{Account, Endpoint};
@@ -29,15 +29,14 @@ use crate::wechat::Permit;
 
 /// Sees to one account.
 pub(crate) struct TokenActor {
-    me: ActorRef<Self>,
     cell: Arc<AccountCell>,
     pub(super) shared: Arc<Shared>,
     pub(super) account: Arc<Account>,
     /// Boxed, since the task of an actor holds it more than once.
     pub(super) state: Box<AccountState>,
     pub(super) waiters: Vec<Waiter>,
-    /// A wake-up or a place in the queue; dropped, it is cancelled.
-    pending: Option<Pending>,
+    /// A wake-up, a place in the queue, or the end of a call.
+    pending: Pending<()>,
     call_started: Instant,
 }
 
@@ -49,21 +48,27 @@ impl Actor for TokenActor {
         "token"
     }
 
-    async fn on_start((cell, shared): Self::Args, me: ActorRef<Self>) -> Result<Self, Infallible> {
+    async fn on_start((cell, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let snapshot = cell.load();
-        let _ = me.tell(Wake).try_send();
         let mut actor = Self {
-            me,
             account: Arc::clone(&snapshot.account),
             state: Box::new(snapshot.state.clone()),
             cell,
             shared,
             waiters: Vec::new(),
-            pending: None,
+            pending: Pending::on(async { Due::Wake }),
             call_started: Instant::now(),
         };
         actor.resume();
         Ok(actor)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        Ok(next(self, mailbox).await)
     }
 
     /// The supervisor is gone: so are we.
@@ -74,6 +79,36 @@ impl Actor for TokenActor {
         _: ActorStopReason,
     ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
         Ok(ControlFlow::Break(ActorStopReason::Normal))
+    }
+}
+
+impl Waits for TokenActor {
+    type End = ();
+
+    fn pending(&mut self) -> &mut Pending<()> {
+        &mut self.pending
+    }
+
+    async fn take_in(&mut self, due: Due<()>) {
+        match due {
+            Due::Wake | Due::Ended(()) => {
+                self.land().await;
+                self.advance();
+            }
+            Due::HostIsBack => {
+                self.state.host_is_back(self.shared.now());
+                self.advance();
+            }
+            Due::Admitted(admitted) => {
+                if self.state.activity == Some(Activity::Queued) {
+                    self.state.activity = None;
+                    match admitted {
+                        Ok(permit) => self.call(permit).await,
+                        Err(host_down) => self.refused(host_down).await,
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -93,7 +128,7 @@ impl TokenActor {
                 let (rules, now) = (self.shared.rules(), self.shared.now());
                 self.state.end_fetch(end, &self.account, rules, now, (self.shared.jitter)());
             }
-            Some(Activity::Fetching | Activity::Checking) if !lost => {}
+            Some(Activity::Fetching | Activity::Checking) if !lost => self.pending = landing(&self.cell),
             _ => self.state.activity = None,
         }
     }
@@ -112,7 +147,7 @@ impl TokenActor {
             Step::AwaitHost => None,
             Step::Fetch { .. } | Step::Check => Some(now),
         };
-        self.pending = Some(match step {
+        self.pending = match step {
             Step::Wait(at) => self.alarm(Some(at.until(now)), now, recovery),
             Step::AwaitHost => self.alarm(None, now, recovery),
             Step::Fetch { .. } | Step::Check => {
@@ -121,9 +156,9 @@ impl TokenActor {
                 let wary = self.account.endpoint == Endpoint::Token
                     && self.state.is_usable(now)
                     && matches!(step, Step::Fetch { .. });
-                queue(self.me.clone(), &self.shared, self.urgency_ms(now), wary)
+                queue(&self.shared, self.urgency_ms(now), wary)
             }
-        });
+        };
         self.publish();
     }
 
@@ -134,11 +169,11 @@ impl TokenActor {
         wait: Option<Duration>,
         now: Moment,
         recovery: impl Future<Output = ()> + Send + 'static,
-    ) -> Pending {
+    ) -> Pending<()> {
         let token_ends = Some(self.state.usable_for(now)).filter(|left| !left.is_zero());
         let wait = wait.into_iter().chain(token_ends).min();
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
-        alarm(self.me.clone(), wait, awaits_host.then_some(recovery))
+        alarm(wait, awaits_host.then_some(recovery))
     }
 
     /// Less goes first: for whose token somebody waits, who has none, then whose token ends soonest.
@@ -154,7 +189,7 @@ impl TokenActor {
         let now = self.shared.now();
         if self.state.activity == Some(Activity::Queued) && self.urgency_ms(now) < 0 {
             // Without a token there is none to be wary for.
-            self.pending = Some(queue(self.me.clone(), &self.shared, self.urgency_ms(now), false));
+            self.pending = queue(&self.shared, self.urgency_ms(now), false);
         }
     }
 
@@ -173,7 +208,7 @@ impl TokenActor {
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
                 self.state.activity = Some(Activity::Queued);
-                self.pending = Some(take_off(self.me.clone(), permit));
+                self.pending = take_off(permit);
                 return;
             }
             Step::Fetch { force } => {
@@ -198,9 +233,9 @@ impl TokenActor {
             // What was due when we queued is not any more: a reload, or a jump of the clock.
             Step::Wait(_) | Step::AwaitHost => return self.advance(),
         };
-        self.pending = None;
         self.call_started = Instant::now();
         fly(&self.cell, &self.shared, Arc::clone(&self.account), permit, call);
+        self.pending = landing(&self.cell);
     }
 
     /// The call was not made.
@@ -271,7 +306,7 @@ impl TokenActor {
     }
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
-    pub(super) async fn commit(&self) {
+    pub(super) async fn commit(&mut self) {
         let _ = self.shared.store.commit(&self.account.appid, &self.state).await;
     }
 }
