@@ -11,38 +11,56 @@ use crate::config::PerAccount;
 use crate::fault::errcode_label;
 use crate::fleet::{AccountCell, Fleet, Snapshot};
 use crate::state::Phase;
-use crate::token::HeldToken;
 
-/// One account, looked at once: its series agree with each other.
+/// One account, looked at once: its series agree with each other. What each family asks for is copied, so that a
+/// family goes through the rows alone, one after another, and not to a few places in memory for each account.
 pub(super) struct Row {
-    cell: Arc<AccountCell>,
-    pub(super) snapshot: Arc<Snapshot>,
+    appid: Box<str>,
     pub(super) phase: Phase,
+    failures: u32,
+    pub(super) budget: u32,
     /// Token calls that may be made right now.
     pub(super) calls_left: u32,
-    usable: bool,
+    pub(super) token: Option<Served>,
+    cell: Arc<AccountCell>,
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// A token that may be served, in milliseconds.
+pub(super) struct Served {
+    pub(super) age_ms: i64,
+    issued_at_ms: i64,
+    pub(super) expires_at_ms: i64,
+    next_at_ms: Option<i64>,
+    version: u64,
 }
 
 impl Row {
     fn of(cell: Arc<AccountCell>, now: Moment) -> Self {
         let snapshot = cell.load();
-        let (state, budget) = (&snapshot.state, snapshot.account.daily_budget);
-        let (phase, usable) = (state.phase(now), state.is_usable(now));
-        Self { phase, calls_left: state.ledger.remaining(Purse::Main, budget, now), usable, cell, snapshot }
-    }
-
-    fn appid(&self) -> &str {
-        self.snapshot.account.appid.as_str()
-    }
-
-    /// The token, while it may be served.
-    pub(super) fn token(&self) -> Option<&HeldToken> {
-        self.snapshot.state.token.as_deref().filter(|_| self.usable)
+        let Snapshot { account, state } = &*snapshot;
+        let token = state.token.as_deref().filter(|_| state.is_usable(now)).map(|token| Served {
+            age_ms: i64::try_from(token.issued_at.elapsed(now).as_millis()).unwrap_or(i64::MAX),
+            issued_at_ms: token.issued_at.wall_ms,
+            expires_at_ms: token.expires_at.wall_ms,
+            next_at_ms: state.next_at.map(|next_at| (now + next_at.until(now)).wall_ms),
+            version: token.version,
+        });
+        Self {
+            appid: account.appid.as_str().into(),
+            phase: state.phase(now),
+            failures: state.failures(),
+            budget: account.daily_budget,
+            calls_left: state.ledger.remaining(Purse::Main, account.daily_budget, now),
+            token,
+            cell,
+            snapshot,
+        }
     }
 
     /// See [`PerAccount::Troubled`].
     fn is_in_trouble(&self) -> bool {
-        self.phase.is_trouble() || self.snapshot.state.failures() > 0
+        self.phase.is_trouble() || self.failures > 0
     }
 }
 
@@ -53,7 +71,7 @@ pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount)
     let mut tickets = Tickets::default();
     for cell in fleet.cells() {
         let row = Row::of(cell, now);
-        totals.add(&row, now);
+        totals.add(&row);
         let in_trouble_for_tickets = tickets.add(&row.snapshot.account, &row.cell, per_account, now);
         let has_series = match per_account {
             PerAccount::All => true,
@@ -65,33 +83,27 @@ pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount)
         }
     }
     totals.write(text, fleet.tally())?;
-    tokens(text, &rows, now)?;
+    tokens(text, &rows)?;
     states(text, &rows)?;
     budgets(text, &rows)?;
     counts(text, &rows)?;
     tickets.write(text, fleet.ticket_tally(), now)
 }
 
-fn tokens(text: &mut Text<'_>, rows: &[Row], now: Moment) -> Result<()> {
-    each(text, rows, "wxtokend_token_age_seconds", "Time since the token was asked for.", |row| {
-        let age_ms = row.token()?.issued_at.elapsed(now).as_millis();
-        Some(seconds(i64::try_from(age_ms).unwrap_or(i64::MAX)))
-    })?;
+fn tokens(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
+    let mut of_each = |name: &str, help: &str, ms: fn(&Served) -> Option<i64>| {
+        each(text, rows, name, help, |row| row.token.as_ref().and_then(ms).map(seconds))
+    };
+    of_each("wxtokend_token_age_seconds", "Time since the token was asked for.", |token| Some(token.age_ms))?;
     let name = "wxtokend_token_issued_timestamp_seconds";
-    each(text, rows, name, "When the token was asked for, in unix time.", |row| {
-        Some(seconds(row.token()?.issued_at.wall_ms))
-    })?;
+    of_each(name, "When the token was asked for, in unix time.", |token| Some(token.issued_at_ms))?;
     let name = "wxtokend_token_expiry_timestamp_seconds";
-    each(text, rows, name, "When the token ends, in unix time.", |row| {
-        Some(seconds(row.token()?.expires_at.wall_ms))
-    })?;
+    of_each(name, "When the token ends, in unix time.", |token| Some(token.expires_at_ms))?;
     let name = "wxtokend_token_next_refresh_timestamp_seconds";
-    each(text, rows, name, "When WeChat is asked next, in unix time; absent while nobody knows.", |row| {
-        let next_at = row.snapshot.state.next_at.filter(|_| row.usable)?;
-        Some(seconds((now + next_at.until(now)).wall_ms))
-    })?;
+    let help = "When WeChat is asked next, in unix time; absent while nobody knows.";
+    of_each(name, help, |token| token.next_at_ms)?;
     each(text, rows, "wxtokend_token_version", "Counts the account's tokens.", |row| {
-        Some(row.token()?.version)
+        row.token.as_ref().map(|token| token.version)
     })
 }
 
@@ -101,7 +113,7 @@ fn states(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     for row in rows {
         for phase in Phase::ALL {
             let is = u8::from(row.phase == phase);
-            text.sample(name, &[("appid", row.appid()), ("state", phase.as_str())], is)?;
+            text.sample(name, &[("appid", &*row.appid), ("state", phase.as_str())], is)?;
         }
     }
     let name = "wxtokend_account_fault";
@@ -110,7 +122,7 @@ fn states(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
         if let Some(trouble) = &row.snapshot.state.trouble {
             let errcode = trouble.fault.errcode_label();
             let labels =
-                [("appid", row.appid()), ("kind", trouble.fault.kind.as_str()), ("errcode", &*errcode)];
+                [("appid", &*row.appid), ("kind", trouble.fault.kind.as_str()), ("errcode", &*errcode)];
             text.sample(name, &labels, 1)?;
         }
     }
@@ -119,17 +131,17 @@ fn states(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     for row in rows {
         let account = &row.snapshot.account;
         let labels =
-            [("appid", row.appid()), ("name", &*account.name), ("endpoint", account.endpoint.as_str())];
+            [("appid", &*row.appid), ("name", &*account.name), ("endpoint", account.endpoint.as_str())];
         text.sample(name, &labels, 1)?;
     }
     each(text, rows, "wxtokend_consecutive_failures", "Calls that have failed in a row.", |row| {
-        Some(row.snapshot.state.failures())
+        Some(row.failures)
     })
 }
 
 fn budgets(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     each(text, rows, "wxtokend_budget_limit_calls", "Token calls that may be made in any 24 h.", |row| {
-        Some(row.snapshot.account.daily_budget)
+        Some(row.budget)
     })?;
     let name = "wxtokend_budget_remaining_calls";
     let help = "Token calls that may be made right now; of a full budget, half.";
@@ -141,7 +153,7 @@ fn counts(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     text.family(name, "counter", "Token calls by how they ended.")?;
     for row in rows {
         for (outcome, count) in row.cell.tally.refreshes() {
-            text.sample(name, &[("appid", row.appid()), ("outcome", outcome)], count)?;
+            text.sample(name, &[("appid", &*row.appid), ("outcome", outcome)], count)?;
         }
     }
     let name = "wxtokend_refresh_failures_total";
@@ -149,7 +161,7 @@ fn counts(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     for row in rows {
         for (kind, errcode, count) in row.cell.tally.failures() {
             let errcode = errcode_label(errcode);
-            let labels = [("appid", row.appid()), ("kind", kind), ("errcode", &*errcode)];
+            let labels = [("appid", &*row.appid), ("kind", kind), ("errcode", &*errcode)];
             text.sample(name, &labels, count)?;
         }
     }
@@ -161,7 +173,7 @@ fn counts(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     )?;
     for row in rows {
         for (outcome, count) in row.cell.tally.rejections() {
-            text.sample(name, &[("appid", row.appid()), ("outcome", outcome)], count)?;
+            text.sample(name, &[("appid", &*row.appid), ("outcome", outcome)], count)?;
         }
     }
     Ok(())
@@ -178,7 +190,7 @@ fn each<V: Display>(
     text.family(name, "gauge", help)?;
     for row in rows {
         if let Some(value) = value(row) {
-            text.sample(name, &[("appid", row.appid())], value)?;
+            text.sample(name, &[("appid", &*row.appid)], value)?;
         }
     }
     Ok(())

@@ -7,7 +7,6 @@ use std::io::Result;
 use super::accounts::Row;
 use super::text::{Text, seconds};
 use crate::budget::burst;
-use crate::clock::Moment;
 use crate::fault::errcode_label;
 use crate::fleet::Tally;
 use crate::state::Phase;
@@ -27,18 +26,17 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, row: &Row, now: Moment) {
+    pub(super) fn add(&mut self, row: &Row) {
         self.states[row.phase as usize] += 1;
         if let Some(trouble) = &row.snapshot.state.trouble {
             *self.faults.entry((trouble.fault.kind.as_str(), trouble.fault.errcode)).or_default() += 1;
         }
-        if let Some(token) = row.token() {
-            let age_ms = i64::try_from(token.issued_at.elapsed(now).as_millis()).unwrap_or(i64::MAX);
-            self.greatest_age_ms = self.greatest_age_ms.max(Some(age_ms));
-            let end_ms = token.expires_at.wall_ms;
+        if let Some(token) = &row.token {
+            self.greatest_age_ms = self.greatest_age_ms.max(Some(token.age_ms));
+            let end_ms = token.expires_at_ms;
             self.soonest_end_ms = Some(self.soonest_end_ms.map_or(end_ms, |soonest| soonest.min(end_ms)));
         }
-        let left = f64::from(row.calls_left) / f64::from(burst(row.snapshot.account.daily_budget));
+        let left = f64::from(row.calls_left) / f64::from(burst(row.budget));
         self.least_left = Some(self.least_left.map_or(left, |least| least.min(left)));
         self.low_on_budget += u64::from(left < LOW);
     }
