@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::bare::Fixed;
-use crate::client::{self, CONNECTIONS, Load, Speaks, at_rate, call, token_reads};
+use crate::client::{self, CONNECTIONS, Cost, Load, Speaks, at_rate, call, token_reads};
 use crate::lab::{
     self, ANY, CLIENTS, Cores, KEY, Lab, Plan, Program, SERVER, appid, keep_to, on, redis, until_ready,
 };
@@ -111,34 +111,28 @@ impl Servers {
     async fn capacity(&self, options: &Options) -> Outcome<Value> {
         let time = options.seconds(5);
         let loads = self.loads();
-        let mut own: [Vec<f64>; 4] = Default::default();
-        let mut cpu: [Vec<f64>; 4] = Default::default();
-        let mut system: [Vec<f64>; 4] = Default::default();
-        let mut busy: [Vec<f64>; 4] = Default::default();
+        let mut rounds: [Vec<Cost>; 4] = Default::default();
         let mut by_wrk: [Vec<f64>; 2] = Default::default();
         for _ in 0..ROUNDS {
-            for (index, (_, program, load)) in loads.iter().enumerate() {
-                let cost = client::cost(program, load, time).await?;
-                own[index].push(cost.per_second);
-                cpu[index].push(cost.cpu_us);
-                system[index].push(cost.system_us);
-                busy[index].push(cost.busy);
+            for (costs, (_, program, load)) in rounds.iter_mut().zip(&loads) {
+                costs.push(client::cost(program, load, time).await?);
             }
-            for (index, rates) in by_wrk.iter_mut().enumerate() {
-                rates.push(wrk(loads[index].1.address, time, self.clients)?);
+            for (rates, (_, program, _)) in by_wrk.iter_mut().zip(&loads) {
+                rates.push(wrk(program.address, time, self.clients)?);
             }
         }
         let mut all = serde_json::Map::new();
         for (index, (name, ..)) in loads.iter().enumerate() {
-            let wrk = by_wrk.get(index);
+            let (wrk, costs) = (by_wrk.get(index), &rounds[index]);
+            let each = |what: fn(&Cost) -> f64| costs.iter().map(what).collect::<Vec<_>>();
             all.insert(
                 (*name).to_owned(),
                 json!({
-                    "per_second": own[index],
-                    "median": median(&own[index]),
-                    "cpu_us": median(&cpu[index]),
-                    "system_us": median(&system[index]),
-                    "busy": median(&busy[index]),
+                    "per_second": each(|cost| cost.per_second),
+                    "median": median(&each(|cost| cost.per_second)),
+                    "cpu_us": median(&each(|cost| cost.cpu_us)),
+                    "system_us": median(&each(|cost| cost.system_us)),
+                    "busy": median(&each(|cost| cost.busy)),
                     "wrk": wrk,
                     "wrk_median": wrk.map(|rates| median(rates)),
                 }),
