@@ -18,20 +18,22 @@ pub(super) fn write(text: &mut Text<'_>, sinks: &[Arc<Outbox>]) -> io::Result<()
     text.family(
         "wxtokend_redis_pending_accounts",
         "gauge",
-        "Accounts whose change has not reached the Redis.",
+        "Tokens and tickets whose change has not reached the Redis.",
     )?;
     for sink in sinks {
         let pending = sink.tally.pending.load(Relaxed);
         text.sample("wxtokend_redis_pending_accounts", &[("sink", sink.name())], pending)?;
     }
-    text.family("wxtokend_redis_writes_total", "counter", "Accounts written to the Redis, or taken back.")?;
+    let help = "Tokens and tickets written to the Redis, or taken back.";
+    text.family("wxtokend_redis_writes_total", "counter", help)?;
     for sink in sinks {
         for (outcome, count) in [("ok", &sink.tally.written), ("failed", &sink.tally.failed)] {
             let labels = [("sink", sink.name()), ("outcome", outcome)];
             text.sample("wxtokend_redis_writes_total", &labels, count.load(Relaxed))?;
         }
     }
-    text.family("wxtokend_redis_drift_total", "counter", "Accounts whose keys somebody else had changed.")?;
+    let help = "Tokens and tickets whose keys somebody else had changed.";
+    text.family("wxtokend_redis_drift_total", "counter", help)?;
     for sink in sinks {
         text.sample(
             "wxtokend_redis_drift_total",
