@@ -185,7 +185,7 @@ impl Fleet {
         inner.clock_watch.abort();
         inner.shared.flights.close();
         let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
-        // The accounts' actors first: what has landed is in their mailboxes, and is taken in and stored.
+        // The accounts' actors first: what has landed is taken in and stored before they stop.
         let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.actor()).collect();
         for actor in &actors {
             let _ = actor.stop_gracefully().await;

@@ -30,7 +30,6 @@ pub(super) struct Refresh {
 impl Message<Wake> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
-        self.land().await;
         self.advance();
     }
 }

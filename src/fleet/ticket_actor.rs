@@ -10,7 +10,7 @@ use std::time::Duration;
 use kameo::error::Infallible;
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::prelude::*;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::actor_log::TicketTeller;
@@ -39,6 +39,8 @@ pub(super) struct TicketActor {
     state: TicketState,
     /// A wake-up, a place in the queue or a call.
     pending: Pending<AskEnd>,
+    /// How many of the hosts' recoveries it has reckoned with.
+    recoveries: u64,
     call_started: Instant,
 }
 
@@ -60,8 +62,9 @@ impl Actor for TicketActor {
     async fn on_start((cell, account, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let state = cell.load().resumed();
         let settings = Arc::clone(&account.load().account);
-        let pending = Pending::on(async { Due::Wake });
-        Ok(Self { cell, account, settings, shared, state, pending, call_started: Instant::now() })
+        let (pending, call_started) = (Pending::on(async { Due::Wake }), Instant::now());
+        let recoveries = shared.wechat().hosts().look().0.recoveries;
+        Ok(Self { cell, account, settings, shared, state, pending, recoveries, call_started })
     }
 
     async fn next(
@@ -100,17 +103,16 @@ impl Waits for TicketActor {
     async fn take_in(&mut self, due: Due<AskEnd>) {
         match due {
             Due::Wake => self.advance(),
-            Due::HostIsBack => {
-                self.state.host_is_back(self.shared.now());
-                self.advance();
-            }
             Due::Admitted(admitted) => {
-                if self.state.activity == Some(TicketActivity::Queued) {
-                    self.state.activity = None;
-                    match admitted {
-                        Ok(permit) => self.ask(permit).await,
-                        Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
-                    }
+                debug_assert_eq!(
+                    self.state.activity,
+                    Some(TicketActivity::Queued),
+                    "whatever ends that cancels this"
+                );
+                self.state.activity = None;
+                match admitted {
+                    Ok(permit) => self.ask(permit).await,
+                    Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
                 }
             }
             Due::Ended(end) => self.ended(end).await,
@@ -142,9 +144,12 @@ impl TicketActor {
         }
         let now = self.shared.now();
         // Before the decision: a host that is back right after it must not be missed.
-        let (host_up, recovery) = self.shared.wechat().hosts().look();
+        let (hosts, recovery) = self.shared.wechat().hosts().look();
+        if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
+            self.state.host_is_back(now);
+        }
         let has_token = self.account.read(now).is_some();
-        let step = self.state.next_step(&self.settings, has_token, host_up, now);
+        let step = self.state.next_step(&self.settings, has_token, hosts.up, now);
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
         let recovery = awaits_host.then_some(recovery);
         let (activity, next_at, pending) = match step {
@@ -164,7 +169,11 @@ impl TicketActor {
         let (account, clock) = (Arc::clone(&self.account), Arc::clone(&self.shared.clock));
         Pending::on(async move {
             let deadline = Instant::now() + TOKEN_AWAITED;
-            let _ = account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await;
+            if account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await.is_none()
+            {
+                // An account that is gone is at once: it must not keep us from hearing that we are, too.
+                sleep_until(deadline).await;
+            }
             Due::Wake
         })
     }

@@ -37,6 +37,8 @@ pub(crate) struct TokenActor {
     pub(super) waiters: Vec<Waiter>,
     /// A wake-up, a place in the queue, or the end of a call.
     pending: Pending<()>,
+    /// How many of the hosts' recoveries it has reckoned with.
+    recoveries: u64,
     call_started: Instant,
 }
 
@@ -50,6 +52,7 @@ impl Actor for TokenActor {
 
     async fn on_start((cell, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let snapshot = cell.load();
+        let recoveries = shared.wechat().hosts().look().0.recoveries;
         let mut actor = Self {
             account: Arc::clone(&snapshot.account),
             state: Box::new(snapshot.state.clone()),
@@ -57,6 +60,7 @@ impl Actor for TokenActor {
             shared,
             waiters: Vec::new(),
             pending: Pending::on(async { Due::Wake }),
+            recoveries,
             call_started: Instant::now(),
         };
         actor.resume();
@@ -91,21 +95,18 @@ impl Waits for TokenActor {
 
     async fn take_in(&mut self, due: Due<()>) {
         match due {
-            Due::Wake | Due::Ended(()) => {
-                self.land().await;
-                self.advance();
-            }
-            Due::HostIsBack => {
-                self.state.host_is_back(self.shared.now());
-                self.advance();
-            }
+            Due::Wake => self.advance(),
+            Due::Ended(()) => self.land().await,
             Due::Admitted(admitted) => {
-                if self.state.activity == Some(Activity::Queued) {
-                    self.state.activity = None;
-                    match admitted {
-                        Ok(permit) => self.call(permit).await,
-                        Err(host_down) => self.refused(host_down).await,
-                    }
+                debug_assert_eq!(
+                    self.state.activity,
+                    Some(Activity::Queued),
+                    "whatever ends that cancels this"
+                );
+                self.state.activity = None;
+                match admitted {
+                    Ok(permit) => self.call(permit).await,
+                    Err(host_down) => self.refused(host_down).await,
                 }
             }
         }
@@ -140,8 +141,11 @@ impl TokenActor {
         }
         let now = self.shared.now();
         // Before the decision: a host that is back right after it must not be missed.
-        let (host_up, recovery) = self.shared.wechat().hosts().look();
-        let step = next_step(&self.state, &self.account, host_up, now);
+        let (hosts, recovery) = self.shared.wechat().hosts().look();
+        if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
+            self.state.host_is_back(now);
+        }
+        let step = next_step(&self.state, &self.account, hosts.up, now);
         self.state.next_at = match step {
             Step::Wait(at) => Some(at),
             Step::AwaitHost => None,
@@ -263,6 +267,7 @@ impl TokenActor {
             End::Disowned { force, was_sent } => {
                 self.state.drop_fetch(force, was_sent);
                 self.commit().await;
+                self.advance();
             }
         }
     }
@@ -305,7 +310,8 @@ impl TokenActor {
         Teller { journal, cell, account: &self.account, state: &self.state, now }
     }
 
-    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
+    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on. `&mut`, since what it
+    /// waits for cannot be shared between threads.
     pub(super) async fn commit(&mut self) {
         let _ = self.shared.store.commit(&self.account.appid, &self.state).await;
     }

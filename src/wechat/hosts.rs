@@ -75,16 +75,16 @@ impl Hosts {
         self.overall.subscribe()
     }
 
-    /// Whether a call has a chance now, and what ends with the first recovery after this moment, however late it is
-    /// polled; also when these hosts are given up for others.
-    pub(crate) fn look(&self) -> (bool, impl Future<Output = ()> + Send + use<>) {
+    /// How they are now, and what ends with the first recovery after this moment, however late it is polled; also when
+    /// these hosts are given up for others.
+    pub(crate) fn look(&self) -> (Overall, impl Future<Output = ()> + Send + use<>) {
         let mut hosts = self.overall.subscribe();
-        let Overall { up, recoveries } = *hosts.borrow_and_update();
+        let seen = *hosts.borrow_and_update();
         let recovery = async move {
             // An error means that the hosts are gone.
-            let _ = hosts.wait_for(|overall| overall.recoveries > recoveries).await;
+            let _ = hosts.wait_for(|overall| overall.recoveries > seen.recoveries).await;
         };
-        (up, recovery)
+        (seen, recovery)
     }
 
     /// Whether a call that was sent to one host can be tried at another.

@@ -143,7 +143,7 @@ async fn one_accounts_trouble_takes_no_host_down_that_answers_a_probe() {
     let (script, wechat) = start(vec![Err(Lost::TimedOut)]);
     wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    assert!(wechat.hosts().look().0);
+    assert!(wechat.hosts().look().0.up);
     assert_eq!(*script.probes.lock().unwrap(), 1);
 }
 
@@ -212,11 +212,12 @@ async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wa
     *script.down.lock().unwrap() = vec!["a", "b"];
     wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    let (up, recovery) = wechat.hosts().look();
-    assert!(!up);
+    let (seen, recovery) = wechat.hosts().look();
+    assert!(!seen.up);
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(10)).await;
     tokio::time::timeout(Duration::from_secs(1), recovery).await.expect("it is over already");
+    assert_eq!(wechat.hosts().look().0, Overall { up: true, recoveries: seen.recoveries + 1 });
 }
 
 #[tokio::test(start_paused = true)]

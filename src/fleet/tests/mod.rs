@@ -286,6 +286,28 @@ async fn an_outage_of_the_host_charges_nothing_that_was_not_sent_and_ends_in_qui
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_backs_off_for_a_host_tries_again_as_soon_as_it_is_back() {
+    for endpoint in BOTH {
+        let mut patient = account(APPID, endpoint);
+        patient.retry.max = HOUR;
+        let lab = Lab::with(vec![patient, account("wx02", endpoint)]).await;
+        // Its calls hang, but the host answers probes: by and by it waits half an hour between them.
+        lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang));
+        sleep(6 * HOUR).await;
+        assert_eq!(lab.view().state, Phase::Unavailable);
+        lab.wechat.set_outage(Some(Outage::Refuse));
+        lab.fleet.refresh("wx02", false).await.unwrap();
+        sleep(10 * SECOND).await;
+        assert!(lab.fleet.hosts().iter().all(|(_, up)| !up), "it is known to be down");
+        lab.wechat.clear_faults(Some(&appid()));
+        lab.wechat.set_outage(None);
+        sleep(5 * SECOND).await;
+        assert_eq!(lab.view().state, Phase::Fresh, "{endpoint:?}: {:?}", lab.view());
+        lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_account_that_hangs_delays_no_other() {
     let lab = Lab::with(vec![account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)]).await;
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Token));

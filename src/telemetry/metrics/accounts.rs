@@ -12,8 +12,8 @@ use crate::fault::errcode_label;
 use crate::fleet::{AccountCell, Fleet, Snapshot};
 use crate::state::Phase;
 
-/// One account, looked at once: its series agree with each other. What each family asks for is copied, so that a
-/// family goes through the rows alone, one after another, and not to a few places in memory for each account.
+/// One account, looked at once: its series agree with each other. What most families ask for is copied, so that
+/// they go through the rows alone, one after another, and not to a few places in memory for each account.
 pub(super) struct Row {
     appid: Box<str>,
     pub(super) phase: Phase,
