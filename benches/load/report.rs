@@ -139,7 +139,7 @@ impl Report {
         self.say(command);
         self.say(format!(
             "{} connections that are kept, {} accounts in turn, a key checked on each read, an answer of {} bytes behind its \
-             headers; axum answers a fixed body of that size with the same headers; Redis has the same tokens under WxJava's \
+             headers, as most are; axum answers a fixed body of that size with the same headers; Redis has the same tokens under WxJava's \
              keys. Reads a second, median of five rounds in turn. A fixed body stays in the processor's caches, and {} tokens \
              do not: what that costs is seen where {} of the accounts are read alone.",
             http["connections"], http["accounts"], http["body_bytes"], http["accounts"], http["few"]
@@ -500,33 +500,39 @@ impl Report {
         let minutes = of("at_s").last().map_or(0.0, |(minutes, _)| *minutes);
         self.say(format!(
             "{:.0} minutes of reads as fast as they are answered, {} of them, of {} accounts whose tokens live for a minute. \
-             Median of three tenths of the time, after the first, which warms up, beside that of the last three; of descriptors \
-             the least, too, since those of calls under way come and go:",
-            minutes, soak["reads"], soak["accounts"]
+             The half of the time after the first tenth, which warms up, beside the rest: of the samples, one each {:.0} s, the \
+             lowest tenth, the median and the highest tenth. All accounts began together and refresh in waves of 50 s, which \
+             flatten by and by: the low are between two waves, the high within one, and the medians of what a wave costs rise \
+             with the share of time that waves take.",
+            minutes,
+            soak["reads"],
+            soak["accounts"],
+            minutes * 60.0 / samples.len() as f64,
         ));
-        self.table(&["", "then", "at the end", "change"]);
-        let least: fn(&[f64]) -> f64 = |values| values.iter().copied().fold(f64::INFINITY, f64::min);
-        for (key, title, unit, figure) in [
-            ("resident_kib", "memory, MiB", 1024.0, median as fn(&[f64]) -> f64),
-            ("descriptors", "descriptors", 1.0, median),
-            ("descriptors", "descriptors, least", 1.0, least),
-            ("per_second", "reads a second", 1.0, median),
-            ("p50_us", "p50, ms", 1000.0, median),
-            ("p99_us", "p99, ms", 1000.0, median),
-            ("store_bytes", "store, MiB", 1024.0 * 1024.0, median),
+        self.table(&["", "then", "at the end", "low", "median", "high"]);
+        for (key, title, unit) in [
+            ("resident_kib", "memory, MiB", 1024.0),
+            ("descriptors", "descriptors", 1.0),
+            ("per_second", "reads a second", 1.0),
+            ("p50_us", "p50, ms", 1000.0),
+            ("p99_us", "p99, ms", 1000.0),
+            ("store_bytes", "store, MiB", 1024.0 * 1024.0),
         ] {
             let values: Vec<f64> = of(key).into_iter().map(|(_, value)| value / unit).collect();
-            let tenth = (values.len() / 10).max(1);
-            let part = |from: usize| {
-                figure(values.get(from..(from + 3 * tenth).min(values.len())).unwrap_or_default())
+            let warm = &values[values.len() / 10..];
+            let (then, now) = warm.split_at(warm.len() / 2);
+            let spread = |of: &[f64]| {
+                let mut of = of.to_vec();
+                of.sort_by(f64::total_cmp);
+                [0.1, 0.5, 0.9].map(|share| of[((of.len() - 1) as f64 * share) as usize])
             };
-            let (then, now) = (part(tenth), part(values.len().saturating_sub(3 * tenth)));
-            self.row(&[
-                title.to_owned(),
-                format!("{then:.2}"),
-                format!("{now:.2}"),
-                format!("{:+.1} %", (now / then - 1.0) * 100.0),
-            ]);
+            let (then, now) = (spread(then), spread(now));
+            let told = |of: [f64; 3]| of.map(|value| format!("{value:.2}")).join(" / ");
+            let mut row = vec![title.to_owned(), told(then), told(now)];
+            row.extend(
+                then.iter().zip(now).map(|(then, now)| format!("{:+.1} %", (now / then - 1.0) * 100.0)),
+            );
+            self.row(&row);
         }
         let scaled =
             |key: &str, unit: f64| of(key).into_iter().map(|(at, value)| (at, value / unit)).collect();
