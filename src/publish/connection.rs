@@ -80,9 +80,7 @@ impl Connection {
             return Ok(groups.iter().map(|_| Ok(())).collect());
         }
         let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut self.redis).await?;
-        let mut replies = replies.into_iter();
-        let outcomes = lengths.into_iter().map(|length| outcome(replies.by_ref().take(length)));
-        outcomes.map(in_particular).collect()
+        outcomes(&lengths, replies).into_iter().map(in_particular).collect()
     }
 
     /// For each of `expected`, whether what stands there is something else, or nothing, or stays for longer.
@@ -130,6 +128,17 @@ fn in_particular<T>(outcome: Result<T, Refusal>) -> Result<Result<T, Refusal>, T
         Err(refusal) if refusal.is_of_all => Err(refusal.trouble),
         outcome => Ok(outcome),
     }
+}
+
+/// What came of transactions that have so many replies each.
+fn outcomes(lengths: &[usize], replies: Vec<RedisResult<Value>>) -> Vec<Result<(), Refusal>> {
+    let mut replies = replies.into_iter();
+    let next = |length: &usize| {
+        // All of them, also those after a refusal: the next transaction's begin behind.
+        let own: Vec<_> = replies.by_ref().take(*length).collect();
+        outcome(own.into_iter())
+    };
+    lengths.iter().map(next).collect()
 }
 
 /// What came of a transaction. What is refused as it is queued keeps all of it from being done; what is refused as it
@@ -245,6 +254,13 @@ mod tests {
                 "{replies:?}"
             );
         }
+        let both = ["+OK", "-NOPERM k", "-EXECABORT Transaction discarded", "+OK", "+QUEUED", "*1\r\n+OK"];
+        let both = outcomes(&[3, 0, 3], both.into_iter().map(parsed).collect());
+        let codes: Vec<_> = both
+            .iter()
+            .map(|made| made.as_ref().map_err(|refusal| (&*refusal.code, refusal.is_of_all)))
+            .collect();
+        assert_eq!(codes, [Err(("NOPERM", false)), Ok(&()), Ok(&())], "each has its own");
         let refusal = after(&["-NOPERM k", "+OK", "-ERR EXEC without MULTI"]).unwrap_err();
         assert!(refusal.is_of_all, "without MULTI nothing can be written");
     }
