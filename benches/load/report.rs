@@ -139,8 +139,8 @@ impl Report {
         self.say(command);
         self.say(format!(
             "{} connections that are kept, {} accounts in turn, a key checked on each read, an answer of {} bytes behind its \
-             headers, as most are; axum answers a fixed body of that size with the same headers; Redis has the same tokens under WxJava's \
-             keys. Reads a second, median of five rounds in turn. A fixed body stays in the processor's caches, and {} tokens \
+             headers, as most are; axum answers a fixed body of that size with the same headers; Redis has the same tokens \
+             under WxJava's keys. Reads a second, median of five rounds in turn. A fixed body stays in the processor's caches, and {} tokens \
              do not: what that costs is seen where {} of the accounts are read alone.",
             http["connections"], http["accounts"], http["body_bytes"], http["accounts"], http["few"]
         ));

@@ -1,6 +1,6 @@
 //! What an actor waits for beside its mailbox: an alarm, a turn at the gate, the end of a call.
 //!
-//! The actor awaits it itself, in [`Actor::next`], and is not told of it by message: a mailbox that has had 32 messages
+//! The actor awaits that itself, in [`Actor::next`], and is not told of it by message: a mailbox that has had 32 messages
 //! takes 3 KiB more from then on, a quarter of what an account takes in all.
 
 use std::pin::Pin;

@@ -44,7 +44,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::telemetry::metrics::Metrics;
 
-/// How often measurements are condensed; a busy server collects some megabytes of them in this time.
+/// How often measurements are condensed; a busy server collects a megabyte of them in this time.
 const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The addresses of the API, taken but not served. Taken before there is a fleet, they keep a daemon that was
