@@ -8,7 +8,7 @@ use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::rejection::{Rejections, Verdict};
-use crate::schedule::{self, CROWD, DAY, Rules, force_allowed_at, overlap_of};
+use crate::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
 use crate::secret::Secret;
 use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing, margin};
@@ -105,7 +105,7 @@ impl AccountState {
         account: &Account,
         rules: Rules,
         now: Moment,
-        jitter: f64,
+        draw: Draw<'_>,
     ) -> Fetched {
         let intent = self.intent.take();
         let want = self.serving.take();
@@ -122,7 +122,7 @@ impl AccountState {
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
                 let earlier = self.trouble.take();
-                let fetched = self.take_in(answer, sent_at, want, account, rules, now, jitter);
+                let fetched = self.take_in(answer, sent_at, want, account, rules, now, draw);
                 if self.trouble.is_none() && !self.is_usable(now) {
                     // To ask again at once would be a loop without delay.
                     self.trouble = earlier;
@@ -130,14 +130,15 @@ impl AccountState {
                         Some(_) => "an earlier call may still end the token that arrived",
                         None => "the token arrived with no life left",
                     };
-                    self.fail(Fault::unreadable(why), account, now, jitter);
+                    self.fail(Fault::unreadable(why), account, now, draw.jitter());
                 }
                 fetched
             }
             (Ok(_), None) => {
-                self.fail(Fault::internal("an answer to a call that was not sent"), account, now, jitter)
+                let fault = Fault::internal("an answer to a call that was not sent");
+                self.fail(fault, account, now, draw.jitter())
             }
-            (Err(fault), _) => self.fail_asked(want, fault, account, now, jitter),
+            (Err(fault), _) => self.fail_asked(want, fault, account, now, draw.jitter()),
         };
         // Those who wait for a token go on waiting while a forced call follows on the heels of this one.
         if fetched != Fetched::Same || !self.is_about_to_force(now) {
@@ -237,7 +238,7 @@ impl AccountState {
         account: &Account,
         rules: Rules,
         now: Moment,
-        jitter: f64,
+        draw: Draw<'_>,
     ) -> Fetched {
         let again = self.token.as_deref().filter(|token| token.value == answer.value);
         // Of a token we know, the window is known too, while it lies ahead.
@@ -246,7 +247,9 @@ impl AccountState {
             .filter(|window| *window < answer.expires_in)
             .unwrap_or_else(|| overlap_of(answer.expires_in, rules));
         let crowded = self.others_waiting >= CROWD && !self.is_usable(sent_at);
-        let refresh_at = schedule::refresh_at(account, sent_at, answer.expires_in, overlap, crowded, jitter);
+        let refresh_at = draw.instant(|jitter| {
+            schedule::refresh_at(account, sent_at, answer.expires_in, overlap, crowded, jitter)
+        });
         let expires_at = sent_at + answer.expires_in;
         // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
         let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
@@ -259,7 +262,7 @@ impl AccountState {
             // The overlap was measured when the token was young; what is left of it now says nothing about it.
             let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
             self.token = Some(Arc::new(again));
-            self.same_again(want, account, now, jitter);
+            self.same_again(want, account, now, draw.jitter());
             return Fetched::Same;
         }
         let refused = self.token.as_ref().is_some_and(|token| token.standing != Standing::Good);

@@ -1,5 +1,5 @@
 //! When: the refresh instant of a new token, and the wait after a failure. Pure; the jitter, a number in
-//! [0, 1), is passed in and drawn once by the caller.
+//! [0, 1), is passed in and drawn once by the caller (a [`Draw`]).
 
 use std::time::Duration;
 
@@ -7,6 +7,10 @@ use crate::account::{Account, Endpoint, RefreshAhead};
 use crate::budget::{self, Ledger, Purse};
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind, Wait};
+
+mod draw;
+
+pub use draw::{Agenda, Draw};
 
 /// What of the configuration of the upstream the decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

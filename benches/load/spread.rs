@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use wxtokend::clock::Moment;
 use wxtokend::outcome::{Answer, FetchEnd};
 use wxtokend::policy::{Step, next_step};
-use wxtokend::schedule::Rules;
+use wxtokend::schedule::{Agenda, Draw, Rules};
 use wxtokend::state::AccountState;
 use wxtokend::{Account, Appid, Defaults, Endpoint, Secret};
 
@@ -55,6 +55,7 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mut due: BinaryHeap<Reverse<(i64, usize)>> = (0..accounts).map(|index| Reverse((0, index))).collect();
     let mut per_second = vec![0_u32; usize::try_from(DAYS * DAY_S)?];
     let mut waiting = VecDeque::new();
+    let agenda = Agenda::default();
     let mut free_at = 0;
     let mut nothing_waits_ms = None;
     loop {
@@ -94,7 +95,7 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
         let end =
             FetchEnd { force: false, sent_at: Some(at(sent)), may_have_minted: false, result: Ok(answer) };
         let done = sent + LATENCY_MS;
-        state.end_fetch(end, &account, rules, at(done), rng.random());
+        state.end_fetch(end, &account, rules, at(done), Draw::new(rng.random(), &agenda));
         due.push(Reverse((done, index)));
     }
     let calls: u64 = per_second.iter().copied().map(u64::from).sum();

@@ -10,7 +10,7 @@ use wxtokend::fault::Fault;
 use wxtokend::outcome::{Answer, CheckEnd, FetchEnd};
 use wxtokend::policy::next_step;
 use wxtokend::rejection::{judge_refresh, judge_rejection};
-use wxtokend::schedule::Rules;
+use wxtokend::schedule::{Draw, Rules};
 use wxtokend::state::AccountState;
 use wxtokend::store::record::{decode, encode};
 use wxtokend::token::Token;
@@ -67,7 +67,13 @@ fn live_on(next: u8, mut state: AccountState, account: &Account) {
         };
         let may_have_minted = result.is_err() && next & 64 != 0;
         let sent_at = (result.is_ok() || next & 128 != 0).then_some(NOW);
-        state.end_fetch(FetchEnd { force, sent_at, may_have_minted, result }, account, RULES, NOW, 0.5);
+        state.end_fetch(
+            FetchEnd { force, sent_at, may_have_minted, result },
+            account,
+            RULES,
+            NOW,
+            Draw::alone(0.5),
+        );
         serves_only_what_it_says(&state, NOW);
     }
     assert!(state.version >= version, "the version went back");

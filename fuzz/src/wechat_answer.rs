@@ -9,7 +9,7 @@ use serde_json::Value;
 use wxtokend::clock::Moment;
 use wxtokend::fault::Fault;
 use wxtokend::outcome::{CheckEnd, FetchEnd};
-use wxtokend::schedule::Rules;
+use wxtokend::schedule::{Draw, Rules};
 use wxtokend::state::AccountState;
 use wxtokend::wechat::{Lost, Response, no_answer, read_check, read_token};
 use wxtokend::{Account, Appid, Defaults, Endpoint, Secret};
@@ -71,13 +71,13 @@ fn take_in(situation: u8, end: FetchEnd, promised: Option<Duration>, account: &A
         };
         let end =
             FetchEnd { force: false, sent_at: Some(before), may_have_minted: false, result: Ok(earlier) };
-        state.end_fetch(end, account, RULES, before, 0.5);
+        state.end_fetch(end, account, RULES, before, Draw::alone(0.5));
     }
     let had = state.token.clone();
     let _ = state.begin_fetch(account, end.force, SENT_AT);
     let took = Duration::from_millis(if situation & 8 != 0 { 240_000 } else { 80 });
     let now = SENT_AT + took;
-    state.end_fetch(end, account, RULES, now, f64::from(situation) / 256.0);
+    state.end_fetch(end, account, RULES, now, Draw::alone(f64::from(situation) / 256.0));
 
     for later in [0, 1, 60_000, 7_199_000, 7_200_000, 4_294_967_294_000] {
         let at = now + Duration::from_millis(later);

@@ -6,7 +6,7 @@ use super::*;
 use crate::account::{Account, Endpoint};
 use crate::fault::Fault;
 use crate::outcome::FetchEnd;
-use crate::schedule::Rules;
+use crate::schedule::{Draw, Rules};
 use crate::state::AccountState;
 
 const START_MS: i64 = 5_000_000;
@@ -125,7 +125,7 @@ impl Audit {
             result: Err(Fault::host("no connection")),
         };
         let now = self.now();
-        self.state.end_fetch(end, &self.account, Rules::EXAMPLE, now, 0.5);
+        self.state.end_fetch(end, &self.account, Rules::EXAMPLE, now, Draw::alone(0.5));
     }
 
     fn happen(&mut self, event: &Event) {

@@ -18,7 +18,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
 use crate::fault::Fault;
 use crate::outcome::Fetched;
-use crate::schedule::Rules;
+use crate::schedule::{Agenda, Draw, Rules};
 use crate::state::AccountState;
 use crate::store::{Store, Stored};
 use crate::ticket::{Credential, TicketKind, TicketKinds, TicketState};
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// A number in [0, 1), drawn for each new token and each failure.
     pub(super) jitter: Jitter,
+    agenda: Agenda,
     pub(super) store: Store,
     pub(super) journal: Journal,
     pub(super) publishers: Publishers,
@@ -112,9 +113,13 @@ impl Shared {
         make_transport: MakeTransport,
     ) -> Result<Arc<Self>, TransportError> {
         let upstream = Upper::new(settings, &make_transport, &clock)?;
-        let holders = Holders::default();
+        let (holders, agenda) = (Holders::default(), Agenda::default());
         for (appid, cell) in &directory.by_appid {
-            holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
+            let snapshot = cell.load();
+            holders.note(appid, None, snapshot.state.token.as_ref(), clock.now());
+            if let Some(token) = &snapshot.state.token {
+                agenda.plan(token.refresh_at);
+            }
         }
         Ok(Arc::new(Self {
             journal: Journal::new(clock.now()),
@@ -122,6 +127,7 @@ impl Shared {
             holders,
             clock,
             jitter,
+            agenda,
             store,
             flights: TaskTracker::new(),
             directory: ArcSwap::from_pointee(directory),
@@ -141,6 +147,11 @@ impl Shared {
 
     pub(super) fn rules(&self) -> Rules {
         rules_of(&self.upstream.load().settings)
+    }
+
+    /// What chance decides of a call that has ended.
+    pub(super) fn draw(&self) -> Draw<'_> {
+        Draw::new([(self.jitter)(), (self.jitter)()], &self.agenda)
     }
 
     /// Puts a changed upstream in place of the old one; calls under way end on the old one. Unchanged settings

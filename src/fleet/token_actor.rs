@@ -127,7 +127,7 @@ impl TokenActor {
                 };
                 self.state.activity = None;
                 let (rules, now) = (self.shared.rules(), self.shared.now());
-                self.state.end_fetch(end, &self.account, rules, now, (self.shared.jitter)());
+                self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
             }
             Some(Activity::Fetching | Activity::Checking) if !lost => self.pending = landing(&self.cell),
             _ => self.state.activity = None,
@@ -275,7 +275,7 @@ impl TokenActor {
     async fn fetch_ended(&mut self, end: FetchEnd) {
         let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (rules, now) = (self.shared.rules(), self.shared.now());
-        let fetched = self.state.end_fetch(end, &self.account, rules, now, (self.shared.jitter)());
+        let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.shared.count_fetch(&self.cell, fetched, fault);
         self.cell.clear_awaited();

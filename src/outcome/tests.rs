@@ -39,7 +39,7 @@ impl Desk {
     }
 
     fn end(&mut self, end: FetchEnd, now: Moment) -> Fetched {
-        self.state.end_fetch(end, &self.account, RULES, now, 0.5)
+        self.state.end_fetch(end, &self.account, RULES, now, Draw::alone(0.5))
     }
 
     /// A call that is answered with `value` a second later.

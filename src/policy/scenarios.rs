@@ -21,7 +21,7 @@ use crate::scenarios::pace::Pace;
 use crate::scenarios::{
     APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, play,
 };
-use crate::schedule::Rules;
+use crate::schedule::{Draw, Rules};
 use crate::secret::Secret;
 use crate::state::{AccountState, Activity};
 use crate::wechat::answers::{NoToken, no_answer, read_check, read_token};
@@ -235,7 +235,7 @@ impl Decision {
                 may_have_minted: result.as_ref().is_err_and(|none| none.may_have_minted),
                 result: result.map_err(|NoToken { fault, .. }| fault),
             };
-            let fetched = self.state.end_fetch(end, &self.account, self.rules(), now, JITTER);
+            let fetched = self.state.end_fetch(end, &self.account, self.rules(), now, Draw::alone(JITTER));
             self.ended = Some(Ended::Fetch(fetched));
         }
         self.persist();

@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::fault::{Fault, Whose};
 use crate::outcome::{Answer, CheckEnd, FetchEnd};
 use crate::rejection::{Judgement, judge_refresh, judge_rejection};
-use crate::schedule::{FORCED_A_DAY, FORCED_SPACING, Rules};
+use crate::schedule::{Draw, FORCED_A_DAY, FORCED_SPACING, Rules};
 use crate::secret::Secret;
 use crate::state::{AccountState, Activity, Phase};
 use crate::token::Standing;
@@ -485,7 +485,7 @@ impl World {
         let end = FetchEnd { force, sent_at, may_have_minted, result };
         self.state.activity = None;
         let now = self.now();
-        self.state.end_fetch(end, &self.account, self.rules, now, jitter);
+        self.state.end_fetch(end, &self.account, self.rules, now, Draw::alone(jitter));
         assert!(self.state.intent.is_none());
         self.persist();
     }

@@ -262,7 +262,7 @@ fn calls_in_an_outage(account: &Account, faults: &[Fault], hours: i64, jitters: 
                         may_have_minted: false,
                         result: Err(fault.clone()),
                     };
-                    state.end_fetch(end, account, Rules::EXAMPLE, now, jitter);
+                    state.end_fetch(end, account, Rules::EXAMPLE, now, Draw::alone(jitter));
                 }
                 Err(free_at) => {
                     refused += 1;

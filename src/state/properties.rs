@@ -6,7 +6,7 @@ use super::*;
 use crate::fault::FaultKind;
 use crate::outcome::{Answer, FetchEnd, Fetched};
 use crate::policy::{Step, next_step};
-use crate::schedule::Rules;
+use crate::schedule::{Draw, Rules};
 use crate::secret::Secret;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 500_000_000 };
@@ -202,7 +202,7 @@ proptest! {
         let may_have_minted = may_have_minted && result.is_err();
         let landed = now + Duration::from_millis(took_ms);
         let end = FetchEnd { force: false, sent_at: Some(now), may_have_minted, result };
-        let fetched = state.end_fetch(end, &account, Rules::EXAMPLE, landed, jitter);
+        let fetched = state.end_fetch(end, &account, Rules::EXAMPLE, landed, Draw::alone(jitter));
         prop_assert_eq!(state.intent, None);
         match fetched {
             Fetched::New => prop_assert!(state.version > before.version),

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -12,6 +13,7 @@ use crate::account::{Account, Appid, Endpoint};
 use crate::clock::TokioClock;
 use crate::config::{Config, Defaults, Upstream};
 use crate::fleet::lifecycle::Surroundings;
+use crate::fleet::shared::Jitter;
 use crate::fleet::{AccountView, Fleet};
 use crate::sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
 use crate::secret::Secret;
@@ -25,6 +27,7 @@ pub(super) struct Lab {
     pub(super) disk: Arc<MemoryBackend>,
     pub(super) fleet: Fleet,
     pub(super) config: Config,
+    pub(super) jitter: Jitter,
 }
 
 pub(super) const APPID: &str = "wx01";
@@ -50,14 +53,24 @@ impl Lab {
     }
 
     pub(super) async fn tuned(accounts: Vec<Account>, tune: impl FnOnce(&mut Upstream)) -> Self {
+        Self::drawing(&[0.5], accounts, tune).await
+    }
+
+    /// Draws these lots instead of random ones, again and again.
+    pub(super) async fn drawing(
+        lots: &'static [f64],
+        accounts: Vec<Account>,
+        tune: impl FnOnce(&mut Upstream),
+    ) -> Self {
         let known = accounts.iter().map(|account| (account.appid.clone(), account.secret.clone())).collect();
         let wechat = Sandbox::new(Settings { accounts: known, ..Settings::default() });
         let (clock, disk) = (TokioClock::new(), MemoryBackend::new());
         let mut config = Config::new(accounts);
         config.upstream.base_urls = vec![Url::parse("http://wechat.test/").unwrap()];
         tune(&mut config.upstream);
-        let fleet = boot(&config, &wechat, &clock, &disk).await;
-        Self { wechat, clock, disk, fleet, config }
+        let jitter = drawn_from(lots);
+        let fleet = boot(&config, &wechat, &clock, &disk, &jitter).await;
+        Self { wechat, clock, disk, fleet, config, jitter }
     }
 
     /// The process is killed and started again: what is not on disk is gone.
@@ -71,7 +84,7 @@ impl Lab {
             tokio::task::yield_now().await;
         }
         self.disk.cut_after(0);
-        self.fleet = boot(&self.config, &self.wechat, &self.clock, &self.disk).await;
+        self.fleet = boot(&self.config, &self.wechat, &self.clock, &self.disk, &self.jitter).await;
         self
     }
 
@@ -128,17 +141,24 @@ impl Lab {
     }
 }
 
+/// These lots, again and again.
+pub(super) fn drawn_from(lots: &'static [f64]) -> Jitter {
+    let drawn = AtomicUsize::new(0);
+    Arc::new(move || lots[drawn.fetch_add(1, Ordering::SeqCst) % lots.len()])
+}
+
 pub(super) async fn boot(
     config: &Config,
     wechat: &Sandbox,
     clock: &Arc<TokioClock>,
     disk: &Arc<MemoryBackend>,
+    jitter: &Jitter,
 ) -> Fleet {
     let wire = InProcess { wechat: wechat.clone(), disk: Arc::clone(disk) };
     let clock = Arc::clone(clock);
     let on = Surroundings {
         clock,
-        jitter: Arc::new(|| 0.5),
+        jitter: Arc::clone(jitter),
         backend: Arc::new(Arc::clone(disk)),
         make_transport: Arc::new(move |_| Ok(Arc::new(wire.clone()))),
     };

@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use self::lab::{APPID, Lab, account, appid};
+use self::lab::{APPID, Lab, account, appid, drawn_from};
 use super::TokenError;
 use super::messages::Crash;
 use super::tally::RejectionOutcome;
-use crate::account::Endpoint;
+use crate::account::{Account, Endpoint};
 use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
 use crate::secret::Secret;
 use crate::state::{Activity, Phase};
@@ -223,6 +223,43 @@ async fn a_restart_serves_the_stored_token_without_a_call() {
         assert_eq!(lab.calls(), 1);
         lab.fleet.shutdown().await;
     }
+}
+
+/// In which second after the start each of the two is refreshed next.
+async fn refreshed_in(lab: &Lab) -> [i64; 2] {
+    // A moment for actors to look at what is stored.
+    sleep(SECOND / 10).await;
+    ["wx01", "wx02"].map(|appid| {
+        let at = lab.fleet.account(appid).unwrap().next_refresh_at.unwrap();
+        at.as_second() - 1_790_000_000
+    })
+}
+
+fn two_accounts() -> Vec<Account> {
+    ["wx01", "wx02"].map(|appid| account(appid, Endpoint::Token)).to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_draws_a_second_that_is_taken_takes_the_other_of_its_two() {
+    let lab = Lab::drawing(&[0.1, 0.9], two_accounts(), |_| {}).await;
+    let mut seconds = refreshed_in(&lab).await;
+    seconds.sort_unstable();
+    assert_eq!(seconds, [4920, 5880]);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_refreshes_of_stored_tokens_are_reckoned_with_after_a_restart() {
+    let mut lab = Lab::drawing(&[0.1], two_accounts(), |_| {}).await;
+    assert_eq!(refreshed_in(&lab).await, [5880, 5880]);
+    // Gone and back again, the second needs a new token.
+    let second = lab.config.accounts.pop().unwrap();
+    lab = lab.crash_and_restart().await;
+    lab.config.accounts.push(second);
+    lab.jitter = drawn_from(&[0.1, 0.9]);
+    lab = lab.crash_and_restart().await;
+    assert_eq!(refreshed_in(&lab).await, [5880, 4920]);
+    lab.fleet.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::lab::{Lab, boot};
+use super::lab::{Lab, boot, drawn_from};
 use crate::account::Appid;
 use crate::clock::TokioClock;
 use crate::config::Config;
@@ -42,8 +42,9 @@ impl Simulated {
         });
         let config = parse(&scenario.config(&pace, BASE_URL));
         let (clock, disk) = (TokioClock::new(), MemoryBackend::new());
-        let fleet = boot(&config, &wechat, &clock, &disk).await;
-        Self { lab: Some(Lab { wechat, clock, disk, fleet, config }) }
+        let jitter = drawn_from(&[0.5]);
+        let fleet = boot(&config, &wechat, &clock, &disk, &jitter).await;
+        Self { lab: Some(Lab { wechat, clock, disk, fleet, config, jitter }) }
     }
 
     fn lab(&self) -> &Lab {
