@@ -100,14 +100,20 @@ impl Clients {
     /// The client whose key that is.
     pub(super) fn with_key(&self, key: &[u8]) -> Option<Arc<Client>> {
         let clients = self.list.load();
-        let digest: [u8; 32] = Sha256::digest(key).into();
+        let digest = words(&Sha256::digest(key).into());
         // All of them, whichever fits: the time tells nothing.
         let mut found = u32::MAX;
         for (index, client) in (0_u32..).zip(clients.iter()) {
-            found.conditional_assign(&index, client.key_sha256.ct_eq(&digest));
+            found.conditional_assign(&index, words(&client.key_sha256).ct_eq(&digest));
         }
         usize::try_from(found).ok().and_then(|found| clients.get(found)).map(Arc::clone)
     }
+}
+
+/// A digest in pieces that take an eighth of the time to compare, which each read waits for once for each client.
+fn words(digest: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = digest.as_chunks();
+    std::array::from_fn(|index| u64::from_ne_bytes(words[index]))
 }
 
 /// The key in `Authorization: Bearer KEY`; none where there is more than one such header.

@@ -36,6 +36,17 @@ async fn no_scope_implies_another() {
     }
 }
 
+#[test]
+fn a_key_is_right_by_all_of_its_digest() {
+    for bit in 0..256 {
+        let mut almost = client("right", &["*"], Allow::ALL);
+        almost.key_sha256[bit / 8] ^= 1 << (bit % 8);
+        let clients = Clients::new(vec![almost, client("other", &["*"], Allow::ALL)], true);
+        assert!(clients.with_key(b"right").is_none(), "bit {bit}");
+        assert_eq!(clients.with_key(b"other").unwrap().name, "other");
+    }
+}
+
 #[tokio::test]
 async fn without_a_right_key_nobody_is_let_in() {
     let clients = vec![client("right", &["*"], Allow::ALL), client("other", &["*"], Allow::ALL)];
