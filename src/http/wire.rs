@@ -24,6 +24,9 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// For each of so many bytes that are taken there is a second more.
 const A_SECOND_FOR: u64 = 64 * 1024;
 
+/// An answer of so many bytes is put together before it is sent: that costs less than handing its parts to the kernel.
+const TOGETHER: usize = 2048;
+
 /// A connection as hyper sees it.
 pub(super) struct Wire<S> {
     io: TokioIo<S>,
@@ -86,6 +89,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
+/// The length of what `parts` come to, put into `whole`; none where they do not fit.
+fn put_together(parts: &[IoSlice<'_>], whole: &mut [u8; TOGETHER]) -> Option<usize> {
+    let mut rest = &mut whole[..];
+    for part in parts {
+        let (place, behind) = rest.split_at_mut_checked(part.len())?;
+        place.copy_from_slice(part);
+        rest = behind;
+    }
+    Some(TOGETHER - rest.len())
+}
+
 /// Whether hyper itself answers: an error, and nothing behind its head.
 fn is_hypers_own(answer: &[u8]) -> bool {
     answer.starts_with(b"HTTP/1.1 4")
@@ -126,8 +140,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut together = [0; TOGETHER];
         match bufs {
             [only] if is_hypers_own(only) => self.refuse(cx, only),
+            [_, _, ..] if let Some(length) = put_together(bufs, &mut together) => {
+                self.write(cx, &together[..length])
+            }
             _ => {
                 let write = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
                 self.in_time(cx, write)
@@ -158,6 +176,17 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+
+    #[test]
+    fn parts_are_put_together_in_order_where_they_fit() {
+        let mut whole = [0; TOGETHER];
+        let parts = [&b"head"[..], b"", b"body"].map(IoSlice::new);
+        assert_eq!(put_together(&parts, &mut whole), Some(8));
+        assert_eq!(&whole[..8], b"headbody");
+        let (most, more) = (vec![7; TOGETHER - 4], vec![7; TOGETHER - 3]);
+        assert_eq!(put_together(&[parts[0], IoSlice::new(&most)], &mut whole), Some(TOGETHER));
+        assert_eq!(put_together(&[parts[0], IoSlice::new(&more)], &mut whole), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_has_30_s_and_one_more_for_each_64_kib_that_it_takes() {
