@@ -11,6 +11,8 @@ use crate::Outcome;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vitals {
     pub(crate) resident_kib: u64,
+    /// Out of that, pages of files: the program itself and its libraries.
+    pub(crate) resident_file_kib: u64,
     pub(crate) descriptors: usize,
     pub(crate) cpu: Duration,
     /// What the kernel computed for it, out of `cpu`.
@@ -20,15 +22,24 @@ pub(crate) struct Vitals {
 impl Vitals {
     pub(crate) fn of(pid: u32) -> Outcome<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        let resident_kib = line.trim().trim_end_matches(" kB").parse()?;
+        let kib = |name: &str| -> Outcome<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or(name)?;
+            Ok(line.trim().trim_end_matches(" kB").parse()?)
+        };
+        let (resident_kib, resident_file_kib) = (kib("VmRSS:")?, kib("RssFile:")?);
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let fields: Vec<&str> =
             stat.rsplit_once(')').unwrap_or_default().1.split_ascii_whitespace().collect();
         let (user, system) = (fields[11].parse::<u64>()?, fields[12].parse::<u64>()?);
         let time = |ticks| Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second());
-        Ok(Self { resident_kib, descriptors, cpu: time(user + system), system: time(system) })
+        Ok(Self {
+            resident_kib,
+            resident_file_kib,
+            descriptors,
+            cpu: time(user + system),
+            system: time(system),
+        })
     }
 }
 

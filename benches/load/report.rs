@@ -279,7 +279,7 @@ impl Report {
         columns.push("goal");
         self.table(&columns);
         type Look = fn(&Value) -> f64;
-        let rows: [(&str, Look, usize, &str); 20] = [
+        let rows: [(&str, Look, usize, &str); 23] = [
             ("memory, MiB", |of| number(&of["resident_kib"]) / 1024.0, 1, ""),
             ("memory an account, KiB", |of| number(&of["resident_kib"]) / number(&of["accounts"]), 2, "12"),
             (
@@ -288,16 +288,32 @@ impl Report {
                 2,
                 "12",
             ),
+            (
+                "of it pages of the program and its libraries, MiB",
+                |of| number(&of["resident_file_kib"]) / 1024.0,
+                1,
+                "",
+            ),
             ("idle, % of a core", |of| number(&of["idle_share"]) * 100.0, 2, "2"),
             ("exec to serving, tokens on disk, s", |of| number(&of["start_s"]), 3, "2"),
             ("the same after `kill -9`, s", |of| number(&of["start_after_kill_s"]), 3, ""),
             ("calls of WeChat at those starts", |of| number(&of["calls_at_start"]), 0, "0"),
             ("cold start, WeChat takes 20 ms, s", |of| number(&of["cold_s"]), 2, ""),
+            ("of that until it serves, s", |of| number(&of["cold_serving_s"]), 2, ""),
             ("what `max_in_flight: 64` allows, s", |of| number(&of["cold_ideal_s"]), 2, ""),
             ("ratio", |of| number(&of["cold_s"]) / number(&of["cold_ideal_s"]), 2, "1.15"),
             ("a call of WeChat's, alone, ms", |of| number(&of["call_alone_s"]) * 1000.0, 2, ""),
             ("what 64 such at once allow, s", |of| number(&of["cold_ideal_of_calls_s"]), 2, ""),
             ("ratio", |of| number(&of["cold_s"]) / number(&of["cold_ideal_of_calls_s"]), 2, ""),
+            (
+                "ratio from when it serves",
+                |of| {
+                    let served = number(&of["cold_s"]) - number(&of["cold_serving_s"]);
+                    served / number(&of["cold_ideal_of_calls_s"])
+                },
+                2,
+                "",
+            ),
             (
                 "a reader of the last account has its token after, s",
                 |of| number(&of["reader_waits_s"]),

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{self, call};
 use crate::http::scrape;
 use crate::lab::{ANY, KEY, Lab, Plan, Program, appid, until_ready};
+use crate::machine::Vitals;
 use crate::{Options, Outcome, median};
 
 /// How long WeChat takes for an answer.
@@ -34,7 +35,8 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let reader = tokio::spawn(waits_for_the_last(daemon.address, accounts, began));
         until_all_have_tokens(daemon.address, accounts).await?;
         let cold = began.elapsed();
-        let ideal = |call: Duration| call * u32::try_from(accounts).unwrap_or(u32::MAX) / plan.max_in_flight;
+        // One wave of calls after another, of which the last may have room left.
+        let waves = u32::try_from(accounts)?.div_ceil(plan.max_in_flight);
         let awaited = reader.await??;
         lab.control("DELETE", "/faults", "").await?;
         until_ready(daemon.address).await?;
@@ -43,7 +45,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let commit_s = sample(daemon.address, "wxtokend_store_commit_duration_seconds_sum").await?;
         // What was taken for the start only has been given back by then.
         sleep(options.seconds(10)).await;
-        let resident_kib = daemon.vitals()?.resident_kib;
+        let Vitals { resident_kib, resident_file_kib, .. } = daemon.vitals()?;
         let idle = idle_share(&daemon, options.seconds(30)).await?;
         let mut scrapes = Vec::new();
         let mut bytes = 0;
@@ -79,14 +81,15 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         Ok(json!({
             "accounts": accounts,
             "cold_s": cold.as_secs_f64(),
-            "cold_ideal_s": ideal(LATENCY).as_secs_f64(),
+            "cold_ideal_s": (LATENCY * waves).as_secs_f64(),
             "call_alone_s": alone.as_secs_f64(),
-            "cold_ideal_of_calls_s": ideal(alone).as_secs_f64(),
+            "cold_ideal_of_calls_s": (alone * waves).as_secs_f64(),
             "cold_serving_s": serving.as_secs_f64(),
             "reader_waits_s": awaited,
             "commits": commits,
             "commit_s": commit_s,
             "resident_kib": resident_kib,
+            "resident_file_kib": resident_file_kib,
             "resident_again_kib": resident_again_kib,
             "idle_share": idle,
             "scrape_s": median(&scrapes),
