@@ -1,4 +1,5 @@
-//! What a call's outcome does to its account: pure transitions of [`AccountState`].
+//! What a call's outcome does to its account: transitions of [`AccountState`], pure but for the agenda in which a fleet
+//! plans the refresh of a new token ([`Draw`]).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! When: the refresh instant of a new token, and the wait after a failure. Pure; the jitter, a number in
-//! [0, 1), is passed in and drawn once by the caller (a [`Draw`]).
+//! [0, 1), is passed in. What of a large fleet's jitter is taken: [`Draw`].
 
 use std::time::Duration;
 

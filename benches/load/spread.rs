@@ -43,6 +43,11 @@ struct One {
     token: (u32, i64),
 }
 
+/// Calls in the busiest of all seconds, whichever tenth they begin with.
+fn busiest_second(tenths: &[u32]) -> u32 {
+    tenths.windows(10).map(|second| second.iter().sum()).max().unwrap_or(0)
+}
+
 fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mut rng = StdRng::seed_from_u64(1);
     let mut account: Account = Defaults::default().account(Appid::new("wx1")?, Secret::new("s"));
@@ -53,7 +58,7 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mut all: Vec<One> =
         (0..accounts).map(|_| One { state: AccountState::default(), token: (0, 0) }).collect();
     let mut due: BinaryHeap<Reverse<(i64, usize)>> = (0..accounts).map(|index| Reverse((0, index))).collect();
-    let mut per_second = vec![0_u32; usize::try_from(DAYS * DAY_S)?];
+    let mut tenths = vec![0_u32; usize::try_from(DAYS * DAY_S * 10)?];
     let mut waiting = VecDeque::new();
     let agenda = Agenda::default();
     let mut free_at = 0;
@@ -82,8 +87,8 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
         if state.begin_fetch(&account, false, at(sent)).is_err() {
             return Err("the budget is spent, in peace".into());
         }
-        let second = usize::try_from(sent / 1000)?;
-        if let Some(count) = per_second.get_mut(second) {
+        let tenth = usize::try_from(sent / 100)?;
+        if let Some(count) = tenths.get_mut(tenth) {
             *count += 1;
         }
         let same = endpoint == Endpoint::StableToken && token.1 - sent > OVERLAP_MS;
@@ -98,21 +103,26 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
         state.end_fetch(end, &account, rules, at(done), Draw::new(rng.random(), &agenda));
         due.push(Reverse((done, index)));
     }
-    let calls: u64 = per_second.iter().copied().map(u64::from).sum();
-    let mean = calls as f64 / per_second.len() as f64;
+    let calls = tenths.iter().sum::<u32>();
+    let mean = f64::from(calls) / (tenths.len() / 10) as f64;
     let minutes: Vec<f64> =
-        per_second.chunks(60).map(|minute| f64::from(minute.iter().sum::<u32>()) / 60.0).collect();
+        tenths.chunks(600).map(|minute| f64::from(minute.iter().sum::<u32>()) / 60.0).collect();
     // The start itself is as fast as the gate allows, until nothing waits there any more.
     let start = usize::try_from(nothing_waits_ms.ok_or("it never ends")? / 1000 + 1)?;
-    let later = &per_second[start.min(per_second.len())..];
+    let later = &tenths[(start * 10).min(tenths.len())..];
+    let mut at_random = vec![0; later.len()];
+    for _ in 0..later.iter().sum() {
+        at_random[rng.random_range(0..later.len())] += 1;
+    }
     let later_minutes = &minutes[start.div_ceil(60).min(minutes.len())..];
     Ok(json!({
         "endpoint": endpoint.as_str(),
         "calls": calls,
-        "calls_per_account_and_day": calls as f64 / accounts as f64 / DAYS as f64,
+        "calls_per_account_and_day": f64::from(calls) / accounts as f64 / DAYS as f64,
         "mean": mean,
         "peak_of_a_minute": later_minutes.iter().copied().fold(0.0, f64::max),
-        "peak_of_a_second": later.iter().max(),
+        "peak_of_a_second": busiest_second(later),
+        "peak_at_random": busiest_second(&at_random),
         "last_day_peak_of_a_minute": minutes[minutes.len() * 2 / 3..].iter().copied().fold(0.0, f64::max),
         "start_s": start,
         "per_minute": minutes,

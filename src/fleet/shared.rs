@@ -31,7 +31,7 @@ pub(crate) type MakeTransport =
 /// What an actor needs besides its own account.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
-    /// A number in [0, 1), drawn for each new token and each failure.
+    /// A number in [0, 1), drawn when a call has ended or failed.
     pub(super) jitter: Jitter,
     agenda: Agenda,
     pub(super) store: Store,

@@ -110,7 +110,7 @@ impl Clients {
     }
 }
 
-/// A digest in pieces that take an eighth of the time to compare, which each read waits for once for each client.
+/// A digest in pieces that take an eighth of the time to compare: every read compares with every client's.
 fn words(digest: &[u8; 32]) -> [u64; 4] {
     let (words, _) = digest.as_chunks();
     std::array::from_fn(|index| u64::from_ne_bytes(words[index]))

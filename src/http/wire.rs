@@ -24,7 +24,7 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// For each of so many bytes that are taken there is a second more.
 const A_SECOND_FOR: u64 = 64 * 1024;
 
-/// An answer of so many bytes is put together before it is sent: that costs less than handing its parts to the kernel.
+/// What comes to no more than this is sent as one piece: to copy it costs less than to hand its parts to the kernel.
 const TOGETHER: usize = 2048;
 
 /// A connection as hyper sees it.
@@ -172,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
 mod tests {
     use std::task::Waker;
 
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::advance;
 
@@ -186,6 +187,24 @@ mod tests {
         let (most, more) = (vec![7; TOGETHER - 4], vec![7; TOGETHER - 3]);
         assert_eq!(put_together(&[parts[0], IoSlice::new(&most)], &mut whole), Some(TOGETHER));
         assert_eq!(put_together(&[parts[0], IoSlice::new(&more)], &mut whole), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_put_together_goes_on_where_the_socket_was_full() {
+        let (ours, mut theirs) = tokio::io::duplex(5);
+        let mut wire = Wire::new(ours);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut taken = [0; 5];
+        let parts = [&b"abc"[..], b"defgh"].map(IoSlice::new);
+        assert!(matches!(Pin::new(&mut wire).poll_write_vectored(cx, &parts), Poll::Ready(Ok(5))));
+        let parts = [&b"f"[..], b"gh"].map(IoSlice::new);
+        assert!(Pin::new(&mut wire).poll_write_vectored(cx, &parts).is_pending());
+        assert!(wire.late.is_some(), "its time runs");
+        theirs.read_exact(&mut taken).await.unwrap();
+        assert_eq!(&taken, b"abcde");
+        assert!(matches!(Pin::new(&mut wire).poll_write_vectored(cx, &parts), Poll::Ready(Ok(3))));
+        theirs.read_exact(&mut taken[..3]).await.unwrap();
+        assert_eq!(&taken[..3], b"fgh");
     }
 
     #[tokio::test(start_paused = true)]
