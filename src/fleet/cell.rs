@@ -79,17 +79,20 @@ impl AccountCell {
 
     /// See [`Slot::read_or_wait`]. Where there is no token, its account goes before those for which nobody waits.
     pub(super) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
-        if self.read(clock.now()).is_none() && !self.awaited.swap(true, Ordering::SeqCst) {
-            // An actor that is yet to be started sees it then.
-            if let Some(actor) = self.actor() {
-                let _ = actor.tell(Hurry).try_send();
-            }
-        }
         let effort = |snapshot: &Snapshot| {
             let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
             Effort { attempts_ended: *attempts_ended, is_busy: activity.is_some(), next_at: *next_at }
         };
         let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
+        let now = clock.now();
+        let is_waited_for =
+            self.slot.look(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
+        if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
+            // An actor that is yet to be started sees it then.
+            if let Some(actor) = self.actor() {
+                let _ = actor.tell(Hurry).try_send();
+            }
+        }
         self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)
     }
 

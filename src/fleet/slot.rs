@@ -24,6 +24,13 @@ pub(super) struct Effort {
     pub(super) next_at: Option<Moment>,
 }
 
+impl Effort {
+    /// Whether an attempt is running or due within `timeout`.
+    pub(super) fn is_soon(&self, now: Moment, timeout: Duration) -> bool {
+        self.is_busy || self.next_at.is_some_and(|at| at.until(now) <= timeout)
+    }
+}
+
 impl<T> Slot<T> {
     pub(super) fn new(value: T) -> Self {
         Self { value: ArcSwap::from_pointee(value), changed: Notify::new(), gone: AtomicBool::new(false) }
@@ -96,10 +103,9 @@ impl<T> Slot<T> {
             if let Some(found) = read(value, now) {
                 return Some(Ok(found));
             }
-            let Effort { attempts_ended, is_busy, next_at } = effort(value);
-            let ended = attempts_ended != *attempts_before.get_or_insert(attempts_ended);
-            let soon = is_busy || next_at.is_some_and(|at| at.until(now) <= timeout);
-            (ended || !soon).then(|| Err(Arc::clone(value)))
+            let effort = effort(value);
+            let ended = effort.attempts_ended != *attempts_before.get_or_insert(effort.attempts_ended);
+            (ended || !effort.is_soon(now, timeout)).then(|| Err(Arc::clone(value)))
         });
         outcome.await.unwrap_or_else(|| Err(self.load()))
     }

@@ -37,6 +37,8 @@ pub(crate) struct TokenActor {
     pub(super) waiters: Vec<Waiter>,
     /// A wake-up, a place in the queue, or the end of a call.
     pending: Pending<()>,
+    /// It has had its turn, and waits for room in flight.
+    takes_off: bool,
     /// How many of the hosts' recoveries it has reckoned with.
     recoveries: u64,
     call_started: Instant,
@@ -60,6 +62,7 @@ impl Actor for TokenActor {
             shared,
             waiters: Vec::new(),
             pending: Pending::on(async { Due::Wake }),
+            takes_off: false,
             recoveries,
             call_started: Instant::now(),
         };
@@ -104,6 +107,7 @@ impl Waits for TokenActor {
                     "whatever ends that cancels this"
                 );
                 self.state.activity = None;
+                self.takes_off = false;
                 match admitted {
                     Ok(permit) => self.call(permit).await,
                     Err(host_down) => self.refused(host_down).await,
@@ -191,7 +195,8 @@ impl TokenActor {
     /// Goes to the head of the queue, if it stands there without a token.
     pub(super) fn move_up(&mut self) {
         let now = self.shared.now();
-        if self.state.activity == Some(Activity::Queued) && self.urgency_ms(now) < 0 {
+        let stands = self.state.activity == Some(Activity::Queued) && !self.takes_off;
+        if stands && self.urgency_ms(now) < 0 {
             // Without a token there is none to be wary for.
             self.pending = queue(&self.shared, self.urgency_ms(now), false);
         }
@@ -212,6 +217,7 @@ impl TokenActor {
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
                 self.state.activity = Some(Activity::Queued);
+                self.takes_off = true;
                 self.pending = take_off(permit);
                 return;
             }
@@ -247,6 +253,7 @@ impl TokenActor {
         let now = self.shared.now();
         let fetched = self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
         self.shared.count_fetch(&self.cell, fetched, Some(&fault));
+        self.cell.clear_awaited();
         self.advance();
         self.teller(self.shared.now()).failed(&Arc::new(fault), None);
         self.settle(Settled::Fetch(fetched));
@@ -278,8 +285,8 @@ impl TokenActor {
         let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.shared.count_fetch(&self.cell, fetched, fault);
-        self.cell.clear_awaited();
         self.commit().await;
+        self.cell.clear_awaited();
         self.advance();
         self.teller(self.shared.now()).fetch_ended(fetched, took_ms);
         self.settle(Settled::Fetch(fetched));

@@ -696,6 +696,42 @@ async fn the_account_that_a_reader_waits_for_goes_first_at_a_cold_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_had_its_turn_and_waits_for_room_keeps_its_place_when_a_reader_comes() {
+    let accounts = ["wx01", "wx02", "wx03"].map(|appid| account(appid, Endpoint::Token)).to_vec();
+    let lab = Lab::tuned(accounts, |upstream| upstream.max_in_flight = 1).await;
+    lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 2000 }));
+    // The first is called, the second waits for room, the third in the queue.
+    sleep(SECOND).await;
+    let mut readers = JoinSet::new();
+    for appid in ["wx03", "wx02"] {
+        let fleet = lab.fleet.clone();
+        readers.spawn(async move { fleet.token(appid).await.map(|_| appid) });
+        sleep(SECOND / 10).await;
+    }
+    assert_eq!(readers.join_next().await.unwrap().unwrap().unwrap(), "wx02");
+    assert_eq!(readers.join_next().await.unwrap().unwrap().unwrap(), "wx03");
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_is_turned_away_leaves_nobody_ahead_of_those_who_wait() {
+    let accounts: Vec<_> = (0..400).map(|n| account(&format!("wx{n:04}"), Endpoint::StableToken)).collect();
+    let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 10).await;
+    lab.wechat.set_outage(Some(Outage::Refuse));
+    sleep(60 * SECOND).await;
+    for number in 0..400 {
+        lab.fleet.token(format!("wx{number:04}")).await.unwrap_err();
+    }
+    lab.wechat.set_outage(None);
+    // A probe finds WeChat back; then the queue is 40 s long.
+    sleep(3 * SECOND).await;
+    let start = Instant::now();
+    lab.fleet.token("wx0399").await.unwrap();
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_began_with_a_crowd_does_not_ask_together_again() {
     let appids: Vec<_> = (0..1200).map(|n| format!("wx{n:04}")).collect();
     let accounts = appids.iter().map(|appid| account(appid, Endpoint::Token)).collect();
