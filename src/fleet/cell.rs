@@ -14,6 +14,7 @@ use super::slot::{Effort, Slot};
 use super::tally::Tally;
 use super::ticket_cell::TicketCell;
 use super::token_actor::TokenActor;
+use super::wanted::Wanted;
 use crate::account::Account;
 use crate::clock::{Clock, Moment};
 use crate::state::{AccountState, Phase};
@@ -24,6 +25,7 @@ use crate::token::Token;
 pub(crate) struct AccountCell {
     pub(super) slot: Slot<Snapshot>,
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
+    pub(super) wanted: Wanted,
     landing: Mutex<Landing>,
     touchdown: Notify,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
@@ -52,6 +54,7 @@ impl AccountCell {
         Arc::new(Self {
             slot: Slot::new(Snapshot { account, state }),
             tickets: Default::default(),
+            wanted: Wanted::default(),
             landing: Mutex::default(),
             touchdown: Notify::new(),
             actor: ArcSwapOption::empty(),

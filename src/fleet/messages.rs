@@ -1,12 +1,9 @@
 //! What an account's actor is told and asked.
 
-use std::sync::Arc;
-
 use kameo::prelude::*;
 
 use super::token_actor::TokenActor;
 use super::waiters::Answer;
-use crate::account::Account;
 use crate::rejection::{judge_refresh, judge_rejection};
 use crate::secret::Secret;
 
@@ -14,12 +11,8 @@ use crate::secret::Secret;
 pub(super) struct Wake;
 /// Somebody waits for the token.
 pub(super) struct Hurry;
-/// The account's settings have changed.
-pub(super) struct Configure {
-    pub(super) account: Arc<Account>,
-    /// The upstream is another one now, whose tokens these are not.
-    pub(super) forget_token: bool,
-}
+/// Changed settings are wanted.
+pub(super) struct Configure;
 /// A client says that WeChat refused this token.
 pub(super) struct Reject(pub(super) Secret);
 /// An operator wants a refresh now.
@@ -43,19 +36,8 @@ impl Message<Hurry> for TokenActor {
 
 impl Message<Configure> for TokenActor {
     type Reply = ();
-    async fn handle(&mut self, new: Configure, _: &mut Context<Self, ()>) {
-        self.state.reconfigured(&self.account, &new.account, self.shared.now());
-        self.account = new.account;
-        if new.forget_token {
-            self.disown();
-            self.state.upstream_exchanged();
-            self.publish();
-            self.commit().await;
-        }
-        // A call in the queue asks the policy again when its turn comes.
-        self.advance();
-        self.publish();
-        self.teller(self.shared.now()).configured();
+    async fn handle(&mut self, _: Configure, _: &mut Context<Self, ()>) {
+        self.configure().await;
     }
 }
 

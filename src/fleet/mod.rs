@@ -33,6 +33,7 @@ mod tickets;
 mod token_actor;
 mod view;
 mod waiters;
+mod wanted;
 mod watch;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::messages::Configure;
 use super::shared::{Directory, Shared};
 use super::ticket_actor::{Reconfigured, TicketActor};
 use super::token_actor::TokenActor;
+use super::wanted::NewSettings;
 use crate::account::{Account, Appid};
 use crate::store::Stored;
 use crate::ticket::{Credential, TicketKind, TicketKinds};
@@ -232,21 +233,21 @@ impl Supervisor {
     ) {
         let of = Credential::token(appid.clone());
         let actor = self.children.get(&of).and_then(|child| child.actor.clone());
-        match actor {
-            Some(Running::Token(actor)) => drop(actor.tell(Configure { account, forget_token }).await),
-            _ => {
-                let snapshot = cell.load();
-                let mut state = snapshot.state.clone();
-                state.reconfigured(&snapshot.account, &account, self.shared.now());
-                if forget_token {
-                    cell.disown();
-                    state.upstream_exchanged();
-                }
-                self.shared.publish(cell, &account, &state);
-                if forget_token {
-                    let _ = self.shared.store.commit(appid, &state).await;
-                }
-            }
+        cell.wanted.put(account, forget_token);
+        if let Some(Running::Token(actor)) = actor {
+            return drop(actor.tell(Configure).await);
+        }
+        let Some(NewSettings { settings, forget }) = cell.wanted.take() else { return };
+        let snapshot = cell.load();
+        let mut state = snapshot.state.clone();
+        state.reconfigured(&snapshot.account, &settings, self.shared.now());
+        if forget {
+            cell.disown();
+            state.upstream_exchanged();
+        }
+        self.shared.publish(cell, &settings, &state);
+        if forget {
+            let _ = self.shared.store.commit(appid, &state).await;
         }
     }
 
@@ -260,6 +261,7 @@ impl Supervisor {
             left.tickets.extend(self.shared.keep_tickets(cell, appid, TicketKinds::default()).1);
             cell.set_actor(None);
             cell.disown();
+            drop(cell.wanted.take());
             let snapshot = cell.load();
             let state = snapshot.state.departed();
             self.shared.publish(cell, &snapshot.account, &state);
@@ -285,17 +287,15 @@ impl Supervisor {
         let (added, gone) = self.shared.keep_tickets(cell, &account.appid, account.tickets);
         left.tickets.extend(gone);
         for ticket in cell.tickets().filter(|ticket| !added.contains(&ticket.of)) {
-            match self.children.get(&ticket.of).and_then(|child| child.actor.clone()) {
-                Some(Running::Ticket(actor)) => {
-                    let settings = Arc::clone(account);
-                    let _ = actor.tell(Reconfigured { settings, forget }).await;
-                }
-                _ if forget => {
-                    let state = ticket.load().departed();
-                    ticket.slot.store(state.clone());
-                    left.tickets.insert(ticket.of.clone(), state);
-                }
-                _ => {}
+            ticket.wanted.put(Arc::clone(account), forget);
+            if let Some(Running::Ticket(actor)) =
+                self.children.get(&ticket.of).and_then(|child| child.actor.clone())
+            {
+                let _ = actor.tell(Reconfigured).await;
+            } else if forget {
+                let state = ticket.load().departed();
+                ticket.slot.store(state.clone());
+                left.tickets.insert(ticket.of.clone(), state);
             }
         }
         added

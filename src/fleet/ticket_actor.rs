@@ -20,6 +20,7 @@ use super::messages::{Reject, Wake};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::ticket_cell::TicketCell;
+use super::wanted::NewSettings;
 use crate::account::Account;
 use crate::fault::Fault;
 use crate::secret::Secret;
@@ -44,12 +45,8 @@ pub(super) struct TicketActor {
     call_started: Instant,
 }
 
-/// The account's settings have changed.
-pub(super) struct Reconfigured {
-    pub(super) settings: Arc<Account>,
-    /// The upstream is another one now, whose ticket this is not.
-    pub(super) forget: bool,
-}
+/// Changed settings are wanted.
+pub(super) struct Reconfigured;
 
 impl Actor for TicketActor {
     type Args = (Arc<TicketCell>, Arc<AccountCell>, Arc<Shared>);
@@ -64,7 +61,9 @@ impl Actor for TicketActor {
         let settings = Arc::clone(&account.load().account);
         let (pending, call_started) = (Pending::on(async { Due::Wake }), Instant::now());
         let recoveries = shared.wechat().hosts().look().0.recoveries;
-        Ok(Self { cell, account, settings, shared, state, pending, recoveries, call_started })
+        let mut actor = Self { cell, account, settings, shared, state, pending, recoveries, call_started };
+        actor.configure().await;
+        Ok(actor)
     }
 
     async fn next(
@@ -122,8 +121,15 @@ impl Waits for TicketActor {
 
 impl Message<Reconfigured> for TicketActor {
     type Reply = ();
-    async fn handle(&mut self, Reconfigured { settings, forget }: Reconfigured, _: &mut Context<Self, ()>) {
-        // Not from the account's cell, which has them only once the account's own actor has had its turn.
+    async fn handle(&mut self, _: Reconfigured, _: &mut Context<Self, ()>) {
+        self.configure().await;
+    }
+}
+
+impl TicketActor {
+    /// Takes in changed settings, if some are wanted.
+    async fn configure(&mut self) {
+        let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
         self.settings = settings;
         self.state.reconfigured(self.shared.now());
         if forget {
@@ -133,9 +139,7 @@ impl Message<Reconfigured> for TicketActor {
         }
         self.advance();
     }
-}
 
-impl TicketActor {
     /// Does what the state says, unless something is being done already.
     fn advance(&mut self) {
         let is_busy = matches!(self.state.activity, Some(TicketActivity::Queued | TicketActivity::Asking));

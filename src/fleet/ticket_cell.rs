@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::slot::{Effort, Slot};
 use super::tally::Tally;
+use super::wanted::Wanted;
 use crate::clock::{Clock, Moment};
 use crate::ticket::{Credential, Ticket, TicketKind, TicketState};
 
@@ -13,12 +14,19 @@ pub(crate) struct TicketCell {
     pub(crate) kind: TicketKind,
     pub(super) of: Credential,
     pub(super) slot: Slot<TicketState>,
+    pub(super) wanted: Wanted,
     pub(crate) tally: Tally,
 }
 
 impl TicketCell {
     pub(super) fn new(of: Credential, kind: TicketKind, state: TicketState) -> Arc<Self> {
-        Arc::new(Self { kind, of, slot: Slot::new(state), tally: Tally::default() })
+        Arc::new(Self {
+            kind,
+            of,
+            slot: Slot::new(state),
+            wanted: Wanted::default(),
+            tally: Tally::default(),
+        })
     }
 
     /// What is known now.

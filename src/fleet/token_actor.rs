@@ -19,6 +19,7 @@ use super::flight::{Call, End, fly, landing, queue, take_off};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::waiters::{Settled, Waiter};
+use super::wanted::NewSettings;
 use crate::account::{Account, Endpoint};
 use crate::clock::Moment;
 use crate::fault::Fault;
@@ -67,6 +68,7 @@ impl Actor for TokenActor {
             call_started: Instant::now(),
         };
         actor.resume();
+        actor.configure().await;
         Ok(actor)
     }
 
@@ -136,6 +138,23 @@ impl TokenActor {
             Some(Activity::Fetching | Activity::Checking) if !lost => self.pending = landing(&self.cell),
             _ => self.state.activity = None,
         }
+    }
+
+    /// Takes in changed settings, if some are wanted.
+    pub(super) async fn configure(&mut self) {
+        let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
+        self.state.reconfigured(&self.account, &settings, self.shared.now());
+        self.account = settings;
+        if forget {
+            self.cell.disown();
+            self.state.upstream_exchanged();
+            self.publish();
+            self.commit().await;
+        }
+        // A call in the queue asks the policy again when its turn comes.
+        self.advance();
+        self.publish();
+        self.teller(self.shared.now()).configured();
     }
 
     /// Does what the policy says, unless something is being done already.
@@ -300,11 +319,6 @@ impl TokenActor {
         self.commit().await;
         self.advance();
         self.settle(Settled::Check);
-    }
-
-    /// Drops what a call under way will bring.
-    pub(super) fn disown(&self) {
-        self.cell.disown();
     }
 
     pub(super) fn publish(&self) {

@@ -301,6 +301,25 @@ async fn another_upstreams_ticket_is_not_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn settings_that_reach_a_crashing_actor_are_its_successors() {
+    let mut lab = lab().await;
+    let (token, ticket) = (lab.token().await, lab.fleet.ticket(APPID, Jsapi).await.unwrap());
+    lab.config.upstream.base_urls = vec!["http://elsewhere.test/".parse().unwrap()];
+    lab.config.accounts =
+        vec![Account { name: "New".to_owned(), ..with_tickets(Endpoint::StableToken, &[Jsapi]) }.into()];
+    // Behind these, before their ends are known.
+    let crash = CrashTicket(Credential::ticket(appid(), Jsapi));
+    lab.fleet.inner.supervisor.tell(crash).try_send().unwrap();
+    lab.fleet.cells()[0].actor().unwrap().tell(Crash).try_send().unwrap();
+    lab.fleet.reload(lab.config.clone()).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!(lab.view().name, "New");
+    assert_eq!(lab.token().await.version(), token.version() + 1);
+    assert_eq!(lab.fleet.ticket(APPID, Jsapi).await.unwrap().version(), ticket.version() + 1);
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_is_signed_with_the_ticket() {
     let lab = lab().await;
     let config = lab.fleet.js_config(APPID, "https://shop.example.com/?a=1#top").await.unwrap();
