@@ -52,6 +52,9 @@ pub(super) struct Book {
     pub(super) may_call_until: i64,
     /// The disk has lost what readers were told.
     amnesia: bool,
+    /// Until when a call may be under way of which the disk has lost that it was made: nobody can know that it ends a
+    /// token that comes before it.
+    may_be_ended_until: i64,
     /// The machine came back with a clock that errs: when the token that it has stored ends cannot be known.
     time_is_lost: bool,
     pub(super) on_disk: u64,
@@ -121,6 +124,7 @@ impl Book {
             may_lack_until: 0,
             may_call_until: 0,
             amnesia: false,
+            may_be_ended_until: 0,
             time_is_lost: false,
             on_disk: 0,
             told_at: i64::MIN / 2,
@@ -182,7 +186,7 @@ impl Book {
             Some((seen, before)) if version == *seen && value != *before && !self.amnesia => {
                 return Err(format!("I5: version {version} has two values"));
             }
-            Some((seen, _)) if version > *seen => self.amnesia = false,
+            Some((seen, _)) if version > *seen => self.amnesia &= scene.now <= self.may_be_ended_until,
             _ => {}
         }
         if scene.disk_is_well && version > self.on_disk {
@@ -326,9 +330,10 @@ impl Book {
         }
     }
 
-    /// The process has died while the disk did not take what it was given.
-    pub(super) fn forget(&mut self) {
+    /// The process has died while the disk did not take what it was given; its last call arrives then.
+    pub(super) fn forget(&mut self, last_arrival: i64) {
         self.amnesia = true;
+        self.may_be_ended_until = last_arrival;
         self.condemned = None;
         if let Some(current) = &mut self.current {
             current.condemned_at = i64::MAX;

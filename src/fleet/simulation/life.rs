@@ -139,6 +139,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     let forgets = now <= lock(&sim.disk).unwell_until;
     let on_the_way: Vec<(u64, i64)> =
         sim.oracle().on_the_way.iter().map(|(id, request)| (*id, request.at_ms)).collect();
+    let last_arrival = on_the_way.iter().map(|(_, at_ms)| *at_ms).max().unwrap_or(now);
     for (id, at_ms) in on_the_way {
         if sim.chance(0.1) {
             sim.oracle().on_the_way.remove(&id);
@@ -172,7 +173,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         (book.in_flight, book.checking) = (0, 0);
         book.forget_checks();
         if forgets {
-            book.forget();
+            book.forget(last_arrival);
         }
         if time_is_lost {
             book.lose_the_time(back_at);
