@@ -330,10 +330,11 @@ impl Book {
         }
     }
 
-    /// The process has died while the disk did not take what it was given; its last call arrives then.
-    pub(super) fn forget(&mut self, last_arrival: i64) {
+    /// The process has died while the disk did not take what it was given; its last call arrives then, if one is on its
+    /// way still.
+    pub(super) fn forget(&mut self, last_arrival: Option<i64>) {
         self.amnesia = true;
-        self.may_be_ended_until = last_arrival;
+        self.may_be_ended_until = last_arrival.unwrap_or(0);
         self.condemned = None;
         if let Some(current) = &mut self.current {
             current.condemned_at = i64::MAX;

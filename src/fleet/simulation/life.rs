@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::climate::{HOUR, MINUTE, SECOND};
 use super::disk::SimDisk;
 use super::network::Network;
-use super::sim::{Death, Sim, lock};
+use super::sim::{Death, Oracle, Sim, lock};
 use super::time::MachineClock;
 use super::weather::{Agenda, Event, carry_out, set_wall};
 use crate::account::{Appid, Endpoint};
@@ -139,7 +139,6 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     let forgets = now <= lock(&sim.disk).unwell_until;
     let on_the_way: Vec<(u64, i64)> =
         sim.oracle().on_the_way.iter().map(|(id, request)| (*id, request.at_ms)).collect();
-    let last_arrival = on_the_way.iter().map(|(_, at_ms)| *at_ms).max().unwrap_or(now);
     for (id, at_ms) in on_the_way {
         if sim.chance(0.1) {
             sim.oracle().on_the_way.remove(&id);
@@ -169,11 +168,13 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     oracle.may_lack_until = oracle.may_lack_until.max(back_at + 30 * SECOND);
     // Nothing connects the clocks of two boots but a wall clock that errs: how old tokens are cannot be known.
     let time_is_lost = death == Death::PowerCut && back_at - oracle.wall_set_at < 6 * HOUR;
-    for (book, calling) in oracle.books.iter_mut().zip(calling) {
+    let Oracle { books, on_the_way, .. } = &mut *oracle;
+    for (account, (book, calling)) in books.iter_mut().zip(calling).enumerate() {
         (book.in_flight, book.checking) = (0, 0);
         book.forget_checks();
         if forgets {
-            book.forget(last_arrival);
+            let its = on_the_way.values().filter(|sent| sent.account == Some(account));
+            book.forget(its.map(|sent| sent.at_ms).max());
         }
         if time_is_lost {
             book.lose_the_time(back_at);
