@@ -130,6 +130,7 @@ impl TicketActor {
     /// Takes in changed settings, if some are wanted.
     async fn configure(&mut self) {
         let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
+        // Not from the account's cell, which has them only once the account's own actor has had its turn.
         self.settings = settings;
         self.state.reconfigured(self.shared.now());
         if forget {
