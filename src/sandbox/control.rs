@@ -16,7 +16,8 @@
 //! `endpoint` it hits any call, without `times` all until it is cleared; `times` of a fault for all accounts counts
 //! the calls of all together. Kinds with their own keys: `errcode` (`errcode`, `errmsg`), `status` (`status`),
 //! `html`, `hang`, `reset`, `empty_token`: nothing is minted; `delay` (`delay_ms`), `half`, `bad_expires`
-//! (`expires_in`), `lost` (`as`: `hang|reset|html|502|504`): the call is carried out.
+//! (`expires_in`), `lost` (`as`: `hang|reset|html|502|504`): the call is carried out; `late` (`after_ms`, and `as`,
+//! by default `hang`): it is carried out only then, although its client has long given up.
 //!
 //! `expires_in` is what the token was promised, `dies_in` what it has left; both in seconds, 0 when over. An outage
 //! does not reach this API; as it shares its listener with WeChat's, `refuse` resets connections once the

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::answers::page;
 use super::call::Call;
+use super::wire::Wire;
 use crate::account::Appid;
 
 /// Something that goes wrong at WeChat, for one account or for all.
@@ -59,6 +61,15 @@ pub enum FaultKind {
         #[serde(rename = "as")]
         seen_as: LostAs,
     },
+    /// The request reaches WeChat only later, as one that a slow backend or a retransmission delivers after the
+    /// client has given up. It is carried out then, whatever has happened in the meantime.
+    Late {
+        /// How much later, in milliseconds.
+        after_ms: u64,
+        /// What the client sees at once.
+        #[serde(rename = "as", default)]
+        seen_as: LostAs,
+    },
     /// A token answer with an empty `access_token`.
     EmptyToken,
     /// The true answer with another `expires_in`.
@@ -100,10 +111,11 @@ impl Fault {
 }
 
 /// How a lost answer looks to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LostAs {
     /// No answer.
+    #[default]
     Hang,
     /// The connection is reset.
     Reset,
@@ -115,6 +127,19 @@ pub enum LostAs {
     /// HTTP 504 with an HTML page.
     #[serde(rename = "504")]
     GatewayTimeout,
+}
+
+impl LostAs {
+    /// What the client sees.
+    pub(super) fn wire(self) -> Wire {
+        match self {
+            Self::Hang => Wire::Hang,
+            Self::Reset => Wire::Reset,
+            Self::Html => Wire::Answer(page(200)),
+            Self::BadGateway => Wire::Answer(page(502)),
+            Self::GatewayTimeout => Wire::Answer(page(504)),
+        }
+    }
 }
 
 /// The faults that wait for their calls. Those of the account go first, then those of all, each in the order of

@@ -15,6 +15,7 @@ mod books;
 mod call;
 pub mod control;
 mod faults;
+mod late;
 mod outage;
 mod server;
 mod switches;
@@ -102,6 +103,7 @@ impl Sandbox {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: the world's time must not go back.
         let now = self.now();
+        world.advance(now);
         look(&mut world, now)
     }
 

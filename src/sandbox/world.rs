@@ -24,7 +24,8 @@ use super::Settings;
 use super::answers::{Outcome, Refusal, page, told};
 use super::books::Books;
 use super::call::Call;
-use super::faults::{FaultKind, Faults, LostAs};
+use super::faults::{FaultKind, Faults};
+use super::late::Late;
 use super::outage::Outage;
 use super::switches::Switches;
 use super::tokens::Tokens;
@@ -41,6 +42,7 @@ pub struct World {
     accounts: BTreeMap<Appid, Books>,
     tokens: Tokens,
     faults: Faults,
+    late: Late,
     outage: Option<Outage>,
     strangers_refused: u64,
 }
@@ -74,6 +76,7 @@ impl World {
             accounts: accounts.map(|(appid, secret)| (appid, Books::new(secret))).collect(),
             tokens: Tokens::default(),
             faults: Faults::default(),
+            late: Late::default(),
             outage: None,
             strangers_refused: 0,
         }
@@ -81,6 +84,7 @@ impl World {
 
     /// Takes a request in, changes what it changes, and says what the client gets to see.
     pub fn handle(&mut self, request: &Request, now: Duration) -> Reaction {
+        self.advance(now);
         let mut delay = Duration::ZERO;
         let wire = match (self.outage, Call::of(request)) {
             (Some(Outage::Refuse), _) => Wire::Refuse,
@@ -132,15 +136,29 @@ impl World {
             }
             Some(FaultKind::Lost { seen_as }) => {
                 self.true_answer(arrival);
-                match seen_as {
-                    LostAs::Hang => Wire::Hang,
-                    LostAs::Reset => Wire::Reset,
-                    LostAs::Html => Wire::Answer(page(200)),
-                    LostAs::BadGateway => Wire::Answer(page(502)),
-                    LostAs::GatewayTimeout => Wire::Answer(page(504)),
-                }
+                seen_as.wire()
+            }
+            Some(FaultKind::Late { after_ms, seen_as }) => {
+                let due = arrival.now + Duration::from_millis(after_ms);
+                self.late.add(due, arrival.call, arrival.request.clone());
+                seen_as.wire()
             }
         }
+    }
+
+    /// Carries out the late requests that have arrived by `now`, each at its own instant. Whoever looks at a `World`
+    /// between requests calls this first; [`Sandbox::with`](super::Sandbox::with) does.
+    pub fn advance(&mut self, now: Duration) {
+        while let Some((due, call, request)) = self.late.due_by(now) {
+            let account = self.account_meant(call, &request);
+            self.true_answer(&Arrival { call, request: &request, account, now: due });
+        }
+    }
+
+    /// When the next late request is carried out; `None` while none is on its way.
+    #[must_use]
+    pub fn next_late(&self) -> Option<Duration> {
+        self.late.next_due()
     }
 
     fn true_answer(&mut self, arrival: &Arrival<'_>) -> Answer {

@@ -130,6 +130,23 @@ async fn a_hanging_call_gets_nothing_while_others_are_answered() {
 }
 
 #[tokio::test]
+async fn a_late_request_is_carried_out_after_its_client_has_gone_and_after_its_retry() {
+    let (sandbox, address) = sandbox().await;
+    // A minute, so that however slow the machine is it has not arrived before the retry.
+    let late = json!({"kind": "late", "after_ms": 60_000, "as": "reset", "times": 1});
+    assert_eq!(control(address, "POST", "/faults", &late.to_string()).await.0, 200);
+    assert!(exchange(address, MINT).await.is_err());
+    assert_eq!(sandbox.counters(&wx01()).token_mints, 0);
+    assert!(exchange(address, MINT).await.unwrap().contains("access_token"));
+    let retried = sandbox.truth(&wx01()).unwrap().living_tokens[0].access_token.clone();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(sandbox.counters(&wx01()).token_mints, 2);
+    tokio::time::advance(Duration::from_secs(300)).await;
+    assert!(!sandbox.is_alive(retried.expose()), "what arrived late has ended it");
+}
+
+#[tokio::test]
 async fn a_delayed_answer_comes_late_and_whole() {
     let (sandbox, address) = sandbox().await;
     sandbox.inject(None, Fault::new(FaultKind::Delay { delay_ms: 80 }));
@@ -205,6 +222,8 @@ async fn every_kind_of_fault_can_be_injected_as_documented() {
         json!({"kind": "lost", "as": "html"}),
         json!({"kind": "lost", "as": "502"}),
         json!({"kind": "lost", "as": "504"}),
+        json!({"kind": "late", "after_ms": 5}),
+        json!({"kind": "late", "after_ms": 5, "as": "reset"}),
     ];
     for fault in documented {
         let seen = control(address, "POST", "/faults", &fault.to_string()).await;

@@ -38,6 +38,26 @@ fn each_kind_of_fault_shows_as_it_should_and_mints_only_where_it_says_so() {
 }
 
 #[test]
+fn a_late_request_is_carried_out_at_its_own_instant_whatever_happened_before() {
+    let mut world = world(Switches::default());
+    let late = |after_ms, seen_as| Fault::new(FaultKind::Late { after_ms, seen_as }).times(1);
+    world.inject(None, late(20_000, LostAs::Hang));
+    assert_eq!(world.handle(&classic_request(), s(0)).wire, Wire::Hang);
+    world.inject(None, late(5_000, LostAs::Reset));
+    assert_eq!(world.handle(&classic_request(), s(1)).wire, Wire::Reset);
+    assert_eq!((world.next_late(), truth(&world, s(1)).counters.token_mints), (Some(s(6)), 0));
+    let retried = classic(&mut world, s(2));
+    assert_eq!(world.token_truth(&retried).unwrap().dies_at, s(7202));
+    world.set_outage(Some(Outage::Refuse));
+    world.advance(s(1000));
+    assert_eq!(world.token_truth(&retried).unwrap().dies_at, s(306), "the one sent last came first, at 6 s");
+    let counters = truth(&world, s(1000)).counters;
+    assert_eq!((counters.token_calls, counters.token_mints, world.next_late()), (3, 3, None));
+    let minted: Vec<_> = truth(&world, s(7202)).living_tokens.iter().map(|token| token.minted_at).collect();
+    assert_eq!(minted, [s(20)]);
+}
+
+#[test]
 fn bad_token_answers_have_no_token_or_an_odd_lifetime() {
     let seen = |kind| match under(kind) {
         (_, Wire::Answer(answer), minted) => (serde_json::from_slice::<Value>(&answer.body).unwrap(), minted),
