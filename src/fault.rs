@@ -189,6 +189,12 @@ impl Fault {
         matches!((self.kind, self.errcode), (FaultKind::Transient, Some(40001 | 40014 | 42001)))
     }
 
+    /// Whether it leaves open what WeChat thinks of the account: WeChat was not reached, or did not get as far as that.
+    #[must_use]
+    pub fn says_nothing_of_the_account(&self) -> bool {
+        self.whose != Whose::Account || matches!(self.errcode, None | Some(-1)) || self.is_token_refused()
+    }
+
     /// Something in this program broke while the call was under way.
     #[must_use]
     pub fn internal(message: &str) -> Self {

@@ -50,7 +50,7 @@
 //! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`] |
 //! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
-//! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`] |
+//! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
 //! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
@@ -107,8 +107,8 @@ pub mod wechat;
 pub use account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
-    AccountView, BudgetView, FaultView, Fleet, Rejected, RejectionOutcome, ReloadError, Reloaded, StartError,
-    TicketError, TicketView, TokenError, Unavailable, Watch,
+    AccountView, BudgetView, FaultView, Fleet, HostView, Rejected, RejectionOutcome, ReloadError, Reloaded,
+    StartError, TicketError, TicketView, TokenError, Unavailable, Watch,
 };
 pub use jssdk::JsConfig;
 pub use secret::Secret;

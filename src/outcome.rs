@@ -126,7 +126,7 @@ impl AccountState {
                 let fetched = self.take_in(answer, sent_at, want, account, rules, now, draw);
                 if self.trouble.is_none() && !self.is_usable(now) {
                     // To ask again at once would be a loop without delay.
-                    self.trouble = earlier;
+                    self.trouble = earlier.map(|trouble| Trouble { parked: None, ..trouble });
                     let why = match self.doubt {
                         Some(_) => "an earlier call may still end the token that arrived",
                         None => "the token arrived with no life left",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Account, Endpoint};
 use crate::budget::Ledger;
 use crate::clock::Moment;
-use crate::fault::{Fault, Wait, Whose};
+use crate::fault::{Fault, FaultKind, Wait, Whose};
 use crate::rejection::Rejections;
 use crate::schedule::{Rules, wait_after};
 use crate::token::{HeldToken, Standing, Token, margin};
@@ -105,6 +105,8 @@ pub struct Trouble {
     pub retry_at: Moment,
     /// Whether the host is to blame: while it is down nothing is tried, and when it is back, at once.
     pub awaits_host: bool,
+    /// What WeChat said last that needs a person, and when: a call that does not get as far leaves that open.
+    pub parked: Option<(Arc<Fault>, Moment)>,
 }
 
 impl Trouble {
@@ -122,7 +124,31 @@ impl Trouble {
         let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
         let wait = wait_after(&fault, failures, account, usable_for, ledger, now, jitter);
         let awaits_host = fault.whose == Whose::Host && fault.wait == Wait::BackOff;
-        Self { fault: Arc::new(fault), at: now, failures, retry_at: now + wait, awaits_host }
+        let fault = Arc::new(fault);
+        let parked = match fault.kind {
+            FaultKind::Parked => Some((Arc::clone(&fault), now)),
+            _ if fault.says_nothing_of_the_account() => earlier.and_then(|earlier| earlier.parked.clone()),
+            _ => None,
+        };
+        Self { fault, at: now, failures, retry_at: now + wait, awaits_host, parked }
+    }
+
+    /// Whether it needs a person.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some() || self.fault.kind == FaultKind::Parked
+    }
+
+    /// What is wrong with the account, and since when: what needs a person, whatever has come between.
+    #[must_use]
+    pub fn cause(&self) -> (&Fault, Moment) {
+        self.parked.as_ref().map_or((&*self.fault, self.at), |(fault, at)| (&**fault, *at))
+    }
+
+    /// What keeps WeChat from being asked again about the cause: the host or our budget, mostly.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&Fault> {
+        Some(&*self.fault).filter(|fault| self.is_parked() && fault.kind != FaultKind::Parked)
     }
 }
 
@@ -247,6 +273,7 @@ impl AccountState {
     pub fn reconfigured(&mut self, old: &Account, new: &Account, now: Moment) {
         if old.secret != new.secret || old.endpoint != new.endpoint {
             self.want = Some(Want::Fetch { replace: false });
+            self.forget_refusal();
         }
         let starved = |trouble: &&mut Trouble| trouble.fault.whose == Whose::Budget;
         if let Some(trouble) = self.trouble.as_mut().filter(starved) {
@@ -258,6 +285,14 @@ impl AccountState {
     pub fn upstream_exchanged(&mut self) {
         self.forget_token();
         self.want = Some(Want::Fetch { replace: false });
+        self.forget_refusal();
+    }
+
+    /// What WeChat said needs a person was said of what is not asked with any more.
+    fn forget_refusal(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.parked = None;
+        }
     }
 
     /// What is left of an account that is removed: what must hold when it comes back, and the call that is still

@@ -11,13 +11,15 @@ use super::args::Status;
 use super::client::{Client, LastFault, read};
 use super::failure::Failure;
 use super::output;
-use super::table::{Colour, Head, Table};
+use super::table::{Colour, Head, Table, printable};
 use super::watch::watch;
 use crate::clock::{ClockSource, SystemClock};
 use crate::telemetry::logging;
 
 /// What has no value.
 const NONE: &str = "-";
+/// A token that is not refreshed and ends within this many seconds is told of in the summary.
+const SOON_S: i64 = 300;
 
 /// The states with their colours, those that want attention first.
 const STATES: [(&str, Colour); 6] = [
@@ -33,6 +35,24 @@ const STATES: [(&str, Colour); 6] = [
 struct Page {
     accounts: Vec<Value>,
     next: Option<String>,
+    #[serde(default)]
+    hosts: Vec<Host>,
+}
+
+/// What the daemon keeps.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) accounts: Vec<Value>,
+    pub(super) hosts: Vec<Host>,
+}
+
+/// One of WeChat's hosts.
+#[derive(Clone, Deserialize)]
+pub(super) struct Host {
+    host: String,
+    up: bool,
+    down_since: Option<Timestamp>,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +85,35 @@ struct Budget {
 }
 
 impl Account {
+    fn has_token(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end > now)
+    }
+
+    /// Whether its token is about to end without another: something is wrong, or nobody can be asked for one.
+    fn is_at_risk(&self, unreachable: bool, now: Timestamp) -> bool {
+        let is_well = self.last_fault.is_none() && ["fresh", "refreshing"].contains(&&*self.state);
+        !is_well || unreachable && self.ends_soon(now)
+    }
+
+    fn ends_soon(&self, now: Timestamp) -> bool {
+        let left = self.expires_at.map(|end| end.duration_since(now).as_secs());
+        left.is_some_and(|left| (0..=SOON_S).contains(&left))
+    }
+
+    /// Less stands first: without a token, then in trouble by the time left, then with a failing ticket, then the rest; as
+    /// on the status page.
+    fn urgency(&self, unreachable: bool, now: Timestamp) -> (u8, i64) {
+        if !self.has_token(now) {
+            (0, i64::try_from(rank(&self.state)).unwrap_or(i64::MAX))
+        } else if self.is_at_risk(unreachable, now) {
+            (1, self.expires_at.map_or(0, Timestamp::as_millisecond))
+        } else if self.tickets_in_trouble().next().is_some() {
+            (2, 0)
+        } else {
+            (3, 0)
+        }
+    }
+
     /// Those whose last call failed, with why.
     fn tickets_in_trouble(&self) -> impl Iterator<Item = (&Ticket, &LastFault)> {
         self.tickets.iter().filter_map(|ticket| Some((ticket, ticket.last_fault.as_ref()?)))
@@ -76,27 +125,29 @@ pub(super) async fn status(args: Status) -> Result<(), Failure> {
     if args.watch {
         return watch(&client, args.json).await;
     }
-    let accounts = all_accounts(&client).await?;
+    let listing = list(&client).await?;
     if args.json {
-        return output::print(&as_json(&accounts));
+        return output::print(&as_json(&listing.accounts));
     }
-    output::print(&as_table(accounts)?)
+    output::print(&as_table(listing)?)
 }
 
-/// The accounts as they are now, for stdout.
-pub(super) fn as_table(accounts: Vec<Value>) -> Result<String, Failure> {
-    let accounts: Vec<Account> = accounts.into_iter().map(read).collect::<Result<_, _>>()?;
+/// How all are now, for stdout.
+pub(super) fn as_table(listing: Listing) -> Result<String, Failure> {
+    let accounts: Vec<Account> = listing.accounts.into_iter().map(read).collect::<Result<_, _>>()?;
     let now = SystemClock::new().now().timestamp();
-    Ok(table_at(accounts, now, logging::colour(&io::stdout())))
+    Ok(table_at(accounts, &listing.hosts, now, logging::colour(&io::stdout())))
 }
 
-pub(super) async fn all_accounts(client: &Client) -> Result<Vec<Value>, Failure> {
-    let mut all = Vec::new();
+/// All accounts, and the hosts they depend on.
+pub(super) async fn list(client: &Client) -> Result<Listing, Failure> {
+    let mut all = Listing::default();
     let mut after: Option<String> = None;
     loop {
         let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
         let page: Page = read(client.get(&["v1", "accounts"], &query).await?)?;
-        all.extend(page.accounts);
+        all.accounts.extend(page.accounts);
+        all.hosts = page.hosts;
         match page.next {
             // They come by appid: a list that does not move on never ends.
             Some(next) if Some(&next) > after.as_ref() => after = Some(next),
@@ -112,8 +163,10 @@ fn as_json(accounts: &[Value]) -> String {
     if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) }
 }
 
-fn table_at(mut accounts: Vec<Account>, now: Timestamp, coloured: bool) -> String {
-    accounts.sort_by_key(|account| (rank(&account.state), account.tickets_in_trouble().count() == 0));
+fn table_at(mut accounts: Vec<Account>, hosts: &[Host], now: Timestamp, coloured: bool) -> String {
+    let unreachable = !hosts.is_empty() && hosts.iter().all(|host| !host.up);
+    // They come by appid, and those that are alike stay so.
+    accounts.sort_by_key(|account| account.urgency(unreachable, now));
     let mut table = Table::new([
         Head::Left("STATE"),
         Head::Left("APPID"),
@@ -129,7 +182,30 @@ fn table_at(mut accounts: Vec<Account>, now: Timestamp, coloured: bool) -> Strin
         let (cells, notes) = row(account, now);
         table.push(STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1), cells, &notes);
     }
-    format!("{}{}\n", table.render(coloured), summary(&accounts))
+    let down = down(hosts, unreachable, now, coloured);
+    format!("{down}{}{}\n", table.render(coloured), summary(&accounts, unreachable, now))
+}
+
+/// A line for WeChat when it cannot be reached, or for each of its hosts that is down.
+fn down(hosts: &[Host], unreachable: bool, now: Timestamp, coloured: bool) -> String {
+    let since = |at: Timestamp| format!("since {} ({})", at.strftime("%Y-%m-%dT%H:%M:%SZ"), lapse(at, now));
+    let why = |host: &Host| host.reason.clone().unwrap_or_default();
+    let mut lines = Vec::new();
+    if unreachable {
+        let last = hosts.iter().filter_map(|host| host.down_since).max().unwrap_or(now);
+        let all: Vec<_> = hosts.iter().map(|host| format!("{}: {}", host.host, why(host))).collect();
+        lines.push(format!("WeChat is unreachable {}: {}", since(last), all.join("; ")));
+    } else {
+        for host in hosts.iter().filter(|host| !host.up) {
+            let since = since(host.down_since.unwrap_or(now));
+            lines.push(format!("{} is down {since}, calls go to the other hosts: {}", host.host, why(host)));
+        }
+    }
+    let dressed = |line: String| match coloured {
+        true => format!("\x1b[{}m{}\x1b[0m\n", Colour::Red as u8, printable(&line)),
+        false => printable(&line) + "\n",
+    };
+    lines.into_iter().map(dressed).collect()
 }
 
 /// Where a state stands in [`STATES`]; one of another version comes last.
@@ -174,8 +250,8 @@ fn told(fault: &LastFault, failures: u32) -> String {
     format!("{}{code}{times}", fault.kind)
 }
 
-/// `3 accounts: 1 parked, 2 fresh; 1 ticket in trouble`.
-fn summary(accounts: &[Account]) -> String {
+/// `3 accounts: 1 unavailable, 2 fresh; 1 has no token, 2 end within 5 min; 1 ticket in trouble`.
+fn summary(accounts: &[Account], unreachable: bool, now: Timestamp) -> String {
     let mut text = match accounts.len() {
         1 => "1 account".to_owned(),
         more => format!("{more} accounts"),
@@ -187,6 +263,19 @@ fn summary(accounts: &[Account]) -> String {
             let _ = write!(text, "{separator}{count} {name}");
             separator = ", ";
         }
+    }
+    let without = accounts.iter().filter(|account| !account.has_token(now)).count();
+    let is_ending = |account: &&Account| {
+        account.has_token(now) && account.ends_soon(now) && account.is_at_risk(unreachable, now)
+    };
+    let impact = [
+        (without, "has no token", "have no token"),
+        (accounts.iter().filter(is_ending).count(), "ends within 5 min", "end within 5 min"),
+    ];
+    separator = "; ";
+    for (count, one, more) in impact.into_iter().filter(|(count, ..)| *count > 0) {
+        let _ = write!(text, "{separator}{count} {}", if count == 1 { one } else { more });
+        separator = ", ";
     }
     match accounts.iter().flat_map(Account::tickets_in_trouble).count() {
         0 => {}
@@ -245,7 +334,88 @@ mod tests {
 
     fn table_of(accounts: Vec<Value>, coloured: bool) -> String {
         let accounts = accounts.into_iter().map(|account| read(account).unwrap()).collect();
-        table_at(accounts, "2026-09-21T10:12:05Z".parse().unwrap(), coloured)
+        table_at(accounts, &[], now(), coloured)
+    }
+
+    fn now() -> Timestamp {
+        "2026-09-21T10:12:05Z".parse().unwrap()
+    }
+
+    fn hosts(hosts: Value) -> Vec<Host> {
+        serde_json::from_value(hosts).unwrap()
+    }
+
+    #[test]
+    fn those_without_a_token_stand_first_then_those_in_trouble_by_the_time_left_then_the_rest() {
+        let fault = json!({"kind": "parked", "errcode": 40164, "message": "m", "advice": "a"});
+        let mut all: Vec<Value> = [
+            ("wx01", "parked", Some(3)),
+            ("wx02", "parked", None),
+            ("wx03", "unavailable", None),
+            ("wx04", "degraded", Some(1)),
+            ("wx05", "fresh", Some(1)),
+            ("wx06", "starting", None),
+            ("wx07", "refreshing", Some(2)),
+            ("wx08", "degraded", Some(2)),
+            ("wx09", "unavailable", None),
+            ("wx10", "fresh", Some(2)),
+        ]
+        .into_iter()
+        .map(|(appid, state, hours)| {
+            let trouble = ["parked", "degraded", "unavailable"].contains(&state);
+            let mut account = account(appid, appid, state, if trouble { &fault } else { &Value::Null });
+            account["expires_at"] = json!(hours.map(|hours| format!("2026-09-21T{:02}:12:05Z", 10 + hours)));
+            account
+        })
+        .collect();
+        all[9]["tickets"] =
+            json!([{"type": "jsapi", "state": "parked", "consecutive_failures": 1, "last_fault": fault}]);
+        let table = table_of(all.clone(), false);
+        let order = |table: &str| {
+            let words = table.lines().filter_map(|line| line.split_whitespace().nth(1));
+            words.filter(|word| word.starts_with("wx")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(&table), "wx03 wx09 wx02 wx06 wx04 wx08 wx01 wx10 wx05 wx07");
+        assert!(table.ends_with("; 4 have no token; 1 ticket in trouble\n"), "{table}");
+        // Nobody can be asked for the next token of one that ends soon.
+        for account in &mut all[3..5] {
+            account["expires_at"] = json!("2026-09-21T10:16:00Z");
+        }
+        let down =
+            json!([{"host": "a", "up": false, "down_since": "2026-09-21T10:00:00Z", "reason": "refused"}]);
+        let read_all = |all: &[Value]| all.iter().cloned().map(|account| read(account).unwrap()).collect();
+        for (hosts, order_now, ending) in [
+            (hosts(down), "wx03 wx09 wx02 wx06 wx04 wx05 wx08 wx01 wx10 wx07", "2 end within 5 min"),
+            (Vec::new(), "wx03 wx09 wx02 wx06 wx04 wx08 wx01 wx10 wx05 wx07", "1 ends within 5 min"),
+        ] {
+            let table = table_at(read_all(&all), &hosts, now(), false);
+            assert_eq!(order(&table), order_now);
+            assert!(
+                table.ends_with(&format!("; 4 have no token, {ending}; 1 ticket in trouble\n")),
+                "{table}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_down_stands_in_the_first_line() {
+        let down = |host: &str, at: &str| json!({"host": host, "up": false, "down_since": format!("2026-09-21T10:{at}.123Z"), "reason": "refused\u{1b}[2J"});
+        let up = json!({"host": "c", "up": true, "down_since": null, "reason": null});
+        for (all, first) in [
+            (
+                json!([down("a", "00:00"), down("b:80", "12:00")]),
+                "WeChat is unreachable since 2026-09-21T10:12:00Z (5s): a: refused\u{fffd}[2J; b:80: refused\u{fffd}[2J",
+            ),
+            (
+                json!([up, down("a", "00:00")]),
+                "a is down since 2026-09-21T10:00:00Z (12m 05s), calls go to the other hosts: refused\u{fffd}[2J",
+            ),
+            (json!([up]), "STATE"),
+            (json!([]), "STATE"),
+        ] {
+            let table = table_at(Vec::new(), &hosts(all), now(), false);
+            assert!(table.lines().next().unwrap().starts_with(first), "{table}");
+        }
     }
 
     #[test]
@@ -259,7 +429,7 @@ parked       wx2    城市图书馆           12  12m 05s      1h 47m  1h 17m  9
     invalid ip 203.0.113.7
     → add IP 203.0.113.7 to the whitelist
 fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/2000  -
-3 accounts: 1 unavailable, 1 parked, 1 fresh
+3 accounts: 1 unavailable, 1 parked, 1 fresh; 1 has no token
 ";
         assert_eq!(table(false), expected);
         assert!(table(true).contains("\x1b[31mparked\x1b[0m"));
@@ -295,7 +465,7 @@ fresh        wx4    Zoo                  12  12m 05s      1h 47m  1h 17m  999/20
     wx_card: api unauthorized
     → check its permissions
 fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/2000  -
-4 accounts: 1 unavailable, 1 parked, 2 fresh; 2 tickets in trouble
+4 accounts: 1 unavailable, 1 parked, 2 fresh; 1 has no token; 2 tickets in trouble
 ";
         assert_eq!(table_of(accounts, false), expected);
     }
@@ -338,13 +508,13 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
             "wx&2": {"accounts": [3], "next": "wx3"},
             "wx3": {"accounts": [], "next": null},
         });
-        assert_eq!(all_accounts(&daemon(pages).await).await.unwrap(), [json!(1), json!(2), json!(3)]);
+        assert_eq!(list(&daemon(pages).await).await.unwrap().accounts, [json!(1), json!(2), json!(3)]);
     }
 
     #[tokio::test]
     async fn a_list_that_does_not_move_on_is_given_up() {
         let pages = json!({"": {"accounts": [], "next": "wx1"}, "wx1": {"accounts": [], "next": "wx1"}});
-        let failure = all_accounts(&daemon(pages).await).await.unwrap_err();
+        let failure = list(&daemon(pages).await).await.err().unwrap();
         assert!(failure.to_string().contains("has no end"), "{failure}");
     }
 

@@ -46,7 +46,7 @@ async fn watch(client: &Client, appid: &str) -> Result<(), Failure> {
     loop {
         match stream.next_telling().await? {
             // After a reload there may be no such account any more, which it says then.
-            News::Event { name, .. } if name == "state" => continue,
+            News::Event { name, .. } if !matches!(&*name, "token" | "reload" | "gap") => continue,
             News::Open | News::Event { .. } | News::Lost(_) => {}
         }
         match current(client, appid).await {

@@ -17,7 +17,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::signals::Stop;
-use super::status::{all_accounts, as_table};
+use super::status::{Host, Listing, as_table, list};
 use super::stream::{News, Stream};
 use super::table::printable;
 
@@ -64,6 +64,10 @@ fn line(name: &str, data: &Value) -> Option<String> {
             let (kind, until) = (text(&data["type"]), text(&data["expires_at"]));
             format!("ticket   {kind} version {}, until {until}", data["version"])
         }
+        "ticket_fault" => format!("ticket   {} failed{}", text(&data["type"]), because(data)),
+        "ticket_unchanged" => format!("ticket   {} works again", text(&data["type"])),
+        "host" if data["up"] == true => format!("host     {} answers again", text(&data["host"])),
+        "host" => format!("host     {} is down: {}", text(&data["host"]), text(&data["reason"])),
         "state" => {
             let (state, was) = (text(&data["state"]), text(&data["was"]));
             // Each refresh makes an account refreshing and fresh again, which its token tells.
@@ -95,7 +99,7 @@ fn because(fault: &Value) -> String {
 /// Draws the table each second.
 async fn screen(client: &Client) -> Result<(), Failure> {
     let mut stream = Stream::new(client, None);
-    let mut accounts = BTreeMap::new();
+    let mut known = Known::default();
     let mut changed = Changed::All;
     let mut lost = None;
     let mut next_draw = Instant::now();
@@ -107,13 +111,13 @@ async fn screen(client: &Client) -> Result<(), Failure> {
                 news = &mut news => break news?,
                 () = sleep_until(next_draw) => {
                     next_draw = Instant::now() + EVERY;
-                    match bring_up_to_date(client, &mut accounts, &changed).await {
+                    match known.bring_up_to_date(client, &changed).await {
                         Ok(()) => changed = Changed::These(BTreeSet::new()),
                         // The stream tells that it is gone, and when it is back.
                         Err(Failure::Later(_)) => {}
                         Err(failure) => return Err(failure),
                     }
-                    if let ControlFlow::Break(()) = draw(accounts.values().cloned().collect(), lost.as_deref())? {
+                    if let ControlFlow::Break(()) = draw(known.listing(), lost.as_deref())? {
                         return Ok(());
                     }
                 }
@@ -144,38 +148,48 @@ impl Changed {
     }
 }
 
-async fn bring_up_to_date(
-    client: &Client,
-    accounts: &mut BTreeMap<String, Value>,
-    changed: &Changed,
-) -> Result<(), Failure> {
-    match changed {
-        Changed::These(these) if these.len() <= ONE_BY_ONE => {
-            for appid in these {
-                let account = client.get(&["v1", "accounts", appid], &[]).await;
-                match account {
-                    Ok(account) => drop(accounts.insert(appid.clone(), account)),
-                    Err(Failure::Failed(_)) => drop(accounts.remove(appid)),
-                    Err(failure) => return Err(failure),
+/// What the daemon has said of its accounts and of the hosts.
+#[derive(Default)]
+struct Known {
+    accounts: BTreeMap<String, Value>,
+    hosts: Vec<Host>,
+}
+
+impl Known {
+    async fn bring_up_to_date(&mut self, client: &Client, changed: &Changed) -> Result<(), Failure> {
+        match changed {
+            Changed::These(these) if these.len() <= ONE_BY_ONE => {
+                for appid in these {
+                    let account = client.get(&["v1", "accounts", appid], &[]).await;
+                    match account {
+                        Ok(account) => drop(self.accounts.insert(appid.clone(), account)),
+                        Err(Failure::Failed(_)) => drop(self.accounts.remove(appid)),
+                        Err(failure) => return Err(failure),
+                    }
                 }
             }
+            Changed::All | Changed::These(_) => {
+                let Listing { accounts, hosts } = list(client).await?;
+                let by_appid = |account: Value| Some((account["appid"].as_str()?.to_owned(), account));
+                self.accounts = accounts.into_iter().filter_map(by_appid).collect();
+                self.hosts = hosts;
+            }
         }
-        Changed::All | Changed::These(_) => {
-            let all = all_accounts(client).await?.into_iter();
-            *accounts =
-                all.filter_map(|account| Some((account["appid"].as_str()?.to_owned(), account))).collect();
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn listing(&self) -> Listing {
+        Listing { accounts: self.accounts.values().cloned().collect(), hosts: self.hosts.clone() }
+    }
 }
 
 /// In place of what stands on the screen; as much of it as fits, which is those in trouble first, and at the end why
 /// it may be old.
-fn draw(accounts: Vec<Value>, lost: Option<&str>) -> Result<ControlFlow<()>, Failure> {
+fn draw(listing: Listing, lost: Option<&str>) -> Result<ControlFlow<()>, Failure> {
     // Some terminals say that they have no rows.
     let rows = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
     let rows = if rows == 0 { 24 } else { rows.max(4) };
-    let table = as_table(accounts)? + lost.and_then(|why| why.lines().next()).unwrap_or_default();
+    let table = as_table(listing)? + lost.and_then(|why| why.lines().next()).unwrap_or_default();
     output::print_on(&on_screen(&table, rows))
 }
 
@@ -210,6 +224,17 @@ mod tests {
         assert_eq!(line("token", &data).unwrap(), "T  wx1  token    version 7, until U\n");
         let data = json!({"at": "T", "appid": "wx1", "type": "jsapi", "version": 7, "expires_at": "U"});
         assert_eq!(line("ticket", &data).unwrap(), "T  wx1  ticket   jsapi version 7, until U\n");
+        let data = json!({"at": "T", "appid": "wx1", "type": "jsapi", "kind": "parked", "errcode": 48001, "message": "m", "advice": "a"});
+        assert_eq!(
+            line("ticket_fault", &data).unwrap(),
+            "T  wx1  ticket   jsapi failed: parked 48001: m → a\n"
+        );
+        assert_eq!(line("ticket_unchanged", &data).unwrap(), "T  wx1  ticket   jsapi works again\n");
+        let data =
+            json!({"at": "T", "host": "api.test", "up": false, "down_since": "T", "reason": "re\u{1b}fused"});
+        assert_eq!(line("host", &data).unwrap(), "T  host     api.test is down: re\u{fffd}fused\n");
+        let data = json!({"at": "T", "host": "api.test", "up": true, "down_since": null, "reason": null});
+        assert_eq!(line("host", &data).unwrap(), "T  host     api.test answers again\n");
         let usual = json!({"state": "fresh", "was": "refreshing", "last_fault": null});
         assert_eq!(line("state", &usual), None);
         assert!(line("reload", &json!({"at": "T", "successful": false})).unwrap().contains("cannot be used"));
@@ -232,5 +257,8 @@ mod tests {
         assert!(matches!(changed, Changed::All), "accounts may have come or gone");
         changed.take_in(&event(json!({"appid": "wx1"})));
         assert!(matches!(changed, Changed::All));
+        let mut changed = Changed::These(BTreeSet::new());
+        changed.take_in(&event(json!({"host": "api.test", "up": false})));
+        assert!(matches!(changed, Changed::All), "the list tells of the hosts");
     }
 }

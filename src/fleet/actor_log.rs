@@ -159,6 +159,8 @@ pub(super) struct TicketTeller<'a> {
     pub(super) cell: &'a AccountCell,
     pub(super) kind: TicketKind,
     pub(super) state: &'a TicketState,
+    /// Whether the call before this one failed.
+    pub(super) was_failing: bool,
     pub(super) now: Moment,
 }
 
@@ -202,14 +204,17 @@ impl TicketTeller<'_> {
                     "no ticket: {}",
                     fault.message
                 );
-                What::TicketFault { kind, fault: Arc::clone(fault), duration_ms }
+                What::TicketFault { kind, trouble: Box::new(trouble.clone()), duration_ms }
             }
             _ => {
                 debug!(
                     event = "ticket_unchanged",
                     appid, ticket, version, next_in_s, "WeChat has the same ticket"
                 );
-                return;
+                if !self.was_failing {
+                    return;
+                }
+                What::TicketUnchanged { kind, version, duration_ms: duration_ms.unwrap_or_default() }
             }
         };
         self.journal.note(self.cell, self.now, what);

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::tally::RejectionOutcome;
-use super::view::FaultView;
+use super::view::{FaultView, HostView};
 use crate::account::{Account, Appid};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::state::{Phase, Trouble};
 use crate::ticket::TicketKind;
+use crate::wechat::HostState;
 
 /// One thing that has happened.
 pub(crate) struct Event {
@@ -34,8 +35,10 @@ pub(crate) enum What {
     TokenUnchanged { version: u64, duration_ms: u64 },
     /// There is a new ticket.
     Ticket { kind: TicketKind, version: u64, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
+    /// A call for a ticket has succeeded after one that failed, and brought the ticket that we have.
+    TicketUnchanged { kind: TicketKind, version: u64, duration_ms: u64 },
     /// A call for a ticket failed, or was not made.
-    TicketFault { kind: TicketKind, fault: Arc<Fault>, duration_ms: Option<u64> },
+    TicketFault { kind: TicketKind, trouble: Box<Trouble>, duration_ms: Option<u64> },
     /// A token call failed, or was not made.
     Fault { fault: Arc<Fault>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
@@ -46,6 +49,8 @@ pub(crate) enum What {
     State { state: Phase, was: Phase, trouble: Option<Box<Trouble>>, next_at: Option<Moment> },
     /// Its settings were changed by a reload.
     Configured,
+    /// A host of the upstream has gone down, or answers again.
+    Host(HostState),
     /// The configuration was read again: accounts may have come and gone, if it could be used.
     Reload { successful: bool },
 }
@@ -105,6 +110,7 @@ impl Event {
             What::Token { .. } => "token",
             What::TokenUnchanged { .. } => "token_unchanged",
             What::Ticket { .. } => "ticket",
+            What::TicketUnchanged { .. } => "ticket_unchanged",
             What::TicketFault { .. } => "ticket_fault",
             What::Fault { .. } => "fault",
             What::Check { .. } => "check",
@@ -112,6 +118,7 @@ impl Event {
             What::Wish(_) => "refresh",
             What::State { .. } => "state",
             What::Configured => "configured",
+            What::Host(_) => "host",
             What::Reload { .. } => "reload",
         }
     }
@@ -120,7 +127,13 @@ impl Event {
     pub(crate) fn is_streamed(&self) -> bool {
         matches!(
             self.what,
-            What::Token { .. } | What::Ticket { .. } | What::State { .. } | What::Reload { .. }
+            What::Token { .. }
+                | What::Ticket { .. }
+                | What::TicketFault { .. }
+                | What::TicketUnchanged { .. }
+                | What::State { .. }
+                | What::Host(_)
+                | What::Reload { .. }
         )
     }
 
@@ -170,7 +183,9 @@ enum Details<'a> {
         next_refresh_at: Option<Timestamp>,
         duration_ms: u64,
     },
-    TokenUnchanged {
+    Unchanged {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        r#type: Option<TicketKind>,
         version: u64,
         duration_ms: u64,
     },
@@ -189,6 +204,9 @@ enum Details<'a> {
         message: &'a str,
         advice: &'a str,
         rid: Option<&'a str>,
+        /// What is wrong with a parked ticket, where this call has not got as far.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_fault: Option<FaultView>,
         duration_ms: Option<u64>,
     },
     Check {
@@ -209,18 +227,22 @@ enum Details<'a> {
         was: Phase,
         consecutive_failures: u32,
         last_fault: Option<FaultView>,
+        obstacle: Option<FaultView>,
         next_refresh_at: Option<Timestamp>,
     },
     Configured {},
+    Host(HostView),
     Reload {
         successful: bool,
     },
 }
 
 impl<'a> Details<'a> {
-    fn fault(ticket: Option<TicketKind>, fault: &'a Fault, duration_ms: Option<u64>) -> Self {
+    fn fault(fault: &'a Fault, duration_ms: Option<u64>, of_ticket: Option<(TicketKind, &Trouble)>) -> Self {
+        let trouble = of_ticket.map(|(_, trouble)| trouble).filter(|trouble| trouble.obstacle().is_some());
         Self::Fault {
-            r#type: ticket,
+            r#type: of_ticket.map(|(kind, _)| kind),
+            last_fault: FaultView::of(trouble),
             kind: fault.kind.as_str(),
             errcode: fault.errcode,
             message: &fault.message,
@@ -239,7 +261,12 @@ impl<'a> Details<'a> {
                 next_refresh_at: next_at.map(Moment::timestamp),
                 duration_ms,
             },
-            &What::TokenUnchanged { version, duration_ms } => Self::TokenUnchanged { version, duration_ms },
+            &What::TokenUnchanged { version, duration_ms } => {
+                Self::Unchanged { r#type: None, version, duration_ms }
+            }
+            &What::TicketUnchanged { kind, version, duration_ms } => {
+                Self::Unchanged { r#type: Some(kind), version, duration_ms }
+            }
             &What::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
                 r#type: kind,
                 version,
@@ -247,8 +274,10 @@ impl<'a> Details<'a> {
                 next_refresh_at: next_at.map(Moment::timestamp),
                 duration_ms,
             },
-            What::TicketFault { kind, fault, duration_ms } => Self::fault(Some(*kind), fault, *duration_ms),
-            What::Fault { fault, duration_ms } => Self::fault(None, fault, *duration_ms),
+            What::TicketFault { kind, trouble, duration_ms } => {
+                Self::fault(&trouble.fault, *duration_ms, Some((*kind, trouble)))
+            }
+            What::Fault { fault, duration_ms } => Self::fault(fault, *duration_ms, None),
             What::Check { told, errcode, message } => {
                 Self::Check { told, errcode: *errcode, message: message.as_deref() }
             }
@@ -264,9 +293,11 @@ impl<'a> Details<'a> {
                 was: *was,
                 consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
                 last_fault: FaultView::of(trouble.as_deref()),
+                obstacle: FaultView::of_obstacle(trouble.as_deref()),
                 next_refresh_at: next_at.map(Moment::timestamp),
             },
             What::Configured => Self::Configured {},
+            What::Host(host) => Self::Host(HostView::of(host)),
             &What::Reload { successful } => Self::Reload { successful },
         }
     }

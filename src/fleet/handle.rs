@@ -15,12 +15,12 @@ use super::publishers::Outbox;
 use super::shared::Shared;
 use super::supervisor::Supervisor;
 use super::tally::Tally;
-use super::view::AccountView;
+use super::view::{AccountView, HostView};
 use super::watch::Watch;
 use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::fault::{FaultKind, Whose};
+use crate::fault::Whose;
 use crate::token::Token;
 
 /// A fleet of accounts whose tokens are kept fresh. Clones cheaply; the clones are one fleet.
@@ -209,9 +209,10 @@ impl Fleet {
         &self.inner.shared.ticket_tally
     }
 
-    /// Each host of the upstream and whether it is not known to be down.
-    pub(crate) fn hosts(&self) -> Vec<(String, bool)> {
-        self.inner.shared.wechat().hosts().health()
+    /// How each host of the upstream is, in the order of the configuration.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostView> {
+        self.inner.shared.wechat().hosts().states().iter().map(HostView::of).collect()
     }
 
     /// The sinks in the order of the file.
@@ -238,10 +239,10 @@ impl Fleet {
     pub(super) fn unavailable(&self, snapshot: &Snapshot) -> TokenError {
         let now = self.inner.shared.now();
         let state = &snapshot.state;
-        let fault = state.trouble.as_ref().map(|trouble| &trouble.fault);
-        let refused = fault.is_some_and(|fault| fault.whose == Whose::Budget);
+        let trouble = state.trouble.as_ref();
+        let refused = trouble.is_some_and(|trouble| trouble.fault.whose == Whose::Budget);
         // The next try waits for the budget, though the last one failed for another reason.
-        let spent = fault.is_some_and(|fault| fault.kind != FaultKind::Parked)
+        let spent = trouble.is_some_and(|trouble| !trouble.is_parked())
             && state.ledger.remaining(Purse::Main, snapshot.account.daily_budget, now) == 0;
         TokenError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),

@@ -49,5 +49,5 @@ pub(crate) use history::Follow;
 pub(crate) use publishers::Outbox;
 pub use tally::{RejectionOutcome, Tally};
 pub use tickets::TicketView;
-pub use view::{AccountView, BudgetView, FaultView};
+pub use view::{AccountView, BudgetView, FaultView, HostView};
 pub use watch::Watch;

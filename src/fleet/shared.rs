@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cell::{AccountCell, Snapshot};
+use super::event::What;
 use super::holders::Holders;
 use super::journal::Journal;
 use super::publishers::Publishers;
@@ -35,7 +36,7 @@ pub(crate) struct Shared {
     pub(super) jitter: Jitter,
     agenda: Agenda,
     pub(super) store: Store,
-    pub(super) journal: Journal,
+    pub(super) journal: Arc<Journal>,
     pub(super) publishers: Publishers,
     pub(super) holders: Holders,
     /// Calls under way, whose ends a stopping fleet waits for.
@@ -112,7 +113,8 @@ impl Shared {
         jitter: Jitter,
         make_transport: MakeTransport,
     ) -> Result<Arc<Self>, TransportError> {
-        let upstream = Upper::new(settings, &make_transport, &clock)?;
+        let journal = Arc::new(Journal::new(clock.now()));
+        let upstream = Upper::new(settings, &make_transport, &clock, &journal)?;
         let (holders, agenda) = (Holders::default(), Agenda::default());
         for (appid, cell) in &directory.by_appid {
             let snapshot = cell.load();
@@ -122,7 +124,7 @@ impl Shared {
             }
         }
         Ok(Arc::new(Self {
-            journal: Journal::new(clock.now()),
+            journal,
             publishers: Publishers::default(),
             holders,
             clock,
@@ -158,7 +160,7 @@ impl Shared {
     /// keep their connections and their knowledge of the hosts.
     pub(super) fn set_upstream(&self, settings: &Upstream) -> Result<(), TransportError> {
         if self.upstream.load().settings != *settings {
-            let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock)?;
+            let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal)?;
             self.upstream.store(Arc::new(upstream));
         }
         Ok(())
@@ -271,6 +273,7 @@ impl Upper {
         settings: Upstream,
         make_transport: &MakeTransport,
         clock: &Clock,
+        journal: &Arc<Journal>,
     ) -> Result<Self, TransportError> {
         let transport = make_transport(&settings)?;
         let wechat = WeChat::new(
@@ -280,6 +283,8 @@ impl Upper {
             transport,
             Arc::clone(clock),
         );
+        let journal = Arc::clone(journal);
+        wechat.hosts().on_turn(move |host, now| journal.note_of_all(now, What::Host(host)));
         Ok(Self { wechat: Arc::new(wechat), settings })
     }
 }

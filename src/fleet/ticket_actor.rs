@@ -233,6 +233,7 @@ impl TicketActor {
         let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.state.activity = None;
+        let was_failing = self.state.trouble.is_some();
         let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.cell.tally.count_fetch(fetched, fault);
@@ -244,6 +245,7 @@ impl TicketActor {
             cell: &self.account,
             kind: self.cell.kind,
             state: &self.state,
+            was_failing,
             now: self.shared.now(),
         };
         teller.ended(fetched, took_ms);

@@ -40,8 +40,11 @@ pub struct TicketView {
     pub next_refresh_at: Option<Timestamp>,
     /// How many calls have failed in a row.
     pub consecutive_failures: u32,
-    /// Why the last call failed; `None` once one has succeeded.
+    /// What is wrong: why the last call failed, or, of a parked ticket, what needs a person. `None` once a call has
+    /// succeeded.
     pub last_fault: Option<FaultView>,
+    /// What keeps a parked ticket from being asked for again: a host that is down, a spent budget.
+    pub obstacle: Option<FaultView>,
     /// Its own daily budget.
     pub budget: BudgetView,
 }
@@ -59,6 +62,7 @@ impl TicketCell {
             next_refresh_at: next_at(state.next_at, now),
             consecutive_failures: state.trouble.as_ref().map_or(0, |trouble| trouble.failures),
             last_fault: FaultView::of(state.trouble.as_ref()),
+            obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
             budget: BudgetView::new(&state.ledger, daily_budget, now),
         }
     }

@@ -10,6 +10,7 @@ use crate::budget::{Ledger, Purse};
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
 use crate::state::{Phase, Trouble};
+use crate::wechat::HostState;
 
 /// An account as the API, the library and the command line show it. Instants are on the wall clock.
 #[derive(Debug, Clone, Serialize)]
@@ -34,8 +35,11 @@ pub struct AccountView {
     pub next_refresh_at: Option<Timestamp>,
     /// How many calls have failed in a row.
     pub consecutive_failures: u32,
-    /// Why the last call failed; `None` once one has succeeded.
+    /// What is wrong: why the last call failed, or, of a parked account, what needs a person. `None` once a call has
+    /// succeeded.
     pub last_fault: Option<FaultView>,
+    /// What keeps a parked account from being asked again: a host that is down, a spent budget.
+    pub obstacle: Option<FaultView>,
     /// The daily budget.
     pub budget: BudgetView,
     /// The tickets that are kept.
@@ -59,6 +63,19 @@ pub struct FaultView {
     pub rid: Option<String>,
 }
 
+/// A host of the upstream as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostView {
+    /// `host` or `host:port`, as in `upstream.base_urls`.
+    pub host: String,
+    /// Whether it is not known to be down.
+    pub up: bool,
+    /// Since when it has been down.
+    pub down_since: Option<Timestamp>,
+    /// Why it is down.
+    pub reason: Option<String>,
+}
+
 /// The daily budget as it is shown.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct BudgetView {
@@ -66,6 +83,17 @@ pub struct BudgetView {
     pub limit: u32,
     /// Token calls that may be made right now; of a full budget, half.
     pub remaining: u32,
+}
+
+impl HostView {
+    pub(super) fn of(state: &HostState) -> Self {
+        Self {
+            host: state.host.clone(),
+            up: state.down.is_none(),
+            down_since: state.down.as_ref().map(|(at, _)| at.timestamp()),
+            reason: state.down.as_ref().map(|(_, why)| why.clone()),
+        }
+    }
 }
 
 impl BudgetView {
@@ -80,9 +108,14 @@ pub(super) fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
 }
 
 impl FaultView {
-    /// Why the last call failed, if it did.
+    /// What is wrong, if anything is.
     pub(super) fn of(trouble: Option<&Trouble>) -> Option<Self> {
-        trouble.map(|trouble| Self::new(&trouble.fault, trouble.at))
+        trouble.map(Trouble::cause).map(|(fault, at)| Self::new(fault, at))
+    }
+
+    /// What keeps WeChat from being asked again about that.
+    pub(super) fn of_obstacle(trouble: Option<&Trouble>) -> Option<Self> {
+        trouble.and_then(|trouble| Some(Self::new(trouble.obstacle()?, trouble.at)))
     }
 
     pub(super) fn new(fault: &Fault, at: Moment) -> Self {
@@ -114,6 +147,7 @@ impl AccountCell {
             next_refresh_at: next_at(state.next_at, now),
             consecutive_failures: state.failures(),
             last_fault: snapshot.last_fault(),
+            obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
             budget: BudgetView::new(&state.ledger, account.daily_budget, now),
             tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
         }

@@ -11,7 +11,7 @@ use super::path::Named;
 use super::problem::Problem;
 use super::query::Query;
 use crate::account::Appid;
-use crate::fleet::{AccountView, Snapshot};
+use crate::fleet::{AccountView, HostView, Snapshot};
 use crate::state::Phase;
 
 /// How many accounts a page has unless told, and at most.
@@ -34,6 +34,8 @@ struct Page {
     accounts: Vec<AccountView>,
     /// What to ask for `after` to read on; `null` at the end.
     next: Option<Appid>,
+    /// How the hosts are that all of them depend on.
+    hosts: Vec<HostView>,
 }
 
 pub(super) async fn one(
@@ -60,7 +62,7 @@ pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> 
         let (page, more) = listed.fleet.page(filter.after.as_deref(), filter.limit, wanted);
         let accounts: Vec<_> = page.iter().map(|cell| cell.view(now)).collect();
         let last = accounts.last().map(|account: &AccountView| account.appid.clone());
-        json(&Page { accounts, next: last.filter(|_| more) })
+        json(&Page { accounts, next: last.filter(|_| more), hosts: listed.fleet.hosts() })
     });
     Ok((JSON, page.await).into_response())
 }

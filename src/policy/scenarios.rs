@@ -376,10 +376,10 @@ impl Stage for Shared {
             version: state.version,
             failures: state.failures().into(),
             remaining: state.ledger.remaining(Purse::Main, decision.account.daily_budget, now).into(),
-            fault: state.trouble.as_ref().map(|trouble| FaultSeen {
-                kind: word(trouble.fault.kind.as_str()),
-                errcode: trouble.fault.errcode,
-                advice: trouble.fault.advice.clone(),
+            fault: state.trouble.as_ref().map(|trouble| trouble.cause().0).map(|fault| FaultSeen {
+                kind: word(fault.kind.as_str()),
+                errcode: fault.errcode,
+                advice: fault.advice.clone(),
             }),
             served: state.read(now).map(|token| Reading {
                 token: token.access_token().to_owned(),

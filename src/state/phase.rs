@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::Trouble;
-use crate::fault::FaultKind;
 
 /// What the account looks like from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -29,8 +28,8 @@ impl Phase {
         [Self::Starting, Self::Fresh, Self::Refreshing, Self::Degraded, Self::Unavailable, Self::Parked];
 
     pub(crate) fn of(trouble: Option<&Trouble>, is_usable: bool, is_busy: bool, attempts_ended: u64) -> Self {
-        match (trouble.map(|trouble| trouble.fault.kind), is_usable) {
-            (Some(FaultKind::Parked), _) => Self::Parked,
+        match (trouble.map(Trouble::is_parked), is_usable) {
+            (Some(true), _) => Self::Parked,
             (_, true) if is_busy => Self::Refreshing,
             (Some(_), true) => Self::Degraded,
             (None, true) => Self::Fresh,

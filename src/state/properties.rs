@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fault::FaultKind;
 use crate::outcome::{Answer, FetchEnd, Fetched};
 use crate::policy::{Step, next_step};
 use crate::schedule::{Draw, Rules};
@@ -42,6 +41,7 @@ fn any_trouble() -> impl Strategy<Value = Trouble> {
     (prop::sample::select(faults), 0_i64..8_000_000, 1_u32..50).prop_map(|(fault, retry_ms, failures)| {
         Trouble {
             awaits_host: fault.whose == Whose::Host,
+            parked: None,
             fault: Arc::new(fault),
             at: START,
             failures,
@@ -104,7 +104,7 @@ proptest! {
     ) {
         let (phase, readable) = (state.phase(now), state.read(now).is_some());
         prop_assert_eq!(readable, state.is_usable(now));
-        let parked = state.trouble.as_ref().is_some_and(|trouble| trouble.fault.kind == FaultKind::Parked);
+        let parked = state.trouble.as_ref().is_some_and(|trouble| trouble.is_parked());
         prop_assert_eq!(phase == Phase::Parked, parked);
         match phase {
             Phase::Fresh => prop_assert!(readable && state.trouble.is_none() && state.activity.is_none()),

@@ -34,7 +34,7 @@ fn expires_in(state: &AccountState, now: Moment) -> Duration {
 
 fn trouble(kind: FaultKind) -> Option<Trouble> {
     let fault = Arc::new(Fault { kind, ..Fault::host("down") });
-    Some(Trouble { fault, at: START, failures: 3, retry_at: at(60), awaits_host: true })
+    Some(Trouble { fault, at: START, failures: 3, retry_at: at(60), awaits_host: true, parked: None })
 }
 
 #[test]
@@ -315,5 +315,62 @@ proptest! {
         let state = holding(Endpoint::StableToken);
         let now = Moment { wall_ms: at(now_s).wall_ms, boot_ms };
         prop_assert_eq!(state.clone().rebased(now).usable_for(now), state.usable_for(at(now_s)));
+    }
+}
+
+#[test]
+fn what_needs_a_person_stays_beside_a_failure_that_says_nothing_of_it() {
+    let account = Account::example(Endpoint::StableToken);
+    let after = |earlier: Option<&Trouble>, fault: Fault, second: u64| {
+        Trouble::after(earlier, fault, &account, s(7000), &Ledger::default(), at(second), 0.5)
+    };
+    let not_listed = after(None, Fault::from_errcode(40164, "invalid ip"), 1);
+    assert_eq!((not_listed.is_parked(), not_listed.obstacle()), (true, None));
+    for (fault, stays) in [
+        (Fault::host("down"), true),
+        (Fault::unknown_outcome(Whose::Host, "timed out"), true),
+        (Fault::unknown_outcome(Whose::Account, "unreadable"), true),
+        (Fault::unreadable("a gateway's page"), true),
+        (Fault::budget_exhausted(4, s(60)), true),
+        (Fault::internal("a panic"), true),
+        (Fault::from_errcode(-1, "system error"), true),
+        (Fault::token_refused(40001), true),
+        (Fault::from_errcode(45009, "quota"), false),
+        (Fault::from_errcode(45011, "too often"), false),
+    ] {
+        let later = after(Some(&not_listed), fault.clone(), 2);
+        assert_eq!(later.is_parked(), stays, "{fault:?}");
+        assert_eq!((&*later.fault, later.failures), (&fault, 2), "the call is told as it ended");
+        let (told, obstacle) =
+            if stays { ((&*not_listed.fault, at(1)), Some(&fault)) } else { ((&fault, at(2)), None) };
+        assert_eq!((later.cause(), later.obstacle()), (told, obstacle));
+        // Several of them, too; and another refusal takes its place.
+        let latest = after(Some(&later), Fault::host("down"), 3);
+        assert_eq!(latest.is_parked(), stays);
+        let banned = after(Some(&latest), Fault::from_errcode(48004, "banned"), 4);
+        assert_eq!(
+            (banned.cause().0.errcode, banned.cause().1, banned.obstacle()),
+            (Some(48004), at(4), None)
+        );
+    }
+}
+
+#[test]
+fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
+    let old = Account::example(Endpoint::StableToken);
+    let after = |state: &AccountState, fault: Fault| {
+        Trouble::after(state.trouble.as_ref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
+    };
+    for (new, stays) in [
+        (Account { name: "renamed".to_owned(), ..old.clone() }, true),
+        (Account { secret: Secret::new("another"), ..old.clone() }, false),
+        (Account::example(Endpoint::Token), false),
+    ] {
+        let mut state = holding(Endpoint::StableToken);
+        state.trouble = Some(after(&state, Fault::from_errcode(40125, "invalid appsecret")));
+        state.reconfigured(&old, &new, at(5));
+        assert_eq!(state.phase(at(5)), Phase::Parked, "until the next call");
+        state.trouble = Some(after(&state, Fault::host("down")));
+        assert_eq!(state.phase(at(9)) == Phase::Parked, stays);
     }
 }

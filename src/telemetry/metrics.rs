@@ -28,7 +28,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::clock::{ClockSource, Moment, SystemClock};
 use crate::config::PerAccount;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, HostView};
 use text::Text;
 
 const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
@@ -107,7 +107,7 @@ impl Metrics {
         let mut text = Text::to(out);
         text.families(&self.handle.render())?;
         let mut hosts = BTreeMap::new();
-        for (host, up) in fleet.hosts() {
+        for HostView { host, up, .. } in fleet.hosts() {
             // Base URLs may differ in their paths alone.
             *hosts.entry(host).or_insert(false) |= up;
         }

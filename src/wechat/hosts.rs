@@ -5,7 +5,7 @@
 //! one account's hang is never taken for everybody's. While all hosts are down accounts wait and the probe goes
 //! on for all of them; its first answer wakes them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -32,8 +32,21 @@ pub struct Hosts {
     overall: watch::Sender<Overall>,
     /// A probe has ended, or a call was answered.
     told: Notify,
+    /// Who is told when a host goes down or comes back.
+    on_turn: OnceLock<OnTurn>,
     transport: Arc<dyn Transport>,
     clock: Clock,
+}
+
+type OnTurn = Box<dyn Fn(HostState, Moment) + Send + Sync>;
+
+/// How one host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostState {
+    /// `host` or `host:port`.
+    pub host: String,
+    /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to be.
+    pub down: Option<(Moment, String)>,
 }
 
 /// The hosts taken together.
@@ -54,6 +67,8 @@ struct Host {
 #[derive(Default)]
 struct Health {
     down: bool,
+    /// When it went down, the last time.
+    down_at: Option<Moment>,
     failed_at: Option<Moment>,
     heard_at: Option<Moment>,
     why: String,
@@ -66,7 +81,7 @@ impl Hosts {
             |url: &Url| Arc::new(Host { url: url.clone(), label: host_label(url), health: Mutex::default() });
         let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
         let hosts = urls.iter().map(host).collect();
-        Arc::new(Self { hosts, overall, told: Notify::new(), transport, clock })
+        Arc::new(Self { hosts, overall, told: Notify::new(), on_turn: OnceLock::new(), transport, clock })
     }
 
     /// Changes whenever the fleet should stop or may start again.
@@ -96,6 +111,24 @@ impl Hosts {
     #[must_use]
     pub fn health(&self) -> Vec<(String, bool)> {
         self.hosts.iter().map(|host| (host.label.clone(), !host.lock().down)).collect()
+    }
+
+    /// How each host is, in the order of the file.
+    #[must_use]
+    pub fn states(&self) -> Vec<HostState> {
+        self.hosts.iter().map(|host| host.state(&host.lock())).collect()
+    }
+
+    /// Has `tell` called whenever a host goes down or comes back, in that order. To be called once.
+    pub(crate) fn on_turn(&self, tell: impl Fn(HostState, Moment) + Send + Sync + 'static) {
+        let _ = self.on_turn.set(Box::new(tell));
+    }
+
+    /// `health` is locked, so that nothing is told in another order than it happens.
+    fn tell_turn(&self, host: &Host, health: &Health) {
+        if let Some(tell) = self.on_turn.get() {
+            tell(host.state(health), self.clock.now());
+        }
     }
 
     /// Why the hosts are down, in a sentence without secrets.
@@ -145,7 +178,7 @@ impl Hosts {
             let mut health = host.lock();
             health.failed_at = None;
             health.heard_at = Some(self.clock.now());
-            std::mem::take(&mut health.down)
+            self.turn_up(host, &mut health)
         };
         if was_down {
             self.came_back(host);
@@ -178,10 +211,16 @@ impl Hosts {
         let was_down = {
             let mut health = host.lock();
             why.clone_into(&mut health.why);
-            std::mem::replace(&mut health.down, true)
+            let was_down = std::mem::replace(&mut health.down, true);
+            if !was_down {
+                health.down_at = Some(self.clock.now());
+                self.tell_turn(host, &health);
+            }
+            was_down
         };
         if !was_down {
-            warn!(host = host.label, reason = why, "upstream host is down; accounts wait, it is probed");
+            let host = &host.label;
+            warn!(event = "host", host, up = false, reason = why, "upstream host is down; it is probed");
         }
         // Looked at inside, where `came_back` waits its turn: a host that answers meanwhile must have the last word.
         self.overall.send_if_modified(|overall| {
@@ -190,8 +229,17 @@ impl Hosts {
         });
     }
 
+    /// Notes that the host is not down; whether it was.
+    fn turn_up(&self, host: &Host, health: &mut Health) -> bool {
+        let was_down = std::mem::take(&mut health.down);
+        if was_down {
+            self.tell_turn(host, health);
+        }
+        was_down
+    }
+
     fn came_back(&self, host: &Host) {
-        info!(host = host.label, "upstream host answers again");
+        info!(event = "host", host = host.label, up = true, "upstream host answers again");
         self.overall.send_if_modified(|overall| {
             let back = !overall.up;
             *overall = Overall { up: true, recoveries: overall.recoveries + u64::from(back) };
@@ -211,6 +259,11 @@ impl Drop for Hosts {
 }
 
 impl Host {
+    fn state(&self, health: &Health) -> HostState {
+        let down = health.down_at.filter(|_| health.down).map(|at| (at, health.why.clone()));
+        HostState { host: self.label.clone(), down }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,7 +287,7 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
                     let mut health = host.lock();
                     health.probe = None;
                     health.heard_at = Some(hosts.clock.now());
-                    std::mem::take(&mut health.down)
+                    hosts.turn_up(&host, &mut health)
                 };
                 if was_down {
                     hosts.came_back(&host);

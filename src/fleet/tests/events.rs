@@ -10,7 +10,7 @@ use super::lab::{APPID, Lab, account, appid};
 use super::{BOTH, HOUR, SECOND};
 use crate::account::Endpoint;
 use crate::fleet::{Event, Fleet, Follow};
-use crate::sandbox::{Fault, Outage};
+use crate::sandbox::{Call, Fault, Outage};
 
 fn as_json(event: &Arc<Event>) -> Value {
     serde_json::to_value(&**event).unwrap()
@@ -76,6 +76,64 @@ async fn the_end_of_a_token_is_told_though_nothing_else_happens_then() {
         assert!((0.9..=1.1).contains(&early), "{endpoint:?}: told {early} s before its expiry");
         lab.fleet.shutdown().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_host_goes_down_and_comes_back_is_told_to_all() {
+    let lab = Lab::start(Endpoint::StableToken).await;
+    lab.token().await;
+    let is_up = json!({"host": "wechat.test", "up": true, "down_since": null, "reason": null});
+    assert_eq!(serde_json::to_value(lab.fleet.hosts()).unwrap(), json!([is_up]));
+    let mut follow = lab.fleet.follow(None);
+    lab.wechat.set_outage(Some(Outage::Refuse));
+    sleep(4 * HOUR).await;
+    let hosts = async |follow: &mut Follow| {
+        let told = told(follow).await;
+        told.into_iter().filter(|event| event["event"] == "host").collect::<Vec<_>>()
+    };
+    let down = hosts(&mut follow).await;
+    assert_eq!(down.len(), 1, "{down:#?}");
+    assert_eq!((&down[0]["host"], &down[0]["up"]), (&json!("wechat.test"), &json!(false)));
+    assert_eq!(down[0]["down_since"], down[0]["at"]);
+    assert!(down[0]["reason"].as_str().unwrap().contains("refused"), "{down:#?}");
+    assert!(down[0].get("appid").is_none());
+    let known = serde_json::to_value(lab.fleet.hosts()).unwrap();
+    for field in ["host", "up", "down_since", "reason"] {
+        assert_eq!(known[0][field], down[0][field], "{field}");
+    }
+    lab.wechat.set_outage(None);
+    sleep(10 * SECOND).await;
+    let up = hosts(&mut follow).await;
+    assert_eq!(up.len(), 1, "{up:#?}");
+    assert_eq!(json!([up[0]["up"], up[0]["down_since"], up[0]["reason"]]), json!([true, null, null]));
+    assert!(history(&lab.fleet).iter().all(|event| event["event"] != "host"), "it is nobody's own");
+    lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_fails_and_one_that_works_again_are_told() {
+    let mut kept = account(APPID, Endpoint::StableToken);
+    kept.tickets = [crate::ticket::TicketKind::Jsapi].into_iter().collect();
+    let lab = Lab::with(vec![kept]).await;
+    lab.until("a ticket", |view| view.tickets[0].version > 0).await;
+    let mut follow = lab.fleet.follow(None);
+    lab.wechat.inject(Some(&appid()), Fault::errcode(48001).on(Call::Ticket));
+    lab.until("in trouble", |view| view.tickets[0].last_fault.is_some()).await;
+    let failed = told(&mut follow).await;
+    let fault = failed.iter().find(|event| event["event"] == "ticket_fault").expect("its failure");
+    assert_eq!(json!([fault["appid"], fault["type"], fault["errcode"]]), json!([APPID, "jsapi", 48001]));
+    lab.wechat.clear_faults(Some(&appid()));
+    lab.until("well again", |view| view.tickets[0].last_fault.is_none()).await;
+    let mended = told(&mut follow).await;
+    let is_good = |event: &&Value| {
+        ["ticket", "ticket_unchanged"].contains(&event["event"].as_str().unwrap()) && event["type"] == "jsapi"
+    };
+    let good = mended.iter().find(is_good).expect("its recovery");
+    assert_eq!(good["version"], lab.view().tickets[0].version);
+    // That all is as it was is no news.
+    sleep(HOUR).await;
+    assert!(names(&told(&mut follow).await).iter().all(|name| *name != "ticket_unchanged"));
+    lab.fleet.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ use crate::account::{Account, Endpoint};
 use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
 use crate::secret::Secret;
 use crate::state::{Activity, Phase};
+use crate::ticket::TicketKind;
 
 const BOTH: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
 const HOUR: Duration = Duration::from_secs(3600);
@@ -336,7 +337,7 @@ async fn who_backs_off_for_a_host_tries_again_as_soon_as_it_is_back() {
         lab.wechat.set_outage(Some(Outage::Refuse));
         lab.fleet.refresh("wx02", false).await.unwrap();
         sleep(10 * SECOND).await;
-        assert!(lab.fleet.hosts().iter().all(|(_, up)| !up), "it is known to be down");
+        assert!(lab.fleet.hosts().iter().all(|host| !host.up), "it is known to be down");
         lab.wechat.clear_faults(Some(&appid()));
         lab.wechat.set_outage(None);
         sleep(5 * SECOND).await;
@@ -402,6 +403,49 @@ async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_mende
     lab.until("fresh", |view| view.state == Phase::Fresh).await;
     assert!(start.elapsed() < SECOND, "tried at once");
     lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_account_stays_parked_with_its_cause_through_an_outage() {
+    for (endpoint, outage) in
+        BOTH.into_iter().flat_map(|endpoint| [Outage::Refuse, Outage::Hang].map(|outage| (endpoint, outage)))
+    {
+        let mut kept = account(APPID, endpoint);
+        kept.tickets = [TicketKind::Jsapi].into_iter().collect();
+        let lab = Lab::with(vec![kept, account("wx02", endpoint)]).await;
+        lab.token().await;
+        lab.until("a ticket", |view| view.tickets[0].state == Phase::Fresh).await;
+        lab.wechat.inject(Some(&appid()), Fault::errcode(40164).on(Call::Token));
+        lab.wechat.inject(Some(&appid()), Fault::errcode(40164).on(Call::StableToken));
+        lab.wechat.inject(Some(&appid()), Fault::errcode(48001).on(Call::Ticket));
+        lab.until("parked, its ticket, too", |view| {
+            view.state == Phase::Parked && view.tickets[0].state == Phase::Parked
+        })
+        .await;
+        assert!(lab.view().obstacle.is_none());
+        lab.wechat.set_outage(Some(outage));
+        lab.until("held up by the host", |view| {
+            view.obstacle.is_some() && view.tickets[0].obstacle.is_some()
+        })
+        .await;
+        for _ in 0..600 {
+            sleep(10 * SECOND).await;
+            let view = lab.view();
+            let fault = view.last_fault.as_ref().unwrap();
+            assert_eq!((view.state, fault.errcode), (Phase::Parked, Some(40164)), "{view:#?}");
+            assert!(fault.advice.contains("whitelist"), "{view:#?}");
+            let ticket = &view.tickets[0];
+            let fault = ticket.last_fault.as_ref().unwrap();
+            assert_eq!((ticket.state, fault.errcode), (Phase::Parked, Some(48001)), "{view:#?}");
+        }
+        let advice = lab.view().obstacle.unwrap().advice;
+        assert!(advice.contains("network") || advice.contains("trusted for the overlap"), "{advice}");
+        lab.wechat.clear_faults(Some(&appid()));
+        lab.wechat.set_outage(None);
+        lab.until("fresh", |view| view.state == Phase::Fresh && view.tickets[0].state == Phase::Fresh).await;
+        assert!(lab.view().last_fault.is_none() && lab.view().obstacle.is_none());
+        lab.fleet.shutdown().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

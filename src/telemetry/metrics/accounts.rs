@@ -120,9 +120,9 @@ fn states(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     text.family(name, "gauge", "1 while the account's last call has failed in this way.")?;
     for row in rows {
         if let Some(trouble) = &row.snapshot.state.trouble {
-            let errcode = trouble.fault.errcode_label();
-            let labels =
-                [("appid", &*row.appid), ("kind", trouble.fault.kind.as_str()), ("errcode", &*errcode)];
+            let (fault, _) = trouble.cause();
+            let errcode = fault.errcode_label();
+            let labels = [("appid", &*row.appid), ("kind", fault.kind.as_str()), ("errcode", &*errcode)];
             text.sample(name, &labels, 1)?;
         }
     }

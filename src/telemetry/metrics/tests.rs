@@ -182,7 +182,7 @@ async fn an_account_shows_as_it_is_at_this_instant() {
     }
     let refreshed = "wxtokend_refreshes_total{appid=\"wx1\",outcome=\"refreshed\"}";
     assert_eq!(scrape.value(refreshed), 1.0);
-    let host = format!("wxtokend_upstream_host_up{{host=\"{}\"}}", rig.fleet.hosts()[0].0);
+    let host = format!("wxtokend_upstream_host_up{{host=\"{}\"}}", rig.fleet.hosts()[0].host);
     assert_eq!(scrape.value(&host), 1.0);
 }
 

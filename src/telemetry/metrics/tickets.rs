@@ -127,7 +127,8 @@ impl Tickets {
         text.family(name, "gauge", "1 while the last call for the ticket has failed in this way.")?;
         for row in &self.rows {
             if let Some(trouble) = &row.state.trouble {
-                let (kind, errcode) = (trouble.fault.kind.as_str(), trouble.fault.errcode_label());
+                let (fault, _) = trouble.cause();
+                let (kind, errcode) = (fault.kind.as_str(), fault.errcode_label());
                 text.sample(name, &row.with(&[("kind", kind), ("errcode", &errcode)]), 1)?;
             }
         }

@@ -29,7 +29,8 @@ impl Totals {
     pub(super) fn add(&mut self, row: &Row) {
         self.states[row.phase as usize] += 1;
         if let Some(trouble) = &row.snapshot.state.trouble {
-            *self.faults.entry((trouble.fault.kind.as_str(), trouble.fault.errcode)).or_default() += 1;
+            let (fault, _) = trouble.cause();
+            *self.faults.entry((fault.kind.as_str(), fault.errcode)).or_default() += 1;
         }
         if let Some(token) = &row.token {
             self.greatest_age_ms = self.greatest_age_ms.max(Some(token.age_ms));
