@@ -52,6 +52,13 @@ pub(super) enum Command {
     Sandbox(Sandbox),
 }
 
+impl Command {
+    /// Whether it runs until it is asked to stop, and serves others meanwhile.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Sandbox(_))
+    }
+}
+
 /// Run the daemon
 #[derive(Debug, Args)]
 #[command(after_help = "\

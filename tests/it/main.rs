@@ -19,6 +19,7 @@ mod hostile_clients;
 mod hostile_upstream;
 mod layers;
 mod lifetimes;
+mod log_lines;
 mod nginx;
 mod outages;
 mod page;
