@@ -25,6 +25,9 @@ pub(super) struct Cli {
         default_value = "text"
     )]
     pub(super) log_format: Format,
+    /// Allow core dumps and debuggers, which see every secret
+    #[arg(long, global = true)]
+    pub(super) core_dumps: bool,
     #[command(subcommand)]
     pub(super) command: Command,
 }

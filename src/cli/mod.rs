@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod client;
+mod core_dumps;
 mod failure;
 mod open_files;
 mod output;
@@ -40,12 +41,17 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// Does what the command line says: 0 done or asked to stop, 1 failed, 2 bad usage or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { log_format, command } = Cli::parse();
+    let Cli { log_format, core_dumps, command } = Cli::parse();
     // Whoever asks for an answer may take as long to read what is told beside it, in a pager for one.
     let last_lines = if command.stays() { LAST_LINES } else { Duration::MAX };
     let done = logging::init(log_format)
         .map_err(|error| Failure::to("start the thread that logs", &error))
-        .and_then(|()| on_runtime(carry_out(command, log_format)));
+        .and_then(|()| {
+            if !core_dumps {
+                core_dumps::forbid();
+            }
+            on_runtime(carry_out(command, log_format))
+        });
     if let Err(failure) = &done {
         match log_format {
             Format::Text => logging::tell(&format!("error: {failure}\n")),

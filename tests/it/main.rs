@@ -9,6 +9,7 @@ mod applications;
 mod budget;
 mod canary;
 mod commands;
+mod core_dumps;
 mod crashes;
 mod crowd;
 mod faults;
