@@ -2,7 +2,6 @@
 //! plans the refresh of a new token ([`Draw`]).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::account::{Account, Endpoint};
 use crate::budget::{self, Purse};
@@ -10,9 +9,12 @@ use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::rejection::{Rejections, Verdict};
 use crate::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
-use crate::secret::Secret;
 use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing, margin};
+
+mod answer;
+
+pub use answer::{Answer, USUAL_LIFETIME, is_strangely_long};
 
 /// A token call has ended.
 #[derive(Debug)]
@@ -25,15 +27,6 @@ pub struct FetchEnd {
     pub may_have_minted: bool,
     /// The answer.
     pub result: Result<Answer, Fault>,
-}
-
-/// A token as WeChat answered it.
-#[derive(Debug)]
-pub struct Answer {
-    /// The access_token.
-    pub value: Secret,
-    /// Its remaining life, counted from when the request was sent.
-    pub expires_in: Duration,
 }
 
 /// What a check call told.
@@ -87,11 +80,9 @@ impl AccountState {
         Ok(())
     }
 
-    /// Charges a second call, for a try at another host after a timeout, where that is harmless and the budget
-    /// allows it.
-    pub fn charge_spare(&mut self, account: &Account, force: bool, now: Moment) -> bool {
-        let harmless = account.endpoint == Endpoint::StableToken && !force;
-        harmless && self.ledger.charge(Purse::Main, account.daily_budget, now).is_ok()
+    /// Charges a second call, for a try at another host where that is harmless, if the budget allows it.
+    pub fn charge_spare(&mut self, account: &Account, now: Moment) -> bool {
+        self.ledger.charge(Purse::Main, account.daily_budget, now).is_ok()
     }
 
     /// The second call was not made.
@@ -242,16 +233,16 @@ impl AccountState {
         draw: Draw<'_>,
     ) -> Fetched {
         let again = self.token.as_deref().filter(|token| token.value == answer.value);
+        let life = answer.believed_life(account.endpoint);
         // Of a token we know, the window is known too, while it lies ahead.
         let overlap = again
             .map(|token| token.overlap)
-            .filter(|window| *window < answer.expires_in)
-            .unwrap_or_else(|| overlap_of(answer.expires_in, rules));
+            .filter(|window| *window < life)
+            .unwrap_or_else(|| overlap_of(life, rules));
         let crowded = self.others_waiting >= CROWD && !self.is_usable(sent_at);
-        let refresh_at = draw.instant(|jitter| {
-            schedule::refresh_at(account, sent_at, answer.expires_in, overlap, crowded, jitter)
-        });
-        let expires_at = sent_at + answer.expires_in;
+        let refresh_at =
+            draw.instant(|jitter| schedule::refresh_at(account, sent_at, life, overlap, crowded, jitter));
+        let expires_at = sent_at + life;
         // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
         let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
         let until = match account.endpoint {

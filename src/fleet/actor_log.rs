@@ -2,6 +2,7 @@
 //! that matters, where it is handled.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
@@ -11,7 +12,7 @@ use super::journal::{Change, Journal};
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
-use crate::outcome::{CheckEnd, Fetched};
+use crate::outcome::{CheckEnd, Fetched, is_strangely_long};
 use crate::state::AccountState;
 use crate::ticket::{TicketKind, TicketState};
 
@@ -57,6 +58,21 @@ impl Teller<'_> {
             }
             (_, _, Some(trouble)) => self.failed(&trouble.fault, Some(duration_ms)),
             (_, _, None) => {}
+        }
+    }
+
+    /// How long WeChat says that the token lives on.
+    pub(super) fn told_life(&self, expires_in: Duration) {
+        if is_strangely_long(expires_in) {
+            warn!(
+                event = "strange_lifetime",
+                appid = self.account.appid.as_str(),
+                expires_in_s = expires_in.as_secs(),
+                next_refresh_in_s = self.seconds_to_next(),
+                "WeChat says that the token lives {} s, and 7200 s are usual: on stable_token 2 h of it are believed, \
+                 on token a day",
+                expires_in.as_secs()
+            );
         }
     }
 
@@ -165,6 +181,20 @@ pub(super) struct TicketTeller<'a> {
 }
 
 impl TicketTeller<'_> {
+    /// How long WeChat says that the ticket lives.
+    pub(super) fn told_life(&self, expires_in: Duration) {
+        if is_strangely_long(expires_in) {
+            warn!(
+                event = "strange_lifetime",
+                appid = self.cell.load().account.appid.as_str(),
+                ticket = self.kind.as_str(),
+                expires_in_s = expires_in.as_secs(),
+                "WeChat says that the ticket lives {} s, and 7200 s are usual: 2 h of it are believed",
+                expires_in.as_secs()
+            );
+        }
+    }
+
     /// A call has ended, or was not made.
     pub(super) fn ended(&self, fetched: Fetched, duration_ms: Option<u64>) {
         let (account, kind, version) = (&self.cell.load().account, self.kind, self.state.version);

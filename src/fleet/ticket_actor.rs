@@ -234,6 +234,7 @@ impl TicketActor {
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.state.activity = None;
         let was_failing = self.state.trouble.is_some();
+        let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
         let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.cell.tally.count_fetch(fetched, fault);
@@ -249,6 +250,7 @@ impl TicketActor {
             now: self.shared.now(),
         };
         teller.ended(fetched, took_ms);
+        told.into_iter().for_each(|told| teller.told_life(told));
     }
 
     fn publish(&self) {

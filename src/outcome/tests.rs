@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use super::*;
 use crate::fault::Whose;
 use crate::rejection::{Judgement, judge_rejection};
+use crate::secret::Secret;
 use crate::state::Activity;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
@@ -747,4 +750,32 @@ fn an_operators_refresh_keeps_the_cool_down_and_forgets_the_verdict() {
     let expected = Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: None };
     assert_eq!(desk.state.rejections, expected);
     assert_eq!(desk.reject(at(12)), Judgement::Limited, "the verdict was the old token's");
+}
+
+#[test]
+fn a_lifetime_far_above_the_usual_is_believed_for_two_hours_on_stable_token_and_for_a_day_on_token() {
+    for (endpoint, longest) in [(Endpoint::StableToken, 7200), (Endpoint::Token, 86_400)] {
+        for (told, believed) in
+            [(60, 60), (7200, 7200), (longest + 1, longest), (720_000, longest), (4_294_967_295, longest)]
+        {
+            let mut desk = Desk::empty(endpoint);
+            assert_eq!(desk.fetch(false, "t", told, at(0)), Fetched::New);
+            assert_eq!(desk.held().expires_at, at(believed), "{endpoint:?} {told}");
+            assert!(desk.held().refresh_at.until(at(0)) < s(believed), "{endpoint:?} {told}");
+        }
+    }
+    // The same token again has as long to live as before, and no longer.
+    let mut desk = Desk::empty(Endpoint::StableToken);
+    desk.fetch(false, "t", 720_000, at(0));
+    assert_eq!(desk.fetch(false, "t", 713_000, at(7000)), Fetched::Same);
+    assert_eq!(desk.held().expires_at, at(14_200));
+}
+
+#[test]
+fn only_a_lifetime_far_above_the_usual_is_strange() {
+    for (told, is_strange) in
+        [(1, false), (60, false), (7200, false), (7500, false), (10_000, true), (720_000, true)]
+    {
+        assert_eq!(is_strangely_long(s(told)), is_strange, "{told}");
+    }
 }

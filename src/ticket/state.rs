@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::budget::{self, Ledger, Purse};
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::outcome::{Answer, Fetched};
+use crate::outcome::{Answer, Fetched, USUAL_LIFETIME};
 use crate::state::{Phase, Trouble, next_version};
 use crate::token::margin;
 
@@ -136,7 +136,9 @@ impl TicketState {
         now: Moment,
         jitter: f64,
     ) -> Fetched {
-        let (lifetime, look) = (answer.expires_in, look(answer.expires_in));
+        // Asking again costs nothing: one answer must not keep us from it for days.
+        let lifetime = answer.expires_in.min(USUAL_LIFETIME);
+        let look = look(lifetime);
         let soon = look.mul_f64(0.5 + jitter / 2.0);
         // By its end at the latest: nothing would be there to serve.
         let not_at_once = |at: Moment| at.max(sent_at + SHORTEST_PAUSE);

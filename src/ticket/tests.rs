@@ -401,3 +401,13 @@ fn through_days_with_others_asking_too_and_answers_lost_no_ticket_is_promised_be
         assert!(calls <= 250, "seed {seed}: {calls} calls");
     }
 }
+
+#[test]
+fn a_ticket_is_believed_to_live_for_two_hours_at_most() {
+    let mut state = TicketState::default();
+    let answer = Answer { value: Secret::new("t"), expires_in: Duration::from_secs(720_000) };
+    let end = AskEnd { sent_at: Some(at(0.0)), result: Ok(answer) };
+    assert_eq!(state.end_ask(end, &account(), at(1.0), 0.5), Fetched::New);
+    assert!(state.usable_for(at(1.0)) <= LIFETIME);
+    assert!(!state.is_usable(at(7200.0)));
+}
