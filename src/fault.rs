@@ -1,8 +1,12 @@
 //! What can go wrong with a call to WeChat, whose trouble it is, and what the operator should do.
 //!
-//! To teach the program a new errcode, add a row to `classify`.
+//! To teach the program a new errcode, add a row to `table::classify`.
 
 use std::time::Duration;
+
+use table::{RETIRED_ADVICE, classify};
+
+mod table;
 
 /// How a failure is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +54,8 @@ pub enum Wait {
     For(Duration),
     /// Doubling from `retry.initial` up to this.
     UpTo(Duration),
+    /// As `BackOff`, and never sooner than this: whoever answered has asked for it.
+    NotBefore(Duration),
 }
 
 /// A classified failure.
@@ -75,7 +81,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// How often a parked account is asked: a whitelist entry takes about 5 minutes to work.
 const PARKED: Wait = Wait::For(Duration::from_secs(5 * 60));
-const LONGEST_UNKNOWN: Duration = Duration::from_secs(10 * 60);
+/// The longest pause that a host in trouble is believed to need: a fleet should be fresh within a minute of its recovery.
+pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
+/// The longest pause that an account is asked for and keeps: as long as after 45009.
+const LONGEST_PAUSE: Duration = HOUR;
+/// An access point that WeChat has given up answers every call by one of these.
+pub(crate) const RETIRED_CODES: [i64; 2] = [410, 48017];
 /// Longer texts are cut: WeChat's are shorter, a gateway's page is not.
 const MESSAGE_CHARS: usize = 300;
 
@@ -86,7 +97,7 @@ impl Fault {
         let (kind, wait, advice) = classify(errcode, errmsg);
         Self {
             kind,
-            whose: Whose::Account,
+            whose: if RETIRED_CODES.contains(&errcode) { Whose::Host } else { Whose::Account },
             errcode: Some(errcode),
             message: tidy(errmsg),
             advice,
@@ -106,6 +117,26 @@ impl Fault {
              upstream.base_urls; it is tried again by itself",
             Wait::BackOff,
         )
+    }
+
+    /// An access point that WeChat has given up answers in its place, without an errcode.
+    #[must_use]
+    pub fn retired(message: &str) -> Self {
+        Self::without_code(FaultKind::Transient, Whose::Host, message, RETIRED_ADVICE, Wait::BackOff)
+    }
+
+    /// The same, to be tried again no sooner than whoever answered has asked for (`Retry-After`). Believed for a minute of
+    /// a host, and for an hour of an account.
+    #[must_use]
+    pub fn not_before(self, pause: Option<Duration>) -> Self {
+        let longest = if self.whose == Whose::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
+        let Some(pause) = pause.map(|pause| pause.min(longest)) else { return self };
+        let wait = match self.wait {
+            Wait::For(time) => Wait::For(time.max(pause)),
+            Wait::NotBefore(time) => Wait::NotBefore(time.max(pause)),
+            Wait::BackOff | Wait::UpTo(_) => Wait::NotBefore(pause),
+        };
+        Self { wait, ..self }
     }
 
     /// A call on `token` whose answer is lost: it may have minted.
@@ -231,101 +262,6 @@ pub(crate) fn errcode_label(errcode: Option<i64>) -> String {
     errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
 }
 
-/// The fault table of the token endpoints.
-fn classify(errcode: i64, errmsg: &str) -> (FaultKind, Wait, String) {
-    use FaultKind::{Parked, Throttled, Transient};
-    let (kind, wait, advice) = match errcode {
-        -1 => (Transient, Wait::BackOff, "nothing to do: WeChat is busy; it is tried again by itself"),
-        45011 => (
-            Throttled,
-            Wait::For(MINUTE),
-            "nothing to do: WeChat's quota per minute; it is tried again by itself",
-        ),
-        45009 => (
-            Throttled,
-            Wait::For(HOUR),
-            "WeChat's daily quota for this account is used up: find out who else fetches its tokens; \
-             a quota reset (10 a month) in the console or by clear_quota frees it at once",
-        ),
-        40001 | 40125 => (
-            Parked,
-            PARKED,
-            "the AppSecret is wrong or was reset: put the right one into the file and reload",
-        ),
-        40013 => (Parked, PARKED, "WeChat does not know this appid: correct it in the file and reload"),
-        40002 | 41002 | 41004 | 43002 | 44002 | 47001 => (
-            Parked,
-            PARKED,
-            "WeChat calls our request malformed: a bug of ours, report it with the errcode and rid",
-        ),
-        40164 => {
-            let ip = refused_ip(errmsg)
-                .map_or_else(|| "this machine's address".to_owned(), |ip| format!("IP {ip}"));
-            return (
-                Parked,
-                PARKED,
-                format!(
-                    "add {ip} to the account's IP whitelist in the WeChat console; it takes about 5 minutes to work"
-                ),
-            );
-        }
-        40243 => (Parked, PARKED, "the AppSecret is frozen: unfreeze it in the WeChat console"),
-        48001 => (
-            Parked,
-            PARKED,
-            "this account may not use the API: check its type and permissions in the WeChat console",
-        ),
-        48004 => {
-            (Parked, PARKED, "WeChat has banned this account from the API: see the notice in its console")
-        }
-        50002 => (Parked, PARKED, "WeChat restricts this account: see the notice in its console"),
-        50004 => (Parked, PARKED, "WeChat forbids this account the API: see the notice in its console"),
-        50007 => (
-            Parked,
-            PARKED,
-            "the account is frozen or was migrated: see its console, or remove it from the file",
-        ),
-        61024 => (
-            Parked,
-            PARKED,
-            "this appid belongs to a third-party platform (component) and has no access_token of its own: remove it",
-        ),
-        89501 | 89503 => (
-            Parked,
-            PARKED,
-            "an administrator of the account must confirm this IP: ask them to accept WeChat's message",
-        ),
-        89502 | 89504 | 89505 => {
-            (Parked, PARKED, "an administrator of the account must confirm this IP; the request is under way")
-        }
-        89507 => (
-            Parked,
-            Wait::For(HOUR),
-            "the administrator refused this IP: it may be asked again after 1 hour; talk to them",
-        ),
-        89506 => (
-            Parked,
-            Wait::For(24 * HOUR),
-            "the administrator refused this IP twice: it may be asked again after 24 hours; talk to them",
-        ),
-        _ => (
-            Parked,
-            Wait::UpTo(LONGEST_UNKNOWN),
-            "an errcode this program does not know: look it up in WeChat's documentation",
-        ),
-    };
-    (kind, wait, advice.to_owned())
-}
-
-/// The address in 40164's `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist`.
-fn refused_ip(errmsg: &str) -> Option<std::net::IpAddr> {
-    errmsg
-        .split([' ', ',', ':'])
-        .find_map(|word| word.parse::<std::net::Ipv4Addr>().ok())
-        .map(Into::into)
-        .or_else(|| errmsg.split([' ', ',']).find_map(|word| word.parse::<std::net::IpAddr>().ok()))
-}
-
 /// The request id that ends most of WeChat's error texts: `rid: 5f1c2a3b-12ab34cd-0a1b2c3d`.
 fn rid(errmsg: &str) -> Option<String> {
     let (_, tail) = errmsg.split_once("rid:")?;
@@ -358,6 +294,8 @@ mod tests {
             (&[40001, 40125], Parked, minutes(5), "right one into the file"),
             (&[40013], Parked, minutes(5), "correct it in the file"),
             (&[40002, 41002, 41004, 43002, 44002, 47001], Parked, minutes(5), "bug of ours"),
+            (&[410, 48017], Transient, Wait::BackOff, "is retired: remove it from the hosts file"),
+            (&[40164, 61004], Parked, minutes(5), "IP whitelist"),
             (&[40243], Parked, minutes(5), "unfreeze"),
             (&[48001, 48004, 50002, 50004, 50007], Parked, minutes(5), "console"),
             (&[61024], Parked, minutes(5), "third-party platform"),
@@ -369,7 +307,8 @@ mod tests {
         for (codes, kind, wait, advice) in table {
             for code in *codes {
                 let fault = Fault::from_errcode(*code, "x");
-                assert_eq!((fault.kind, fault.wait, fault.whose), (*kind, *wait, Whose::Account), "{code}");
+                let whose = if advice.contains("retired") { Whose::Host } else { Whose::Account };
+                assert_eq!((fault.kind, fault.wait, fault.whose), (*kind, *wait, whose), "{code}");
                 assert!(fault.advice.contains(advice), "{code}: {}", fault.advice);
                 assert_eq!(fault.errcode, Some(*code));
             }
@@ -377,16 +316,43 @@ mod tests {
     }
 
     #[test]
-    fn the_advice_for_40164_names_the_ip_that_wechat_saw() {
-        for (errmsg, ip) in [
-            ("invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 5f-1", "203.0.113.7"),
-            ("invalid ip 2001:db8::1, not in whitelist", "2001:db8::1"),
+    fn the_advice_for_an_ip_that_is_not_whitelisted_names_the_ip_that_wechat_saw() {
+        for (errcode, errmsg, ip) in [
+            (
+                40164,
+                "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 5f-1",
+                "203.0.113.7",
+            ),
+            (40164, "invalid ip 2001:db8::1, not in whitelist", "2001:db8::1"),
+            (61004, "access clientip is not registered requestIP: 203.0.113.7 rid: 5f-1", "203.0.113.7"),
+            (61004, "access clientip is not registered hint: [x] requestIP:203.0.113.7", "203.0.113.7"),
+            (61004, "access clientip is not registered requestIP: 2001:db8::1", "2001:db8::1"),
         ] {
-            let fault = Fault::from_errcode(40164, errmsg);
+            let fault = Fault::from_errcode(errcode, errmsg);
             assert_eq!(fault.kind, Parked);
             assert!(fault.advice.contains(&format!("add IP {ip} to")), "{}", fault.advice);
         }
-        assert!(Fault::from_errcode(40164, "invalid ip").advice.contains("this machine's address"));
+        for errcode in [40164, 61004] {
+            assert!(Fault::from_errcode(errcode, "invalid ip").advice.contains("this machine's address"));
+        }
+    }
+
+    #[test]
+    fn a_pause_that_is_asked_for_is_kept_but_for_a_minute_at_most_for_a_host_and_an_hour_for_an_account() {
+        let seconds = Duration::from_secs;
+        let asked = |fault: Fault, s| fault.not_before(Some(seconds(s))).wait;
+        assert_eq!(asked(Fault::host("x"), 30), Wait::NotBefore(seconds(30)));
+        assert_eq!(asked(Fault::host("x"), 86_400), Wait::NotBefore(seconds(60)));
+        assert_eq!(asked(Fault::unreadable("x"), 600), Wait::NotBefore(seconds(600)));
+        assert_eq!(asked(Fault::unreadable("x"), 86_400), Wait::NotBefore(seconds(3600)));
+        assert_eq!(asked(Fault::from_errcode(45011, ""), 600), Wait::For(seconds(600)));
+        assert_eq!(
+            asked(Fault::from_errcode(45011, ""), 5),
+            Wait::For(seconds(60)),
+            "its own wait is longer"
+        );
+        assert_eq!(asked(Fault::from_errcode(12_345, ""), 600), Wait::NotBefore(seconds(600)));
+        assert_eq!(Fault::host("x").not_before(None), Fault::host("x"));
     }
 
     #[test]

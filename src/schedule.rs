@@ -87,10 +87,11 @@ pub fn wait_after(
         Wait::For(time) if fault.kind == FaultKind::Parked => time,
         Wait::For(time) => return time,
         Wait::UpTo(longest) => full_jitter(account.retry.initial, longest, failures, jitter),
-        Wait::BackOff => {
-            let wait = full_jitter(account.retry.initial, account.retry.max, failures, jitter);
-            // Several tries must fit into what is left of the token.
-            if usable_for.is_zero() { wait } else { wait.min((usable_for / 4).max(account.retry.initial)) }
+        Wait::BackOff => back_off(failures, account, usable_for, jitter),
+        // All who were asked for the same pause do not end it in the same instant.
+        Wait::NotBefore(pause) => {
+            let least = pause + account.retry.initial.mul_f64(jitter);
+            back_off(failures, account, usable_for, jitter).max(least)
         }
     };
     // The last quarter of the burst is spent no faster than it comes back, so that there is still a call to be
@@ -98,6 +99,12 @@ pub fn wait_after(
     let scarce = ledger.remaining(Purse::Main, account.daily_budget, now)
         < budget::burst(account.daily_budget).div_ceil(4);
     if scarce { wait.max(budget::interval(account.daily_budget)) } else { wait }
+}
+
+fn back_off(failures: u32, account: &Account, usable_for: Duration, jitter: f64) -> Duration {
+    let wait = full_jitter(account.retry.initial, account.retry.max, failures, jitter);
+    // Several tries must fit into what is left of the token.
+    if usable_for.is_zero() { wait } else { wait.min((usable_for / 4).max(account.retry.initial)) }
 }
 
 /// Between `initial` and `initial × 2^failures`, never above `max`.

@@ -123,7 +123,8 @@ impl Trouble {
     ) -> Self {
         let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
         let wait = wait_after(&fault, failures, account, usable_for, ledger, now, jitter);
-        let awaits_host = fault.whose == Whose::Host && fault.wait == Wait::BackOff;
+        let awaits_host =
+            fault.whose == Whose::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
         let fault = Arc::new(fault);
         let parked = match fault.kind {
             FaultKind::Parked => Some((Arc::clone(&fault), now)),

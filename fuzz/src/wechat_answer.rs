@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use wxtokend::clock::Moment;
 use wxtokend::fault::Fault;
@@ -26,7 +25,7 @@ pub fn run(input: &[u8]) {
     let [situation, status, body @ ..] = input else { return };
     let sent = Secret::new(SECRET);
     let status = STATUSES[usize::from(status % 16)];
-    let answer = Response { status, body: body.to_vec(), date: None };
+    let answer = Response { status, body: body.to_vec(), date: None, retry_after: None };
     for endpoint in [Endpoint::StableToken, Endpoint::Token] {
         token(*situation, endpoint, &answer, &sent);
         let text = String::from_utf8_lossy(body).into_owned();
@@ -47,7 +46,7 @@ fn token(situation: u8, endpoint: Endpoint, answer: &Response, sent: &Secret) {
             assert_eq!(answer.status, 200, "a token came with another status");
             assert!(!token.value.expose().is_empty(), "a token is empty");
             assert!(token.expires_in >= Duration::from_secs(1), "a token is born dead");
-            assert!(answer.body.starts_with(b"{") || answer.body.trim_ascii_start().starts_with(b"{"));
+            assert!(answer.body.contains(&b'{'));
             (false, Ok(token))
         }
         Err(none) => {
@@ -105,15 +104,15 @@ fn check(answer: &Response, sent: &Secret) {
     match read_check(Ok(answer), sent) {
         CheckEnd::Honoured => {
             assert_eq!(answer.status, 200, "honoured by another status");
-            assert!(
-                serde_json::from_slice::<IgnoredAny>(&answer.body).is_ok(),
-                "honoured by what is no JSON"
-            );
-            // What this reader cannot read, a number without end, nobody has to.
+            assert!(answer.body.contains(&b'{'), "honoured by what is no object");
+            // What this reader cannot read, a text without an end, ours forgives.
             if let Ok(body) = serde_json::from_slice::<Value>(&answer.body) {
                 let errcode = body.get("errcode").filter(|errcode| !errcode.is_null());
-                let fine = errcode.map_or_else(|| body["ip_list"].is_array(), |errcode| errcode == 0);
-                assert!(fine, "honoured by an answer that does not say so");
+                let number = errcode.map(|errcode| match errcode.as_str() {
+                    Some(text) => text.trim().parse().ok(),
+                    None => errcode.as_f64(),
+                });
+                assert!(number.is_none_or(|number| number == Some(0.0)), "honoured by a refusal");
             }
         }
         CheckEnd::Refused => assert!(answer.status < 500, "refused by a gateway"),

@@ -291,7 +291,7 @@ impl Upper {
 
 /// reqwest, timing out as the settings say.
 pub(super) fn http_transport(settings: &Upstream) -> Result<Arc<dyn Transport>, TransportError> {
-    Ok(Arc::new(HttpTransport::new(settings.timeout)?))
+    Ok(Arc::new(HttpTransport::new(&settings.base_urls, settings.timeout)?))
 }
 
 /// What the decisions depend on.

@@ -246,7 +246,7 @@ impl TokenActor {
                     return self.refused(fault).await;
                 }
                 let several = self.shared.wechat().hosts().are_several();
-                let spare = several && self.state.charge_spare(&self.account, force, now);
+                let spare = several && self.state.charge_spare(&self.account, now);
                 self.state.activity = Some(Activity::Fetching);
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
@@ -301,13 +301,16 @@ impl TokenActor {
     async fn fetch_ended(&mut self, end: FetchEnd) {
         let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (rules, now) = (self.shared.rules(), self.shared.now());
+        let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
         let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
         let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
         self.shared.count_fetch(&self.cell, fetched, fault);
         self.commit().await;
         self.cell.clear_awaited();
         self.advance();
-        self.teller(self.shared.now()).fetch_ended(fetched, took_ms);
+        let teller = self.teller(self.shared.now());
+        teller.fetch_ended(fetched, took_ms);
+        told.into_iter().for_each(|told| teller.told_life(told));
         self.settle(Settled::Fetch(fetched));
     }
 

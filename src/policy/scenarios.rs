@@ -334,7 +334,9 @@ fn answer_of(
 ) -> (Option<Duration>, Result<Response, Lost>) {
     let reaction = world.handle(request, t);
     let answer = match reaction.wire {
-        Wire::Answer(answer) => Ok(Response { status: answer.status, body: answer.body, date: None }),
+        Wire::Answer(answer) => {
+            Ok(Response { status: answer.status, body: answer.body, date: None, retry_after: None })
+        }
         Wire::HalfAnswer { .. } | Wire::Reset => Err(Lost::Cut("connection reset".to_owned())),
         Wire::Refuse => Err(Lost::NotSent("connection refused".to_owned())),
         Wire::Hang => return (None, Err(Lost::TimedOut)),

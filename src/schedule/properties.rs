@@ -73,6 +73,8 @@ fn any_fault() -> impl Strategy<Value = Fault> {
             Fault::unreadable("x"),
             Fault::precondition_failed(),
             Fault::internal("x"),
+            Fault::host("x").not_before(Some(Duration::from_secs(45))),
+            Fault::unreadable("x").not_before(Some(Duration::from_secs(600))),
         ]),
     ]
 }
@@ -81,6 +83,9 @@ fn any_fault() -> impl Strategy<Value = Fault> {
 fn told(fault: &Fault, account: &Account) -> (Duration, Duration) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let exactly = |time| (time, time);
+    if let Wait::NotBefore(pause) = fault.wait {
+        return (pause, pause.max(account.retry.max) + account.retry.initial);
+    }
     match fault.errcode {
         Some(45011) => exactly(minutes(1)),
         Some(45009 | 89507) => exactly(minutes(60)),

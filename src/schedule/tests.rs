@@ -170,3 +170,15 @@ fn the_twenty_first_force_waits_for_the_first_to_be_a_day_old() {
     let more: Vec<Moment> = (0..25).map(|i| START + s(100 * i)).collect();
     assert_eq!(force_allowed_at(&more, now), START + s(500) + DAY, "the twentieth from the end counts");
 }
+
+#[test]
+fn a_pause_that_was_asked_for_is_kept_even_near_the_tokens_end_and_ends_early_only_with_the_hosts_recovery() {
+    let fault = Fault::host("HTTP 503").not_before(Some(s(40)));
+    assert_eq!(wait(&fault, 1, 0.0), s(40));
+    assert_eq!(wait(&fault, 1, 0.5), s(41), "apart from the others");
+    assert!(wait(&fault, 9, 1.0) >= s(60), "a longer back-off stays");
+    let account = Account::example(Endpoint::StableToken);
+    assert_eq!(wait_after(&fault, 1, &account, s(20), &Ledger::default(), START, 0.0), s(40));
+    let trouble = crate::state::Trouble::after(None, fault, &account, s(20), &Ledger::default(), START, 0.0);
+    assert!(trouble.awaits_host);
+}

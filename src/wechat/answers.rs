@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
-
+use super::body::{Body, Unreadable, decode, trimmed};
 use super::transport::{Lost, Response};
 use crate::account::Endpoint;
-use crate::fault::{Fault, Whose};
+use crate::fault::{Fault, RETIRED_CODES, Whose};
 use crate::outcome::{Answer, CheckEnd};
 use crate::secret::Secret;
 
 /// Business calls say by these that the token is bad.
 const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
+/// How a plain text begins by which a retired access point answers every call.
+const RETIRED_TEXT: &str = "This ip is no longer use";
+/// What is told of a host that is one.
+pub(super) const RETIRED: &str = "a retired access point of WeChat's answers";
 
 /// A token call without a token.
 #[derive(Debug)]
@@ -24,31 +26,20 @@ pub struct NoToken {
     pub may_have_minted: bool,
 }
 
-#[derive(Deserialize)]
-struct Body {
-    errcode: Option<i64>,
-    errmsg: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u32>,
-    ip_list: Option<Value>,
-    ticket: Option<String>,
-}
-
-impl Body {
-    /// `None` when it is not WeChat's JSON.
-    fn of(answer: &Response) -> Option<Self> {
-        // Serde would take a list for a mapping, too, and its items for the values in our order.
-        let is_mapping = answer.body.trim_ascii_start().starts_with(b"{");
-        is_mapping.then(|| serde_json::from_slice(&answer.body).ok()).flatten()
-    }
-}
-
 /// Reads the answer to a token call that carried the AppSecret `sent`.
 ///
 /// # Errors
 /// When it brings no token.
 pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
+    token_of(endpoint, answer, sent)
+        .map_err(|none| NoToken { fault: none.fault.not_before(answer.asked_pause()), ..none })
+}
+
+fn token_of(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
     let unknown = |fault| NoToken { fault, may_have_minted: true };
+    if let Some(fault) = retired(answer, sent) {
+        return Err(NoToken { fault, may_have_minted: false });
+    }
     match answer.status {
         412 => return Err(NoToken { fault: Fault::precondition_failed(), may_have_minted: false }),
         504 => return Err(unknown(unclear(endpoint, Whose::Host, "HTTP 504 from a gateway"))),
@@ -56,24 +47,21 @@ pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Resul
         _ => {}
     }
     match Body::of(answer) {
-        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => Err(NoToken {
-            fault: refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent),
-            may_have_minted: false,
-        }),
+        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            Err(NoToken { fault: refusal(errcode, &errmsg, sent), may_have_minted: false })
+        }
         _ if answer.status != 200 => {
             Err(unknown(Fault::unreadable(&format!("HTTP {} from a gateway", answer.status))))
         }
-        Some(Body { access_token: Some(value), expires_in: Some(seconds @ 1..), .. })
-            if !value.is_empty() =>
-        {
+        Ok(Body { access_token: Some(value), expires_in: Some(seconds @ 1..), .. }) => {
             Ok(Answer { value: Secret::new(value), expires_in: Duration::from_secs(seconds.into()) })
         }
-        Some(_) => Err(unknown(unclear(
+        Ok(_) => Err(unknown(unclear(
             endpoint,
             Whose::Account,
             "an answer without a usable access_token and expires_in",
         ))),
-        None => Err(unknown(unclear(endpoint, Whose::Account, "an answer that is not WeChat's JSON"))),
+        Err(why) => Err(unknown(unclear(endpoint, Whose::Account, &why.to_string()))),
     }
 }
 
@@ -101,24 +89,25 @@ fn unclear(endpoint: Endpoint, whose: Whose, message: &str) -> Fault {
 #[must_use]
 pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
     let answer = match answer {
-        Ok(answer) if answer.status >= 500 => {
-            return CheckEnd::Inconclusive(Fault::host(&format!("HTTP {} from the host", answer.status)));
-        }
         Ok(answer) => answer,
         Err(lost) => return CheckEnd::Inconclusive(Fault::host(&lost.to_string())),
     };
+    let inconclusive = |fault: Fault| CheckEnd::Inconclusive(fault.not_before(answer.asked_pause()));
+    if let Some(fault) = no_answer_of_the_api(answer, sent) {
+        return inconclusive(fault);
+    }
     match Body::of(answer) {
-        Some(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
-        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            CheckEnd::Inconclusive(refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent))
+        Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
+        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            inconclusive(refusal(errcode, &errmsg, sent))
         }
-        Some(Body { errcode, ip_list, .. })
-            if answer.status == 200
-                && (errcode == Some(0) || ip_list.as_ref().is_some_and(Value::is_array)) =>
+        Ok(Body { errcode, has_ip_list, .. })
+            if answer.status == 200 && (errcode == Some(0) || has_ip_list) =>
         {
             CheckEnd::Honoured
         }
-        _ => CheckEnd::Inconclusive(Fault::unreadable("an answer that is not WeChat's JSON")),
+        Ok(_) => inconclusive(Fault::unreadable(&Unreadable::NotJson.to_string())),
+        Err(why) => inconclusive(Fault::unreadable(&why.to_string())),
     }
 }
 
@@ -128,40 +117,91 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
 /// When it brings none; [`Fault::token_refused`] where the token is why.
 pub(super) fn read_ticket(answer: Result<&Response, &Lost>, sent: &Secret) -> Result<Answer, Fault> {
     let answer = answer.map_err(|lost| Fault::host(&lost.to_string()))?;
-    if answer.status >= 500 {
-        return Err(Fault::host(&format!("HTTP {} from the host", answer.status)));
+    ticket_of(answer, sent).map_err(|fault| fault.not_before(answer.asked_pause()))
+}
+
+fn ticket_of(answer: &Response, sent: &Secret) -> Result<Answer, Fault> {
+    if let Some(fault) = no_answer_of_the_api(answer, sent) {
+        return Err(fault);
     }
     match Body::of(answer) {
-        Some(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
+        Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
             Err(Fault::token_refused(errcode))
         }
-        Some(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            Err(refusal(errcode, errmsg.as_deref().unwrap_or_default(), sent))
+        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            Err(refusal(errcode, &errmsg, sent))
         }
-        Some(Body { ticket: Some(value), expires_in: Some(seconds @ 1..), .. })
-            if answer.status == 200 && !value.is_empty() =>
-        {
+        Ok(_) if answer.status != 200 => Err(Fault::unreadable(&Unreadable::NotJson.to_string())),
+        Ok(Body { ticket: Some(value), expires_in: Some(seconds @ 1..), .. }) => {
             Ok(Answer { value: Secret::new(value), expires_in: Duration::from_secs(seconds.into()) })
         }
-        Some(_) if answer.status == 200 => {
-            Err(Fault::unreadable("an answer without a usable ticket and expires_in"))
-        }
-        _ => Err(Fault::unreadable("an answer that is not WeChat's JSON")),
+        Ok(_) => Err(Fault::unreadable("an answer without a usable ticket and expires_in")),
+        Err(why) => Err(Fault::unreadable(&why.to_string())),
     }
+}
+
+/// What a call that cannot mint learns from a host in trouble.
+fn no_answer_of_the_api(answer: &Response, sent: &Secret) -> Option<Fault> {
+    let gateway =
+        || (answer.status >= 500).then(|| Fault::host(&format!("HTTP {} from the host", answer.status)));
+    retired(answer, sent).or_else(gateway)
+}
+
+/// Why an answer shows that its host is in trouble, be it a call's or a probe's.
+pub(super) fn host_trouble(answer: &Response) -> Option<String> {
+    match retirement(answer) {
+        Some(_) => Some(RETIRED.to_owned()),
+        None => (answer.status >= 500).then(|| format!("HTTP {}", answer.status)),
+    }
+}
+
+/// Whether it comes from an access point that WeChat has given up, which has done nothing: another may be asked at once.
+pub(super) fn is_retired(answer: &Response) -> bool {
+    retirement(answer).is_some()
+}
+
+fn retired(answer: &Response, sent: &Secret) -> Option<Fault> {
+    let (errcode, text) = retirement(answer)?;
+    Some(match errcode {
+        Some(errcode) => refusal(errcode, &text, sent),
+        None => Fault::retired(&redacted(&text, sent)),
+    })
+}
+
+/// What an access point that WeChat has given up says of itself, and its errcode where it gives one.
+fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
+    if let Ok(body) = Body::of(answer) {
+        let errcode = body.errcode.filter(|errcode| RETIRED_CODES.contains(errcode))?;
+        return Some((Some(errcode), body.errmsg));
+    }
+    let text = decode(&answer.body);
+    let text = trimmed(&text);
+    let says_so =
+        text.get(..RETIRED_TEXT.len()).is_some_and(|start| start.eq_ignore_ascii_case(RETIRED_TEXT));
+    says_so.then(|| (None, text.to_owned()))
 }
 
 /// The fault without the secret that the text may echo; a fault cuts its text, and half a secret would not be found.
 fn refusal(errcode: i64, errmsg: &str, sent: &Secret) -> Fault {
-    Fault::from_errcode(errcode, &errmsg.replace(sent.expose(), "[redacted]"))
+    Fault::from_errcode(errcode, &redacted(errmsg, sent))
+}
+
+fn redacted(text: &str, sent: &Secret) -> String {
+    text.replace(sent.expose(), "[redacted]")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fault::FaultKind::{Parked, Transient, UnknownOutcome};
+    use crate::fault::Wait;
 
     fn answer(status: u16, body: &str) -> Response {
-        Response { status, body: body.as_bytes().to_vec(), date: None }
+        Response { status, body: body.as_bytes().to_vec(), date: None, retry_after: None }
+    }
+
+    fn bytes(body: &[u8]) -> Response {
+        Response { status: 200, body: body.to_vec(), date: None, retry_after: None }
     }
 
     fn sent() -> Secret {
@@ -234,6 +274,101 @@ mod tests {
             let none = read_token(Endpoint::Token, &answer(status, body), &sent()).unwrap_err();
             assert_eq!((none.fault.kind, none.may_have_minted), (kind, false), "{body}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_one_whatever_its_text_is_on_every_call() {
+        let bodies: [&[u8]; 7] = [
+            b"{\"errcode\":40164,\"errmsg\":\"invalid ip 1.2.3.4\nnot in whitelist\"}",
+            b"{\"errcode\":40164,\"errmsg\":\"1.2.3.4 \xb2\xbb\xd4\xda\xb0\xd7\xc3\xfb\xb5\xa5\"}",
+            b"\xef\xbb\xbf{\"errcode\":40164}\r\n",
+            br#"{"errcode":"40164","errmsg":"invalid ip 1.2.3.4"}"#,
+            br#"{"errcode":40164.0,"errmsg":17}"#,
+            br#"{"errcode":40164,"errmsg":{"text":"invalid ip"},"access_token":""}"#,
+            br#"{"errcode":40164,"errmsg":"not in "whitelist"","ticket":null}"#,
+        ];
+        for answer in bodies.map(bytes) {
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            for endpoint in [Endpoint::Token, Endpoint::StableToken] {
+                let none = read_token(endpoint, &answer, &sent()).unwrap_err();
+                assert_eq!((none.fault.kind, none.may_have_minted), (Parked, false), "{text}");
+            }
+            let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer), &sent()) else { panic!("{text}") };
+            assert_eq!((fault.kind, fault.errcode), (Parked, Some(40164)), "{text}");
+            let fault = read_ticket(Ok(&answer), &sent()).unwrap_err();
+            assert_eq!((fault.kind, fault.errcode), (Parked, Some(40164)), "{text}");
+        }
+        let dead = bytes(b"{\"errcode\":\"40001\",\"errmsg\":\"\xce\xde\xd0\xa7\"}");
+        assert!(matches!(read_check(Ok(&dead), &sent()), CheckEnd::Refused));
+        assert!(read_ticket(Ok(&dead), &sent()).unwrap_err().is_token_refused());
+    }
+
+    #[test]
+    fn a_token_beside_a_refusal_is_neither() {
+        let both =
+            bytes(br#"{"errcode":40001,"errmsg":"x","access_token":"t","ticket":"t","expires_in":7200}"#);
+        let none = read_token(Endpoint::Token, &both, &sent()).unwrap_err();
+        assert_eq!((none.fault.kind, none.may_have_minted), (UnknownOutcome, true));
+        assert_eq!(read_token(Endpoint::StableToken, &both, &sent()).unwrap_err().fault.kind, Transient);
+        assert!(matches!(read_check(Ok(&both), &sent()), CheckEnd::Inconclusive(_)));
+        assert!(!read_ticket(Ok(&both), &sent()).unwrap_err().is_token_refused());
+    }
+
+    #[test]
+    fn what_a_retired_access_point_answers_is_its_hosts_fault_and_has_minted_nothing() {
+        for (status, body, errcode) in [
+            (200, r#"{"errcode":410,"errmsg":"server IP address changed rid: 5f-1"}"#, Some(410)),
+            (200, r#"{"errcode":48017,"errmsg":"this weixin server ip address go offline"}"#, Some(48017)),
+            (200, r#"{"errcode":"410"}"#, Some(410)),
+            (404, r#"{"errcode":48017,"errmsg":"x"}"#, Some(48017)),
+            (200, "This ip is no longer used, resolve api.weixin.qq.com what-was-sent", None),
+            (200, "\u{feff}\r\n this IP is no longer use", None),
+            (503, "This ip is no longer use", None),
+        ] {
+            let answer = answer(status, body);
+            let is_hosts = |fault: &Fault| {
+                assert_eq!(
+                    (fault.kind, fault.whose, fault.errcode),
+                    (Transient, Whose::Host, errcode),
+                    "{body}"
+                );
+                assert!(fault.advice.contains("hosts file"), "{}", fault.advice);
+                assert!(!fault.message.contains("what-was-sent"), "{}", fault.message);
+            };
+            for endpoint in [Endpoint::Token, Endpoint::StableToken] {
+                let none = read_token(endpoint, &answer, &sent()).unwrap_err();
+                assert!(!none.may_have_minted, "{body}");
+                is_hosts(&none.fault);
+            }
+            let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer), &sent()) else { panic!("{body}") };
+            is_hosts(&fault);
+            is_hosts(&read_ticket(Ok(&answer), &sent()).unwrap_err());
+            assert_eq!(host_trouble(&answer).as_deref(), Some(RETIRED));
+        }
+        for body in
+            [r#"{"errcode":41001}"#, r#"{"data":{"errcode":410}}"#, "<p>This ip is no longer use", "This"]
+        {
+            assert!(!is_retired(&answer(200, body)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_pause_that_an_answer_asks_for_is_kept_on_every_call() {
+        let asking = |status, body: &str| Response {
+            retry_after: Some(Duration::from_secs(30)),
+            ..answer(status, body)
+        };
+        let kept = Wait::NotBefore(Duration::from_secs(30));
+        for answer in [asking(503, ""), asking(429, "<html>"), asking(429, r#"{"errcode":-1}"#)] {
+            for endpoint in [Endpoint::Token, Endpoint::StableToken] {
+                assert_eq!(read_token(endpoint, &answer, &sent()).unwrap_err().fault.wait, kept);
+            }
+            assert_eq!(read_ticket(Ok(&answer), &sent()).unwrap_err().wait, kept);
+            let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer), &sent()) else { panic!("it told") };
+            assert_eq!(fault.wait, kept);
+        }
+        let other = read_token(Endpoint::Token, &asking(502, ""), &sent()).unwrap_err();
+        assert_eq!(other.fault.wait, Wait::BackOff, "elsewhere the header means something else");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use reqwest::Url;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::answers::{NoToken, no_answer, read_check, read_ticket, read_token};
+use super::answers::{
+    NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
+};
 use super::gate::{Gate, Permit};
 use super::hosts::Hosts;
 use super::transport::{Lost, Method, Request, Response, Transport};
@@ -75,18 +77,24 @@ impl WeChat {
         };
         tokio::select! {
             biased;
-            _ = health.wait_for(|overall| !overall.up) => Err(Fault::host(&self.hosts.why_down())),
+            _ = health.wait_for(|overall| !overall.up) => Err(self.down()),
             permit = admitted => Ok(permit),
         }
     }
 
+    /// The fault of the hosts, while all of them are down.
+    fn down(&self) -> Fault {
+        let why = self.hosts.why_down();
+        if why.contains(RETIRED) { Fault::retired(&why) } else { Fault::host(&why) }
+    }
+
     /// Calls the account's token endpoint. Another host is tried only where that cannot mint twice: when no byte
-    /// was sent, and on `stable_token` in normal mode after a timeout, if the budget has a `spare` call for that.
-    /// Returns how many calls were sent, too.
+    /// was sent, and, if the budget has a `spare` call for that, when a retired access point answered, and on
+    /// `stable_token` in normal mode after a timeout. Returns how many calls were sent, too.
     pub async fn fetch(&self, account: &Account, force: bool, spare: bool) -> (FetchEnd, u32) {
         if !self.hosts.watch().borrow().up {
             // They went down after it was admitted: it fares as those that still wait.
-            let result = Err(Fault::host(&self.hosts.why_down()));
+            let result = Err(self.down());
             return (FetchEnd { force, sent_at: None, may_have_minted: false, result }, 0);
         }
         let mut calls = 0;
@@ -97,6 +105,7 @@ impl WeChat {
             let answer =
                 self.send(account.endpoint.as_str(), index, &url, token_request(account, force)).await;
             let lost = answer.as_ref().err().cloned();
+            let retired = answer.as_ref().is_ok_and(is_retired);
             let result = match answer {
                 Ok(answer) => read_token(account.endpoint, &answer, &account.secret),
                 Err(lost) => Err(no_answer(account.endpoint, &lost)),
@@ -106,8 +115,9 @@ impl WeChat {
                 calls += 1;
                 first_sent_at.get_or_insert(sent_at);
             }
-            let harmless =
+            let mints_once =
                 matches!((account.endpoint, &lost), (Endpoint::StableToken, Some(Lost::TimedOut))) && !force;
+            let harmless = mints_once || retired;
             let answered_at = was_sent.then_some(sent_at);
             end = Some((answered_at, result));
             let affordable = calls <= u32::from(spare);
@@ -147,21 +157,26 @@ impl WeChat {
         AskEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
     }
 
-    /// Tries one host after the other until the request is sent. When that was, and what came of it.
+    /// Tries one host after the other until the request is sent to one that is not retired. When that was, and what
+    /// came of it.
     async fn send_somewhere(
         &self,
         endpoint: &'static str,
         request: &Request,
     ) -> (Option<Moment>, Result<Response, Lost>) {
-        let mut answer = Err(no_host());
+        let (mut first_sent_at, mut answer) = (None, Err(no_host()));
         for (index, url) in self.hosts.order() {
             let sent_at = self.clock.now();
             answer = self.send(endpoint, index, &url, request.clone()).await;
-            if !matches!(answer, Err(Lost::NotSent(_))) {
+            if matches!(answer, Err(Lost::NotSent(_))) {
+                continue;
+            }
+            if !answer.as_ref().is_ok_and(is_retired) {
                 return (Some(sent_at), answer);
             }
+            first_sent_at.get_or_insert(sent_at);
         }
-        (None, answer)
+        (first_sent_at, answer)
     }
 
     /// One try at one host, measured and told to the host's health.
@@ -176,15 +191,16 @@ impl WeChat {
         let answer = self.transport.send(url, request).await;
         histogram!("wxtokend_upstream_request_duration_seconds", "endpoint" => endpoint)
             .record(started.elapsed());
-        match &answer {
-            Ok(answer) if answer.status >= 500 => {
-                self.hosts.failed(index, &format!("HTTP {}", answer.status))
-            }
-            Ok(answer) => {
+        let trouble = match &answer {
+            Ok(answer) => host_trouble(answer),
+            Err(lost) => Some(lost.to_string()),
+        };
+        match (trouble, &answer) {
+            (None, Ok(answer)) => {
                 self.hosts.answered(index);
                 self.note_skew(answer);
             }
-            Err(lost) => self.hosts.failed(index, &lost.to_string()),
+            (trouble, _) => self.hosts.failed(index, &trouble.unwrap_or_default()),
         }
         answer
     }

@@ -15,8 +15,10 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::transport::{Lost, Method, Request, Transport};
+use super::answers::host_trouble;
+use super::transport::{Lost, Method, Request, Response, Transport};
 use crate::clock::{Clock, Moment};
+use crate::fault::LONGEST_HOST_PAUSE;
 
 /// A host that failed is tried last for this long.
 const MISTRUST: Duration = Duration::from_secs(60);
@@ -281,8 +283,10 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
         // In a task of its own: while a host is down nobody else calls it, and a probe that ended by a panic would
         // leave it down for ever.
         let sent = AbortOnDropHandle::new(tokio::spawn(hosts.transport.send(&host.url, probe)));
-        let why = match sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned()))) {
-            Ok(answer) if answer.status < 500 => {
+        let told = sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned())));
+        let pause = told.as_ref().ok().and_then(Response::asked_pause).unwrap_or(PROBE_EVERY);
+        let why = match told.map(|answer| host_trouble(&answer)) {
+            Ok(None) => {
                 let was_down = {
                     let mut health = host.lock();
                     health.probe = None;
@@ -295,13 +299,13 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
                 hosts.told.notify_waiters();
                 return;
             }
-            Ok(answer) => format!("HTTP {}", answer.status),
+            Ok(Some(trouble)) => trouble,
             Err(lost) => lost.to_string(),
         };
         hosts.went_down(&host, &why);
         hosts.told.notify_waiters();
         drop(hosts);
-        sleep(PROBE_EVERY).await;
+        sleep(pause.clamp(PROBE_EVERY, LONGEST_HOST_PAUSE)).await;
     }
 }
 

@@ -5,53 +5,105 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
+use rustls::CertificateError;
 use tokio::net::lookup_host;
 
+use super::hosts::host_label;
 use super::transport::{Lost, Method, Pending, Request, Response, Transport};
+use crate::clock::{Clock, SystemClock};
 
 /// WeChat's answers are under 2 KiB; what is longer is none of them.
 const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// Told where nobody vouches for a certificate.
+const WECHATS_ROOT: &str = "WeChat's is signed by DigiCert Global Root G2 since 2024-10-22, which an old CA bundle \
+    and a bare image lack, and a proxy that opens TLS does not have";
 
 /// HTTP/1.1 over TCP or TLS, a connection for each call.
 ///
 /// Calls are rare: ten thousand accounts make one or two a second. A connection that is kept may end just as the next
 /// call goes out, which on `token` leaves a doubt; and what a broken gateway sends late on it would be taken for the
 /// answer to the next call, which is another account's.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpTransport {
     client: Client,
+    /// Tells how far off a date is.
+    clock: Clock,
 }
 
 /// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("set up the HTTP client (are the system's CA certificates installed?)")]
-pub struct TransportError(#[source] reqwest::Error);
+pub enum TransportError {
+    /// A host speaks TLS, and there is nothing to know it by.
+    #[error(
+        "load the CA certificates by which {host} (upstream.base_urls) is known: {looked_at}; install them (the package \
+         ca-certificates), or let SSL_CERT_FILE name a file of them or SSL_CERT_DIR a folder"
+    )]
+    NoCertificates {
+        /// Which host.
+        host: String,
+        /// Where they were looked for.
+        looked_at: String,
+        /// What reqwest says.
+        #[source]
+        cause: reqwest::Error,
+    },
+    /// Anything else.
+    #[error("set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+}
 
 impl HttpTransport {
-    /// A transport whose tries end after `timeout`, connecting included.
+    /// A transport to the hosts of `base_urls` whose tries end after `timeout`, connecting included.
     ///
     /// # Errors
-    /// When TLS cannot be set up, which happens where the system has no CA certificates.
-    pub fn new(timeout: Duration) -> Result<Self, TransportError> {
+    /// When one of them speaks TLS and the system has no CA certificates.
+    pub fn new(base_urls: &[Url], timeout: Duration) -> Result<Self, TransportError> {
         // Fails when the program that embeds us has chosen a provider already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Client::builder()
+        let behind_tls = base_urls.iter().find(|url| url.scheme() == "https");
+        let client = Client::builder()
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .timeout(timeout)
             // A shade less than the whole, so that a host that accepts nobody shows as "not sent".
             .connect_timeout(timeout.mul_f64(0.9))
+            // Without it the kernel goes on delivering a request for minutes after we have given it up.
+            .tcp_user_timeout(timeout)
             .dns_resolver(Arc::new(SystemDns { timeout: timeout.mul_f64(0.8) }))
             .pool_max_idle_per_host(0)
-            .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map(|client| Self { client })
-            .map_err(|error| TransportError(error.without_url()))
+            .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")));
+        let client = match behind_tls {
+            Some(_) => client,
+            // No certificate is looked at: that there are none on this machine is no trouble.
+            None => client.tls_certs_only([]),
+        };
+        let client = client.build().map_err(reqwest::Error::without_url);
+        let client = client.map_err(|cause| match behind_tls {
+            Some(url) => TransportError::NoCertificates {
+                host: host_label(url),
+                looked_at: certificate_places(),
+                cause,
+            },
+            None => TransportError::Client(cause),
+        })?;
+        Ok(Self { client, clock: Arc::new(SystemClock::new()) })
     }
+}
+
+/// What the environment says of where CA certificates are.
+fn certificate_places() -> String {
+    let said = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| format!("{name} is {}", value.display())));
+    let said: Vec<_> = said.collect();
+    if said.is_empty() { "there are none where this system keeps them".to_owned() } else { said.join(", ") }
 }
 
 impl Transport for HttpTransport {
@@ -69,9 +121,13 @@ impl Transport for HttpTransport {
         };
         // Whoever ends a connection first keeps its port for a minute: better the host.
         let call = call.header("connection", "close");
+        let clock = Arc::clone(&self.clock);
         Box::pin(async move {
             let mut answer = call.send().await.map_err(lost)?;
-            let date = answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
+            let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+            let date = header("date").map(str::to_owned);
+            let retry_after = header("retry-after")
+                .and_then(|asked| pause(asked, date.as_deref(), || clock.now().timestamp()));
             let status = answer.status().as_u16();
             let mut body = Vec::new();
             while let Some(chunk) = answer.chunk().await.map_err(lost)? {
@@ -80,9 +136,21 @@ impl Transport for HttpTransport {
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok(Response { status, body, date })
+            Ok(Response { status, body, date, retry_after })
         })
     }
+}
+
+/// What a `Retry-After` asks for: seconds, or a date, which is told by the clock of whoever answered, where it tells
+/// that.
+fn pause(asked: &str, date: Option<&str>, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
+    let at = |date: &str| rfc2822::parse(date.trim()).ok().map(|date| date.timestamp());
+    if let Ok(seconds) = asked.trim().parse::<f64>() {
+        let is_pause = seconds >= 0.0;
+        return is_pause.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+    }
+    let pause = at(asked)?.duration_since(date.and_then(at).unwrap_or_else(now));
+    Some(pause.try_into().unwrap_or(Duration::ZERO))
 }
 
 fn lost(error: reqwest::Error) -> Lost {
@@ -108,6 +176,9 @@ fn root_cause(error: &reqwest::Error) -> String {
     }
     match cause.downcast_ref::<rustls::Error>() {
         Some(rustls::Error::InvalidMessage(_)) => "TLS: the host does not speak TLS on this port".to_owned(),
+        Some(failure @ rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            format!("TLS: {failure}; {WECHATS_ROOT}")
+        }
         Some(failure) => format!("TLS: {failure}"),
         None => cause.to_string(),
     }
@@ -159,6 +230,7 @@ async fn addresses(
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockFilter;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -175,9 +247,13 @@ mod tests {
             let _ = peer.write_all(answer.as_bytes()).await;
         });
         let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
-        let told = HttpTransport::new(Duration::from_secs(20)).unwrap().send(&base, request).await;
+        let told = transport(&base, Duration::from_secs(20)).send(&base, request).await;
         server.abort();
         told
+    }
+
+    fn transport(base: &Url, timeout: Duration) -> HttpTransport {
+        HttpTransport::new(std::slice::from_ref(base), timeout).unwrap()
     }
 
     fn answer(status: &str, headers: &str, body: &str) -> String {
@@ -207,5 +283,95 @@ mod tests {
         let failing = async { Err::<Found, _>(io::Error::other("Name or service not known")) };
         let told = addresses(limit, failing).await.unwrap_err().to_string();
         assert_eq!(told, "DNS: Name or service not known");
+    }
+
+    #[tokio::test]
+    async fn the_pause_that_a_host_asks_for_is_read() {
+        for (status, headers, asked) in [
+            ("503 Service Unavailable", "Retry-After: 7\r\n", Some(7)),
+            ("429 Too Many Requests", "retry-after:  90 \r\n", Some(90)),
+            ("200 OK", "Retry-After: 7\r\n", None),
+            ("502 Bad Gateway", "Retry-After: 7\r\n", None),
+            ("503 Service Unavailable", "Retry-After: soon\r\n", None),
+            ("503 Service Unavailable", "", None),
+        ] {
+            let told = told(answer(status, headers, "")).await.unwrap();
+            assert_eq!(told.asked_pause(), asked.map(Duration::from_secs), "{status} {headers}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_told_in_seconds_or_by_the_clock_of_whoever_asks_for_it() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let read = |asked, date| pause(asked, date, || now);
+        let seconds = |s| Some(Duration::from_secs(s));
+        assert_eq!(read("Thu, 01 Jan 2026 12:02:00 GMT", None), seconds(120));
+        let slow = Some("Thu, 01 Jan 2026 11:00:00 GMT");
+        assert_eq!(read("Thu, 01 Jan 2026 11:00:30 GMT", slow), seconds(30), "its clock is an hour behind");
+        assert_eq!(read("Thu, 01 Jan 2026 11:00:30 GMT", Some("yesterday")), seconds(0));
+        assert_eq!(read("1e30", None), Some(Duration::MAX));
+        assert_eq!(read("99999999999999999999999", None), Some(Duration::MAX));
+        for nothing in ["", "-1", "NaN", "tomorrow"] {
+            assert_eq!(read(nothing, None), None, "{nothing:?}");
+        }
+    }
+
+    /// The flags of a segment of TCP.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+
+    /// Lets connections come about, and nothing of what is sent by them, as a link that is cut right after.
+    fn cut() -> [SockFilter; 5] {
+        const LOAD_BYTE: u16 = 0x30;
+        const JUMP_IF_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        [
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+            SockFilter::new(JUMP_IF_EQUAL, 1, 0, SYN),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, ACK),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+            SockFilter::new(RETURN, 0, 0, 0),
+        ]
+    }
+
+    /// Whether the kernel keeps a socket of TCP whose own port is `port`, be it one that its program has closed.
+    fn is_kept(port: u16) -> bool {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let own = format!("0100007F:{port:04X}");
+        // The state of a listener, and of a port that only waits to be free again.
+        let is_over = |state| matches!(state, "06" | "07");
+        sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|socket| {
+            socket.get(1) == Some(&&*own) && !socket.get(3).is_some_and(|state| is_over(*state))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_given_up_is_not_delivered_when_the_link_is_back() {
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(1).unwrap();
+        listener.attach_filter(&cut()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener.into()).unwrap();
+        let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+
+        let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
+        let (accepted, told) =
+            tokio::join!(listener.accept(), transport(&base, TIMEOUT).send(&base, request));
+        let (mut far, near) = accepted.unwrap();
+        assert!(matches!(told, Err(Lost::TimedOut | Lost::Cut(_))), "{told:?}");
+        // The kernel would try again 6 s after the request, 13 s and 26 s.
+        for _ in 0..200 {
+            if !is_kept(near.port()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(!is_kept(near.port()), "the kernel goes on delivering what was given up 20 s ago");
+        socket2::SockRef::from(&far).detach_filter().unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(1), far.read(&mut [0; 1])).await;
+        assert!(!matches!(read, Ok(Ok(1))), "the request was delivered");
     }
 }

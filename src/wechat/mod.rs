@@ -1,11 +1,12 @@
 //! Talking to WeChat.
 //!
-//! `client` makes the calls an account asks for and knows about hosts; `answers` reads what comes back; `gate`
+//! `client` makes the calls an account asks for and knows about hosts; `answers` and `body` read what comes back; `gate`
 //! holds all accounts to the global limits; `hosts` keeps the trouble of a host apart from an account's;
 //! `transport` is the edge of the process, and `http` the real one. Nothing here retries a call: the account's
 //! decision does.
 
 pub(crate) mod answers;
+mod body;
 mod client;
 mod gate;
 mod hosts;

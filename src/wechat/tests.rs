@@ -25,6 +25,8 @@ struct Script {
     down: Mutex<Vec<&'static str>>,
     asked: Mutex<Vec<String>>,
     probes: Mutex<u32>,
+    /// What a probe is answered by a host that is not down.
+    says: Mutex<Option<Response>>,
     /// How many probes panic before one does not.
     panics: Mutex<u32>,
 }
@@ -45,7 +47,8 @@ impl Transport for Arc<Script> {
                     panic!("asked to");
                 }
                 let down = script.down.lock().unwrap().contains(&&*host);
-                return if down { Err(refused) } else { ok(r#"{"errcode":40001}"#) };
+                let says = script.says.lock().unwrap().clone();
+                return if down { Err(refused) } else { says.map_or_else(|| ok(r#"{"errcode":40001}"#), Ok) };
             }
             script.asked.lock().unwrap().push(format!("{host}{}", request.path));
             script.answers.lock().unwrap().pop_front().unwrap_or(Err(refused))
@@ -58,7 +61,7 @@ fn ok(body: &str) -> Answer {
 }
 
 fn status(status: u16, body: &str) -> Answer {
-    Ok(Response { status, body: body.as_bytes().to_vec(), date: None })
+    Ok(Response { status, body: body.as_bytes().to_vec(), date: None, retry_after: None })
 }
 
 const TOKEN: &str = r#"{"access_token":"t","expires_in":7200}"#;
@@ -100,6 +103,80 @@ async fn the_next_host_is_tried_only_where_that_cannot_mint_twice() {
         let sent = 2 - u32::from(what.contains("NotSent")) - u32::from(tries == 1);
         assert_eq!(calls, sent, "{what}");
         assert_eq!(end.result.is_ok(), tries == 2, "{what}");
+    }
+}
+
+const RETIRED: [&str; 3] = [
+    r#"{"errcode":410,"errmsg":"server IP address changed"}"#,
+    r#"{"errcode":48017,"errmsg":"this weixin server ip address go offline"}"#,
+    "This ip is no longer used",
+];
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_the_call() {
+    let token = Secret::new("a+b");
+    for says in RETIRED {
+        for (endpoint, force) in
+            [(Endpoint::Token, false), (Endpoint::StableToken, false), (Endpoint::StableToken, true)]
+        {
+            let account = Account::example(endpoint);
+            let (script, wechat) = start(vec![ok(says), ok(TOKEN)]);
+            let (end, calls) = wechat.fetch(&account, force, true).await;
+            assert!(end.result.is_ok(), "{endpoint:?} {says}");
+            assert_eq!((asked(&script).len(), calls), (2, 2), "{endpoint:?} {says}");
+            // Without budget for a second call, and where all are retired.
+            for (second, spare, sent) in [(ok(TOKEN), false, 1), (ok(says), true, 2)] {
+                let (script, wechat) = start(vec![ok(says), second]);
+                let (end, calls) = wechat.fetch(&account, force, spare).await;
+                assert_eq!((end.may_have_minted, calls, asked(&script).len()), (false, sent, sent as usize));
+                let fault = end.result.unwrap_err();
+                assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+                assert!(end.sent_at.is_some());
+            }
+        }
+        let (_, wechat) = start(vec![ok(says), ok(r#"{"ip_list":[]}"#)]);
+        assert!(matches!(wechat.check(&token).await, CheckEnd::Honoured));
+        let (_, wechat) = start(vec![ok(says), ok(r#"{"errcode":0,"ticket":"t","expires_in":7200}"#)]);
+        assert!(wechat.ticket(TicketKind::Jsapi, &token).await.result.is_ok());
+        let (_, wechat) = start(vec![ok(says), ok(says)]);
+        let end = wechat.ticket(TicketKind::Jsapi, &token).await;
+        assert!(end.sent_at.is_some() && end.result.unwrap_err().whose == Whose::Host);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_a_retired_access_point_answers_has_found_the_host_down() {
+    for says in RETIRED {
+        let (script, wechat) = start(vec![ok(says), ok(says)]);
+        *script.says.lock().unwrap() = Some(status(200, says).unwrap());
+        wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+        sleep(Duration::from_secs(1)).await;
+        let Err(fault) = wechat.admit(0, false).await else {
+            panic!("let through to a retired access point")
+        };
+        assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+        assert!(fault.advice.contains("hosts file"), "{}", fault.advice);
+        *script.says.lock().unwrap() = None;
+        sleep(Duration::from_secs(3)).await;
+        assert!(wechat.hosts().look().0.up, "DNS names another");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_asks_for_a_pause_is_probed_no_sooner_but_once_a_minute_at_least() {
+    for (asked_s, kept_s) in [(30, 30), (86_400, 60), (0, 2)] {
+        let retry_after = Some(Duration::from_secs(asked_s));
+        let unavailable = || Response { retry_after, ..status(503, "").unwrap() };
+        let (script, wechat) = start(vec![Ok(unavailable())]);
+        *script.says.lock().unwrap() = Some(unavailable());
+        wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+        sleep(Duration::from_millis(500)).await;
+        let probes = || *script.probes.lock().unwrap();
+        assert_eq!(probes(), 1, "to see whether it is everybody's trouble");
+        sleep(Duration::from_secs(kept_s - 1)).await;
+        assert_eq!(probes(), 1, "{asked_s}");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(probes(), 2, "{asked_s}");
     }
 }
 

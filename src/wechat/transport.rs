@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use reqwest::Url;
 
@@ -55,6 +56,16 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The `Date` header.
     pub date: Option<String>,
+    /// How long the `Retry-After` header asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Response {
+    /// How long it asks us to wait before we ask again: with 429 and 503 alone, where `Retry-After` means that.
+    #[must_use]
+    pub fn asked_pause(&self) -> Option<Duration> {
+        self.retry_after.filter(|_| matches!(self.status, 429 | 503))
+    }
 }
 
 impl fmt::Debug for Response {

@@ -35,6 +35,8 @@ fn errcodes() -> Vec<Row> {
         (&[40013], "parked", "correct it in the file", PARKED),
         (&[40002, 41002, 41004, 43002, 44002, 47001], "parked", "bug of ours", PARKED),
         (&[40164], "parked", "add IP 127.0.0.1 to the account's IP whitelist", PARKED),
+        (&[61004], "parked", "account's IP whitelist", PARKED),
+        (&[410, 48017], "transient", "is retired: remove it from the hosts file", BACK_OFF),
         (&[40243], "parked", "unfreeze", PARKED),
         (&[48001, 48004, 50002, 50004, 50007], "parked", "console", PARKED),
         (&[61024], "parked", "third-party platform", PARKED),
@@ -275,4 +277,19 @@ async fn a_lost_answer_that_minted_nothing_is_settled_by_one_check() {
     assert_eq!((&after["access_token"], &after["version"]), (&token["access_token"], &token["version"]));
     assert_eq!(after["expires_at"], token["expires_at"], "it counts to its old end again");
     assert_eq!((lab.wechat.mints("classic"), lab.wechat.counters(&appid("classic")).checks), (1, 1));
+}
+
+#[tokio::test]
+async fn a_lifetime_far_above_the_usual_is_said_and_a_short_one_is_not() {
+    let lab = Lab::new(60_000, 10_000).await.with_both();
+    let strange = FaultKind::BadExpires { expires_in: 720_000 };
+    lab.wechat.inject(Some(&appid("classic")), Fault::new(strange).times(1));
+    let daemon = lab.start().await;
+    let line = daemon.event("strange_lifetime", 1).await;
+    assert_eq!((&line["level"], &line["appid"]), (&json!("WARN"), &json!("classic")), "{line}");
+    assert_eq!(line["expires_in_s"], 720_000, "{line}");
+    daemon.until_state("stable", "fresh").await;
+    let view = daemon.view("classic").await;
+    assert_eq!(seconds_between(&view["issued_at"], &view["expires_at"]), 86_400, "{view}");
+    assert_eq!(daemon.log.events("strange_lifetime").len(), 1);
 }

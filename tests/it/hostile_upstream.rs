@@ -251,7 +251,7 @@ const FRAMING: [Row; 20] = [
 ];
 
 /// A token all the same, with something behind it or around it.
-const SURROUNDED: [Row; 9] = [
+const SURROUNDED: [Row; 12] = [
     Row {
         name: "surplus",
         end: Fine,
@@ -308,6 +308,21 @@ const SURROUNDED: [Row; 9] = [
         },
     },
     Row {
+        name: "byte-order-mark",
+        end: Fine,
+        script: |call| edited(call, |body| format!("\u{feff}{body}\r\n\0")),
+    },
+    Row {
+        name: "expires-as-text",
+        end: Fine,
+        script: |call| expiring(call, |seconds| format!("\"{seconds}\"")),
+    },
+    Row {
+        name: "expires-as-decimal",
+        end: Fine,
+        script: |call| expiring(call, |seconds| format!("{seconds}.5")),
+    },
+    Row {
         name: "bare-line-ends",
         end: Fine,
         script: |call| {
@@ -318,7 +333,7 @@ const SURROUNDED: [Row; 9] = [
 ];
 
 /// HTTP, and no answer of WeChat's.
-const JSON: [Row; 18] = [
+const JSON: [Row; 14] = [
     Row { name: "empty", end: Unreadable, script: |_| with_body(b"") },
     Row { name: "nul-body", end: Unreadable, script: |_| with_body(&[0; 60_000]) },
     Row {
@@ -329,11 +344,6 @@ const JSON: [Row; 18] = [
                 b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00",
             )]
         },
-    },
-    Row {
-        name: "byte-order-mark",
-        end: Unreadable,
-        script: |call| edited(call, |body| format!("\u{feff}{body}")),
     },
     Row {
         name: "utf16",
@@ -374,20 +384,18 @@ const JSON: [Row; 18] = [
         },
     },
     Row { name: "twice", end: Unreadable, script: |call| edited(call, |body| format!("{body}{body}")) },
-    Row { name: "expires-1e400", end: Unreadable, script: |call| expiring(call, "1e400") },
-    Row { name: "expires-too-large", end: Unreadable, script: |call| expiring(call, "9223372036854775808") },
-    Row { name: "expires-negative", end: Unreadable, script: |call| expiring(call, "-7200") },
-    Row { name: "expires-as-text", end: Unreadable, script: |call| expiring(call, "\"7200\"") },
-    Row { name: "expires-broken", end: Unreadable, script: |call| expiring(call, "7200.5") },
-    Row { name: "expires-null", end: Unreadable, script: |call| expiring(call, "null") },
+    Row { name: "expires-1e400", end: Unreadable, script: |call| expiring(call, |_| "1e400".to_owned()) },
+    Row { name: "expires-negative", end: Unreadable, script: |call| expiring(call, |_| "-7200".to_owned()) },
+    Row { name: "expires-null", end: Unreadable, script: |call| expiring(call, |_| "null".to_owned()) },
 ];
 
 /// The true answer with another `expires_in`.
-fn expiring(call: &Call, value: &str) -> Vec<Act> {
+fn expiring(call: &Call, write: impl FnOnce(&Value) -> String) -> Vec<Act> {
     edited(call, |body| {
         let mut json: Value = serde_json::from_str(body).unwrap();
+        let written = write(&json["expires_in"]);
         json["expires_in"] = json!("HERE");
-        json.to_string().replace("\"HERE\"", value)
+        json.to_string().replace("\"HERE\"", &written)
     })
 }
 
@@ -494,7 +502,7 @@ async fn whatever_a_host_answers_no_dead_token_is_served_and_all_is_well_when_th
     }
     let lab = lab.with_both();
     let mut others = ["stable", "classic"].map(|appid| (appid, Reader::new(&lab.wechat, appid)));
-    let daemon = lab.start_observed().await;
+    let daemon = lab.start().await;
     for (appid, _) in &others {
         daemon.until_state(appid, "fresh").await;
     }
@@ -623,7 +631,7 @@ async fn a_host_that_no_call_reaches_says_whether_it_is_dns_tcp_or_tls() {
         nowhere(
             "untrusted",
             format!("https://{tls}"),
-            "no connection: TLS: invalid peer certificate: UnknownIssuer",
+            "no connection: TLS: invalid peer certificate: UnknownIssuer; WeChat's is signed by DigiCert Global Root G2",
         ),
         Nowhere {
             trusted: true,

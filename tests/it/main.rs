@@ -8,8 +8,8 @@
 mod applications;
 mod budget;
 mod canary;
+mod certificates;
 mod commands;
-mod core_dumps;
 mod crashes;
 mod crowd;
 mod faults;
@@ -20,7 +20,6 @@ mod hostile_clients;
 mod hostile_upstream;
 mod layers;
 mod lifetimes;
-mod log_lines;
 mod nginx;
 mod outages;
 mod page;

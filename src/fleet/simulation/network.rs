@@ -94,7 +94,7 @@ async fn exchange(
     let going = way_ms(sim, within);
     if let Some(HostTrouble::Says(status)) = trouble {
         sleep(ms(going)).await;
-        return Ok(Response { status, body: b"<html>".to_vec(), date: None });
+        return Ok(Response { status, body: b"<html>".to_vec(), date: None, retry_after: None });
     }
     let secret = (what == What::Check).then(|| token_of(&request).to_owned());
     let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
@@ -135,7 +135,7 @@ async fn exchange(
             book.vouch(&token, now);
         }
     }
-    Ok(Response { status: answer.status, body: answer.body, date: None })
+    Ok(Response { status: answer.status, body: answer.body, date: None, retry_after: None })
 }
 
 fn says_refused(body: &[u8]) -> bool {

@@ -199,9 +199,12 @@ impl Transport for InProcess {
                 disk.boundary().await;
                 sleep(reaction.delay + ONE_WAY).await;
                 match reaction.wire {
-                    Wire::Answer(answer) => {
-                        Ok(Response { status: answer.status, body: answer.body, date: None })
-                    }
+                    Wire::Answer(answer) => Ok(Response {
+                        status: answer.status,
+                        body: answer.body,
+                        date: None,
+                        retry_after: None,
+                    }),
                     Wire::HalfAnswer { .. } | Wire::Reset => Err(Lost::Cut("connection reset".to_owned())),
                     Wire::Refuse => Err(Lost::NotSent("connection refused".to_owned())),
                     Wire::Hang => std::future::pending().await,

@@ -726,6 +726,27 @@ async fn a_call_at_a_second_host_is_charged_too_and_one_that_was_not_needed_is_g
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retired_access_point_costs_a_call_of_the_budget_and_neither_time_nor_the_token() {
+    for endpoint in BOTH {
+        let lab = Lab::tuned(vec![account(APPID, endpoint)], |upstream| {
+            upstream.base_urls =
+                ["http://a.test/", "http://b.test/"].map(|url| reqwest::Url::parse(url).unwrap()).to_vec();
+        })
+        .await;
+        let first = lab.token().await;
+        lab.wechat.inject(Some(&appid()), Fault::errcode(410).times(1));
+        lab.until("refreshed", |view| view.version > first.version()).await;
+        lab.assert_alive(&lab.token().await);
+        let view = lab.view();
+        assert_eq!((view.consecutive_failures, lab.calls()), (0, 3), "{endpoint:?}");
+        assert_eq!(
+            view.budget.remaining, 998,
+            "{endpoint:?}: of a burst of 1000, full again since the first call"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_account_that_a_reader_waits_for_goes_first_at_a_cold_start() {
     let accounts: Vec<_> = (0..1000).map(|n| account(&format!("wx{n:04}"), Endpoint::StableToken)).collect();
     let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 10).await;

@@ -1,4 +1,4 @@
-// The advice of src/fault.rs in Chinese, by its English words. A test holds the two together.
+// The advice of src/fault.rs and src/fault/table.rs in Chinese, by its English words. A test holds the two together.
 
 export const ADVICE = {
   "nothing to do: WeChat is busy; it is tried again by itself": "无需处理：微信系统繁忙，程序会自动重试",
@@ -14,6 +14,8 @@ export const ADVICE = {
     "在微信后台把 IP {ip} 加入该账号的 IP 白名单；约 5 分钟后生效",
   "add this machine's address to the account's IP whitelist in the WeChat console; it takes about 5 minutes to work":
     "在微信后台把本机的出口 IP 加入该账号的 IP 白名单；约 5 分钟后生效",
+  "this address of WeChat's is retired: remove it from the hosts file, restart the proxy that resolved it once, and let DNS name it; the next of upstream.base_urls is tried by itself":
+    "微信的这个接入地址已停用：从 hosts 文件中删除它，重启只解析过一次域名的代理，改由 DNS 解析；程序会自动改用 upstream.base_urls 中的下一个",
   "the AppSecret is frozen: unfreeze it in the WeChat console": "AppSecret 已被冻结：在微信后台解冻",
   "this account may not use the API: check its type and permissions in the WeChat console":
     "该账号没有此接口的权限：在微信后台检查账号类型和接口权限",

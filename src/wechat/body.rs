@@ -1,0 +1,447 @@
+//! Reads the body of an answer: WeChat's JSON, and what proxies and other encodings leave of it.
+//!
+//! An errcode counts whatever the text beside it is: texts have come with raw line breaks, in GBK, and with quotes that
+//! nobody escaped. Right JSON is read as any parser does. Refused is what is cut off, and what says two things at once.
+
+use std::borrow::Cow;
+use std::str::Chars;
+
+use super::transport::Response;
+
+/// What WeChat's API answers, as far as any of our calls needs it.
+#[derive(Default)]
+pub(super) struct Body {
+    /// 0 counts as an errcode, too: WeChat has understood the call.
+    pub(super) errcode: Option<i64>,
+    /// Empty where there is no text.
+    pub(super) errmsg: String,
+    pub(super) access_token: Option<String>,
+    pub(super) ticket: Option<String>,
+    /// In seconds, without fractions; what is larger than fits is the largest.
+    pub(super) expires_in: Option<u32>,
+    pub(super) has_ip_list: bool,
+}
+
+/// Why a body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("an answer that is not WeChat's JSON")]
+    NotJson,
+    /// Two errcodes, tokens or tickets, one beside a refusal, or one that was damaged.
+    #[error("an answer whose errcode, token or ticket is not clear")]
+    Unclear,
+}
+
+impl Body {
+    pub(super) fn of(answer: &Response) -> Result<Self, Unreadable> {
+        let text = decode(&answer.body);
+        let members = members(trimmed(&text)).ok_or(Unreadable::NotJson)?;
+        let mut body = Self::default();
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                (_, Value::Bare("null")) => {}
+                ("errcode", value) => {
+                    agree(&mut body.errcode, value.number().and_then(whole).ok_or(Unreadable::Unclear)?)?;
+                }
+                ("errmsg", Value::Text(text)) => body.errmsg = text,
+                ("access_token", Value::Text(value)) => agree_on_secret(&mut body.access_token, value)?,
+                ("ticket", Value::Text(value)) => agree_on_secret(&mut body.ticket, value)?,
+                ("expires_in", value) => {
+                    let told = value.number().and_then(seconds);
+                    // Of two the shorter can do no harm.
+                    body.expires_in = body.expires_in.into_iter().chain(told).min();
+                }
+                ("ip_list", Value::List) => body.has_ip_list = true,
+                _ => {}
+            }
+        }
+        let is_refusal = body.errcode.is_some_and(|errcode| errcode != 0);
+        let brings_something = body.access_token.is_some() || body.ticket.is_some();
+        if is_refusal && brings_something { Err(Unreadable::Unclear) } else { Ok(body) }
+    }
+}
+
+/// The text without what may stand around it.
+pub(super) fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}')
+}
+
+/// UTF-8; any other encoding keeps its ASCII.
+pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        if byte.is_ascii() {
+            text.push(char::from(byte));
+            continue;
+        }
+        text.push(char::REPLACEMENT_CHARACTER);
+        // The second byte of a character in GBK or Big5 may look like a backslash or a brace.
+        rest.next_if(|byte| (0x40..=0xfe).contains(byte));
+    }
+    text.into()
+}
+
+fn agree<T: PartialEq>(known: &mut Option<T>, told: T) -> Result<(), Unreadable> {
+    match known {
+        Some(known) if *known != told => return Err(Unreadable::Unclear),
+        Some(_) => {}
+        None => *known = Some(told),
+    }
+    Ok(())
+}
+
+/// A token or a ticket. One that was damaged on its way is none.
+fn agree_on_secret(known: &mut Option<String>, told: String) -> Result<(), Unreadable> {
+    let is_damage = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    match told {
+        told if told.is_empty() => Ok(()),
+        told if told.contains(is_damage) => Err(Unreadable::Unclear),
+        told => agree(known, told),
+    }
+}
+
+/// `40164`, `40164.0` and `" 40164"`.
+fn whole(text: &str) -> Option<i64> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        // Doubles hold each whole number up to here.
+        let is_whole = number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
+        // Exact, as it is whole and small.
+        is_whole.then_some(number as i64)
+    })
+}
+
+/// The same, rounded down.
+fn seconds(text: &str) -> Option<u32> {
+    let number: f64 = text.trim().parse().ok()?;
+    // Above the largest it is the largest, below 0 it is 0.
+    number.is_finite().then_some(number as u32)
+}
+
+enum Value<'a> {
+    Text(String),
+    /// A number, `true`, `false` or `null`.
+    Bare(&'a str),
+    List,
+    Object,
+}
+
+impl Value<'_> {
+    fn number(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Bare(text) => Some(text),
+            Self::List | Self::Object => None,
+        }
+    }
+}
+
+/// The members of the object that is the whole of `text`, in order; `None` when it is none.
+fn members(text: &str) -> Option<Vec<(String, Value<'_>)>> {
+    let mut reader = Reader { rest: text };
+    let mut members = Vec::new();
+    reader.take('{')?;
+    // A comma behind the last one is forgiven.
+    while reader.take('}').is_none() {
+        reader.take('"')?;
+        let name = reader.string(ends_name)?;
+        reader.take(':')?;
+        members.push((name, reader.value()?));
+        if reader.take(',').is_none() {
+            reader.take('}')?;
+            break;
+        }
+    }
+    reader.rest.is_empty().then_some(members)
+}
+
+/// Whether what follows on a quote tells that the quote is the end of a name, and not a part of it.
+fn ends_name(rest: &str) -> bool {
+    rest.trim_start().starts_with(':')
+}
+
+/// The same of a text: it is followed by another member, or by the end of the whole.
+fn ends_text(rest: &str) -> bool {
+    let rest = rest.trim_start();
+    match rest.strip_prefix(',') {
+        Some(next) => next.trim_start().starts_with(['"', '}']),
+        None => rest == "}",
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    /// Takes `wanted` where it comes next but for blanks.
+    fn take(&mut self, wanted: char) -> Option<()> {
+        self.rest = self.rest.trim_start().strip_prefix(wanted)?;
+        Some(())
+    }
+
+    fn value(&mut self) -> Option<Value<'a>> {
+        if self.take('"').is_some() {
+            return self.string(ends_text).map(Value::Text);
+        }
+        self.rest = self.rest.trim_start();
+        if self.rest.starts_with(['[', '{']) {
+            let is_list = self.rest.starts_with('[');
+            self.skip_nested()?;
+            return Some(if is_list { Value::List } else { Value::Object });
+        }
+        let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        let end = self.rest.find(|c| !is_bare(c)).filter(|end| *end > 0)?;
+        let (bare, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Some(Value::Bare(bare))
+    }
+
+    /// A string whose opening quote is taken, to the first quote that ends it.
+    fn string(&mut self, ends: fn(&str) -> bool) -> Option<String> {
+        let mut string = String::new();
+        let mut chars = self.rest.chars();
+        loop {
+            match chars.next()? {
+                '\\' => string.push(escaped(&mut chars)?),
+                '"' if ends(chars.as_str()) => {
+                    self.rest = chars.as_str();
+                    return Some(string);
+                }
+                other => string.push(other),
+            }
+        }
+    }
+
+    /// Passes over a list or an object, in which nothing is of use.
+    fn skip_nested(&mut self) -> Option<()> {
+        let mut open = Vec::new();
+        let mut chars = self.rest.chars();
+        loop {
+            match chars.next()? {
+                '[' => open.push(']'),
+                '{' => open.push('}'),
+                '"' => skip_string(&mut chars)?,
+                closing @ (']' | '}') if open.pop()? != closing => return None,
+                _ => {}
+            }
+            if open.is_empty() {
+                self.rest = chars.as_str();
+                return Some(());
+            }
+        }
+    }
+}
+
+fn skip_string(chars: &mut Chars<'_>) -> Option<()> {
+    loop {
+        match chars.next()? {
+            '"' => return Some(()),
+            '\\' => drop(chars.next()?),
+            _ => {}
+        }
+    }
+}
+
+/// What a backslash and what follows on it stand for. Half a surrogate pair stands for a character that is lost.
+fn escaped(chars: &mut Chars<'_>) -> Option<char> {
+    Some(match chars.next()? {
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'u' => {
+            let first = unit(chars)?;
+            let mut ahead = chars.clone();
+            let second = (ahead.next() == Some('\\') && ahead.next() == Some('u')).then(|| unit(&mut ahead));
+            match (char::decode_utf16([first]).next()?, second.flatten()) {
+                (Ok(whole), _) => whole,
+                (Err(_), Some(second)) => match char::decode_utf16([first, second]).next()? {
+                    Ok(whole) => {
+                        *chars = ahead;
+                        whole
+                    }
+                    Err(_) => char::REPLACEMENT_CHARACTER,
+                },
+                (Err(_), None) => char::REPLACEMENT_CHARACTER,
+            }
+        }
+        other => other,
+    })
+}
+
+fn unit(chars: &mut Chars<'_>) -> Option<u16> {
+    let digits = chars.as_str().get(..4).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
+    *chars = chars.as_str()[4..].chars();
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn read(body: impl AsRef<[u8]>) -> Result<Body, Unreadable> {
+        Body::of(&Response { status: 200, body: body.as_ref().to_vec(), date: None, retry_after: None })
+    }
+
+    /// `errmsg` as it stands in the answer, in any encoding.
+    fn refused_with(errmsg: impl AsRef<[u8]>) -> [Vec<u8>; 2] {
+        let errmsg = errmsg.as_ref();
+        [
+            [br#"{"errcode":40164,"errmsg":"#, errmsg, b"}"].concat(),
+            [br#"{"errmsg":"#, errmsg, br#", "errcode" : 40164 }"#].concat(),
+        ]
+    }
+
+    #[test]
+    fn an_errcode_counts_whatever_the_text_beside_it_is() {
+        let texts: [&[u8]; 19] = [
+            b"\"invalid ip\n1.2.3.4\"",
+            b"\"\r\n\t\x00\x1b[31m\"",
+            // GBK, Big5 whose second bytes are a backslash, Latin 1, half of a character of UTF-8.
+            b"\"\xb2\xbb\xba\xcf\xb7\xa8\xb5\xc4IP\"",
+            b"\"\xa5\x5c\xa5\x5c\"",
+            b"\"caf\xe9\"",
+            b"\"\xe4\xb8\"",
+            br#""not in "whitelist", rid: 1""#,
+            br#""bad "appid": empty""#,
+            br#""C:\windows \'x\'""#,
+            br#""half of a pair \ud83d, and \udc00\ud800""#,
+            b"1",
+            b"-1.5e3",
+            b"null",
+            b"true",
+            b"{}",
+            br#"{"errcode":40001,"deep":["\"}]",{}]}"#,
+            b"[]",
+            br#"["a",1]"#,
+            b"\"\"",
+        ];
+        for body in texts.into_iter().flat_map(refused_with) {
+            let told = read(&body).map(|body| body.errcode);
+            assert_eq!(told, Ok(Some(40164)), "{}", String::from_utf8_lossy(&body));
+        }
+        assert_eq!(read(r#"{"errcode":40164}"#).unwrap().errcode, Some(40164));
+        assert_eq!(read(r#"{"errcode":40164,"errmsg":"x",}"#).unwrap().errcode, Some(40164));
+        let [body, _] = refused_with(b"\"ip 1.2.3.4\xa5\x5c\nrid: 5f-1\"");
+        assert_eq!(read(body).unwrap().errmsg, "ip 1.2.3.4\u{fffd}\nrid: 5f-1");
+    }
+
+    #[test]
+    fn a_number_is_read_in_any_clothes() {
+        for text in ["40164", "40164.0", "4.0164e4", "\"40164\"", "\" 40164 \"", "\"40164.0\""] {
+            let told = read(format!(r#"{{"errcode":{text},"expires_in":{text}}}"#)).unwrap();
+            assert_eq!((told.errcode, told.expires_in), (Some(40164), Some(40164)), "{text}");
+        }
+        for (text, seconds) in [
+            ("7200.9", Some(7200)),
+            ("1e300", Some(u32::MAX)),
+            ("-5", Some(0)),
+            ("\"x\"", None),
+            ("[]", None),
+        ] {
+            let told = read(format!(r#"{{"errcode":-1,"expires_in":{text}}}"#)).unwrap();
+            assert_eq!((told.errcode, told.expires_in), (Some(-1), seconds), "{text}");
+        }
+        for text in ["\"\"", "\"x\"", "true", "{}", "[40001]", "40001.5", "1e300", "NaN", "\"inf\""] {
+            assert_eq!(read(format!(r#"{{"errcode":{text}}}"#)).err(), Some(Unreadable::Unclear), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_taken_whatever_stands_around_it() {
+        for body in [
+            "\u{feff}{\"access_token\":\"t\",\"expires_in\":7200}",
+            " \r\n{\"access_token\":\"t\",\"expires_in\":\"7200\"}\n\0",
+            r#"{"errcode":"0","errmsg":"o"k","access_token":"t","expires_in":7200.0}"#,
+            r#"{"errcode":null,"access_token":"t","access_token":"t","expires_in":7200,"expires_in":7300}"#,
+            r#"{"new":{"access_token":"x","errcode":1},"access_token":"t","expires_in":7200,}"#,
+            r#"{"access\u005ftoken":"\u0074","expires_in":7200}"#,
+        ] {
+            let told = read(body).unwrap();
+            assert_eq!((told.access_token.as_deref(), told.expires_in), (Some("t"), Some(7200)), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_says_two_things_or_is_cut_off_or_damaged_is_not_read() {
+        for body in [
+            r#"{"errcode":40013,"errcode":40001}"#,
+            r#"{"errcode":0,"errcode":40001}"#,
+            r#"{"errcode":40001,"access_token":"t","expires_in":7200}"#,
+            r#"{"errcode":40001,"ticket":"t"}"#,
+            r#"{"access_token":"t","access_token":"u","expires_in":7200}"#,
+            r#"{"access_token":"t\n","expires_in":7200}"#,
+            r#"{"access_token":"t\ud800","expires_in":7200}"#,
+        ] {
+            assert_eq!(read(body).err(), Some(Unreadable::Unclear), "{body}");
+        }
+        let damaged = b"{\"access_token\":\"t\xff\",\"expires_in\":7200}";
+        assert_eq!(read(damaged).err(), Some(Unreadable::Unclear));
+        let whole = r#"{"errcode":40164,"errmsg":"invalid ip","more":[1]}"#;
+        for end in 0..whole.len() {
+            assert_eq!(read(&whole[..end]).err(), Some(Unreadable::NotJson), "{}", &whole[..end]);
+        }
+        for body in
+            ["[]", "\"x\"", "null", "{}{}", r#"{"errcode":0}x"#, "<html>", "{,}", "{\"a\"}", "{\"a\":[}"]
+        {
+            assert_eq!(read(body).err(), Some(Unreadable::NotJson), "{body}");
+        }
+    }
+
+    /// Any text at all, and those in which a reader errs first.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), r#"[\\"{}:, \n\u{1f600}u0d8]{0,20}"#]
+    }
+
+    fn json_of_any_kind() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            text().prop_map(Json::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                prop::collection::vec((text(), inner), 0..4)
+                    .prop_map(|members| Json::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn right_json_is_read_as_any_parser_reads_it(
+            others in prop::collection::vec((text(), json_of_any_kind()), 0..4),
+            errcode in any::<i32>(),
+            errmsg in text(),
+            pretty in any::<bool>(),
+        ) {
+            let mut body: serde_json::Map<_, _> = others.into_iter().collect();
+            for ours in ["access_token", "ticket", "expires_in", "ip_list"] {
+                body.remove(ours);
+            }
+            body.insert("errcode".to_owned(), json!(errcode));
+            body.insert("errmsg".to_owned(), json!(errmsg));
+            let body = Json::Object(body);
+            let text = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) };
+            let told = read(text.unwrap()).unwrap();
+            prop_assert_eq!((told.errcode, told.errmsg), (Some(errcode.into()), errmsg));
+        }
+
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = read([b"{\"".as_slice(), &body, b"}"].concat());
+        }
+    }
+}
