@@ -148,9 +148,10 @@ pub(super) struct Sandbox {
     /// built-in example]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Where it listens; anybody who reaches it can read its tokens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
-    pub(super) listen: SocketAddr,
+    /// Where it listens; anybody who reaches it can read its tokens [default: 127.0.0.1:8788, or another port if
+    /// that one is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) listen: Option<SocketAddr>,
     /// How long tokens live [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) token_lifetime: Option<Duration>,

@@ -16,9 +16,10 @@ pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Fai
     let source = Source::for_simulation(args.config, "".as_ref());
     let config = source.load()?;
     let mut stop = Stop::listen()?;
-    let simulation = Simulation::start(args.listen, times, &config)
-        .await
-        .map_err(|error| Failure::to(&format!("listen on {}", args.listen), &error))?;
+    let simulation = Simulation::start(args.listen, times, &config).await.map_err(|error| {
+        let place = args.listen.map_or_else(String::new, |address| format!(" on {address}"));
+        Failure::to(&format!("listen{place}"), &error)
+    })?;
     let address = simulation.address();
     info!(event = "started", sandbox = %address, accounts = config.accounts.len(), "the simulated WeChat listens");
     if !address.ip().to_canonical().is_loopback() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use reqwest::Url;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use tracing::warn;
 
 use super::failure::Failure;
 use crate::account::Appid;
@@ -18,6 +19,8 @@ use crate::config::{Config, duration};
 use crate::sandbox::{Sandbox, Settings};
 use crate::secret::Secret;
 
+/// Where it listens unless told otherwise, so that what README.md says can be pasted.
+const USUAL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8788));
 /// Short, so that refreshes can be watched; WeChat's tokens live for 2 h.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// WeChat's is 5 min.
@@ -50,6 +53,23 @@ impl Times {
     }
 }
 
+/// Binds `usual`, or another port beside it if that one is taken, which is said.
+async fn bind_near(usual: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(usual).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let listener = TcpListener::bind(SocketAddr::new(usual.ip(), 0)).await?;
+            let instead = listener.local_addr()?;
+            warn!(
+                event = "sandbox_elsewhere",
+                sandbox = %instead,
+                "{usual} is taken: the simulated WeChat listens on {instead}"
+            );
+            Ok(listener)
+        }
+        bound => bound,
+    }
+}
+
 /// A simulated WeChat that listens; it ends when this is dropped.
 pub(super) struct Simulation {
     sandbox: Sandbox,
@@ -61,8 +81,12 @@ pub(super) struct Simulation {
 
 impl Simulation {
     /// Listens, and knows the accounts of `config`. Its calendar starts at the true time.
-    pub(super) async fn start(listen: SocketAddr, times: Times, config: &Config) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
+    /// Without an address it listens where README.md says, or elsewhere if that is taken.
+    pub(super) async fn start(listen: Option<SocketAddr>, times: Times, config: &Config) -> io::Result<Self> {
+        let listener = match listen {
+            Some(address) => TcpListener::bind(address).await?,
+            None => bind_near(USUAL_ADDRESS).await?,
+        };
         let address = listener.local_addr()?;
         let epoch = SystemClock::new().now().wall_ms / 1_000;
         let sandbox = Sandbox::new(Settings {
@@ -114,8 +138,7 @@ pub(super) struct Rehearsal {
 impl Rehearsal {
     pub(super) async fn start(times: Times, config: &Config) -> Result<Self, Failure> {
         let failed = |error: &dyn std::error::Error| Failure::to("start the simulated WeChat", error);
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let simulation = Simulation::start(listen, times, config).await.map_err(|error| failed(&error))?;
+        let simulation = Simulation::start(None, times, config).await.map_err(|error| failed(&error))?;
         let base_url =
             Url::parse(&format!("http://{}/", simulation.address())).map_err(|error| failed(&error))?;
         let owner_only = std::fs::Permissions::from_mode(0o700);
@@ -165,6 +188,29 @@ mod tests {
             assert!(matches!(seconds(lifetime, overlap), Err(Failure::Usage(_))), "{lifetime:?} {overlap:?}");
         }
         assert!(Times::new(Some(Duration::from_millis(999)), None).is_err());
+    }
+
+    #[test]
+    fn the_usual_address_is_the_one_that_the_readme_tells() {
+        assert_eq!(USUAL_ADDRESS.to_string(), "127.0.0.1:8788");
+        let pasted = format!("export SANDBOX=http://{USUAL_ADDRESS}/_sandbox");
+        assert!(include_str!("../../README.md").contains(&pasted));
+    }
+
+    #[tokio::test]
+    async fn the_usual_address_is_used_if_it_is_free_and_another_if_it_is_taken() {
+        // Somebody else may take a port in the moment when it is free.
+        for _ in 0..100 {
+            let first = bind_near("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let usual = first.local_addr().unwrap();
+            let beside = bind_near(usual).await.unwrap().local_addr().unwrap();
+            assert!(beside.ip() == usual.ip() && beside.port() != usual.port());
+            drop(first);
+            if bind_near(usual).await.unwrap().local_addr().unwrap() == usual {
+                return;
+            }
+        }
+        panic!("a free address was never used");
     }
 
     #[tokio::test]

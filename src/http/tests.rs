@@ -31,7 +31,7 @@ use super::{Api, Clients};
 use crate::account::{Account, Appid};
 use crate::config::{Allow, Client, Config, Defaults, Grants};
 use crate::fleet::Fleet;
-use crate::sandbox::{Fault, Sandbox, Settings};
+use crate::sandbox::{Fault, Sandbox, Settings, Switches};
 use crate::secret::Secret;
 use crate::telemetry::metrics::Metrics;
 

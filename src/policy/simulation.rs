@@ -73,6 +73,8 @@ struct WeChat {
     /// What the documents leave open, at its worst.
     second_mint_kills_first: bool,
     forced_kills_at_once: bool,
+    /// Whether normal mode replaces a token that died before its time, or hands it out again.
+    dead_stable_replaced: bool,
     forced: Vec<i64>,
 }
 
@@ -90,7 +92,11 @@ impl WeChat {
             self.forced.push(at);
         }
         let current = self.minted.last().filter(|_| self.endpoint == Endpoint::StableToken && !force);
-        if let Some(current) = current.filter(|current| current.expires_at - at > self.overlap) {
+        let kept = |current: &&Minted| {
+            let replaced = self.dead_stable_replaced && current.dies_at <= at;
+            current.expires_at - at > self.overlap && !replaced
+        };
+        if let Some(current) = current.filter(kept) {
             return (current.value.clone(), (current.expires_at - at) / SECOND);
         }
         let kills = force && self.forced_kills_at_once;
@@ -173,6 +179,7 @@ impl World {
             minted: Vec::new(),
             second_mint_kills_first: rng.random_bool(0.7),
             forced_kills_at_once: rng.random_bool(0.5),
+            dead_stable_replaced: rng.random_bool(0.5),
             forced: Vec::new(),
         };
         let mut world = Self {
@@ -331,7 +338,7 @@ impl World {
             let force = self.rng.random_bool(0.5);
             self.wechat_call(force);
         } else if let Some(current) = self.wechat.minted.last_mut() {
-            // On `stable_token` it is still handed out.
+            // On `stable_token` it may still be handed out.
             current.dies_at = current.dies_at.min(self.t);
         }
     }

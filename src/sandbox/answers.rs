@@ -6,6 +6,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+use super::call::Call;
 use super::wire::Answer;
 
 /// An error as WeChat states it: HTTP 200 with an errcode.
@@ -25,17 +26,45 @@ impl From<i64> for Refusal {
 /// What a call comes to, before it is put on the wire.
 pub(super) type Outcome = Result<Value, Refusal>;
 
+/// What words an answer besides its outcome.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    pub(super) call: Option<Call>,
+    pub(super) wall_s: u64,
+    pub(super) source_ip: IpAddr,
+}
+
 /// The answer that tells `outcome`.
-pub(super) fn told(outcome: Outcome, wall_s: u64, source_ip: IpAddr, rng: &mut StdRng) -> Answer {
+pub(super) fn told(outcome: Outcome, of: Circumstances, rng: &mut StdRng) -> Answer {
+    let mut logic_ret = 0;
     let value = outcome.unwrap_or_else(|Refusal { errcode, errmsg }| {
-        let text = errmsg.unwrap_or_else(|| wording(errcode, source_ip));
+        logic_ret = errcode;
+        let text = errmsg.unwrap_or_else(|| wording(errcode, of.call, of.source_ip));
         let (a, b): (u32, u32) = (rng.random(), rng.random());
-        let joint = if rng.random() { " " } else { ", " };
+        let joint = match rng.random_range(0..3) {
+            0 => " ".to_owned(),
+            1 => ", ".to_owned(),
+            _ => format!(" hint: [{}] ", hint(rng)),
+        };
         // 32 bits of unix time, as in WeChat's own.
-        json!({"errcode": errcode, "errmsg": format!("{text}{joint}rid: {wall_s:08x}-{a:08x}-{b:08x}")})
+        json!({"errcode": errcode, "errmsg": format!("{text}{joint}rid: {:08x}-{a:08x}-{b:08x}", of.wall_s)})
     });
     let content_type = if rng.random() { "application/json; encoding=utf-8" } else { "text/plain" };
-    Answer { status: 200, content_type, body: value.to_string().into_bytes() }
+    // Which backend answered, and what it answered: on all of WeChat's answers, and nobody's business.
+    let ret_key = if logic_ret == 0 { "11" } else { "14" };
+    let headers = vec![
+        ("Content-Type".into(), content_type.into()),
+        ("RetKey".into(), ret_key.into()),
+        ("LogicRet".into(), logic_ret.to_string().into()),
+    ];
+    Answer { status: 200, headers, body: value.to_string().into_bytes() }
+}
+
+/// Six letters and digits, then eight digits, as in `[jotvMa01143580]`.
+fn hint(rng: &mut StdRng) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let name: String = (0..6).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect();
+    format!("{name}{:08}", rng.random_range(0..100_000_000))
 }
 
 /// A page of some gateway on the way; 412 comes with an empty body, as from WeChat's own.
@@ -46,19 +75,28 @@ pub(super) fn page(status: u16) -> Answer {
             "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
         ),
     };
-    Answer { status, content_type: "text/html", body: body.into_bytes() }
+    let headers = vec![("Content-Type".into(), "text/html".into())];
+    Answer { status, headers, body: body.into_bytes() }
 }
 
-/// What WeChat writes with `errcode`, without the rid.
-fn wording(errcode: i64, source_ip: IpAddr) -> String {
+/// What WeChat has said since 2023 where `stable_token` would help: with 40001, whichever call minted the token, and
+/// with 45009 on `token`.
+const BY_STABLE_TOKEN: &str =
+    "could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r";
+
+/// What is said of a token of an OAuth user, and begins what is said of an account's.
+pub(super) const INVALID_CREDENTIAL: &str = "invalid credential, access_token is invalid or not latest";
+
+/// What WeChat writes with `errcode`, without the rid. Where it documents no English its Chinese is taken.
+fn wording(errcode: i64, call: Option<Call>, source_ip: IpAddr) -> String {
     let text = match errcode {
         -1 => "system error",
-        40001 => {
-            "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
-        }
+        40001 => return format!("{INVALID_CREDENTIAL}, {BY_STABLE_TOKEN}"),
         40002 => "invalid grant_type",
         40013 => "invalid appid",
         40014 => "invalid access_token",
+        40029 => "invalid code",
+        40066 => "invalid url",
         40097 => "invalid args",
         40125 => "invalid appsecret, view more at http://t.cn/LOEdzVq",
         40164 => return not_whitelisted(source_ip),
@@ -70,6 +108,9 @@ fn wording(errcode: i64, source_ip: IpAddr) -> String {
         43001 => "require GET method",
         43002 => "require POST method",
         44002 => "empty post data",
+        45009 if call == Some(Call::Token) => {
+            return format!("reach max api daily quota limit, {BY_STABLE_TOKEN}");
+        }
         45009 => "reach max api daily quota limit",
         45011 => "api minute-quota reach limit  mustslower  retry next minute",
         47001 => "data format error",
@@ -77,9 +118,13 @@ fn wording(errcode: i64, source_ip: IpAddr) -> String {
         48004 => "api forbidden for irregularities, view detail on mp.weixin.qq.com",
         48006 => "forbid to clear quota because of reaching the limit",
         50002 => "user limited",
-        50004 => "api forbidden for frozen account",
-        50007 => "account frozen, migrated",
-        61024 => "the appid belongs to a third-party platform, should use component_access_token",
+        50004 => "禁止使用 token 接口",
+        50007 => "账号已冻结",
+        61004 => {
+            return format!("access clientip is not registered requestIP: {}", source_ip.to_canonical());
+        }
+        61024 => "第三方平台 API 需要使用第三方平台专用 token",
+        76003 => "cgi_path should start with /",
         76021 => "cgi_path not found, please check",
         89501 => "此IP正在等待管理员确认，请联系管理员",
         89503 => "此IP调用需要管理员确认，请联系管理员",

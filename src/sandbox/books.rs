@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::call::Call;
+use super::whitelist::Whitelist;
 use crate::secret::Secret;
 
 /// How often each thing happened to an account. A call that a fault or a limit cut off counts as a call.
@@ -86,7 +87,15 @@ impl Quota {
 /// A jsapi or wx_card ticket.
 pub(super) struct Ticket {
     pub(super) value: String,
+    /// When it would end by what `expires_in` promised.
     pub(super) ends_at: Duration,
+}
+
+impl Ticket {
+    /// Whether it is handed out and honoured, where tickets outlive their promise by `extra`.
+    pub(super) fn is_alive(&self, now: Duration, extra: Duration) -> bool {
+        now < self.ends_at.saturating_add(extra)
+    }
 }
 
 /// One account.
@@ -101,6 +110,26 @@ pub(super) struct Books {
     pub(super) cleared_month: Quota,
     pub(super) jsapi: Option<Ticket>,
     pub(super) wx_card: Option<Ticket>,
+    pub(super) whitelist: Option<Whitelist>,
+    pub(super) freeze: Freeze,
+}
+
+/// Whether the secret is frozen. A change counts only some time after it was made.
+#[derive(Debug, Default)]
+pub(super) struct Freeze {
+    before: bool,
+    after: bool,
+    changes_at: Duration,
+}
+
+impl Freeze {
+    pub(super) fn is_on(&self, now: Duration) -> bool {
+        if now < self.changes_at { self.before } else { self.after }
+    }
+
+    pub(super) fn set(&mut self, on: bool, now: Duration, takes: Duration) {
+        *self = Self { before: self.is_on(now), after: on, changes_at: now.saturating_add(takes) };
+    }
 }
 
 impl Books {
@@ -116,6 +145,8 @@ impl Books {
             cleared_month: Quota::default(),
             jsapi: None,
             wx_card: None,
+            whitelist: None,
+            freeze: Freeze::default(),
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::Request;
-
 /// A kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,23 +14,101 @@ pub enum Call {
     Check,
     /// `GET /cgi-bin/ticket/getticket`.
     Ticket,
-    /// `POST /cgi-bin/clear_quota/v2` and `POST /cgi-bin/openapi/quota/get`.
+    /// `POST /cgi-bin/clear_quota`, `clear_quota/v2` and `openapi/quota/get`.
     Quota,
-    /// Anything else under `/cgi-bin/`.
+    /// Whatever else WeChat has under `/cgi-bin/`, `/wxa/`, `/datacube/`, `/sns/` and the like.
     Business,
 }
 
+/// What WeChat has under `/cgi-bin/` besides the calls named above: the first parts of its paths. What comes behind
+/// them is not known here.
+const CGI_BIN: [&str; 43] = [
+    "account",
+    "business",
+    "callback",
+    "card",
+    "comment",
+    "component",
+    "customservice",
+    "device",
+    "draft",
+    "express",
+    "freepublish",
+    "get_current_autoreply_info",
+    "get_current_selfmenu_info",
+    "getcallbackip",
+    "groups",
+    "guide",
+    "hardware",
+    "invoice",
+    "material",
+    "media",
+    "menu",
+    "message",
+    "openapi",
+    "poi",
+    "qrcode",
+    "shorten",
+    "shorturl",
+    "showqrcode",
+    "soter",
+    "subscribe",
+    "tags",
+    "template",
+    "ticket",
+    "user",
+    "voice",
+    "wxaapp",
+    "wxopen",
+    "wxverify",
+    "service",
+    "security",
+    "scene",
+    "media_check",
+    "nonbiz",
+];
+
+/// What WeChat has beside `/cgi-bin/`.
+const ELSEWHERE: [&str; 23] = [
+    "bizwxa",
+    "business",
+    "card",
+    "channels",
+    "customservice",
+    "cv",
+    "datacube",
+    "intp",
+    "marketing",
+    "merchant",
+    "nontax",
+    "payshop",
+    "product",
+    "rtc",
+    "scan",
+    "semantic",
+    "shakearound",
+    "shop",
+    "sns",
+    "tcb",
+    "union",
+    "wxa",
+    "wxaapi",
+];
+
 impl Call {
-    /// The kind of call that `request` makes, by its path.
-    pub(super) fn of(request: &Request) -> Option<Self> {
-        let path: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
+    /// The kind of call that `path` names; `None` where WeChat has nothing.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         match path.as_slice() {
             ["cgi-bin", "token"] => Some(Self::Token),
             ["cgi-bin", "stable_token"] => Some(Self::StableToken),
             ["cgi-bin", "get_api_domain_ip"] => Some(Self::Check),
             ["cgi-bin", "ticket", "getticket"] => Some(Self::Ticket),
-            ["cgi-bin", "clear_quota", "v2"] | ["cgi-bin", "openapi", "quota", "get"] => Some(Self::Quota),
-            ["cgi-bin", _, ..] => Some(Self::Business),
+            ["cgi-bin", "clear_quota"]
+            | ["cgi-bin", "clear_quota", "v2"]
+            | ["cgi-bin", "openapi", "quota", "get"] => Some(Self::Quota),
+            ["cgi-bin", first, ..] if CGI_BIN.contains(first) => Some(Self::Business),
+            [first, _, ..] if ELSEWHERE.contains(first) => Some(Self::Business),
             _ => None,
         }
     }

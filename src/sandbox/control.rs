@@ -3,25 +3,54 @@
 //! | call under `/_sandbox` | body, answer |
 //! |---|---|
 //! | `GET /accounts` | → `{"accounts":[…as below…],"strangers_refused":0}` |
-//! | `GET /accounts/{appid}` | → `{"appid","counters":{…},"tokens":[{"access_token","appid","endpoint","alive","expires_in","dies_in"}],"tickets":[…]}`, only what lives |
+//! | `GET /accounts/{appid}` | → `{"appid","counters":{…},"tokens":[{"access_token","appid","endpoint","alive","expires_in","dies_in"}],"tickets":[…],"whitelist","frozen"}`, of tokens and tickets only what lives |
 //! | `PUT /accounts/{appid}` | `{"secret":"…"}`: adds an account or changes its secret |
 //! | `DELETE /accounts/{appid}/tokens` | ends all its tokens now |
+//! | `PUT`, `DELETE /accounts/{appid}/whitelist` | `{"ips":["1.2.3.4","10.0.0.0/8","172.0.0.*"],"calls":"all"}`: other addresses get 40164 with the AppSecret, 61004 with a token; `"calls":"appsecret"`: as for mini programs, tokens are honoured from anywhere. Counts at once |
+//! | `PUT`, `DELETE /accounts/{appid}/frozen` | freezes, unfreezes its AppSecret (40243; tokens live on), after the switch `freezing_takes_s`: 600 |
 //! | `POST /accounts/{appid}/faults`, `POST /faults` | a fault for the account, for all accounts |
 //! | `GET`, `DELETE` of both | → `{"faults":[…]}`; clears that list |
 //! | `GET /token?access_token=…` | → `{"alive","appid","endpoint","expires_in","dies_in"}`, all but `alive` `null` when unknown |
 //! | `GET`, `PUT /switches` | all [`Switches`](super::Switches); a `PUT` may name some of them |
 //! | `GET`, `PUT`, `DELETE /outage` | `{"kind":"refuse"\|"hang"\|"status:502"\|"none"}` |
+//! | `PUT /seed` | `{"seed":N}`: what is left to chance is drawn from it from now on, and so repeats |
 //!
-//! A fault is `{"kind":…, "endpoint":"token|stable_token|check|ticket|quota|business|any", "times":N}`; without
-//! `endpoint` it hits any call, without `times` all until it is cleared; `times` of a fault for all accounts counts
-//! the calls of all together. Kinds with their own keys: `errcode` (`errcode`, `errmsg`), `status` (`status`),
-//! `html`, `hang`, `reset`, `empty_token`: nothing is minted; `delay` (`delay_ms`), `half`, `bad_expires`
-//! (`expires_in`), `lost` (`as`: `hang|reset|html|502|504`): the call is carried out; `late` (`after_ms`, and `as`,
-//! by default `hang`): it is carried out only then, although its client has long given up.
+//! A fault is `{"kind":…}` with keys of its kind, and says which calls it hits, each key being optional:
+//!
+//! | key | hits only |
+//! |---|---|
+//! | `endpoint` | `token`, `stable_token`, `check`, `ticket`, `quota`, `business`; `any`, the default, also paths that WeChat does not have |
+//! | `path` | this path, e.g. `/cgi-bin/user/get`, or with `*` at its end those that begin so: `/wxa/*` |
+//! | `access_token` | calls with this token in the URL |
+//! | `probability` | by this chance, above 0 and at most 1 |
+//! | `times` | so many calls; those of all accounts together, if it is for all |
+//! | `for_ms` | so long after it was injected |
+//!
+//! Of an account's faults, then of those for all, the first that fits hits.
+//!
+//! | kind, with its keys | what the client sees | the call |
+//! |---|---|---|
+//! | `errcode` (`errcode`, `errmsg`) | WeChat's refusal, in its usual words or in these | changes nothing |
+//! | `status` (`status`) | this HTTP status with a gateway's page; 412: with nothing | changes nothing |
+//! | `html` | a gateway's page with status 200 | changes nothing |
+//! | `raw` (`status`, `headers`, `body` or `body_base64`) | this status (200), these headers `{"Name":"value"}`, even a false `Content-Length`, and this body. `{access_token}` in `body` stands for the token or ticket of the true answer | changes nothing; with `{access_token}` is carried out |
+//! | `hang`, `reset` | no answer; a connection that is reset | changes nothing |
+//! | `empty_token` | a token answer without its token | changes nothing |
+//! | `delay` (`delay_ms`) | the true answer, late | is carried out |
+//! | `half` | half of the true answer | is carried out |
+//! | `bad_expires` (`expires_in`) | the true answer with another `expires_in` | is carried out |
+//! | `lost` (`as`: `hang\|reset\|html\|502\|504`) | that, in place of the answer | is carried out |
+//! | `late` (`after_ms`, and `as`: `hang`) | that, at once | is carried out after that time, whatever has happened meanwhile |
+//!
+//! So a refusal that passes is `{"kind":"errcode","errcode":40001,"access_token":"…","for_ms":30000}`, and a NAT of
+//! which one address in four is not whitelisted `{"kind":"errcode","errcode":40164,"probability":0.25}`.
 //!
 //! `expires_in` is what the token was promised, `dies_in` what it has left; both in seconds, 0 when over. An outage
 //! does not reach this API; as it shares its listener with WeChat's, `refuse` resets connections once the
 //! request was read. Bad input gets 400, an unknown account 404, each with `{"error":"…"}`.
+//!
+//! WeChat's own calls take the address of whoever calls from the connection, or from the header `X-Sandbox-Source-IP`,
+//! which WeChat does not know.
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -46,10 +75,13 @@ pub(super) fn router() -> Router<Sandbox> {
         .route("/accounts", get(accounts))
         .route("/accounts/{appid}", get(account).put(put_account))
         .route("/accounts/{appid}/tokens", delete(kill_tokens))
+        .route("/accounts/{appid}/whitelist", put(put_whitelist).delete(end_whitelist))
+        .route("/accounts/{appid}/frozen", put(freeze).delete(unfreeze))
         .route("/accounts/{appid}/faults", get(faults).post(inject).delete(clear_faults))
         .route("/faults", get(faults).post(inject).delete(clear_faults))
         .route("/token", get(token))
         .route("/switches", get(switches).put(put_switches))
+        .route("/seed", put(put_seed))
         .route("/outage", put(put_outage).get(outage).delete(end_outage))
         .fallback(async || Refused(StatusCode::NOT_FOUND, "no such call".to_owned()))
         .method_not_allowed_fallback(async || {
@@ -111,7 +143,16 @@ fn account_json(world: &World, appid: &Appid, now: std::time::Duration) -> Value
         .map(|ticket| ticket.expose().to_owned())
         .collect();
     let counters = truth.as_ref().map(|truth| truth.counters);
-    json!({"appid": appid, "counters": counters, "tokens": tokens, "tickets": tickets})
+    let frozen = truth.as_ref().is_some_and(|truth| truth.frozen);
+    let whitelist = truth.and_then(|truth| truth.whitelist);
+    json!({
+        "appid": appid,
+        "counters": counters,
+        "tokens": tokens,
+        "tickets": tickets,
+        "whitelist": whitelist,
+        "frozen": frozen,
+    })
 }
 
 fn token_json(token: &TokenTruth, now: std::time::Duration) -> Value {
@@ -154,6 +195,27 @@ async fn put_account(State(sandbox): State<Sandbox>, Path(appid): Path<String>, 
 
 async fn kill_tokens(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> Told {
     sandbox.kill_tokens(&known(&sandbox, &appid)?);
+    done()
+}
+
+async fn put_whitelist(State(sandbox): State<Sandbox>, Path(appid): Path<String>, body: Bytes) -> Told {
+    let appid = known(&sandbox, &appid)?;
+    sandbox.set_whitelist(&appid, Some(strict(&body)?));
+    done()
+}
+
+async fn end_whitelist(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> Told {
+    sandbox.set_whitelist(&known(&sandbox, &appid)?, None);
+    done()
+}
+
+async fn freeze(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> Told {
+    sandbox.set_frozen(&known(&sandbox, &appid)?, true);
+    done()
+}
+
+async fn unfreeze(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> Told {
+    sandbox.set_frozen(&known(&sandbox, &appid)?, false);
     done()
 }
 
@@ -206,6 +268,16 @@ async fn put_switches(State(sandbox): State<Sandbox>, body: Bytes) -> Told {
         .with(|world, _| world.switches().patched(&patch).map(|all| world.set_switches(all)))
         .map_err(bad)?;
     switches(State(sandbox)).await
+}
+
+#[derive(Serialize, Deserialize)]
+struct PutSeed {
+    seed: u64,
+}
+
+async fn put_seed(State(sandbox): State<Sandbox>, body: Bytes) -> Told {
+    sandbox.reseed(strict::<PutSeed>(&body)?.seed);
+    done()
 }
 
 #[derive(Serialize, Deserialize)]

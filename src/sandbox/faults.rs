@@ -1,17 +1,21 @@
 //! Faults that a test or a developer injects.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
 
 use super::answers::page;
 use super::call::Call;
-use super::wire::Wire;
+use super::raw::RawAnswer;
+use super::wire::{Request, Wire};
 use crate::account::Appid;
+use crate::secret::Secret;
 
 /// Something that goes wrong at WeChat, for one account or for all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// What goes wrong.
     #[serde(flatten)]
@@ -19,9 +23,24 @@ pub struct Fault {
     /// Which calls it hits; `None` (in JSON `any` or no key): all of them.
     #[serde(default, with = "any_call")]
     pub endpoint: Option<Call>,
+    /// The path that it hits, or with a `*` at its end the beginning of paths; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The token whose calls it hits; `None`: those with any token or none.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "token")]
+    pub access_token: Option<Secret>,
+    /// The chance by which it hits a call, above 0 and at most 1; `None`: each call. Drawn from the sandbox's seed.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "chance")]
+    pub probability: Option<f64>,
     /// How many calls it hits; `None`: all until it is cleared.
     #[serde(default)]
     pub times: Option<u32>,
+    /// How long it lasts from its injection on, in milliseconds; `None`: until it is cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// When it passes, set by its injection.
+    #[serde(skip)]
+    pub(super) ends_at: Option<Duration>,
 }
 
 /// What goes wrong. Unless it says otherwise the request changes nothing at WeChat.
@@ -44,6 +63,8 @@ pub enum FaultKind {
     },
     /// The gateway answers with an HTML page and status 200.
     Html,
+    /// Any answer at all.
+    Raw(RawAnswer),
     /// No answer.
     Hang,
     /// The true answer, late. What the request does is done on arrival.
@@ -79,16 +100,38 @@ pub enum FaultKind {
     },
 }
 
-fn final_status<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+fn final_status<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
     let status = u16::deserialize(from)?;
-    if (200..600).contains(&status) { Ok(status) } else { Err(D::Error::custom("a status is 200 to 599")) }
+    if (200..600).contains(&status) {
+        Ok(status)
+    } else {
+        Err(serde::de::Error::custom("a status is 200 to 599"))
+    }
+}
+
+fn chance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    let chance = Option::<f64>::deserialize(from)?;
+    if chance.is_none_or(|chance| chance > 0.0 && chance <= 1.0) {
+        Ok(chance)
+    } else {
+        Err(serde::de::Error::custom("a probability is above 0 and at most 1"))
+    }
 }
 
 impl Fault {
     /// A fault that hits every call until it is cleared.
     #[must_use]
     pub fn new(kind: FaultKind) -> Self {
-        Self { kind, endpoint: None, times: None }
+        Self {
+            kind,
+            endpoint: None,
+            path: None,
+            access_token: None,
+            probability: None,
+            times: None,
+            for_ms: None,
+            ends_at: None,
+        }
     }
 
     /// WeChat answers `errcode` in its usual words.
@@ -103,10 +146,50 @@ impl Fault {
         Self { endpoint: Some(call), ..self }
     }
 
+    /// The same, only for this path, or with a `*` at its end for all that begin so.
+    #[must_use]
+    pub fn at(self, path: impl Into<String>) -> Self {
+        Self { path: Some(path.into()), ..self }
+    }
+
+    /// The same, only for calls with this token.
+    #[must_use]
+    pub fn with_token(self, access_token: Secret) -> Self {
+        Self { access_token: Some(access_token), ..self }
+    }
+
+    /// The same, only by this chance, above 0 and at most 1.
+    #[must_use]
+    pub fn by_chance(self, probability: f64) -> Self {
+        Self { probability: Some(probability), ..self }
+    }
+
     /// The same, only for the next `times` calls.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
+    }
+
+    /// The same, but it passes `for_ms` milliseconds after its injection.
+    #[must_use]
+    pub fn lasting(self, for_ms: u64) -> Self {
+        Self { for_ms: Some(for_ms), ..self }
+    }
+
+    /// Whether it is meant for a request, chance and number left aside.
+    fn fits(&self, request: &Request, call: Option<Call>) -> bool {
+        let path_fits = |wanted: &str| match wanted.strip_suffix('*') {
+            Some(beginning) => request.plain_path().starts_with(beginning),
+            None => request.plain_path() == wanted,
+        };
+        let token_fits = |wanted: &Secret| request.param("access_token") == Some(wanted.expose());
+        self.endpoint.is_none_or(|only| call == Some(only))
+            && self.path.as_deref().is_none_or(path_fits)
+            && self.access_token.as_ref().is_none_or(token_fits)
+    }
+
+    fn is_over(&self, now: Duration) -> bool {
+        self.times == Some(0) || self.ends_at.is_some_and(|end| now >= end)
     }
 }
 
@@ -151,28 +234,61 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// The faults for `account`, or those for all accounts.
-    pub(super) fn list(&mut self, account: Option<&Appid>) -> &mut Vec<Fault> {
-        match account {
+    /// The faults for `account`, or those for all accounts, that are not over.
+    pub(super) fn list(&mut self, account: Option<&Appid>, now: Duration) -> &mut Vec<Fault> {
+        let list = match account {
             Some(appid) => self.of_one.entry(appid.clone()).or_default(),
             None => &mut self.of_all,
-        }
+        };
+        list.retain(|fault| !fault.is_over(now));
+        list
     }
 
-    /// The fault that hits this call, if any, which is thereby used up by one.
-    pub(super) fn take(&mut self, account: Option<&Appid>, call: Call) -> Option<FaultKind> {
-        let own = account.and_then(|appid| self.of_one.get_mut(appid)).and_then(|list| take_from(list, call));
-        own.or_else(|| take_from(&mut self.of_all, call))
+    /// A fault for `account`, or for all accounts, that begins at `now`.
+    pub(super) fn add(&mut self, account: Option<&Appid>, fault: Fault, now: Duration) {
+        let ends_at = fault.for_ms.map(|ms| now.saturating_add(Duration::from_millis(ms)));
+        self.list(account, now).push(Fault { ends_at, ..fault });
+    }
+
+    /// The fault that hits a request about `account`, if any, which is thereby used up by one.
+    pub(super) fn take(
+        &mut self,
+        account: Option<&Appid>,
+        (request, call): (&Request, Option<Call>),
+        now: Duration,
+        rng: &mut StdRng,
+    ) -> Option<FaultKind> {
+        let own = account.and_then(|appid| self.of_one.get_mut(appid));
+        for list in own.into_iter().chain([&mut self.of_all]) {
+            list.retain(|fault| !fault.is_over(now));
+            let hit = list.iter_mut().find(|fault| {
+                fault.fits(request, call)
+                    && fault.probability.is_none_or(|chance| rng.random::<f64>() < chance)
+            });
+            if let Some(fault) = hit {
+                fault.times = fault.times.map(|times| times - 1);
+                let kind = fault.kind.clone();
+                list.retain(|fault| !fault.is_over(now));
+                return Some(kind);
+            }
+        }
+        None
     }
 }
 
-fn take_from(faults: &mut Vec<Fault>, call: Call) -> Option<FaultKind> {
-    faults.retain(|fault| fault.times != Some(0));
-    let fault = faults.iter_mut().find(|fault| fault.endpoint.is_none_or(|only| only == call))?;
-    fault.times = fault.times.map(|times| times - 1);
-    let kind = fault.kind.clone();
-    faults.retain(|fault| fault.times != Some(0));
-    Some(kind)
+/// The token itself: whoever reads the control API may see tokens.
+mod token {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Secret;
+
+    pub(super) fn serialize<S: Serializer>(token: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+        token.as_ref().map(Secret::expose).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+    }
 }
 
 /// `any` for `None`.

@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::call::Call;
 use super::wire::Request;
 
 /// The requests that are carried out later, in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     /// Of those that arrive at one instant the first one sent goes first.
-    by_arrival: BTreeMap<(Duration, u64), (Call, Request)>,
+    by_arrival: BTreeMap<(Duration, u64), Request>,
     sent: u64,
 }
 
 impl Late {
     /// `request` arrives at `due`.
-    pub(super) fn add(&mut self, due: Duration, call: Call, request: Request) {
-        self.by_arrival.insert((due, self.sent), (call, request));
+    pub(super) fn add(&mut self, due: Duration, request: Request) {
+        self.by_arrival.insert((due, self.sent), request);
         self.sent += 1;
     }
 
@@ -27,9 +26,9 @@ impl Late {
     }
 
     /// Takes out the next one, if it has arrived by `now`.
-    pub(super) fn due_by(&mut self, now: Duration) -> Option<(Duration, Call, Request)> {
+    pub(super) fn due_by(&mut self, now: Duration) -> Option<(Duration, Request)> {
         let first = self.by_arrival.first_entry().filter(|first| first.key().0 <= now)?;
-        let ((due, _), (call, request)) = first.remove_entry();
-        Some((due, call, request))
+        let ((due, _), request) = first.remove_entry();
+        Some((due, request))
     }
 }

@@ -17,9 +17,11 @@ pub mod control;
 mod faults;
 mod late;
 mod outage;
+mod raw;
 mod server;
 mod switches;
 mod tokens;
+mod whitelist;
 mod wire;
 mod world;
 
@@ -33,8 +35,10 @@ pub use books::Counters;
 pub use call::Call;
 pub use faults::{Fault, FaultKind, LostAs};
 pub use outage::Outage;
+pub use raw::RawAnswer;
 pub use switches::Switches;
 pub use tokens::TokenTruth;
+pub use whitelist::{Covered, IpRange, Whitelist};
 pub use wire::{Answer, Reaction, Request, Wire};
 pub use world::{AccountTruth, World};
 
@@ -110,6 +114,23 @@ impl Sandbox {
     /// Adds an account, or changes the secret of one.
     pub fn add_account(&self, appid: &Appid, secret: Secret) {
         self.with(|world, _| world.put_account(appid, secret));
+    }
+
+    /// Gives an account an IP whitelist, or takes it away, as its owner can in the console. It counts at once; at
+    /// WeChat it takes about 5 min.
+    pub fn set_whitelist(&self, appid: &Appid, whitelist: Option<Whitelist>) {
+        self.with(|world, _| world.set_whitelist(appid, whitelist));
+    }
+
+    /// Freezes or unfreezes an account's secret, as its owner can in the console, which counts after
+    /// [`Switches::freezing_takes`].
+    pub fn set_frozen(&self, appid: &Appid, frozen: bool) {
+        self.with(|world, now| world.set_frozen(appid, frozen, now));
+    }
+
+    /// Draws what is left to chance from `seed` from now on.
+    pub fn reseed(&self, seed: u64) {
+        self.with(|world, _| world.reseed(seed));
     }
 
     /// Changes an account's secret, as its owner can in the console.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, extract};
 use hyper::body::Incoming;
@@ -31,6 +31,9 @@ use super::{Sandbox, control};
 
 /// Far above anything a client of the token calls sends.
 const LARGEST_BODY: usize = 1 << 20;
+
+/// The header by which a test says where it calls from, as whitelists see it.
+const SOURCE_IP: &str = "x-sandbox-source-ip";
 
 /// A pause after a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -115,8 +118,11 @@ async fn wechat(
     let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.wall_s(now)));
     tokio::time::sleep(reaction.delay).await;
     let ending = match reaction.wire {
+        Wire::Answer(answer) if is_beyond_http(&answer) => {
+            Some(Ending::AfterBytes(by_hand(&answer, answer.body.len(), date)))
+        }
         Wire::Answer(answer) => return Ok(response(answer, date)),
-        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(first_bytes(&answer, sent))),
+        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(by_hand(&answer, sent, date))),
         Wire::Reset | Wire::Refuse => Some(Ending::Reset),
         Wire::Hang => None,
     };
@@ -131,6 +137,7 @@ async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
     let (head, body) = request.into_parts();
     let Query(query) = Query::try_from_uri(&head.uri).unwrap_or_default();
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let told = head.headers.get(SOURCE_IP).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let body = to_bytes(body, LARGEST_BODY).await.ok()?;
     Some(Request {
         method: head.method.as_str().to_owned(),
@@ -138,14 +145,24 @@ async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
         query,
         content_length: length,
         body: body.into(),
-        source_ip,
+        source_ip: told.unwrap_or(source_ip),
     })
 }
 
 fn response(answer: Answer, wall_s: u64) -> Response {
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let head = [(header::CONTENT_TYPE, answer.content_type.to_owned()), (header::DATE, http_date(wall_s))];
-    (status, head, answer.body).into_response()
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if let Ok(date) = HeaderValue::from_str(&http_date(wall_s)) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+        {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 /// WeChat's own clock, so that a simulated skew shows.
@@ -155,10 +172,25 @@ fn http_date(wall_s: u64) -> String {
     printer.timestamp_to_rfc9110_string(&instant.unwrap_or_default()).unwrap_or_default()
 }
 
-fn first_bytes(answer: &Answer, sent: usize) -> Vec<u8> {
-    let Answer { status, content_type, body } = answer;
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status} OK\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n");
-    [head.as_bytes(), &body[..sent.min(length)]].concat()
+/// Whether hyper would not send it as it is: it frames its body itself, or its status is none that ends a call.
+fn is_beyond_http(answer: &Answer) -> bool {
+    let framing = ["Content-Length", "Transfer-Encoding", "Connection"];
+    !(200..600).contains(&answer.status) || framing.iter().any(|name| answer.header(name).is_some())
+}
+
+/// The head, and the first `sent` bytes of the body, after which the connection ends.
+fn by_hand(answer: &Answer, sent: usize, wall_s: u64) -> Vec<u8> {
+    let length = answer.body.len();
+    let mut head = format!("HTTP/1.1 {} OK\r\n", answer.status);
+    let given = answer.headers.iter().map(|(name, value)| (&**name, value.to_string()));
+    let mut headers: Vec<(&str, String)> = given.collect();
+    let is_framed = answer.header("Content-Length").or_else(|| answer.header("Transfer-Encoding")).is_some();
+    if answer.header("Date").is_none() {
+        headers.push(("Date", http_date(wall_s)));
+    }
+    if !is_framed {
+        headers.push(("Content-Length", length.to_string()));
+    }
+    headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
+    [head.as_bytes(), b"\r\n", &answer.body[..sent.min(length)]].concat()
 }

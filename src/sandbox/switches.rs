@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Switches {
+    /// Tokens and tickets have `+`, `/` and `=` among their characters, which punish whoever does not URL-encode
+    /// them. Samples of WeChat's have letters, digits, `-` and `_` alone.
+    pub hostile_tokens: bool,
+    /// On `stable_token`, a token that died before its time is replaced by a call in normal mode; else the same
+    /// dead one comes back until its last part of life, and only a forced call replaces it.
+    pub dead_stable_replaced: bool,
     /// On `token`, a mint kills the token before the previous one at once; else that one lives out its own
     /// overlap.
     pub second_mint_kills_first: bool,
@@ -33,13 +39,22 @@ pub struct Switches {
     pub forced_spacing: Duration,
     /// When WeChat's day begins, in seconds after midnight UTC. Default: midnight in China, 16:00 UTC.
     pub day_begins_at_s: u32,
-    /// Calls of `clear_quota/v2` per account and calendar month in China (WeChat: 10), then 48006.
+    /// Calls of `clear_quota` per account and calendar month in China (WeChat: 10), then 48006.
     pub clear_quota_per_month: u32,
+    /// How much longer than its `expires_in` a ticket is honoured, and handed out unchanged. Users saw one that
+    /// lived for 3 h.
+    #[serde(rename = "tickets_outlive_s", with = "seconds")]
+    pub tickets_outlive: Duration,
+    /// How long it takes until a secret that was frozen or unfrozen is. WeChat: 10 min.
+    #[serde(rename = "freezing_takes_s", with = "seconds")]
+    pub freezing_takes: Duration,
 }
 
 impl Default for Switches {
     fn default() -> Self {
         Self {
+            hostile_tokens: false,
+            dead_stable_replaced: false,
             second_mint_kills_first: false,
             forced_kills_at_once: false,
             failed_calls_count: false,
@@ -51,6 +66,8 @@ impl Default for Switches {
             forced_spacing: Duration::from_secs(30),
             day_begins_at_s: 16 * 3600,
             clear_quota_per_month: 10,
+            tickets_outlive: Duration::ZERO,
+            freezing_takes: Duration::from_secs(600),
         }
     }
 }

@@ -4,9 +4,13 @@
 //! client has to survive, so they are values here, and whoever carries them out (the HTTP server, or a
 //! test that needs no sockets) does so faithfully.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use reqwest::Url;
+use serde_json::{Map, Value};
 
 /// One HTTP request as WeChat sees it.
 #[derive(Clone)]
@@ -33,6 +37,32 @@ impl Request {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
             .filter(|v| !v.is_empty())
+    }
+
+    /// The value of `name` in the query, or in the body if that is a form or a JSON object.
+    pub(super) fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        if let Some(value) = self.param(name) {
+            return Some(value.into());
+        }
+        let value = match serde_json::from_slice::<Map<String, Value>>(&self.body) {
+            Ok(object) => object.get(name)?.as_str()?.to_owned(),
+            Err(_) => {
+                let form =
+                    Url::parse(&format!("http://form/?{}", std::str::from_utf8(&self.body).ok()?)).ok()?;
+                form.query_pairs().find(|(key, _)| key == name)?.1.into_owned()
+            }
+        };
+        Some(value).filter(|value| !value.is_empty()).map(Cow::Owned)
+    }
+
+    /// The path without doubled slashes.
+    pub(super) fn plain_path(&self) -> Cow<'_, str> {
+        if self.path.contains("//") {
+            let parts = self.path.split('/').filter(|part| !part.is_empty());
+            parts.fold(String::new(), |path, part| path + "/" + part).into()
+        } else {
+            self.path.as_str().into()
+        }
     }
 }
 
@@ -82,19 +112,23 @@ pub enum Wire {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The `Content-Type`.
-    pub content_type: &'static str,
+    /// The headers, in their order; those that frame the body are missing, unless a fault lies about them.
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first header of that name, in whatever case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
 }
 
 /// Shows no body: a token may be in it.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("status", &self.status)
-            .field("content_type", &self.content_type)
-            .field("body_bytes", &self.body.len())
-            .finish()
+        f.debug_struct("Answer").field("status", &self.status).field("body_bytes", &self.body.len()).finish()
     }
 }

@@ -21,12 +21,13 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::answers::{Outcome, Refusal, page, told};
+use super::answers::{Circumstances, Outcome, Refusal, page, told};
 use super::books::Books;
 use super::call::Call;
 use super::faults::{FaultKind, Faults};
 use super::late::Late;
 use super::outage::Outage;
+use super::raw::RawAnswer;
 use super::switches::Switches;
 use super::tokens::Tokens;
 use super::wire::{Answer, Reaction, Request, Wire};
@@ -44,6 +45,8 @@ pub struct World {
     faults: Faults,
     late: Late,
     outage: Option<Outage>,
+    /// The latest instant that it has heard of.
+    now: Duration,
     strangers_refused: u64,
 }
 
@@ -56,7 +59,8 @@ impl fmt::Debug for World {
 
 /// A request with what is known about it.
 struct Arrival<'a> {
-    call: Call,
+    /// `None` where WeChat has nothing.
+    call: Option<Call>,
     request: &'a Request,
     account: Option<Appid>,
     now: Duration,
@@ -78,6 +82,7 @@ impl World {
             faults: Faults::default(),
             late: Late::default(),
             outage: None,
+            now: Duration::ZERO,
             strangers_refused: 0,
         }
     }
@@ -86,20 +91,20 @@ impl World {
     pub fn handle(&mut self, request: &Request, now: Duration) -> Reaction {
         self.advance(now);
         let mut delay = Duration::ZERO;
-        let wire = match (self.outage, Call::of(request)) {
-            (Some(Outage::Refuse), _) => Wire::Refuse,
-            (Some(Outage::Hang), _) => Wire::Hang,
-            (Some(Outage::Status(status)), _) => Wire::Answer(page(status)),
-            (None, _) if request.method == "POST" && request.content_length.is_none() => {
-                Wire::Answer(page(412))
-            }
-            (None, None) => Wire::Answer(page(404)),
-            (None, Some(call)) => {
-                let arrival = Arrival { call, request, account: self.account_meant(call, request), now };
-                if let Some(books) = arrival.account.as_ref().and_then(|appid| self.accounts.get_mut(appid)) {
+        let wire = match self.outage {
+            Some(Outage::Refuse) => Wire::Refuse,
+            Some(Outage::Hang) => Wire::Hang,
+            Some(Outage::Status(status)) => Wire::Answer(page(status)),
+            None if request.method == "POST" && request.content_length.is_none() => Wire::Answer(page(412)),
+            None => {
+                let arrival = self.arrival(request, now);
+                let (account, call) = (arrival.account.as_ref(), arrival.call);
+                if let (Some(books), Some(call)) =
+                    (account.and_then(|appid| self.accounts.get_mut(appid)), call)
+                {
                     books.counters.count(call);
                 }
-                let fault = self.faults.take(arrival.account.as_ref(), call);
+                let fault = self.faults.take(account, (request, call), now, &mut self.rng);
                 if let Some(FaultKind::Delay { delay_ms }) = fault {
                     delay = Duration::from_millis(delay_ms);
                 }
@@ -107,6 +112,11 @@ impl World {
             }
         };
         Reaction { delay, wire }
+    }
+
+    fn arrival<'a>(&self, request: &'a Request, now: Duration) -> Arrival<'a> {
+        let call = Call::of(&request.path);
+        Arrival { call, request, account: self.account_meant(call, request), now }
     }
 
     fn react(&mut self, arrival: &Arrival<'_>, fault: Option<FaultKind>) -> Wire {
@@ -119,6 +129,7 @@ impl World {
             Some(FaultKind::Errcode { errcode, errmsg }) => {
                 Wire::Answer(self.told(arrival, Err(Refusal { errcode, errmsg })))
             }
+            Some(FaultKind::Raw(raw)) => Wire::Answer(self.raw_answer(arrival, &raw)),
             Some(FaultKind::EmptyToken) => {
                 let empty = json!({"access_token": "", "expires_in": self.token_lifetime.as_secs()});
                 Wire::Answer(self.told(arrival, Ok(empty)))
@@ -139,8 +150,8 @@ impl World {
                 seen_as.wire()
             }
             Some(FaultKind::Late { after_ms, seen_as }) => {
-                let due = arrival.now + Duration::from_millis(after_ms);
-                self.late.add(due, arrival.call, arrival.request.clone());
+                let due = arrival.now.saturating_add(Duration::from_millis(after_ms));
+                self.late.add(due, arrival.request.clone());
                 seen_as.wire()
             }
         }
@@ -149,10 +160,11 @@ impl World {
     /// Carries out the late requests that have arrived by `now`, each at its own instant. Whoever looks at a `World`
     /// between requests calls this first; [`Sandbox::with`](super::Sandbox::with) does.
     pub fn advance(&mut self, now: Duration) {
-        while let Some((due, call, request)) = self.late.due_by(now) {
-            let account = self.account_meant(call, &request);
-            self.true_answer(&Arrival { call, request: &request, account, now: due });
+        while let Some((due, request)) = self.late.due_by(now) {
+            let arrival = self.arrival(&request, due);
+            self.true_answer(&arrival);
         }
+        self.now = self.now.max(now);
     }
 
     /// When the next late request is carried out; `None` while none is on its way.
@@ -161,19 +173,37 @@ impl World {
         self.late.next_due()
     }
 
+    /// `raw`, for which the request is carried out if a token is wanted.
+    fn raw_answer(&mut self, arrival: &Arrival<'_>, raw: &RawAnswer) -> Answer {
+        if !raw.wants_token() {
+            return raw.with_token("");
+        }
+        match self.outcome(arrival) {
+            Ok(value) => {
+                let token = value.get("access_token").or_else(|| value.get("ticket"));
+                raw.with_token(token.and_then(Value::as_str).unwrap_or_default())
+            }
+            refused => self.told(arrival, refused),
+        }
+    }
+
     fn true_answer(&mut self, arrival: &Arrival<'_>) -> Answer {
+        if arrival.call.is_none() && !arrival.request.plain_path().starts_with("/cgi-bin/") {
+            return page(404);
+        }
         let outcome = self.outcome(arrival);
         self.told(arrival, outcome)
     }
 
     fn outcome(&mut self, &Arrival { call, request, now, .. }: &Arrival<'_>) -> Outcome {
         match call {
-            Call::Token => self.token(request, now),
-            Call::StableToken => self.stable_token(request, now),
-            Call::Check => self.check(request, now),
-            Call::Ticket => self.ticket(request, now),
-            Call::Quota => self.quota(request, now),
-            Call::Business => self.business(request, now),
+            Some(Call::Token) => self.token(request, now),
+            Some(Call::StableToken) => self.stable_token(request, now),
+            Some(Call::Check) => self.check(request, now),
+            Some(Call::Ticket) => self.ticket(request, now),
+            Some(Call::Quota) => self.quota(request, now),
+            Some(Call::Business) => self.business(request, now),
+            None => Err(40066.into()),
         }
     }
 
@@ -181,18 +211,22 @@ impl World {
         if outcome.is_err() && self.switches.failed_calls_count {
             self.charge_failed(arrival.call, arrival.account.as_ref(), arrival.now);
         }
-        told(outcome, self.wall_s(arrival.now), arrival.request.source_ip, &mut self.rng)
+        let of = Circumstances {
+            call: arrival.call,
+            wall_s: self.wall_s(arrival.now),
+            source_ip: arrival.request.source_ip,
+        };
+        told(outcome, of, &mut self.rng)
     }
 
     /// The account that a request is about, if it names one that exists.
-    fn account_meant(&self, call: Call, request: &Request) -> Option<Appid> {
-        let in_query = || Appid::new(request.param("appid")?).ok();
-        let by_token = || Some(self.tokens.get(request.param("access_token")?)?.appid.clone());
+    fn account_meant(&self, call: Option<Call>, request: &Request) -> Option<Appid> {
+        let named = || Appid::new(&request.field("appid")?).ok();
+        let by_token = || Some(self.tokens.get(&request.field("access_token")?)?.appid.clone());
         let meant = match call {
-            Call::Token => in_query(),
-            Call::StableToken => minting::appid_in(&request.body),
-            Call::Quota => by_token().or_else(in_query),
-            Call::Check | Call::Ticket | Call::Business => by_token(),
+            Some(Call::Token) => named(),
+            Some(Call::StableToken) => minting::appid_in(&request.body),
+            _ => by_token().or_else(named),
         };
         meant.filter(|appid| self.accounts.contains_key(appid))
     }

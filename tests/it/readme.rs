@@ -101,7 +101,7 @@ async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block<'_>])
     }
     let mut script = "exec 2>&1\n".to_owned();
     for Block { text, .. } in commands {
-        let text = text.replace("127.0.0.1:8787", &api).replace("127.0.0.1:38019", sandbox);
+        let text = text.replace("127.0.0.1:8787", &api).replace("127.0.0.1:8788", sandbox);
         script += &format!("{text}printf '\\036%s\\036' $?\n");
     }
     let program = Path::new(env!("CARGO_BIN_EXE_wxtokend")).parent().unwrap();

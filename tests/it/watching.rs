@@ -83,6 +83,7 @@ async fn a_watcher_sees_each_token_also_after_the_daemon_was_killed() {
     lab.config["api"]["listen"] = json!(address.to_string());
     let daemon = lab.start().await;
     until("it tells that the daemon is back", async || watcher.told.text().contains("is back")).await;
+    lab.wechat.replace_dead_stable_tokens();
     lab.wechat.kill_tokens(&appid("stable"));
     daemon.reject("stable", &second).await;
     let third = daemon.token_value("stable").await;
@@ -237,6 +238,7 @@ async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
     command.env("WXTOKEND_KEY", "key-of-crm");
     let mut watcher = Watcher::start(command);
     until("its token", async || !watcher.lines().is_empty()).await;
+    lab.wechat.replace_dead_stable_tokens();
     let ended = async {
         let ops = daemon.with_key("key-of-crm");
         loop {

@@ -307,6 +307,8 @@ impl Scenario {
             second_mint_kills_first: bad,
             forced_kills_at_once: bad,
             failed_calls_count: bad,
+            hostile_tokens: bad,
+            dead_stable_replaced: !bad,
             ..Switches::default()
         };
         all.patched(&self.switches).expect("switches are checked when the file is read")

@@ -368,6 +368,8 @@ pub(super) fn some_switches(rng: &mut StdRng) -> Switches {
         second_mint_kills_first: rng.random_bool(0.6),
         forced_kills_at_once: rng.random(),
         failed_calls_count: rng.random(),
+        hostile_tokens: rng.random(),
+        dead_stable_replaced: rng.random(),
         long_tokens: rng.random_bool(0.2),
         day_begins_at_s: rng.random_range(0..24) * 3600,
         ..Switches::default()

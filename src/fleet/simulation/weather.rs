@@ -473,6 +473,7 @@ pub(super) fn name_of(fault: &FaultKind) -> String {
         FaultKind::Errcode { errcode, .. } => format!("errcode {errcode}"),
         FaultKind::Status { status } => format!("HTTP {status}"),
         FaultKind::Lost { seen_as } => format!("minted, answer lost as {seen_as:?}"),
+        FaultKind::Raw(_) => "raw".to_owned(),
         FaultKind::Late { .. } => "delivered late".to_owned(),
         FaultKind::BadExpires { .. } => "another expires_in".to_owned(),
         FaultKind::Delay { .. } => "late".to_owned(),

@@ -109,6 +109,8 @@ async fn tokens_states_and_reloads_are_told_as_they_happen_and_no_token_with_the
 #[tokio::test]
 async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
     let rig = Rig::start(Plan::default()).await;
+    // A second forced call would have to wait.
+    rig.sandbox.set_switches(Switches { dead_stable_replaced: true, ..Switches::default() });
     let mut told = rig.listen("", "/v1/events?appid=wx1", None).await;
     rig.fleet.refresh("wx1", true).await.unwrap();
     let first = told.the_next("token").await;

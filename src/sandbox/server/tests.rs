@@ -222,6 +222,11 @@ async fn every_kind_of_fault_can_be_injected_as_documented() {
         json!({"kind": "lost", "as": "html"}),
         json!({"kind": "lost", "as": "502"}),
         json!({"kind": "lost", "as": "504"}),
+        json!({"kind": "raw", "status": 429, "headers": {"Retry-After": "9"}, "body": "x"}),
+        json!({"kind": "raw", "body_base64": "AAE="}),
+        json!({"kind": "errcode", "errcode": 40164, "probability": 0.25}),
+        json!({"kind": "errcode", "errcode": 40001, "access_token": "t", "for_ms": 30_000}),
+        json!({"kind": "html", "path": "/wxa/*"}),
         json!({"kind": "late", "after_ms": 5}),
         json!({"kind": "late", "after_ms": 5, "as": "reset"}),
     ];
@@ -252,6 +257,44 @@ async fn the_control_api_tells_the_truth() {
     );
     let (_, unknown) = control(address, "GET", "/token?access_token=x", "").await;
     assert_eq!((&unknown["alive"], &unknown["appid"]), (&json!(false), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_raw_answer_goes_over_the_wire_as_it_is_lies_about_its_length_included() {
+    let (_sandbox, address) = sandbox().await;
+    let mut seen = Vec::new();
+    for headers in [json!({"Retry-After": "60", "Date": "never"}), json!({"Content-Length": "99"})] {
+        let raw = json!({"kind": "raw", "status": 503, "headers": headers, "body": "12345", "times": 1});
+        control(address, "POST", "/faults", &raw.to_string()).await;
+        seen.push(exchange(address, MINT).await.unwrap().to_ascii_lowercase());
+    }
+    assert!(
+        seen.iter().all(|text| text.starts_with("http/1.1 503 ") && text.ends_with("\r\n\r\n12345")),
+        "{seen:?}"
+    );
+    assert!(seen[0].contains("retry-after: 60\r\n") && seen[0].contains("date: never\r\n"), "{seen:?}");
+    assert!(seen[0].contains("content-length: 5\r\n") && !seen[0].contains("content-type"), "{seen:?}");
+    assert!(seen[1].contains("content-length: 99\r\n") && !seen[1].contains("content-length: 5"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn whitelists_and_freezes_are_set_as_in_the_console() {
+    let (_sandbox, address) = sandbox().await;
+    let list = json!({"ips": ["203.0.113.*"], "calls": "all"});
+    assert_eq!(control(address, "PUT", "/accounts/wx01/whitelist", &list.to_string()).await.0, 200);
+    assert_eq!(control(address, "GET", "/accounts/wx01", "").await.1["whitelist"], list);
+    assert!(exchange(address, MINT).await.unwrap().contains("invalid ip 127.0.0.1 "));
+    let from = |ip: &str| MINT.replacen("\r\n", &format!("\r\nX-Sandbox-Source-IP: {ip}\r\n"), 1);
+    assert!(exchange(address, &from("203.0.113.7")).await.unwrap().contains("access_token\""));
+    assert!(exchange(address, &from("203.0.114.7")).await.unwrap().contains("invalid ip 203.0.114.7 "));
+    assert_eq!(control(address, "DELETE", "/accounts/wx01/whitelist", "").await.0, 200);
+    control(address, "PUT", "/switches", r#"{"freezing_takes_s":0}"#).await;
+    for (method, frozen, said) in [("PUT", true, "40243"), ("DELETE", false, "access_token\"")] {
+        assert_eq!(control(address, method, "/accounts/wx01/frozen", "").await.0, 200);
+        assert_eq!(control(address, "GET", "/accounts/wx01", "").await.1["frozen"], json!(frozen));
+        assert!(exchange(address, MINT).await.unwrap().contains(said), "{method}");
+    }
+    assert_eq!(control(address, "PUT", "/seed", r#"{"seed":7}"#).await.0, 200);
 }
 
 #[tokio::test]
@@ -289,6 +332,16 @@ async fn bad_control_input_gets_a_clear_error() {
         (400, "POST", "/faults", r#"{"kind":"hang","tims":1}"#, "tims"),
         (400, "POST", "/faults", r#"{"kind":"hang","endpoint":"moon"}"#, "stable_token"),
         (400, "POST", "/faults", r#"{"kind":"status","status":99}"#, "200 to 599"),
+        (400, "POST", "/faults", r#"{"kind":"raw","status":99}"#, "100 to 999"),
+        (400, "POST", "/faults", r#"{"kind":"raw","headers":{"a b":"c"}}"#, "a b"),
+        (400, "POST", "/faults", r#"{"kind":"raw","headers":{"a":"b\n"}}"#, "header"),
+        (400, "POST", "/faults", r#"{"kind":"raw","body_base64":"?"}"#, "base64"),
+        (400, "POST", "/faults", r#"{"kind":"raw","bodi":"x"}"#, "bodi"),
+        (400, "POST", "/faults", r#"{"kind":"hang","probability":1.5}"#, "probability"),
+        (400, "POST", "/faults", r#"{"kind":"hang","probability":0}"#, "probability"),
+        (400, "PUT", "/accounts/wx01/whitelist", r#"{"ips":["moon"]}"#, "moon"),
+        (404, "PUT", "/accounts/wx99/frozen", "", "wx99"),
+        (400, "PUT", "/seed", r#"{"seed":-1}"#, "-1"),
         (400, "PUT", "/switches", r#"{"dayly_limit":1}"#, "dayly_limit"),
         (400, "PUT", "/outage", r#"{"kind":"status:1"}"#, "status:NNN"),
         (400, "PUT", "/accounts/wx02", r#"{"secret":""}"#, "empty"),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use super::World;
 use crate::account::Appid;
 use crate::sandbox::books::{Books, Counters};
@@ -9,6 +12,7 @@ use crate::sandbox::faults::Fault;
 use crate::sandbox::outage::Outage;
 use crate::sandbox::switches::Switches;
 use crate::sandbox::tokens::TokenTruth;
+use crate::sandbox::whitelist::Whitelist;
 use crate::secret::Secret;
 
 /// What is true about one account.
@@ -20,6 +24,10 @@ pub struct AccountTruth {
     pub living_tokens: Vec<TokenTruth>,
     /// The tickets that have not ended.
     pub living_tickets: Vec<Secret>,
+    /// Which addresses may call for it; `None`: all.
+    pub whitelist: Option<Whitelist>,
+    /// Whether its AppSecret is frozen.
+    pub frozen: bool,
 }
 
 impl World {
@@ -48,10 +56,13 @@ impl World {
         let books = self.accounts.get(appid)?;
         let counters = books.counters;
         let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
-        let living_tickets = tickets.filter(|ticket| now < ticket.ends_at).map(|ticket| ticket.value.clone());
+        let extra = self.switches.tickets_outlive;
+        let living_tickets =
+            tickets.filter(|ticket| ticket.is_alive(now, extra)).map(|ticket| ticket.value.clone());
         let living_tickets = living_tickets.map(Secret::new).collect();
         let living_tokens = self.tokens.of(appid).filter(|token| token.is_alive(now)).cloned().collect();
-        Some(AccountTruth { counters, living_tokens, living_tickets })
+        let (whitelist, frozen) = (books.whitelist.clone(), books.freeze.is_on(now));
+        Some(AccountTruth { counters, living_tokens, living_tickets, whitelist, frozen })
     }
 
     /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
@@ -77,19 +88,38 @@ impl World {
         self.tokens.kill(appid, now);
     }
 
-    /// Injects a fault for one account, or for all.
+    /// Gives an account an IP whitelist, or takes it away.
+    pub fn set_whitelist(&mut self, appid: &Appid, whitelist: Option<Whitelist>) {
+        if let Some(books) = self.accounts.get_mut(appid) {
+            books.whitelist = whitelist;
+        }
+    }
+
+    /// Freezes or unfreezes an account's secret, which counts after [`Switches::freezing_takes`].
+    pub fn set_frozen(&mut self, appid: &Appid, frozen: bool, now: Duration) {
+        if let Some(books) = self.accounts.get_mut(appid) {
+            books.freeze.set(frozen, now, self.switches.freezing_takes);
+        }
+    }
+
+    /// Draws what is left to chance from `seed` from now on.
+    pub fn reseed(&mut self, seed: u64) {
+        self.rng = StdRng::seed_from_u64(seed);
+    }
+
+    /// Injects a fault for one account, or for all, at the latest instant that it has heard of.
     pub fn inject(&mut self, account: Option<&Appid>, fault: Fault) {
-        self.faults.list(account).push(fault);
+        self.faults.add(account, fault, self.now);
     }
 
     /// Clears the faults that were injected for one account, or those that were injected for all.
     pub fn clear_faults(&mut self, account: Option<&Appid>) {
-        self.faults.list(account).clear();
+        self.faults.list(account, self.now).clear();
     }
 
     /// The faults that wait for one account, or those for all.
     pub fn faults(&mut self, account: Option<&Appid>) -> &[Fault] {
-        self.faults.list(account)
+        self.faults.list(account, self.now)
     }
 
     /// Begins or ends an outage of the whole host.

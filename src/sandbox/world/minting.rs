@@ -13,9 +13,10 @@ use crate::sandbox::tokens::{Succession, TokenTruth};
 use crate::sandbox::wire::Request;
 use crate::secret::Secret;
 
-/// What tokens are made of. `+`, `/` and `=` punish a client that does not URL-encode them.
+/// What tokens and tickets are made of: the first 64 are safe in a URL, the rest must be encoded.
 pub(super) const TOKEN_ALPHABET: &[u8] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=";
+const URL_SAFE: usize = 64;
 
 const FOREVER: Duration = Duration::MAX;
 
@@ -26,15 +27,17 @@ pub(super) fn appid_in(body: &[u8]) -> Option<Appid> {
 }
 
 impl World {
-    /// `GET /cgi-bin/token`: each call mints.
+    /// `GET /cgi-bin/token`: each call mints. A form is understood, too: there are SDKs that send one.
     pub(super) fn token(&mut self, request: &Request, now: Duration) -> Outcome {
-        if request.method != "GET" {
+        if !matches!(request.method.as_str(), "GET" | "POST") {
             return Err(43001.into());
         }
-        if request.param("grant_type") != Some("client_credential") {
+        let (appid, secret) = (request.field("appid"), request.field("secret"));
+        let appid = self.known(appid.as_deref())?;
+        if request.field("grant_type").as_deref() != Some("client_credential") {
             return Err(40002.into());
         }
-        let appid = self.authenticated(request.param("appid"), request.param("secret"))?;
+        self.authenticate(&appid, secret.as_deref(), request, now)?;
         let (day, limit) = (self.day(now), self.switches.daily_limit);
         let books = self.accounts.get_mut(&appid).ok_or(40013)?;
         if !books.token_day.admit(day, limit) {
@@ -51,10 +54,13 @@ impl World {
         if request.method != "POST" {
             return Err(43002.into());
         }
-        if request.body.is_empty() {
-            return Err(44002.into());
-        }
-        let body: Map<String, Value> = serde_json::from_slice(&request.body).map_err(|_| 47001)?;
+        let body: Map<String, Value> = match serde_json::from_slice(&request.body) {
+            Ok(body) => body,
+            // What is meant for JSON is said to be broken; in a form, or where all is in the URL, no appid is found.
+            Err(_) if request.body.trim_ascii_start().starts_with(b"{") => return Err(47001.into()),
+            Err(_) if request.body.trim_ascii_start().starts_with(b"[") => return Err(47001.into()),
+            Err(_) => return Err(41002.into()),
+        };
         let text = |key: &str| match body.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
@@ -64,18 +70,19 @@ impl World {
             None | Some(Value::Null) => false,
             Some(value) => value.as_bool().ok_or(47001)?,
         };
+        let appid = self.known(text("appid")?)?;
         if text("grant_type")? != Some("client_credential") {
             return Err(40002.into());
         }
-        let appid = self.authenticated(text("appid")?, text("secret")?)?;
+        self.authenticate(&appid, text("secret")?, request, now)?;
         self.admit_stable_token(&appid, now)?;
         if force && self.may_force(&appid, now) {
             return Ok(self.forced(&appid, now));
         }
-        let current = self.tokens.newest(&appid, Endpoint::StableToken).filter(|token| token.is_alive(now));
-        if let Some(token) = current {
+        if let Some(token) = self.tokens.newest(&appid, Endpoint::StableToken) {
             let remaining = token.expires_at.saturating_sub(now);
-            if remaining >= self.overlap {
+            let kept = token.is_alive(now) || !self.switches.dead_stable_replaced;
+            if kept && remaining >= self.overlap {
                 let value = token.access_token.expose();
                 return Ok(json!({"access_token": value, "expires_in": remaining.as_secs()}));
             }
@@ -132,7 +139,7 @@ impl World {
             self.rng.random_range(133..=509)
         };
         let value =
-            format!("{}_{}", self.rng.random_range(10..100), self.random_text(TOKEN_ALPHABET, length));
+            format!("{}_{}", self.rng.random_range(10..100), self.random_text(self.token_alphabet(), length));
         let answer = json!({"access_token": value, "expires_in": self.token_lifetime.as_secs()});
         let expires_at = now + self.token_lifetime;
         let token = TokenTruth {
@@ -147,21 +154,47 @@ impl World {
         answer
     }
 
-    /// The account that appid and secret belong to. A wrong secret is 40125: that is what WeChat says to a
-    /// well-formed but wrong one today, while 40001 is also what a refused token gets.
-    pub(super) fn authenticated(&self, appid: Option<&str>, secret: Option<&str>) -> Result<Appid, Refusal> {
+    /// What tokens and tickets are made of now.
+    pub(super) fn token_alphabet(&self) -> &'static [u8] {
+        if self.switches.hostile_tokens { TOKEN_ALPHABET } else { &TOKEN_ALPHABET[..URL_SAFE] }
+    }
+
+    /// The account of that appid, which WeChat looks at first of all.
+    pub(super) fn known(&self, appid: Option<&str>) -> Result<Appid, Refusal> {
         let appid = appid.ok_or(41002)?;
+        let (appid, _) = self.accounts.get_key_value(appid).ok_or(40013)?;
+        Ok(appid.clone())
+    }
+
+    /// Whether the secret is the account's. A wrong one is 40125: that is what WeChat says to a well-formed but wrong
+    /// one today, while 40001 is also what a refused token gets.
+    pub(super) fn authenticate(
+        &self,
+        appid: &Appid,
+        secret: Option<&str>,
+        request: &Request,
+        now: Duration,
+    ) -> Result<(), Refusal> {
         let secret = secret.ok_or(41004)?;
-        let (appid, books) = self.accounts.get_key_value(appid).ok_or(40013)?;
-        if books.secret.expose() == secret { Ok(appid.clone()) } else { Err(40125.into()) }
+        let books = self.accounts.get(appid).ok_or(40013)?;
+        if books.secret.expose() != secret {
+            return Err(40125.into());
+        }
+        if books.freeze.is_on(now) {
+            return Err(40243.into());
+        }
+        match &books.whitelist {
+            Some(whitelist) if !whitelist.admits(request.source_ip, false) => Err(40164.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Counts a failed token call against the day.
-    pub(super) fn charge_failed(&mut self, call: Call, account: Option<&Appid>, now: Duration) {
+    pub(super) fn charge_failed(&mut self, call: Option<Call>, account: Option<&Appid>, now: Duration) {
         let day = self.day(now);
         match (call, account.and_then(|appid| self.accounts.get_mut(appid))) {
-            (Call::Token, Some(books)) => books.token_day.charge(day),
-            (Call::StableToken, Some(books)) => books.stable_token_day.charge(day),
+            (Some(Call::Token), Some(books)) => books.token_day.charge(day),
+            (Some(Call::StableToken), Some(books)) => books.stable_token_day.charge(day),
             _ => {}
         }
     }

@@ -87,6 +87,7 @@ fn traffic(http: &Http) -> AbortHandle {
 
 /// The token of `reported` ends before its time, `times` times.
 async fn somebody_ends_tokens(lab: &Lab, daemon: &Daemon, times: usize) {
+    lab.wechat.replace_dead_stable_tokens();
     for _ in 0..times {
         let token = daemon.token_value("reported").await;
         lab.wechat.kill_tokens(&appid("reported"));

@@ -33,6 +33,7 @@ impl WeChat {
             second_mint_kills_first: true,
             forced_kills_at_once: true,
             failed_calls_count: true,
+            hostile_tokens: true,
             ..Switches::default()
         };
         let sandbox = Sandbox::new(Settings { token_lifetime, overlap, switches, ..Settings::default() });
@@ -41,6 +42,11 @@ impl WeChat {
         let mut wechat = Self { sandbox, address, serving: None };
         wechat.serve(listener);
         wechat
+    }
+
+    /// From now on normal mode replaces a dead stable token, as it must be where one dies more often than may be forced.
+    pub(crate) fn replace_dead_stable_tokens(&self) {
+        self.set_switches(Switches { dead_stable_replaced: true, ..self.switches() });
     }
 
     fn serve(&mut self, listener: TcpListener) {

@@ -37,11 +37,50 @@ fn business_calls_are_counted_and_so_are_the_refused() {
 }
 
 #[test]
-fn what_is_not_under_cgi_bin_is_not_found() {
+fn wechat_says_which_paths_it_does_not_have_and_has_some_beside_cgi_bin() {
     let mut world = world(Switches::default());
-    for path in ["/", "/cgi-bin", "/token"] {
+    let minted = classic(&mut world, s(0));
+    for path in ["/", "/cgi-bin", "/token", "/wx/x"] {
         assert_eq!(answer(world.handle(&get(path, &[]), s(0)).wire).status, 404, "{path}");
     }
+    let query = [("access_token", minted.as_str())];
+    for path in ["/cgi-bin/", "/cgi-bin/nonsense", "//cgi-bin/no/such/call", "/cgi-bin/token/x"] {
+        let seen = json(&mut world, &get(path, &query), s(0));
+        assert_eq!(seen["errcode"], 40066, "{path}");
+        assert!(seen["errmsg"].as_str().unwrap().starts_with("invalid url"), "{seen}");
+    }
+    for path in ["/wxa/getwxacode", "/datacube/getusersummary", "/card/get", "/cgi-bin/menu/get"] {
+        assert_eq!(errcode(&mut world, &post(path, &query, "{}"), s(0)), 0, "{path}");
+        assert_eq!(errcode(&mut world, &post(path, &[], "{}"), s(0)), 41001, "{path}");
+    }
+    let addresses = json(&mut world, &get("/cgi-bin/getcallbackip", &query), s(0));
+    assert!(addresses["ip_list"].as_array().is_some_and(|list| !list.is_empty()), "{addresses}");
+}
+
+#[test]
+fn logins_go_by_the_appsecret_and_find_no_user() {
+    let mut world = world(Switches::default());
+    let login =
+        |secret| get("/sns/jscode2session", &[("appid", APPID), ("secret", secret), ("js_code", "x")]);
+    assert_eq!(
+        (errcode(&mut world, &login("s3"), s(0)), errcode(&mut world, &login("no"), s(0))),
+        (40029, 40125)
+    );
+    let minted = classic(&mut world, s(0));
+    let seen = json(&mut world, &get("/sns/userinfo", &[("access_token", &minted)]), s(0));
+    assert_eq!(seen["errcode"], 40001);
+    assert!(!seen["errmsg"].as_str().unwrap().contains("getStableAccessToken"), "{seen}");
+}
+
+#[test]
+fn tickets_outlive_their_promise_unchanged_where_the_switch_says_so() {
+    let mut world = world(Switches { tickets_outlive: s(3600), ..Switches::default() });
+    let first = classic(&mut world, s(0));
+    let seen = ticket(&mut world, &first, "jsapi", s(0));
+    let second = classic(&mut world, s(7000));
+    assert_eq!(ticket(&mut world, &second, "jsapi", s(10_799)), seen);
+    assert_eq!(truth(&world, s(10_799)).living_tickets.len(), 1);
+    assert_ne!(ticket(&mut world, &second, "jsapi", s(10_800))["ticket"], seen["ticket"]);
 }
 
 #[test]
@@ -56,6 +95,8 @@ fn a_ticket_comes_back_the_same_with_a_whole_lifetime_and_survives_its_token() {
     assert_eq!(ticket(&mut world, &first, "jsapi", s(7200))["errcode"], 42001, "it needs a living token");
     assert_ne!(ticket(&mut world, &second, "jsapi", s(7200))["ticket"], seen["ticket"]);
     assert_eq!(ticket(&mut world, &second, "wedding", s(7200))["errcode"], 40097);
+    let form = format!("access_token={second}&type=jsapi");
+    assert_eq!(errcode(&mut world, &post("/cgi-bin/ticket/getticket", &[], &form), s(7200)), 0);
     assert_eq!(truth(&world, s(7200)).counters.ticket_mints, 3);
 }
 
@@ -77,6 +118,27 @@ fn clearing_the_quota_frees_the_day_ten_times_a_month() {
     assert_eq!(errcode(&mut world, &wrong, s(0)), 40125);
     assert_eq!(errcode(&mut world, &Request { method: "GET".to_owned(), ..wrong }, s(0)), 43002);
     assert_eq!(truth(&world, s(0)).counters.quota_calls, 15);
+    let in_body = |body: String| post("/cgi-bin/clear_quota/v2", &[], &body);
+    let november = october + 31 * 86_400;
+    let json_body = in_body(format!(r#"{{"appid":"{APPID}","appsecret":"s3"}}"#));
+    assert_eq!(errcode(&mut world, &json_body, s(november)), 0);
+    assert_eq!(errcode(&mut world, &in_body(format!("appid={APPID}&appsecret=s3")), s(november)), 0);
+    assert_eq!(errcode(&mut world, &in_body(String::new()), s(november)), 41002);
+    assert_eq!(errcode(&mut world, &in_body(r#"{"appid":"wx9"}"#.to_owned()), s(november)), 40013);
+}
+
+#[test]
+fn a_quota_is_cleared_by_its_own_accounts_token_alone() {
+    let mut world = world(Switches { daily_limit: 1, ..Switches::default() });
+    let minted = classic(&mut world, s(0));
+    let clear = |world: &mut World, body: &str| {
+        errcode(world, &post("/cgi-bin/clear_quota", &[("access_token", &minted)], body), s(0))
+    };
+    assert_eq!(clear(&mut world, r#"{"appid":"other"}"#), 40013);
+    assert_eq!([clear(&mut world, ""), clear(&mut world, "{}")], [44002, 41002]);
+    assert_eq!(errcode(&mut world, &classic_request(), s(0)), 45009);
+    assert_eq!(clear(&mut world, &format!(r#"{{"appid":"{APPID}"}}"#)), 0);
+    assert_eq!(errcode(&mut world, &classic_request(), s(0)), 0);
 }
 
 #[test]
@@ -92,6 +154,10 @@ fn the_quota_of_both_token_calls_can_be_read() {
     assert_eq!(seen["quota"], serde_json::json!({"daily_limit": 2000, "used": 1, "remain": 1999}));
     assert_eq!(seen.get("rate_limit"), None);
     let seen = read(r#"{"cgi_path":"/cgi-bin/stable_token"}"#);
-    assert_eq!(seen["rate_limit"], serde_json::json!({"call_count": 1, "refresh_second": 39}));
+    assert_eq!(seen["quota"]["used"], 1);
+    assert_eq!(seen["rate_limit"], serde_json::json!({"call_count": 10_000, "refresh_second": 60}));
     assert_eq!([&read("")["errcode"], &read("x")["errcode"], &read("{}")["errcode"]], [44002, 47001, 76021]);
+    assert_eq!(read(r#"{"cgi_path":"cgi-bin/token"}"#)["errcode"], 76003);
+    assert_eq!(read(r#"{"cgi_path":"/cgi-bin/nonsense"}"#)["errcode"], 76021);
+    assert_eq!(read(r#"{"cgi_path":"/cgi-bin/user/get"}"#)["errcode"], 0);
 }

@@ -89,6 +89,86 @@ fn a_fault_hits_its_account_its_call_and_its_number_of_times() {
 }
 
 #[test]
+fn a_fault_hits_only_its_path_or_what_begins_so_and_also_what_wechat_does_not_have() {
+    let mut world = world(Switches::default());
+    world.inject(None, Fault::errcode(48001).at("/cgi-bin/user/get"));
+    world.inject(None, Fault::errcode(48004).at("/wxa/*"));
+    let mut seen = |path: &str| errcode(&mut world, &get(path, &[]), s(0));
+    assert_eq!(
+        [seen("/cgi-bin/user/get"), seen("//cgi-bin//user/get"), seen("/cgi-bin/user/getx")],
+        [48001, 48001, 41001]
+    );
+    assert_eq!([seen("/wxa/a/b"), seen("/wxa/x"), seen("/sns/x")], [48004, 48004, 41002]);
+    world.inject(None, Fault::errcode(410));
+    assert_eq!(errcode(&mut world, &get("/nowhere", &[]), s(0)), 410);
+}
+
+#[test]
+fn a_fault_by_chance_hits_its_share_and_repeats_by_the_seed() {
+    let mut world = world(Switches::default());
+    world.inject(None, Fault::errcode(40164).by_chance(0.25).times(400));
+    let mut run = || {
+        world.reseed(7);
+        (0..1000).map(|_| errcode(&mut world, &get("/cgi-bin/user/get", &[]), s(0))).collect::<Vec<_>>()
+    };
+    let (first, again) = (run(), run());
+    let hits = |codes: &[i64]| codes.iter().filter(|code| **code == 40164).count();
+    assert!((190..310).contains(&hits(&first)), "{}", hits(&first));
+    assert_eq!(hits(&first) + hits(&again), 400, "`times` counts hits");
+    let last_hit = again.iter().rposition(|code| *code == 40164).unwrap();
+    assert_eq!(first[..=last_hit], again[..=last_hit]);
+}
+
+#[test]
+fn a_refusal_of_one_token_passes_after_its_time() {
+    let mut world = world(Switches::default());
+    let first = classic(&mut world, s(0));
+    let second = classic(&mut world, s(10));
+    let passing = Fault::errcode(40001).with_token(Secret::new(second.clone())).lasting(30_000);
+    world.inject(Some(&appid()), passing);
+    assert_eq!([check(&mut world, &second, s(10)), check(&mut world, &first, s(20))], [40001, 0]);
+    assert_eq!(check(&mut world, &second, s(39)), 40001);
+    assert_eq!((check(&mut world, &second, s(40)), world.faults(Some(&appid())).len()), (0, 0));
+}
+
+#[test]
+fn a_raw_answer_is_what_it_says_and_mints_only_for_the_token_in_it() {
+    let raw = |text: &str| serde_json::from_str::<Fault>(text).unwrap().kind;
+    let seen = |kind| match under(kind) {
+        (_, Wire::Answer(answer), minted) => (answer, minted),
+        other => panic!("{other:?}"),
+    };
+    let (busy, minted) = seen(raw(
+        r#"{"kind":"raw","status":429,"headers":{"Retry-After":"120","X-Odd":"ä"},"body":"slow down"}"#,
+    ));
+    assert_eq!(
+        (busy.status, busy.header("retry-after"), busy.header("x-odd")),
+        (429, Some("120"), Some("ä"))
+    );
+    assert_eq!((busy.body.as_slice(), busy.header("content-type"), minted), (&b"slow down"[..], None, false));
+    let (bytes, _) = seen(raw(r#"{"kind":"raw","body_base64":"//79AA=="}"#));
+    assert_eq!((bytes.status, bytes.body), (200, vec![0xff, 0xfe, 0xfd, 0]));
+    let body = r#"\ufeff{\"access_token\":\"{access_token}\",\"expires_in\":\"7200\"}"#;
+    let (odd, minted) = seen(raw(&format!(r#"{{"kind":"raw","body":"{body}"}}"#)));
+    let text = String::from_utf8(odd.body).unwrap();
+    let value: Value = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap()).unwrap();
+    assert!(value["access_token"].as_str().unwrap().len() > 100 && value["expires_in"] == "7200" && minted);
+    let mut world = world(Switches::default());
+    world.inject(None, Fault::new(raw(r#"{"kind":"raw","body":"{access_token}"}"#)));
+    assert_eq!(errcode(&mut world, &stable_request(&STABLE.replace("s3", "no")), s(0)), 40125);
+}
+
+#[test]
+fn the_text_of_45009_names_the_stable_token_to_classic_calls_alone() {
+    let mut world = world(Switches { daily_limit: 0, stable_daily_limit: 0, ..Switches::default() });
+    let mut text = |request: &Request| json(&mut world, request, s(0))["errmsg"].as_str().unwrap().to_owned();
+    let classic = text(&classic_request());
+    let wanted = "reach max api daily quota limit, could get access_token by getStableAccessToken";
+    assert!(classic.starts_with(wanted), "{classic}");
+    assert!(!text(&stable_request(STABLE)).contains("getStableAccessToken"));
+}
+
+#[test]
 fn a_business_fault_leaves_the_check_alone() {
     let mut world = world(Switches::default());
     let minted = classic(&mut world, s(0));
@@ -125,7 +205,7 @@ fn error_40164_names_the_ip_that_wechat_saw() {
 fn every_error_has_a_rid_that_begins_with_the_time_and_words_it_in_varying_ways() {
     let mut world = world(Switches::default());
     let mut shapes = std::collections::BTreeSet::new();
-    for at in 0..20 {
+    for at in 0..60 {
         let request = get("/cgi-bin/get_api_domain_ip", &[("access_token", "x")]);
         let answer = answer(world.handle(&request, s(at)).wire);
         let value: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -133,7 +213,12 @@ fn every_error_has_a_rid_that_begins_with_the_time_and_words_it_in_varying_ways(
         assert_eq!(u64::from_str_radix(&rid[..8], 16).unwrap(), 1_790_000_000 + at);
         let groups: Vec<usize> = rid.split('-').map(str::len).collect();
         assert_eq!(groups, [8, 8, 8]);
-        shapes.insert((answer.content_type, text.to_owned()));
+        let (text, hint) =
+            text.split_once(" hint: [").map_or((text, None), |(text, hint)| (text, Some(hint)));
+        assert!(hint.is_none_or(|hint| hint.len() == 16 && hint.ends_with("] ")), "{hint:?}");
+        let content_type = answer.header("content-type").unwrap().to_owned();
+        shapes.insert((content_type, text.to_owned(), hint.is_some()));
+        assert_eq!(answer.header("logicret"), Some("40001"));
     }
-    assert_eq!(shapes.len(), 4, "two content types by two wordings");
+    assert_eq!(shapes.len(), 6, "two content types by three wordings");
 }

@@ -157,10 +157,23 @@ fn every_wrong_request_gets_its_code() {
         (40013, classic(&[grant, ("appid", "wx1"), ("secret", "s3")])),
         (41004, classic(&[grant, ("appid", APPID)])),
         (40125, classic(&[grant, ("appid", APPID), ("secret", "S3")])),
-        (43001, post("/cgi-bin/token", &[grant, ("appid", APPID), ("secret", "s3")], "")),
+        (40013, classic(&[("appid", "wx1"), ("secret", "s3")])),
+        (41002, classic(&[])),
+        (
+            43001,
+            Request { method: "PUT".to_owned(), ..classic(&[grant, ("appid", APPID), ("secret", "s3")]) },
+        ),
+        (
+            40125,
+            post("/cgi-bin/token", &[], &format!("grant_type=client_credential&appid={APPID}&secret=no")),
+        ),
         (43002, get("/cgi-bin/stable_token", &[])),
-        (44002, stable_request("")),
+        (41002, stable_request("")),
+        (41002, post("/cgi-bin/stable_token", &[grant, ("appid", APPID), ("secret", "s3")], "")),
+        (41002, stable_request(&format!("grant_type=client_credential&appid={APPID}&secret=s3"))),
         (47001, stable_request("{")),
+        (41002, stable_request("{}")),
+        (41002, stable_request(r#"{"secret":"s3"}"#)),
         (47001, stable_request("[]")),
         (47001, stable_request(r#"{"grant_type":"client_credential","appid":7,"secret":"s3"}"#)),
         (47001, stable_request(&FORCED.replace("true", "\"yes\""))),
@@ -189,15 +202,92 @@ fn a_post_without_content_length_gets_412_and_nothing_else() {
 }
 
 #[test]
-fn tokens_are_long_opaque_and_need_url_encoding() {
-    for (long_tokens, lengths) in [(false, 136..=512), (true, 513..=1024)] {
-        let mut world = world(Switches { long_tokens, ..Switches::default() });
-        let minted: Vec<String> = (0..50).map(|at| classic(&mut world, s(at))).collect();
-        assert!(minted.iter().all(|token| lengths.contains(&token.len())));
-        assert!(
-            minted.iter().any(|token| token.contains('+')) && minted.iter().any(|token| token.contains('/'))
-        );
+fn tokens_are_long_and_opaque_and_need_url_encoding_only_where_the_switch_says_so() {
+    for (long_tokens, hostile_tokens, lengths) in [(false, false, 136..=512), (true, true, 513..=1024)] {
+        let mut world = world(Switches { long_tokens, hostile_tokens, ..Switches::default() });
+        let mut values: Vec<String> = (0..50).map(|at| classic(&mut world, s(at))).collect();
+        assert!(values.iter().all(|token| lengths.contains(&token.len())));
+        let query = [("access_token", values[49].as_str()), ("type", "jsapi")];
+        let ticket = json(&mut world, &get("/cgi-bin/ticket/getticket", &query), s(50));
+        values.push(ticket["ticket"].as_str().unwrap().to_owned());
+        let all = values.concat();
+        for hostile in ['+', '/', '='] {
+            assert_eq!(all.contains(hostile), hostile_tokens, "{hostile}");
+        }
+        let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        assert!(hostile_tokens || all.chars().all(is_safe));
     }
+}
+
+#[test]
+fn a_dead_stable_token_comes_back_in_normal_mode_until_its_last_overlap_unless_the_switch_replaces_it() {
+    for dead_stable_replaced in [false, true] {
+        let mut world = world(Switches { dead_stable_replaced, ..Switches::default() });
+        let request = stable_request(STABLE);
+        let (first, _) = token(&mut world, &request, s(0));
+        world.kill_tokens(&appid(), s(100));
+        let (again, expires_in) = token(&mut world, &request, s(101));
+        assert_eq!((again != first, expires_in == 7200), (dead_stable_replaced, dead_stable_replaced));
+        if !dead_stable_replaced {
+            assert_eq!(expires_in, 7099);
+            assert_eq!(check(&mut world, &again, s(102)), 40001);
+            let (forced, _) = token(&mut world, &stable_request(FORCED), s(103));
+            assert_eq!(check(&mut world, &forced, s(103)), 0);
+            assert_eq!(token(&mut world, &request, s(104)).0, forced);
+            world.kill_tokens(&appid(), s(200));
+            assert_eq!(token(&mut world, &request, s(103 + 6900)).0, forced);
+            assert_ne!(token(&mut world, &request, s(103 + 6901)).0, forced);
+        }
+    }
+}
+
+#[test]
+fn a_form_mints_on_the_classic_call() {
+    let mut world = world(Switches::default());
+    let form = format!("grant_type=client_credential&appid={APPID}&secret=s3");
+    let (minted, _) = token(&mut world, &post("/cgi-bin/token", &[], &form), s(0));
+    assert_eq!(check(&mut world, &minted, s(0)), 0);
+}
+
+#[test]
+fn a_frozen_secret_gets_no_token_from_ten_minutes_later_on_and_its_tokens_live_on() {
+    let mut world = world(Switches::default());
+    let minted = classic(&mut world, s(0));
+    world.set_frozen(&appid(), true, s(10));
+    assert_eq!(errcode(&mut world, &stable_request(STABLE), s(609)), 0);
+    assert_eq!(errcode(&mut world, &stable_request(STABLE), s(610)), 40243);
+    assert_eq!(errcode(&mut world, &classic_request(), s(610)), 40243);
+    assert_eq!((truth(&world, s(610)).frozen, check(&mut world, &minted, s(610))), (true, 0));
+    world.set_frozen(&appid(), false, s(700));
+    assert_eq!(errcode(&mut world, &classic_request(), s(1299)), 40243);
+    assert_eq!(errcode(&mut world, &classic_request(), s(1300)), 0);
+    world.set_switches(Switches { freezing_takes: s(0), ..Switches::default() });
+    world.set_frozen(&appid(), true, s(1400));
+    assert_eq!(errcode(&mut world, &classic_request(), s(1400)), 40243);
+}
+
+#[test]
+fn a_whitelist_refuses_other_addresses_with_the_appsecret_and_unless_a_mini_programs_with_a_token() {
+    let list = |text: &str| Some(serde_json::from_str(text).unwrap());
+    let mut world = world(Switches::default());
+    let minted = classic(&mut world, s(0));
+    let stable = Request { source_ip: [10, 1, 2, 3].into(), ..stable_request(STABLE) };
+    world.set_whitelist(&appid(), list(r#"{"ips":["10.0.0.0/8"]}"#));
+    assert_eq!(
+        (errcode(&mut world, &classic_request(), s(0)), errcode(&mut world, &stable, s(0))),
+        (40164, 0)
+    );
+    let user = get("/cgi-bin/user/get", &[("access_token", &minted)]);
+    let refused = json(&mut world, &user, s(0));
+    assert_eq!(refused["errcode"], 61004);
+    let text = refused["errmsg"].as_str().unwrap();
+    assert!(text.starts_with("access clientip is not registered requestIP: 1.2.3.4"), "{text}");
+    assert_eq!(check(&mut world, &minted, s(0)), 61004);
+    assert_eq!(errcode(&mut world, &Request { source_ip: [10, 9, 9, 9].into(), ..user.clone() }, s(0)), 0);
+    world.set_whitelist(&appid(), list(r#"{"ips":[],"calls":"appsecret"}"#));
+    assert_eq!((errcode(&mut world, &user, s(0)), errcode(&mut world, &stable, s(0))), (0, 40164));
+    world.set_whitelist(&appid(), None);
+    assert_eq!(errcode(&mut world, &stable, s(0)), 0);
 }
 
 #[test]
