@@ -130,7 +130,8 @@ impl Lab {
             command.env("LD_PRELOAD", allocator);
         }
         command
-            .args(["--log-format", "json", "run", "--config"])
+            // Its descriptors are counted, which who is not root may do of what may dump its core.
+            .args(["--log-format", "json", "--core-dumps", "run", "--config"])
             .arg(self.folder.path().join("accounts.yaml"));
         started(command, self.folder.path(), "daemon.log", "api").await
     }

@@ -25,6 +25,9 @@ pub(super) struct Cli {
         default_value = "text"
     )]
     pub(super) log_format: Format,
+    /// Allow core dumps and debuggers, which see every secret
+    #[arg(long, global = true)]
+    pub(super) core_dumps: bool,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -50,6 +53,13 @@ pub(super) enum Command {
     Token(Token),
     Refresh(Refresh),
     Sandbox(Sandbox),
+}
+
+impl Command {
+    /// Whether it runs until it is asked to stop, and serves others meanwhile.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Sandbox(_))
+    }
 }
 
 /// Run the daemon

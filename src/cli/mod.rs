@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod client;
+mod core_dumps;
 mod failure;
 mod open_files;
 mod output;
@@ -34,22 +35,31 @@ use crate::telemetry::logging::{self, Format};
 
 /// How long threads that write or look up a name may take to end once all else has.
 const LAST_THREADS: Duration = Duration::from_millis(500);
+/// How long the last lines of a daemon may take to be written; one that stops has 10 s for all.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Does what the command line says: 0 done or asked to stop, 1 failed, 2 bad usage or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { log_format, command } = Cli::parse();
-    logging::init(log_format);
-    match on_runtime(carry_out(command, log_format)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            match log_format {
-                Format::Text => output::tell(&format!("error: {failure}\n")),
-                Format::Json => tracing::error!(event = "failed", "{failure}"),
+    let Cli { log_format, core_dumps, command } = Cli::parse();
+    // Whoever asks for an answer may take as long to read what is told beside it, in a pager for one.
+    let last_lines = if command.stays() { LAST_LINES } else { Duration::MAX };
+    let done = logging::init(log_format)
+        .map_err(|error| Failure::to("start the thread that logs", &error))
+        .and_then(|()| {
+            if !core_dumps {
+                core_dumps::forbid();
             }
-            failure.exit_code()
+            on_runtime(carry_out(command, log_format))
+        });
+    if let Err(failure) = &done {
+        match log_format {
+            Format::Text => logging::tell(&format!("error: {failure}\n")),
+            Format::Json => tracing::error!(event = "failed", "{failure}"),
         }
     }
+    logging::flush(last_lines);
+    done.map_or_else(|failure| failure.exit_code(), |()| ExitCode::SUCCESS)
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! Standard output and standard error, either of which somebody may have closed.
+//! Standard output, which somebody may have closed.
 
 use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -18,10 +18,4 @@ pub(super) fn print_on(text: &str) -> Result<ControlFlow<()>, Failure> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(Failure::to("write to stdout", &error)),
     }
-}
-
-/// Tells a person something that is no answer.
-pub(super) fn tell(text: &str) {
-    // Nowhere is left to complain.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

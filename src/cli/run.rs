@@ -9,21 +9,21 @@ use tracing::{info, warn};
 
 use super::args::Run;
 use super::failure::Failure;
+use super::open_files;
 use super::reload::{Fixed, Reloader};
 use super::signals::{Reload, Stop};
 use super::simulation::{Rehearsal, Times};
 use super::source::Source;
 use super::welcome::{self, Scene};
-use super::{open_files, output};
 use crate::clock::{ClockSource, SystemClock};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::http::{Api, Listeners, is_loopback};
-use crate::telemetry::logging::Format;
+use crate::telemetry::logging::{self, Format};
 use crate::telemetry::metrics::Metrics;
 
-/// A supervisor gives us 10 s; what is left is for ending the process.
-const LONGEST_STOP: Duration = Duration::from_millis(9_500);
+/// A supervisor gives us 10 s; what is left is for the last threads and the last lines.
+const LONGEST_STOP: Duration = Duration::from_secs(8);
 
 pub(super) async fn run(args: Run, log_format: Format) -> Result<(), Failure> {
     open_files::raise_limit();
@@ -132,6 +132,6 @@ fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: F
         "wxtokend serves tokens"
     );
     if let (Some(scene), Format::Text) = (scene, log_format) {
-        output::tell(&welcome::to_rehearsal(scene, api.address(), metrics));
+        logging::tell(&welcome::to_rehearsal(scene, api.address(), metrics));
     }
 }

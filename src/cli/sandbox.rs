@@ -4,12 +4,11 @@ use tracing::{info, warn};
 
 use super::args::Sandbox;
 use super::failure::Failure;
-use super::output;
 use super::signals::Stop;
 use super::simulation::{Simulation, Times};
 use super::source::Source;
 use super::welcome::{self, Scene};
-use crate::telemetry::logging::Format;
+use crate::telemetry::logging::{self, Format};
 
 pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Failure> {
     let times = Times::new(args.token_lifetime, args.overlap)?;
@@ -27,7 +26,7 @@ pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Fai
     }
     if log_format == Format::Text {
         let scene = Scene { source: &source, config: &config, times, simulation: address };
-        output::tell(&welcome::to_sandbox(&scene));
+        logging::tell(&welcome::to_sandbox(&scene));
     }
     let signal = stop.asked().await;
     info!(event = "stopped", signal, "stopped");

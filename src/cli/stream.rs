@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::output;
+use crate::telemetry::logging;
 
 /// The daemon says something at least every 15 s; after this long it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -76,10 +76,10 @@ impl<'a> Stream<'a> {
         loop {
             let was_lost = self.is_lost;
             match self.next().await? {
-                News::Lost(why) => output::tell(&format!("{why}\n  it is asked again until it is back\n")),
+                News::Lost(why) => logging::tell(&format!("{why}\n  it is asked again until it is back\n")),
                 news => {
                     if was_lost {
-                        output::tell("the daemon is back\n");
+                        logging::tell("the daemon is back\n");
                     }
                     return Ok(news);
                 }

@@ -11,6 +11,7 @@ use super::output;
 use super::signals::Stop;
 use super::stream::{News, Stream};
 use crate::secret::Secret;
+use crate::telemetry::logging;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -58,7 +59,7 @@ async fn watch(client: &Client, appid: &str) -> Result<(), Failure> {
             }
             Ok(_) => {}
             // The next event tells when there is one.
-            Err(Failure::Later(why)) => output::tell(&format!("{why}\n")),
+            Err(Failure::Later(why)) => logging::tell(&format!("{why}\n")),
             Err(failure) => return Err(failure),
         }
     }

@@ -5,7 +5,11 @@
 //! URL, and HTTP libraries print URLs and headers at `debug` and `trace`. The rule names ours, not theirs, so that
 //! it covers the dependency that is added next year.
 
-use std::io::{self, IsTerminal};
+mod lines;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::{Level, Metadata, error, warn};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, ParseError, filter_fn};
@@ -17,6 +21,10 @@ use tracing_subscriber::{Registry, registry};
 
 use crate::clock::{ClockSource, SystemClock};
 use crate::store;
+use lines::Lines;
+
+/// Of this process, once [`init`] was called.
+static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,18 +36,45 @@ pub enum Format {
 }
 
 /// Starts to log, panics included. To be called once, before anything else is done.
-pub fn init(format: Format) {
+///
+/// # Errors
+/// When the thread that writes the lines cannot be started.
+pub fn init(format: Format) -> io::Result<()> {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let (wanted, misspelt) = match parse(&wanted) {
         Ok(filter) => (filter, None),
         Err(error) => (everything_from_info(), Some(error)),
     };
-    let lines = registry().with(layer(format, wanted, colour(&io::stderr()), io::stderr));
+    let lines = Lines::to_stderr()?;
+    let layer = layer(format, wanted, colour(&io::stderr()), lines.clone());
+    let _ = LINES.set(lines);
     // Fails when the program has a subscriber already, which then gets our lines.
-    let _ = tracing::subscriber::set_global_default(lines);
+    let _ = tracing::subscriber::set_global_default(registry().with(layer));
     std::panic::set_hook(Box::new(report_panic));
     if let Some(error) = misspelt {
         warn!(event = "rust_log_ignored", %error, "RUST_LOG is no filter such as info or wxtokend=debug; logging from info up");
+    }
+    Ok(())
+}
+
+/// Tells a person something that is no log line, on stderr, behind the lines so far; waits for nobody to read it.
+pub fn tell(text: &str) {
+    match LINES.get() {
+        Some(lines) => lines.push(text.as_bytes()),
+        // Nowhere is left to complain.
+        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+    }
+}
+
+/// How many lines were dropped so far, since nobody read them.
+pub(crate) fn dropped() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
+}
+
+/// Waits until all lines are written, for `limit` at the most.
+pub fn flush(limit: Duration) {
+    if let Some(lines) = LINES.get() {
+        lines.flush(limit);
     }
 }
 

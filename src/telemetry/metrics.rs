@@ -29,6 +29,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use crate::clock::{ClockSource, Moment, SystemClock};
 use crate::config::PerAccount;
 use crate::fleet::{Fleet, HostView};
+use crate::telemetry::logging;
 use text::Text;
 
 const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
@@ -116,6 +117,13 @@ impl Metrics {
             text.sample("wxtokend_upstream_host_up", &[("host", host)], u8::from(*up))?;
         }
         sinks::write(&mut text, &fleet.sinks())?;
+        let name = "wxtokend_log_lines_dropped_total";
+        text.family(
+            name,
+            "counter",
+            "Log lines that were dropped, since nobody read stderr, or not fast enough.",
+        )?;
+        text.sample(name, &[], logging::dropped())?;
         process::write(&mut text)?;
         accounts::write(&mut text, fleet, **self.per_account.load())?;
         text.end()

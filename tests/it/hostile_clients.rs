@@ -154,7 +154,7 @@ fn growth_kib(connections: usize) -> u64 {
 #[tokio::test]
 async fn a_siege_holds_up_nobody_else_and_leaves_nothing_behind() {
     let (lab, many) = (large_lab().await, many());
-    let mut daemon = lab.start().await;
+    let mut daemon = lab.start_observed().await;
     until("all are fresh", async || {
         let fresh = daemon.metric("wxtokend_accounts{state=\"fresh\"}").await;
         fresh == Some((ACCOUNTS + 2) as f64)
@@ -194,7 +194,7 @@ async fn a_siege_holds_up_nobody_else_and_leaves_nothing_behind() {
 async fn long_polls_that_are_given_up_leave_nothing_behind() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     let at_once = many() / 10;
-    let daemon = lab.start().await;
+    let daemon = lab.start_observed().await;
     daemon.until_state("stable", "fresh").await;
     let version = daemon.token("stable").await.json()["version"].as_u64().unwrap();
     let descriptors = daemon.vitals().descriptors;

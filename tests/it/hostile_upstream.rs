@@ -502,7 +502,7 @@ async fn whatever_a_host_answers_no_dead_token_is_served_and_all_is_well_when_th
     }
     let lab = lab.with_both();
     let mut others = ["stable", "classic"].map(|appid| (appid, Reader::new(&lab.wechat, appid)));
-    let daemon = lab.start().await;
+    let daemon = lab.start_observed().await;
     for (appid, _) in &others {
         daemon.until_state(appid, "fresh").await;
     }

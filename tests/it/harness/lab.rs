@@ -107,8 +107,18 @@ impl Lab {
 
     /// Writes the configuration and starts a daemon on it.
     pub(crate) async fn start(&self) -> Daemon {
+        self.start_with(&[]).await
+    }
+
+    /// The same of which others may count the open descriptors.
+    pub(crate) async fn start_observed(&self) -> Daemon {
+        self.start_with(&["--core-dumps"]).await
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn start_with(&self, more: &[&str]) -> Daemon {
         self.write();
-        Daemon::start(self.program(&["run", "--log-format", "json"])).await
+        Daemon::start(self.program(&[&["run", "--log-format", "json"], more].concat())).await
     }
 }
 

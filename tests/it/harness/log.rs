@@ -5,23 +5,31 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::watch;
 
 /// All lines so far. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>, Arc<watch::Sender<bool>>);
 
 impl Log {
     /// Keeps every line that comes out of `stream`.
     pub(crate) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let log = Self::default();
-        let lines = Arc::clone(&log.0);
+        let (lines, mut stuck) = (Arc::clone(&log.0), log.1.subscribe());
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream).lines();
             while let Ok(Some(line)) = stream.next_line().await {
                 lines.lock().unwrap().push(line);
+                // Without a sender nobody can look at what is read any more.
+                let _ = stuck.wait_for(|stuck| !stuck).await;
             }
         });
         log
+    }
+
+    /// From now on nobody reads the stream, or somebody does again.
+    pub(crate) fn set_stuck(&self, stuck: bool) {
+        self.1.send_replace(stuck);
     }
 
     /// Everything, as it was written.
