@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tracing::{error, info, warn};
 
 use super::failure::chain;
+use super::run::warn_of_no_clients;
 use super::simulation::Rehearsal;
 use super::source::Source;
 use crate::clock::{ClockSource, SystemClock};
@@ -82,7 +83,11 @@ impl Reloader {
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let wants = Fixed::of(&config);
         let reloaded = self.fleet.reload(config).await?;
+        let needed_keys = !self.clients.need_no_key();
         self.clients.set(clients);
+        if needed_keys && self.clients.need_no_key() && self.rehearsal.is_none() {
+            warn_of_no_clients();
+        }
         self.metrics.set_per_account(per_account);
         let keys = self.fixed.differences(&wants);
         if !keys.is_empty() {

@@ -117,6 +117,15 @@ impl Daemon {
     }
 }
 
+/// Nothing tells us of a proxy that passes requests on as they are.
+pub(super) fn warn_of_no_clients() {
+    warn!(
+        event = "no_clients",
+        "api.clients is empty: every program on this machine may read every token, and through a proxy everybody \
+         who reaches that; configure api.clients before you put a proxy in front"
+    );
+}
+
 fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: Format) {
     // Where metrics have no listener of their own, the API serves them, unless others can reach it.
     let local = Some(api.address()).filter(|address| is_loopback(*address));
@@ -131,6 +140,9 @@ fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: F
         store = %config.store.path.display(),
         "wxtokend serves tokens"
     );
+    if scene.is_none() && api.clients().need_no_key() {
+        warn_of_no_clients();
+    }
     if let (Some(scene), Format::Text) = (scene, log_format) {
         logging::tell(&welcome::to_rehearsal(scene, api.address(), metrics));
     }

@@ -70,7 +70,7 @@ impl Clients {
     }
 
     /// Whether callers need no key.
-    pub(super) fn need_no_key(&self) -> bool {
+    pub(crate) fn need_no_key(&self) -> bool {
         self.on_loopback && self.list.load().is_empty()
     }
 

@@ -44,9 +44,10 @@ impl Door {
     pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
         let Self { edge, mut router, serves, is_guarded } = self;
         let started = Instant::now();
+        // Of what was sent: a path that is read otherwise keeps no authority.
+        let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
         let request = cgi_bin::at_the_root(request, &edge.wechat_path);
         let route = routes::of_path(request.uri().path()).filter(|route| serves.contains(route));
-        let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
         let response = match admitted {
             Ok(()) => {
                 let answer = async {
@@ -75,7 +76,7 @@ fn admit(
     if is_guarded {
         host::must_be_named(headers, uri, version)?;
         if edge.clients.need_no_key() {
-            host::must_be_local(headers, uri)?;
+            host::must_be_local(headers, uri, version)?;
         }
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

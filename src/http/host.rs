@@ -2,7 +2,8 @@
 //!
 //! A page can make its own name resolve to 127.0.0.1 (DNS rebinding) and read our answers as its own; then `Host`
 //! is its name. It can also send us simple requests without reading the answers; then `Origin` is its name. So
-//! where no key is asked for, both have to be local.
+//! where no key is asked for, both have to be local. And a proxy makes everybody local who reaches it: what tells that
+//! it came through one is refused.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +11,23 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, Version, header};
 
 use super::problem::{Code, Problem};
+use super::routes;
+
+/// What proxies add to requests that they pass on, beside all that begins with `x-forwarded`.
+const BY_PROXIES: [&str; 12] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "ali-cdn-real-ip",
+];
 
 /// Lets a request pass that names a host, once.
 pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), Problem> {
@@ -22,11 +40,17 @@ pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) ->
 }
 
 /// Lets a request pass that a local program sent.
-pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), Problem> {
+    if headers.keys().any(|name| is_by_proxies(name.as_str())) {
+        let detail = "this came through a proxy, behind which everybody is local: configure api.clients";
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
     let mut names =
         headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default()).peekable();
     let in_uri = uri.authority().map(Authority::as_str);
-    if names.peek().is_none() && in_uri.is_none() {
+    // No browser leaves it out; monitors that know HTTP/1.0 alone do.
+    let is_monitor = version < Version::HTTP_11 && routes::is_probe(uri.path());
+    if names.peek().is_none() && in_uri.is_none() && !is_monitor {
         return Err(Problem::bad_request("send one Host header"));
     }
     if !names.chain(in_uri).all(is_local) {
@@ -39,6 +63,10 @@ pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri) -> Result<(), Proble
         Some(origin) if !origin.to_str().is_ok_and(local_origin) => Err(foreign()),
         _ => Ok(()),
     }
+}
+
+fn is_by_proxies(name: &str) -> bool {
+    name.starts_with("x-forwarded") || BY_PROXIES.contains(&name)
 }
 
 fn foreign() -> Problem {

@@ -108,6 +108,11 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
     ROUTES.iter().position(|route| *route == template)
 }
 
+/// Whether it is for machines that watch us.
+pub(super) fn is_probe(path: &str) -> bool {
+    ROUTES[PROBES..].contains(&path)
+}
+
 /// Whose token is read at `path`, where that is what is done there.
 pub(super) fn appid_of_a_read(path: &str) -> Option<&str> {
     let appid = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.strip_suffix("/token")?;

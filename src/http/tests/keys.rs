@@ -158,11 +158,99 @@ async fn without_clients_only_local_names_are_answered() {
         assert_ne!(answer.status, 403);
         let absolute = format!("GET http://evil.example{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         rig.is_problem(&raw_answer(rig.address, &absolute).await, "forbidden");
-        for nameless in ["HTTP/1.1\r\n", "HTTP/1.0\r\n", "HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"]
-        {
+        for nameless in ["HTTP/1.1\r\n", "HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"] {
             let answer = raw_answer(rig.address, &format!("GET {path} {nameless}\r\n")).await;
             rig.is_problem(&answer, "bad_request");
         }
+    }
+}
+
+/// What monitors send that know HTTP/1.0 alone, such as HAProxy's `option httpchk GET /healthz`.
+#[tokio::test]
+async fn a_monitor_that_names_no_host_is_answered_and_nobody_else() {
+    let rig = Rig::start(Plan::default()).await;
+    for (path, status) in [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/metrics", 200),
+        ("/healthz?x", 200),
+        ("/v1/accounts", 400),
+        ("/v1/accounts/wx1/token", 400),
+        ("/", 400),
+        ("/nowhere", 400),
+        ("//cgi-bin/token", 400),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let request = format!("{method} {path} HTTP/1.0\r\nUser-Agent: monitor\r\n\r\n");
+            let text = raw(rig.address, &request).await;
+            assert_eq!(text.get(9..12), Some(&*status.to_string()), "{method} {path}: {text}");
+        }
+        for head in ["Host: evil.example", "Origin: http://evil.example", "X-Forwarded-For: 10.0.0.1"] {
+            let text = raw(rig.address, &format!("GET {path} HTTP/1.0\r\n{head}\r\n\r\n")).await;
+            assert!(text.get(9..10) == Some("4"), "{path} {head}: {text}");
+        }
+        let nameless = format!("GET {path} HTTP/1.1\r\n\r\n");
+        rig.is_problem(&raw_answer(rig.address, &nameless).await, "bad_request");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_name_is_refused_wherever_the_path_is_read_otherwise_than_it_was_sent() {
+    let wechat_path = "/wx/api".to_owned();
+    let rig = Rig::start(Plan { wechat_path, ..Plan::default() }).await;
+    let query = format!("grant_type=client_credential&appid=wx1&secret={SECRET}");
+    for path in [
+        "/cgi-bin/token",
+        "//cgi-bin/token",
+        "/cgi-bin//token",
+        "/wx/api/cgi-bin/token",
+        "//wx//api/cgi-bin/token",
+        "/wx/api//cgi-bin/stable_token",
+        "//cgi-bin/ticket/getticket",
+    ] {
+        for authority in ["evil.example", "evil.example:80", "localhost.evil.example", "me@localhost"] {
+            let request = format!("GET http://{authority}{path}?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let answer = raw_answer(rig.address, &request).await;
+            rig.is_problem(&answer, "forbidden");
+        }
+        let request = format!("GET http://localhost{path}?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(raw_answer(rig.address, &request).await.status, 200, "{path}");
+    }
+}
+
+/// A proxy makes everybody local.
+#[tokio::test]
+async fn without_clients_what_came_through_a_proxy_is_refused() {
+    let rig = Rig::start(Plan::default()).await;
+    let marks = [
+        ("X-Forwarded-For", "10.0.0.1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("X-Forwarded-For", ""),
+        ("Forwarded", "for=10.0.0.1"),
+        ("Via", "1.1 proxy"),
+        ("X-Real-IP", "10.0.0.1"),
+        ("X-Forwarded-Host", "tokens.example"),
+        ("X-Forwarded-Proto", "https"),
+        ("CF-Connecting-IP", "10.0.0.1"),
+        ("True-Client-IP", "10.0.0.1"),
+    ];
+    for path in ["/v1/accounts/wx1/token", "/v1/accounts", "//cgi-bin/token?appid=wx1", "/"] {
+        for (name, value) in marks {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\n\r\n");
+            let answer = raw_answer(rig.address, &request).await;
+            rig.is_problem(&answer, "forbidden");
+            assert!(answer.json()["detail"].as_str().unwrap().contains("proxy"), "{answer:?}");
+        }
+    }
+    rig.clients.set(vec![client("k", &["*"], READ)]);
+    for (name, value) in marks {
+        let head = format!("Host: localhost\r\n{name}: {value}\r\nAuthorization: Bearer k");
+        let request = format!("GET /v1/accounts/wx1/token HTTP/1.1\r\n{head}\r\n\r\n");
+        assert_eq!(
+            raw_answer(rig.address, &request).await.status,
+            200,
+            "with keys {name} is nothing special"
+        );
     }
 }
 
