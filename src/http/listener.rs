@@ -1,13 +1,15 @@
 //! Connections: accepted, bounded in number, time and size, and ended in order.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderName, HeaderValue, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use rustix::io::ioctl_fionread;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -17,8 +19,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::connection::{Answer, Connection, is_kept, say_last};
 use super::guard::Door;
 use super::wire::Wire;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// So many connections at once, where the limit of open files allows it; the others wait to be accepted.
 const CONNECTIONS: usize = 10_000;
@@ -29,14 +34,16 @@ const CONNECTIONS_WAITING: u32 = 4096;
 const OTHER_FILES: usize = 512;
 /// So many on a listener for metrics alone, out of those other files.
 pub(super) const SCRAPERS: usize = 32;
-/// A request's head must have come within this, which is also how long a connection may be idle.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection is kept without a request: longer than those keep theirs who do not heed what they are told,
+/// such as nginx (60 s) and most pools.
+pub(super) const IDLE: Duration = Duration::from_secs(80);
 /// What a connection may buffer: a head must fit in.
 const LARGEST_HEAD: usize = 32 * 1024;
 /// How long connections may take to end when the server stops; then they are cut.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
-/// How long a client may go on sending after its connection has ended.
+/// How long a client may go on sending after its connection has ended; the second, when the server stops.
 const LINGER: Duration = Duration::from_secs(2);
+const LAST_LINGER: Duration = Duration::from_millis(500);
 /// A pause after a failed accept, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,8 +58,15 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING)
 }
 
-/// Serves what is behind `door`, on at `most` so many connections at once, until `stopping`, and then until the last connection has ended.
-pub(super) async fn serve(listener: TcpListener, door: Door, most: usize, stopping: CancellationToken) {
+/// Serves what is behind `door`, on at `most` so many connections at once, each kept for `idle` without a request,
+/// until `stopping`, and then until the last connection has ended.
+pub(super) async fn serve(
+    listener: TcpListener,
+    door: Door,
+    most: usize,
+    idle: Duration,
+    stopping: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(most));
     // Dropped at the end: that cuts what has not ended by then.
     let mut connections = JoinSet::new();
@@ -62,7 +76,7 @@ pub(super) async fn serve(listener: TcpListener, door: Door, most: usize, stoppi
         match accepted {
             Ok((stream, _)) => {
                 failing = false;
-                let connection = connection(stream, door.clone(), stopping.clone());
+                let connection = connection(stream, door.clone(), idle, stopping.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(slot);
@@ -91,35 +105,84 @@ pub(super) fn most_connections() -> usize {
     CONNECTIONS.min(files - OTHER_FILES.min(files / 2))
 }
 
-async fn connection(stream: TcpStream, door: Door, stopping: CancellationToken) {
+async fn connection(stream: TcpStream, door: Door, idle: Duration, stopping: CancellationToken) {
     // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
     let _ = stream.set_nodelay(true);
-    let stream = converse(stream, door, &stopping).await;
-    let _ = stopping.run_until_cancelled(timeout(LINGER, until_the_client_ends(&stream))).await;
+    let stream = converse(stream, has_unread, door, idle, &stopping).await;
+    let stopped = async {
+        stopping.cancelled().await;
+        sleep(LAST_LINGER).await;
+    };
+    tokio::select! {
+        () = until_the_client_ends(&stream) => {}
+        () = sleep(LINGER) => {}
+        () = stopped => {}
+    }
 }
 
-/// Answers what comes over `stream`, and gives it back when no more is said.
-pub(super) async fn converse<S>(stream: S, door: Door, stopping: &CancellationToken) -> S
+/// Answers what comes over `stream`, and gives it back when no more is said. See [`Wire::new`].
+pub(super) async fn converse<S>(
+    stream: S,
+    has_unread: fn(&S) -> bool,
+    door: Door,
+    idle: Duration,
+    stopping: &CancellationToken,
+) -> S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let connection = Arc::new(Connection::default());
+    let wire = Wire::new(stream, has_unread, Arc::clone(&connection), idle);
+    let keep = keep_alive(idle);
+    let served = Arc::clone(&connection);
+    let service = service_fn(move |request| {
+        let under_way = served.begin();
+        let keep = keep.clone().filter(|_| is_kept(request.version(), request.headers()));
+        let (door, connection) = (door.clone(), Arc::clone(&served));
+        async move {
+            let Ok(mut response) = door.answer(request).await;
+            if connection.is_to_end() {
+                say_last(response.headers_mut());
+            } else if let Some(keep) = keep {
+                let headers = response.headers_mut();
+                headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+                headers.insert(KEEP_ALIVE, keep);
+            }
+            Ok::<_, Infallible>(response.map(|body| Answer { body, _under_way: under_way }))
+        }
+    });
     let mut http = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        // Who has ended its side may still wait for an answer. Who is gone shows when it is sent, and what is waited
+        // for has an end.
+        .half_close(true)
+        // The wire has limits of its own.
+        .header_read_timeout(None)
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(Wire::new(stream), service_fn(move |request| door.clone().answer(request)));
+        .serve_connection(wire, service);
     let ended = tokio::select! {
         ended = &mut http => ended,
         () = stopping.cancelled() => {
-            std::pin::Pin::new(&mut http).graceful_shutdown();
+            // Not by hyper's graceful shutdown, which throws away what has arrived and was not read.
+            connection.end();
             (&mut http).await
         }
     };
     if let Err(error) = ended {
         debug!(%error, "a connection ended badly");
     }
-    http.into_parts().io.into_inner()
+    http.into_parts().io.end().await
+}
+
+/// What clients are told of how long an idle connection is kept: less than it is, so that they end it first.
+fn keep_alive(idle: Duration) -> Option<HeaderValue> {
+    let told = (idle - idle / 16).as_secs();
+    (told > 0).then(|| HeaderValue::try_from(format!("timeout={told}")).ok()).flatten()
+}
+
+/// Whether something has arrived. The system is asked, since the runtime may not have heard of it yet.
+fn has_unread(stream: &TcpStream) -> bool {
+    ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0)
 }
 
 /// A socket that is closed while its client still sends is reset, and the client may lose the answer that told it

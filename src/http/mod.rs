@@ -4,6 +4,7 @@ mod accounts;
 mod body;
 mod cgi_bin;
 mod clients;
+mod connection;
 mod cookie;
 mod edge;
 mod encoding;
@@ -59,6 +60,7 @@ pub struct Api {
     edge: Edge,
     api: (TcpListener, SocketAddr),
     metrics: Option<(TcpListener, SocketAddr)>,
+    idle: Duration,
 }
 
 /// An address cannot be listened on.
@@ -111,7 +113,14 @@ impl Api {
         let Listeners { api, metrics: own } = listeners;
         metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
-        Self { edge: edge::Inner::new(fleet, clients, metrics, &config.api.wechat_path), api, metrics: own }
+        let edge = edge::Inner::new(fleet, clients, metrics, &config.api.wechat_path);
+        Self { edge, api, metrics: own, idle: listener::IDLE }
+    }
+
+    /// Keeps connections for `idle` without a request, in place of 80 s. Clients are told a sixteenth less.
+    #[must_use]
+    pub fn keep_idle(self, idle: Duration) -> Self {
+        Self { idle, ..self }
     }
 
     /// Where the API listens; the real port where the configuration says 0.
@@ -135,7 +144,7 @@ impl Api {
     /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let door = routes::api(&self.edge, self.serves_metrics());
-        drop(listener::converse(stream, door, &self.edge.stopping).await);
+        drop(listener::converse(stream, |_| false, door, self.idle, &self.edge.stopping).await);
     }
 
     fn serves_metrics(&self) -> bool {
@@ -146,13 +155,14 @@ impl Api {
     /// end, for at most 3 s, and it returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let with_metrics = self.serves_metrics();
-        let Self { edge, api: (listener, _), metrics } = self;
+        let Self { edge, api: (listener, _), metrics, idle } = self;
         let stopping = edge.stopping.clone();
         let most = listener::most_connections();
-        let api = listener::serve(listener, routes::api(&edge, with_metrics), most, stopping.clone());
+        let api = listener::serve(listener, routes::api(&edge, with_metrics), most, idle, stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {
-                listener::serve(listener, routes::metrics(&edge), listener::SCRAPERS, stopping.clone()).await;
+                let door = routes::metrics(&edge);
+                listener::serve(listener, door, listener::SCRAPERS, idle, stopping.clone()).await;
             }
         };
         let stop = async {

@@ -4,6 +4,8 @@ mod accounts;
 mod cgi_bin;
 mod connections;
 mod events;
+mod half_close;
+mod idle;
 mod keys;
 mod page;
 mod refusals;
@@ -84,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) wechat_path: String,
     pub(crate) timeout: Duration,
+    /// How long idle connections are kept, where not for 80 s.
+    pub(crate) idle: Option<Duration>,
     /// Faults that are there from the start.
     pub(crate) faults: Vec<(&'static str, Fault)>,
 }
@@ -96,6 +100,7 @@ impl Default for Plan {
             metrics_listen: None,
             wechat_path: "/".to_owned(),
             timeout: Duration::from_secs(5),
+            idle: None,
             faults: Vec::new(),
         }
     }
@@ -131,6 +136,10 @@ impl Rig {
         let fleet = Fleet::start(config.clone()).await.unwrap();
         let metrics = Metrics::detached();
         let api = Api::bind(&config, fleet.clone(), metrics.clone()).await.unwrap();
+        let api = match plan.idle {
+            Some(idle) => api.keep_idle(idle),
+            None => api,
+        };
         let stop = CancellationToken::new();
         Self {
             sandbox,

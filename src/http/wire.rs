@@ -1,23 +1,35 @@
-//! The socket under hyper, which speaks for hyper where that has no words of its own, and is less patient.
+//! The socket under hyper, which speaks for hyper where that has no words of its own, and keeps its time limits.
 //!
 //! hyper waits forever for a client that takes in nothing of its answer, which may be megabytes. Here it has a time
 //! for that, which grows with what it takes.
+//!
+//! hyper has one limit for a head, which begins with the end of the last answer: a kept connection would be idle for
+//! no longer than a head may take, and when that is over hyper gives up without a word to the client. Here an idle
+//! connection and a head that has begun have limits of their own. Whichever is over, what has arrived is read first,
+//! so that a request is answered if it reached us before our FIN.
 //!
 //! A head that is too long or is no HTTP never becomes a request: hyper refuses it by itself, with an empty body.
 //! Every refusal of ours is a problem that says what is wrong, so such an answer is exchanged on its way out.
 //! It cannot be mistaken: no handler answers with an error and an empty body.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
+use super::connection::Connection;
 use super::problem::Problem;
+
+/// A request's head must have come within this from its first byte.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// An answer that does not fit into the socket must be taken in within this.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
@@ -27,9 +39,15 @@ const A_SECOND_FOR: u64 = 64 * 1024;
 /// What comes to no more than this is sent as one piece: to copy it costs less than to hand its parts to the kernel.
 const TOGETHER: usize = 2048;
 
+/// So many bytes are read at a time; hyper asks for 8 KiB and more.
+const READ_AT_ONCE: usize = 4096;
+
 /// A connection as hyper sees it.
 pub(super) struct Wire<S> {
     io: TokioIo<S>,
+    limit: Limit,
+    /// Whether bytes have arrived that were not read, though the runtime does not know of them yet.
+    has_unread: fn(&S) -> bool,
     /// Rings when the client has had its time; there is none while nothing waits to be taken in.
     late: Option<Pin<Box<Sleep>>>,
     /// What is sent in place of hyper's refusal, and how much of it has been.
@@ -37,11 +55,26 @@ pub(super) struct Wire<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { io: TokioIo::new(stream), late: None, refusal: None }
+    /// `idle`: how long it may be without a request.
+    pub(super) fn new(
+        stream: S,
+        has_unread: fn(&S) -> bool,
+        connection: Arc<Connection>,
+        idle: Duration,
+    ) -> Self {
+        let limit = Limit::new(connection, idle);
+        Self { io: TokioIo::new(stream), limit, has_unread, late: None, refusal: None }
     }
 
-    pub(super) fn into_inner(self) -> S {
+    /// Ends our side, so that the client knows at once, and gives back the stream. Who sent half a head is told why.
+    pub(super) async fn end(mut self) -> S {
+        if self.limit.is_head_missed {
+            self.refusal = Some((answer("the head of the request did not arrive within 10 s"), 0));
+            // Fails when the client is gone.
+            let _ = poll_fn(|cx| self.refuse(cx, &[])).await;
+        }
+        // Once more where hyper did so: that changes nothing.
+        let _ = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
         self.io.into_inner()
     }
 
@@ -113,6 +146,11 @@ fn refusal(theirs: &[u8]) -> Vec<u8> {
     } else {
         "the head of the request is too long: it may have 32768 bytes and 100 headers"
     };
+    answer(detail)
+}
+
+/// A refusal as it is sent.
+fn answer(detail: &'static str) -> Vec<u8> {
     let body = Problem::bad_request(detail).body();
     let mut answer = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
@@ -125,8 +163,97 @@ fn refusal(theirs: &[u8]) -> Vec<u8> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_read(cx, buf)
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let mut space = [MaybeUninit::uninit(); READ_AT_ONCE];
+        let most = buf.remaining().min(READ_AT_ONCE);
+        let mut read = ReadBuf::uninit(&mut space[..most]);
+        if let Poll::Ready(done) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
+            this.limit.note(read.filled());
+            buf.put_slice(read.filled());
+            return Poll::Ready(done);
+        }
+        let is_head = ready!(this.limit.poll_over(cx));
+        if (this.has_unread)(this.io.inner()) {
+            // The runtime is about to hear of it, and then wakes us.
+            return Poll::Pending;
+        }
+        if !is_head {
+            // What hyper takes for the client's end: it closes the connection in order.
+            return Poll::Ready(Ok(()));
+        }
+        this.limit.is_head_missed = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// How long the client may take with what it has to send next.
+struct Limit {
+    connection: Arc<Connection>,
+    idle: Duration,
+    /// How many requests had come when this wait began.
+    requests: u32,
+    /// Whether a head has begun to come since.
+    has_begun: bool,
+    /// Whether `end` is the end of this wait.
+    is_set: bool,
+    end: Option<Pin<Box<Sleep>>>,
+    is_head_missed: bool,
+}
+
+impl Limit {
+    fn new(connection: Arc<Connection>, idle: Duration) -> Self {
+        Self {
+            connection,
+            idle,
+            requests: 0,
+            has_begun: false,
+            is_set: false,
+            end: None,
+            is_head_missed: false,
+        }
+    }
+
+    /// Begins anew behind each request.
+    fn look(&mut self) {
+        let requests = self.connection.requests();
+        if self.requests != requests {
+            (self.requests, self.has_begun, self.is_set) = (requests, false, false);
+        }
+    }
+
+    /// Notes what was read: a head, unless it is a body's or no more than empty lines.
+    fn note(&mut self, bytes: &[u8]) {
+        self.look();
+        if !self.has_begun
+            && !self.connection.is_answering()
+            && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
+        {
+            (self.has_begun, self.is_set) = (true, false);
+        }
+    }
+
+    /// To be asked when there is nothing to read. Ready when what is waited for has not come in time: true for the rest
+    /// of a head.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.connection.is_answering() {
+            return Poll::Pending;
+        }
+        self.look();
+        if self.connection.is_to_end() && !self.has_begun {
+            return Poll::Ready(false);
+        }
+        let end = self.end.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
+        if !std::mem::replace(&mut self.is_set, true) {
+            let within = if self.has_begun { HEAD_WITHIN } else { self.idle };
+            end.as_mut().reset(Instant::now() + within);
+        }
+        ready!(end.as_mut().poll(cx));
+        Poll::Ready(self.has_begun)
     }
 }
 
@@ -178,6 +305,10 @@ mod tests {
 
     use super::*;
 
+    fn wire<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Wire<S> {
+        Wire::new(stream, |_| false, Arc::default(), Duration::from_secs(80))
+    }
+
     #[test]
     fn parts_are_put_together_in_order_where_they_fit() {
         let mut whole = [0; TOGETHER];
@@ -192,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_put_together_goes_on_where_the_socket_was_full() {
         let (ours, mut theirs) = tokio::io::duplex(5);
-        let mut wire = Wire::new(ours);
+        let mut wire = wire(ours);
         let cx = &mut Context::from_waker(Waker::noop());
         let mut taken = [0; 5];
         let parts = [&b"abc"[..], b"defgh"].map(IoSlice::new);
@@ -211,7 +342,7 @@ mod tests {
     async fn a_client_has_30_s_and_one_more_for_each_64_kib_that_it_takes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut wire = Wire::new(stream);
+        let mut wire = wire(stream);
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(wire.in_time(cx, Poll::Pending).is_pending());
         assert!(wire.in_time(cx, Poll::Ready(Ok(640 * 1024))).is_ready());

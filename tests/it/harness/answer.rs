@@ -27,8 +27,8 @@ impl Http {
         // Fails when another test was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(80));
-        // The daemon ends idle connections after 10 s, which can meet the next request.
-        let client = client.pool_idle_timeout(Duration::from_secs(5));
+        // The daemon ends idle connections after 80 s; ours are gone before.
+        let client = client.pool_idle_timeout(Duration::from_secs(60));
         Self { client: client.build().unwrap(), address, key: None }
     }
 

@@ -1,0 +1,122 @@
+//! One connection, as its socket, its requests and the listener tell each other of it.
+//!
+//! The socket sees bytes and no requests, the service sees requests and no bytes. What either may wait for, and for
+//! how long, follows from both.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, Version, header};
+use hyper::body::{Frame, SizeHint};
+
+/// The state of a connection that all who serve it share.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    requests: AtomicU32,
+    is_answering: AtomicBool,
+    is_to_end: AtomicBool,
+}
+
+impl Connection {
+    /// A request has come: until what is returned is dropped, it is being answered.
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.is_answering.store(true, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// How many requests have come.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_answering.load(Ordering::Relaxed)
+    }
+
+    /// Has it end as soon as no request is under way; takes effect when the connection is polled next.
+    pub(super) fn end(&self) {
+        self.is_to_end.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_to_end(&self) -> bool {
+        self.is_to_end.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct UnderWay(Arc<Connection>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.is_answering.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer. The request is under way until hyper has taken all of it, or given it up.
+pub(super) struct Answer {
+    pub(super) body: Body,
+    pub(super) _under_way: UnderWay,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Whether the client wants the connection kept behind the answer to such a request.
+pub(super) fn is_kept(version: Version, headers: &HeaderMap) -> bool {
+    let says = |option: &str| {
+        let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
+        lists.flat_map(|list| list.split(',')).any(|said| said.trim().eq_ignore_ascii_case(option))
+    };
+    if version < Version::HTTP_11 { says("keep-alive") } else { !says("close") }
+}
+
+/// `Connection: close`, for the last answer.
+pub(super) fn say_last(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_kept_as_its_client_asks() {
+        for (version, said, kept) in [
+            (Version::HTTP_11, &[][..], true),
+            (Version::HTTP_11, &["close"], false),
+            (Version::HTTP_11, &["TE, Close"], false),
+            (Version::HTTP_11, &["te", "close"], false),
+            (Version::HTTP_11, &["Upgrade"], true),
+            (Version::HTTP_10, &[], false),
+            (Version::HTTP_10, &["Keep-Alive"], true),
+            (Version::HTTP_10, &["close"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for option in said {
+                headers.append(header::CONNECTION, HeaderValue::from_static(option));
+            }
+            assert_eq!(is_kept(version, &headers), kept, "{version:?} {headers:?}");
+        }
+    }
+}
