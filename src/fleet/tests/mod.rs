@@ -5,6 +5,7 @@ mod events;
 mod lab;
 mod scenarios;
 mod tickets;
+mod whitelists;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

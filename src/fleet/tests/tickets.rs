@@ -6,6 +6,7 @@ use super::*;
 use crate::account::Account;
 use crate::fleet::supervisor::CrashTicket;
 use crate::fleet::{TicketError, TicketView};
+use crate::sandbox::Switches;
 use crate::ticket::Credential;
 use crate::ticket::TicketKind::{self, Jsapi, WxCard};
 
@@ -359,4 +360,27 @@ async fn who_holds_a_token_is_found_by_it_while_wechat_honours_it() {
     let lab = lab.crash_and_restart().await;
     assert!(lab.fleet.holder(third.access_token()).is_some(), "known from the store");
     lab.fleet.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_wechat_leaves_unchanged_beyond_its_lifetime_is_served_without_a_gap_and_not_hammered()
+{
+    for tickets_outlive in [HOUR, 3 * HOUR] {
+        let lab = lab().await;
+        lab.wechat.set_switches(Switches { tickets_outlive, ..Switches::default() });
+        let (mut dead, mut missing) = (0_u64, 0);
+        for _ in 0..24 * 360 {
+            sleep(10 * SECOND).await;
+            match tokio::time::timeout(SECOND, lab.fleet.ticket(APPID, Jsapi)).await {
+                Ok(Ok(ticket)) => dead += u64::from(!lab.wechat.is_ticket_alive(&appid(), ticket.value())),
+                _ => missing += 1,
+            }
+        }
+        let counters = lab.counters();
+        let seen = format!("{tickets_outlive:?}: {dead} dead, {missing} missing, {counters:?}");
+        // Each successor is seen when it is looked for, every few minutes at the most.
+        assert!(missing == 0 && dead <= 30 * counters.ticket_mints, "{seen}");
+        assert!(counters.ticket_calls <= 400, "{seen}");
+        lab.fleet.shutdown().await;
+    }
 }
