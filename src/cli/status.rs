@@ -194,11 +194,15 @@ fn down(hosts: &[Host], unreachable: bool, now: Timestamp, coloured: bool) -> St
     if unreachable {
         let last = hosts.iter().filter_map(|host| host.down_since).max().unwrap_or(now);
         let all: Vec<_> = hosts.iter().map(|host| format!("{}: {}", host.host, why(host))).collect();
-        lines.push(format!("WeChat is unreachable {}: {}", since(last), all.join("; ")));
+        lines.push(format!("WeChat has been unreachable {}: {}", since(last), all.join("; ")));
     } else {
         for host in hosts.iter().filter(|host| !host.up) {
             let since = since(host.down_since.unwrap_or(now));
-            lines.push(format!("{} is down {since}, calls go to the other hosts: {}", host.host, why(host)));
+            lines.push(format!(
+                "{} has been down {since}, calls go to the other hosts: {}",
+                host.host,
+                why(host)
+            ));
         }
     }
     let dressed = |line: String| match coloured {
@@ -404,11 +408,11 @@ mod tests {
         for (all, first) in [
             (
                 json!([down("a", "00:00"), down("b:80", "12:00")]),
-                "WeChat is unreachable since 2026-09-21T10:12:00Z (5s): a: refused\u{fffd}[2J; b:80: refused\u{fffd}[2J",
+                "WeChat has been unreachable since 2026-09-21T10:12:00Z (5s): a: refused\u{fffd}[2J; b:80: refused\u{fffd}[2J",
             ),
             (
                 json!([up, down("a", "00:00")]),
-                "a is down since 2026-09-21T10:00:00Z (12m 05s), calls go to the other hosts: refused\u{fffd}[2J",
+                "a has been down since 2026-09-21T10:00:00Z (12m 05s), calls go to the other hosts: refused\u{fffd}[2J",
             ),
             (json!([up]), "STATE"),
             (json!([]), "STATE"),

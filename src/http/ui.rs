@@ -28,7 +28,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [File; 23] = files! {
+const FILES: [File; 24] = files! {
     "index.html": HTML,
     "icon.svg": SVG,
     "style.css": CSS,
@@ -41,6 +41,7 @@ const FILES: [File; 23] = files! {
     "facts.js": JS,
     "fleet.js": JS,
     "history.js": JS,
+    "hosts.js": JS,
     "language.js": JS,
     "list.js": JS,
     "live.js": JS,

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
-use wxtokend::sandbox::Fault;
+use wxtokend::sandbox::{Fault, Outage};
 
 use crate::harness::{Daemon, Lab, Log, PATIENCE, appid, find, until};
 
@@ -171,6 +171,49 @@ async fn what_is_told_bears_the_name_that_it_has_in_the_log() {
     for name in kept.into_iter().chain(["reload"]) {
         assert!(!daemon.log.events(name).is_empty(), "no log line is called {name}");
     }
+}
+
+#[tokio::test]
+async fn a_host_that_is_down_is_the_first_thing_told_and_its_return_too() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    lab.write();
+    let daemon = Daemon::start(lab.program(&["run", "--log-format", "json"])).await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let (host, server) = (lab.wechat.address.to_string(), daemon.address().to_string());
+    let listed = async || daemon.get("/v1/accounts?limit=1").await.json()["hosts"].clone();
+    let well = json!([{ "host": host, "up": true, "down_since": null, "reason": null }]);
+    assert_eq!(listed().await, well);
+    let people = watch(&lab, &daemon, "status --watch");
+    until("it listens", async || {
+        daemon.reload().await;
+        people.out.text().contains("was read again")
+    })
+    .await;
+    let screen = watch_on_a_terminal(&lab, &daemon);
+    lab.wechat.set_outage(Some(Outage::Refuse));
+    daemon.refresh("stable", false).await;
+    people.line("the host is down", |line| line.contains(&format!("host     {host} is down: "))).await;
+    let first = format!(
+        "WeChat has been unreachable since {}",
+        listed().await[0]["down_since"].as_str().unwrap().split('.').next().unwrap()
+    );
+    until("on the screen", async || screen.screen().lines().next().is_some_and(|line| line.contains(&first)))
+        .await;
+    let status = lab.run(&["status", "--server", &server]).await;
+    assert!(
+        status.stdout.starts_with(&first) && status.stdout.lines().next().unwrap().contains(&host),
+        "{status:?}"
+    );
+    let logged = daemon.event("host", 1).await;
+    assert_eq!(json!([logged["host"], logged["up"]]), json!([host, false]));
+    lab.wechat.set_outage(None);
+    people.line("the host is back", |line| line.contains(&format!("host     {host} answers again"))).await;
+    until("the list says so", async || listed().await == well).await;
+    assert_eq!(daemon.event("host", 2).await["up"], true);
+    let status = lab.run(&["status", "--server", &server]).await;
+    assert!(status.stdout.starts_with("STATE"), "{status:?}");
 }
 
 #[tokio::test]

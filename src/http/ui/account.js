@@ -14,8 +14,6 @@ import { now } from "./time.js";
 
 /** An account's events come in clusters: they are read together, and no more often than this. */
 const READ_AGAIN_MS = 400;
-/** That a call for a ticket has failed is no event: after the instant of the next call it is read again, this often. */
-const TICKET_DUE_MS = 2000;
 
 export class AccountView {
   node = el("section", { class: "account-view" });
@@ -29,7 +27,6 @@ export class AccountView {
   #tickets = new Tickets();
   #history = el("div", {});
   #timer = null;
-  #readAt = 0;
 
   constructor(appid, mayRefresh) {
     this.#appid = appid;
@@ -56,11 +53,7 @@ export class AccountView {
   settle() {}
 
   tick() {
-    if (!this.#account) return;
-    this.#showWhatTicks();
-    const at = now();
-    const isDue = ({ next }) => next !== null && next < at;
-    if (at - this.#readAt >= TICKET_DUE_MS && this.#account.tickets.some(isDue)) this.changed(this.#appid);
+    if (this.#account) this.#showWhatTicks();
   }
 
   key(event) {
@@ -79,7 +72,6 @@ export class AccountView {
     }
     const isFirst = this.#account === null;
     this.#account = known(view.value);
-    this.#readAt = now();
     if (isFirst) this.#build();
     this.#showWhatTicks();
     this.#trouble.show(this.#account);

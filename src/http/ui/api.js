@@ -50,14 +50,16 @@ export const account = (appid) => call("GET", path(appid));
 export const history = (appid) => call("GET", path(appid, "/history?limit=100"));
 export const refresh = (appid, force) => call("POST", path(appid, `/token/refresh${force ? "?force=true" : ""}`), {});
 
-/** All accounts of this key. */
+/** How WeChat's hosts are. */
+export const hosts = async () => (await call("GET", "/v1/accounts?limit=1")).hosts;
+
+/** All accounts of this key, and how the hosts are. */
 export async function accounts() {
   const all = [];
-  let after = "";
+  let page = null;
   do {
-    const page = await call("GET", `/v1/accounts?limit=10000&after=${encodeURIComponent(after)}`);
+    page = await call("GET", `/v1/accounts?limit=10000&after=${encodeURIComponent(page?.next ?? "")}`);
     all.push(...page.accounts);
-    after = page.next;
-  } while (after);
-  return all;
+  } while (page.next);
+  return { accounts: all, hosts: page.hosts };
 }

@@ -1,7 +1,7 @@
 // What the page of an account tells of its token and of a ticket alike.
 
 import { el } from "./dom.js";
-import { advice, number, t } from "./language.js";
+import { advice, number, t, tn } from "./language.js";
 import { faultName } from "./row.js";
 import { clockTime, relative } from "./time.js";
 
@@ -17,7 +17,7 @@ export function facts({ version, issued, expires, next, budget, failures }) {
     ["issued", told(issued)],
     ["expires", told(expires)],
     ["next-refresh", told(next)],
-    ["budget", t("budget.about", { n: number(remaining), limit: number(limit) })],
+    ["budget", tn("budget.about", remaining, { limit: number(limit) })],
     ["failures", number(failures)],
   ];
 }
@@ -31,7 +31,7 @@ export function fields(all) {
 export class Trouble {
   node = el("div", { class: "trouble", hidden: true });
 
-  show({ fault, shown }) {
+  show({ fault, obstacle, shown }) {
     this.node.hidden = fault === null;
     if (fault === null) return;
     this.node.dataset.state = shown;
@@ -41,6 +41,7 @@ export class Trouble {
         el("p", {}, el("strong", {}, faultName(fault)), ` · ${clockTime(fault.at)}`),
         el("p", { class: "message" }, fault.message),
         el("p", { class: "to-do" }, el("b", {}, `${t("what-to-do")}: `), el("span", { class: "advice" }, advice(fault.advice))),
+        obstacle && el("p", { class: "obstacle" }, el("b", {}, `${t("obstacle")}: `), `${obstacle.message} · ${clockTime(obstacle.at)}`),
         rid,
       ].filter(Boolean),
     );

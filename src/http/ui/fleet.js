@@ -2,23 +2,46 @@
 
 import { instant, now } from "./time.js";
 
-/** From what needs a person to what needs nobody. */
-export const STATES = ["parked", "unavailable", "degraded", "starting", "refreshing", "fresh"];
+/** From what clients feel to what is as it should be. */
+export const STATES = ["unavailable", "parked", "degraded", "starting", "refreshing", "fresh"];
 /** What has a valid token. */
 const HOLDING = new Set(["fresh", "refreshing", "degraded"]);
-// A refresh is no trouble: rows must not jump about each time one begins.
-const RANK = { parked: 0, unavailable: 1, degraded: 2, starting: 3, refreshing: 4, fresh: 4 };
+/** Where nothing is wrong. A refresh is no trouble: rows must not jump about each time one begins. */
+const WELL = new Set(["fresh", "refreshing"]);
+/** A token that is not refreshed and ends within this is told of at the top. */
+const SOON_MS = 300_000;
+
+/** More than any instant in ms: sets what comes first apart, whatever follows. */
+const APART = 1e13;
+/** From here on nothing is wrong. */
+const REST = 3 * APART;
+
+/** Without a token, then in trouble by the time left, then with a failing ticket, then the rest; as `wxtokend status`. */
+function urgency(account) {
+  if (!account.holds) return Math.max(0, STATES.indexOf(account.shown));
+  if (account.atRisk) return APART + account.expires;
+  return failing(account).length > 0 ? 2 * APART : REST;
+}
 
 /** Each gives a number to sort by, least first. What has none stands last. */
 const NEVER = Number.MAX_SAFE_INTEGER;
 export const ORDERS = {
-  trouble: (account) => RANK[account.shown] ?? 0,
+  trouble: urgency,
   name: (account) => account.ordinal,
   expires: (account) => account.expires ?? NEVER,
   version: (account) => account.version,
   budget: (account) => account.budget.remaining / account.budget.limit,
-  fault: (account) => (account.fault ? -account.fault.at : NEVER),
+  fault: (account) => Math.min(NEVER, ...faults(account).map((fault) => -fault.at)),
 };
+
+/** The tickets of an account whose last call failed. */
+export function failing(account) {
+  return account.tickets.filter((ticket) => ticket.fault !== null);
+}
+
+function faults(account) {
+  return [account, ...account.tickets].map((kept) => kept.fault).filter(Boolean);
+}
 
 function fault(told) {
   return told && { ...told, at: instant(told.at) };
@@ -35,6 +58,7 @@ function kept(view) {
     next: instant(view.next_refresh_at),
     failures: view.consecutive_failures,
     fault: fault(view.last_fault),
+    obstacle: fault(view.obstacle),
     budget: view.budget,
   };
 }
@@ -58,12 +82,19 @@ export function known(view, ordinal = 0) {
     haystack: [view.name, view.appid, ...view.tags].join("\n").toLowerCase(),
     revision: 0,
     spent: false,
+    /** Whether it has a valid token, and whether that is about to end without another; as last judged by the clock. */
+    holds: false,
+    atRisk: false,
   };
 }
 
 export class Fleet {
   accounts = new Map();
   isRead = false;
+  /** Whether what happens is heard of. */
+  isLive = false;
+  /** WeChat's hosts. */
+  hosts = [];
   /** When something was last heard, and why the list could not be read. */
   heardAt = null;
   refused = null;
@@ -84,6 +115,16 @@ export class Fleet {
     this.heardAt = now();
   }
 
+  setHosts(hosts) {
+    this.hosts = hosts.map((host) => ({ ...host, since: instant(host.down_since) }));
+  }
+
+  /** Since when no host answers; null while one does. */
+  unreachableSince() {
+    const down = this.hosts.length > 0 && this.hosts.every((host) => !host.up);
+    return down ? Math.max(...this.hosts.map((host) => host.since)) : null;
+  }
+
   /** What is left of a budget, which events do not tell, as it was read for one account. */
   setBudget(appid, budget) {
     const account = this.accounts.get(appid);
@@ -98,8 +139,12 @@ export class Fleet {
     this.heardAt = now();
     const account = this.accounts.get(data.appid);
     if (!account) return false;
-    // The list shows none; who does reads them.
-    if (name === "ticket") return true;
+    if (name.startsWith("ticket")) {
+      const ticket = account.tickets.find(({ type }) => type === data.type);
+      if (ticket) ticket.fault = name === "ticket_fault" ? fault(data.last_fault ?? data) : null;
+      account.revision += 1;
+      return true;
+    }
     if (name === "token") {
       // One that waited while the list was read may be older than the list.
       if (data.version < account.version) return false;
@@ -110,6 +155,7 @@ export class Fleet {
       account.state = data.state;
       account.failures = data.consecutive_failures;
       account.fault = fault(data.last_fault);
+      account.obstacle = fault(data.obstacle);
     }
     account.next = instant(data.next_refresh_at);
     account.revision += 1;
@@ -118,18 +164,28 @@ export class Fleet {
     return true;
   }
 
-  /** Judges every account by the clock, and counts them by state. */
+  /** Judges every account by the clock, and counts them by state and by what clients feel or will feel soon. */
   count() {
     const at = now();
+    const unreachable = this.unreachableSince() !== null;
     const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
-    let soonest = null;
+    const sums = { counts, all: this.accounts.size, without: 0, ending: 0, tickets: 0, soonest: null };
+    let isWell = this.isRead && this.isLive && this.refused === null && this.hosts.every((host) => host.up);
     for (const account of this.accounts.values()) {
       account.shown = shownState(account, at);
+      account.holds = account.expires !== null && account.expires > at;
+      const endsSoon = account.holds && account.expires - at <= SOON_MS;
+      // Nobody can refresh it; where WeChat can be asked, a token that ends soon is about to be refreshed.
+      account.atRisk = account.fault !== null || !WELL.has(account.shown) || (unreachable && endsSoon);
       counts[account.shown] = (counts[account.shown] ?? 0) + 1;
-      const lives = account.expires !== null && account.expires > at;
-      if (lives && (soonest === null || account.expires < soonest.expires)) soonest = account;
+      sums.without += account.holds ? 0 : 1;
+      sums.ending += account.atRisk && endsSoon ? 1 : 0;
+      const tickets = failing(account).length;
+      sums.tickets += tickets;
+      isWell &&= account.holds && !account.atRisk && tickets === 0;
+      if (account.holds && (sums.soonest === null || account.expires < sums.soonest.expires)) sums.soonest = account;
     }
-    return { counts, soonest, all: this.accounts.size };
+    return { ...sums, isWell };
   }
 
   /** The accounts that a view asks for, in its order. */
@@ -137,12 +193,13 @@ export class Fleet {
     const words = search.toLowerCase().split(/\s+/).filter(Boolean);
     const fits = (account) =>
       (states.size === 0 || states.has(account.shown)) &&
-      words.every((word) => account.haystack.includes(word) || String(account.fault?.errcode ?? "") === word);
+      words.every((word) => account.haystack.includes(word) || faults(account).some(({ errcode }) => String(errcode) === word));
     const found = [...this.accounts.values()].filter(fits);
     const key = ORDERS[sort] ?? ORDERS.trouble;
     const keyed = found.map((account) => ({ account, key: key(account) }));
     const sign = reverse ? -1 : 1;
-    keyed.sort((a, b) => sign * (a.key - b.key) || a.account.ordinal - b.account.ordinal);
+    const byAppid = (a, b) => (sort === "trouble" && a.key < REST ? (a.account.appid < b.account.appid ? -1 : 1) : 0);
+    keyed.sort((a, b) => sign * (a.key - b.key) || byAppid(a, b) || a.account.ordinal - b.account.ordinal);
     return keyed.map(({ account }) => account);
   }
 }

@@ -28,6 +28,7 @@ const DETAILS = {
   ],
   token_unchanged: (event) => [t("detail.version", { n: event.version }), took(event)],
   ticket: (event) => [event.type, ...DETAILS.token(event)],
+  ticket_unchanged: (event) => [event.type, ...DETAILS.token_unchanged(event)],
   ticket_fault: (event) => [event.type, ...DETAILS.fault(event)],
   fault: (event) => [
     el("strong", {}, faultName(event)),

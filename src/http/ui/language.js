@@ -39,6 +39,11 @@ export function t(key, values) {
   return values ? words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "") : words;
 }
 
+/** The same of `n` things: one has words of its own, under `{key}.one`. */
+export function tn(key, n, values) {
+  return t(n === 1 ? `${key}.one` : key, { n: number(n), ...values });
+}
+
 /** A word of the API, such as a state: one that is newer than this table stands for itself. */
 export function word(group, name) {
   return WORDS[chosen][`${group}.${name}`] ?? name;

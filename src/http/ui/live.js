@@ -5,7 +5,7 @@
 
 import * as api from "./api.js";
 
-const EVENTS = ["token", "ticket", "state"];
+const EVENTS = ["token", "ticket", "ticket_unchanged", "ticket_fault", "state"];
 const READ_AGAIN = ["reload", "gap"];
 /** A page that nobody looks at lets go of its stream after so many ms. */
 const HIDDEN_MS = 5000;
@@ -23,14 +23,37 @@ export function follow(fleet, tell, changed) {
   let ended = false;
   let reading = null;
   let waiting = [];
+  /** How often the hosts were asked about, and which of the answers is shown: an earlier one may come later. */
+  let asked = 0;
+  let shown = 0;
+
+  function showHosts(hosts, turn) {
+    if (turn < shown) return;
+    shown = turn;
+    fleet.setHosts(hosts);
+  }
+
+  async function readHosts() {
+    const turn = ++asked;
+    try {
+      const hosts = await api.hosts();
+      if (ended) return;
+      showHosts(hosts, turn);
+      changed(null);
+    } catch {
+      // The list tells it, when that is read next.
+    }
+  }
 
   // Events that come while the list is read may be newer than what is being read: they are told after it.
   async function read() {
     const mine = (reading = {});
+    const turn = ++asked;
     try {
-      const accounts = await api.accounts();
+      const { accounts, hosts } = await api.accounts();
       if (reading !== mine || ended) return;
       fleet.replace(accounts);
+      showHosts(hosts, turn);
       fleet.refused = null;
     } catch (refused) {
       if (reading !== mine || ended) return;
@@ -92,6 +115,7 @@ export function follow(fleet, tell, changed) {
     };
     source.onerror = broken;
     for (const name of EVENTS) source.addEventListener(name, (event) => heard(name, JSON.parse(event.data)));
+    source.addEventListener("host", readHosts);
     for (const name of READ_AGAIN) source.addEventListener(name, read);
   }
 

@@ -8,6 +8,7 @@ import { t, toggleLanguage } from "./language.js";
 import { follow } from "./live.js";
 import { Overview } from "./overview.js";
 import { signInView } from "./signin.js";
+import { hostsBanner } from "./hosts.js";
 import { clockTime, setClock } from "./time.js";
 
 const byId = (id) => document.getElementById(id);
@@ -69,7 +70,14 @@ function showChrome() {
   setText(byId("live"), isLive ? t(link) : "");
   const off = isLive && link === "offline";
   byId("banner").hidden = !off;
+  showHosts();
   setText(byId("banner"), off ? t("offline.about", { at: fleet.heardAt === null ? "–" : clockTime(fleet.heardAt) }) : "");
+}
+
+function showHosts() {
+  const told = hostsBanner(fleet);
+  byId("hosts").hidden = told === "";
+  setText(byId("hosts"), told);
 }
 
 function forgetViews() {
@@ -105,9 +113,15 @@ async function start() {
   if (session.allow.includes("read")) {
     const tell = (state) => {
       link = state;
+      fleet.isLive = state === "live";
       showChrome();
+      view?.changed(null);
     };
-    unfollow = follow(fleet, tell, (appid) => view?.changed(appid));
+    const changed = (appid) => {
+      if (appid === null) showHosts();
+      view?.changed(appid);
+    };
+    unfollow = follow(fleet, tell, changed);
   }
   showChrome();
   route();

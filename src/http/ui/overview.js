@@ -3,9 +3,9 @@
 import * as api from "./api.js";
 import { el, setAttribute, setText } from "./dom.js";
 import { ORDERS, STATES } from "./fleet.js";
-import { number, t, word } from "./language.js";
+import { number, t, tn, word } from "./language.js";
 import { List } from "./list.js";
-import { now, span } from "./time.js";
+import { clockTime, now, span } from "./time.js";
 
 /** The order that each column stands for. */
 const COLUMNS = [
@@ -41,6 +41,11 @@ export class Overview {
   opened = null;
 
   #share = el("div", { class: "share" });
+  /** What clients feel, or will feel soon; each is hidden while there is nothing to tell. */
+  #unreachable = el("div", { class: "alarm unreachable" });
+  #without = el("div", { class: "alarm without" });
+  #ending = el("div", { class: "alarm ending" });
+  #failing = el("div", { class: "alarm failing" });
   #strip = el("div", { class: "strip", role: "img" });
   #person = el("button", { type: "button", class: "person", onclick: () => this.#only("parked") });
   #next = el("div", { class: "soonest" });
@@ -152,22 +157,27 @@ export class Overview {
   #update() {
     if (!this.node.isConnected) return;
     this.#dirty = false;
-    const { counts, soonest, all } = this.#fleet.count();
-    this.#showSums(counts, soonest, all);
+    const sums = this.#fleet.count();
+    const { all } = sums;
+    this.#showSums(sums);
     const found = this.#fleet.select(this.#query);
     this.#list.set(found);
     this.#showQuery();
     const told = found.length === all ? "shown.all" : "shown";
-    setText(this.#shown, t(told, { n: number(found.length), all: number(all) }));
+    setText(this.#shown, tn(told, all, { n: number(found.length), all: number(all) }));
     this.#showEmpty(found.length, all);
   }
 
-  #showSums(counts, soonest, all) {
+  #showSums({ counts, soonest, all, without, ending, tickets, isWell }) {
     const fresh = counts.fresh + counts.refreshing;
-    setText(this.#share, t("fresh-share", { n: number(fresh), all: number(all) }));
+    setText(this.#share, this.#fleet.isRead ? t("fresh-share", { n: number(fresh), all: number(all) }) : "");
+    const since = this.#fleet.unreachableSince();
+    this.#alarm(this.#unreachable, since === null ? "" : t("unreachable.since", { at: clockTime(since) }));
+    this.#alarm(this.#without, without === 0 ? "" : tn("without", without));
+    this.#alarm(this.#ending, ending === 0 ? "" : tn("ending", ending));
+    this.#alarm(this.#failing, tickets === 0 ? "" : tn("failing", tickets));
     const people = counts.parked;
-    const key = people === 0 ? "person-none" : people === 1 ? "person-one" : "person-many";
-    setText(this.#person, t(key, { n: number(people) }));
+    this.#alarm(this.#person, people > 0 ? tn("person", people) : isWell && all > 0 ? t("person-none") : "");
     this.#person.disabled = people === 0;
     STATES.forEach((state, index) => {
       this.#strip.children[index].style.flexGrow = String(counts[state]);
@@ -179,6 +189,11 @@ export class Overview {
     setText(this.#nextSpan, soonest ? span(soonest.expires - now()) : t("soonest-none"));
     setText(this.#nextName, soonest ? soonest.name : "");
     setAttribute(this.#nextName, "href", soonest && `#/accounts/${encodeURIComponent(soonest.appid)}`);
+  }
+
+  #alarm(node, text) {
+    node.hidden = text === "";
+    setText(node, text);
   }
 
   #showQuery() {
@@ -206,7 +221,7 @@ export class Overview {
 
   #summary() {
     this.#strip.append(...STATES.map((state) => el("i", { "data-state": state })));
-    const told = el("div", { class: "told" }, this.#share, this.#person, this.#next);
+    const told = el("div", { class: "told" }, this.#share, this.#unreachable, this.#without, this.#ending, this.#person, this.#failing, this.#next);
     return el("div", { class: "summary" }, told, this.#strip);
   }
 

@@ -2,7 +2,8 @@
 
 import { Bar } from "./bar.js";
 import { el, setAttribute, setText } from "./dom.js";
-import { advice, language, number, t, word } from "./language.js";
+import { failing } from "./fleet.js";
+import { advice, language, number, t, tn, word } from "./language.js";
 
 /** What went wrong, in a few words: "parked 40164". */
 export function faultName(fault) {
@@ -22,6 +23,7 @@ export class StateMark {
 
 export class Row {
   #state = new StateMark();
+  #ticket = el("span", { class: "mark-ticket", hidden: true });
   #link = el("a", { class: "name" });
   #below = el("span", { class: "below" });
   #bar = new Bar();
@@ -33,7 +35,7 @@ export class Row {
   node = el(
     "div",
     { role: "row", class: "row" },
-    el("div", { role: "cell", class: "state" }, this.#state.node),
+    el("div", { role: "cell", class: "state" }, this.#state.node, this.#ticket),
     el("div", { role: "cell", class: "account" }, this.#link, this.#below),
     el("div", { role: "cell", class: "token" }, this.#bar.node),
     el("div", { role: "cell", class: "version" }, this.#version),
@@ -71,18 +73,24 @@ export class Row {
     setText(this.#version, String(account.version || "–"));
     const { remaining, limit } = account.budget;
     setText(this.#budget, `${number(remaining)} / ${number(limit)}`);
-    setAttribute(this.#budget, "title", t("budget.about", { n: number(remaining), limit: number(limit) }));
-    this.#showFault(account.fault);
+    setAttribute(this.#budget, "title", tn("budget.about", remaining, { limit: number(limit) }));
+    this.#showFault(account.fault, failing(account));
   }
 
   focus() {
     this.#link.focus({ preventScroll: true });
   }
 
-  #showFault(fault) {
-    this.node.classList.toggle("has-fault", fault !== null);
-    setText(this.#fault, fault ? faultName(fault) : "–");
-    setText(this.#advice, fault ? advice(fault.advice) : "");
-    setAttribute(this.#faultCell, "title", fault ? `${fault.message}\n→ ${advice(fault.advice)}` : null);
+  /** The account's fault first; those of its tickets by their types. */
+  #showFault(own, tickets) {
+    const faults = [...(own ? [own] : []), ...tickets.map((ticket) => ticket.fault)];
+    const names = [...(own ? [faultName(own)] : []), ...tickets.map(({ type, fault }) => `${type}: ${faultName(fault)}`)];
+    const told = faults.map((fault) => `${fault.message}\n→ ${advice(fault.advice)}`);
+    this.node.classList.toggle("has-fault", faults.length > 0);
+    setText(this.#fault, names.join(", ") || "–");
+    setText(this.#advice, faults.length > 0 ? advice(faults[0].advice) : "");
+    setAttribute(this.#faultCell, "title", told.join("\n") || null);
+    this.#ticket.hidden = tickets.length === 0;
+    setText(this.#ticket, tn("ticket-fails", tickets.length));
   }
 }

@@ -115,7 +115,7 @@ impl Browser {
         })
     }
 
-    async fn use_screen(&self, screen: Screen) {
+    pub(crate) async fn use_screen(&self, screen: Screen) {
         let Screen { width, height, dark, .. } = screen;
         let is_phone = width < 600;
         let metrics = json!({ "width": width, "height": height, "mobile": is_phone, "deviceScaleFactor": 1 });

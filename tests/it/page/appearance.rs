@@ -87,6 +87,36 @@ async fn on_a_phone_nothing_is_cut_off_sideways() {
     page.console_is_clean_but_for(&["401 /v1/session"]).await;
 }
 
+#[tokio::test]
+async fn at_every_width_nothing_of_a_row_is_cut_off() {
+    let mut lab = lab(LONG).await;
+    lab.wechat.inject(Some(&appid("wx03")), Fault::errcode(40243));
+    lab.config["defaults"]["retry"] = json!({ "initial": "200ms", "max": "1s" });
+    lab.wechat.inject(Some(&appid("wx01")), Fault::errcode(-1).on(wxtokend::sandbox::Call::Ticket));
+    let page = Page::open(lab, Screen::default()).await;
+    page.sign_in(OPS).await;
+    page.browser.until(&format!("{APPIDS}.split(' ').length === 6")).await;
+    page.break_account("wx04", 40164).await;
+    page.until_text("[data-appid=wx04] .fault", "whitelist").await;
+    page.until_text("[data-appid=wx01] .fault", "jsapi").await;
+    for width in [360, 390, 520, 760, 761, 780, 820, 843, 844, 960, 961, 1000, 1140, 1141, 1279, 1280, 1600] {
+        page.browser.use_screen(Screen { width, ..Screen::default() }).await;
+        page.browser.until(&format!("innerWidth === {width}")).await;
+        for inside in [
+            // The page within the window, cells within their row, and texts within their cells.
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth",
+            "[...document.querySelectorAll('.row:not([hidden]), .columns')].every(row => row.scrollHeight <= row.clientHeight && row.scrollWidth <= row.clientWidth)",
+            "[...document.querySelectorAll('.row:not([hidden]) .fault p')].every(p => p.scrollHeight <= p.clientHeight)",
+            "[...document.querySelectorAll('.row:not([hidden]) .mark-state')].every(mark => mark.scrollWidth <= mark.parentElement.clientWidth)",
+            "[...document.querySelectorAll('.row:not([hidden]) .ends span, .row:not([hidden]) .version')].every(text => text.scrollWidth <= text.clientWidth)",
+            "new Set([...document.querySelectorAll('.row:not([hidden]) .mark-state')].map(mark => mark.getBoundingClientRect().left)).size === 1",
+        ] {
+            page.browser.until(&format!("{width} && {inside}")).await;
+        }
+    }
+    page.console_is_clean_but_for(&["401 /v1/session"]).await;
+}
+
 /// An agency's fleet, with the troubles that there are.
 async fn agency() -> Lab {
     let mut lab = Lab::new(180_000, 30_000).await;

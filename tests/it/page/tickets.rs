@@ -62,7 +62,6 @@ async fn a_ticket_in_trouble_says_what_to_do_in_both_languages_and_nothing_of_it
     page.until_text(".title", "fresh").await;
     browser.until("document.querySelector('.trouble').hidden").await;
 
-    // No event tells that it fails in another way.
     let account = appid("wx04");
     page.lab.wechat.clear_faults(Some(&account));
     page.lab.wechat.inject(Some(&account), Fault::errcode(48001).on(Call::Ticket));
