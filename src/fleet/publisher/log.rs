@@ -74,7 +74,7 @@ impl Log {
                 sink,
                 accounts,
                 code,
-                "{sink} does not take the keys of {accounts} accounts, which are tried again: {trouble}"
+                "{sink} does not take some keys, which are tried again (accounts: {accounts}): {trouble}"
             );
             refusals.are_told();
         }
