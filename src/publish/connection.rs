@@ -1,12 +1,17 @@
 //! A connection to one Redis.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value, pipe,
+    AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisResult, Value, cmd,
+    from_redis_value, pipe,
 };
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::stream::{self, Bounded};
 use super::trouble::{Refusal, Trouble};
 use crate::layout::{Content, Entry};
 use crate::secret::Secret;
@@ -15,6 +20,8 @@ use crate::secret::Secret;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How much is read in one go, in bytes; a value may be as much more.
+const VALUES_AT_ONCE: usize = 256 * 1024;
 /// A key that holds something else by now is not ours to delete; one of another type answers with a table.
 const TAKE_BACK: &str =
     "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
@@ -24,6 +31,8 @@ const TAKE_BACK_HASH: &str =
 /// Signed in. Dropped, it is closed.
 pub(crate) struct Connection {
     redis: MultiplexedConnection,
+    /// Writes what is asked and reads what is answered.
+    _driver: AbortOnDropHandle<()>,
 }
 
 /// What is to be done to a key.
@@ -42,21 +51,24 @@ pub(crate) enum Change<'a> {
 impl Connection {
     /// Connects, signs in, and hears that Redis answers.
     pub(crate) async fn open(url: &Secret) -> Result<Self, Trouble> {
-        // Fails when the program has chosen a provider already; then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER));
-        let client = Client::open(url.expose())?;
-        let redis = client.get_multiplexed_async_connection_with_config(&limits).await?;
-        let mut connection = Self { redis };
+        let info = url.expose().into_connection_info()?;
+        let connected = timeout(CONNECT, async {
+            let limits = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+            let stream = Bounded::new(stream::connect(info.addr()).await?);
+            MultiplexedConnection::new_with_config(info.redis_settings(), stream, limits).await
+        });
+        let (redis, driver) = connected.await.map_err(|_| Trouble::late())??;
+        let mut connection = Self { redis, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) };
         connection.ping().await?;
         Ok(connection)
     }
 
-    /// Whether it answers.
+    /// Whether it answers. One that refuses to, since its ACL lacks PING or somebody has renamed it, has answered.
     pub(crate) async fn ping(&mut self) -> Result<(), Trouble> {
-        Ok(cmd("PING").query_async(&mut self.redis).await?)
+        match cmd("PING").query_async(&mut self.redis).await {
+            Err(error) if is_about_the_command(&error) => Ok(()),
+            answered => Ok(answered?),
+        }
     }
 
     /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them, and says which it refuses.
@@ -88,16 +100,35 @@ impl Connection {
         &mut self,
         expected: &[Expected<'_>],
     ) -> Result<Vec<Result<bool, Refusal>>, Trouble> {
-        let mut pipe = pipe();
-        pipe.ignore_errors();
+        let mut lengths = pipe();
+        lengths.ignore_errors();
         for expected in expected {
-            let key = expected.entry.key.expose();
-            pipe.add_command(read(expected.entry)).cmd("PTTL").arg(key);
+            lengths.add_command(length(expected.entry)).cmd("PTTL").arg(expected.entry.key.expose());
         }
-        let found: Vec<RedisResult<Value>> = pipe.query_async(&mut self.redis).await?;
+        let found: Vec<RedisResult<Value>> = lengths.query_async(&mut self.redis).await?;
         let mut found = found.into_iter();
         let mut next = || found.next().unwrap_or(Ok(Value::Nil));
-        expected.iter().map(|expected| in_particular(expected.differs(next(), next()))).collect()
+        let differ: Vec<_> =
+            expected.iter().map(|expected| expected.is_another(next(), next())).map(in_particular).collect();
+        let mut differ = differ.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // Only what may be ours is read: somebody else's may be half a gigabyte.
+        let alike = expected.iter().zip(&mut differ).filter(|(_, differs)| matches!(differs, Ok(false)));
+        let mut alike: VecDeque<_> = alike.collect();
+        while !alike.is_empty() {
+            let mut values = pipe();
+            values.ignore_errors();
+            let (mut asked, mut bytes) = (Vec::new(), 0);
+            while let Some((expected, differs)) = alike.pop_front_if(|_| bytes < VALUES_AT_ONCE) {
+                bytes += expected.mark().len();
+                values.add_command(read(expected.entry));
+                asked.push((expected, differs));
+            }
+            let held: Vec<RedisResult<Value>> = values.query_async(&mut self.redis).await?;
+            for ((expected, differs), held) in asked.into_iter().zip(held) {
+                *differs = in_particular(expected.differs(held))?;
+            }
+        }
+        Ok(differ)
     }
 }
 
@@ -109,17 +140,36 @@ pub(crate) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    fn differs(&self, held: RedisResult<Value>, left_ms: RedisResult<Value>) -> Result<bool, Refusal> {
-        let held: Option<Vec<u8>> = match held {
+    fn mark(&self) -> &[u8] {
+        self.entry.content.mark().expose().as_bytes()
+    }
+
+    /// Whether its length or its end shows that it is not ours.
+    fn is_another(&self, length: RedisResult<Value>, left_ms: RedisResult<Value>) -> Result<bool, Refusal> {
+        let length: usize = match length {
             Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
-            held => from_redis_value(held?).map_err(RedisError::from)?,
+            length => from_redis_value(length?).map_err(RedisError::from)?,
         };
         // -1 without an end, -2 when it has ended since.
         let left_ms: i64 = from_redis_value(left_ms?).map_err(RedisError::from)?;
         let stays =
             left_ms == -1 || u128::try_from(left_ms).is_ok_and(|left| left > self.at_most.as_millis());
-        Ok(stays || held.as_deref() != Some(self.entry.content.mark().expose().as_bytes()))
+        Ok(stays || length != self.mark().len())
     }
+
+    /// Whether it is something else of that length.
+    fn differs(&self, held: RedisResult<Value>) -> Result<bool, Refusal> {
+        let held: Option<Vec<u8>> = match held {
+            Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
+            held => from_redis_value(held?).map_err(RedisError::from)?,
+        };
+        Ok(held.as_deref() != Some(self.mark()))
+    }
+}
+
+/// Whether it knows who asks and is well, but may or can not carry out this command.
+fn is_about_the_command(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") || error.detail().is_some_and(|words| words.contains("unknown command"))
 }
 
 /// A refusal that is not about what was asked is the connection's trouble.
@@ -187,6 +237,14 @@ fn take_back(pipe: &mut Pipeline, entry: &Entry) {
     pipe.cmd("EVAL").arg(script).arg(1).arg(entry.key.expose()).arg(mark).arg(field);
 }
 
+fn length(entry: &Entry) -> Cmd {
+    let key = entry.key.expose();
+    match &entry.content {
+        Content::Text(_) => cmd("STRLEN").arg(key).to_owned(),
+        Content::Hash { field, .. } => cmd("HSTRLEN").arg(key).arg(*field).to_owned(),
+    }
+}
+
 fn read(entry: &Entry) -> Cmd {
     let key = entry.key.expose();
     match &entry.content {
@@ -198,6 +256,8 @@ fn read(entry: &Entry) -> Cmd {
 #[cfg(test)]
 mod tests {
     use redis::parse_redis_value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -217,24 +277,75 @@ mod tests {
             Content::Hash { field: "jsticket", value: Secret::new("ours"), expired_at: 7 },
         ]
         .map(|content| Entry { key: Secret::new("k"), content });
-        for (held, left_ms, differs) in [
-            ("$4\r\nours", ":2500", false),
-            ("$4\r\nours", ":2501", true),
-            ("$4\r\nours", ":-1", true),
-            ("$4\r\nours", ":-2", false),
-            ("$5\r\nhours", ":100", true),
-            ("$-1", ":-2", true),
+        for (length, left_ms, another) in [
+            (":4", ":2500", false),
+            (":4", ":2501", true),
+            (":4", ":-1", true),
+            (":4", ":-2", false),
+            (":500000000", ":100", true),
+            (":0", ":-2", true),
             ("-WRONGTYPE x", ":100", true),
         ] {
             for entry in [&text, &hash] {
                 let expected = Expected { entry, at_most: Duration::from_millis(2_500) };
-                assert_eq!(expected.differs(parsed(held), parsed(left_ms)), Ok(differs), "{held} {left_ms}");
+                let found = expected.is_another(parsed(length), parsed(left_ms));
+                assert_eq!(found, Ok(another), "{length} {left_ms}");
             }
         }
         let expected = Expected { entry: &text, at_most: Duration::MAX };
-        for (held, left_ms) in [("-NOPERM k", ":1"), ("$4\r\nours", "-NOPERM k")] {
-            assert_eq!(expected.differs(parsed(held), parsed(left_ms)).unwrap_err().code, "NOPERM");
+        for (held, differs) in
+            [("$4\r\nours", false), ("$4\r\nhers", true), ("$-1", true), ("-WRONGTYPE x", true)]
+        {
+            assert_eq!(expected.differs(parsed(held)), Ok(differs), "{held}");
         }
+        for (length, left_ms) in [("-NOPERM k", ":1"), (":4", "-NOPERM k")] {
+            assert_eq!(expected.is_another(parsed(length), parsed(left_ms)).unwrap_err().code, "NOPERM");
+        }
+        assert_eq!(expected.differs(parsed("-NOPERM k")).unwrap_err().code, "NOPERM");
+    }
+
+    /// A Redis that answers each read with the next of `answers`, and goes on with the last of them for ever.
+    async fn fake(answers: &'static [&'static str]) -> Secret {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for answer in &answers[..answers.len() - 1] {
+                let _ = stream.read(&mut [0; 4_096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+            let last = answers[answers.len() - 1].repeat(10_000);
+            while !last.is_empty() && stream.write_all(last.as_bytes()).await.is_ok() {}
+            std::future::pending::<()>().await;
+        });
+        Secret::new(url)
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        // The first answers two commands by which the client introduces itself.
+        for answers in [
+            &["+OK\r\n+OK\r\n", "+", "x"][..],
+            &["+OK\r\n+OK\r\n", "$500000000\r\n", "x"],
+            &["+OK\r\n+OK\r\n", "*2000000000\r\n", ":1\r\n"],
+            &["-", "x"],
+        ] {
+            let trouble = Connection::open(&fake(answers).await).await.err().unwrap();
+            assert_eq!(trouble.to_string(), "an answer is longer than 1 MiB", "{answers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_refuses_to_be_pinged_is_there() {
+        for refusal in [
+            "-NOPERM this user has no permissions to run the 'ping' command\r\n",
+            "-ERR unknown command 'PING', with args beginning with: \r\n",
+        ] {
+            let answers = vec!["+OK\r\n+OK\r\n", refusal, ""].leak();
+            assert!(Connection::open(&fake(answers).await).await.is_ok(), "{refusal}");
+        }
+        let answers = &["+OK\r\n+OK\r\n", "-LOADING Redis is loading the dataset in memory\r\n", ""];
+        assert!(Connection::open(&fake(answers).await).await.is_err());
     }
 
     #[test]

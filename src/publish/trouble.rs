@@ -3,26 +3,46 @@
 use redis::{ErrorKind, RedisError, ServerError};
 
 /// Every command that we send.
-const COMMANDS: &str = "SET, GET, DEL, HSET, HGET, EXPIRE, PTTL, EVAL, MULTI, EXEC and PING";
+const COMMANDS: &str = "SET, GET, STRLEN, DEL, HSET, HGET, HSTRLEN, EXPIRE, PTTL, EVAL, MULTI and EXEC";
 
-/// Why a Redis does not take what we write. Of an error that Redis itself words only the code is told: it may quote
-/// the command, and with it keys and tokens.
+/// Why a Redis does not take what we write. Of Redis' own words only plain ones are told: it may quote the command, and
+/// with it keys and tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Trouble(String);
 
+impl Trouble {
+    pub(super) fn late() -> Self {
+        Self("no answer in time".to_owned())
+    }
+}
+
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
         if error.is_timeout() {
-            Self("no answer in time".to_owned())
+            Self::late()
         } else if error.kind() == ErrorKind::AuthenticationFailed {
             Self("Redis refuses the user name or the password".to_owned())
         } else if error.kind() == ErrorKind::Io {
             Self(without_answer(&error))
+        } else if let Some(words) = error.to_string().contains("switch database").then(|| error.detail()) {
+            Self(format!("Redis refuses the database of the URL: {}", plain(words.unwrap_or_default())))
         } else {
             Refusal::from(error).trouble
         }
     }
+}
+
+/// What Redis says, less whatever may be a key, a token or a password of ours.
+fn plain(words: &str) -> String {
+    let plain = |word: &str| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let is_word = bare.len() <= 20 && bare.chars().all(|c| c.is_ascii_alphabetic() || "'-".contains(c));
+        let is_number = bare.len() <= 5 && bare.bytes().all(|byte| byte.is_ascii_digit());
+        if word.is_ascii() && (is_word || is_number) { word.to_owned() } else { "…".to_owned() }
+    };
+    let (words, _) = words.split_once(", with args").unwrap_or((words, ""));
+    words.split_ascii_whitespace().take(30).map(plain).collect::<Vec<_>>().join(" ")
 }
 
 /// The system's words, or those of TLS.
@@ -79,7 +99,10 @@ impl From<RedisError> for Refusal {
             }
             None => (false, String::new()),
         };
-        let trouble = Trouble(format!("Redis refuses with {code}{advice}"));
+        // What has no code of Redis' is not in its words either.
+        let words = if is_a_code { plain(details) } else { String::new() };
+        let words = if words.is_empty() { words } else { format!(" (it says: {words})") };
+        let trouble = Trouble(format!("Redis refuses with {code}{advice}{words}"));
         Self { code: code.to_owned(), trouble, is_of_all, in_part: false }
     }
 }
@@ -139,6 +162,23 @@ mod tests {
             let told = found.trouble.to_string();
             assert!(told.starts_with(&format!("Redis refuses with {code}")), "{told}");
             assert!(!told.contains("5ecre7") && !told.contains("'k'"), "{told}");
+        }
+    }
+
+    #[test]
+    fn redis_own_words_are_told_but_for_what_may_be_a_key_a_token_or_a_password() {
+        for (line, told) in [
+            (
+                "NOPERM this user has no permissions to run the 'hset' command",
+                "this user has no permissions to run the 'hset' command",
+            ),
+            ("ERR unknown command 'SET', with args beginning with: 'k' '5ecre7'", "unknown command 'SET'"),
+            ("ERR no such thing as t:wx1 or 33_rpwR0zf4I531imweEwFN6a75", "no such thing as … or …"),
+            ("ERR max 4096 of abcdefghijklmnopqrstuvwxyz \u{5bc6}", "max 4096 of … …"),
+            ("MISCONF Redis can't write, see its log.", "Redis can't write, see its log."),
+        ] {
+            let trouble = refusal(line).trouble.to_string();
+            assert!(trouble.ends_with(&format!(" (it says: {told})")), "{line}: {trouble}");
         }
     }
 }

@@ -376,6 +376,87 @@ async fn a_redis_that_refuses_is_told_without_passwords_keys_and_tokens_and_mend
     assert!(!text.contains("5ecre7") && !text.contains(&token), "{text}");
 }
 
+/// The permissions that a document says are needed.
+fn documented_acl(text: &str) -> Vec<&str> {
+    let (_, acl) = text.split_once("ACL SETUSER").expect("an ACL is documented");
+    acl.lines().next().unwrap().split(' ').filter(|word| word.starts_with('+')).collect()
+}
+
+#[tokio::test]
+async fn the_documented_acl_is_enough_and_a_redis_without_ping_is_there() {
+    let documented = include_str!("../../docs/sdk/README.md");
+    let acl = documented_acl(documented);
+    for without in [None, Some("+ping")] {
+        let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+        let redis = Redis::start(&lab).await;
+        let mut user = vec!["ACL", "SETUSER", "hub", "on", ">pw", "~*", "-@all"];
+        user.extend(acl.iter().filter(|word| Some(**word) != without));
+        redis.ask::<()>(&user).await;
+        let url = redis.url().replace("redis://", "redis://hub:pw@");
+        let of_ruby = json!({ "redis": url, "preset": "weixin_authorize", "accounts": ["classic"] });
+        lab.config["publish"] = json!([sink("main", &redis), of_ruby]);
+        lab.config["publish"][0]["redis"] = json!(url);
+        let daemon = lab.start().await;
+        let hash = md5("weixin_classic").to_uppercase();
+        let is_back = async || {
+            for account in ["stable", "classic"] {
+                redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+            }
+            until("the hash", async || redis.ask::<bool>(&["EXISTS", &hash]).await).await;
+        };
+        is_back().await;
+        redis.ask::<()>(&["SET", "t:stable", "a-strangers"]).await;
+        redis.ask::<()>(&["DEL", "t:classic", &hash]).await;
+        is_back().await;
+        lab.config["accounts"].as_array_mut().unwrap().pop();
+        lab.config["publish"].as_array_mut().unwrap().pop();
+        lab.write();
+        daemon.reload().await;
+        redis.until("t:classic", None).await;
+        let text = daemon.log.text();
+        let trouble = ["redis_refused", "redis_down"].map(|event| daemon.log.events(event).len());
+        assert_eq!(trouble, [0, 0], "without {without:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_redis_does_not_have_is_told_in_its_words() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([sink("main", &redis)]);
+    lab.config["publish"][0]["redis"] = json!(redis.url() + "/99");
+    let daemon = lab.start().await;
+    let told = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
+    assert_eq!(told, "Redis refuses the database of the URL: DB index is out of range");
+}
+
+#[tokio::test]
+async fn a_huge_value_at_a_key_of_ours_is_replaced_and_not_read() {
+    let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
+    let redis = Redis::start(&lab).await;
+    let of_ruby = json!({ "redis": redis.url(), "preset": "weixin_authorize", "accounts": ["classic"] });
+    lab.config["publish"] = json!([sink("main", &redis), of_ruby]);
+    let daemon = lab.start_observed().await;
+    for account in ["stable", "classic"] {
+        redis.until(&format!("t:{account}"), Some(&daemon.token_value(account).await)).await;
+    }
+    let hash = md5("weixin_classic").to_uppercase();
+    let token = daemon.token_value("classic").await;
+    let in_hash = async || redis.ask::<Option<String>>(&["HGET", &hash, "access_token"]).await;
+    until("the hash is there", async || in_hash().await.as_ref() == Some(&token)).await;
+    let before = daemon.vitals().peak_kib;
+    redis.ask::<()>(&["SETRANGE", "t:stable", "200000000", "x"]).await;
+    let script = "return redis.call('HSET', KEYS[1], 'access_token', string.rep('x', 60000000))";
+    redis.ask::<()>(&["EVAL", script, "1", &hash]).await;
+    until("both are as they were", async || {
+        let mended: i64 = redis.ask(&["STRLEN", "t:stable"]).await;
+        mended < 1_000 && redis.ask::<i64>(&["HSTRLEN", &hash, "access_token"]).await < 1_000
+    })
+    .await;
+    let peak = daemon.vitals().peak_kib;
+    assert!(peak < before + 50_000, "{before} KiB, {peak} KiB");
+}
+
 #[tokio::test]
 async fn a_key_that_redis_refuses_holds_up_no_other_and_is_written_when_it_may_be() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();

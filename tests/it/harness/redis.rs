@@ -3,11 +3,11 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use redis::{Client, FromRedisValue, cmd};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, cmd};
 use tokio::process::Child;
 
 use super::log::Log;
-use super::{CERTIFICATE, KEY, Lab, find, tool};
+use super::{CERTIFICATE, KEY, Lab, PATIENCE, find, tool};
 
 /// A Redis that keeps nothing on disk; killed when it is dropped.
 pub(crate) struct Redis {
@@ -81,8 +81,11 @@ impl Redis {
 
     /// What it answers to a command of words.
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection =
-            Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let limits = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let client = Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&limits).await.unwrap();
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await.unwrap()
