@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use tokio::sync::Notify;
 
+use super::connection::note_key;
 use super::cookie;
 use super::edge::Edge;
 use super::origin;
@@ -77,6 +78,7 @@ impl Clients {
     /// Who sends `headers`. A key in `Authorization` goes before one in a cookie.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.need_no_key() {
+            note_key(true);
             return Ok(Caller { client: None, by_cookie: false });
         }
         let refused =
@@ -92,7 +94,10 @@ impl Clients {
     /// Who sends `key`, which nobody needs where there are no clients.
     pub(super) fn caller_with_key(&self, key: &[u8]) -> Option<Caller> {
         match self.need_no_key() {
-            true => Some(Caller { client: None, by_cookie: false }),
+            true => {
+                note_key(true);
+                Some(Caller { client: None, by_cookie: false })
+            }
             false => Some(Caller { client: Some(self.with_key(key)?), by_cookie: false }),
         }
     }
@@ -106,7 +111,9 @@ impl Clients {
         for (index, client) in (0_u32..).zip(clients.iter()) {
             found.conditional_assign(&index, words(&client.key_sha256).ct_eq(&digest));
         }
-        usize::try_from(found).ok().and_then(|found| clients.get(found)).map(Arc::clone)
+        let found = usize::try_from(found).ok().and_then(|found| clients.get(found)).map(Arc::clone);
+        note_key(found.is_some());
+        found
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Clients;
+use super::guesses::WrongKeys;
 use super::problem::Problem;
 use super::timing::Timing;
 use crate::fleet::Fleet;
@@ -25,6 +26,7 @@ pub(super) struct Inner {
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
     pub(super) timing: Timing,
+    pub(super) wrong_keys: WrongKeys,
     pub(super) pages: Arc<Semaphore>,
     pub(super) scrapes: Arc<Semaphore>,
     pub(super) stopping: CancellationToken,
@@ -38,6 +40,7 @@ impl Inner {
             fleet,
             clients,
             timing: Timing::new(metrics.clone()),
+            wrong_keys: WrongKeys::new(metrics.wrong_keys()),
             metrics,
             pages: Arc::new(Semaphore::new(PAGES)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),

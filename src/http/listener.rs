@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,19 +14,20 @@ use rustix::io::ioctl_fionread;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{Answer, Connection, is_kept, say_last};
+use super::connection::{Answer, CURRENT, Connection, Waits, is_kept, say_last};
+use super::edge::Edge;
 use super::guard::Door;
+use super::slots::{Slot, Slots};
 use super::wire::Wire;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// So many connections at once, where the limit of open files allows it; the others wait to be accepted.
+/// So many connections at once, where the limit of open files allows it; see [`Slots`] for who may have them.
 const CONNECTIONS: usize = 10_000;
 /// So many may wait to be accepted, where the system allows it (Linux' own limit by default).
 const CONNECTIONS_WAITING: u32 = 4096;
@@ -41,6 +43,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(80);
 const LARGEST_HEAD: usize = 32 * 1024;
 /// How long connections may take to end when the server stops; then they are cut.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
+/// How long a connection that was told to end for others may take with the answer under way.
+const EVICTED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a client may go on sending after its connection has ended; the second, when the server stops.
 const LINGER: Duration = Duration::from_secs(2);
 const LAST_LINGER: Duration = Duration::from_millis(500);
@@ -58,29 +62,25 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING)
 }
 
-/// Serves what is behind `door`, on at `most` so many connections at once, each kept for `idle` without a request,
+/// Serves what is behind `door`, on as many connections at once as `slots` has, each kept for `idle` without a request,
 /// until `stopping`, and then until the last connection has ended.
 pub(super) async fn serve(
     listener: TcpListener,
     door: Door,
-    most: usize,
+    slots: Arc<Slots>,
     idle: Duration,
     stopping: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(most));
     // Dropped at the end: that cuts what has not ended by then.
     let mut connections = JoinSet::new();
     let mut failing = false;
-    while let Some(Ok(slot)) = stopping.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
+    while let Some(room) = stopping.run_until_cancelled(slots.room()).await {
         let Some(accepted) = stopping.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 failing = false;
-                let connection = connection(stream, door.clone(), idle, stopping.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(slot);
-                });
+                let slot = slots.enter(room, peer.ip());
+                connections.spawn(connection(stream, slot, door.clone(), idle, stopping.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -105,18 +105,27 @@ pub(super) fn most_connections() -> usize {
     CONNECTIONS.min(files - OTHER_FILES.min(files / 2))
 }
 
-async fn connection(stream: TcpStream, door: Door, idle: Duration, stopping: CancellationToken) {
+async fn connection(stream: TcpStream, slot: Slot, door: Door, idle: Duration, stopping: CancellationToken) {
     // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
     let _ = stream.set_nodelay(true);
-    let stream = converse(stream, has_unread, door, idle, &stopping).await;
+    let connection = Arc::clone(&slot.connection);
+    let stream = converse(stream, has_unread, door, idle, Arc::clone(&connection), &stopping).await;
+    connection.wait(Waits::ToRead);
     let stopped = async {
         stopping.cancelled().await;
         sleep(LAST_LINGER).await;
+    };
+    let in_others_way = async {
+        connection.until_evicted().await;
+        while !slot.is_crowded() {
+            sleep(LAST_LINGER).await;
+        }
     };
     tokio::select! {
         () = until_the_client_ends(&stream) => {}
         () = sleep(LINGER) => {}
         () = stopped => {}
+        () = in_others_way => {}
     }
 }
 
@@ -126,12 +135,12 @@ pub(super) async fn converse<S>(
     has_unread: fn(&S) -> bool,
     door: Door,
     idle: Duration,
+    connection: Arc<Connection>,
     stopping: &CancellationToken,
 ) -> S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let connection = Arc::new(Connection::default());
     let wire = Wire::new(stream, has_unread, Arc::clone(&connection), idle);
     let keep = keep_alive(idle);
     let served = Arc::clone(&connection);
@@ -139,8 +148,13 @@ where
         let under_way = served.begin();
         let keep = keep.clone().filter(|_| is_kept(request.version(), request.headers()));
         let (door, connection) = (door.clone(), Arc::clone(&served));
+        let edge = Edge::clone(&door.edge);
         async move {
             let Ok(mut response) = door.answer(request).await;
+            if let Some(delay) = connection.take_guess() {
+                edge.wrong_keys.note(connection.address());
+                Box::pin(hold_back(delay, &connection, &edge)).await;
+            }
             if connection.is_to_end() {
                 say_last(response.headers_mut());
             } else if let Some(keep) = keep {
@@ -160,18 +174,33 @@ where
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(wire, service);
-    let ended = tokio::select! {
-        ended = &mut http => ended,
-        () = stopping.cancelled() => {
-            // Not by hyper's graceful shutdown, which throws away what has arrived and was not read.
-            connection.end();
-            (&mut http).await
+    {
+        let mut talk = pin!(CURRENT.scope(Arc::clone(&connection), &mut http));
+        let ended = tokio::select! {
+            ended = &mut talk => Some(ended),
+            () = stopping.cancelled() => {
+                // Not by hyper's graceful shutdown, which throws away what has arrived and was not read.
+                connection.end();
+                Some(talk.await)
+            }
+            () = connection.until_evicted() => timeout(EVICTED_WITHIN, talk).await.ok(),
+        };
+        if let Some(Err(error)) = ended {
+            debug!(%error, "a connection ended badly");
         }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "a connection ended badly");
     }
     http.into_parts().io.end().await
+}
+
+/// Slows those who guess keys. They keep nobody from a connection meanwhile.
+async fn hold_back(delay: Duration, connection: &Connection, edge: &Edge) {
+    connection.wait(Waits::ToRead);
+    tokio::select! {
+        () = sleep(delay) => {}
+        () = connection.until_evicted() => {}
+        () = edge.stopping.cancelled() => {}
+    }
+    connection.wait(Waits::No);
 }
 
 /// What clients are told of how long an idle connection is kept: less than it is, so that they end it first.

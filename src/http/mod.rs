@@ -10,6 +10,7 @@ mod edge;
 mod encoding;
 mod events;
 mod guard;
+mod guesses;
 mod host;
 mod listener;
 mod origin;
@@ -21,6 +22,7 @@ mod rejection;
 mod routes;
 mod scrape;
 mod session;
+mod slots;
 mod tickets;
 mod timing;
 mod token;
@@ -32,6 +34,7 @@ pub(crate) mod tests;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,6 +43,7 @@ use tokio::time::sleep;
 
 pub use clients::Clients;
 use edge::Edge;
+use slots::Slots;
 
 use crate::config::Config;
 use crate::fleet::Fleet;
@@ -144,7 +148,8 @@ impl Api {
     /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let door = routes::api(&self.edge, self.serves_metrics());
-        drop(listener::converse(stream, |_| false, door, self.idle, &self.edge.stopping).await);
+        let connection = Arc::default();
+        drop(listener::converse(stream, |_| false, door, self.idle, connection, &self.edge.stopping).await);
     }
 
     fn serves_metrics(&self) -> bool {
@@ -157,12 +162,13 @@ impl Api {
         let with_metrics = self.serves_metrics();
         let Self { edge, api: (listener, _), metrics, idle } = self;
         let stopping = edge.stopping.clone();
-        let most = listener::most_connections();
-        let api = listener::serve(listener, routes::api(&edge, with_metrics), most, idle, stopping.clone());
+        let slots = Slots::new(listener::most_connections());
+        let api = listener::serve(listener, routes::api(&edge, with_metrics), slots, idle, stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {
                 let door = routes::metrics(&edge);
-                listener::serve(listener, door, listener::SCRAPERS, idle, stopping.clone()).await;
+                let slots = Slots::without_keys(listener::SCRAPERS);
+                listener::serve(listener, door, slots, idle, stopping.clone()).await;
             }
         };
         let stop = async {
@@ -177,6 +183,7 @@ impl Api {
             loop {
                 sleep(UPKEEP).await;
                 edge.metrics.upkeep();
+                edge.wrong_keys.tell();
             }
         };
         tokio::select! {

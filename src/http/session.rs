@@ -47,10 +47,12 @@ pub(super) async fn sign_in(State(edge): State<Edge>, request: Request) -> Resul
     let body = body::of_json(request, "{\"key\":\"…\"}").await?;
     let Credentials { key } = body.read()?;
     let Some(client) = edge.clients.with_key(key.as_bytes()) else {
-        warn!(
-            event = "sign_in_refused",
-            "somebody tried to sign in to the status page with a key of nobody's"
-        );
+        if edge.wrong_keys.is_sign_in_told() {
+            warn!(
+                event = "sign_in_refused",
+                "somebody tried to sign in to the status page with a key of nobody's"
+            );
+        }
         return edge
             .unless_stopping(async {
                 sleep(REFUSED_AFTER).await;

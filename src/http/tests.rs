@@ -12,6 +12,7 @@ mod refusals;
 mod rejection;
 mod scrape;
 mod session;
+mod slots;
 mod stopping;
 mod tickets;
 mod token;

@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connection::Connection;
+use super::connection::{Connection, Waits};
 use super::problem::Problem;
 
 /// A request's head must have come within this from its first byte.
@@ -84,6 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// What came of a write, unless the client has had its time.
     fn in_time(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.limit.connection.wait(if write.is_pending() { Waits::ToWrite } else { Waits::No });
         match (write, &mut self.late) {
             (Poll::Ready(Ok(bytes)), Some(late)) => {
                 let more = Duration::from_secs(1).mul_f64(bytes as f64 / A_SECOND_FOR as f64);
@@ -173,10 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
         let most = buf.remaining().min(READ_AT_ONCE);
         let mut read = ReadBuf::uninit(&mut space[..most]);
         if let Poll::Ready(done) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
+            this.limit.connection.wait(Waits::No);
             this.limit.note(read.filled());
             buf.put_slice(read.filled());
             return Poll::Ready(done);
         }
+        this.limit.connection.wait(Waits::ToRead);
         let is_head = ready!(this.limit.poll_over(cx));
         if (this.has_unread)(this.io.inner()) {
             // The runtime is about to hear of it, and then wakes us.
@@ -237,9 +240,12 @@ impl Limit {
         }
     }
 
-    /// To be asked when there is nothing to read. Ready when what is waited for has not come in time: true for the rest
-    /// of a head.
+    /// To be asked when there is nothing to read. Ready when what is waited for has not come in time, or others need the
+    /// connection: true where the client is told that the rest of its head is late.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.connection.is_evicted() {
+            return Poll::Ready(false);
+        }
         if self.connection.is_answering() {
             return Poll::Pending;
         }

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use metrics::{
-    Histogram, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
-    histogram, with_local_recorder,
+    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram, with_local_recorder,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -35,6 +35,7 @@ use text::Text;
 const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
 const STORE_COMMIT: &str = "wxtokend_store_commit_duration_seconds";
 const HTTP_REQUEST: &str = "wxtokend_http_request_duration_seconds";
+const WRONG_KEYS: &str = "wxtokend_wrong_keys_total";
 /// Each call connects anew, which is four round trips: 10 ms beside WeChat's hosts, most of 1 s from another
 /// continent. What runs into the default timeout takes a little over 5 s, and so stands alone behind that.
 const UPSTREAM_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -142,6 +143,11 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
+    /// Of all requests whose key was nobody's.
+    pub(crate) fn wrong_keys(&self) -> Counter {
+        with_local_recorder(&*self.recorder, || counter!(WRONG_KEYS))
+    }
+
     /// The durations of requests to `route` that were answered with `status`.
     pub(crate) fn of_requests(&self, route: &'static str, status: u16) -> Histogram {
         let status = SharedString::from(status.to_string());
@@ -180,6 +186,7 @@ fn describe() {
         Unit::Count,
         "Reads of tickets by how they were answered."
     );
+    describe_counter!(WRONG_KEYS, Unit::Count, "Requests that came with a key of nobody's.");
     describe_counter!("wxtokend_store_errors_total", Unit::Count, "Writes to the store that failed.");
     describe_gauge!(
         "wxtokend_config_last_reload_successful",
@@ -205,6 +212,7 @@ fn begin() {
     gauge!("wxtokend_upstream_in_flight").set(0.0);
     counter!("wxtokend_actor_restarts_total").absolute(0);
     counter!("wxtokend_store_errors_total").absolute(0);
+    counter!(WRONG_KEYS).absolute(0);
     for outcome in ["served", "unavailable", "unknown_account"] {
         counter!("wxtokend_token_reads_total", "outcome" => outcome).absolute(0);
         counter!("wxtokend_ticket_reads_total", "outcome" => outcome).absolute(0);

@@ -4,6 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::duplex;
 
 use super::*;
+use crate::http::slots::Slots;
 use crate::http::{edge, guard, listener};
 
 #[tokio::test]
@@ -46,7 +47,13 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
     let door = guard::Door { edge, router, serves: 0..0, is_guarded: true };
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    drop(tokio::spawn(listener::serve(socket, door, 10, listener::IDLE, CancellationToken::new())));
+    drop(tokio::spawn(listener::serve(
+        socket,
+        door,
+        Slots::new(10),
+        listener::IDLE,
+        CancellationToken::new(),
+    )));
     let broken = "GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n";
     rig.is_problem(&raw_answer(address, broken).await, "internal");
     let whole = "GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -157,7 +164,8 @@ async fn a_client_that_takes_in_nothing_is_cut_after_its_time() {
     for (after, is_cut) in [(Duration::from_secs(29), false), (Duration::from_secs(31), true)] {
         let (mut client, server) = duplex(64 * 1024);
         let stopping = CancellationToken::new();
-        let talk = listener::converse(server, |_| false, door.clone(), listener::IDLE, &stopping);
+        let talk =
+            listener::converse(server, |_| false, door.clone(), listener::IDLE, Arc::default(), &stopping);
         let listen = async {
             let request = b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             client.write_all(request).await.unwrap();

@@ -21,7 +21,9 @@ async fn connected(rig: &Rig) -> DuplexStream {
     let (client, server) = duplex(64 * 1024);
     drop(tokio::spawn(async move {
         let door = routes::api(&edge, true);
-        drop(listener::converse(server, |_| false, door, listener::IDLE, &edge.stopping).await);
+        drop(
+            listener::converse(server, |_| false, door, listener::IDLE, Arc::default(), &edge.stopping).await,
+        );
     }));
     client
 }

@@ -51,6 +51,8 @@ fn a_key_is_right_by_all_of_its_digest() {
 async fn without_a_right_key_nobody_is_let_in() {
     let clients = vec![client("right", &["*"], Allow::ALL), client("other", &["*"], Allow::ALL)];
     let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    // Who has shown no right key is slowed soon.
+    assert_eq!(rig.get_as("right", "/v1/accounts").await.status, 200);
     let digest = crate::secret::hex(&Secret::new("right").sha256());
     for authorization in [
         "",

@@ -1,0 +1,409 @@
+//! Who has the connections that there are, and who guesses keys.
+//!
+//! Anybody can open connections and say nothing on them, or begin a request and never end it. So most connections are
+//! for clients that have shown a key. The others are ended as newcomers need room, the oldest first, and those of an
+//! address that has more than its share before anybody else's: whoever has something to say, a health check or a
+//! client with its key, is heard. A load balancer is one address, and shows keys.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Connection, Waits};
+
+/// A newcomer has so long to say what it wants before it may be ended for the next.
+const NEWCOMER: Duration = Duration::from_millis(500);
+/// How often it is looked for who may be ended while all connections are taken.
+const LOOK: Duration = Duration::from_millis(100);
+/// So many wrong keys may come at once from an address; after that one in each interval is answered.
+const GUESSES_AT_ONCE: u32 = 20;
+const GUESS_INTERVAL: Duration = Duration::from_millis(250);
+/// An answer to a wrong key is held back for no longer than this.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// An address that has shown a right key within this is no guesser: a load balancer, or an office.
+const TRUSTED_FOR: Duration = Duration::from_secs(600);
+/// Addresses without a connection are forgotten when there are more than this.
+const ADDRESSES: usize = 4096;
+
+/// The connections of a listener.
+pub(super) struct Slots {
+    permits: Arc<Semaphore>,
+    most: usize,
+    /// Of those that have shown no key: all of them, and those of one address.
+    most_unproven: usize,
+    most_of_address: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// By arrival.
+    unproven: BTreeMap<u64, Unproven>,
+    proven: usize,
+    addresses: HashMap<IpAddr, Address>,
+}
+
+/// A connection that has shown no key and was not told to end.
+struct Unproven {
+    address: IpAddr,
+    since: Instant,
+    connection: Arc<Connection>,
+}
+
+#[derive(Default)]
+struct Address {
+    unproven: usize,
+    proven: usize,
+    /// When a right key was shown last.
+    right: Option<Instant>,
+    /// When all of its guesses will have had their intervals.
+    guessed_until: Option<Instant>,
+}
+
+/// A connection's place among the others, until it is dropped.
+pub(super) struct Slot {
+    place: Place,
+    pub(super) connection: Arc<Connection>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Which of the connections of a listener one is.
+#[derive(Clone)]
+pub(super) struct Place {
+    slots: Arc<Slots>,
+    id: u64,
+    address: IpAddr,
+}
+
+impl Slots {
+    /// `most` connections, nearly all of which may be had only by who shows a key.
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Self::with_shares(most, most / 8, most / 16)
+    }
+
+    /// `most` connections of which no address may have all; nobody needs a key.
+    pub(super) fn without_keys(most: usize) -> Arc<Self> {
+        Self::with_shares(most, most, most / 2)
+    }
+
+    fn with_shares(most: usize, unproven: usize, of_address: usize) -> Arc<Self> {
+        Arc::new(Self {
+            permits: Arc::new(Semaphore::new(most)),
+            most,
+            most_unproven: unproven.max(1),
+            most_of_address: of_address.max(1),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Room for a connection. While there is none, connections that only wait are ended.
+    pub(super) async fn room(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+                return permit;
+            }
+            let victims = self.state().make_room(self, Instant::now());
+            victims.iter().for_each(|connection| connection.evict());
+            if let Ok(Ok(permit)) = timeout(LOOK, Arc::clone(&self.permits).acquire_owned()).await {
+                return permit;
+            }
+        }
+    }
+
+    /// The place of a connection that `peer` has opened.
+    pub(super) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> Slot {
+        let (address, now) = (network(peer), Instant::now());
+        let mut state = self.state();
+        let place = Place { slots: Arc::clone(self), id: state.next, address };
+        let connection = Arc::new(Connection::at(place.clone()));
+        state.next += 1;
+        let entry = Unproven { address, since: now, connection: Arc::clone(&connection) };
+        state.unproven.insert(place.id, entry);
+        state.addresses.entry(address).or_default().unproven += 1;
+        let mut victims = state.over_share(address, self.most_of_address, now);
+        while state.unproven.len() > self.most_unproven {
+            let Some(victim) = state.take_of_heaviest(now) else { break };
+            victims.push(victim);
+        }
+        drop(state);
+        victims.iter().for_each(|connection| connection.evict());
+        Slot { place, connection, _permit: permit }
+    }
+
+    /// Whether there is hardly room for more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.permits.available_permits() < self.most / 8
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Counts are right whoever panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes out those above the share of `address` that only wait.
+    fn over_share(&mut self, address: IpAddr, share: usize, now: Instant) -> Vec<Arc<Connection>> {
+        let mut victims = Vec::new();
+        while self.addresses.get(&address).is_some_and(|address| address.unproven > share) {
+            let Some(victim) = self.take_oldest(now, |one, _| one == address) else { break };
+            victims.push(victim);
+        }
+        victims
+    }
+
+    /// Takes out those above the shares of all addresses; where there are none, some of those that have the most.
+    fn make_room(&mut self, slots: &Slots, now: Instant) -> Vec<Arc<Connection>> {
+        let share = slots.most_of_address;
+        let over = self.addresses.iter().filter(|(_, address)| address.unproven > share);
+        let over: Vec<_> = over.map(|(address, _)| *address).collect();
+        let mut victims: Vec<_> =
+            over.into_iter().flat_map(|address| self.over_share(address, share, now)).collect();
+        if victims.is_empty() {
+            let some = 1 + slots.most / 32;
+            victims.extend((0..some).map_while(|_| self.take_of_heaviest(now)));
+        }
+        victims
+    }
+
+    /// Takes out the oldest of an address that has as many as any.
+    fn take_of_heaviest(&mut self, now: Instant) -> Option<Arc<Connection>> {
+        let most = self.addresses.values().map(|address| address.unproven).max()?;
+        self.take_oldest(now, |_, unproven| unproven == most)
+    }
+
+    /// Takes out the oldest connection that waits for its client to send something, else one that waits for it to take
+    /// something in, of an address that `is_chosen` by itself and by how many it has.
+    fn take_oldest(
+        &mut self,
+        now: Instant,
+        is_chosen: impl Fn(IpAddr, usize) -> bool,
+    ) -> Option<Arc<Connection>> {
+        let addresses = &self.addresses;
+        let mut of_age =
+            self.unproven.iter().take_while(|(_, one)| one.since + NEWCOMER <= now).filter(|(_, one)| {
+                addresses.get(&one.address).is_some_and(|address| is_chosen(one.address, address.unproven))
+            });
+        let mut slow = None;
+        let found = of_age.find_map(|(id, one)| match one.connection.waits() {
+            Waits::ToRead => Some(*id),
+            Waits::ToWrite => {
+                slow = slow.or(Some(*id));
+                None
+            }
+            Waits::No => None,
+        });
+        let one = self.unproven.remove(&found.or(slow)?)?;
+        if let Some(address) = self.addresses.get_mut(&one.address) {
+            address.unproven -= 1;
+        }
+        Some(one.connection)
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        if self.addresses.len() > ADDRESSES {
+            self.addresses.retain(|_, address| address.is_of_interest(now));
+        }
+    }
+}
+
+impl Address {
+    fn is_trusted(&self, now: Instant) -> bool {
+        self.proven > 0 || self.right.is_some_and(|right| now < right + TRUSTED_FOR)
+    }
+
+    fn is_of_interest(&self, now: Instant) -> bool {
+        self.unproven > 0 || self.is_trusted(now) || self.guessed_until.is_some_and(|until| now < until)
+    }
+}
+
+impl Place {
+    /// A right key was shown here. Whether the connection is one of the proven from now on, which have their room.
+    pub(super) fn prove(&self) -> bool {
+        let mut state = self.slots.state();
+        let address = state.addresses.entry(self.address).or_default();
+        address.right = Some(Instant::now());
+        if state.proven + self.slots.most_unproven.min(self.slots.most / 8) >= self.slots.most
+            || state.unproven.remove(&self.id).is_none()
+        {
+            return false;
+        }
+        state.proven += 1;
+        if let Some(address) = state.addresses.get_mut(&self.address) {
+            address.unproven -= 1;
+            address.proven += 1;
+        }
+        true
+    }
+
+    /// A wrong key was shown here: how long the answer is to be held back.
+    pub(super) fn guessed(&self) -> Duration {
+        let now = Instant::now();
+        let mut state = self.slots.state();
+        let address = state.addresses.entry(self.address).or_default();
+        if address.is_trusted(now) {
+            return Duration::ZERO;
+        }
+        let free = GUESS_INTERVAL * GUESSES_AT_ONCE;
+        let until = address.guessed_until.map_or(now, |until| until.max(now)) + GUESS_INTERVAL;
+        let until = until.min(now + free + LONGEST_DELAY);
+        address.guessed_until = Some(until);
+        (until - now).saturating_sub(free)
+    }
+
+    /// The client's address, of IPv6 the network.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
+impl Slot {
+    /// Whether there is hardly room for more connections.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.place.slots.is_crowded()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut state = self.place.slots.state();
+        let is_unproven = state.unproven.remove(&self.place.id).is_some();
+        let is_proven = self.connection.is_proven();
+        if is_proven {
+            state.proven -= 1;
+        }
+        if let Some(address) = state.addresses.get_mut(&self.place.address) {
+            address.unproven -= usize::from(is_unproven);
+            if is_proven {
+                address.proven -= 1;
+                address.right = Some(now);
+            }
+        }
+        state.forget_old(now);
+    }
+}
+
+/// Who has one address of IPv6 has a network of them.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    async fn enter(slots: &Arc<Slots>, peer: IpAddr) -> Slot {
+        let slot = slots.enter(slots.room().await, peer);
+        slot.connection.wait(Waits::ToRead);
+        slot
+    }
+
+    fn ended(slots: &[Slot]) -> Vec<bool> {
+        slots.iter().map(|slot| slot.connection.is_evicted()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_without_keys_has_a_share_and_its_oldest_connections_go_first() {
+        let slots = Slots::new(64);
+        let other = enter(&slots, OTHER).await;
+        let mut crowd = Vec::new();
+        for _ in 0..10 {
+            crowd.push(enter(&slots, ONE).await);
+        }
+        assert!(ended(&crowd).iter().all(|ended| !ended), "newcomers have time to say what they want");
+        crowd[0].connection.wait(Waits::No);
+        crowd[1].connection.wait(Waits::ToWrite);
+        assert!(crowd[2].connection.prove() && !crowd[2].connection.is_evicted());
+        advance(NEWCOMER).await;
+        crowd.push(enter(&slots, ONE).await);
+        let gone = [false, false, false, true, true, true, true, true, true, false, false];
+        assert_eq!(ended(&crowd), gone, "four are left: who is being answered, who takes in slowly, and two");
+        advance(NEWCOMER).await;
+        crowd.push(enter(&slots, ONE).await);
+        crowd.push(enter(&slots, ONE).await);
+        crowd.push(enter(&slots, ONE).await);
+        assert!(crowd[1].connection.is_evicted() && !crowd[0].connection.is_evicted());
+        assert!(!other.connection.is_evicted(), "it is not the crowd's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_all_are_taken_those_that_only_wait_make_room() {
+        let slots = Slots::new(16);
+        let mut all = Vec::new();
+        for n in 0..14 {
+            let slot = enter(&slots, ONE).await;
+            assert!(slot.connection.prove(), "{n}");
+            all.push(slot);
+        }
+        let late = enter(&slots, ONE).await;
+        assert!(!late.connection.prove(), "two are kept for those that have shown no key yet");
+        let last = enter(&slots, OTHER).await;
+        let newcomer = slots.room();
+        tokio::pin!(newcomer);
+        let ended = async {
+            while !late.connection.is_evicted() {
+                tokio::time::sleep(LOOK / 10).await;
+            }
+        };
+        tokio::select! {
+            _ = &mut newcomer => panic!("there was none"),
+            () = ended => {}
+        }
+        assert!(!last.connection.is_evicted() && all.iter().all(|slot| !slot.connection.is_evicted()));
+        drop(late);
+        drop(newcomer.await);
+        drop((all, last));
+        let state = slots.state();
+        assert_eq!((state.proven, state.unproven.len()), (0, 0));
+        assert_eq!(slots.permits.available_permits(), 16);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_guesses_keys_is_slowed_and_who_shows_right_ones_as_well_is_not() {
+        let slots = Slots::new(64);
+        let (guesser, client) = (enter(&slots, ONE).await, enter(&slots, OTHER).await);
+        assert!(client.connection.prove());
+        for n in 0..GUESSES_AT_ONCE {
+            assert_eq!(guesser.place.guessed(), Duration::ZERO, "number {n}: anybody may mistake a key");
+        }
+        assert_eq!(guesser.place.guessed(), GUESS_INTERVAL);
+        let another = enter(&slots, ONE).await;
+        assert_eq!(another.place.guessed(), GUESS_INTERVAL * 2, "by whichever connection");
+        for _ in 0..1_000 {
+            assert!(guesser.place.guessed() <= LONGEST_DELAY);
+            assert_eq!(client.place.guessed(), Duration::ZERO);
+        }
+        assert_eq!(guesser.place.guessed(), LONGEST_DELAY);
+        let place = client.place.clone();
+        drop(client);
+        advance(TRUSTED_FOR / 2).await;
+        assert_eq!(place.guessed(), Duration::ZERO, "it was there a moment ago");
+        assert_eq!(guesser.place.guessed(), Duration::ZERO, "it has had a rest");
+    }
+
+    #[test]
+    fn an_address_of_ipv6_stands_for_its_network() {
+        for (peer, network) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(super::network(peer.parse().unwrap()), network.parse::<IpAddr>().unwrap(), "{peer}");
+        }
+    }
+}
