@@ -35,5 +35,6 @@ mod script;
 mod sdk_pages;
 mod stopping;
 mod stores;
+mod test_command;
 mod tickets;
 mod watching;
