@@ -186,7 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
             return Poll::Pending;
         }
         if !is_head {
-            // What hyper takes for the client's end: it closes the connection in order.
+            // Our end goes out right behind the look at what has arrived: what came in between would be lost. All
+            // answers are written, else hyper would not read on; it takes this for the client's end.
+            let _ = Pin::new(&mut this.io).poll_shutdown(cx)?;
             return Poll::Ready(Ok(()));
         }
         this.limit.is_head_missed = true;

@@ -25,6 +25,7 @@ mod log_lines;
 mod nginx;
 mod outages;
 mod page;
+mod pools;
 mod readme;
 mod redis;
 mod rejections;

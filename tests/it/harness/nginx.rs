@@ -1,6 +1,6 @@
 //! docs/sdk/nginx.conf in a real nginx, between SDKs, a daemon and the simulated WeChat.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use tokio::process::Child;
 
@@ -33,9 +33,15 @@ fn configuration(folder: &str, changes: &[(&str, String)]) -> String {
 impl Nginx {
     /// Starts one and waits until it answers.
     pub(crate) async fn start(lab: &Lab, daemon: &Daemon) -> Self {
+        Self::before(lab, daemon.address(), "60s").await
+    }
+
+    /// Starts one before an API, to which it keeps idle connections for `keeps`, and waits until it answers.
+    pub(crate) async fn before(lab: &Lab, api: SocketAddr, keeps: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let changes = [
-            ("server 127.0.0.1:8787;", format!("server {};", daemon.address())),
+            ("server 127.0.0.1:8787;", format!("server {api};")),
+            ("keepalive_timeout 60s;", format!("keepalive_timeout {keeps};")),
             ("listen 8080;", format!("listen {port};")),
             ("proxy_pass https://api.weixin.qq.com;", format!("proxy_pass http://{};", lab.wechat.address)),
         ];
