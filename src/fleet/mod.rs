@@ -11,7 +11,6 @@ mod cell;
 mod child;
 mod clock_watch;
 mod event;
-mod exchange;
 mod flight;
 mod handle;
 mod history;

@@ -30,7 +30,7 @@
 //!
 //! | kind, with its keys | what the client sees | the call |
 //! |---|---|---|
-//! | `errcode` (`errcode`, `errmsg`) | WeChat's refusal, in its usual words or in these | changes nothing |
+//! | `errcode` (`errcode`, `errmsg`) | WeChat's refusal, in its usual words or in these, where `{access_token}` is what was sent | changes nothing |
 //! | `status` (`status`) | this HTTP status with a gateway's page; 412: with nothing | changes nothing |
 //! | `html` | a gateway's page with status 200 | changes nothing |
 //! | `raw` (`status`, `headers`, `body` or `body_base64`) | this status (200), these headers `{"Name":"value"}`, even a false `Content-Length`, and this body. `{access_token}` in `body` stands for the token or ticket of the true answer | changes nothing; with `{access_token}` is carried out |

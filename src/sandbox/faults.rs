@@ -51,7 +51,8 @@ pub enum FaultKind {
     Errcode {
         /// The code.
         errcode: i64,
-        /// The message without its rid; by default what WeChat says with that code.
+        /// The message without its rid, in which `{access_token}` stands for the token that was sent; by default what
+        /// WeChat says with that code.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         errmsg: Option<String>,
     },

@@ -127,6 +127,8 @@ impl World {
             Some(FaultKind::Html) => Wire::Answer(page(200)),
             Some(FaultKind::Status { status }) => Wire::Answer(page(status)),
             Some(FaultKind::Errcode { errcode, errmsg }) => {
+                let sent = arrival.request.field("access_token").unwrap_or_default();
+                let errmsg = errmsg.map(|text| text.replace("{access_token}", &sent));
                 Wire::Answer(self.told(arrival, Err(Refusal { errcode, errmsg })))
             }
             Some(FaultKind::Raw(raw)) => Wire::Answer(self.raw_answer(arrival, &raw)),

@@ -1,34 +1,34 @@
 //! The real store: one redb file, readable by its owner only.
 
 mod file;
-mod gated;
-mod new;
-mod open;
-mod tables;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError,
+};
 
-use self::file::{inspect, open, write_again};
-use self::new::{Created, create};
-use self::open::{Open, at, identity_of};
-use self::tables::{read_all, transact};
-use super::{Backend, Batch, Contents, StoreError, Writing};
+use self::file::{create, inspect, open, write_again};
+use super::{Backend, Batch, Contents, StoreError};
+use crate::account::Appid;
+use crate::ticket::Credential;
 
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
+const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
+const TICKETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_tickets");
+const FORMAT: &str = "1";
 /// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
-/// A file that was deleted is missed by the next process: so it is looked after, even while nothing is written.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often a store may come and go under a start.
-const TRIES: usize = 5;
 
 thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
@@ -58,19 +58,18 @@ type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
 #[derive(Debug, Clone)]
 pub struct RedbBackend<F = OnFile> {
     path: Arc<PathBuf>,
-    held: Arc<Mutex<Held>>,
+    database: Arc<Mutex<Held>>,
     on_file: F,
 }
 
-/// The store as this process has it.
+/// The open file, if it is. Closing it writes, and so meets what no reading has.
 #[derive(Debug)]
-struct Held {
-    /// Nothing after a failed write.
-    open: Option<Open>,
-    /// Which file it is.
-    identity: Option<(u64, u64)>,
-    /// The system may show what never reached the disk: to be written once more before anything is built on it.
-    write_again: bool,
+struct Held(Option<Database>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = reading(|| drop(self.0.take()));
+    }
 }
 
 impl RedbBackend {
@@ -89,92 +88,40 @@ where
     S: StorageBackend,
 {
     pub(super) fn open_by(path: &Path, on_file: F) -> Result<Self, StoreError> {
-        let mut tries = 0..TRIES;
-        while is_new(path)? {
-            // Where somebody else is making one, too, only one is taken: it is looked at like any.
-            if create(path, &on_file, &Batch::default())? == Created::Here || tries.next().is_none() {
-                break;
-            }
+        let is_new = match std::fs::metadata(path) {
+            Ok(found) if found.is_file() => found.len() == 0,
+            Ok(_) => return Err(foreign(path, "not a regular file")),
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(StoreError::io("open", path, error)),
+        };
+        if is_new {
+            create(path, &on_file)?;
         }
         let is_tidy = inspect(path, &on_file)?;
         if !is_tidy {
             write_again(path, &on_file)?;
         }
-        let mut held = Held { open: None, identity: None, write_again: false };
-        held.take(path, open(path, &on_file)?)?;
-        Ok(Self { path: Arc::new(path.to_owned()), held: Arc::new(Mutex::new(held)), on_file })
+        let database = open(path, &on_file)?;
+        let database = Arc::new(Mutex::new(Held(Some(database))));
+        Ok(Self { path: Arc::new(path.to_owned()), database, on_file })
     }
 
     fn write_now(&self, batch: &Batch) -> Result<(), StoreError> {
-        let path = &*self.path;
-        let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.open.is_none() {
-            self.reopen(held)?;
-        }
-        let Some(mut store) = held.open.take() else { return Err(StoreError::Closed) };
-        let placed = store.is_in_place(path);
-        if placed.is_err() {
-            held.open = Some(store);
-            return placed;
-        }
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.0.take() {
+            Some(database) => database,
+            None => {
+                write_again(&self.path, &self.on_file)?;
+                open(&self.path, &self.on_file)?
+            }
+        };
         // A page that no reading has touched may be the one that lies.
-        let database = store.database();
-        let outcome = database.and_then(|database| reading(|| transact(database, batch)));
-        let outcome = outcome.unwrap_or_else(|| Err(contradictory()));
-        match outcome.map_err(into_io).and_then(|()| store.note_head()) {
-            Ok(()) => {
-                // What is acknowledged is where the next start finds it.
-                let placed = store.is_in_place(path);
-                held.open = Some(store);
-                placed
-            }
-            Err(error) => {
-                held.write_again |= store.close();
-                Err(StoreError::io("write to", path, error))
-            }
+        let outcome = reading(|| transact(&database, batch)).unwrap_or_else(|| Err(contradictory()));
+        match &outcome {
+            Ok(()) => held.0 = Some(database),
+            Err(_) => drop(Held(Some(database))),
         }
-    }
-
-    /// Opens the file once more after a failed write, unless something else has taken its place.
-    fn reopen(&self, held: &mut Held) -> Result<(), StoreError> {
-        let path = &*self.path;
-        let there = at(path)?;
-        if held.identity.is_some_and(|identity| identity != identity_of(&there)) {
-            return Err(replaced(path, "another file is in its place"));
-        }
-        if held.write_again {
-            write_again(path, &self.on_file)?;
-            held.write_again = false;
-        }
-        held.take(path, open(path, &self.on_file)?)
-    }
-
-    pub(super) fn look_now(&self) -> Result<(), StoreError> {
-        let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.open.is_none() {
-            self.reopen(held)?;
-        }
-        held.open.as_ref().map_or(Ok(()), |open| open.is_in_place(&self.path))
-    }
-
-    fn write_anew_now(&self, all: &Batch) -> Result<(), StoreError> {
-        let path = &*self.path;
-        let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(held.open.take());
-        held.identity = None;
-        if create(path, &self.on_file, all)? == Created::Elsewhere {
-            return Err(replaced(path, "another file has taken its place"));
-        }
-        held.write_again = false;
-        held.take(path, open(path, &self.on_file)?)
-    }
-}
-
-impl Held {
-    fn take(&mut self, path: &Path, open: Open) -> Result<(), StoreError> {
-        self.identity = Some(open.identity().map_err(|error| StoreError::io("open", path, error))?);
-        self.open = Some(open);
-        Ok(())
+        outcome.map_err(|error| StoreError::io("write to", &self.path, into_io(error)))
     }
 }
 
@@ -188,46 +135,19 @@ where
     }
 
     fn load(&self) -> Result<Contents, StoreError> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = held.open.as_ref().and_then(Open::database) else {
-            return Err(StoreError::Closed);
-        };
+        let held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = held.0.as_ref() else { return Err(StoreError::Closed) };
         reading(|| read_all(database))
             .unwrap_or_else(|| Err(contradictory()))
             .map_err(|error| unusable("read", &self.path, error))
     }
 
-    fn write(&self, batch: Batch) -> Writing {
+    fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
         let backend = self.clone();
-        blocking(move || backend.write_now(&batch))
-    }
-
-    fn look_every(&self) -> Option<Duration> {
-        Some(LOOK_EVERY)
-    }
-
-    fn look(&self) -> Writing {
-        let backend = self.clone();
-        blocking(move || backend.look_now())
-    }
-
-    fn write_anew(&self, all: Batch) -> Writing {
-        let backend = self.clone();
-        blocking(move || backend.write_anew_now(&all))
-    }
-}
-
-fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> Writing {
-    Box::pin(async move { tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed)) })
-}
-
-/// Whether there is no store yet: nothing, or nothing in it.
-fn is_new(path: &Path) -> Result<bool, StoreError> {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => Ok(found.len() == 0),
-        Ok(_) => Err(foreign(path, "not a regular file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(StoreError::io("open", path, error)),
+        Box::pin(async move {
+            let written = tokio::task::spawn_blocking(move || backend.write_now(&batch)).await;
+            written.unwrap_or(Err(StoreError::Closed))
+        })
     }
 }
 
@@ -258,6 +178,93 @@ fn contradictory() -> redb::Error {
     redb::Error::Corrupted("its pages contradict each other".to_owned())
 }
 
+fn check_format(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
+    match format_of(database) {
+        Ok(Some(format)) if format == FORMAT => Ok(()),
+        Ok(Some(format)) => {
+            Err(foreign(path, &format!("a store of format {format}; this program writes {FORMAT}")))
+        }
+        Ok(None) => Err(foreign(path, "some other program's redb file")),
+        Err(error) => Err(unusable("read", path, error)),
+    }
+}
+
+fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Error> {
+    let read = database.begin_read()?;
+    match read.open_table(META) {
+        Ok(meta) => Ok(meta.get("format")?.map(|format| format.value().to_owned())),
+        Err(TableError::Storage(error)) => Err(error.into()),
+        Err(_other_table) => Ok(None),
+    }
+}
+
+fn read_all(database: &impl ReadableDatabase) -> Result<Contents, redb::Error> {
+    let mut records = HashMap::new();
+    let hosts = each_record(database, |of, record| drop(records.insert(of, record.to_vec())))?;
+    Ok(Contents { records, hosts })
+}
+
+/// Hands on every record; returns the hosts.
+fn each_record(
+    database: &impl ReadableDatabase,
+    mut hand_on: impl FnMut(Credential, &[u8]),
+) -> Result<Vec<String>, redb::Error> {
+    let read = database.begin_read()?;
+    let hosts = read.open_table(META)?.get("hosts")?;
+    let hosts =
+        hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
+    for entry in read.open_table(ACCOUNTS)?.iter()? {
+        let (key, record) = entry?;
+        hand_on(credential(key.value())?, record.value());
+    }
+    let tickets = match read.open_table(TICKETS) {
+        Ok(tickets) => tickets,
+        // Nobody has kept tickets there yet.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(hosts),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in tickets.iter()? {
+        let (key, record) = entry?;
+        hand_on(credential(key.value())?, record.value());
+    }
+    Ok(hosts)
+}
+
+/// Of an account's record its appid; of a ticket's `appid/kind`, which no appid is.
+fn credential(key: &str) -> Result<Credential, redb::Error> {
+    let read = match key.split_once('/') {
+        None => Appid::new(key).ok().map(Credential::token),
+        Some((appid, kind)) => Appid::new(appid)
+            .ok()
+            .and_then(|appid| kind.parse().ok().map(|kind| Credential::ticket(appid, kind))),
+    };
+    read.ok_or_else(|| redb::Error::Corrupted("a record's key is neither an appid nor a ticket".to_owned()))
+}
+
+/// One transaction, on disk when it returns.
+fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut accounts = write.open_table(ACCOUNTS)?;
+        let (of_accounts, of_tickets): (Vec<_>, Vec<_>) =
+            batch.records.iter().partition(|(of, _)| of.ticket.is_none());
+        for (of, record) in of_accounts {
+            accounts.insert(of.appid.as_str(), record.as_slice())?;
+        }
+        if !of_tickets.is_empty() {
+            let mut tickets = write.open_table(TICKETS)?;
+            for (of, record) in of_tickets {
+                tickets.insert(of.to_string().as_str(), record.as_slice())?;
+            }
+        }
+        if let Some(hosts) = &batch.hosts {
+            write.open_table(META)?.insert("hosts", hosts.join(" ").as_str())?;
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
 fn database_on(storage: impl StorageBackend) -> Result<Database, DatabaseError> {
     builder().create_with_backend(storage)
 }
@@ -274,10 +281,6 @@ fn damaged(path: &Path, what: String) -> StoreError {
 
 fn foreign(path: &Path, what: &str) -> StoreError {
     StoreError::Foreign { path: path.display().to_string(), what: what.to_owned() }
-}
-
-fn replaced(path: &Path, what: &str) -> StoreError {
-    StoreError::Replaced { path: path.display().to_string(), what: what.to_owned() }
 }
 
 fn into_io(error: impl Into<redb::Error>) -> io::Error {

@@ -137,8 +137,8 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
         );
         misuse_a_ticket(hunt, http, account, &ticket).await;
         // WeChat words its refusal of a token with that token in it.
-        let echo =
-            FaultKind::Errcode { errcode: 45011, errmsg: Some(format!("too often: access_token={token}")) };
+        let errmsg = Some("too often: access_token={access_token}".to_owned());
+        let echo = FaultKind::Errcode { errcode: 45011, errmsg };
         lab.wechat.inject(Some(&appid(account)), Fault::new(echo).on(Call::Check).times(1));
         http.reject(account, &token).await;
         lab.wechat.kill_tokens(&appid(account));

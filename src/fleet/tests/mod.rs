@@ -1,12 +1,9 @@
 //! The fleet as a whole, on paused time.
 
-mod clocks;
 mod cuts;
 mod events;
 mod lab;
-mod reloads;
 mod scenarios;
-mod stopping;
 mod tickets;
 mod whitelists;
 
