@@ -19,8 +19,9 @@ struct Row {
     wait_s: (i64, i64),
 }
 
-/// `retry.initial` and `retry.max` of the lab are 200 ms and 1 s.
-const BACK_OFF: (i64, i64) = (0, 1);
+/// `retry.initial` and `retry.max` of the lab are 200 ms and 1 s; where the machine is too busy for a probe, too, the host
+/// counts as down and the next probe is waited for, 2 s at most.
+const BACK_OFF: (i64, i64) = (0, 2);
 const PARKED: (i64, i64) = (300, 300);
 
 /// Errcodes, their kind, part of the advice, the wait.

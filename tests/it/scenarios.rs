@@ -140,13 +140,15 @@ impl Stage for Process {
 /// More processes than that would be in each other's way: in all, and of those that start.
 const AT_A_TIME: usize = 32;
 const STARTING: usize = 6;
+/// Of those that are played once more.
+const AGAIN_AT_A_TIME: usize = 8;
 
-#[tokio::test]
-async fn every_scenario_goes_as_expected_for_the_real_daemon() {
+/// Plays them, so many at a time: those that did not go as expected, and why.
+async fn failures(scenarios: Vec<Scenario>, at_a_time: usize) -> Vec<(Scenario, String)> {
     let mut plays = JoinSet::new();
     let here = LocalSet::new();
-    let (turns, starts) = (Arc::new(Semaphore::new(AT_A_TIME)), Arc::new(Semaphore::new(STARTING)));
-    for scenario in all().into_iter().filter(|scenario| scenario.is_for(Driver::Daemon)) {
+    let (turns, starts) = (Arc::new(Semaphore::new(at_a_time)), Arc::new(Semaphore::new(STARTING)));
+    for scenario in scenarios {
         let (turns, starts) = (Arc::clone(&turns), Arc::clone(&starts));
         let play = async move {
             let _turn = turns.acquire().await.unwrap();
@@ -154,12 +156,25 @@ async fn every_scenario_goes_as_expected_for_the_real_daemon() {
             let mut stage = Process::start(&scenario).await;
             drop(starting);
             let played = play(&scenario, &mut stage).await;
-            played.map_err(|why| format!("{why}\n{}", stage.daemon().log.text()))
+            played.map_err(|why| (scenario, format!("{why}\n{}", stage.daemon().log.text())))
         };
         plays.spawn_local_on(play, &here);
     }
-    let played = here.run_until(plays.join_all()).await;
-    let failures: Vec<_> = played.into_iter().filter_map(Result::err).collect();
+    here.run_until(plays.join_all()).await.into_iter().filter_map(Result::err).collect()
+}
+
+#[tokio::test]
+async fn every_scenario_goes_as_expected_for_the_real_daemon() {
+    let scenarios = all().into_iter().filter(|scenario| scenario.is_for(Driver::Daemon)).collect();
+    // A daemon that a busy machine holds up for longer than an overlap lasts is late by no fault of its own. A fault of
+    // its own shows at any pace.
+    let late = failures(scenarios, AT_A_TIME).await;
+    let again = late.into_iter().map(|(mut scenario, _)| {
+        scenario.slow = true;
+        scenario
+    });
+    let failures: Vec<_> =
+        failures(again.collect(), AGAIN_AT_A_TIME).await.into_iter().map(|(_, why)| why).collect();
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 

@@ -242,6 +242,11 @@ async fn on_a_terminal_the_table_says_for_as_long_as_it_may_be_old() {
     let address = daemon.address();
     let watcher = watch_on_a_terminal(&lab, &daemon);
     until("the table", async || watcher.screen().contains("2 accounts")).await;
+    // Which only the stream tells: without it, a daemon that is gone is one that was never there.
+    lab.add("third", json!({}));
+    lab.write();
+    daemon.reload().await;
+    until("the stream", async || watcher.screen().contains("3 accounts")).await;
     daemon.kill().await;
     let told = || watcher.out.text().matches("no answer from").count();
     until("each draw says so", async || told() >= 4).await;
@@ -250,7 +255,7 @@ async fn on_a_terminal_the_table_says_for_as_long_as_it_may_be_old() {
     let _daemon = lab.start().await;
     until("it is up to date again", async || {
         let screen = watcher.screen();
-        screen.contains("2 accounts") && !screen.contains("no answer from")
+        screen.contains("3 accounts") && !screen.contains("no answer from")
     })
     .await;
 }

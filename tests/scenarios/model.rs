@@ -282,6 +282,8 @@ pub(crate) struct Scenario {
     pub(crate) expected: Expected,
     drivers: BTreeSet<Driver>,
     quiet: bool,
+    /// Whether it is played in real time on a machine that is too busy for the usual pace.
+    pub(crate) slow: bool,
     account: Map<String, Value>,
     switches: Map<String, Value>,
 }
@@ -296,8 +298,12 @@ impl Scenario {
     pub(crate) fn pace(&self, driver: Driver) -> Pace {
         match driver {
             Driver::Decision | Driver::Fleet => Pace::WECHAT,
-            Driver::Daemon if self.quiet => Pace::QUIET,
-            Driver::Daemon => Pace::QUICK,
+            Driver::Daemon => match (self.slow, self.quiet) {
+                (false, false) => Pace::QUICK,
+                (false, true) => Pace::QUIET,
+                (true, false) => Pace::SLOW,
+                (true, true) => Pace::SLOW_AND_QUIET,
+            },
         }
     }
 
@@ -403,6 +409,7 @@ impl Entry {
             expected: self.expected.clone(),
             drivers: drivers.clone(),
             quiet: self.given.quiet,
+            slow: false,
             account: self.given.account.clone(),
             switches: self.given.switches.clone(),
         };

@@ -44,9 +44,22 @@ impl Pace {
         look_every: Duration::from_millis(100),
         patience: Duration::from_secs(45),
     };
+    /// Four times as slow: what a busy machine holds up by a second or two changes nothing at this pace.
+    pub(crate) const SLOW: Self = Self {
+        lifetime: Duration::from_secs(32),
+        overlap: Duration::from_secs(8),
+        timeout: Self::WECHAT.timeout,
+        retry: (Duration::from_millis(800), Duration::from_secs(4)),
+        cooldown: Duration::from_secs(4),
+        look_every: Duration::from_millis(100),
+        patience: Duration::from_secs(180),
+    };
     /// As quick, but nothing falls due by itself: tokens outlive the scenario.
     pub(crate) const QUIET: Self =
         Self { lifetime: Self::WECHAT.lifetime, overlap: Self::WECHAT.overlap, ..Self::QUICK };
+    /// The same, slowly.
+    pub(crate) const SLOW_AND_QUIET: Self =
+        Self { lifetime: Self::WECHAT.lifetime, overlap: Self::WECHAT.overlap, ..Self::SLOW };
 }
 
 /// A time as a scenario says it: `50% lifetime`, `2 overlaps`, `31 s`.

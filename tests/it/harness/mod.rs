@@ -35,7 +35,7 @@ pub(crate) use vitals::Vitals;
 pub(crate) use wechat::{WeChat, appid};
 
 /// Far longer than anything here takes, on the slowest machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(15);
 
 /// Waits until `holds`, or fails by saying that `what` never came.
