@@ -18,11 +18,12 @@ const IN_FILE: &str = "5ec2e70000000000000000000000file";
 const HUNDRED_YEARS: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// What is wrong with a file as a whole has no place in it.
-const OF_THE_WHOLE: [&str; 5] = [
+const OF_THE_WHOLE: [&str; 6] = [
     "is empty",
     "must be a mapping",
     "not YAML: deserializing from YAML containing more than one document",
-    "cannot be read here: a tag that its value does not fit, or too many levels or aliases",
+    "cannot be read here: too many levels or aliases",
+    "must not be a tagged value",
     "not YAML that can be read here: too many [ or { are open at once",
 ];
 

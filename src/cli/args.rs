@@ -89,10 +89,16 @@ pub(super) struct Run {
 
 /// Check the configuration, and show what it comes to, without secrets
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Errors go to stderr, and the exit code is 2. Warnings, of what is allowed and probably not meant, stand behind the
+settings; the last line counts them.")]
 pub(super) struct Check {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "accounts.yaml")]
     pub(super) config: PathBuf,
+    /// Take warnings for errors
+    #[arg(long)]
+    pub(super) strict: bool,
 }
 
 /// Show the accounts of a running daemon, those in trouble first

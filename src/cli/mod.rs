@@ -20,6 +20,7 @@ mod status;
 mod stream;
 mod table;
 mod token;
+mod warnings;
 mod watch;
 mod welcome;
 

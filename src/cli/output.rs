@@ -19,3 +19,8 @@ pub(super) fn print_on(text: &str) -> Result<ControlFlow<()>, Failure> {
         Err(error) => Err(Failure::to("write to stdout", &error)),
     }
 }
+
+/// `1 account`, `2 accounts`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

@@ -9,8 +9,9 @@ use super::failure::chain;
 use super::run::warn_of_no_clients;
 use super::simulation::Rehearsal;
 use super::source::Source;
+use super::warnings;
 use crate::clock::{ClockSource, SystemClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Problem};
 use crate::fleet::{Fleet, ReloadError, Reloaded};
 use crate::http::{Clients, is_loopback};
 use crate::telemetry::metrics::Metrics;
@@ -23,6 +24,8 @@ pub(super) struct Reloader {
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
     pub(super) rehearsal: Option<Rehearsal>,
+    /// Those of the file as it was applied last, which have been logged.
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// The settings that only a restart changes.
@@ -82,6 +85,7 @@ impl Reloader {
         }
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let wants = Fixed::of(&config);
+        let new_warnings = std::mem::take(&mut config.warnings);
         let reloaded = self.fleet.reload(config).await?;
         let needed_keys = !self.clients.need_no_key();
         self.clients.set(clients);
@@ -89,6 +93,10 @@ impl Reloader {
             warn_of_no_clients();
         }
         self.metrics.set_per_account(per_account);
+        if self.rehearsal.is_none() {
+            warnings::log(&self.source, &new_warnings, &self.warnings);
+        }
+        self.warnings = new_warnings;
         let keys = self.fixed.differences(&wants);
         if !keys.is_empty() {
             let keys = keys.join(", ");

@@ -9,12 +9,12 @@ use tracing::{info, warn};
 
 use super::args::Run;
 use super::failure::Failure;
-use super::open_files;
 use super::reload::{Fixed, Reloader};
 use super::signals::{Reload, Stop};
 use super::simulation::{Rehearsal, Times};
 use super::source::Source;
 use super::welcome::{self, Scene};
+use super::{open_files, warnings};
 use crate::clock::{ClockSource, SystemClock};
 use crate::config::Config;
 use crate::fleet::Fleet;
@@ -55,7 +55,10 @@ impl Daemon {
             true => Source::for_simulation(args.config, "".as_ref()),
             false => Source::real(args.config),
         };
-        let mut config = source.load()?;
+        let mut config = load(&source).await?;
+        if !args.sandbox {
+            warnings::log(&source, &config.warnings, &[]);
+        }
         // Before the fleet, whose counters are born with it.
         let metrics = Metrics::install().map_err(|error| Failure::to("set up the metrics", &error))?;
         let mut rehearsal = None;
@@ -80,6 +83,7 @@ impl Daemon {
             clients: api.clients(),
             metrics,
             rehearsal,
+            warnings: config.warnings,
         };
         let serving = tokio::spawn(api.serve(stop_serving.clone().cancelled_owned()));
         Ok(Self { fleet, reloader, serving, stop_serving })
@@ -124,6 +128,13 @@ pub(super) fn warn_of_no_clients() {
         "api.clients is empty: every program on this machine may read every token, and through a proxy everybody \
          who reaches that; configure api.clients before you put a proxy in front"
     );
+}
+
+/// Reads the configuration beside the runtime: a file that hangs must not keep a signal from being heard.
+async fn load(source: &Source) -> Result<Config, Failure> {
+    let source = source.clone();
+    let read = tokio::task::spawn_blocking(move || source.load()).await;
+    read.map_err(|error| Failure::to("read the configuration", &error))?
 }
 
 fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: Format) {

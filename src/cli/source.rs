@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, chain};
+use super::output::counted;
 use crate::config::{Config, ConfigError};
 
 /// What is looked for where no `--config` is given.
@@ -49,11 +50,7 @@ impl Source {
     fn explain(&self, error: &ConfigError) -> String {
         match error {
             ConfigError::Problems { problems, .. } => {
-                let count = match problems.len() {
-                    1 => "1 problem".to_owned(),
-                    more => format!("{more} problems"),
-                };
-                format!("{self} has {count}\n{error}")
+                format!("{self} has {}\n{error}", counted(problems.len(), "problem"))
             }
             ConfigError::Unreadable { source, .. } => {
                 let hint = match source.kind() {

@@ -128,8 +128,9 @@ mod tests {
 
     #[test]
     fn with_clients_the_key_comes_from_the_environment() {
-        let (rehearsal, _) =
-            told(&format!("api: {{ clients: [{{ name: c, key: hunter2, accounts: ['*'] }}] }}\n{ACCOUNTS}"));
+        let (rehearsal, _) = told(&format!(
+            "api: {{ clients: [{{ name: c, key: hunter2-key, accounts: ['*'] }}] }}\n{ACCOUNTS}"
+        ));
         assert!(
             rehearsal.contains("curl -H \"Authorization: Bearer $WXTOKEND_KEY\" http://127.0.0.1:5000/v1")
         );

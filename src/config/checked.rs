@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::grants::Client;
+use super::problem::Problem;
 use super::sink::Sink;
 use crate::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
 use crate::secret::Secret;
@@ -33,6 +34,8 @@ pub struct Config {
     pub publish: Vec<Sink>,
     /// The accounts in the order of the file, each appid once.
     pub accounts: Vec<Arc<Account>>,
+    /// What the file says that is allowed and probably not meant; none for what was built in Rust.
+    pub warnings: Vec<Problem>,
 }
 
 impl Config {
@@ -47,6 +50,7 @@ impl Config {
             upstream: Upstream::default(),
             publish: Vec::new(),
             accounts: accounts.into_iter().map(Arc::new).collect(),
+            warnings: Vec::new(),
         }
     }
 }

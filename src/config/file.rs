@@ -2,12 +2,15 @@
 //!
 //! The one file that knows serde_yaml.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
 
 use super::node::{Allowance, Key, Leaves, Manner, Mapping, Node, Read, Stray, mapping};
 use super::place::Place;
 use super::problem::{Position, Problem};
+use super::tags::{self, Walk};
 
 /// The parser looks at every open bracket again with each word: a file of nothing else would keep it busy for days.
 const MOST_OPEN: usize = 10_000;
@@ -98,8 +101,7 @@ pub(super) fn read(text: &str) -> Result<Node<File>, Problem> {
     read(Leaves::AnyForm).map_err(|error| Problem {
         position: position(&error),
         key: String::new(),
-        what: "cannot be read here: a tag that its value does not fit, or too many levels or aliases"
-            .to_owned(),
+        what: "cannot be read here: too many levels or aliases".to_owned(),
     })
 }
 
@@ -117,6 +119,18 @@ fn open_at_once(text: &str) -> usize {
     depths.max().unwrap_or_default()
 }
 
+/// Tells every place of `text` where a YAML tag stands, and whether the whole text could be walked through.
+pub(super) fn tagged(text: &str, told: &mut dyn FnMut(&Place<'_>)) -> bool {
+    if !text.contains('!') {
+        return true;
+    }
+    let text = tags::made_local(text);
+    let known = all_keys().into_iter().flat_map(|(_, keys)| keys).collect::<HashSet<_>>();
+    let manner = Manner { leaves: Leaves::AnyForm, allowance: &Allowance::of(&text) };
+    let walk = Walk { place: &Place::TOP, exact: true, known: &known, manner, told };
+    walk.deserialize(serde_yaml::Deserializer::from_str(&text)).is_ok()
+}
+
 /// Where in `text` the place is, or the nearest thing above it that is there.
 pub(super) fn locate(text: &str, place: &Place<'_>) -> Option<Position> {
     let sought = place.seek().deserialize(serde_yaml::Deserializer::from_str(text));
@@ -128,7 +142,6 @@ fn position(error: &serde_yaml::Error) -> Option<Position> {
 }
 
 /// Every key that may stand in a file, with the mapping that it stands in.
-#[cfg(test)]
 pub(super) fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("", File::keys()),

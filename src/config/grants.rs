@@ -5,6 +5,7 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::unseen;
 use crate::account::{Account, Appid};
 use crate::jssdk;
 use crate::secret::hex;
@@ -184,7 +185,9 @@ impl<'a> Grant<'a> {
 
     pub(super) fn parse(entry: &'a str) -> Result<Self, InvalidGrant> {
         if let Some(tag) = entry.strip_prefix("tag:") {
-            return if tag.is_empty() { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
+            // No account has such a tag.
+            let is_none = tag.is_empty() || unseen::is_no_line(tag) || unseen::at_the_ends(tag);
+            return if is_none { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
         }
         if !entry.contains(['*', '?']) {
             return Appid::new(entry).map(Self::Appid).map_err(|_| InvalidGrant);
@@ -231,7 +234,20 @@ mod tests {
 
     #[test]
     fn what_is_neither_appid_nor_glob_nor_tag_is_refused() {
-        for bad in ["", "tag:", "wx 1", "wx[12]*", "{a,b}*", "a/*", "wx\\*", "微*", "Tag:a"] {
+        for bad in [
+            "",
+            "tag:",
+            "tag: a",
+            "tag:a\n",
+            "tag:\u{feff}a",
+            "wx 1",
+            "wx[12]*",
+            "{a,b}*",
+            "a/*",
+            "wx\\*",
+            "微*",
+            "Tag:a",
+        ] {
             assert_eq!(Grants::new([bad]), Err(InvalidGrant), "{bad:?}");
         }
     }

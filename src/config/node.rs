@@ -47,6 +47,9 @@ impl<T: Content> Node<T> {
     }
 }
 
+/// The form of a value with a YAML tag.
+pub(super) const TAGGED: &str = "a tagged value";
+
 /// How single values are read.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Leaves {
@@ -81,7 +84,7 @@ pub(super) struct Manner<'a> {
 
 impl Manner<'_> {
     /// Counts a node with `bytes` of text.
-    fn charge<E: Error>(self, bytes: usize) -> Result<(), E> {
+    pub(super) fn charge<E: Error>(self, bytes: usize) -> Result<(), E> {
         let Self { allowance: Allowance(left), .. } = self;
         let rest = left.get().checked_sub(1 + bytes / BYTES_A_NODE);
         left.set(rest.ok_or_else(|| E::custom("too much"))?);
@@ -317,6 +320,6 @@ impl<'de, T: Content> Visitor<'de> for Read<'_, T> {
         self.0.charge(0)?;
         let (IgnoredAny, value) = tagged.variant()?;
         value.newtype_variant_seed(Read::<Skipped>::new(self.0))?;
-        Ok(Node::Wrong("a tagged value"))
+        Ok(Node::Wrong(TAGGED))
     }
 }

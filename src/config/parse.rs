@@ -7,6 +7,7 @@ use reqwest::Url;
 
 use super::checked::PerAccount;
 use super::duration;
+use super::unseen;
 use crate::account::{Endpoint, RefreshAhead};
 use crate::secret::unhex;
 use crate::ticket::TicketKind;
@@ -89,6 +90,10 @@ fn share(percent: &str) -> Option<f64> {
 
 /// A host of WeChat's API, with a path that ends in `/`.
 pub(super) fn base_url(text: &str) -> Parsed<Url> {
+    // The parser of URLs leaves them out without a word.
+    if text.contains(unseen::is_unseen) {
+        return Err("must not hold a blank or an invisible character".to_owned());
+    }
     let mut url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
     let problem = match url.scheme() {
         "https" | "http" if !url.username().is_empty() || url.password().is_some() => {

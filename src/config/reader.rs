@@ -1,21 +1,19 @@
 //! Takes values out of the mirror and notes what is wrong with them.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::file;
-use super::node::{Content, Mapping, Node};
+use super::node::{Content, Mapping, Node, TAGGED};
 use super::place::Place;
-use super::problem::Problem;
-use crate::secret::Secret;
-
-/// More than any secret or key has, so that a wrong path (`/dev/zero`) ends.
-const LONGEST_SECRET_FILE: u64 = 64 * 1024;
+use super::problem::{Position, Problem};
+use super::regular_file::Files;
+use super::unseen;
 
 /// How much text may be read again to find the lines of problems: each costs one reading of the file.
 const READ_AGAIN_BYTES: usize = 64 << 20;
+/// The same for warnings, which a start must not wait for.
+const READ_AGAIN_TO_WARN_BYTES: usize = 16 << 20;
 
 /// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -25,8 +23,21 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     folder: &'a Path,
     env: Env<'a>,
+    files: Files,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     may_read_again: usize,
+    may_read_again_to_warn: usize,
+    /// Every tagged value has been told already.
+    tags_are_told: bool,
+    /// A secret stands in the text itself.
+    holds_secrets: bool,
+}
+
+/// What is wrong, or perhaps not meant.
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// A single value with its variable put in.
@@ -37,6 +48,11 @@ pub(super) struct Value {
 }
 
 impl Value {
+    /// The variable that it came from.
+    pub(super) fn variable(&self) -> Option<&str> {
+        self.variable.as_deref()
+    }
+
     /// The value as a message may show it: never what came from a variable, nor what could be a secret that
     /// slipped into the wrong place.
     pub(super) fn quoted(&self) -> String {
@@ -53,23 +69,75 @@ fn is_harmless(text: &str) -> bool {
     text.chars().count() <= 24 && !text.contains(|char: char| char.is_whitespace() || char.is_control())
 }
 
+/// Whether `text` can be a key of ours, misspelt: `secret:abc`, whose blank is missing, shows the secret.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// What keeps `text` from being one line, as people see it.
+pub(super) fn not_one_line(text: &str) -> Option<&'static str> {
+    if unseen::is_no_line(text) {
+        Some("must be one line without control characters")
+    } else if unseen::at_the_ends(text) {
+        Some("must not begin or end with a blank or an invisible character")
+    } else {
+        None
+    }
+}
+
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str, folder: &'a Path, env: Env<'a>) -> Self {
-        Self { text, folder, env, problems: Vec::new(), may_read_again: READ_AGAIN_BYTES }
+    pub(super) fn new(text: &'a str, folder: &'a Path, env: Env<'a>, files: Files) -> Self {
+        Self {
+            text,
+            folder,
+            env,
+            files,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            may_read_again: READ_AGAIN_BYTES,
+            may_read_again_to_warn: READ_AGAIN_TO_WARN_BYTES,
+            tags_are_told: false,
+            holds_secrets: false,
+        }
     }
 
-    pub(super) fn finish(self) -> Vec<Problem> {
-        self.problems
+    pub(super) fn finish(self) -> Findings {
+        Findings { problems: self.problems, warnings: self.warnings }
+    }
+
+    /// The files that the text names.
+    pub(super) fn files(&mut self) -> &mut Files {
+        &mut self.files
+    }
+
+    /// Notes that a secret stands in the text itself.
+    pub(super) fn note_secret_in_text(&mut self) {
+        self.holds_secrets = true;
+    }
+
+    /// Whether a secret stands in the text itself.
+    pub(super) fn holds_secrets(&self) -> bool {
+        self.holds_secrets
     }
 
     /// Notes a problem. `what` must hold nothing that could be a secret.
     pub(super) fn report(&mut self, place: &Place<'_>, what: impl Into<String>) {
-        let affordable = self.may_read_again.checked_sub(self.text.len());
-        let position = affordable.and_then(|rest| {
-            self.may_read_again = rest;
-            file::locate(self.text, place)
-        });
+        let position = locate(self.text, place, &mut self.may_read_again);
         self.problems.push(Problem { position, key: place.to_string(), what: what.into() });
+    }
+
+    /// Notes what is allowed and probably not meant, in words like those of a problem.
+    pub(super) fn warn(&mut self, place: &Place<'_>, what: impl Into<String>) {
+        let key = place.to_string();
+        let position =
+            if key.is_empty() { None } else { locate(self.text, place, &mut self.may_read_again_to_warn) };
+        self.warnings.push(Problem { position, key, what: what.into() });
+    }
+
+    /// Reports every tagged value, wherever it stands.
+    pub(super) fn refuse_tags(&mut self) {
+        let what = "must not be a tagged value: a YAML tag (!…) means nothing here; write the value itself";
+        self.tags_are_told = file::tagged(self.text, &mut |place| self.report(place, what));
     }
 
     /// What stands there, if anything does and it has the right form.
@@ -77,6 +145,7 @@ impl<'a> Reader<'a> {
         match node {
             Node::Value(value) => Some(value),
             Node::Absent | Node::Null => None,
+            Node::Wrong(TAGGED) if self.tags_are_told => None,
             Node::Wrong(form) => {
                 self.report(place, format!("must be {}, not {form}", T::FORM));
                 None
@@ -94,7 +163,7 @@ impl<'a> Reader<'a> {
         for key in &stray.unknown {
             let known = T::keys().join(", ");
             match key {
-                Some(key) if is_harmless(key) => {
+                Some(key) if is_harmless(key) && is_word(key) => {
                     self.report(&place.key(key), format!("unknown key; known here: {known}"));
                 }
                 _ => self.report(place, format!("has an unknown key; known here: {known}")),
@@ -150,6 +219,12 @@ impl<'a> Reader<'a> {
             self.report(place, "is empty");
         }
         let text = self.form(place, node)?;
+        if text.strip_prefix('$').is_some_and(is_variable) {
+            self.warn(
+                place,
+                "is taken as it stands; an environment variable is written with braces: ${NAME}",
+            );
+        }
         if !text.contains("${") {
             return Some(Value { text, variable: None });
         }
@@ -161,14 +236,15 @@ impl<'a> Reader<'a> {
             );
             return None;
         };
+        let named = if may_be_shown(name) { name } else { "that is named here" };
         match (self.env)(name).map(OsString::into_string) {
             Some(Ok(value)) => Some(Value { text: value, variable: Some(name.to_owned()) }),
             Some(Err(_)) => {
-                self.report(place, format!("the environment variable {name} is not UTF-8"));
+                self.report(place, format!("the environment variable {named} is not UTF-8"));
                 None
             }
             None => {
-                self.report(place, format!("the environment variable {name} is not set"));
+                self.report(place, format!("the environment variable {named} is not set"));
                 None
             }
         }
@@ -206,8 +282,8 @@ impl<'a> Reader<'a> {
         if value.text.is_empty() {
             self.report(place, "is empty");
             None
-        } else if value.text.contains(char::is_control) {
-            self.report(place, "must be one line without control characters");
+        } else if let Some(what) = not_one_line(&value.text) {
+            self.report(place, what);
             None
         } else {
             Some(value.text)
@@ -219,6 +295,10 @@ impl<'a> Reader<'a> {
         let path = self.value(place, node)?.text;
         if path.is_empty() {
             self.report(place, "is empty");
+            return None;
+        }
+        if let Some(what) = not_one_line(&path) {
+            self.report(place, what);
             return None;
         }
         Some(self.beside_the_file(Path::new(&path)))
@@ -247,48 +327,23 @@ impl<'a> Reader<'a> {
         }
         Some(first)
     }
-
-    /// A secret that stands in the file or in a variable.
-    pub(super) fn secret(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Secret> {
-        let value = self.value(place, node)?;
-        if value.text.is_empty() {
-            let from = value.variable.map(|name| format!(": the environment variable {name} holds nothing"));
-            self.report(place, format!("is empty{}", from.unwrap_or_default()));
-            return None;
-        }
-        Some(Secret::new(value.text))
-    }
-
-    /// A secret in a file of its own, less one trailing newline. The path is not quoted: it may be the secret,
-    /// put under the wrong key.
-    pub(super) fn secret_file(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Secret> {
-        let path = self.path(place, node)?;
-        let mut text = String::new();
-        let read =
-            File::open(path).and_then(|file| file.take(LONGEST_SECRET_FILE + 1).read_to_string(&mut text));
-        let length = match read {
-            Ok(length) => length,
-            Err(error) => {
-                self.report(place, format!("the file cannot be read: {error}"));
-                return None;
-            }
-        };
-        let line =
-            text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-        if length as u64 > LONGEST_SECRET_FILE {
-            self.report(place, "the file is longer than 64 KiB");
-            None
-        } else if line.is_empty() {
-            self.report(place, "the file is empty");
-            None
-        } else {
-            Some(Secret::new(line))
-        }
-    }
 }
 
 fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Whether `name` is a variable's by all appearance, and no secret that somebody has put into the braces: upper case,
+/// and no long word with digits in it.
+fn may_be_shown(name: &str) -> bool {
+    let upper = !name.contains(|char: char| char.is_ascii_lowercase());
+    upper && name.split('_').all(|word| word.len() < 16 || !word.contains(|char: char| char.is_ascii_digit()))
+}
+
+/// The position of `place`, while `may_read_again` lasts.
+fn locate(text: &str, place: &Place<'_>, may_read_again: &mut usize) -> Option<Position> {
+    *may_read_again = may_read_again.checked_sub(text.len())?;
+    file::locate(text, place)
 }

@@ -33,6 +33,17 @@ fn the_example_loads_as_it_is_and_shows_variety() {
 }
 
 #[test]
+fn the_example_is_warned_of_its_made_up_secrets_only() {
+    let config = Config::parse(EXAMPLE, Path::new("accounts.yaml"), no_env).unwrap();
+    let told: Vec<_> =
+        config.warnings.iter().map(|warning| (warning.key.as_str(), warning.what.as_str())).collect();
+    let keys: Vec<_> = (0..6).map(|index| format!("accounts[{index}].secret")).collect();
+    let expected: Vec<_> =
+        keys.iter().map(|key| (key.as_str(), "is not 32 hex digits, as WeChat's AppSecrets are")).collect();
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn what_stands_in_the_example_as_a_comment_works_too() {
     let clients: String = EXAMPLE
         .lines()
@@ -166,7 +177,8 @@ fn a_minimal_file_has_the_defaults_of_the_library() {
     let built = Defaults::default().account(account.appid.clone(), account.secret.clone());
     assert_eq!(account, built);
     let mut expected = Config::new([built]);
-    expected.path = config.path.clone();
+    expected.path.clone_from(&config.path);
+    expected.warnings.clone_from(&config.warnings);
     expected.store = Store { path: "/etc/wxtokend/wxtokend.redb".into() };
     assert_eq!(config, expected);
 }
@@ -222,7 +234,7 @@ fn the_summary_resolves_everything_and_lists_at_most_fifty_accounts() {
 api:
   listen: 0.0.0.0:8787
   clients:
-    - { name: crm, key: hunter2, accounts: [wx-1, 'w*', tag:x], allow: [sign, admin], urls: ['https://x.example/'] }
+    - { name: crm, key: hunter2-key, accounts: [wx-1, 'w*', tag:x], allow: [sign, admin], urls: ['https://x.example/'] }
 upstream: { timeout: 90s }
 accounts:
 "
@@ -233,7 +245,7 @@ accounts:
     let summary = parse(&text).unwrap().summary();
     for expected in [
         "  listen: 0.0.0.0:8787\n",
-        "    - name: crm\n      key: sha256:f52fbd32\n      accounts: [wx-1, w*, tag:x]\n      allow: [admin, sign]\n      urls: [https://x.example/]\n",
+        "    - name: crm\n      key: sha256:8be9fd3c\n      accounts: [wx-1, w*, tag:x]\n      allow: [admin, sign]\n      urls: [https://x.example/]\n",
         "metrics:\n  listen: nowhere\n  per_account: all\n",
         "  path: /etc/wxtokend/wxtokend.redb\n",
         "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
@@ -258,13 +270,13 @@ fn a_file_is_loaded_with_paths_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("accounts.yaml");
     std::fs::write(folder.path().join("secret"), "hunter2\r\n").unwrap();
-    std::fs::write(folder.path().join("two"), "hunter2\n\n").unwrap();
+    std::fs::write(folder.path().join("two"), "hunter2").unwrap();
     let text = "accounts: [{ appid: a, secret_file: secret }, { appid: b, secret_file: ./two }]";
     std::fs::write(&path, text).unwrap();
     let config = Config::load(&path).unwrap();
     assert_eq!(config.store.path, folder.path().join("wxtokend.redb"));
     assert_eq!(config.accounts[0].secret.expose(), "hunter2");
-    assert_eq!(config.accounts[1].secret.expose(), "hunter2\n");
+    assert_eq!(config.accounts[1].secret.expose(), "hunter2");
     assert_eq!(config.path, path);
 }
 

@@ -1,5 +1,7 @@
 //! The command line: exit codes, what goes to stdout, what is told.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 use wxtokend::sandbox::{Call, Fault};
 
@@ -183,6 +185,96 @@ accounts:
     let ended = run(&lab, None, "check").await;
     assert!(ended.stdout.contains("stable") && ended.stdout.contains("timeout"), "{ended:?}");
     assert!(!ended.stdout.contains("5ecre7"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn check_warns_of_what_is_probably_not_meant_and_strict_takes_it_for_errors() {
+    let lab = Lab::new(60_000, 10_000).await;
+    let config = r#"
+api:
+  clients:
+    - { name: crm, key: hunter2-key, accounts: ["tag:retail"], allow: [read, refresh] }
+accounts:
+  - { appid: wx0123456789abcdef, secret: hunter2hunter2hunter2hunter2hunt, tags: [retail] }
+  - { appid: wxfedcba9876543210, secret: hunter2hunter2hunter2hunter2hunt }
+  - { appid: gh_flower, secret: $FLOWER_SECRET }
+store: { path: none/store.redb }
+"#;
+    std::fs::write(lab.path("accounts.yaml"), config).unwrap();
+    std::fs::set_permissions(lab.path("accounts.yaml"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let expected = [
+        "api.clients[0].key: has 11 characters",
+        "store.path: the folder of this path does not exist",
+        "accounts[0].secret: is not 32 hex digits",
+        "accounts[1].secret: is not 32 hex digits",
+        "accounts[2].appid: is not wx and 16 hex digits",
+        "accounts[2].secret: is taken as it stands",
+        "accounts[2].secret: is not 32 hex digits",
+        "accounts[1].secret: is the same as that of accounts[0].secret",
+        "api.clients: none is allowed admin",
+        "accounts[1]: no client may read it",
+        "accounts[2]: no client may read it",
+        "this file holds secrets, and every user of this machine can read it",
+    ];
+    let ended = run(&lab, None, "check").await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let warnings: Vec<_> = ended.stdout.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    for (line, expected) in warnings.iter().zip(expected) {
+        assert!(line.starts_with(&format!("warning: accounts.yaml: {expected}")), "{expected}: {line}");
+    }
+    assert_eq!(
+        ended.stdout.lines().last(),
+        Some("accounts.yaml is valid: 3 accounts, 1 client, 12 warnings"),
+        "{ended:?}"
+    );
+    let strict = run(&lab, None, "check --strict").await;
+    assert_eq!((strict.code, strict.stdout.as_str()), (Some(2), ""), "{strict:?}");
+    for expected in expected {
+        assert!(strict.stderr.contains(&format!("accounts.yaml: {expected}")), "{expected}: {strict:?}");
+    }
+    assert!(!format!("{ended:?}{strict:?}").contains("hunter2"));
+
+    let good = "accounts: [{ appid: wx0123456789abcdef, secret: 0123456789abcdef0123456789abcdef }]";
+    std::fs::write(lab.path("accounts.yaml"), good).unwrap();
+    std::fs::set_permissions(lab.path("accounts.yaml"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let strict = run(&lab, None, "check --strict").await;
+    let last = strict.stdout.lines().last();
+    assert_eq!(
+        (strict.code, last),
+        (Some(0), Some("accounts.yaml is valid: 1 account, 0 clients, 0 warnings"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_told_at_once_instead_of_waited_for() {
+    let mut lab = Lab::new(60_000, 10_000).await;
+    let made = std::process::Command::new("mkfifo").arg(lab.path("pipe")).status().unwrap();
+    assert!(made.success());
+    std::fs::create_dir(lab.path("folder")).unwrap();
+    std::fs::File::create(lab.path("long")).unwrap().set_len(10 << 30).unwrap();
+    lab.add("wx01", json!({}));
+    let account = lab.account("wx01").as_object_mut().unwrap();
+    account.remove("secret");
+    for (file, what) in [
+        ("pipe", "it is a pipe"),
+        ("folder", "it is a folder"),
+        ("/dev/zero", "it is a device"),
+        ("long", "it is longer"),
+    ] {
+        lab.account("wx01")["secret_file"] = json!(file);
+        lab.write();
+        let place = "accounts.yaml: accounts[0].secret_file: the file cannot be read: ";
+        for command in ["check", "run", "sandbox --config accounts.yaml"] {
+            let ended = run(&lab, None, command).await;
+            assert!(ended.code == Some(2) && ended.stderr.contains(&format!("{place}{what}")), "{ended:?}");
+        }
+        for command in ["check", "run", "run --sandbox", "sandbox"] {
+            let ended = run(&lab, None, &format!("{command} --config {file}")).await;
+            let told = format!("failed to read {file}: {what}");
+            assert!(ended.code == Some(2) && ended.stderr.contains(&told), "{command} {file}: {ended:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -188,6 +188,47 @@ async fn a_broken_file_is_refused_whole_and_everything_runs_on_untouched() {
 }
 
 #[tokio::test]
+async fn a_reload_that_meets_a_pipe_is_refused_and_the_next_one_works() {
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", json!({}));
+    let account = lab.account("wx01").as_object_mut().unwrap();
+    let secret = account.remove("secret").unwrap();
+    account.insert("secret_file".to_owned(), json!("secret.txt"));
+    std::fs::write(lab.path("secret.txt"), secret.as_str().unwrap()).unwrap();
+    let daemon = lab.start().await;
+    daemon.until_state("wx01", "fresh").await;
+    for (n, name) in ["secret.txt", "accounts.yaml"].into_iter().enumerate() {
+        std::fs::rename(lab.path(name), lab.path("away")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(lab.path(name)).status().unwrap();
+        assert!(made.success());
+        daemon.signal(rustix::process::Signal::HUP);
+        let line = daemon.event("reload", 2 * n + 1).await;
+        assert_eq!(line["successful"], false, "{line}");
+        assert!(line["problems"].as_str().unwrap().contains("it is a pipe"), "{line}");
+        std::fs::rename(lab.path("away"), lab.path(name)).unwrap();
+        daemon.reload().await;
+    }
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_warning_is_logged_once_at_the_start_or_at_the_reload_that_brings_it() {
+    let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", json!({}));
+    let daemon = lab.start().await;
+    let warned = |part: &str| {
+        let lines = daemon.log.events("config_warning");
+        let told = lines.iter().filter(|line| line["message"].as_str().unwrap().contains(part));
+        told.inspect(|line| assert_eq!(line["level"], "WARN")).count()
+    };
+    let appid = "accounts[0].appid: is not wx and 16 hex digits";
+    assert_eq!((warned(appid), warned("accounts[1]")), (1, 0));
+    lab.add("wx02", json!({}));
+    lab.write();
+    daemon.reload().await;
+    daemon.reload().await;
+    assert_eq!((warned(appid), warned("accounts[1].appid")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_changed_listener_or_store_is_reported_as_needing_a_restart() {
     let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with_both();
     let daemon = lab.start().await;

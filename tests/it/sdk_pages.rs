@@ -63,10 +63,10 @@ fn the_index_lists_every_page_and_no_link_leads_nowhere() {
 
 #[test]
 fn the_accounts_yaml_of_each_page_is_right() {
-    // A key, or a Redis.
-    let env = |name: &str| {
-        let url = name.ends_with("_URL").then_some("redis://127.0.0.1");
-        Some(OsString::from(url.unwrap_or("a-value-of-the-environment")))
+    // A Redis, or a key or secret, each with a value of its own.
+    let env = |name: &str| match name.ends_with("_URL") {
+        true => Some(OsString::from("redis://127.0.0.1")),
+        false => Some(OsString::from(format!("a-value-of-the-environment-for-{name}"))),
     };
     let mut checked = 0;
     for (name, page) in pages() {

@@ -1,5 +1,6 @@
 //! `accounts`, and the `defaults` that they share.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::config::node::Node;
 use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
+use crate::config::secrets::Use;
 use crate::ticket::TicketKinds;
 
 /// How many accounts one process is built for.
@@ -28,22 +30,58 @@ pub(super) fn accounts(
         reader.report(at, format!("has {} accounts; at most {MOST} are possible", accounts.len()));
     }
     let mut first = HashMap::with_capacity(accounts.len());
+    let mut secrets_at = Vec::with_capacity(accounts.len());
     let read = accounts.into_iter().enumerate().map(|(index, account)| {
         let at = at.item(index);
-        let mut account = reader.item(&at, account)?;
+        let account = reader.item(&at, account);
+        let in_a_file = account.as_ref().is_some_and(|account| !account.secret_file.is_absent());
+        secrets_at.push(if in_a_file { "secret_file" } else { "secret" });
+        let mut account = account?;
         let appid = appid(reader, &at.key("appid"), std::mem::take(&mut account.appid));
         if let Some(other) = appid.as_ref().and_then(|appid| first.insert(appid.clone(), index)) {
             reader.report(&at.key("appid"), format!("is the same as accounts[{other}].appid"));
         }
         self::account(reader, &at, appid, account, defaults).map(Arc::new)
     });
-    read.collect()
+    let accounts: Vec<_> = read.collect();
+    warn_of_equal_secrets(reader, at, &accounts, &secrets_at);
+    accounts
+}
+
+/// Each account has an AppSecret of its own; a copied one is somebody's slip.
+fn warn_of_equal_secrets(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    accounts: &[Option<Arc<Account>>],
+    secrets_at: &[&'static str],
+) {
+    let mut first = HashMap::with_capacity(accounts.len());
+    for (index, (account, key)) in accounts.iter().zip(secrets_at).enumerate() {
+        let Some(account) = account else { continue };
+        match first.entry(account.secret.expose()) {
+            Entry::Vacant(new) => drop(new.insert((index, *key))),
+            Entry::Occupied(known) => {
+                let (other, other_key) = known.get();
+                let what = format!("is the same as that of accounts[{other}].{other_key}");
+                reader.warn(&at.item(index).key(key), what);
+            }
+        }
+    }
 }
 
 fn appid(reader: &mut Reader<'_>, at: &Place<'_>, node: Node<String>) -> Option<Appid> {
     let appid = reader.required(at, node, "every account has one")?;
     let parse = |text: &str| Appid::new(text).map_err(|why| format!("is not an appid: {why}"));
-    reader.understood(at, &appid, parse)
+    let appid = reader.understood(at, &appid, parse)?;
+    if !is_as_wechats(appid.as_str()) {
+        reader.warn(at, "is not wx and 16 hex digits, as WeChat's appids are");
+    }
+    Some(appid)
+}
+
+fn is_as_wechats(appid: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    appid.strip_prefix("wx").is_some_and(|digits| digits.len() == 16 && digits.bytes().all(is_hex))
 }
 
 fn account(
@@ -57,8 +95,8 @@ fn account(
     let name = reader.value(&at_name, account.name).and_then(|name| reader.label(&at_name, name));
     let ways = [("secret", !account.secret.is_absent()), ("secret_file", !account.secret_file.is_absent())];
     let secret = reader.one_of(at, &ways).and_then(|way| match way {
-        "secret" => reader.secret(&at.key(way), account.secret),
-        _ => reader.secret_file(&at.key(way), account.secret_file),
+        "secret" => reader.secret(&at.key(way), account.secret, Use::AppSecret),
+        _ => reader.secret_file(&at.key(way), account.secret_file, Use::AppSecret),
     });
     let tags = tags(reader, &at.key("tags"), account.tags);
     let built = settings(reader, at, account.settings, defaults).account(appid?, secret?);

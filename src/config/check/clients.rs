@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::publish::Placed;
 use crate::account::{Account, Appid};
 use crate::config::file;
 use crate::config::grants::{Allow, Client, Grant, Grants};
@@ -10,6 +11,7 @@ use crate::config::node::Node;
 use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
+use crate::config::secrets::Use;
 
 type List = Node<Vec<Node<String>>>;
 
@@ -22,13 +24,21 @@ pub(super) struct Wanted {
     entry: usize,
 }
 
+/// The clients, and what can be looked at only once the accounts are known.
+pub(super) struct Clients {
+    pub(super) list: Vec<Client>,
+    pub(super) wanted: Vec<Wanted>,
+    /// By its digest: whose key it is, and in which of the three ways it is given.
+    keys: HashMap<[u8; 32], (usize, &'static str)>,
+}
+
 pub(super) fn clients(
     reader: &mut Reader<'_>,
     at: &Place<'_>,
     clients: Node<Vec<Node<file::Client>>>,
-) -> (Vec<Client>, Vec<Wanted>) {
+) -> Clients {
     let (mut names, mut keys) = (HashMap::new(), HashMap::new());
-    let (mut checked, mut wanted) = (Vec::new(), Vec::new());
+    let (mut list, mut wanted) = (Vec::new(), Vec::new());
     for (index, client) in reader.list(at, clients).into_iter().enumerate() {
         let at_client = at.item(index);
         let Some(client) = reader.item(&at_client, client) else { continue };
@@ -39,7 +49,9 @@ pub(super) fn clients(
             reader.report(&at_name, format!("is the same as {at}[{other}].name"));
         }
         let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
-        if let Some((stands_at, Some(other))) = key.map(|(digest, at)| (at, keys.insert(digest, index))) {
+        if let Some((digest, stands_at)) = key
+            && let Some((other, _)) = keys.insert(digest, (index, stands_at))
+        {
             reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
         }
         let accounts = grants(reader, &at_client.key("accounts"), client.accounts, index, &mut wanted);
@@ -52,10 +64,57 @@ pub(super) fn clients(
             reader.report(&at_urls, why);
         }
         if let (Some(name), Some((key_sha256, _)), Some(accounts)) = (name, key, accounts) {
-            checked.push(Client { name, key_sha256, accounts, allow, urls });
+            list.push(Client { name, key_sha256, accounts, allow, urls });
         }
     }
-    (checked, wanted)
+    Clients { list, wanted, keys }
+}
+
+/// Who holds an AppSecret may fetch tokens without us; a client's key must not be one.
+pub(super) fn keys_are_no_app_secrets(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    clients: &Clients,
+    accounts: &[Option<Arc<Account>>],
+) {
+    if clients.keys.is_empty() {
+        return;
+    }
+    let mut told = HashSet::new();
+    for (index, account) in accounts.iter().enumerate() {
+        let Some(account) = account else { continue };
+        if let Some((client, stands_at)) = clients.keys.get(&account.secret.sha256())
+            && told.insert(*client)
+        {
+            let what = format!("is the AppSecret of accounts[{index}]; give the client a key of its own");
+            reader.report(&at.item(*client).key(stands_at), what);
+        }
+    }
+}
+
+/// With clients, what none of them may do cannot be done at all.
+pub(super) fn warn_of_what_nobody_may(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    clients: &[Client],
+    sinks: &[Placed],
+    at_accounts: &Place<'_>,
+    accounts: &[Option<Arc<Account>>],
+) {
+    if clients.is_empty() {
+        return;
+    }
+    if !clients.iter().any(|client| client.allow.admin) {
+        reader.warn(at, "none is allowed admin: nobody can order a refresh");
+    }
+    for (index, account) in accounts.iter().enumerate() {
+        let Some(account) = account else { continue };
+        let reads = |client: &Client| client.allow.read || client.allow.sign;
+        let by_a_client = clients.iter().any(|client| reads(client) && client.accounts.covers(account));
+        if !by_a_client && !sinks.iter().any(|placed| placed.sink.accounts.covers(account)) {
+            reader.warn(&at_accounts.item(index), "no client may read it: none has it among its accounts");
+        }
+    }
 }
 
 /// The digest of a client's key, and which of the three ways it is given.
@@ -74,15 +133,15 @@ fn key(
     let way = reader.one_of(at, &ways)?;
     let at = at.key(way);
     let digest = match way {
-        "key" => reader.secret(&at, key)?.sha256(),
-        "key_file" => reader.secret_file(&at, key_file)?.sha256(),
+        "key" => reader.secret(&at, key, Use::Key)?.sha256(),
+        "key_file" => reader.secret_file(&at, key_file, Use::Key)?.sha256(),
         _ => {
             // Somebody may have put the key itself here: it is not quoted.
             let digest = parse::sha256_hex(&reader.value(&at, key_sha256)?.text);
             if digest.is_none() {
                 reader.report(&at, "must be the SHA-256 of the key in 64 hex digits");
             }
-            digest?
+            reader.key_digest(&at, digest?)?
         }
     };
     Some((digest, way))

@@ -17,18 +17,33 @@ use super::node::Node;
 use super::parse;
 use super::place::Place;
 use super::problem::Problem;
-use super::reader::{Env, Reader};
+use super::reader::{Env, Findings, Reader};
+use super::regular_file::Files;
 
-/// Reads `text` as the contents of the file at `path`: the settings, or all that is wrong with it.
-pub(super) fn config(text: &str, path: &Path, env: Env<'_>) -> Result<Config, Vec<Problem>> {
+/// Reads `text` as the contents of the file at `path`: the settings, or all that is wrong with it. `mode` tells who may
+/// read that file.
+pub(super) fn config(
+    text: &str,
+    path: &Path,
+    mode: Option<u32>,
+    env: Env<'_>,
+    files: Files,
+) -> Result<Config, Vec<Problem>> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut reader = Reader::new(text, folder, env);
-    let Some(file) = reader.item(&Place::TOP, file::read(text).map_err(|problem| vec![problem])?) else {
-        return Err(reader.finish());
+    let mut reader = Reader::new(text, folder, env, files);
+    reader.refuse_tags();
+    let file = match file::read(text) {
+        Ok(file) => reader.item(&Place::TOP, file),
+        Err(problem) => {
+            let told = reader.finish().problems;
+            return Err(if told.is_empty() { vec![problem] } else { told });
+        }
     };
+    let Some(file) = file else { return Err(reader.finish().problems) };
     let top = Place::TOP;
     let at_api = top.key("api");
-    let (api, wanted) = api(&mut reader, &at_api, file.api);
+    let at_clients = at_api.key("clients");
+    let (api, clients) = api(&mut reader, &at_api, file.api);
     let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
     let store = store(&mut reader, &top.key("store"), file.store);
     let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
@@ -37,21 +52,30 @@ pub(super) fn config(text: &str, path: &Path, env: Env<'_>) -> Result<Config, Ve
     let at_defaults = top.key("defaults");
     let defaults = reader.mapping(&at_defaults, file.defaults);
     let defaults = accounts::settings(&mut reader, &at_defaults, defaults, Defaults::default());
-    let accounts = accounts::accounts(&mut reader, &top.key("accounts"), file.accounts, defaults);
-    clients::wanted_are_configured(&mut reader, &at_api.key("clients"), &wanted, &accounts);
+    let at_accounts = top.key("accounts");
+    let accounts = accounts::accounts(&mut reader, &at_accounts, file.accounts, defaults);
+    clients::wanted_are_configured(&mut reader, &at_clients, &clients.wanted, &accounts);
+    clients::keys_are_no_app_secrets(&mut reader, &at_clients, &clients, &accounts);
     clients::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
     publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
+    let clients = clients.list;
+    clients::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
+    if let Some(mode) = mode.filter(|_| reader.holds_secrets()) {
+        reader.warn_of_readers(&top, mode, "this file");
+    }
 
-    let problems = reader.finish();
+    let Findings { problems, warnings } = reader.finish();
     if !problems.is_empty() {
         return Err(problems);
     }
     let accounts = accounts.into_iter().flatten().collect();
     let publish = sinks.into_iter().map(|placed| placed.sink).collect();
-    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts })
+    let api = Api { clients, ..api };
+    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts, warnings })
 }
 
-fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, Vec<clients::Wanted>) {
+/// What is said of clients comes beside it, since it is looked at once more.
+fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, clients::Clients) {
     let api = reader.mapping(at, api);
     let at_listen = at.key("listen");
     let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(Api::default().listen);
@@ -63,10 +87,10 @@ fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, V
     if nobody && !listen.ip().to_canonical().is_loopback() {
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
     }
-    let (clients, wanted) = clients::clients(reader, &at.key("clients"), api.clients);
+    let clients = clients::clients(reader, &at.key("clients"), api.clients);
     let wechat_path = reader.parsed(&at.key("wechat_path"), api.wechat_path, parse::url_path);
     let wechat_path = wechat_path.unwrap_or_else(|| Api::default().wechat_path);
-    (Api { listen, wechat_path, clients }, wanted)
+    (Api { listen, wechat_path, clients: Vec::new() }, clients)
 }
 
 fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> Metrics {
@@ -84,6 +108,13 @@ fn store(reader: &mut Reader<'_>, at: &Place<'_>, store: Node<file::Store>) -> S
         Node::Absent => Some(reader.beside_the_file(&Store::default().path)),
         path => reader.path(&at.key("path"), path),
     };
+    let folder = path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    // One that cannot be looked at is told of at the start, by its own error.
+    if let Some(folder) = folder
+        && let Ok(false) = reader.files().is_folder(folder.to_owned())
+    {
+        reader.warn(&at.key("path"), "the folder of this path does not exist; a start needs it");
+    }
     Store { path: path.unwrap_or_default() }
 }
 

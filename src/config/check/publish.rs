@@ -8,7 +8,8 @@ use crate::account::Account;
 use crate::config::file;
 use crate::config::node::Node;
 use crate::config::place::Place;
-use crate::config::reader::Reader;
+use crate::config::reader::{Reader, not_one_line};
+use crate::config::secrets::Use;
 use crate::config::sink::{self, Sink};
 use crate::layout::{Layout, Promised, Template};
 use crate::secret::Secret;
@@ -66,8 +67,10 @@ fn url(
     let ways = [("redis", !redis.is_absent()), ("redis_file", !redis_file.is_absent())];
     let way = reader.one_of(at, &ways)?;
     let at = at.key(way);
-    let url =
-        if way == "redis" { reader.secret(&at, redis)? } else { reader.secret_file(&at, redis_file)? };
+    let url = match way {
+        "redis" => reader.secret(&at, redis, Use::Url)?,
+        _ => reader.secret_file(&at, redis_file, Use::Url)?,
+    };
     match sink::parse(url.expose()) {
         Ok(address) => Some((url, address)),
         Err(what) => {
@@ -123,7 +126,11 @@ fn layout(reader: &mut Reader<'_>, at: &Place<'_>, mut sink: file::Sink) -> Opti
         _ => {
             let at_key = at.key("key");
             let key = reader.required(&at_key, sink.key, "such as access_token:{appid}")?;
-            let key = reader.understood(&at_key, &key, Template::key);
+            let template = |text: &str| match not_one_line(text) {
+                Some(what) => Err(what.to_owned()),
+                None => Template::key(text).map_err(|why| why.to_string()),
+            };
+            let key = reader.understood(&at_key, &key, template);
             let value = match sink.value {
                 Node::Absent => Some(Template::token()),
                 value => reader.parsed(&at.key("value"), value, Template::value),

@@ -1,5 +1,7 @@
 //! Every rule of `accounts.yaml` as a table, and the hunt for secrets in what is said about a file.
 
+mod secrets;
+
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -65,12 +67,12 @@ fn rules_of_the_file_as_a_whole() {
                 "accounts[0]: must be a mapping, not a single value",
                 "accounts[1]: is empty",
                 "accounts[2]: must be a mapping, not a list",
-                "accounts[3]: must be a mapping, not a tagged value",
+                "accounts[3]: must not be a tagged value",
             ],
         ),
         ("accounts: [{ appid: wx1, secret: s }]\n---\n{}", &["more than one document"]),
         ("accounts: *nobody", &["unknown anchor"]),
-        ("accounts: !!int x", &[": cannot be read here: a tag that its value does not fit"]),
+        ("accounts: !!int x", &["accounts: must not be a tagged value"]),
         (
             "acounts: 1\napi: { lisen: 2 }",
             &[
@@ -356,10 +358,15 @@ fn rules_of_accounts_and_of_what_they_share() {
         ("{ appid: a, secret: s, endpoint: '${CANARY}' }", &["the value of ${CANARY} is not an endpoint"]),
         ("{ appid: a, secret: s, secret_file: f }", &["accounts[0].secret_file: cannot stand beside secret"]),
         ("{ appid: a, secret_file: f }", &["accounts[0].secret_file: the file cannot be read: No such file"]),
-        ("{ appid: a, secret_file: /dev/null }", &["accounts[0].secret_file: the file is empty"]),
         (
-            "{ appid: a, secret_file: /dev/zero }",
-            &["accounts[0].secret_file: the file is longer than 64 KiB"],
+            "{ appid: a, secret_file: /dev/null }",
+            &[
+                "accounts[0].secret_file: the file cannot be read: it is a device, and only a regular file can",
+            ],
+        ),
+        (
+            "{ appid: a, secret_file: /dev }",
+            &["accounts[0].secret_file: the file cannot be read: it is a folder"],
         ),
         ("{ appid: a, secret: s, name: '' }", &["accounts[0].name: is empty"]),
         (

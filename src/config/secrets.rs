@@ -1,0 +1,199 @@
+//! Secrets: where they come from, and which of them cannot be right.
+//!
+//! A newline or a blank too many comes with copying, with `$(…)`, `echo` and YAML's blocks. WeChat would refuse such an
+//! AppSecret without a word of the cause, and a client that sends its key without would not be let in.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::node::Node;
+use super::place::Place;
+use super::reader::Reader;
+use super::unseen;
+use crate::secret::Secret;
+
+/// More than any secret or key has.
+const LONGEST_SECRET_FILE: u64 = 64 * 1024;
+/// A shorter key can be guessed.
+pub(super) const SHORT_KEY: usize = 16;
+/// As WeChat makes them, in hex.
+const APP_SECRET_DIGITS: usize = 32;
+
+/// What a secret is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// An account's AppSecret.
+    AppSecret,
+    /// A client's key.
+    Key,
+    /// A URL, which may hold a password.
+    Url,
+}
+
+impl Use {
+    /// What may not stand in it.
+    fn excludes(self, char: char) -> bool {
+        match self {
+            Self::AppSecret | Self::Key => !char.is_ascii_graphic(),
+            Self::Url => unseen::is_unseen(char),
+        }
+    }
+
+    fn rule(self) -> &'static str {
+        match self {
+            Self::AppSecret => "an AppSecret has visible ASCII characters only",
+            Self::Key => "a key has visible ASCII characters only",
+            Self::Url => "a URL has visible characters only",
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// A secret that stands in the file or in a variable.
+    pub(super) fn secret(&mut self, place: &Place<'_>, node: Node<String>, of: Use) -> Option<Secret> {
+        let value = self.value(place, node)?;
+        let from = value.variable().map(|name| format!("the environment variable {name}"));
+        if value.text.is_empty() {
+            let holds = from.map(|from| format!(": {from} holds nothing"));
+            self.report(place, format!("is empty{}", holds.unwrap_or_default()));
+            return None;
+        }
+        let inline = from.is_none();
+        // `|` and `>` end with one.
+        let in_a_block = inline && value.text.ends_with('\n');
+        let hint = if in_a_block { "; without | or > none is added" } else { "" };
+        let from = from.unwrap_or_else(|| "the value".to_owned());
+        let secret = self.sound(place, &from, &value.text, of, hint)?;
+        // A URL without a password is none.
+        if inline && (of != Use::Url || secret.expose().contains('@')) {
+            self.note_secret_in_text();
+        }
+        Some(secret)
+    }
+
+    /// A secret in a file of its own, less one trailing newline. The path is not quoted: it may be the secret,
+    /// put under the wrong key.
+    pub(super) fn secret_file(&mut self, place: &Place<'_>, node: Node<String>, of: Use) -> Option<Secret> {
+        let path = self.path(place, node)?;
+        let content = self.read_file(place, &path)?;
+        let text = content.text.as_str();
+        let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+        if line.is_empty() {
+            self.report(place, "the file is empty");
+            return None;
+        }
+        let hint = "; one newline at the end is left out, and none beside";
+        let secret =
+            self.sound(place, "the file", line, of, if line.ends_with(['\n', '\r']) { hint } else { "" })?;
+        self.warn_of_readers(place, content.mode, "the file");
+        Some(secret)
+    }
+
+    /// What the file at `path` holds. After one that was not read in time none is tried; that one is told.
+    fn read_file(&mut self, place: &Place<'_>, path: &Path) -> Option<super::Content> {
+        if self.files().hung() {
+            return None;
+        }
+        match self.files().read(path, LONGEST_SECRET_FILE) {
+            Ok(content) => Some(content),
+            Err(error) => {
+                let rest = if self.files().hung() { "; none that is named below it was tried" } else { "" };
+                self.report(place, format!("the file cannot be read: {error}{rest}"));
+                None
+            }
+        }
+    }
+
+    /// `text` as a secret, if it holds nothing that slipped in; `from` says where it stands.
+    fn sound(&mut self, place: &Place<'_>, from: &str, text: &str, of: Use, hint: &str) -> Option<Secret> {
+        let Some((at, char)) = text.char_indices().find(|(_, char)| of.excludes(*char)) else {
+            self.warn_of_secret(place, text, of);
+            return Some(Secret::new(text));
+        };
+        let rest = &text[at + char.len_utf8()..];
+        let verb = match (at, rest.contains(|char| !of.excludes(char))) {
+            (0, _) => "begins with",
+            (_, false) => "ends with",
+            (_, true) => "holds",
+        };
+        self.report(place, format!("{from} {verb} {}; {}{hint}", unseen::name(char), of.rule()));
+        None
+    }
+
+    fn warn_of_secret(&mut self, place: &Place<'_>, text: &str, of: Use) {
+        let length = text.len();
+        match of {
+            Use::AppSecret => {
+                let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if length != APP_SECRET_DIGITS || !digits {
+                    self.warn(place, "is not 32 hex digits, as WeChat's AppSecrets are");
+                }
+            }
+            Use::Key if length < SHORT_KEY => {
+                let what = format!("has {length} characters; a key of under {SHORT_KEY} can be guessed");
+                self.warn(place, what);
+            }
+            Use::Key | Use::Url => {}
+        }
+    }
+
+    /// Warns of a secret that everybody on this machine can read.
+    pub(super) fn warn_of_readers(&mut self, place: &Place<'_>, mode: u32, what: &str) {
+        if mode & 0o004 != 0 {
+            let what = format!(
+                "{what} holds secrets, and every user of this machine can read it (mode {:04o}); chmod o= makes it private",
+                mode & 0o7777
+            );
+            self.warn(place, what);
+        }
+    }
+}
+
+/// One visible character, which is a short key and nothing worse.
+const ONE_CHARACTER: &str = "a single character";
+
+impl Reader<'_> {
+    /// The digest of a key, if it is none that a slip with `sha256sum` makes.
+    pub(super) fn key_digest(&mut self, place: &Place<'_>, digest: [u8; 32]) -> Option<[u8; 32]> {
+        static KNOWN: OnceLock<HashMap<[u8; 32], &'static str>> = OnceLock::new();
+        match KNOWN.get_or_init(known_digests).get(&digest) {
+            None => Some(digest),
+            Some(&ONE_CHARACTER) => {
+                let what =
+                    format!("is the digest of {ONE_CHARACTER}; a key of under {SHORT_KEY} can be guessed");
+                self.warn(place, what);
+                Some(digest)
+            }
+            Some(what) => {
+                self.report(
+                    place,
+                    format!("is the digest of {what}, not of a key; printf %s \"$KEY\" | sha256sum"),
+                );
+                None
+            }
+        }
+    }
+}
+
+/// `$KEY` that is not set, with or without what `echo` adds, and the like.
+fn known_digests() -> HashMap<[u8; 32], &'static str> {
+    const BLANKS: [&str; 7] = ["\n", "\r", "\r\n", " ", "\t", "\0", "\u{feff}"];
+    let mut known = HashMap::new();
+    let mut blank = vec![String::new()];
+    for _ in 0..4 {
+        for text in &blank {
+            let what = if text.is_empty() { "nothing" } else { "blanks alone" };
+            known.insert(Secret::new(text.as_str()).sha256(), what);
+        }
+        blank = blank.iter().flat_map(|text| BLANKS.map(|more| format!("{text}{more}"))).collect();
+    }
+    for byte in b'!'..=b'~' {
+        let char = char::from(byte);
+        known.insert(Secret::new(char).sha256(), ONE_CHARACTER);
+        for end in ["\n", "\r\n", " "] {
+            known.insert(Secret::new(format!("{char}{end}")).sha256(), "a character and a blank");
+        }
+    }
+    known
+}

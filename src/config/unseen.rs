@@ -1,0 +1,38 @@
+//! Characters that nobody sees, which come along with what is copied.
+
+/// Whether nobody sees `char` where it stands alone: blanks, control characters, byte order marks and the like.
+///
+/// Those that shape their neighbours, as the joiners of emoji do, are none of them.
+pub(super) fn is_unseen(char: char) -> bool {
+    char.is_whitespace()
+        || char.is_control()
+        || matches!(char,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}')
+}
+
+/// Whether `text` begins or ends with such a character.
+pub(super) fn at_the_ends(text: &str) -> bool {
+    text.starts_with(is_unseen) || text.ends_with(is_unseen)
+}
+
+/// Whether `text` goes on in another line, or holds a control character.
+pub(super) fn is_no_line(text: &str) -> bool {
+    text.contains(|char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}'))
+}
+
+/// What `char` is called: `a line break`, `a byte order mark`. Not what it is, where it can be seen.
+pub(super) fn name(char: char) -> String {
+    let code = u32::from(char);
+    match char {
+        '\n' => "a line break".to_owned(),
+        '\r' => "a carriage return".to_owned(),
+        '\t' => "a tab".to_owned(),
+        ' ' => "a blank".to_owned(),
+        '\u{feff}' => "a byte order mark".to_owned(),
+        char if char.is_control() => format!("a control character (U+{code:04X})"),
+        char if is_unseen(char) => format!("an invisible character (U+{code:04X})"),
+        _ => "a character that is not ASCII".to_owned(),
+    }
+}
