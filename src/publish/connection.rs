@@ -327,7 +327,7 @@ mod tests {
         for answers in [
             &["+OK\r\n+OK\r\n", "+", "x"][..],
             &["+OK\r\n+OK\r\n", "$500000000\r\n", "x"],
-            &["+OK\r\n+OK\r\n", "*2000000000\r\n", ":1\r\n"],
+            &["+OK\r\n+OK\r\n", "*2000000000\r\n", ":1111111111111111111\r\n"],
             &["-", "x"],
         ] {
             let trouble = Connection::open(&fake(answers).await).await.err().unwrap();
