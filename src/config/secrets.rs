@@ -32,10 +32,12 @@ pub(super) enum Use {
 }
 
 impl Use {
-    /// What may not stand in it.
-    fn excludes(self, char: char) -> bool {
+    /// Whether `char` may not stand in it: at its ends, or between (`inside`).
+    fn excludes(self, char: char, inside: bool) -> bool {
         match self {
-            Self::AppSecret | Self::Key => !char.is_ascii_graphic(),
+            Self::AppSecret => !char.is_ascii_graphic(),
+            // A passphrase has blanks between its words.
+            Self::Key => unseen::is_unseen(char) && !(inside && char == ' '),
             Self::Url => unseen::is_unseen(char),
         }
     }
@@ -43,7 +45,7 @@ impl Use {
     fn rule(self) -> &'static str {
         match self {
             Self::AppSecret => "an AppSecret has visible ASCII characters only",
-            Self::Key => "a key has visible ASCII characters only",
+            Self::Key => "a key has visible characters only, and blanks between them",
             Self::Url => "a URL has visible characters only",
         }
     }
@@ -107,12 +109,14 @@ impl Reader<'_> {
 
     /// `text` as a secret, if it holds nothing that slipped in; `from` says where it stands.
     fn sound(&mut self, place: &Place<'_>, from: &str, text: &str, of: Use, hint: &str) -> Option<Secret> {
-        let Some((at, char)) = text.char_indices().find(|(_, char)| of.excludes(*char)) else {
+        let is_inside = |at: usize, char: char| at > 0 && at + char.len_utf8() < text.len();
+        let mut chars = text.char_indices();
+        let Some((at, char)) = chars.find(|(at, char)| of.excludes(*char, is_inside(*at, *char))) else {
             self.warn_of_secret(place, text, of);
             return Some(Secret::new(text));
         };
         let rest = &text[at + char.len_utf8()..];
-        let verb = match (at, rest.contains(|char| !of.excludes(char))) {
+        let verb = match (at, rest.contains(|char| !of.excludes(char, false))) {
             (0, _) => "begins with",
             (_, false) => "ends with",
             (_, true) => "holds",
@@ -122,7 +126,7 @@ impl Reader<'_> {
     }
 
     fn warn_of_secret(&mut self, place: &Place<'_>, text: &str, of: Use) {
-        let length = text.len();
+        let length = text.chars().count();
         match of {
             Use::AppSecret => {
                 let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());

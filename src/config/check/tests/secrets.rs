@@ -77,16 +77,18 @@ fn expect_warnings(text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn an_app_secret_or_a_key_with_anything_but_visible_ascii_is_refused_at_its_place_wherever_it_comes_from() {
+fn an_app_secret_or_a_key_into_which_something_has_slipped_is_refused_at_its_place_wherever_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("value");
-    type Place<'a> = (&'a str, &'a str, fn(&str) -> String, &'a str);
+    type Place<'a> = (&'a str, &'a str, fn(&str) -> String, &'a str, &'a str);
     let places: [Place<'_>; 2] = [
-        ("accounts[0].secret", "secret", with_secret, APP_SECRET),
-        ("api.clients[0].key", "key", with_key, KEY),
+        ("accounts[0].secret", "secret", with_secret, APP_SECRET, "visible ASCII"),
+        ("api.clients[0].key", "key", with_key, KEY, "visible characters"),
     ];
-    for (place, key, text, value) in places {
-        for spoilt in spoilt(value) {
+    for (place, key, text, value, rule) in places {
+        // A blank within a key is one between the words of a passphrase.
+        let harmless = |spoilt: &String| key == "key" && spoilt.trim() == spoilt && spoilt.contains(' ');
+        for spoilt in spoilt(value).into_iter().filter(|spoilt| !harmless(spoilt)) {
             let inline = text(&format!("{key}: {}", quoted(&spoilt)));
             let variable = text(&format!("{key}: '${{VALUE}}'"));
             let mut ways =
@@ -106,10 +108,7 @@ fn an_app_secret_or_a_key_with_anything_but_visible_ascii_is_refused_at_its_plac
             }
             for (place, read) in ways {
                 let told = problem(read);
-                assert!(
-                    told.starts_with(&format!("{place}: ")) && told.contains("visible ASCII"),
-                    "{spoilt:?}: {told}"
-                );
+                assert!(told.starts_with(&format!("{place}: ")) && told.contains(rule), "{spoilt:?}: {told}");
                 assert!(!told.contains(&value[..8]), "{told}");
             }
         }
@@ -127,6 +126,17 @@ fn an_app_secret_or_a_key_with_anything_but_visible_ascii_is_refused_at_its_plac
     assert!(told.ends_with("without | or > none is added"), "{told}");
     let told = problem(parse_with(&with_secret("secret: '${VALUE}'"), &format!("{APP_SECRET}\n")));
     assert!(told.contains("the environment variable VALUE ends with a line break"), "{told}");
+}
+
+#[test]
+fn a_key_may_be_a_passphrase_in_any_language() {
+    for key in ["correct horse; battery=staple", "花店的钥匙 一共有十六个字以上的"] {
+        expect_warnings(&with_key(&format!("key: {}", quoted(key))), &[]);
+    }
+    for slip in [" a passphrase at its end ", "a passphrase\tin two columns"] {
+        let told = problem(parse(&with_key(&format!("key: {}", quoted(slip)))));
+        assert!(told.contains("a key has visible characters only"), "{told}");
+    }
 }
 
 #[test]
