@@ -26,6 +26,8 @@ pub(crate) struct AccountCell {
     pub(super) slot: Slot<Snapshot>,
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
     pub(super) wanted: Wanted,
+    /// The upstream that its token is of, as the store counts them.
+    upstream: AtomicU64,
     landing: Mutex<Landing>,
     touchdown: Notify,
     actor: ArcSwapOption<ActorRef<TokenActor>>,
@@ -55,6 +57,7 @@ impl AccountCell {
             slot: Slot::new(Snapshot { account, state }),
             tickets: Default::default(),
             wanted: Wanted::default(),
+            upstream: AtomicU64::new(0),
             landing: Mutex::default(),
             touchdown: Notify::new(),
             actor: ArcSwapOption::empty(),
@@ -128,6 +131,16 @@ impl AccountCell {
 
     pub(super) fn set_actor(&self, actor: Option<ActorRef<TokenActor>>) {
         self.actor.store(actor.map(Arc::new));
+    }
+
+    /// The upstream that its token is of, as the store counts them.
+    pub(super) fn upstream(&self) -> u64 {
+        self.upstream.load(Ordering::SeqCst)
+    }
+
+    /// What it holds is of this upstream from now on: it has forgotten what was of another.
+    pub(super) fn set_upstream(&self, upstream: u64) {
+        self.upstream.store(upstream, Ordering::SeqCst);
     }
 
     /// A call is under way from now on.

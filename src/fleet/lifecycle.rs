@@ -18,7 +18,7 @@ use super::supervisor::{Applied, Apply, Supervisor};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::state::Phase;
-use crate::store::{Backend, RedbBackend, Store, Stored};
+use crate::store::{Backend, RedbBackend, Store, Stored, is_one_upstream};
 use crate::ticket::TicketKinds;
 
 /// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
@@ -104,6 +104,8 @@ impl Fleet {
             on.jitter,
             on.make_transport,
         )?;
+        let everything = Arc::downgrade(&shared);
+        shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
         for (appid, cell) in &shared.directory.load().by_appid {
             let kinds = cell.load().account.tickets;
             if kinds != TicketKinds::default() {
@@ -151,24 +153,44 @@ impl Fleet {
     }
 
     /// Applies accounts, upstream and sinks of `config`: accounts are added, removed and changed, the others go on
-    /// undisturbed. Listeners and the store stay as they are.
+    /// undisturbed. Listeners and the store stay as they are. A caller that gives up does not cancel it.
     ///
     /// # Errors
     /// [`ReloadError`]; the fleet runs on unchanged.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        // In a task of its own: one that ended half-way would leave accounts and `running` at odds.
+        let fleet = self.clone();
+        match tokio::spawn(async move { fleet.apply(config).await }).await {
+            Ok(told) => told,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_runtime_is_gone) => Err(ReloadError::ShuttingDown),
+        }
+    }
+
+    async fn apply(&self, config: Config) -> Result<Reloaded, ReloadError> {
         let inner = &self.inner;
         let mut running = inner.running.lock().await;
         if inner.shared.is_draining() {
             return Err(ReloadError::ShuttingDown);
         }
         let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
-        let elsewhere = !old_hosts.iter().any(|host| new_hosts.contains(host));
-        inner.shared.set_upstream(&config.upstream)?;
+        let elsewhere = !is_one_upstream(&old_hosts, &new_hosts);
+        let upstream = inner.shared.new_upstream(&config.upstream)?;
+        if elsewhere {
+            // Before a token of the new one can be: what is on disk is all of one upstream. When this fails the store
+            // says so and tries again.
+            let _ = inner.shared.store.exchange(new_hosts.clone(), &inner.shared.everything()).await;
+        }
+        if let Some(upstream) = upstream {
+            inner.shared.set_upstream(upstream);
+        }
         let (accounts, before) = (config.accounts.clone(), running.accounts.clone());
         let apply = Apply { accounts, before, forget_tokens: elsewhere };
         let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
         inner.shared.publishers.set(&inner.shared, &config.publish);
-        if old_hosts != new_hosts {
+        if elsewhere {
+            inner.shared.until_exchanged().await;
+        } else if old_hosts != new_hosts {
             // When this fails the store says so and tries again.
             let _ = inner.shared.store.set_hosts(new_hosts).await;
         }

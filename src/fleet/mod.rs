@@ -11,6 +11,7 @@ mod cell;
 mod child;
 mod clock_watch;
 mod event;
+mod exchange;
 mod flight;
 mod handle;
 mod history;

@@ -61,8 +61,12 @@ pub(crate) struct SinkTally {
 }
 
 impl Publishers {
-    /// Makes `sinks` the ones that are published to. What stands in one that goes is left to its end.
+    /// Makes `sinks` the ones that are published to, unless all are to end. What stands in one that goes is left to its
+    /// end.
     pub(super) fn set(&self, shared: &Arc<Shared>, sinks: &[Sink]) {
+        if self.tasks.is_closed() {
+            return;
+        }
         let old = self.all.load_full();
         let same = |outbox: &&Arc<Outbox>, sink: &Sink| {
             let kept = &outbox.sink;

@@ -23,7 +23,7 @@ use crate::schedule::{Agenda, Draw, Rules};
 use crate::state::AccountState;
 use crate::store::{Store, Stored};
 use crate::ticket::{Credential, TicketKind, TicketKinds, TicketState};
-use crate::wechat::{HttpTransport, Transport, TransportError, WeChat, host_label};
+use crate::wechat::{HttpTransport, Transport, TransportError, WeChat, upstream_label};
 
 /// Makes the transport for an upstream: the real one, or a test's.
 pub(crate) type MakeTransport =
@@ -49,24 +49,33 @@ pub(crate) struct Shared {
     upstream: ArcSwap<Upper>,
     make_transport: MakeTransport,
     /// Accounts that are not configured: their versions and budgets are for when they come back.
-    departed: Mutex<HashMap<Appid, Departed>>,
+    pub(super) departed: Mutex<HashMap<Appid, Departed>>,
     /// The same of tickets that are not kept.
-    departed_tickets: Mutex<HashMap<Credential, TicketState>>,
+    pub(super) departed_tickets: Mutex<HashMap<Credential, TicketState>>,
     draining: CancellationToken,
 }
 
 /// What is left of an account that was configured before.
-enum Departed {
+pub(super) enum Departed {
     /// Before this process.
     Stored(Box<AccountState>),
     /// Until a reload; a call of it may be under way still.
     Removed(Arc<AccountCell>),
 }
 
+impl Departed {
+    pub(super) fn state(&self) -> AccountState {
+        match self {
+            Self::Stored(state) => AccountState::clone(state),
+            Self::Removed(cell) => cell.load().state.clone(),
+        }
+    }
+}
+
 /// Where jitter comes from.
 pub(crate) type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-struct Upper {
+pub(super) struct Upper {
     wechat: Arc<WeChat>,
     settings: Upstream,
 }
@@ -156,14 +165,19 @@ impl Shared {
         Draw::new([(self.jitter)(), (self.jitter)()], &self.agenda)
     }
 
-    /// Puts a changed upstream in place of the old one; calls under way end on the old one. Unchanged settings
-    /// keep their connections and their knowledge of the hosts.
-    pub(super) fn set_upstream(&self, settings: &Upstream) -> Result<(), TransportError> {
-        if self.upstream.load().settings != *settings {
-            let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal)?;
-            self.upstream.store(Arc::new(upstream));
+    /// What [`Shared::set_upstream`] is to put in place; nothing where the settings are unchanged, which keeps their
+    /// connections and their knowledge of the hosts.
+    pub(super) fn new_upstream(&self, settings: &Upstream) -> Result<Option<Upper>, TransportError> {
+        if self.upstream.load().settings == *settings {
+            return Ok(None);
         }
-        Ok(())
+        let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal)?;
+        Ok(Some(upstream))
+    }
+
+    /// Puts a changed upstream in place of the old one; calls under way end on the old one.
+    pub(super) fn set_upstream(&self, upstream: Upper) {
+        self.upstream.store(Arc::new(upstream));
     }
 
     /// From now on no call is begun.
@@ -183,23 +197,23 @@ impl Shared {
     /// The cell of an account that is added, with its version and what it has spent if it was there before.
     pub(super) fn cell_of_new(&self, account: Arc<Account>) -> Arc<AccountCell> {
         let left = self.departed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
-        let mut state = match &left {
-            Some(Departed::Stored(state)) => AccountState::clone(state),
-            Some(Departed::Removed(cell)) => cell.load().state.clone(),
-            None => AccountState::default(),
-        };
+        let mut state = left.as_ref().map(Departed::state).unwrap_or_default();
+        let upstream = self.store.upstream();
         state.next_at = Some(self.now());
         if let Some(Departed::Removed(cell)) = left {
             // A call that outlived the removal must end before the next begins.
             drop(cell.take_end());
             if !cell.is_clear() {
+                cell.set_upstream(upstream);
                 self.publish(&cell, &account, &state);
                 cell.slot.set_gone(false);
                 return cell;
             }
         }
         state.activity = None;
-        AccountCell::new(account, state)
+        let cell = AccountCell::new(account, state);
+        cell.set_upstream(upstream);
+        cell
     }
 
     /// Keeps the tickets that an account is to have, and no others: those that are kept from now on, and what is
@@ -218,7 +232,10 @@ impl Shared {
                 (None, true) => {
                     let mut state = departed.remove(&of).unwrap_or_default();
                     state.next_at = Some(self.now());
-                    cell.set_ticket(kind, Some(TicketCell::new(of.clone(), kind, state)));
+                    cell.set_ticket(
+                        kind,
+                        Some(TicketCell::new(of.clone(), kind, state, self.store.upstream())),
+                    );
                     added.push(of);
                 }
                 (Some(ticket), false) => {
@@ -299,7 +316,7 @@ pub(super) fn rules_of(settings: &Upstream) -> Rules {
     Rules { overlap: settings.overlap, timeout: settings.timeout }
 }
 
-/// The names of the hosts that tokens come from, as the store remembers them.
+/// The names of what tokens come from, as the store remembers them: hosts with their paths.
 pub(super) fn hosts_of(settings: &Upstream) -> Vec<String> {
-    settings.base_urls.iter().map(host_label).collect()
+    settings.base_urls.iter().map(upstream_label).collect()
 }

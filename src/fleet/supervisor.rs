@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kameo::error::Infallible;
@@ -244,11 +245,10 @@ impl Supervisor {
         if forget {
             cell.disown();
             state.upstream_exchanged();
+            // That is on disk since before the supervisor heard of the reload.
+            cell.set_upstream(self.shared.store.upstream());
         }
         self.shared.publish(cell, &settings, &state);
-        if forget {
-            let _ = self.shared.store.commit(appid, &state).await;
-        }
     }
 
     /// Ends accounts' actors and erases their tokens, on disk too, and puts there what is `left` of tickets. Versions and
@@ -293,7 +293,9 @@ impl Supervisor {
             {
                 let _ = actor.tell(Reconfigured).await;
             } else if forget {
-                let state = ticket.load().departed();
+                let mut state = ticket.load().departed();
+                state.next_at = Some(self.shared.now());
+                ticket.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
                 ticket.slot.store(state.clone());
                 left.tickets.insert(ticket.of.clone(), state);
             }

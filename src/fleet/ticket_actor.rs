@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kameo::error::Infallible;
@@ -135,6 +136,9 @@ impl TicketActor {
         self.state.reconfigured(self.shared.now());
         if forget {
             (self.state, self.pending) = (self.state.departed(), Pending::nothing());
+            self.cell.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
+            // Who reads now waits for the first of the new one.
+            self.state.next_at = Some(self.shared.now());
             self.publish();
             self.commit().await;
         }
@@ -144,8 +148,12 @@ impl TicketActor {
     /// Does what the state says, unless something is being done already.
     fn advance(&mut self) {
         let is_busy = matches!(self.state.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
-        if is_busy || self.shared.is_draining() {
+        if is_busy {
             return;
+        }
+        if self.shared.is_draining() {
+            // Nothing is begun, and what has come is seen, in Redis, too.
+            return self.publish();
         }
         let now = self.shared.now();
         // Before the decision: a host that is back right after it must not be missed.
@@ -260,7 +268,8 @@ impl TicketActor {
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
     async fn commit(&mut self) {
-        let _ = self.shared.store.commit_ticket(&self.cell.of, &self.state).await;
+        let upstream = self.cell.upstream.load(Ordering::SeqCst);
+        let _ = self.shared.store.commit_ticket(&self.cell.of, &self.state, upstream).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What readers load of one ticket.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::slot::{Effort, Slot};
@@ -15,16 +16,19 @@ pub(crate) struct TicketCell {
     pub(super) of: Credential,
     pub(super) slot: Slot<TicketState>,
     pub(super) wanted: Wanted,
+    /// The upstream that it is of, as the store counts them.
+    pub(super) upstream: AtomicU64,
     pub(crate) tally: Tally,
 }
 
 impl TicketCell {
-    pub(super) fn new(of: Credential, kind: TicketKind, state: TicketState) -> Arc<Self> {
+    pub(super) fn new(of: Credential, kind: TicketKind, state: TicketState, upstream: u64) -> Arc<Self> {
         Arc::new(Self {
             kind,
             of,
             slot: Slot::new(state),
             wanted: Wanted::default(),
+            upstream: AtomicU64::new(upstream),
             tally: Tally::default(),
         })
     }

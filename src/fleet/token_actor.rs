@@ -148,6 +148,9 @@ impl TokenActor {
         if forget {
             self.cell.disown();
             self.state.upstream_exchanged();
+            self.cell.set_upstream(self.shared.store.upstream());
+            // Who reads now waits for the first of the new one.
+            self.state.next_at = Some(self.shared.now());
             self.publish();
             self.commit().await;
         }
@@ -159,8 +162,12 @@ impl TokenActor {
 
     /// Does what the policy says, unless something is being done already.
     pub(super) fn advance(&mut self) {
-        if self.state.activity.is_some() || self.shared.is_draining() {
+        if self.state.activity.is_some() {
             return;
+        }
+        if self.shared.is_draining() {
+            // Nothing is begun, and what has landed is seen, in Redis, too.
+            return self.publish();
         }
         let now = self.shared.now();
         // Before the decision: a host that is back right after it must not be missed.
@@ -337,6 +344,6 @@ impl TokenActor {
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on. `&mut`, since what it
     /// waits for cannot be shared between threads.
     pub(super) async fn commit(&mut self) {
-        let _ = self.shared.store.commit(&self.account.appid, &self.state).await;
+        let _ = self.shared.store.commit(&self.account.appid, &self.state, self.cell.upstream()).await;
     }
 }

@@ -43,6 +43,20 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// The file was deleted, moved away or emptied while it was in use.
+    #[error("write to the store {}: there is no file any more", .0.display())]
+    Gone(PathBuf),
+    /// Something else stands where the file was, or in it.
+    #[error(
+        "write to the store {path}: {what}, which was left as it is; move it away, and the store is written anew from \
+         memory within a minute, or stop the daemon to go on with what is there"
+    )]
+    Replaced {
+        /// The file.
+        path: String,
+        /// What is there instead.
+        what: String,
+    },
     /// The disk did not answer in time.
     #[error("write to the store: the disk did not answer within {} s", SLOWEST_COMMIT.as_secs())]
     Slow,

@@ -19,6 +19,8 @@ pub(crate) struct MemoryBackend {
     records: Mutex<HashMap<Credential, Vec<u8>>>,
     hosts: Mutex<Vec<String>>,
     pub(crate) full: AtomicBool,
+    /// Writes neither end nor fail.
+    pub(crate) hangs: AtomicBool,
     pub(crate) commits: AtomicUsize,
     /// How many boundaries the process has come to, and at which it dies; 0 for none.
     passed: AtomicUsize,
@@ -86,6 +88,9 @@ impl Backend for Arc<MemoryBackend> {
         Box::pin(async move {
             // A sync takes its time, in which others queue up.
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            while disk.hangs.load(Ordering::SeqCst) {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
             if disk.full.load(Ordering::SeqCst) {
                 let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
                 return Err(StoreError::io("write to", Path::new("memory"), source));

@@ -3,42 +3,41 @@
 //! A caller hands in an account's whole state and waits until it is on disk. All that is handed in while one
 //! transaction is being written goes into the next, so a cold start of 10 000 accounts is a few hundred syncs and
 //! not 20 000. When the disk fails the caller is told and goes on; what could not be written is kept, newest
-//! state of each account, and tried again until it is.
+//! state of each account, and tried again until it is: after 2 s, then less often, down to once a minute. A file
+//! that was deleted is written anew from what memory holds.
 
 mod error;
 #[cfg(test)]
 pub(crate) mod memory;
+mod queue;
 pub mod record;
 mod redb;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{counter, histogram};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{error, info};
-
 use crate::account::Appid;
 use crate::clock::Clock;
 use crate::state::AccountState;
 use crate::ticket::{Credential, TicketState};
 pub use error::StoreError;
+use queue::Queue;
 use record::Record;
 pub use redb::{RedbBackend, is_reading};
+use writer::Writer;
 
-/// How soon what could not be written is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(2);
-/// Transactions begin no closer together: where a disk is fast, what comes meanwhile shares a sync, too.
-const COMMIT_EVERY: Duration = Duration::from_millis(5);
 /// A disk that takes longer than this counts as failed: serving must not wait for it.
 const SLOWEST_COMMIT: Duration = Duration::from_secs(5);
+
+/// A write under way.
+pub type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Where records are kept: the edge of the process towards the disk.
 pub trait Backend: Send + Sync + 'static {
@@ -52,7 +51,23 @@ pub trait Backend: Send + Sync + 'static {
     fn load(&self) -> Result<Contents, StoreError>;
 
     /// Writes `batch` whole or not at all, and returns when it is on disk.
-    fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+    fn write(&self, batch: Batch) -> Writing;
+
+    /// How often to [`Backend::look`]; `None` where nobody else gets at what is stored.
+    fn look_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether what was written stands where the next start looks for it.
+    fn look(&self) -> Writing {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Makes a store of `all` where the last one is gone: [`StoreError::Gone`]. Whatever has come into being there
+    /// meanwhile is left alone.
+    fn write_anew(&self, all: Batch) -> Writing {
+        self.write(all)
+    }
 }
 
 /// What a [`Backend`] holds: encoded records, and the upstream's hosts.
@@ -85,8 +100,17 @@ pub struct Batch {
 /// A handle to the writer. Clones cheaply.
 #[derive(Clone)]
 pub struct Store {
-    writes: mpsc::UnboundedSender<Write>,
+    handle: Arc<Handle>,
     clock: Clock,
+}
+
+/// The writer ends with the last of them.
+struct Handle(Arc<Queue>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.is_left();
+    }
 }
 
 impl Stored {
@@ -96,6 +120,13 @@ impl Stored {
         self.accounts.is_empty() && self.tickets.is_empty()
     }
 
+    /// The same without the tokens and tickets.
+    fn forgotten(&self) -> Self {
+        let accounts = self.accounts.iter().map(|(appid, state)| (appid.clone(), state.forgotten()));
+        let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), state.forgotten()));
+        Self { accounts: accounts.collect(), tickets: tickets.collect() }
+    }
+
     fn encoded(&self, boot: &str) -> Vec<(Credential, Vec<u8>)> {
         let accounts = self.accounts.iter();
         let accounts =
@@ -103,14 +134,6 @@ impl Stored {
         let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), record::encode(state, boot)));
         accounts.chain(tickets).collect()
     }
-}
-
-/// What the writer is told.
-struct Write {
-    batch: Batch,
-    /// Nothing comes after this.
-    last: bool,
-    done: oneshot::Sender<Result<(), Arc<StoreError>>>,
 }
 
 impl Store {
@@ -126,7 +149,7 @@ impl Store {
     ) -> Result<(Self, Stored), StoreError> {
         let contents = backend.load()?;
         let now = clock.now();
-        let elsewhere = !contents.hosts.is_empty() && !contents.hosts.iter().any(|host| hosts.contains(host));
+        let elsewhere = !contents.hosts.is_empty() && !is_one_upstream(&contents.hosts, &hosts);
         let boot = clock.boot_id();
         let mut stored = Stored::default();
         stored.accounts.reserve(contents.records.len());
@@ -159,37 +182,68 @@ impl Store {
         }
         if contents.hosts != hosts {
             let erased = if elsewhere { stored.encoded(boot) } else { Vec::new() };
-            backend.write(Batch { records: erased, hosts: Some(hosts) }).await?;
+            backend.write(Batch { records: erased, hosts: Some(hosts.clone()) }).await?;
         }
-        let (writes, queue) = mpsc::unbounded_channel();
+        let queue = Arc::new(Queue::default());
         // It ends with `close`, or with the last handle.
-        tokio::spawn(write_in_groups(backend, queue));
-        let store = Self { writes, clock };
+        tokio::spawn(Writer::new(Arc::clone(&queue), backend, hosts, boot).run());
         // At once: the wall clock connects two boots, and it may jump before this one's next start.
-        let (done, _nobody_waits) = oneshot::channel();
-        let _ = store.writes.send(Write { batch: Batch { records: retold, hosts: None }, last: false, done });
-        Ok((store, stored))
+        queue.hand_in(Batch { records: retold, hosts: None });
+        Ok((Self { handle: Arc::new(Handle(queue)), clock }, stored))
     }
 
-    /// Returns when `state` is on disk.
+    /// Has a store that is gone written anew from what `everything` returns; `None` while the program stops.
+    pub fn keep_source(&self, everything: impl Fn() -> Option<Stored> + Send + Sync + 'static) {
+        self.handle.0.keep_source(Box::new(everything));
+    }
+
+    /// How many times the upstream was exchanged for another: what a [`Store::commit`] says its token is of.
+    #[must_use]
+    pub fn upstream(&self) -> u64 {
+        self.handle.0.upstream()
+    }
+
+    /// Returns when `state`, whose token is of the `upstream` of then, is on disk. If that was exchanged meanwhile, it is
+    /// the state without the token.
     ///
     /// # Errors
     /// When it is not, for now: it is kept and tried again, and the caller goes on with what memory holds.
-    pub async fn commit(&self, appid: &Appid, state: &AccountState) -> Result<(), Arc<StoreError>> {
-        self.commit_record(Credential::token(appid.clone()), state).await
+    pub async fn commit(
+        &self,
+        appid: &Appid,
+        state: &AccountState,
+        upstream: u64,
+    ) -> Result<(), Arc<StoreError>> {
+        self.commit_record(Credential::token(appid.clone()), state, upstream).await
     }
 
     /// [`Store::commit`] for a ticket.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn commit_ticket(&self, of: &Credential, state: &TicketState) -> Result<(), Arc<StoreError>> {
-        self.commit_record(of.clone(), state).await
+    pub async fn commit_ticket(
+        &self,
+        of: &Credential,
+        state: &TicketState,
+        upstream: u64,
+    ) -> Result<(), Arc<StoreError>> {
+        self.commit_record(of.clone(), state, upstream).await
     }
 
-    async fn commit_record(&self, of: Credential, state: &impl Record) -> Result<(), Arc<StoreError>> {
-        let record = record::encode(state, self.clock.boot_id());
-        self.write(Batch { records: vec![(of, record)], hosts: None }).await
+    async fn commit_record(
+        &self,
+        of: Credential,
+        state: &impl Record,
+        upstream: u64,
+    ) -> Result<(), Arc<StoreError>> {
+        let boot = self.clock.boot_id();
+        let record = record::encode(state, boot);
+        let batch = |waiting: &mut queue::Waiting| {
+            let is_of_another = upstream != waiting.upstream;
+            let record = if is_of_another { record::encode(&state.forgotten(), boot) } else { record };
+            Batch { records: vec![(of, record)], hosts: None }
+        };
+        self.handle.0.write(batch).await
     }
 
     /// Notes the hosts that tokens come from.
@@ -197,7 +251,21 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub async fn set_hosts(&self, hosts: Vec<String>) -> Result<(), Arc<StoreError>> {
-        self.write(Batch { records: Vec::new(), hosts: Some(hosts) }).await
+        self.handle.0.write(|_| Batch { records: Vec::new(), hosts: Some(hosts) }).await
+    }
+
+    /// The upstream is another one from now on: its hosts are noted, and the tokens of `all` erased, in one transaction.
+    /// What is handed in later with a token of the one before is stored without it.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn exchange(&self, hosts: Vec<String>, all: &Stored) -> Result<(), Arc<StoreError>> {
+        let records = all.forgotten().encoded(self.clock.boot_id());
+        let batch = |waiting: &mut queue::Waiting| {
+            waiting.upstream += 1;
+            Batch { records, hosts: Some(hosts) }
+        };
+        self.handle.0.write(batch).await
     }
 
     /// [`Store::commit`] for many accounts and tickets at once.
@@ -205,122 +273,27 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub async fn commit_all(&self, all: &Stored) -> Result<(), Arc<StoreError>> {
-        self.write(Batch { records: all.encoded(self.clock.boot_id()), hosts: None }).await
+        let records = all.encoded(self.clock.boot_id());
+        self.handle.0.write(|_| Batch { records, hosts: None }).await
+    }
+
+    /// How many records wait for the disk, and how many callers.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.handle.0.len()
     }
 
     /// Ends the writer, which writes once more what it still has.
     pub async fn close(&self) {
-        let _ = self.hand_in(Batch::default(), true).await;
-    }
-
-    async fn write(&self, batch: Batch) -> Result<(), Arc<StoreError>> {
-        self.hand_in(batch, false).await
-    }
-
-    async fn hand_in(&self, batch: Batch, last: bool) -> Result<(), Arc<StoreError>> {
-        let (done, written) = oneshot::channel();
-        self.writes.send(Write { batch, last, done }).map_err(|_| Arc::new(StoreError::Closed))?;
-        match timeout(SLOWEST_COMMIT, written).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),
-            Err(_elapsed) => {
-                counter!("wxtokend_store_errors_total").increment(1);
-                error!(
-                    event = "store_slow",
-                    waited_s = SLOWEST_COMMIT.as_secs(),
-                    "the disk of the store does not answer: tokens are served from memory meanwhile"
-                );
-                Err(Arc::new(StoreError::Slow))
-            }
-        }
+        self.handle.0.close().await;
     }
 }
 
-/// What is not on disk yet, newest state of each account and ticket.
-#[derive(Default)]
-struct Pending {
-    /// In order, which a tree on disk takes most easily.
-    records: BTreeMap<Credential, Vec<u8>>,
-    hosts: Option<Vec<String>>,
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.hosts.is_none()
-    }
-
-    fn add(&mut self, batch: Batch) {
-        self.records.extend(batch.records);
-        self.hosts = batch.hosts.or(self.hosts.take());
-    }
-
-    fn batch(&self) -> Batch {
-        let records = self.records.iter().map(|(of, record)| (of.clone(), record.clone())).collect();
-        Batch { records, hosts: self.hosts.clone() }
-    }
-}
-
-async fn write_in_groups(backend: Arc<dyn Backend>, mut queue: mpsc::UnboundedReceiver<Write>) {
-    let mut pending = Pending::default();
-    let mut failing_since: Option<Instant> = None;
-    let mut earliest = Instant::now();
-    loop {
-        sleep_until(earliest).await;
-        let mut group = Vec::new();
-        let open = if pending.is_empty() {
-            queue.recv_many(&mut group, usize::MAX).await > 0
-        } else {
-            tokio::select! {
-                received = queue.recv_many(&mut group, usize::MAX) => received > 0,
-                () = sleep(RETRY_EVERY) => true,
-            }
-        };
-        let last = !open || group.iter().any(|write| write.last);
-        let (batches, waiting): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|write| (write.batch, write.done)).unzip();
-        batches.into_iter().for_each(|batch| pending.add(batch));
-        if !pending.is_empty() {
-            let started = Instant::now();
-            earliest = started + COMMIT_EVERY;
-            let outcome = backend.write(pending.batch()).await;
-            histogram!("wxtokend_store_commit_duration_seconds").record(started.elapsed());
-            match outcome {
-                Ok(()) => {
-                    if let Some(since) = failing_since.take() {
-                        let outage_s = since.elapsed().as_secs();
-                        info!(
-                            event = "store_recovered",
-                            records = pending.records.len(),
-                            outage_s,
-                            "the store takes writes again"
-                        );
-                    }
-                    pending = Pending::default();
-                    waiting.into_iter().for_each(|done| drop(done.send(Ok(()))));
-                }
-                Err(failure) => {
-                    failing_since.get_or_insert(started);
-                    counter!("wxtokend_store_errors_total").increment(1);
-                    error!(
-                        event = "store_failed",
-                        error = chain(&failure),
-                        unwritten = pending.records.len(),
-                        "the store cannot be written: tokens are served from memory, and a crash now would forget \
-                         them and what was spent of the budgets; free the disk or mend its permissions"
-                    );
-                    let failure = Arc::new(failure);
-                    waiting.into_iter().for_each(|done| drop(done.send(Err(Arc::clone(&failure)))));
-                }
-            }
-        }
-        if last {
-            return;
-        }
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+/// Whether tokens that came from the hosts `before` are good at `now`: they have one in common, path and all. A name
+/// without a path is that of a store which earlier versions have written, and stands for any.
+pub(crate) fn is_one_upstream(before: &[String], now: &[String]) -> bool {
+    let is_same = |before: &String, now: &String| {
+        before == now || now.split_once('/').is_some_and(|(host, _path)| host == before)
+    };
+    before.iter().any(|before| now.iter().any(|now| is_same(before, now)))
 }

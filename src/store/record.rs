@@ -18,17 +18,31 @@ pub trait Record: Serialize + DeserializeOwned {
     /// The same told on the clocks of another boot.
     #[must_use]
     fn rebased(self, now: Moment) -> Self;
+
+    /// What is left of it where its token or ticket is of another upstream.
+    #[must_use]
+    fn forgotten(&self) -> Self;
 }
 
 impl Record for AccountState {
     fn rebased(self, now: Moment) -> Self {
         Self::rebased(self, now)
     }
+
+    fn forgotten(&self) -> Self {
+        let mut state = self.clone();
+        state.forget_token();
+        state
+    }
 }
 
 impl Record for TicketState {
     fn rebased(self, now: Moment) -> Self {
         Self::rebased(self, now)
+    }
+
+    fn forgotten(&self) -> Self {
+        self.departed()
     }
 }
 

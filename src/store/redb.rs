@@ -1,16 +1,18 @@
 //! The real store: one redb file, readable by its owner only.
 
 mod file;
+mod gated;
+mod new;
+mod open;
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -18,8 +20,10 @@ use redb::{
     TableError,
 };
 
-use self::file::{create, inspect, open, write_again};
-use super::{Backend, Batch, Contents, StoreError};
+use self::file::{inspect, open, write_again};
+use self::new::{Created, create};
+use self::open::{Open, at, identity_of};
+use super::{Backend, Batch, Contents, StoreError, Writing};
 use crate::account::Appid;
 use crate::ticket::Credential;
 
@@ -29,6 +33,10 @@ const TICKETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend
 const FORMAT: &str = "1";
 /// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// A file that was deleted is missed by the next process: so it is looked after, even while nothing is written.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a store may come and go under a start.
+const TRIES: usize = 5;
 
 thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
@@ -58,18 +66,19 @@ type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
 #[derive(Debug, Clone)]
 pub struct RedbBackend<F = OnFile> {
     path: Arc<PathBuf>,
-    database: Arc<Mutex<Held>>,
+    held: Arc<Mutex<Held>>,
     on_file: F,
 }
 
-/// The open file, if it is. Closing it writes, and so meets what no reading has.
+/// The store as this process has it.
 #[derive(Debug)]
-struct Held(Option<Database>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _ = reading(|| drop(self.0.take()));
-    }
+struct Held {
+    /// Nothing after a failed write.
+    open: Option<Open>,
+    /// Which file it is.
+    identity: Option<(u64, u64)>,
+    /// The system may show what never reached the disk: to be written once more before anything is built on it.
+    write_again: bool,
 }
 
 impl RedbBackend {
@@ -88,40 +97,92 @@ where
     S: StorageBackend,
 {
     pub(super) fn open_by(path: &Path, on_file: F) -> Result<Self, StoreError> {
-        let is_new = match std::fs::metadata(path) {
-            Ok(found) if found.is_file() => found.len() == 0,
-            Ok(_) => return Err(foreign(path, "not a regular file")),
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(StoreError::io("open", path, error)),
-        };
-        if is_new {
-            create(path, &on_file)?;
+        let mut tries = 0..TRIES;
+        while is_new(path)? {
+            // Where somebody else is making one, too, only one is taken: it is looked at like any.
+            if create(path, &on_file, &Batch::default())? == Created::Here || tries.next().is_none() {
+                break;
+            }
         }
         let is_tidy = inspect(path, &on_file)?;
         if !is_tidy {
             write_again(path, &on_file)?;
         }
-        let database = open(path, &on_file)?;
-        let database = Arc::new(Mutex::new(Held(Some(database))));
-        Ok(Self { path: Arc::new(path.to_owned()), database, on_file })
+        let mut held = Held { open: None, identity: None, write_again: false };
+        held.take(path, open(path, &on_file)?)?;
+        Ok(Self { path: Arc::new(path.to_owned()), held: Arc::new(Mutex::new(held)), on_file })
     }
 
     fn write_now(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match held.0.take() {
-            Some(database) => database,
-            None => {
-                write_again(&self.path, &self.on_file)?;
-                open(&self.path, &self.on_file)?
-            }
-        };
-        // A page that no reading has touched may be the one that lies.
-        let outcome = reading(|| transact(&database, batch)).unwrap_or_else(|| Err(contradictory()));
-        match &outcome {
-            Ok(()) => held.0 = Some(database),
-            Err(_) => drop(Held(Some(database))),
+        let path = &*self.path;
+        let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.open.is_none() {
+            self.reopen(held)?;
         }
-        outcome.map_err(|error| StoreError::io("write to", &self.path, into_io(error)))
+        let Some(mut store) = held.open.take() else { return Err(StoreError::Closed) };
+        let placed = store.is_in_place(path);
+        if placed.is_err() {
+            held.open = Some(store);
+            return placed;
+        }
+        // A page that no reading has touched may be the one that lies.
+        let database = store.database();
+        let outcome = database.and_then(|database| reading(|| transact(database, batch)));
+        let outcome = outcome.unwrap_or_else(|| Err(contradictory()));
+        match outcome.map_err(into_io).and_then(|()| store.note_head()) {
+            Ok(()) => {
+                // What is acknowledged is where the next start finds it.
+                let placed = store.is_in_place(path);
+                held.open = Some(store);
+                placed
+            }
+            Err(error) => {
+                held.write_again |= store.close();
+                Err(StoreError::io("write to", path, error))
+            }
+        }
+    }
+
+    /// Opens the file once more after a failed write, unless something else has taken its place.
+    fn reopen(&self, held: &mut Held) -> Result<(), StoreError> {
+        let path = &*self.path;
+        let there = at(path)?;
+        if held.identity.is_some_and(|identity| identity != identity_of(&there)) {
+            return Err(replaced(path, "another file is in its place"));
+        }
+        if held.write_again {
+            write_again(path, &self.on_file)?;
+            held.write_again = false;
+        }
+        held.take(path, open(path, &self.on_file)?)
+    }
+
+    pub(super) fn look_now(&self) -> Result<(), StoreError> {
+        let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.open.is_none() {
+            self.reopen(held)?;
+        }
+        held.open.as_ref().map_or(Ok(()), |open| open.is_in_place(&self.path))
+    }
+
+    fn write_anew_now(&self, all: &Batch) -> Result<(), StoreError> {
+        let path = &*self.path;
+        let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(held.open.take());
+        held.identity = None;
+        if create(path, &self.on_file, all)? == Created::Elsewhere {
+            return Err(replaced(path, "another file has taken its place"));
+        }
+        held.write_again = false;
+        held.take(path, open(path, &self.on_file)?)
+    }
+}
+
+impl Held {
+    fn take(&mut self, path: &Path, open: Open) -> Result<(), StoreError> {
+        self.identity = Some(open.identity().map_err(|error| StoreError::io("open", path, error))?);
+        self.open = Some(open);
+        Ok(())
     }
 }
 
@@ -135,19 +196,46 @@ where
     }
 
     fn load(&self) -> Result<Contents, StoreError> {
-        let held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = held.0.as_ref() else { return Err(StoreError::Closed) };
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = held.open.as_ref().and_then(Open::database) else {
+            return Err(StoreError::Closed);
+        };
         reading(|| read_all(database))
             .unwrap_or_else(|| Err(contradictory()))
             .map_err(|error| unusable("read", &self.path, error))
     }
 
-    fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
+    fn write(&self, batch: Batch) -> Writing {
         let backend = self.clone();
-        Box::pin(async move {
-            let written = tokio::task::spawn_blocking(move || backend.write_now(&batch)).await;
-            written.unwrap_or(Err(StoreError::Closed))
-        })
+        blocking(move || backend.write_now(&batch))
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+
+    fn look(&self) -> Writing {
+        let backend = self.clone();
+        blocking(move || backend.look_now())
+    }
+
+    fn write_anew(&self, all: Batch) -> Writing {
+        let backend = self.clone();
+        blocking(move || backend.write_anew_now(&all))
+    }
+}
+
+fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> Writing {
+    Box::pin(async move { tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed)) })
+}
+
+/// Whether there is no store yet: nothing, or nothing in it.
+fn is_new(path: &Path) -> Result<bool, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(found.len() == 0),
+        Ok(_) => Err(foreign(path, "not a regular file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(StoreError::io("open", path, error)),
     }
 }
 
@@ -281,6 +369,10 @@ fn damaged(path: &Path, what: String) -> StoreError {
 
 fn foreign(path: &Path, what: &str) -> StoreError {
     StoreError::Foreign { path: path.display().to_string(), what: what.to_owned() }
+}
+
+fn replaced(path: &Path, what: &str) -> StoreError {
+    StoreError::Replaced { path: path.display().to_string(), what: what.to_owned() }
 }
 
 fn into_io(error: impl Into<redb::Error>) -> io::Error {

@@ -3,6 +3,8 @@
 mod cuts;
 mod disk;
 mod failures;
+mod hangs;
+mod place;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +12,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use super::memory::MemoryBackend;
+use super::writer::{FIRST_RETRY, LAST_RETRY};
 use super::*;
 use crate::account::{Account, Endpoint};
 use crate::clock::{Moment, TokioClock};
@@ -67,7 +71,7 @@ async fn what_is_committed_is_there_after_reopening_and_the_file_is_the_owners_a
     let (store, states) = open(&path, TokioClock::new()).await;
     assert!(states.is_empty());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    store.commit(&appid("wx1"), &holding(7)).await.unwrap();
+    store.commit(&appid("wx1"), &holding(7), 0).await.unwrap();
     store.close().await;
     drop(store);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -113,7 +117,7 @@ async fn a_damaged_store_is_refused_with_the_way_out_and_left_as_it_is() {
     let (_folder, path) = new_file();
     let (store, _) = open(&path, TokioClock::new()).await;
     for n in 0..200 {
-        store.commit(&appid(&format!("wx{n}")), &holding(n)).await.unwrap();
+        store.commit(&appid(&format!("wx{n}")), &holding(n), 0).await.unwrap();
     }
     store.close().await;
     drop(store);
@@ -142,7 +146,7 @@ async fn a_store_whose_program_was_killed_is_mended_or_left_as_it_is() {
     let (_folder, path) = new_file();
     let (store, _) = open(&path, TokioClock::new()).await;
     for n in 0..20 {
-        store.commit(&appid(&format!("wx{n}")), &holding(n)).await.unwrap();
+        store.commit(&appid(&format!("wx{n}")), &holding(n), 0).await.unwrap();
     }
     let killed = fs::read(&path).unwrap();
     store.close().await;
@@ -175,8 +179,8 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
         Store::open(Arc::new(Arc::clone(&disk)), hosts, TokioClock::new()).await.unwrap()
     };
     let (store, _) = open(&["a", "b"]).await;
-    store.commit(&appid("wx1"), &holding(7)).await.unwrap();
-    store.commit_ticket(&ticket_of("wx1"), &holding_ticket(7)).await.unwrap();
+    store.commit(&appid("wx1"), &holding(7), 0).await.unwrap();
+    store.commit_ticket(&ticket_of("wx1"), &holding_ticket(7), 0).await.unwrap();
     let (_, states) = open(&["b", "c"]).await;
     assert!(states.tickets[&ticket_of("wx1")].ticket.is_some());
     assert!(states.accounts[&appid("wx1")].token.is_some(), "one host is still the same");
@@ -188,6 +192,17 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
     let (_, states) = open(&["b"]).await;
     assert!(states.accounts[&appid("wx1")].token.is_none(), "what was erased is erased on disk too");
     assert!(states.tickets[&ticket_of("wx1")].ticket.is_none());
+}
+
+#[test]
+fn an_upstream_is_known_by_a_host_and_its_path_and_to_older_stores_by_the_host_alone() {
+    let is_one = |before: &str, now: &str| is_one_upstream(&[before.to_owned()], &[now.to_owned()]);
+    assert!(is_one("gateway:8080/one/", "gateway:8080/one/"));
+    assert!(!is_one("gateway:8080/one/", "gateway:8080/two/"));
+    assert!(!is_one("gateway/", "gateway/one/"));
+    assert!(!is_one("gateway/one/", "gateway/"));
+    assert!(is_one("gateway", "gateway/") && is_one("gateway", "gateway/one/"));
+    assert!(!is_one("gateway", "gateway:8080/") && !is_one("gateway", "gateway.test/"));
 }
 
 #[test]
@@ -249,12 +264,12 @@ async fn what_could_not_be_written_is_tried_again_until_it_is() {
     let clock = TokioClock::new();
     let (store, _) = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), clock).await.unwrap();
     disk.full.store(true, Ordering::SeqCst);
-    let error = store.commit(&appid("wx1"), &holding(1)).await.unwrap_err();
+    let error = store.commit(&appid("wx1"), &holding(1), 0).await.unwrap_err();
     assert!(matches!(&*error, StoreError::Io { .. }), "{error}");
-    assert!(store.commit(&appid("wx1"), &holding(2)).await.is_err());
+    assert!(store.commit(&appid("wx1"), &holding(2), 0).await.is_err());
     assert!(disk.record("wx1").is_empty());
     disk.full.store(false, Ordering::SeqCst);
-    sleep(RETRY_EVERY * 2).await;
+    sleep(FIRST_RETRY * 2).await;
     assert!(disk.record("wx1").contains(r#""version":2"#), "{}", disk.record("wx1"));
 }
 
@@ -266,7 +281,8 @@ async fn commits_that_come_during_a_commit_share_the_next() {
     let mut writers = tokio::task::JoinSet::new();
     for n in 0..500 {
         let store = store.clone();
-        writers.spawn(async move { store.commit(&appid(&format!("wx{n}")), &AccountState::default()).await });
+        writers
+            .spawn(async move { store.commit(&appid(&format!("wx{n}")), &AccountState::default(), 0).await });
     }
     assert!(writers.join_all().await.iter().all(Result::is_ok));
     assert!(disk.commits.load(Ordering::SeqCst) - before <= 3);

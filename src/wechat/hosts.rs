@@ -309,9 +309,14 @@ async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) 
     }
 }
 
-/// `host` or `host:port`: what stands in logs, metrics and the store.
+/// `host/` or `host:port/path`: what tokens come from, as the store remembers it. Two gateways may differ in path alone.
 #[must_use]
-pub fn host_label(url: &Url) -> String {
+pub fn upstream_label(url: &Url) -> String {
+    format!("{}{}/", host_label(url), url.path().trim_end_matches('/'))
+}
+
+/// `host` or `host:port`: what stands in logs and metrics.
+pub(super) fn host_label(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

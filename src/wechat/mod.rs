@@ -18,6 +18,6 @@ mod transport;
 pub use answers::{NoToken, no_answer, read_check, read_token};
 pub use client::WeChat;
 pub use gate::{Gate, Permit};
-pub use hosts::{HostState, Hosts, Overall, host_label};
+pub use hosts::{HostState, Hosts, Overall, upstream_label};
 pub use http::{HttpTransport, TransportError};
 pub use transport::{Lost, Method, Pending, Request, Response, Transport};

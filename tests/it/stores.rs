@@ -164,3 +164,62 @@ async fn only_its_owner_can_read_the_store_whatever_its_mode_was() {
     let _daemon = lab.start().await;
     assert_eq!(mode(), 0o600);
 }
+
+fn calls_of(lab: &Lab) -> u64 {
+    lab.wechat.calls("stable") + lab.wechat.calls("classic")
+}
+
+#[tokio::test]
+async fn a_store_that_is_deleted_while_it_runs_is_written_anew_and_a_kill_then_loses_nothing() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let mut daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let store = lab.path("store.redb");
+    let losses: [fn(&std::path::Path); 3] = [
+        |store| fs::remove_file(store).unwrap(),
+        |store| fs::rename(store, store.with_extension("moved")).unwrap(),
+        |store| fs::write(store, "").unwrap(),
+    ];
+    for lose in losses {
+        let tokens = [daemon.token_value("stable").await, daemon.token_value("classic").await];
+        lose(&store);
+        assert_eq!(daemon.event("store_gone", 1).await["level"], "ERROR");
+        daemon.event("store_written_anew", 1).await;
+        assert!(daemon.metric("wxtokend_store_errors_total").await.unwrap() >= 1.0);
+        daemon.kill().await;
+        let calls = calls_of(&lab);
+        daemon = lab.start().await;
+        assert_eq!([daemon.token_value("stable").await, daemon.token_value("classic").await], tokens);
+        assert_eq!(calls_of(&lab), calls, "stored tokens need no call");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_the_place_of_a_store_is_left_alone_loudly() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    let store = lab.path("store.redb");
+    let token = daemon.token_value("stable").await;
+    fs::remove_file(&store).unwrap();
+    fs::write(&store, "dear diary").unwrap();
+    let line = daemon.event("store_failed", 2).await;
+    assert!(line["error"].as_str().unwrap().contains("another file is in its place"), "{line}");
+    assert_eq!(daemon.token_value("stable").await, token);
+    assert!(daemon.stop().await.success());
+    assert_eq!(fs::read(&store).unwrap(), b"dear diary");
+}
+
+#[tokio::test]
+async fn a_first_start_follows_a_link_that_leads_nowhere_yet() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let (store, place) = (lab.path("store.redb"), lab.path("volume.redb"));
+    std::os::unix::fs::symlink("volume.redb", &store).unwrap();
+    let daemon = lab.start().await;
+    daemon.until_state("stable", "fresh").await;
+    assert!(fs::symlink_metadata(&store).unwrap().is_symlink() && place.is_file());
+}

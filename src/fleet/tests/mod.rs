@@ -1,9 +1,12 @@
 //! The fleet as a whole, on paused time.
 
+mod clocks;
 mod cuts;
 mod events;
 mod lab;
+mod reloads;
 mod scenarios;
+mod stopping;
 mod tickets;
 mod whitelists;
 

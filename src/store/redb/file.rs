@@ -1,16 +1,16 @@
-//! A store's file: made, looked at, mended, opened.
+//! A store's file: looked at, mended, opened.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend};
 
+use super::open::Open;
 use super::{
-    ACCOUNTS, FORMAT, META, builder, check_format, contradictory, damaged, database_on, each_record, into_io,
-    reading, refusal, unusable,
+    builder, check_format, contradictory, damaged, database_on, each_record, reading, refusal, unusable,
 };
 use crate::state::AccountState;
 use crate::store::{StoreError, record};
@@ -18,35 +18,6 @@ use crate::ticket::TicketState;
 
 /// So much of a file is copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// Makes an empty store beside `path` and moves it into place, so that a crash leaves a whole one or none.
-pub(super) fn create<S: StorageBackend>(
-    path: &Path,
-    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
-) -> Result<(), StoreError> {
-    let failed = |error| StoreError::io("create", path, error);
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let file = owner_only().create_new(true).open(&beside).map_err(failed)?;
-    let database = on_file(file).and_then(database_on).map_err(|error| failed(into_io(error)))?;
-    let begin = || -> Result<(), redb::Error> {
-        let write = database.begin_write()?;
-        write.open_table(META)?.insert("format", FORMAT)?;
-        write.open_table(ACCOUNTS)?;
-        write.commit()?;
-        Ok(())
-    };
-    begin().map_err(|error| failed(into_io(error)))?;
-    drop(database);
-    std::fs::rename(&beside, path).map_err(failed)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
-}
 
 /// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
 /// it is. A store whose program was killed cannot be looked at so, since opening it mends it: a copy is mended. Says
@@ -144,16 +115,16 @@ pub(super) fn write_again<S: StorageBackend>(
 pub(super) fn open<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
-) -> Result<Database, StoreError> {
+) -> Result<Open, StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
     let opened = reading(|| {
-        let database = on_file(file).and_then(database_on).map_err(|error| refusal(path, error))?;
-        check_format(path, &database)?;
-        Ok(database)
+        let open = Open::new(file, on_file).map_err(|error| refusal(path, error))?;
+        open.database().map_or(Ok(()), |database| check_format(path, database))?;
+        Ok(open)
     });
-    let database = opened.unwrap_or_else(|| Err(unusable("read", path, contradictory())))?;
+    let open = opened.unwrap_or_else(|| Err(unusable("read", path, contradictory())))?;
     keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
-    Ok(database)
+    Ok(open)
 }
 
 fn owner_only() -> OpenOptions {

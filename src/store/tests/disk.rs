@@ -44,6 +44,7 @@ struct Heard {
     failing: Range<usize>,
     syncs: usize,
     failing_sync: Option<usize>,
+    full: bool,
     /// What failed, for messages.
     failed: Vec<&'static str>,
 }
@@ -87,6 +88,11 @@ impl Disk {
         self.heard.lock().unwrap().failing_sync = Some(n);
     }
 
+    /// Takes no writes while it is full; what is in place can be synced.
+    pub(super) fn set_full(&self, full: bool) {
+        self.heard.lock().unwrap().full = full;
+    }
+
     /// What has failed since this was asked last.
     pub(super) fn failed(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.heard.lock().unwrap().failed)
@@ -101,7 +107,8 @@ impl Disk {
         heard.asked += 1;
         heard.syncs += usize::from(what == "sync_data");
         let failing_sync = what == "sync_data" && heard.failing_sync == Some(heard.syncs - 1);
-        if failing_sync || heard.failing.contains(&(heard.asked - 1)) {
+        let full = heard.full && matches!(what, "write" | "set_len");
+        if full || failing_sync || heard.failing.contains(&(heard.asked - 1)) {
             heard.failed.push(what);
             return Err(io::Error::other("the disk fails as it was told to"));
         }

@@ -72,7 +72,7 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
     for version in 2..5 {
         for (n, name) in APPIDS.iter().enumerate() {
             newest[n] = version;
-            match store.commit(&appid(name), &holding(version)).await {
+            match store.commit(&appid(name), &holding(version), 0).await {
                 // What was pending went with it.
                 Ok(()) => acknowledged = newest,
                 Err(error) => assert_told(&error, &what),
@@ -86,7 +86,7 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
         }
     }
     for _ in 0..=failing.len() {
-        sleep(RETRY_EVERY).await;
+        sleep(LAST_RETRY).await;
     }
     assert_eq!(left(&path).await, newest, "{what}: what was pending is written");
     store.close().await;
@@ -150,4 +150,36 @@ async fn a_store_that_somebody_else_took_while_the_disk_failed_is_left_to_them()
     assert_eq!(writes(), before, "nothing was written to it");
     drop(second);
     first.write(batch(3)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_is_asked_less_and_less_often_and_not_given_the_whole_file_each_time() {
+    let (_folder, path) = new_file();
+    let disk = Disk::new();
+    let backend = RedbBackend::open_by(&path, disk.on_file()).unwrap();
+    let (store, _) = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
+    let accounts = HashMap::from_iter((0..3_000).map(|n| (appid(&format!("wx{n}")), holding(1))));
+    store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
+    let long = fs::metadata(&path).unwrap().len();
+    let ops = disk.ops_so_far();
+    disk.set_full(true);
+    assert_told(&store.commit(&appid("wx1"), &holding(2), 0).await.unwrap_err(), "the disk is full");
+    for second in 0..600 {
+        sleep(Duration::from_secs(1)).await;
+        // Who comes meanwhile is told at once, and is no reason to try.
+        let version = 3 + second;
+        assert!(store.commit(&appid("wx1"), &holding(version), 0).await.is_err());
+    }
+    let ops = disk.ops().split_off(ops);
+    let tries = ops.iter().filter(|op| matches!(op, Op::Opened(_))).count();
+    assert!((8..=20).contains(&tries), "{tries} tries in 10 min");
+    let written = ops.iter().map(|op| if let Op::Write { data, .. } = op { data.len() } else { 0 });
+    let written = u64::try_from(written.sum::<usize>()).unwrap();
+    assert!(written < long, "{written} bytes were written over and over, to a file of {long}");
+    disk.set_full(false);
+    sleep(LAST_RETRY + FIRST_RETRY).await;
+    let (_folder, copy) = new_file();
+    fs::copy(&path, &copy).unwrap();
+    let (_store, states) = open(&copy, TokioClock::new()).await;
+    assert_eq!((states.len(), states[&appid("wx1")].version), (3_000, 602));
 }

@@ -1,0 +1,239 @@
+//! What waits for the disk: the newest record of each account and ticket, and those who wait for it to be written.
+//!
+//! A disk that hangs without an error must cost neither memory nor time: a newer record takes the place of an older
+//! one, and once a write has taken too long nobody waits for it any more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use metrics::counter;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Batch, SLOWEST_COMMIT, StoreError, Stored};
+use crate::ticket::Credential;
+
+/// How a write ended.
+pub(super) type Outcome = Result<(), Arc<StoreError>>;
+
+/// All that memory holds; nothing while the program stops.
+type Everything = Box<dyn Fn() -> Option<Stored> + Send + Sync>;
+
+/// Shared by the handles and the writer.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    told: Notify,
+    everything: OnceLock<Everything>,
+}
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    pending: Pending,
+    callers: Vec<oneshot::Sender<Outcome>>,
+    /// Why nothing is written for now: whoever hands something in is told at once.
+    failing: Option<Arc<StoreError>>,
+    /// Counts the upstream's exchanges.
+    pub(super) upstream: u64,
+    last: bool,
+    closed: bool,
+}
+
+/// What is not on disk yet, newest state of each account and ticket.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// In order, which a tree on disk takes most easily.
+    pub(super) records: BTreeMap<Credential, Vec<u8>>,
+    pub(super) hosts: Option<Vec<String>>,
+}
+
+/// What the writer takes at once.
+pub(super) struct Group {
+    pub(super) pending: Pending,
+    pub(super) callers: Vec<oneshot::Sender<Outcome>>,
+    /// Nothing comes after this.
+    pub(super) last: bool,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.hosts.is_none()
+    }
+
+    fn add(&mut self, batch: Batch) {
+        self.records.extend(batch.records);
+        self.hosts = batch.hosts.or(self.hosts.take());
+    }
+
+    /// Adds what is older.
+    fn add_below(&mut self, older: Self) {
+        for (of, record) in older.records {
+            self.records.entry(of).or_insert(record);
+        }
+        self.hosts = self.hosts.take().or(older.hosts);
+    }
+
+    pub(super) fn batch(&self) -> Batch {
+        let records = self.records.iter().map(|(of, record)| (of.clone(), record.clone())).collect();
+        Batch { records, hosts: self.hosts.clone() }
+    }
+}
+
+impl Queue {
+    /// Returns when what `batch` makes of the queue is on disk.
+    pub(super) async fn write(&self, batch: impl FnOnce(&mut Waiting) -> Batch) -> Outcome {
+        let written = {
+            let mut waiting = self.lock();
+            if waiting.closed {
+                return Err(Arc::new(StoreError::Closed));
+            }
+            let batch = batch(&mut waiting);
+            waiting.pending.add(batch);
+            if let Some(failing) = &waiting.failing {
+                return Err(Arc::clone(failing));
+            }
+            if waiting.pending.is_empty() {
+                return Ok(());
+            }
+            waiting.wait()
+        };
+        self.told.notify_one();
+        bounded(written).await
+    }
+
+    /// Has `batch` written; nobody waits for it.
+    pub(super) fn hand_in(&self, batch: Batch) {
+        self.lock().pending.add(batch);
+        self.told.notify_one();
+    }
+
+    /// Has the writer write once more what there is, and end.
+    pub(super) async fn close(&self) {
+        let written = {
+            let mut waiting = self.lock();
+            waiting.last = true;
+            // A disk that hangs would be waited for in vain.
+            let hangs = matches!(waiting.failing.as_deref(), Some(StoreError::Slow));
+            (!hangs && !waiting.closed).then(|| waiting.wait())
+        };
+        self.told.notify_one();
+        if let Some(written) = written {
+            let _ = bounded(written).await;
+        }
+    }
+
+    /// Where all that memory holds is to be had.
+    pub(super) fn keep_source(&self, everything: Everything) {
+        let _ = self.everything.set(everything);
+    }
+
+    pub(super) fn everything(&self) -> Option<Stored> {
+        self.everything.get()?()
+    }
+
+    /// Counts the upstream's exchanges.
+    pub(super) fn upstream(&self) -> u64 {
+        self.lock().upstream
+    }
+
+    /// Waits for something to write, unless that `fails` for now, and at most until `wake_at`.
+    pub(super) async fn until_due(&self, wake_at: Option<Instant>, fails: bool) {
+        loop {
+            {
+                let waiting = self.lock();
+                let is_asked = !waiting.pending.is_empty() || !waiting.callers.is_empty();
+                if waiting.last || (is_asked && !fails) {
+                    return;
+                }
+            }
+            let alarm = async {
+                match wake_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.told.notified() => {}
+                () = alarm => return,
+            }
+        }
+    }
+
+    pub(super) fn take(&self) -> Group {
+        let mut waiting = self.lock();
+        Group {
+            pending: std::mem::take(&mut waiting.pending),
+            callers: std::mem::take(&mut waiting.callers),
+            last: waiting.last,
+        }
+    }
+
+    /// Puts back what was not written, below what has come since; from now on all are told why.
+    pub(super) fn put_back(&self, older: Pending, why: &Arc<StoreError>) {
+        self.lock().pending.add_below(older);
+        self.fail(why);
+    }
+
+    /// Tells those who wait, and all who come until it is written again.
+    pub(super) fn fail(&self, why: &Arc<StoreError>) {
+        let callers = {
+            let mut waiting = self.lock();
+            waiting.failing = Some(Arc::clone(why));
+            std::mem::take(&mut waiting.callers)
+        };
+        callers.into_iter().for_each(|caller| drop(caller.send(Err(Arc::clone(why)))));
+    }
+
+    pub(super) fn is_well(&self) {
+        self.lock().failing = None;
+    }
+
+    /// The writer has ended.
+    pub(super) fn closed(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.callers.clear();
+    }
+
+    /// Nobody will hand in anything any more.
+    pub(super) fn is_left(&self) {
+        self.lock().last = true;
+        self.told.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many records wait, and how many callers.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> (usize, usize) {
+        let waiting = self.lock();
+        (waiting.pending.records.len(), waiting.callers.len())
+    }
+}
+
+impl Waiting {
+    fn wait(&mut self) -> oneshot::Receiver<Outcome> {
+        if self.callers.len() == self.callers.capacity() {
+            // Who has given up leaves its place, so that this does not grow with time.
+            self.callers.retain(|caller| !caller.is_closed());
+            self.callers.reserve(self.callers.len().max(16));
+        }
+        let (done, written) = oneshot::channel();
+        self.callers.push(done);
+        written
+    }
+}
+
+/// Serving must not wait for a disk for longer.
+async fn bounded(written: oneshot::Receiver<Outcome>) -> Outcome {
+    match timeout(SLOWEST_COMMIT, written).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),
+        Err(_elapsed) => {
+            counter!("wxtokend_store_errors_total").increment(1);
+            Err(Arc::new(StoreError::Slow))
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What stands between redb and the file: notes a failed sync, and can keep redb from a file that is not ours any more.
+
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{BackendError, StorageBackend};
+
+/// A file under redb.
+#[derive(Debug)]
+pub(super) struct Gated<S> {
+    storage: S,
+    gate: Arc<Gate>,
+}
+
+/// What is to be known of the file, and ordered, from outside of redb.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    sync_failed: AtomicBool,
+    shut: AtomicBool,
+}
+
+impl Gate {
+    /// Whether the system may show what never reached the disk.
+    pub(super) fn has_sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::SeqCst)
+    }
+
+    /// From now on redb reads and writes nothing; closing it, which would write, then changes nothing.
+    pub(super) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+    }
+}
+
+impl<S> Gated<S> {
+    pub(super) fn new(storage: S) -> (Self, Arc<Gate>) {
+        let gate = Arc::<Gate>::default();
+        (Self { storage, gate: Arc::clone(&gate) }, gate)
+    }
+
+    fn open(&self) -> io::Result<&S> {
+        if self.gate.shut.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the file is not ours any more"));
+        }
+        Ok(&self.storage)
+    }
+}
+
+impl<S: StorageBackend> StorageBackend for Gated<S> {
+    fn len(&self) -> io::Result<u64> {
+        self.open()?.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.open()?.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.open()?.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let synced = self.open()?.sync_data();
+        self.gate.sync_failed.fetch_or(synced.is_err(), Ordering::SeqCst);
+        synced
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.open()?.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.storage.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.storage.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.storage.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.storage.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.storage.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.storage.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.storage.query_lock_range(start, end)
+    }
+}

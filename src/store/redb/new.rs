@@ -1,0 +1,120 @@
+//! A store is made beside its path and moved there whole, and only where there is nothing.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use redb::{DatabaseError, StorageBackend};
+use tempfile::TempPath;
+
+use super::open::identity_of;
+use super::{ACCOUNTS, FORMAT, META, database_on, into_io, transact};
+use crate::store::{Batch, StoreError};
+
+/// How many links may lead to a store.
+const MOST_LINKS: usize = 40;
+
+/// Who has made what stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Created {
+    /// We have.
+    Here,
+    /// Something has come into being meanwhile, and is as it was.
+    Elsewhere,
+}
+
+/// Makes a store that holds `batch` beside `path` and moves it there, so that a crash leaves a whole one or none. Nothing
+/// is replaced but a file with nothing in it; a symbolic link that leads nowhere is followed.
+pub(super) fn create<S: StorageBackend>(
+    path: &Path,
+    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+    batch: &Batch,
+) -> Result<Created, StoreError> {
+    let failed = |error| StoreError::io("create", path, error);
+    let place = end_of_links(path).map_err(failed)?;
+    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let prefix = format!("{name}.");
+    clear_leftovers(folder, &prefix);
+    // Only its owner can read it, from the beginning. A name of its own: another start may be at it, too.
+    let beside =
+        tempfile::Builder::new().prefix(&prefix).suffix(".new").tempfile_in(folder).map_err(failed)?;
+    let (file, beside) = beside.into_parts();
+    let database = on_file(file).and_then(database_on).map_err(|error| failed(into_io(error)))?;
+    let begin = || -> Result<(), redb::Error> {
+        let write = database.begin_write()?;
+        write.open_table(META)?.insert("format", FORMAT)?;
+        write.open_table(ACCOUNTS)?;
+        write.commit()?;
+        if !batch.records.is_empty() || batch.hosts.is_some() {
+            transact(&database, batch)?;
+        }
+        Ok(())
+    };
+    begin().map_err(|error| failed(into_io(error)))?;
+    drop(database);
+    let created = move_to(beside, &place).map_err(failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(created)
+}
+
+/// Moves `beside` to `place`, if nothing is there.
+fn move_to(beside: TempPath, place: &Path) -> io::Result<Created> {
+    let refused = match beside.persist_noclobber(place) {
+        Ok(()) => return Ok(Created::Here),
+        Err(refused) => refused,
+    };
+    match refused.error.kind() {
+        ErrorKind::AlreadyExists => replace_empty(refused.path, place),
+        // Somebody who makes a store there, too, has taken it for a leftover.
+        ErrorKind::NotFound => Ok(Created::Elsewhere),
+        _ => Err(refused.error),
+    }
+}
+
+/// Moves `beside` to `place`, if what is there is a file with nothing in it. Under its lock: of two who see it so, one
+/// waits for what the other makes of it.
+fn replace_empty(beside: TempPath, place: &Path) -> io::Result<Created> {
+    if !fs::symlink_metadata(place)?.is_file() {
+        return Ok(Created::Elsewhere);
+    }
+    let there = File::open(place)?;
+    match there.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(Created::Elsewhere),
+        // Where files cannot be locked, two starts are told apart by nothing.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+    }
+    let (ours, theirs) = (there.metadata()?, fs::symlink_metadata(place)?);
+    if ours.len() != 0 || identity_of(&ours) != identity_of(&theirs) {
+        return Ok(Created::Elsewhere);
+    }
+    beside.persist(place).map_err(|refused| refused.error)?;
+    Ok(Created::Here)
+}
+
+/// Where `path` leads, whether or not there is something.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            Err(_no_link) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
+}
+
+/// What starts that were killed have left beside it. One that is being made is locked but for a moment; who loses it
+/// looks again.
+fn clear_leftovers(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_leftover =
+            name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(".new"));
+        let path = entry.path();
+        if is_leftover && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The one task that writes: what is handed in by then in one transaction, again what failed, anew what is gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info};
+
+use super::queue::{Group, Pending, Queue};
+use super::{Backend, Batch, SLOWEST_COMMIT, StoreError, Writing};
+use crate::ticket::Credential;
+
+/// The wait before what could not be written is tried again grows from this,
+pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);
+/// to this.
+pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
+/// Transactions begin no closer together: where a disk is fast, what comes meanwhile shares a sync, too.
+const COMMIT_EVERY: Duration = Duration::from_millis(5);
+
+pub(super) struct Writer {
+    queue: Arc<Queue>,
+    backend: Arc<dyn Backend>,
+    /// The upstream's hosts as they are on disk.
+    hosts: Vec<String>,
+    boot: String,
+    trouble: Option<Trouble>,
+    recent: Recent,
+}
+
+/// The disk fails.
+struct Trouble {
+    since: Instant,
+    wait: Duration,
+    retry_at: Instant,
+}
+
+/// What was written since the look before the last: it may be newer than what readers see, which is what a store that
+/// is gone is made of.
+#[derive(Default)]
+struct Recent {
+    newer: BTreeMap<Credential, Vec<u8>>,
+    older: BTreeMap<Credential, Vec<u8>>,
+}
+
+impl Writer {
+    pub(super) fn new(queue: Arc<Queue>, backend: Arc<dyn Backend>, hosts: Vec<String>, boot: &str) -> Self {
+        Self { queue, backend, hosts, boot: boot.to_owned(), trouble: None, recent: Recent::default() }
+    }
+
+    /// Until the store is closed, or its last handle is dropped.
+    pub(super) async fn run(mut self) {
+        let mut earliest = Instant::now();
+        let look_every = self.backend.look_every();
+        let mut look_at = look_every.map(|every| earliest + every);
+        loop {
+            sleep_until(earliest).await;
+            let retry_at = self.trouble.as_ref().map(|trouble| trouble.retry_at);
+            self.queue.until_due(retry_at.or(look_at), retry_at.is_some()).await;
+            let started = Instant::now();
+            if look_at.is_some_and(|at| at <= started) {
+                look_at = look_every.map(|every| started + every);
+                self.recent.older = std::mem::take(&mut self.recent.newer);
+            }
+            let group = self.queue.take();
+            let last = group.last;
+            earliest = started + COMMIT_EVERY;
+            self.take_in(group, started).await;
+            if last {
+                return self.queue.closed();
+            }
+        }
+    }
+
+    async fn take_in(&mut self, group: Group, started: Instant) {
+        let Group { pending, callers, .. } = group;
+        match self.write(&pending).await {
+            Ok(()) => {
+                if let Some(Trouble { since, .. }) = self.trouble.take() {
+                    info!(
+                        event = "store_recovered",
+                        records = pending.records.len(),
+                        outage_s = since.elapsed().as_secs(),
+                        "the store takes writes again"
+                    );
+                }
+                self.queue.is_well();
+                if let Some(hosts) = pending.hosts {
+                    self.hosts = hosts;
+                }
+                if self.backend.look_every().is_some() {
+                    self.recent.newer.extend(pending.records);
+                }
+                callers.into_iter().for_each(|caller| drop(caller.send(Ok(()))));
+            }
+            Err(failure) => {
+                let earlier = self.trouble.take();
+                let since = earlier.as_ref().map_or(started, |trouble| trouble.since);
+                let wait = earlier.map_or(FIRST_RETRY, |trouble| (trouble.wait * 2).min(LAST_RETRY));
+                self.trouble = Some(Trouble { since, wait, retry_at: Instant::now() + wait });
+                counter!("wxtokend_store_errors_total").increment(1);
+                error!(
+                    event = "store_failed",
+                    error = chain(&failure),
+                    unwritten = pending.records.len(),
+                    retry_in_s = wait.as_secs(),
+                    "the store cannot be written: tokens are served from memory, and a crash now would forget \
+                     them and what was spent of the budgets; free the disk or mend its permissions"
+                );
+                let failure = Arc::new(failure);
+                self.queue.put_back(pending, &failure);
+                callers.into_iter().for_each(|caller| drop(caller.send(Err(Arc::clone(&failure)))));
+            }
+        }
+    }
+
+    /// Writes `pending`, or looks after the store where there is nothing to write; a store that is gone, anew.
+    async fn write(&mut self, pending: &Pending) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let outcome = if pending.is_empty() {
+            self.patiently(self.backend.look()).await
+        } else {
+            let outcome = self.patiently(self.backend.write(pending.batch())).await;
+            histogram!("wxtokend_store_commit_duration_seconds").record(started.elapsed());
+            outcome
+        };
+        let Err(StoreError::Gone(path)) = outcome else { return outcome };
+        let Some(all) = self.all(pending) else { return Err(StoreError::Gone(path)) };
+        let records = all.records.len();
+        counter!("wxtokend_store_errors_total").increment(1);
+        error!(
+            event = "store_gone",
+            path = %path.display(),
+            "the file of the store was deleted, moved away or emptied: it is written anew from memory"
+        );
+        self.patiently(self.backend.write_anew(all)).await?;
+        info!(event = "store_written_anew", records, "the store is on disk again");
+        Ok(())
+    }
+
+    /// All that is to be on disk.
+    fn all(&self, pending: &Pending) -> Option<Batch> {
+        let mut records: BTreeMap<_, _> = self.queue.everything()?.encoded(&self.boot).into_iter().collect();
+        for newer in [&self.recent.older, &self.recent.newer, &pending.records] {
+            records.extend(newer.iter().map(|(of, record)| (of.clone(), record.clone())));
+        }
+        let hosts = pending.hosts.clone().unwrap_or_else(|| self.hosts.clone());
+        Some(Batch { records: records.into_iter().collect(), hosts: Some(hosts) })
+    }
+
+    /// What a write comes to, however long it takes; when that is too long nobody waits for it.
+    async fn patiently(&self, mut write: Writing) -> Result<(), StoreError> {
+        if let Ok(outcome) = timeout(SLOWEST_COMMIT, &mut write).await {
+            return outcome;
+        }
+        counter!("wxtokend_store_errors_total").increment(1);
+        error!(
+            event = "store_slow",
+            waited_s = SLOWEST_COMMIT.as_secs(),
+            "the disk of the store does not answer: tokens are served from memory meanwhile"
+        );
+        let since = Instant::now();
+        self.queue.fail(&Arc::new(StoreError::Slow));
+        let outcome = write.await;
+        if outcome.is_ok() {
+            let outage_s = since.elapsed().as_secs();
+            info!(event = "store_recovered", outage_s, "the disk of the store answers again");
+        }
+        outcome
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
