@@ -4,9 +4,9 @@ mod file;
 mod gated;
 mod new;
 mod open;
+mod tables;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,22 +15,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    TableError,
-};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use self::file::{inspect, open, write_again};
 use self::new::{Created, create};
 use self::open::{Open, at, identity_of};
+use self::tables::{read_all, transact};
 use super::{Backend, Batch, Contents, StoreError, Writing};
-use crate::account::Appid;
-use crate::ticket::Credential;
 
-const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
-const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");
-const TICKETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_tickets");
-const FORMAT: &str = "1";
 /// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// A file that was deleted is missed by the next process: so it is looked after, even while nothing is written.
@@ -264,93 +256,6 @@ fn is_the_contents(error: &io::Error) -> bool {
 /// What is said when redb panics over a file.
 fn contradictory() -> redb::Error {
     redb::Error::Corrupted("its pages contradict each other".to_owned())
-}
-
-fn check_format(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
-    match format_of(database) {
-        Ok(Some(format)) if format == FORMAT => Ok(()),
-        Ok(Some(format)) => {
-            Err(foreign(path, &format!("a store of format {format}; this program writes {FORMAT}")))
-        }
-        Ok(None) => Err(foreign(path, "some other program's redb file")),
-        Err(error) => Err(unusable("read", path, error)),
-    }
-}
-
-fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Error> {
-    let read = database.begin_read()?;
-    match read.open_table(META) {
-        Ok(meta) => Ok(meta.get("format")?.map(|format| format.value().to_owned())),
-        Err(TableError::Storage(error)) => Err(error.into()),
-        Err(_other_table) => Ok(None),
-    }
-}
-
-fn read_all(database: &impl ReadableDatabase) -> Result<Contents, redb::Error> {
-    let mut records = HashMap::new();
-    let hosts = each_record(database, |of, record| drop(records.insert(of, record.to_vec())))?;
-    Ok(Contents { records, hosts })
-}
-
-/// Hands on every record; returns the hosts.
-fn each_record(
-    database: &impl ReadableDatabase,
-    mut hand_on: impl FnMut(Credential, &[u8]),
-) -> Result<Vec<String>, redb::Error> {
-    let read = database.begin_read()?;
-    let hosts = read.open_table(META)?.get("hosts")?;
-    let hosts =
-        hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
-    for entry in read.open_table(ACCOUNTS)?.iter()? {
-        let (key, record) = entry?;
-        hand_on(credential(key.value())?, record.value());
-    }
-    let tickets = match read.open_table(TICKETS) {
-        Ok(tickets) => tickets,
-        // Nobody has kept tickets there yet.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(hosts),
-        Err(error) => return Err(error.into()),
-    };
-    for entry in tickets.iter()? {
-        let (key, record) = entry?;
-        hand_on(credential(key.value())?, record.value());
-    }
-    Ok(hosts)
-}
-
-/// Of an account's record its appid; of a ticket's `appid/kind`, which no appid is.
-fn credential(key: &str) -> Result<Credential, redb::Error> {
-    let read = match key.split_once('/') {
-        None => Appid::new(key).ok().map(Credential::token),
-        Some((appid, kind)) => Appid::new(appid)
-            .ok()
-            .and_then(|appid| kind.parse().ok().map(|kind| Credential::ticket(appid, kind))),
-    };
-    read.ok_or_else(|| redb::Error::Corrupted("a record's key is neither an appid nor a ticket".to_owned()))
-}
-
-/// One transaction, on disk when it returns.
-fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
-    let write = database.begin_write()?;
-    {
-        let mut accounts = write.open_table(ACCOUNTS)?;
-        let (of_accounts, of_tickets): (Vec<_>, Vec<_>) =
-            batch.records.iter().partition(|(of, _)| of.ticket.is_none());
-        for (of, record) in of_accounts {
-            accounts.insert(of.appid.as_str(), record.as_slice())?;
-        }
-        if !of_tickets.is_empty() {
-            let mut tickets = write.open_table(TICKETS)?;
-            for (of, record) in of_tickets {
-                tickets.insert(of.to_string().as_str(), record.as_slice())?;
-            }
-        }
-        if let Some(hosts) = &batch.hosts {
-            write.open_table(META)?.insert("hosts", hosts.join(" ").as_str())?;
-        }
-    }
-    write.commit()?;
-    Ok(())
 }
 
 fn database_on(storage: impl StorageBackend) -> Result<Database, DatabaseError> {

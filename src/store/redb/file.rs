@@ -9,9 +9,8 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend};
 
 use super::open::Open;
-use super::{
-    builder, check_format, contradictory, damaged, database_on, each_record, reading, refusal, unusable,
-};
+use super::tables::{check_format, each_record};
+use super::{builder, contradictory, damaged, database_on, reading, refusal, unusable};
 use crate::state::AccountState;
 use crate::store::{StoreError, record};
 use crate::ticket::TicketState;

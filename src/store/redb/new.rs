@@ -8,7 +8,8 @@ use redb::{DatabaseError, StorageBackend};
 use tempfile::TempPath;
 
 use super::open::identity_of;
-use super::{ACCOUNTS, FORMAT, META, database_on, into_io, transact};
+use super::tables::{ACCOUNTS, FORMAT, META, transact};
+use super::{database_on, into_io};
 use crate::store::{Batch, StoreError};
 
 /// How many links may lead to a store.

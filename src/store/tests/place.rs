@@ -35,6 +35,7 @@ async fn left(path: &Path) -> Vec<u64> {
 }
 
 type Mishap = fn(&Path);
+type Putting = fn(&Path, &[u8]);
 
 const LOSSES: [(&str, Mishap); 5] = [
     ("deleted", |path| fs::remove_file(path).unwrap()),
@@ -98,12 +99,12 @@ async fn what_stands_in_the_place_of_a_store_is_left_alone_until_it_is_moved_awa
         fs::remove_file(other).unwrap();
         bytes
     }
-    let replace = |path: &Path, bytes: &[u8]| {
+    let replace: Putting = |path, bytes| {
         fs::remove_file(path).unwrap();
         fs::write(path, bytes).unwrap();
     };
-    let overwrite = |path: &Path, bytes: &[u8]| fs::write(path, bytes).unwrap();
-    let ways: [(&str, &dyn Fn(&Path, &[u8])); 2] = [("replaced", &replace), ("overwritten", &overwrite)];
+    let overwrite: Putting = |path, bytes| fs::write(path, bytes).unwrap();
+    let ways: [(&str, Putting); 2] = [("replaced", replace), ("overwritten", overwrite)];
     for (way, put) in ways {
         for bytes in [b"dear diary".to_vec(), vec![7; 70_000], others(&new_file().1)] {
             let (_folder, path) = new_file();
