@@ -52,6 +52,8 @@ pub enum Wait {
     BackOff,
     /// Always this long.
     For(Duration),
+    /// This long, and sooner while a living token nears its end.
+    Every(Duration),
     /// Doubling from `retry.initial` up to this.
     UpTo(Duration),
     /// As `BackOff`, and never sooner than this: whoever answered has asked for it.
@@ -80,7 +82,7 @@ pub struct Fault {
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// How often a parked account is asked: a whitelist entry takes about 5 minutes to work.
-const PARKED: Wait = Wait::For(Duration::from_secs(5 * 60));
+const PARKED: Wait = Wait::Every(Duration::from_secs(5 * 60));
 /// The longest pause that a host in trouble is believed to need: a fleet should be fresh within a minute of its recovery.
 pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
 /// The longest pause that an account is asked for and keeps: as long as after 45009.
@@ -132,7 +134,7 @@ impl Fault {
         let longest = if self.whose == Whose::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
         let Some(pause) = pause.map(|pause| pause.min(longest)) else { return self };
         let wait = match self.wait {
-            Wait::For(time) => Wait::For(time.max(pause)),
+            Wait::For(time) | Wait::Every(time) => Wait::For(time.max(pause)),
             Wait::NotBefore(time) => Wait::NotBefore(time.max(pause)),
             Wait::BackOff | Wait::UpTo(_) => Wait::NotBefore(pause),
         };
@@ -220,6 +222,26 @@ impl Fault {
         matches!((self.kind, self.errcode), (FaultKind::Transient, Some(40001 | 40014 | 42001)))
     }
 
+    /// WeChat refuses a call for a ticket by the code of a bad token, and honours the token.
+    #[must_use]
+    pub fn ticket_refused(errcode: i64) -> Self {
+        let fault = Self::without_code(
+            FaultKind::Parked,
+            Whose::Account,
+            "WeChat refuses the ticket as if the access_token were bad, and honours that token",
+            "the account may not use this ticket: check its type and permissions in the WeChat console, or take the \
+             ticket out of its tickets in the file",
+            PARKED,
+        );
+        Self { errcode: Some(errcode), ..fault }
+    }
+
+    /// Whether it says itself when to ask again: a quota, an administrator's refusal, a `Retry-After`.
+    #[must_use]
+    pub fn says_when(&self) -> bool {
+        self.kind == FaultKind::Throttled || matches!(self.wait, Wait::For(_) | Wait::NotBefore(_))
+    }
+
     /// Whether it leaves open what WeChat thinks of the account: WeChat was not reached, or did not get as far as that.
     #[must_use]
     pub fn says_nothing_of_the_account(&self) -> bool {
@@ -287,19 +309,20 @@ mod tests {
     #[test]
     fn every_row_of_the_fault_table_has_its_kind_wait_and_advice() {
         let minutes = |n: u64| Wait::For(Duration::from_secs(60 * n));
+        let parked = Wait::Every(Duration::from_secs(300));
         let table: &[(&[i64], FaultKind, Wait, &str)] = &[
             (&[-1], Transient, Wait::BackOff, "busy"),
             (&[45011], Throttled, minutes(1), "per minute"),
             (&[45009], Throttled, minutes(60), "quota reset"),
-            (&[40001, 40125], Parked, minutes(5), "right one into the file"),
-            (&[40013], Parked, minutes(5), "correct it in the file"),
-            (&[40002, 41002, 41004, 43002, 44002, 47001], Parked, minutes(5), "bug of ours"),
+            (&[40001, 40125], Parked, parked, "right one into the file"),
+            (&[40013], Parked, parked, "correct it in the file"),
+            (&[40002, 41002, 41004, 43002, 44002, 47001], Parked, parked, "bug of ours"),
             (&[410, 48017], Transient, Wait::BackOff, "is retired: remove it from the hosts file"),
-            (&[40164, 61004], Parked, minutes(5), "IP whitelist"),
-            (&[40243], Parked, minutes(5), "unfreeze"),
-            (&[48001, 48004, 50002, 50004, 50007], Parked, minutes(5), "console"),
-            (&[61024], Parked, minutes(5), "third-party platform"),
-            (&[89501, 89502, 89503, 89504, 89505], Parked, minutes(5), "administrator"),
+            (&[40164, 61004], Parked, parked, "IP whitelist"),
+            (&[40243], Parked, parked, "unfreeze"),
+            (&[48001, 48004, 50002, 50004, 50007], Parked, parked, "console"),
+            (&[61024], Parked, parked, "third-party platform"),
+            (&[89501, 89502, 89503, 89504, 89505], Parked, parked, "administrator"),
             (&[89507], Parked, minutes(60), "1 hour"),
             (&[89506], Parked, minutes(24 * 60), "24 hours"),
             (&[12345, 99999, -2], Parked, Wait::UpTo(Duration::from_secs(600)), "does not know"),

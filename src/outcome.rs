@@ -7,14 +7,16 @@ use crate::account::{Account, Endpoint};
 use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::rejection::{Rejections, Verdict};
+use crate::rejection::Rejections;
 use crate::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
 use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
-use crate::token::{HeldToken, Standing, margin};
+use crate::token::{HeldToken, Standing};
 
 mod answer;
+mod doubt;
 
 pub use answer::{Answer, USUAL_LIFETIME, is_strangely_long};
+pub use doubt::CheckEnd;
 
 /// A token call has ended.
 #[derive(Debug)]
@@ -27,17 +29,6 @@ pub struct FetchEnd {
     pub may_have_minted: bool,
     /// The answer.
     pub result: Result<Answer, Fault>,
-}
-
-/// What a check call told.
-#[derive(Debug)]
-pub enum CheckEnd {
-    /// WeChat honours the token.
-    Honoured,
-    /// It refuses it: 40001, 40014 or 42001.
-    Refused,
-    /// No way to tell.
-    Inconclusive(Fault),
 }
 
 /// What a token call has changed.
@@ -59,6 +50,7 @@ impl AccountState {
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Purse::Main, account.daily_budget, now)?;
         self.price = budget::interval(account.daily_budget);
+        self.despite_down = false;
         // What is asked for from here on is for the call after this one; so is a forced call if this is none.
         self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force { .. }));
         if force {
@@ -109,7 +101,7 @@ impl AccountState {
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
             // A call that was cut short may be at work still.
-            self.cast_doubt(intent, now.max(intent.at + rules.timeout), rules);
+            self.cast_doubt(intent, now.max(intent.at + rules.timeout), account.endpoint, rules);
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
@@ -160,65 +152,9 @@ impl AccountState {
     /// The call was not made: the host is down or the budget is spent.
     pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let want = self.want.take();
+        self.despite_down = false;
         self.attempts_ended += 1;
         self.fail_asked(want, fault, account, now, jitter)
-    }
-
-    /// Takes in what a check of the current token told.
-    pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
-        // A check that somebody asked for began while the token was served, too early to tell of a lost mint.
-        let tells = self.want.is_none() && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
-        // A refresh asked for meanwhile stays on the list.
-        let asked_for = self.want.take_if(|want| *want == Want::Check).is_some();
-        match end {
-            CheckEnd::Honoured => {
-                if tells {
-                    self.doubt = None;
-                }
-                self.rejections = self.rejections.checked(Verdict::Honoured, account, now);
-            }
-            CheckEnd::Refused => {
-                self.rejections = self.rejections.refused();
-                self.set_standing(Standing::Refused);
-            }
-            CheckEnd::Inconclusive(_) => {
-                if let Some(doubt) = self.doubt.as_mut().filter(|_| tells) {
-                    doubt.checked = true;
-                }
-                if asked_for {
-                    let second = self.rejections.verdict == Some(Verdict::Inconclusive);
-                    self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
-                    // On `token` a call ends the token: only a second doubtful check is worth that.
-                    if account.endpoint == Endpoint::StableToken || second && !self.is_mint_too_soon(now) {
-                        self.want = Some(Want::Fetch { replace: false });
-                    }
-                }
-            }
-        }
-    }
-
-    /// A crash between an intent and its outcome: the call may have been sent and may have minted.
-    pub fn recover(&mut self, rules: Rules, now: Moment) {
-        if let Some(intent) = self.intent.take() {
-            // It was sent, if at all, right after the intent, and tried on a second host at the most once more.
-            // WeChat may be at work on it still, even if we are back at once.
-            let over_by = intent.at.min(now) + 2 * rules.timeout;
-            self.cast_doubt(intent, over_by, rules);
-        }
-    }
-
-    /// Adds to what may have ended the current token a call that was over by `over_by`.
-    fn cast_doubt(&mut self, intent: Intent, over_by: Moment, rules: Rules) {
-        // The token's own overlap is the least it lives on; a check tells only after the most.
-        let check_at = over_by + (rules.overlap + margin(rules.overlap));
-        self.doubt = Some(match self.doubt {
-            None => Doubt { until: intent.trusted_until, check_at, checked: false },
-            Some(doubt) => Doubt {
-                until: doubt.until.min(intent.trusted_until),
-                check_at: doubt.check_at.max(check_at),
-                checked: false,
-            },
-        });
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything an arriving token depends on")]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::account::{Account, Endpoint};
 use crate::clock::Moment;
+use crate::fault::FaultKind;
 use crate::schedule::force_allowed_at;
-use crate::state::{AccountState, Want};
+use crate::state::{AccountState, Trouble, Want};
 use crate::token::{HeldToken, Standing};
 
 /// What to do.
@@ -39,14 +40,44 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
     let (step, due) = scheduled(state, account, now);
     let held_back = state.trouble.as_ref();
     if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up {
-        // A token about to end is no reason to call a host that is known to be down.
+        // A token about to end is no reason for everybody to call a host that is known to be down: see `trial_urgency`.
         return Step::AwaitHost;
     }
     let due = match (step, held_back) {
+        (Step::Fetch { .. }, Some(trouble)) if is_to_be_repeated(state, trouble, now) => {
+            trouble.retry_at.max(now + spacing_left(state, now))
+        }
         (Step::Fetch { .. }, Some(trouble)) => due.max(trouble.retry_at),
         _ => due,
     };
-    if due.has_come(now) { step } else { Step::Wait(due) }
+    match due.has_come(now) {
+        true => step,
+        false if state.is_audit_due(now) => Step::Check,
+        false => Step::Wait(due),
+    }
+}
+
+/// Whether what failed is tried again before the token needs it: a person must hear soon that a parked account is well.
+fn is_to_be_repeated(state: &AccountState, trouble: &Trouble, now: Moment) -> bool {
+    trouble.fault.kind == FaultKind::Parked && state.doubt.is_none() && state.is_usable(now)
+}
+
+/// How long until a mint on `token` would end no token that somebody may count on still.
+fn spacing_left(state: &AccountState, now: Moment) -> Duration {
+    let token = state.token.as_deref().filter(|token| token.endpoint == Endpoint::Token);
+    token.map_or(Duration::ZERO, |token| (token.issued_at + token.overlap).until(now))
+}
+
+/// How urgently an account needs that a call is tried although all hosts count as down, as what is left of its token;
+/// `None` while it has no call to make, or while one whose answer is lost would cost it a token that lives.
+#[must_use]
+pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
+    let is_due = state.activity.is_none()
+        && !state.despite_down
+        && matches!(next_step(state, account, true, now), Step::Fetch { .. });
+    let left = state.usable_for(now);
+    let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
+    (is_due && (account.endpoint == Endpoint::StableToken || left <= in_hand)).then_some(left)
 }
 
 /// The next thing on the schedule and its time, whatever happened to the last call.
@@ -76,7 +107,14 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
         Some(doubt) if token.endpoint == Endpoint::Token && !doubt.checked => {
             let life = token.expires_at.until_by_either(now).saturating_sub(token.margin());
             let until_check = doubt.check_at.until(now);
-            if life > until_check { (Step::Check, now + until_check) } else { (FETCH, now) }
+            // A token whose successor is due anyway, or that came after the lost call, is not worth being without one
+            // until then: by now another mint ends nothing that is served.
+            let soon = if token.refresh_at.is_over(now) || doubt.is_older_than(token) {
+                state.trouble.as_ref().map_or(Duration::ZERO, |trouble| trouble.retry_at.until(now))
+            } else {
+                Duration::MAX
+            };
+            if until_check < life.min(soon) { (Step::Check, now + until_check) } else { (FETCH, now) }
         }
         _ => (FETCH, now),
     }

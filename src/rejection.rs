@@ -130,6 +130,7 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
         return Judgement::Limited;
     }
     state.want = Some(if force { Want::Force { replace: false } } else { Want::Fetch { replace: false } });
+    state.despite_down = true;
     Judgement::Accepted
 }
 

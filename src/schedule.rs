@@ -21,6 +21,10 @@ pub struct Rules {
     pub timeout: Duration,
 }
 
+/// How long after our time-out a call on `token` that was sent may still reach WeChat: a slow backend takes its time, and
+/// a kernel goes on sending what an abandoned socket holds.
+pub const LATE: Duration = Duration::from_secs(30);
+
 /// WeChat forgets a day's forced refreshes, and our own record of them, after this long.
 pub const DAY: Duration = budget::WINDOW;
 /// WeChat obeys `force_refresh` at most this often in a day.
@@ -86,7 +90,10 @@ pub fn wait_after(
         // A probe of a parked account is a call like any other; quotas say themselves when they are free.
         Wait::For(time) if fault.kind == FaultKind::Parked => time,
         Wait::For(time) => return time,
-        Wait::UpTo(longest) => full_jitter(account.retry.initial, longest, failures, jitter),
+        Wait::Every(time) => near_end(time, account, usable_for),
+        Wait::UpTo(longest) => {
+            near_end(full_jitter(account.retry.initial, longest, failures, jitter), account, usable_for)
+        }
         Wait::BackOff => back_off(failures, account, usable_for, jitter),
         // All who were asked for the same pause do not end it in the same instant.
         Wait::NotBefore(pause) => {
@@ -102,8 +109,11 @@ pub fn wait_after(
 }
 
 fn back_off(failures: u32, account: &Account, usable_for: Duration, jitter: f64) -> Duration {
-    let wait = full_jitter(account.retry.initial, account.retry.max, failures, jitter);
-    // Several tries must fit into what is left of the token.
+    near_end(full_jitter(account.retry.initial, account.retry.max, failures, jitter), account, usable_for)
+}
+
+/// Several tries must fit into what is left of the token; one that has ended is no deadline.
+fn near_end(wait: Duration, account: &Account, usable_for: Duration) -> Duration {
     if usable_for.is_zero() { wait } else { wait.min((usable_for / 4).max(account.retry.initial)) }
 }
 

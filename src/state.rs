@@ -8,14 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Account, Endpoint};
 use crate::budget::Ledger;
 use crate::clock::Moment;
-use crate::fault::{Fault, FaultKind, Wait, Whose};
+use crate::fault::Whose;
 use crate::rejection::Rejections;
-use crate::schedule::{Rules, wait_after};
+use crate::schedule::Rules;
 use crate::token::{HeldToken, Standing, Token, margin};
 
 mod phase;
+mod trouble;
 
 pub use phase::Phase;
+pub use trouble::Trouble;
 
 /// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
 /// anew with the process, but outlives the actor.
@@ -27,6 +29,9 @@ pub struct AccountState {
     pub token: Option<Arc<HeldToken>>,
     /// Set while a call may have minted a successor that never reached us.
     pub doubt: Option<Doubt>,
+    /// When a check is due of whatever token is served then: by this time a lost call that may have minted must have
+    /// shown, however late WeChat got it.
+    pub audit_at: Option<Moment>,
     /// Set, on disk first, while a call is under way that can end the token.
     pub intent: Option<Intent>,
     /// What has been spent of the daily budget.
@@ -40,6 +45,9 @@ pub struct AccountState {
     /// Something that somebody asked for, done before anything scheduled.
     #[serde(skip)]
     pub want: Option<Want>,
+    /// What is wanted is called for even while all hosts count as down: by an operator, or to try whether they are.
+    #[serde(skip)]
+    pub despite_down: bool,
     /// What the token call under way was asked for by.
     #[serde(skip)]
     pub serving: Option<Want>,
@@ -79,8 +87,21 @@ impl Doubt {
     /// When the call that may have minted was over at the latest.
     #[must_use]
     pub fn over_by(&self, rules: Rules) -> Moment {
-        self.check_at - (rules.overlap + margin(rules.overlap))
+        self.check_at - shows_after(rules)
     }
+
+    /// Whether `token` came after that call, which may have been at work still.
+    #[must_use]
+    pub fn is_older_than(&self, token: &HeldToken) -> bool {
+        self.until.boot_ms <= (token.issued_at + token.overlap).boot_ms
+    }
+}
+
+/// How long after a mint the token before it is dead for certain.
+#[must_use]
+pub fn shows_after(rules: Rules) -> Duration {
+    // The token's own overlap is the least it lives on; a check tells only after the most.
+    rules.overlap + margin(rules.overlap)
 }
 
 /// A call that can end the current token is about to be sent.
@@ -90,67 +111,6 @@ pub struct Intent {
     pub at: Moment,
     /// Until when the current token lives even if the call mints.
     pub trusted_until: Moment,
-}
-
-/// The account's last call failed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Trouble {
-    /// Why.
-    pub fault: Arc<Fault>,
-    /// When.
-    pub at: Moment,
-    /// How many calls have failed in a row.
-    pub failures: u32,
-    /// When to call again.
-    pub retry_at: Moment,
-    /// Whether the host is to blame: while it is down nothing is tried, and when it is back, at once.
-    pub awaits_host: bool,
-    /// What WeChat said last that needs a person, and when: a call that does not get as far leaves that open.
-    pub parked: Option<(Arc<Fault>, Moment)>,
-}
-
-impl Trouble {
-    /// One call more has failed after `earlier`, of a credential that is usable for `usable_for` still.
-    #[must_use]
-    pub fn after(
-        earlier: Option<&Self>,
-        fault: Fault,
-        account: &Account,
-        usable_for: Duration,
-        ledger: &Ledger,
-        now: Moment,
-        jitter: f64,
-    ) -> Self {
-        let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
-        let wait = wait_after(&fault, failures, account, usable_for, ledger, now, jitter);
-        let awaits_host =
-            fault.whose == Whose::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
-        let fault = Arc::new(fault);
-        let parked = match fault.kind {
-            FaultKind::Parked => Some((Arc::clone(&fault), now)),
-            _ if fault.says_nothing_of_the_account() => earlier.and_then(|earlier| earlier.parked.clone()),
-            _ => None,
-        };
-        Self { fault, at: now, failures, retry_at: now + wait, awaits_host, parked }
-    }
-
-    /// Whether it needs a person.
-    #[must_use]
-    pub fn is_parked(&self) -> bool {
-        self.parked.is_some() || self.fault.kind == FaultKind::Parked
-    }
-
-    /// What is wrong with the account, and since when: what needs a person, whatever has come between.
-    #[must_use]
-    pub fn cause(&self) -> (&Fault, Moment) {
-        self.parked.as_ref().map_or((&*self.fault, self.at), |(fault, at)| (&**fault, *at))
-    }
-
-    /// What keeps WeChat from being asked again about the cause: the host or our budget, mostly.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<&Fault> {
-        Some(&*self.fault).filter(|fault| self.is_parked() && fault.kind != FaultKind::Parked)
-    }
 }
 
 /// The version of what follows on `last`. A store that was lost starts again at the unix time, which no counter of ours
@@ -256,6 +216,12 @@ impl AccountState {
         self.is_usable(now) && (self.doubt.is_some() || self.token.as_ref().is_some_and(recent))
     }
 
+    /// Whether the token that is served is to be checked now, nobody having asked for it.
+    #[must_use]
+    pub fn is_audit_due(&self, now: Moment) -> bool {
+        self.want.is_none() && self.audit_at.is_some_and(|at| at.has_come(now)) && self.is_usable(now)
+    }
+
     /// Whether `presented` is the value of the newest token.
     #[must_use]
     pub fn is_current(&self, presented: &crate::secret::Secret) -> bool {
@@ -314,6 +280,7 @@ impl AccountState {
         if let Some(doubt) = &mut self.doubt {
             (doubt.until, doubt.check_at) = (doubt.until.rebased(now), doubt.check_at.rebased(now));
         }
+        self.audit_at = self.audit_at.map(|at| at.rebased(now));
         if let Some(intent) = &mut self.intent {
             (intent.at, intent.trusted_until) = (intent.at.rebased(now), intent.trusted_until.rebased(now));
         }
@@ -332,6 +299,7 @@ impl AccountState {
     pub(crate) fn forget_token(&mut self) {
         self.token = None;
         self.doubt = None;
+        self.audit_at = None;
         self.intent = None;
     }
 

@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) {
     serves_only_what_it_says(&state, later);
 
     let mut recovered = state.clone();
-    recovered.recover(RULES, NOW);
+    recovered.recover(&account, RULES, NOW);
     let (before, after) = (state.read(NOW), recovered.read(NOW));
     assert!(after.is_none() || before.is_some(), "a crash has brought a token to life");
     written_and_read_it_is_the_same(&recovered);

@@ -5,6 +5,9 @@
 //! the account never has two calls under way.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::cell::AccountCell;
 use super::pending::{Due, Pending};
@@ -14,7 +17,7 @@ use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd};
 use crate::secret::Secret;
-use crate::wechat::{Permit, WeChat};
+use crate::wechat::{Permit, Require, WeChat};
 
 /// Whether an account has a call under way, and how the last one ended until its actor has taken that in.
 #[derive(Debug, Default)]
@@ -62,14 +65,24 @@ pub(super) enum Call {
         force: bool,
         /// Whether a second call is charged, for another host.
         spare: bool,
+        /// Whether it is made even while all hosts count as down.
+        despite_down: bool,
     },
-    Check(Secret),
+    Check {
+        token: Secret,
+        /// Whether a refusal is looked at once more: some pass, and a token that nobody has complained of is served
+        /// meanwhile.
+        twice: bool,
+    },
 }
 
+/// How long after a refusal that nobody has complained of the token is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Waits for a turn at the global limits.
-pub(super) fn queue<E>(shared: &Arc<Shared>, urgency_ms: i64, wary: bool) -> Pending<E> {
+pub(super) fn queue<E>(shared: &Arc<Shared>, urgency_ms: i64, require: Require) -> Pending<E> {
     let wechat = shared.wechat();
-    Pending::on(async move { Due::Admitted(wechat.admit(urgency_ms, wary).await) })
+    Pending::on(async move { Due::Admitted(wechat.admit(urgency_ms, require).await) })
 }
 
 /// Waits for room in flight before what has to be on disk is noted.
@@ -112,11 +125,24 @@ pub(super) fn fly(
 async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> End {
     permit.take_off().await;
     match call {
-        Call::Fetch { force, spare } => {
-            let (end, calls) = wechat.fetch(&account, force, spare).await;
+        Call::Fetch { force, spare, despite_down } => {
+            let (end, calls) = if despite_down {
+                wechat.fetch_despite_down(&account, force, spare).await
+            } else {
+                wechat.fetch(&account, force, spare).await
+            };
             End::Fetch { end, spare_left: spare && calls < 2 }
         }
-        Call::Check(token) => End::Check(wechat.check(&token).await),
+        Call::Check { token, twice } => {
+            let mut end = wechat.check(&token).await;
+            if twice && matches!(end, CheckEnd::Refused) {
+                sleep(LOOK_AGAIN).await;
+                if let honoured @ CheckEnd::Honoured = wechat.check(&token).await {
+                    end = honoured;
+                }
+            }
+            End::Check(end)
+        }
     }
 }
 

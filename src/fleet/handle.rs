@@ -37,7 +37,8 @@ pub(super) struct Inner {
     pub(super) supervisor: ActorRef<Supervisor>,
     /// What the fleet runs on; held while a reload is applied.
     pub(super) running: tokio::sync::Mutex<Config>,
-    pub(super) clock_watch: AbortHandle,
+    /// Tasks that watch the clocks and the hosts.
+    pub(super) watches: [AbortHandle; 2],
     pub(super) ready: AtomicBool,
     pub(super) reads: Reads,
     pub(super) ticket_reads: Reads,

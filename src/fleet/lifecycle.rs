@@ -7,6 +7,7 @@ use std::time::Duration;
 use kameo::mailbox;
 use kameo::prelude::*;
 use rand::random;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::answers::{ReloadError, Reloaded, StartError};
@@ -15,6 +16,7 @@ use super::clock_watch::watch_clocks;
 use super::handle::{Fleet, Inner, Reads};
 use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
 use super::supervisor::{Applied, Apply, Supervisor};
+use super::trials::try_while_down;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::state::Phase;
@@ -70,7 +72,7 @@ impl Fleet {
             .iter()
             .map(|account| {
                 let mut state = stored.accounts.remove(&account.appid).unwrap_or_default();
-                state.recover(rules, now);
+                state.recover(account, rules, now);
                 // Due as soon as its actor has started; until then readers may count on that.
                 state.next_at = Some(now);
                 (account.appid.clone(), AccountCell::new(Arc::clone(account), state))
@@ -114,13 +116,16 @@ impl Fleet {
         }
         shared.publishers.set(&shared, &config.publish);
         let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
-        let clock_watch = tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle();
+        let watches = [
+            tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle(),
+            tokio::spawn(try_while_down(Arc::clone(&shared))).abort_handle(),
+        ];
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
                 supervisor,
                 running: config.into(),
-                clock_watch,
+                watches,
                 ready: AtomicBool::new(false),
                 reads: Reads::of("wxtokend_token_reads_total"),
                 ticket_reads: Reads::of("wxtokend_ticket_reads_total"),
@@ -204,7 +209,7 @@ impl Fleet {
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.shared.drain();
-        inner.clock_watch.abort();
+        inner.watches.iter().for_each(AbortHandle::abort);
         inner.shared.flights.close();
         let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
         // The accounts' actors first: what has landed is taken in and stored before they stop.
@@ -227,7 +232,7 @@ impl Fleet {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.clock_watch.abort();
+        self.watches.iter().for_each(AbortHandle::abort);
         self.shared.publishers.stop();
         self.supervisor.kill();
     }

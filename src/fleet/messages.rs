@@ -11,6 +11,8 @@ use crate::secret::Secret;
 pub(super) struct Wake;
 /// Somebody waits for the token.
 pub(super) struct Hurry;
+/// All hosts count as down: try whether they are.
+pub(super) struct Trial;
 /// Changed settings are wanted.
 pub(super) struct Configure;
 /// A client says that WeChat refused this token.
@@ -31,6 +33,13 @@ impl Message<Hurry> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, _: Hurry, _: &mut Context<Self, ()>) {
         self.move_up();
+    }
+}
+
+impl Message<Trial> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
+        self.try_despite_down();
     }
 }
 

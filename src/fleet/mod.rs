@@ -32,6 +32,7 @@ mod ticket_actor;
 mod ticket_cell;
 mod tickets;
 mod token_actor;
+mod trials;
 mod view;
 mod waiters;
 mod wanted;

@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kameo::error::Infallible;
@@ -20,13 +20,14 @@ use super::flight::queue;
 use super::messages::{Reject, Wake};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
+use super::tally::RejectionOutcome;
 use super::ticket_cell::TicketCell;
 use super::wanted::NewSettings;
 use crate::account::Account;
 use crate::fault::Fault;
-use crate::secret::Secret;
 use crate::ticket::{AskEnd, TicketActivity, TicketState, TicketStep};
-use crate::wechat::Permit;
+use crate::token::HeldToken;
+use crate::wechat::{Permit, Require};
 
 /// How long a wait for the account's token lasts before it is thought over.
 const TOKEN_AWAITED: Duration = Duration::from_secs(60);
@@ -44,6 +45,9 @@ pub(super) struct TicketActor {
     /// How many of the hosts' recoveries it has reckoned with.
     recoveries: u64,
     call_started: Instant,
+    /// The version of the token that WeChat has last refused for the ticket and found good when it was checked; 0 where
+    /// there is none. To report it again would spend what clients need for theirs.
+    honoured: Arc<AtomicU64>,
 }
 
 /// Changed settings are wanted.
@@ -62,7 +66,9 @@ impl Actor for TicketActor {
         let settings = Arc::clone(&account.load().account);
         let (pending, call_started) = (Pending::on(async { Due::Wake }), Instant::now());
         let recoveries = shared.wechat().hosts().look().0.recoveries;
-        let mut actor = Self { cell, account, settings, shared, state, pending, recoveries, call_started };
+        let honoured = Arc::default();
+        let mut actor =
+            Self { cell, account, settings, shared, state, pending, recoveries, call_started, honoured };
         actor.configure().await;
         Ok(actor)
     }
@@ -171,7 +177,7 @@ impl TicketActor {
             TicketStep::AwaitToken => (Some(TicketActivity::AwaitsToken), None, self.await_token()),
             TicketStep::Ask => {
                 let left_ms = i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX);
-                (Some(TicketActivity::Queued), Some(now), queue(&self.shared, left_ms, false))
+                (Some(TicketActivity::Queued), Some(now), queue(&self.shared, left_ms, Require::NotDown))
             }
         };
         (self.state.activity, self.state.next_at, self.pending) = (activity, next_at, pending);
@@ -194,7 +200,7 @@ impl TicketActor {
     /// It is our turn: decide once more, put the charge on disk, call.
     async fn ask(&mut self, permit: Permit) {
         let (now, account) = (self.shared.now(), Arc::clone(&self.settings));
-        let token = self.account.read(now).map(|token| token.held.value.clone());
+        let token = self.account.read(now).map(|token| token.held);
         let (Some(token), TicketStep::Ask) = (token, self.state.next_step(&account, true, true, now)) else {
             return self.advance();
         };
@@ -212,25 +218,34 @@ impl TicketActor {
         self.pending = self.call(token, permit);
     }
 
-    fn call(&self, token: Secret, mut permit: Permit) -> Pending<AskEnd> {
-        let (kind, shared) = (self.cell.kind, Arc::clone(&self.shared));
+    fn call(&self, token: Arc<HeldToken>, mut permit: Permit) -> Pending<AskEnd> {
+        let (kind, shared, honoured) = (self.cell.kind, Arc::clone(&self.shared), Arc::clone(&self.honoured));
         let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
         Pending::on(async move {
             permit.take_off().await;
-            let (wechat, sent) = (shared.wechat(), token.clone());
+            let (wechat, sent) = (shared.wechat(), token.value.clone());
             // A task of its own catches a panic of the HTTP client's as well as one of ours.
             let call = AbortOnDropHandle::new(tokio::spawn(async move { wechat.ticket(kind, &sent).await }));
-            let end = call.await.unwrap_or_else(|_panic| AskEnd {
+            let mut end = call.await.unwrap_or_else(|_panic| AskEnd {
                 sent_at: Some(started_at),
                 result: Err(Fault::internal("the call to WeChat panicked")),
             });
             drop(permit);
-            if let (Err(fault), Some(actor)) = (&end.result, account.actor())
-                && fault.is_token_refused()
-            {
-                // Like any client that is refused: it is checked, and this waits for what comes of it.
-                let limit = shared.rules().timeout * 4;
-                let _ = timeout(limit, actor.ask(Reject(token)).into_future()).await;
+            let refused = end.result.as_ref().err().filter(|fault| fault.is_token_refused());
+            if let Some(errcode) = refused.and_then(|fault| fault.errcode) {
+                if honoured.load(Ordering::SeqCst) != token.version
+                    && let Some(actor) = account.actor()
+                {
+                    // Like any client that is refused: it is checked, and this waits for what comes of it.
+                    let limit = shared.rules().timeout * 4;
+                    let told = timeout(limit, actor.ask(Reject(token.value.clone())).into_future()).await;
+                    if let Ok(Ok(RejectionOutcome::StillValid)) = told {
+                        honoured.store(token.version, Ordering::SeqCst);
+                    }
+                }
+                if honoured.load(Ordering::SeqCst) == token.version {
+                    end.result = Err(Fault::ticket_refused(errcode));
+                }
             }
             Due::Ended(end)
         })

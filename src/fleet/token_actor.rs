@@ -15,18 +15,19 @@ use tokio::time::Instant;
 
 use super::actor_log::Teller;
 use super::cell::AccountCell;
-use super::flight::{Call, End, fly, landing, queue, take_off};
+use super::flight::{End, landing, queue};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::waiters::{Settled, Waiter};
 use super::wanted::NewSettings;
-use crate::account::{Account, Endpoint};
+use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd};
 use crate::policy::{Step, next_step};
 use crate::state::{AccountState, Activity};
-use crate::wechat::Permit;
+
+mod turn;
 
 /// Sees to one account.
 pub(crate) struct TokenActor {
@@ -112,6 +113,8 @@ impl Waits for TokenActor {
                 self.takes_off = false;
                 match admitted {
                     Ok(permit) => self.call(permit).await,
+                    // They went down while it waited to hear of them; it is wanted all the same.
+                    Err(_) if self.state.despite_down => self.advance(),
                     Err(host_down) => self.refused(host_down).await,
                 }
             }
@@ -182,15 +185,14 @@ impl TokenActor {
             Step::Fetch { .. } | Step::Check => Some(now),
         };
         self.pending = match step {
-            Step::Wait(at) => self.alarm(Some(at.until(now)), now, recovery),
+            Step::Wait(at) => {
+                let audit = self.state.audit_at.filter(|_| self.state.is_usable(now));
+                self.alarm(audit.into_iter().chain([at]).map(|at| at.until(now)).min(), now, recovery)
+            }
             Step::AwaitHost => self.alarm(None, now, recovery),
             Step::Fetch { .. } | Step::Check => {
                 self.state.activity = Some(Activity::Queued);
-                // A lost answer would leave the token trusted for the overlap only.
-                let wary = self.account.endpoint == Endpoint::Token
-                    && self.state.is_usable(now)
-                    && matches!(step, Step::Fetch { .. });
-                queue(&self.shared, self.urgency_ms(now), wary)
+                queue(&self.shared, self.urgency_ms(now), self.requires(step, hosts.up, now))
             }
         };
         self.publish();
@@ -208,81 +210,6 @@ impl TokenActor {
         let wait = wait.into_iter().chain(token_ends).min();
         let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
         alarm(wait, awaits_host.then_some(recovery))
-    }
-
-    /// Less goes first: for whose token somebody waits, who has none, then whose token ends soonest.
-    fn urgency_ms(&self, now: Moment) -> i64 {
-        match self.state.usable_for(now) {
-            Duration::ZERO if self.cell.is_awaited() => -1,
-            left => i64::try_from(left.as_millis()).unwrap_or(i64::MAX),
-        }
-    }
-
-    /// Goes to the head of the queue, if it stands there without a token.
-    pub(super) fn move_up(&mut self) {
-        let now = self.shared.now();
-        let stands = self.state.activity == Some(Activity::Queued) && !self.takes_off;
-        if stands && self.urgency_ms(now) < 0 {
-            // Without a token there is none to be wary for.
-            self.pending = queue(&self.shared, self.urgency_ms(now), false);
-        }
-    }
-
-    /// It is our turn: decide once more, charge, put the intent on disk, call.
-    pub(super) async fn call(&mut self, permit: Permit) {
-        // Counts as a flight from before the look: a stopping fleet waits for it.
-        let _flight = self.shared.flights.token();
-        if self.shared.is_draining() {
-            return;
-        }
-        let now = self.shared.now();
-        self.state.others_waiting = permit.others_waiting();
-        let call = match next_step(&self.state, &self.account, true, now) {
-            // It is reckoned with that a call goes out right after its intent.
-            Step::Fetch { force }
-                if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
-            {
-                self.state.activity = Some(Activity::Queued);
-                self.takes_off = true;
-                self.pending = take_off(permit);
-                return;
-            }
-            Step::Fetch { force } => {
-                if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
-                    let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
-                    return self.refused(fault).await;
-                }
-                let several = self.shared.wechat().hosts().are_several();
-                let spare = several && self.state.charge_spare(&self.account, now);
-                self.state.activity = Some(Activity::Fetching);
-                // Readers must stop trusting the token too long before the call can end it.
-                self.publish();
-                self.commit().await;
-                Call::Fetch { force, spare }
-            }
-            Step::Check => {
-                let Some(token) = self.state.token.clone() else { return self.advance() };
-                self.state.activity = Some(Activity::Checking);
-                self.publish();
-                Call::Check(token.value.clone())
-            }
-            // What was due when we queued is not any more: a reload, or a jump of the clock.
-            Step::Wait(_) | Step::AwaitHost => return self.advance(),
-        };
-        self.call_started = Instant::now();
-        fly(&self.cell, &self.shared, Arc::clone(&self.account), permit, call);
-        self.pending = landing(&self.cell);
-    }
-
-    /// The call was not made.
-    pub(super) async fn refused(&mut self, fault: Fault) {
-        let now = self.shared.now();
-        let fetched = self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
-        self.shared.count_fetch(&self.cell, fetched, Some(&fault));
-        self.cell.clear_awaited();
-        self.advance();
-        self.teller(self.shared.now()).failed(&Arc::new(fault), None);
-        self.settle(Settled::Fetch(fetched));
     }
 
     /// Takes in how the call under way has ended, if it has.

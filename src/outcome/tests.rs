@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::fault::Whose;
-use crate::rejection::{Judgement, judge_rejection};
+use crate::rejection::{Judgement, Verdict, judge_rejection};
 use crate::secret::Secret;
 use crate::state::Activity;
 
@@ -306,9 +306,9 @@ fn a_lost_answer_puts_the_token_in_doubt_from_when_the_call_began() {
         FetchEnd { force: false, sent_at: Some(at(5401)), may_have_minted: true, result: Err(lost()) },
         at(5406),
     );
-    // A mint at the last moment of the call shows 300 s after that, and the margin.
-    let doubt = Doubt { until: at(5700), check_at: at(5707), checked: false };
-    assert_eq!(desk.state.doubt, Some(doubt));
+    // A call that was delivered as late as can be shows 300 s after that, and the margin.
+    let doubt = Doubt { until: at(5700), check_at: at(5737), checked: false };
+    assert_eq!((desk.state.doubt, desk.state.audit_at), (Some(doubt), Some(at(5737))));
     assert_eq!(desk.state.usable_for(at(5406)), s(293));
     let trouble = desk.state.trouble.as_ref().unwrap();
     assert_eq!((trouble.failures, trouble.awaits_host), (1, true));
@@ -320,23 +320,27 @@ fn a_second_lost_answer_adds_to_the_doubt() {
     desk.fail(lost(), true, at(5400));
     desk.state.doubt.as_mut().unwrap().checked = true;
     desk.fail(lost(), true, at(5700));
-    assert_eq!(desk.state.doubt, Some(Doubt { until: at(5700), check_at: at(6006), checked: false }));
+    assert_eq!(desk.state.doubt, Some(Doubt { until: at(5700), check_at: at(6036), checked: false }));
 }
 
 #[test]
 fn a_lost_answer_without_a_token_leaves_the_next_one_in_no_doubt_once_it_is_over() {
     let mut desk = Desk::empty(Endpoint::Token);
     desk.fail(lost(), true, START);
-    desk.fetch(false, "a", 7200, at(5));
+    desk.fetch(false, "a", 7200, at(34));
+    let doubt = Doubt { until: at(334), check_at: at(336), checked: false };
+    assert_eq!(desk.state.doubt, Some(doubt), "it may arrive still");
+    desk.fetch(false, "b", 7200, at(35));
     assert!(desk.state.doubt.is_none() && desk.state.trouble.is_none());
+    assert_eq!(desk.state.audit_at, Some(at(336)), "what is served then is checked once");
 }
 
 #[test]
 fn a_token_that_comes_while_a_call_of_before_is_at_work_is_trusted_for_the_overlap_and_checked() {
-    for (sent_at, doubt) in [(2, Some((302, 311))), (9, Some((309, 311))), (10, None)] {
+    for (sent_at, doubt) in [(2, Some((302, 341))), (39, Some((339, 341))), (40, None)] {
         let mut desk = Desk::empty(Endpoint::Token);
         desk.begin(false, START);
-        desk.state.recover(RULES, at(1));
+        desk.state.recover(&desk.account, RULES, at(1));
         assert_eq!(desk.fetch(false, "a", 7200, at(sent_at)), Fetched::New);
         let told = desk.state.doubt.map(|doubt| (doubt.until, doubt.check_at));
         assert_eq!(told, doubt.map(|(until, check_at)| (at(until), at(check_at))));
@@ -348,7 +352,7 @@ fn a_forced_call_that_is_at_work_still_keeps_the_token_out_of_service() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     let value = desk.held().value.expose().to_owned();
     desk.begin(true, at(10));
-    desk.state.recover(RULES, at(11));
+    desk.state.recover(&desk.account, RULES, at(11));
     desk.fetch(false, &value, 7188, at(12));
     assert!(!desk.state.is_usable(at(13)), "it may be forced away any moment");
     assert!(desk.state.trouble.is_some(), "it is asked again after a wait");
@@ -362,7 +366,7 @@ fn a_short_lived_token_is_checked_after_the_longest_overlap() {
     desk.fetch(false, "a", 1000, START);
     desk.fail(lost(), true, at(500));
     let doubt = desk.state.doubt.unwrap();
-    assert_eq!((doubt.until, doubt.check_at), (at(750), at(806)));
+    assert_eq!((doubt.until, doubt.check_at), (at(750), at(836)));
 }
 
 #[test]
@@ -448,11 +452,11 @@ fn an_answer_to_a_call_that_was_not_sent_is_a_fault_of_ours() {
 #[test]
 fn a_crash_before_the_outcome_leaves_the_token_in_doubt() {
     // Written at 5400; back at once, or only long after the call can have taken.
-    for (back_at, check_at) in [(5401, 5711), (5405, 5711), (6000, 5711)] {
+    for (back_at, check_at) in [(5401, 5741), (5405, 5741), (6000, 5741)] {
         let mut desk = Desk::holding(Endpoint::Token);
         desk.begin(false, at(5400));
         desk.state = serde_json::from_str(&serde_json::to_string(&desk.state).unwrap()).unwrap();
-        desk.state.recover(RULES, at(back_at));
+        desk.state.recover(&desk.account, RULES, at(back_at));
         let doubt = Doubt { until: at(5700), check_at: at(check_at), checked: false };
         assert_eq!((desk.state.doubt, desk.state.intent), (Some(doubt), None));
         assert_eq!(desk.spent(at(5400)), 1, "the charge is not forgotten");
@@ -463,7 +467,7 @@ fn a_crash_before_the_outcome_leaves_the_token_in_doubt() {
 fn a_crash_long_ago_is_told_of_by_a_check_at_once() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.begin(false, at(5400));
-    desk.state.recover(RULES, at(6000));
+    desk.state.recover(&desk.account, RULES, at(6000));
     assert!(!desk.state.is_usable(at(6000)));
     desk.check(&CheckEnd::Honoured, at(6001));
     assert_eq!(desk.state.usable_for(at(6001)), s(1198));
@@ -472,7 +476,7 @@ fn a_crash_long_ago_is_told_of_by_a_check_at_once() {
 #[test]
 fn a_restart_without_a_call_under_way_doubts_nothing() {
     let mut desk = Desk::holding(Endpoint::Token);
-    desk.state.recover(RULES, at(100));
+    desk.state.recover(&desk.account, RULES, at(100));
     assert!(desk.state.doubt.is_none() && desk.state.is_usable(at(100)));
 }
 
@@ -480,8 +484,9 @@ fn a_restart_without_a_call_under_way_doubts_nothing() {
 fn a_doubted_token_that_wechat_honours_has_its_old_end_again() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Honoured, at(5707));
-    assert_eq!((desk.state.doubt, desk.state.usable_for(at(5707))), (None, s(1492)));
+    desk.check(&CheckEnd::Honoured, at(5736));
+    assert_eq!((desk.state.doubt, desk.state.usable_for(at(5736))), (None, s(1463)));
+    assert_eq!(desk.state.audit_at, None, "one check is both");
 }
 
 #[test]
@@ -497,9 +502,53 @@ fn a_doubted_token_that_wechat_refuses_is_dead() {
 fn a_check_of_a_doubted_token_that_does_not_tell_is_made_once() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Inconclusive(busy()), at(5707));
+    desk.check(&CheckEnd::Inconclusive(busy()), at(5736));
     assert!(desk.state.doubt.unwrap().checked && desk.state.want.is_none());
     assert_eq!(desk.state.rejections.verdict, None, "nobody asked");
+}
+
+#[test]
+fn an_audit_is_made_once_and_again_only_if_it_did_not_tell() {
+    for (end, again) in [
+        (CheckEnd::Honoured, None),
+        (CheckEnd::Refused, None),
+        (CheckEnd::Inconclusive(busy()), Some(at(6000 + 300))),
+    ] {
+        let mut desk = Desk::holding(Endpoint::Token);
+        desk.fail(lost(), true, at(5400));
+        desk.fetch(false, "b", 7200, at(5700));
+        assert!(desk.state.doubt.is_none() && !desk.state.is_audit_due(at(5735)));
+        assert!(desk.state.is_audit_due(at(5736)));
+        desk.check(&end, at(6000));
+        assert_eq!(desk.state.audit_at, again, "{end:?}");
+    }
+}
+
+#[test]
+fn a_lost_forced_call_is_audited_after_all_that_it_may_take() {
+    let mut desk = Desk::holding(Endpoint::StableToken);
+    desk.begin(true, at(10));
+    let result = Err(Fault::host("timed out"));
+    desk.end(FetchEnd { force: true, sent_at: Some(at(10)), may_have_minted: true, result }, at(15));
+    assert_eq!(desk.state.doubt.unwrap().check_at, at(15 + 301), "it is out of service no longer than that");
+    assert_eq!(desk.state.audit_at, Some(at(15 + 30 + 301)));
+}
+
+#[test]
+fn a_token_found_dead_is_no_part_of_an_older_trouble_unless_that_says_when() {
+    for (fault, waits) in [
+        (Fault::from_errcode(40164, ""), false),
+        (busy(), false),
+        (Fault::from_errcode(45009, ""), true),
+        (Fault::from_errcode(89507, ""), true),
+        (busy().not_before(Some(s(600))), true),
+    ] {
+        let mut desk = Desk::holding(Endpoint::Token);
+        desk.fail(fault, false, at(100));
+        desk.check(&CheckEnd::Refused, at(102));
+        let retry_at = desk.state.trouble.unwrap().retry_at;
+        assert_eq!(retry_at != at(102), waits, "{retry_at:?}");
+    }
 }
 
 #[test]

@@ -289,7 +289,7 @@ impl Decision {
     /// A new process, which knows what is on disk.
     fn boot(&mut self) {
         self.state = serde_json::from_str(&self.disk).unwrap();
-        self.state.recover(self.rules(), self.now());
+        self.state.recover(&self.account, self.rules(), self.now());
         self.state.next_at = Some(self.now());
         (self.flight, self.probe_at, self.host_up) = (None, None, true);
     }

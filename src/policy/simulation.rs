@@ -378,7 +378,7 @@ impl World {
             self.boot_offset = -self.t + self.rng.random_range(0..100 * SECOND);
             self.state = std::mem::take(&mut self.state).rebased(self.now());
         }
-        self.state.recover(self.rules, self.now());
+        self.state.recover(&self.account, self.rules, self.now());
         self.persist();
     }
 

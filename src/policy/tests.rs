@@ -199,13 +199,90 @@ fn a_token_in_doubt_is_served_to_the_end_of_its_trust_before_anything_is_done() 
 #[test]
 fn a_token_in_doubt_is_checked_once_a_mint_would_have_shown() {
     let (account, mut state) = holding(Endpoint::Token);
-    state.doubt = doubt(5700, 5706, false);
-    assert_eq!(next_step(&state, &account, true, at(5699)), Step::Wait(at(5706)));
-    assert_eq!(next_step(&state, &account, true, at(5706)), Step::Check);
+    state.doubt = doubt(2700, 2736, false);
+    assert_eq!(next_step(&state, &account, true, at(2699)), Step::Wait(at(2736)));
+    assert_eq!(next_step(&state, &account, true, at(2736)), Step::Check);
     state.trouble = trouble(at(6000), false);
-    assert_eq!(next_step(&state, &account, true, at(5706)), Step::Check, "a check is no token call");
+    assert_eq!(next_step(&state, &account, true, at(2736)), Step::Check, "a check is no token call");
     state.trouble = trouble(at(6000), true);
-    assert_eq!(next_step(&state, &account, false, at(5706)), Step::AwaitHost);
+    assert_eq!(next_step(&state, &account, false, at(2736)), Step::AwaitHost);
+}
+
+#[test]
+fn nobody_waits_for_the_check_of_a_token_whose_successor_is_due_or_that_came_after_the_lost_call() {
+    let (account, state) = holding(Endpoint::Token);
+    for (until, check_at) in [(5700, 5736), (300, 336)] {
+        let mut state = AccountState { doubt: doubt(until, check_at, false), ..state.clone() };
+        assert_eq!(next_step(&state, &account, true, at(until - 1)), FETCH);
+        // A check is better than nothing.
+        state.trouble = trouble(at(check_at + 1), false);
+        assert_eq!(next_step(&state, &account, true, at(until - 1)), Step::Wait(at(check_at)));
+        assert_eq!(next_step(&state, &account, true, at(check_at)), Step::Check);
+        state.trouble = trouble(at(check_at - 1), false);
+        assert_eq!(next_step(&state, &account, true, at(until - 1)), Step::Wait(at(check_at - 1)));
+    }
+}
+
+#[test]
+fn an_audit_is_made_of_what_is_served_and_gives_way_to_what_is_due() {
+    let (account, mut state) = holding(Endpoint::Token);
+    state.audit_at = Some(at(2000));
+    assert_eq!(next_step(&state, &account, true, at(1999)), Step::Wait(at(5400)));
+    assert_eq!(next_step(&state, &account, true, at(2000)), Step::Check);
+    assert_eq!(next_step(&state, &account, true, at(5400)), FETCH);
+    state.trouble = trouble(at(5500), true);
+    assert_eq!(next_step(&state, &account, false, at(5450)), Step::AwaitHost);
+    edit(&mut state, |token| token.standing = Standing::Refused);
+    state.trouble = trouble(at(5500), false);
+    assert_eq!(
+        next_step(&state, &account, true, at(5450)),
+        Step::Wait(at(5500)),
+        "there is nothing to audit"
+    );
+}
+
+#[test]
+fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
+    for endpoint in [Endpoint::StableToken, Endpoint::Token] {
+        let (account, mut state) = holding(endpoint);
+        let parked = |retry_at| {
+            let fault = Arc::new(Fault::from_errcode(40164, ""));
+            trouble(retry_at, false).map(|trouble| Trouble { fault, ..trouble })
+        };
+        state.trouble = parked(at(900));
+        assert_eq!(next_step(&state, &account, true, at(600)), Step::Wait(at(900)));
+        assert_eq!(next_step(&state, &account, true, at(900)), FETCH);
+        // Two mints on `token` stay an overlap apart.
+        state.trouble = parked(at(100));
+        let apart = if endpoint == Endpoint::Token { at(300) } else { at(100) };
+        assert_eq!(next_step(&state, &account, true, at(50)), Step::Wait(apart));
+        state.doubt = doubt(7198, 7230, false);
+        assert_eq!(
+            next_step(&state, &account, true, at(1000)),
+            Step::Wait(at(7197)),
+            "nothing is added to a doubt"
+        );
+    }
+}
+
+#[test]
+fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    assert_eq!(trial_urgency(&state, &account, at(100)), None, "it needs no call");
+    state.trouble = trouble(at(7000), true);
+    assert_eq!(trial_urgency(&state, &account, at(6990)), None, "it has called a moment ago");
+    assert_eq!(trial_urgency(&state, &account, at(7000)), Some(s(199)));
+    state.despite_down = true;
+    assert_eq!(trial_urgency(&state, &account, at(7000)), None, "it is about to");
+    let (account, mut state) = holding(Endpoint::Token);
+    state.trouble = trouble(at(5400), true);
+    assert_eq!(
+        trial_urgency(&state, &account, at(6000)),
+        None,
+        "a lost call would put a living token in doubt"
+    );
+    assert_eq!(trial_urgency(&state, &account, at(6900)), Some(s(299)), "for no longer than it lives anyway");
+    assert_eq!(trial_urgency(&AccountState::default(), &account, at(0)), Some(Duration::ZERO));
 }
 
 #[test]

@@ -92,8 +92,9 @@ fn told(fault: &Fault, account: &Account) -> (Duration, Duration) {
         Some(89506) => exactly(minutes(24 * 60)),
         Some(99_999 | 12_345) => (account.retry.initial, minutes(10).max(account.retry.initial)),
         Some(-1) => (account.retry.initial, account.retry.max),
-        Some(_) => exactly(minutes(5)),
-        None if fault.kind == FaultKind::Parked => exactly(minutes(5)),
+        // Sooner while a living token nears its end.
+        Some(_) => (account.retry.initial.min(minutes(5)), minutes(5)),
+        None if fault.kind == FaultKind::Parked => (account.retry.initial.min(minutes(5)), minutes(5)),
         None => (account.retry.initial, account.retry.max),
     }
 }
@@ -205,7 +206,7 @@ proptest! {
         let (least, most) = told(&fault, &account);
         prop_assert!(wait >= least && wait <= most, "{wait:?}, not {least:?} to {most:?}: {fault:?}");
         prop_assert!(wait > Duration::ZERO, "a loop without delay");
-        if usable_ms > 0 && fault.wait == Wait::BackOff {
+        if usable_ms > 0 && matches!(fault.wait, Wait::BackOff | Wait::Every(_) | Wait::UpTo(_)) {
             // Several tries fit into what is left of the token.
             prop_assert!(wait <= (usable_for / 4).max(account.retry.initial));
         }

@@ -112,6 +112,10 @@ fn several_tries_fit_into_what_is_left_of_the_token() {
     assert_eq!(near(120), s(30));
     assert_eq!(near(5), s(2), "never sooner than the shortest wait");
     assert_eq!(near(0), s(60), "what has ended is no deadline");
+    // A refusal may be one address's of several, or pass.
+    let parked = Fault::from_errcode(40164, "");
+    let near = |usable_s| wait_after(&parked, 1, &account, s(usable_s), &Ledger::default(), START, 1.0);
+    assert_eq!([near(7000), near(1200), near(120), near(5), near(0)], [300, 300, 30, 2, 300].map(s));
 }
 
 #[test]

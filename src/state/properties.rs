@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fault::Fault;
 use crate::outcome::{Answer, FetchEnd, Fetched};
 use crate::policy::{Step, next_step};
 use crate::schedule::{Draw, Rules};

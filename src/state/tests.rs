@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::budget::Purse;
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
 use crate::schedule::force_allowed_at;
 use crate::secret::Secret;
 

@@ -11,7 +11,7 @@ use super::answers::{
     NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
 };
 use super::gate::{Gate, Permit};
-use super::hosts::Hosts;
+use super::hosts::{By, Hosts};
 use super::transport::{Lost, Method, Request, Response, Transport};
 use crate::account::{Account, Endpoint};
 use crate::clock::{Clock, Moment};
@@ -30,6 +30,18 @@ pub struct WeChat {
     hosts: Arc<Hosts>,
     gate: Gate,
     clock: Clock,
+}
+
+/// What a call requires of the hosts before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// That not all of them are known to be down.
+    NotDown,
+    /// That there is room in flight and one has answered just now: for a call that puts a token in doubt when its answer
+    /// is lost.
+    Heard,
+    /// Nothing: it is tried even while all of them count as down.
+    Nothing,
 }
 
 #[derive(Serialize)]
@@ -60,24 +72,30 @@ impl WeChat {
         &self.hosts
     }
 
-    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first. `wary`: and until there is room
-    /// in flight and a host is known to answer, for a call that puts a token in doubt when its answer is lost.
+    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first; and for what is required of the
+    /// hosts.
     ///
     /// # Errors
-    /// The host's fault, as soon as all hosts are known to be down.
-    pub async fn admit(&self, urgency_ms: i64, wary: bool) -> Result<Permit, Fault> {
+    /// The host's fault, as soon as all hosts are known to be down, unless nothing is required of them.
+    pub async fn admit(&self, urgency_ms: i64, require: Require) -> Result<Permit, Fault> {
         let mut health = self.hosts.watch();
         let admitted = async {
             let mut permit = self.gate.admit(urgency_ms).await;
-            if wary {
+            if require == Require::Heard {
                 permit.take_off().await;
                 self.hosts.hear().await;
             }
             permit
         };
+        let goes_down = async {
+            match require {
+                Require::Nothing => std::future::pending().await,
+                Require::NotDown | Require::Heard => drop(health.wait_for(|overall| !overall.up).await),
+            }
+        };
         tokio::select! {
             biased;
-            _ = health.wait_for(|overall| !overall.up) => Err(self.down()),
+            () = goes_down => Err(self.down()),
             permit = admitted => Ok(permit),
         }
     }
@@ -97,6 +115,11 @@ impl WeChat {
             let result = Err(self.down());
             return (FetchEnd { force, sent_at: None, may_have_minted: false, result }, 0);
         }
+        self.fetch_despite_down(account, force, spare).await
+    }
+
+    /// The same, even while all hosts count as down.
+    pub async fn fetch_despite_down(&self, account: &Account, force: bool, spare: bool) -> (FetchEnd, u32) {
         let mut calls = 0;
         let mut first_sent_at = None;
         let mut end = None;
@@ -187,7 +210,7 @@ impl WeChat {
         url: &Url,
         request: Request,
     ) -> Result<Response, Lost> {
-        let started = Instant::now();
+        let (started, path) = (Instant::now(), request.path);
         let answer = self.transport.send(url, request).await;
         histogram!("wxtokend_upstream_request_duration_seconds", "endpoint" => endpoint)
             .record(started.elapsed());
@@ -195,12 +218,13 @@ impl WeChat {
             Ok(answer) => host_trouble(answer),
             Err(lost) => Some(lost.to_string()),
         };
+        let by = if path == CHECK_PATH { By::Check } else { By::Call };
         match (trouble, &answer) {
             (None, Ok(answer)) => {
-                self.hosts.answered(index);
+                self.hosts.answered(index, by);
                 self.note_skew(answer);
             }
-            (trouble, _) => self.hosts.failed(index, &trouble.unwrap_or_default()),
+            (trouble, _) => self.hosts.failed(index, by, &trouble.unwrap_or_default()),
         }
         answer
     }

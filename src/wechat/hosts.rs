@@ -3,7 +3,9 @@
 //! A failure that may be the host's makes it a suspect and is followed by a probe: the harmless check call, which
 //! even with a token that is none shows whether anybody answers. Only a failed probe takes a host down, so that
 //! one account's hang is never taken for everybody's. While all hosts are down accounts wait and the probe goes
-//! on for all of them; its first answer wakes them.
+//! on for all of them; its first answer wakes them. It may be the check call alone that is ill: while a host counts as
+//! down a real call is tried now and then, and when that is answered, failed probes say nothing until one is answered,
+//! too.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,20 +13,17 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::answers::host_trouble;
-use super::transport::{Lost, Method, Request, Response, Transport};
+use super::transport::Transport;
 use crate::clock::{Clock, Moment};
-use crate::fault::LONGEST_HOST_PAUSE;
+
+mod probe;
+
+use probe::probe_until_it_answers;
 
 /// A host that failed is tried last for this long.
 const MISTRUST: Duration = Duration::from_secs(60);
-/// Between two probes of a host that is down: short beside the minute in which a fleet should be fresh again.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
-
 /// A host that has answered within this is taken to answer still.
 const HEARD: Duration = Duration::from_secs(1);
 
@@ -75,6 +74,24 @@ struct Health {
     heard_at: Option<Moment>,
     why: String,
     probe: Option<AbortHandle>,
+    /// It has answered a real call while probes failed, and no probe since.
+    misled: bool,
+}
+
+/// By what a host was seen to answer or to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// A check, which is what probes are, too.
+    Check,
+    /// Any other call.
+    Call,
+}
+
+impl Health {
+    /// Whether failed probes say nothing of the host: real calls get through.
+    fn distrusts_probes(&self) -> bool {
+        self.misled && self.failed_at.is_none()
+    }
 }
 
 impl Hosts {
@@ -154,6 +171,7 @@ impl Hosts {
     /// Returns when the host that a call would try first has answered somebody within the last seconds, after a probe
     /// if need be; or when all of them are down.
     pub(super) async fn hear(self: &Arc<Self>) {
+        let mut probed = false;
         loop {
             let told = self.told.notified();
             tokio::pin!(told);
@@ -165,22 +183,29 @@ impl Hosts {
             else {
                 return;
             };
-            if self.hosts[index].lock().heard_at.is_some_and(|at| at.elapsed(now) < HEARD) {
-                return;
+            {
+                let health = self.hosts[index].lock();
+                let heard = health.heard_at.is_some_and(|at| at.elapsed(now) < HEARD);
+                if heard || probed && health.distrusts_probes() {
+                    return;
+                }
             }
             self.probe(index);
             told.await;
+            probed = true;
         }
     }
 
     /// The host has answered as WeChat does.
-    pub(super) fn answered(&self, index: usize) {
+    pub(super) fn answered(&self, index: usize, by: By) {
         let host = &self.hosts[index];
         let was_down = {
             let mut health = host.lock();
             health.failed_at = None;
             health.heard_at = Some(self.clock.now());
-            self.turn_up(host, &mut health)
+            let was_down = self.turn_up(host, &mut health);
+            health.misled = by == By::Call && (was_down || health.misled);
+            was_down
         };
         if was_down {
             self.came_back(host);
@@ -189,9 +214,12 @@ impl Hosts {
     }
 
     /// A call to the host failed in a way that may be the host's fault.
-    pub(super) fn failed(self: &Arc<Self>, index: usize, why: &str) {
+    pub(super) fn failed(self: &Arc<Self>, index: usize, by: By, why: &str) {
         {
             let mut health = self.hosts[index].lock();
+            if by == By::Check && health.distrusts_probes() {
+                return;
+            }
             health.failed_at = Some(self.clock.now());
             health.heard_at = None;
             why.clone_into(&mut health.why);
@@ -207,6 +235,37 @@ impl Hosts {
             let task = tokio::spawn(probe_until_it_answers(Arc::downgrade(self), Arc::clone(host)));
             health.probe = Some(task.abort_handle());
         }
+    }
+
+    fn probe_answered(&self, host: &Host) {
+        let was_down = {
+            let mut health = host.lock();
+            health.probe = None;
+            health.misled = false;
+            health.heard_at = Some(self.clock.now());
+            self.turn_up(host, &mut health)
+        };
+        if was_down {
+            self.came_back(host);
+        }
+        self.told.notify_waiters();
+    }
+
+    /// Whether the host counts as down by that.
+    fn probe_failed(&self, host: &Host, why: &str) -> bool {
+        let says_nothing = {
+            let mut health = host.lock();
+            let says_nothing = health.distrusts_probes();
+            if says_nothing {
+                health.probe = None;
+            }
+            says_nothing
+        };
+        if !says_nothing {
+            self.went_down(host, why);
+        }
+        self.told.notify_waiters();
+        !says_nothing
     }
 
     fn went_down(&self, host: &Host, why: &str) {
@@ -268,44 +327,6 @@ impl Host {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn probe_until_it_answers(hosts: std::sync::Weak<Hosts>, host: Arc<Host>) {
-    loop {
-        let Some(hosts) = hosts.upgrade() else { return };
-        let probe = Request {
-            method: Method::Get,
-            path: super::client::CHECK_PATH,
-            query: vec![("access_token", "probe".to_owned())],
-            body: Vec::new(),
-        };
-        // In a task of its own: while a host is down nobody else calls it, and a probe that ended by a panic would
-        // leave it down for ever.
-        let sent = AbortOnDropHandle::new(tokio::spawn(hosts.transport.send(&host.url, probe)));
-        let told = sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned())));
-        let pause = told.as_ref().ok().and_then(Response::asked_pause).unwrap_or(PROBE_EVERY);
-        let why = match told.map(|answer| host_trouble(&answer)) {
-            Ok(None) => {
-                let was_down = {
-                    let mut health = host.lock();
-                    health.probe = None;
-                    health.heard_at = Some(hosts.clock.now());
-                    hosts.turn_up(&host, &mut health)
-                };
-                if was_down {
-                    hosts.came_back(&host);
-                }
-                hosts.told.notify_waiters();
-                return;
-            }
-            Ok(Some(trouble)) => trouble,
-            Err(lost) => lost.to_string(),
-        };
-        hosts.went_down(&host, &why);
-        hosts.told.notify_waiters();
-        drop(hosts);
-        sleep(pause.clamp(PROBE_EVERY, LONGEST_HOST_PAUSE)).await;
     }
 }
 

@@ -151,7 +151,7 @@ async fn a_probe_that_a_retired_access_point_answers_has_found_the_host_down() {
         *script.says.lock().unwrap() = Some(status(200, says).unwrap());
         wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
         sleep(Duration::from_secs(1)).await;
-        let Err(fault) = wechat.admit(0, false).await else {
+        let Err(fault) = wechat.admit(0, Require::NotDown).await else {
             panic!("let through to a retired access point")
         };
         assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
@@ -231,7 +231,9 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     let health = wechat.hosts().watch();
     wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    let Err(fault) = wechat.admit(0, false).await else { panic!("let through to a host that is down") };
+    let Err(fault) = wechat.admit(0, Require::NotDown).await else {
+        panic!("let through to a host that is down")
+    };
     assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
     assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
     assert_eq!(wechat.hosts().health(), [("a".to_owned(), false), ("b".to_owned(), false)]);
@@ -244,7 +246,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     script.down.lock().unwrap().retain(|host| *host != "b");
     sleep(Duration::from_secs(3)).await;
     assert_eq!(*health.borrow(), Overall { up: true, recoveries: 1 });
-    assert!(wechat.admit(0, false).await.is_ok());
+    assert!(wechat.admit(0, Require::NotDown).await.is_ok());
     script.answers.lock().unwrap().push_back(ok(TOKEN));
     assert!(wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.is_ok());
     assert!(asked(&script).last().unwrap().starts_with("b/"), "the living host first");
@@ -254,20 +256,20 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
 async fn a_wary_call_waits_for_a_probe_unless_the_host_has_just_answered() {
     let (script, wechat) = start(vec![ok(TOKEN)]);
     let probes = || *script.probes.lock().unwrap();
-    drop(wechat.admit(0, true).await.unwrap());
-    drop(wechat.admit(0, true).await.unwrap());
+    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    drop(wechat.admit(0, Require::Heard).await.unwrap());
     assert_eq!(probes(), 1, "the first one's answer is good for a while");
     sleep(Duration::from_secs(30)).await;
     wechat.fetch(&Account::example(Endpoint::Token), false, false).await.0.result.unwrap();
-    drop(wechat.admit(0, true).await.unwrap());
+    drop(wechat.admit(0, Require::Heard).await.unwrap());
     assert_eq!(probes(), 1, "so is that of any call");
     sleep(Duration::from_secs(30)).await;
     *script.down.lock().unwrap() = vec!["a"];
-    drop(wechat.admit(0, true).await.unwrap());
+    drop(wechat.admit(0, Require::Heard).await.unwrap());
     assert_eq!(wechat.hosts().order()[0].1.host_str(), Some("b"), "another host is heard in its place");
     sleep(Duration::from_secs(30)).await;
     script.down.lock().unwrap().push("b");
-    let fault = wechat.admit(0, true).await.err().unwrap();
+    let fault = wechat.admit(0, Require::Heard).await.err().unwrap();
     assert_eq!(fault.whose, Whose::Host);
     assert_eq!(asked(&script).len(), 1, "nothing but probes was sent");
 }
@@ -278,9 +280,9 @@ async fn a_probe_that_panics_is_followed_by_the_next() {
     *script.panics.lock().unwrap() = 6;
     wechat.fetch(&Account::example(Endpoint::Token), false, false).await.0.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    assert!(wechat.admit(0, false).await.is_err(), "down");
+    assert!(wechat.admit(0, Require::NotDown).await.is_err(), "down");
     sleep(Duration::from_secs(10)).await;
-    assert!(wechat.admit(0, false).await.is_ok(), "up again");
+    assert!(wechat.admit(0, Require::NotDown).await.is_ok(), "up again");
 }
 
 #[tokio::test(start_paused = true)]

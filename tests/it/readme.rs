@@ -317,7 +317,7 @@ fn in_words(wait: Wait) -> &'static str {
     match wait {
         Wait::BackOff => "2 s to 60 s",
         Wait::UpTo(longest) if longest.as_secs() == 600 => "2 s to 10 min",
-        Wait::For(time) => match time.as_secs() {
+        Wait::For(time) | Wait::Every(time) => match time.as_secs() {
             60 => "1 min",
             300 => "5 min",
             3_600 => "1 h",

@@ -87,7 +87,7 @@ impl Clients {
         assert!(stored.version >= self.newest.get(), "{told}: version {} is stored", stored.version);
         let at_risk = stored.intent.is_some() || stored.doubt.is_some();
         let now = lab.clock.now();
-        stored.recover(Rules::EXAMPLE, now);
+        stored.recover(&lab.config.accounts[0], Rules::EXAMPLE, now);
         let served = lab.fleet.token_at_once(APPID).map(|token| token.version());
         assert_eq!(
             served,

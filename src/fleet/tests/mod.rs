@@ -8,6 +8,7 @@ mod reloads;
 mod scenarios;
 mod stopping;
 mod tickets;
+mod troubles;
 mod whitelists;
 
 use std::sync::atomic::Ordering;
