@@ -22,6 +22,8 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 const TIMEOUT: i64 = 5 * SECOND;
+/// How long after our time-out a call may arrive still, less what a call may have waited before it was sent.
+const LATE: i64 = 29 * SECOND;
 
 fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap()
@@ -36,6 +38,8 @@ fn duration(ms: i64) -> Duration {
 struct Weather {
     /// The share of calls that fail.
     faults: f64,
+    /// Whether calls that were given up reach WeChat up to half a minute later.
+    late: bool,
     /// Whether hosts go down.
     outages: bool,
     /// Whether clients reject tokens, rightly and wrongly, and operators refresh.
@@ -156,7 +160,7 @@ struct World {
     boot_offset: i64,
     host_back_at: Option<i64>,
     /// Calls that reach WeChat later, nobody waiting for the answer any more.
-    pending: Option<(i64, bool)>,
+    pending: Vec<(i64, bool)>,
     kept: HashMap<String, Kept>,
     /// Tokens that somebody else has killed, which we cannot know.
     killed: HashSet<String>,
@@ -194,7 +198,7 @@ impl World {
             wall_offset: 1_790_000_000_000,
             boot_offset: rng.random_range(-DAY..DAY),
             host_back_at: None,
-            pending: None,
+            pending: Vec::new(),
             kept: HashMap::new(),
             killed: HashSet::new(),
             unkept: HashSet::new(),
@@ -223,8 +227,7 @@ impl World {
 
     /// Lives until `until`, making no decision.
     fn advance(&mut self, until: i64) {
-        while let Some((at, force)) = self.pending.filter(|(at, _)| *at <= until) {
-            self.pending = None;
+        while let Some((at, force)) = self.next_pending(until) {
             self.t = at.max(self.t);
             self.read();
             self.wechat_call(force);
@@ -236,10 +239,17 @@ impl World {
         self.read();
     }
 
-    /// A call reaches WeChat. Calls do so in the order they were sent: should one overtake the other, there is
+    /// The next call that is on its way still, if it arrives by `until`.
+    fn next_pending(&mut self, until: i64) -> Option<(i64, bool)> {
+        let (index, _) = self.pending.iter().enumerate().min_by_key(|(_, (at, _))| *at)?;
+        (self.pending[index].0 <= until).then(|| self.pending.swap_remove(index))
+    }
+
+    /// A call reaches WeChat. Forced ones do so in the order they were sent: should one overtake the other, there is
     /// nothing we could know.
     fn wechat_call(&mut self, force: bool) -> (String, i64) {
-        if let Some((_, earlier)) = self.pending.take() {
+        let in_order = self.account.endpoint == Endpoint::StableToken;
+        if let Some((_, earlier)) = self.next_pending(if in_order { i64::MAX } else { self.t }) {
             self.wechat_call(earlier);
         }
         let answer = self.wechat.call(force, self.t);
@@ -314,8 +324,8 @@ impl World {
         }
         if self.weather.suspends && self.rng.random_bool(0.002) {
             let until = self.t + self.rng.random_range(0..4 * HOUR);
-            if let Some((at, force)) = self.pending.take() {
-                self.t = at;
+            while let Some((at, force)) = self.next_pending(until) {
+                self.t = at.max(self.t);
                 self.wechat_call(force);
             }
             self.t = until;
@@ -369,7 +379,7 @@ impl World {
         self.state = serde_json::from_str(&self.disk).unwrap();
         let down = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(0..2 * HOUR) };
         let until = self.t + down;
-        if let Some((at, force)) = self.pending.take_if(|(at, _)| *at <= until) {
+        while let Some((at, force)) = self.next_pending(until) {
             self.t = at.max(self.t);
             self.wechat_call(force);
         }
@@ -460,7 +470,11 @@ impl World {
             Course::NotSent => Err(Fault::host("connection refused")),
             Course::Lost { minted } => {
                 if minted {
-                    self.pending = Some((reached, force));
+                    // Sometimes long after we have given it up.
+                    let token = self.account.endpoint == Endpoint::Token;
+                    let late = token && self.weather.late && self.rng.random_bool(0.5);
+                    let at = if late { sent + latency + self.rng.random_range(0..LATE) } else { reached };
+                    self.pending.push((at, force));
                 }
                 may_have_minted = force || self.account.endpoint == Endpoint::Token;
                 let whose = if self.rng.random_bool(0.5) { Whose::Host } else { Whose::Account };
@@ -472,7 +486,8 @@ impl World {
             Course::Crash { sent: was_sent } => {
                 if was_sent {
                     // The request is on its way even if we are not there any more.
-                    self.pending = Some((sent + self.rng.random_range(0..TIMEOUT), force));
+                    let longest = if self.weather.late && !force { TIMEOUT + LATE } else { TIMEOUT };
+                    self.pending.push((sent + self.rng.random_range(0..longest), force));
                 }
                 let crashed = sent + self.rng.random_range(0..latency);
                 self.advance(crashed);
@@ -612,12 +627,19 @@ fn in_peace_a_day_costs_few_calls_and_a_token_is_always_there() {
 
 #[test]
 fn failing_calls_and_outages_never_let_a_dead_token_be_read() {
-    weather_it(Weather { faults: 0.5, outages: true, ..Weather::default() }, 0..5, |_| {});
+    weather_it(Weather { faults: 0.5, outages: true, late: true, ..Weather::default() }, 0..5, |_| {});
 }
 
 #[test]
 fn crashes_and_reboots_in_the_midst_of_calls_never_let_a_dead_token_be_read() {
-    let weather = Weather { faults: 0.3, outages: true, crashes: true, reboots: true, ..Weather::default() };
+    let weather = Weather {
+        faults: 0.3,
+        late: true,
+        outages: true,
+        crashes: true,
+        reboots: true,
+        ..Weather::default()
+    };
     weather_it(weather, 100..107, |_| {});
 }
 
@@ -629,7 +651,14 @@ fn jumping_clocks_and_suspends_never_let_a_dead_token_be_read() {
 
 #[test]
 fn hostile_rejections_and_eager_operators_never_let_a_dead_token_be_read() {
-    let weather = Weather { faults: 0.3, requests: true, outages: true, crashes: true, ..Weather::default() };
+    let weather = Weather {
+        faults: 0.3,
+        late: true,
+        requests: true,
+        outages: true,
+        crashes: true,
+        ..Weather::default()
+    };
     weather_it(weather, 300..306, |_| {});
 }
 
@@ -643,6 +672,7 @@ fn believed_clients_never_let_a_dead_token_be_read() {
 fn what_others_kill_is_replaced_within_the_budget() {
     let weather = Weather {
         faults: 0.2,
+        late: true,
         requests: true,
         outsiders: true,
         outages: true,

@@ -204,7 +204,7 @@ async fn a_store_whose_first_life_is_cut_anywhere_is_whole_and_has_all_that_was_
 
 #[tokio::test]
 async fn a_store_whose_later_life_is_cut_anywhere_is_whole_and_has_all_that_was_acknowledged() {
-    let first = live(None, batches(1, 24)).await;
+    let first = live(None, batches(1, 20)).await;
     let life = live(Some(first.remains(first.ops.len())), batches(2, 10)).await;
     let lengths = life.ops.iter().filter_map(|op| if let Op::SetLen(len) = op { Some(len) } else { None });
     assert!(!lengths.is_sorted(), "it grows and shrinks");
