@@ -28,7 +28,7 @@ pub(super) fn classify(errcode: i64, errmsg: &str) -> (FaultKind, Wait, String) 
         40001 | 40125 => (
             Parked,
             PARKED,
-            "the AppSecret is wrong or was reset: put the right one into the file and reload",
+            "the AppSecret is wrong or was reset: put the right one into the file and reload (of a ticket: the account may not use it)",
         ),
         40013 => (Parked, PARKED, "WeChat does not know this appid: correct it in the file and reload"),
         40002 | 41002 | 41004 | 43002 | 44002 | 47001 => (
