@@ -190,8 +190,7 @@ impl Sandbox {
     /// Whether a ticket of the account's is the one that WeChat has now.
     #[must_use]
     pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str) -> bool {
-        let truth = self.truth(appid);
-        truth.is_some_and(|truth| truth.living_tickets.iter().any(|living| living.expose() == ticket))
+        self.with(|world, now| world.is_ticket_alive(appid, ticket, now))
     }
 
     /// How often each thing happened to an account; all zero when there is none.

@@ -355,3 +355,37 @@ async fn that_a_host_goes_down_or_comes_back_is_told_once_with_why_and_since_whe
     assert_eq!(up, [is_up("a"), is_up("b")]);
     assert_eq!(wechat.hosts().states(), up);
 }
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_call_fails_too() {
+    let (script, wechat) = start(vec![refused(), refused(), ok(TOKEN)]);
+    *script.down.lock().unwrap() = vec!["a", "b"];
+    let account = Account::example(Endpoint::Token);
+    wechat.fetch(&account, false, true).await.0.result.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    assert!(wechat.admit(0, Require::NotDown).await.is_err(), "down");
+    drop(wechat.admit(0, Require::Nothing).await.unwrap());
+    wechat.fetch_despite_down(&account, false, true).await.0.result.unwrap();
+    assert_eq!(wechat.hosts().look().0, Overall { up: true, recoveries: 1 }, "a call's answer is the recovery");
+
+    // Whoever wants to hear of it waits for no more than a probe; checks that fail like it say nothing either.
+    sleep(Duration::from_secs(60)).await;
+    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    script.answers.lock().unwrap().push_back(status(502, ""));
+    wechat.check(&Secret::new("t")).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(wechat.hosts().look().0.up);
+
+    script.answers.lock().unwrap().extend([refused(), refused()]);
+    wechat.fetch(&account, false, true).await.0.result.unwrap_err();
+    sleep(Duration::from_secs(5)).await;
+    assert!(!wechat.hosts().look().0.up, "now it is down");
+
+    // A probe that is answered is believed again from then on.
+    script.down.lock().unwrap().clear();
+    sleep(Duration::from_secs(60)).await;
+    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    *script.down.lock().unwrap() = vec!["a", "b"];
+    sleep(Duration::from_secs(60)).await;
+    assert!(wechat.admit(0, Require::Heard).await.is_err(), "it is down by probes alone");
+}

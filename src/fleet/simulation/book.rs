@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::climate::{DAY, HOUR, MINUTE, SECOND};
+use super::ticket_book::TicketBook;
 use crate::account::{Account, Appid, Endpoint, RefreshAhead};
 use crate::sandbox::World;
 use crate::schedule::FORCED_A_DAY;
@@ -58,6 +59,9 @@ pub(super) struct Book {
     /// The machine came back with a clock that errs: when the token that it has stored ends cannot be known.
     time_is_lost: bool,
     pub(super) on_disk: u64,
+    pub(super) tickets: TicketBook,
+    /// Until when nothing is asked of them: the disk has lost what it was told, or no clock tells how old they are.
+    pub(super) tickets_excused_until: i64,
     /// When a token call last ended.
     pub(super) told_at: i64,
     /// Whether the last look found a token.
@@ -127,6 +131,8 @@ impl Book {
             may_be_ended_until: 0,
             time_is_lost: false,
             on_disk: 0,
+            tickets: TicketBook::default(),
+            tickets_excused_until: 0,
             told_at: i64::MIN / 2,
             served: false,
         }
@@ -437,6 +443,12 @@ impl Book {
     pub(super) fn calls_in_a_day(&mut self, now: i64) -> usize {
         self.calls.retain(|at| *at > now - DAY);
         self.calls.len()
+    }
+
+    /// The largest budget that was in force within the last 24 h.
+    pub(super) fn budget_of_a_day(&self, now: i64) -> usize {
+        let earlier = self.budgets.iter().filter(|(until, _)| *until > now - DAY).map(|(_, budget)| *budget);
+        earlier.chain([self.account.daily_budget]).max().unwrap_or_default() as usize
     }
 
     /// No byte of a call was sent after all.

@@ -51,6 +51,14 @@ pub(super) struct Climate {
     pub(super) reloads: f64,
     /// What nobody knows of WeChat becomes otherwise.
     pub(super) switches: f64,
+    /// Calls that were given up are delivered late, for a while.
+    pub(super) late_deliveries: f64,
+    /// The check call alone is ill for a while.
+    pub(super) ill_checks: f64,
+    /// Some of the addresses that calls leave by are refused for a while.
+    pub(super) refused_addresses: f64,
+    /// The wall clock is slewed for a while.
+    pub(super) slews: f64,
 }
 
 impl Climate {
@@ -74,6 +82,10 @@ impl Climate {
             disk: rate(0.6),
             reloads: rate(2.0),
             switches: rate(1.0),
+            late_deliveries: rate(0.7),
+            ill_checks: rate(0.5),
+            refused_addresses: rate(0.7),
+            slews: rate(0.5),
         }
     }
 }

@@ -171,6 +171,10 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     let Oracle { books, on_the_way, .. } = &mut *oracle;
     for (account, (book, calling)) in books.iter_mut().zip(calling).enumerate() {
         (book.in_flight, book.checking) = (0, 0);
+        book.tickets.process_died(forgets);
+        if forgets || time_is_lost {
+            book.tickets_excused_until = back_at + 4 * HOUR;
+        }
         book.forget_checks();
         if forgets {
             let its = on_the_way.values().filter(|sent| sent.account == Some(account));

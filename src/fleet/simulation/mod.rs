@@ -17,7 +17,9 @@ mod network;
 mod reloads;
 mod sim;
 mod tally;
+mod ticket_book;
 mod time;
+mod troubles;
 mod weather;
 
 use std::sync::Once;

@@ -5,13 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt as _;
 use reqwest::Url;
 use tokio::time::{sleep, timeout};
 
-use super::climate::HOUR;
+use super::climate::{HOUR, MINUTE};
 use super::sim::{Death, HostTrouble, Sim};
+use super::troubles::late_ms;
 use crate::account::Endpoint;
 use crate::sandbox::{Request as Asked, Wire};
+use crate::ticket::TicketKind;
 use crate::wechat::{Lost, Method, Pending, Request, Response, Transport};
 
 pub(super) struct Network {
@@ -25,6 +28,7 @@ enum What {
     Mint { endpoint: Endpoint, force: bool },
     Check,
     Probe,
+    Ticket(TicketKind),
 }
 
 impl Transport for Network {
@@ -57,6 +61,10 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
     match what {
         What::Mint { endpoint, .. } => {
             book.told_at = now;
+            if told.as_ref().is_ok_and(|told| told.status == 200 && says_errcode(&told.body)) {
+                // Whatever parked it is looked at again, however young its token is: within ten minutes.
+                book.may_call_until = book.may_call_until.max(now + 11 * MINUTE);
+            }
             if was_sent && !tells && endpoint == Endpoint::Token {
                 book.is_in_doubt(now);
             }
@@ -64,6 +72,15 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
         // It does not tell whether the token lives: a second one like it is worth a call.
         What::Check if !tells => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
         What::Check | What::Probe => {}
+        What::Ticket(kind) => {
+            if !was_sent {
+                book.tickets.unsent(kind);
+            }
+            if told.as_ref().is_ok_and(|told| says_refused(&told.body)) {
+                // It reports its token, which is checked, and worth a call where that does not tell.
+                book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+            }
+        }
     }
 }
 
@@ -92,9 +109,41 @@ async fn exchange(
         return Err(Lost::Cut("connection reset".to_owned()));
     }
     let going = way_ms(sim, within);
-    if let Some(HostTrouble::Says(status)) = trouble {
-        sleep(ms(going)).await;
-        return Ok(Response { status, body: b"<html>".to_vec(), date: None, retry_after: None });
+    let says =
+        |status, body: &[u8]| Ok(Response { status, body: body.to_vec(), date: None, retry_after: None });
+    let ill = matches!(what, What::Check | What::Probe) && sim.oracle().troubles.check_is_ill;
+    match trouble {
+        Some(HostTrouble::Says(status)) => {
+            sleep(ms(going)).await;
+            return says(status, b"<html>");
+        }
+        Some(HostTrouble::IsRetired) => {
+            sleep(ms(going)).await;
+            let bodies: [&[u8]; 3] = [
+                br#"{"errcode":410,"errmsg":"server IP address changed"}"#,
+                br#"{"errcode":48017,"errmsg":"this weixin server ip address go offline"}"#,
+                b"This ip is no longer use",
+            ];
+            return says(200, bodies[sim.draw(|rng| rng.random_range(0..bodies.len()))]);
+        }
+        _ if ill => {
+            sleep(ms(going)).await;
+            return says(502, b"<html>");
+        }
+        _ => {}
+    }
+    let late = sim.oracle().troubles.late;
+    if matches!(what, What::Mint { force: false, .. }) && sim.chance(late) {
+        sim.count("calls delivered late");
+        let within_ms = i64::try_from(within.as_millis()).unwrap();
+        let going = late_ms(sim, within_ms);
+        let (id, _) = sim.depart(asked(request), account, sim.now() + going);
+        let sea = Arc::clone(sim);
+        tokio::spawn(async move {
+            sleep(ms(going)).await;
+            sea.arrive(id);
+        });
+        return std::future::pending().await;
     }
     let secret = (what == What::Check).then(|| token_of(&request).to_owned());
     let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
@@ -143,6 +192,11 @@ fn says_refused(body: &[u8]) -> bool {
     matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
 }
 
+fn says_errcode(body: &[u8]) -> bool {
+    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    told["errcode"].as_i64().is_some_and(|errcode| errcode != 0)
+}
+
 fn says_honoured(body: &[u8]) -> bool {
     let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     told["ip_list"].is_array()
@@ -171,6 +225,12 @@ fn about(sim: &Sim, request: &Request) -> (What, Option<usize>) {
             let force = body["force_refresh"] == true;
             let account = body["appid"].as_str().and_then(|appid| sim.index(appid));
             (What::Mint { endpoint: Endpoint::StableToken, force }, account)
+        }
+        "/cgi-bin/ticket/getticket" => {
+            let account =
+                sim.oracle().world.token_truth(token_of(request)).and_then(|of| sim.index(of.appid.as_str()));
+            let kind = by_query("type").and_then(|kind| kind.parse().ok()).unwrap_or(TicketKind::Jsapi);
+            (What::Ticket(kind), account)
         }
         _ => {
             let oracle = sim.oracle();
@@ -218,6 +278,7 @@ impl Flight {
             let held = match what {
                 What::Mint { endpoint, force } => book.sends(endpoint, force, slack, now),
                 What::Check | What::Probe => book.checks(token_of(request), now),
+                What::Ticket(kind) => book.tickets.asks(kind, book.budget_of_a_day(now) + slack, now),
             };
             drop(oracle);
             sim.hold(account, held);
@@ -226,6 +287,7 @@ impl Flight {
         match what {
             What::Mint { .. } => tally.calls += 1,
             What::Check | What::Probe => tally.checks += 1,
+            What::Ticket(_) => tally.tickets += 1,
         }
         drop(tally);
         Self { sim: Arc::clone(sim), what, account }
@@ -240,6 +302,7 @@ impl Drop for Flight {
         match self.what {
             What::Mint { .. } => book.in_flight -= 1,
             What::Check | What::Probe => book.checking -= 1,
+            What::Ticket(kind) => book.tickets.asked(kind),
         }
     }
 }

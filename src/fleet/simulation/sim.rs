@@ -12,13 +12,15 @@ use tokio::sync::{Notify, oneshot};
 use super::book::{Book, Scene};
 use super::climate::{Climate, DAY, SECOND, Size};
 use super::tally::{Tally, Trace};
+use super::ticket_book::TicketScene;
 use super::time::TrueTime;
+use super::troubles::Troubles;
 use crate::account::{Account, Appid, Endpoint, RefreshAhead};
 use crate::config::{Config, Defaults};
 use crate::fleet::Fleet;
 use crate::sandbox::{Reaction, Request as Asked, Settings, Switches, World};
 use crate::secret::Secret;
-use crate::ticket::Credential;
+use crate::ticket::{Credential, TicketKind};
 
 /// A simulation under way.
 pub(super) struct Sim {
@@ -60,6 +62,7 @@ pub(super) struct Oracle {
     pub(super) hosts: BTreeMap<String, HostTrouble>,
     /// The share of packets that are lost, on each way.
     pub(super) loss: f64,
+    pub(super) troubles: Troubles,
     /// Requests that are on their way to WeChat.
     pub(super) on_the_way: BTreeMap<u64, OnTheWay>,
     next_id: u64,
@@ -79,6 +82,8 @@ pub(super) enum HostTrouble {
     Refuses,
     Hangs,
     Says(u16),
+    /// WeChat has given this address up.
+    IsRetired,
 }
 
 /// A request between the program and WeChat; it arrives even if who sent it is gone.
@@ -147,6 +152,7 @@ impl Sim {
             config,
             hosts: BTreeMap::new(),
             loss: 0.0,
+            troubles: Troubles::default(),
             on_the_way: BTreeMap::new(),
             next_id: 0,
             may_lack_until: 0,
@@ -254,6 +260,7 @@ impl Sim {
             tally.reads += 1;
             tally.without_token += u64::from(token.is_none());
         }
+        let held = held.and_then(|()| look_at_tickets(fleet, book, &oracle.world, self.time.now(), scene));
         if let Err(what) = held {
             let view = fleet.snapshot(book.appid.as_str());
             self.violated(Some(account), &format!("{what}\n  {view:?}"));
@@ -298,7 +305,9 @@ impl Sim {
     /// WeChat deals with a request that concerns `account`, in its present weather.
     fn asked(&self, asked: &Asked, account: Option<usize>) -> Reaction {
         let now = self.time.now();
-        let fault = account.and_then(|account| self.draw_fault(account, asked));
+        let fault = account.and_then(|account| {
+            self.draw_refused_address(account, asked).or_else(|| self.draw_fault(account, asked))
+        });
         let mut oracle = self.oracle();
         let oracle = &mut *oracle;
         if let (Some(fault), Some(account)) = (fault, account) {
@@ -347,11 +356,31 @@ impl Oracle {
     }
 }
 
+/// A reader of the account's tickets comes by.
+fn look_at_tickets(
+    fleet: &Fleet,
+    book: &mut Book,
+    world: &World,
+    at: Duration,
+    scene: Scene,
+) -> Result<(), String> {
+    let shared = &fleet.inner.shared;
+    let Some(cell) = shared.directory.load().by_appid.get(&book.appid).cloned() else { return Ok(()) };
+    for ticket in cell.tickets() {
+        let read = ticket.read(shared.now());
+        let is_alive = read.as_ref().is_none_or(|read| world.is_ticket_alive(&book.appid, read.value(), at));
+        let excused = scene.now <= book.tickets_excused_until;
+        book.tickets.look(ticket.kind, read.as_ref(), TicketScene { is_alive, excused })?;
+    }
+    Ok(())
+}
+
 fn some_account(n: usize, rng: &mut StdRng) -> Account {
     let mut defaults = Defaults {
         endpoint: if rng.random() { Endpoint::Token } else { Endpoint::StableToken },
         ..Defaults::default()
     };
+    defaults.tickets = TicketKind::ALL.into_iter().filter(|_| rng.random_bool(0.2)).collect();
     if !n.is_multiple_of(4) {
         defaults.daily_budget = [2000, 2000, 400, 100, 40, 24][rng.random_range(0..6)];
         defaults.verify_rejections = rng.random_bool(0.8);

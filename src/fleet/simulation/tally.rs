@@ -14,6 +14,7 @@ pub(super) struct Tally {
     pub(super) without_token: u64,
     pub(super) calls: u64,
     pub(super) checks: u64,
+    pub(super) tickets: u64,
     /// By name: what the weather did.
     pub(super) events: BTreeMap<&'static str, u64>,
     /// By name: what went wrong with calls.
@@ -37,6 +38,7 @@ impl Tally {
         self.without_token += other.without_token;
         self.calls += other.calls;
         self.checks += other.checks;
+        self.tickets += other.tickets;
         for (event, n) in other.events {
             *self.events.entry(event).or_default() += n;
         }
@@ -55,6 +57,7 @@ impl Tally {
             ("  of them without a token".to_owned(), self.without_token),
             ("token calls".to_owned(), self.calls),
             ("check calls".to_owned(), self.checks),
+            ("calls for tickets".to_owned(), self.tickets),
         ];
         rows.extend(self.events.iter().map(|(name, n)| ((*name).to_owned(), *n)));
         rows.extend(self.faults.iter().map(|(name, n)| (format!("fault: {name}"), *n)));

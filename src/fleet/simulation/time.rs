@@ -18,8 +18,17 @@ struct Inner {
     base_ms: i64,
     runtime: Option<Instant>,
     wall_error_ms: i64,
+    slew: Option<Slew>,
     boot_offset_ms: i64,
     boots: u32,
+}
+
+/// The wall clock is slewed, by chrony's most: 416 ms in 5 s.
+#[derive(Clone, Copy)]
+struct Slew {
+    from_ms: i64,
+    until_ms: i64,
+    forward: bool,
 }
 
 impl TrueTime {
@@ -28,6 +37,7 @@ impl TrueTime {
             base_ms: 0,
             runtime: None,
             wall_error_ms: 0,
+            slew: None,
             boot_offset_ms: 300_000_000,
             boots: 1,
         }))
@@ -67,7 +77,16 @@ impl TrueTime {
 
     /// Somebody sets the wall clock, so that it errs by `error_ms`.
     pub(super) fn set_wall(&self, error_ms: i64) {
-        self.lock().wall_error_ms = error_ms;
+        let mut inner = self.lock();
+        (inner.wall_error_ms, inner.slew) = (error_ms, None);
+    }
+
+    /// The wall clock is slewed for so long from now on.
+    pub(super) fn slew(&self, lasts_ms: i64, forward: bool) {
+        let mut inner = self.lock();
+        inner.wall_error_ms = inner.error_ms();
+        let now_ms = inner.now_ms();
+        inner.slew = Some(Slew { from_ms: now_ms, until_ms: now_ms + lasts_ms, forward });
     }
 
     /// The machine starts anew: the boot-time clock begins at `boot_ms`.
@@ -83,6 +102,14 @@ impl TrueTime {
 }
 
 impl Inner {
+    fn error_ms(&self) -> i64 {
+        let slewed = self.slew.map_or(0, |Slew { from_ms, until_ms, forward }| {
+            let off_ms = (self.now_ms().min(until_ms) - from_ms) * 416 / 5000;
+            if forward { off_ms } else { -off_ms }
+        });
+        self.wall_error_ms + slewed
+    }
+
     fn now_ms(&self) -> i64 {
         let in_runtime = self.runtime.map_or(0, |start| start.elapsed().as_millis());
         self.base_ms + i64::try_from(in_runtime).unwrap()
@@ -105,7 +132,7 @@ impl ClockSource for MachineClock {
     fn now(&self) -> Moment {
         let inner = self.time.lock();
         let now_ms = inner.now_ms();
-        Moment { wall_ms: EPOCH_MS + now_ms + inner.wall_error_ms, boot_ms: now_ms + inner.boot_offset_ms }
+        Moment { wall_ms: EPOCH_MS + now_ms + inner.error_ms(), boot_ms: now_ms + inner.boot_offset_ms }
     }
 
     fn boot_id(&self) -> &str {

@@ -9,6 +9,7 @@ use rand::RngExt as _;
 
 use super::climate::{DAY, HOUR, MINUTE, SECOND};
 use super::sim::{HostTrouble, Oracle, Sim, lock};
+use super::troubles::{Trouble, Troubles};
 use super::{clients, reloads};
 use crate::account::Endpoint;
 use crate::fleet::messages::Crash;
@@ -44,6 +45,8 @@ pub(super) enum Event {
     DiskIsWell,
     Reload,
     Switches,
+    Begins(Trouble),
+    Ends(Trouble),
     /// A request whose sender has died arrives.
     Arrival(u64),
     /// No weather any more.
@@ -92,6 +95,9 @@ impl Agenda {
             (climate.switches, Event::Switches),
         ] {
             agenda.add_after(sim, rate, event);
+        }
+        for trouble in Trouble::ALL {
+            agenda.add_after(sim, trouble.rate(&climate), Event::Begins(trouble));
         }
         agenda
     }
@@ -185,6 +191,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
                     HostTrouble::Hangs,
                     HostTrouble::Says(502),
                     HostTrouble::Says(504),
+                    HostTrouble::IsRetired,
                 ];
                 (rng.random_range(0..NAMES.len()), troubles[rng.random_range(0..troubles.len())])
             });
@@ -275,6 +282,12 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             drop(oracle);
             agenda.add_after(sim, climate.switches, event);
         }
+        Event::Begins(trouble) => {
+            let lasts = trouble.begin(sim);
+            agenda.add(now + lasts, Event::Ends(trouble));
+            agenda.add_after(sim, trouble.rate(&climate), event);
+        }
+        Event::Ends(trouble) => trouble.end(sim),
         Event::Peace => peace(sim),
         Event::End => {
             at_the_end(sim);
@@ -394,7 +407,7 @@ fn peace(sim: &Arc<Sim>) {
     {
         let mut oracle = sim.oracle();
         oracle.hosts.clear();
-        oracle.loss = 0.0;
+        (oracle.loss, oracle.troubles) = (0.0, Troubles::default());
         excuse_recovery(&mut oracle, now);
         oracle.peace = true;
         for book in &mut oracle.books {
@@ -418,6 +431,10 @@ fn at_the_end(sim: &Arc<Sim>) {
             let book = &oracle.books[account];
             (book.appid.clone(), book.is_dead_in_secret(sim.now()), book.served, book.account.daily_budget)
         };
+        let unserved = {
+            let book = &sim.oracle().books[account];
+            book.account.tickets.iter().find(|kind| !book.tickets.is_served(*kind))
+        };
         let view = fleet.account(&appid);
         if budget < LEAST_BUDGET {
             continue;
@@ -426,6 +443,11 @@ fn at_the_end(sim: &Arc<Sim>) {
             sim.violated(Some(account), &format!("liveness: no token after a day of peace: {view:?}"));
         } else if dead {
             sim.violated(Some(account), &format!("liveness: a dead token after a day of peace: {view:?}"));
+        } else if let Some(kind) = unserved {
+            sim.violated(
+                Some(account),
+                &format!("liveness: no {kind:?} ticket after a day of peace: {view:?}"),
+            );
         }
     }
 }
@@ -486,6 +508,20 @@ pub(super) fn name_of(fault: &FaultKind) -> String {
 }
 
 impl Sim {
+    /// The refusal of the address by which a token call has come, if it is one of those.
+    pub(super) fn draw_refused_address(&self, account: usize, asked: &Asked) -> Option<Fault> {
+        let share = self.oracle().troubles.refused;
+        if !asked.path.ends_with("token") || !self.chance(share) {
+            return None;
+        }
+        let (now, book) = (self.now(), &mut self.oracle().books[account]);
+        if !book.served {
+            // Who has no token is asked for one every five minutes.
+            book.may_lack_until = book.may_lack_until.max(now + 6 * MINUTE);
+        }
+        Some(Fault::errcode(40164).times(1))
+    }
+
     /// The fault that hits a call of `account`, if any.
     pub(super) fn draw_fault(&self, account: usize, asked: &Asked) -> Option<Fault> {
         let (rate, only) = {

@@ -65,6 +65,16 @@ impl World {
         Some(AccountTruth { counters, living_tokens, living_tickets, whitelist, frozen })
     }
 
+    /// Whether a ticket of the account's is the one that WeChat has now.
+    #[must_use]
+    pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str, now: Duration) -> bool {
+        let extra = self.switches.tickets_outlive;
+        self.accounts.get(appid).is_some_and(|books| {
+            let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
+            tickets.into_iter().any(|of| of.value == ticket && of.is_alive(now, extra))
+        })
+    }
+
     /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
     #[must_use]
     pub fn token_truth(&self, access_token: &str) -> Option<&TokenTruth> {

@@ -1,0 +1,100 @@
+//! What must hold of an account's tickets, watched from outside.
+
+use std::collections::VecDeque;
+
+use super::climate::DAY;
+use crate::ticket::{Ticket, TicketKind};
+
+/// The books on the tickets of one account.
+#[derive(Default)]
+pub(super) struct TicketBook {
+    kinds: [OneTicket; TicketKind::ALL.len()],
+}
+
+#[derive(Default)]
+struct OneTicket {
+    in_flight: u32,
+    calls: VecDeque<i64>,
+    seen: Option<(u64, String)>,
+    served: bool,
+}
+
+/// What a look at a ticket depends on besides its book.
+#[derive(Clone, Copy)]
+pub(super) struct TicketScene {
+    /// Whether WeChat honours the one that is served.
+    pub(super) is_alive: bool,
+    /// The disk has lost what readers were told, or nothing tells how old a ticket is that was stored.
+    pub(super) excused: bool,
+}
+
+impl TicketBook {
+    /// A reader was given `ticket`, or none.
+    pub(super) fn look(
+        &mut self,
+        kind: TicketKind,
+        ticket: Option<&Ticket>,
+        scene: TicketScene,
+    ) -> Result<(), String> {
+        let book = &mut self.kinds[kind as usize];
+        book.served = ticket.is_some();
+        let Some(ticket) = ticket else { return Ok(()) };
+        let (version, value) = (ticket.version(), ticket.value().to_owned());
+        let seen = book.seen.replace((version, value.clone())).filter(|_| !scene.excused);
+        match seen {
+            _ if scene.excused => Ok(()),
+            _ if !scene.is_alive => Err(format!("served version {version} of {kind:?}, which is dead")),
+            Some((before, _)) if version < before => {
+                Err(format!("I5: version {version} of {kind:?} after version {before}"))
+            }
+            Some((before, other)) if version == before && value != other => {
+                Err(format!("I5: version {version} of {kind:?} has two values"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A call for one is about to be sent; `slack` calls more than `budget` are forgiven.
+    pub(super) fn asks(&mut self, kind: TicketKind, budget: usize, now: i64) -> Result<(), String> {
+        let book = &mut self.kinds[kind as usize];
+        book.in_flight += 1;
+        if book.in_flight > 1 {
+            return Err(format!("I2: two calls for {kind:?} in flight"));
+        }
+        book.calls.push_back(now);
+        while book.calls.front().is_some_and(|at| *at <= now - DAY) {
+            book.calls.pop_front();
+        }
+        match book.calls.len() {
+            calls if calls > budget => Err(format!("I3: {calls} calls for {kind:?} in 24 h, not {budget}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The call has ended.
+    pub(super) fn asked(&mut self, kind: TicketKind) {
+        let book = &mut self.kinds[kind as usize];
+        book.in_flight = book.in_flight.saturating_sub(1);
+    }
+
+    /// No byte of it was sent after all.
+    pub(super) fn unsent(&mut self, kind: TicketKind) {
+        self.kinds[kind as usize].calls.pop_back();
+    }
+
+    /// The process has died; where the disk did not take what it was given, it knows of no call.
+    pub(super) fn process_died(&mut self, forgets: bool) {
+        for book in &mut self.kinds {
+            book.in_flight = 0;
+            if forgets {
+                book.calls.clear();
+                book.seen = None;
+            }
+        }
+    }
+
+    /// Whether the last look found one.
+    pub(super) fn is_served(&self, kind: TicketKind) -> bool {
+        self.kinds[kind as usize].served
+    }
+}
