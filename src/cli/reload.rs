@@ -86,9 +86,10 @@ impl Reloader {
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let wants = Fixed::of(&config);
         let new_warnings = std::mem::take(&mut config.warnings);
-        let reloaded = self.fleet.reload(config).await?;
         let needed_keys = !self.clients.need_no_key();
-        self.clients.set(clients);
+        // First: who is let in no more must not see what the accounts become.
+        let before = self.clients.exchange(clients);
+        let reloaded = self.fleet.reload(config).await.inspect_err(|_| self.clients.set(before))?;
         if needed_keys && self.clients.need_no_key() && self.rehearsal.is_none() {
             warn_of_no_clients();
         }

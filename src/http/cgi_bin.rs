@@ -8,13 +8,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
 use super::body;
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Scope};
 use super::edge::Edge;
 use super::problem::{Code, Problem};
 use crate::ticket::Ticket;
@@ -53,12 +54,17 @@ struct TicketAnswer<'a> {
 }
 
 /// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`
-pub(super) async fn token(State(edge): State<Edge>, method: Method, uri: Uri) -> Response {
+pub(super) async fn token(
+    State(edge): State<Edge>,
+    method: Method,
+    uri: Uri,
+    Extension(access): Extension<Access>,
+) -> Response {
     if method != Method::GET {
         return refuse(43001, "require GET method").into_response();
     }
     match axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri) {
-        Ok(pairs) => answer(&edge, Asked::in_query(pairs.0)).await,
+        Ok(pairs) => answer(&edge, &access, Asked::in_query(pairs.0)).await,
         Err(_) => refuse(47001, "data format error: the query is malformed").into_response(),
     }
 }
@@ -68,6 +74,7 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
     if method != Method::POST {
         return refuse(43002, "require POST method").into_response();
     }
+    let access = Access::of(request.extensions());
     // SDKs name many types.
     let body = match body::whole(request).await {
         Ok(body) if body.is_empty() => return refuse(44002, "empty post data").into_response(),
@@ -75,7 +82,7 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
         Err(problem) => return refusal(problem),
     };
     match serde_json::from_slice::<Asked>(&body) {
-        Ok(asked) => answer(&edge, asked).await,
+        Ok(asked) => answer(&edge, &access, asked).await,
         // Not in serde's words, which quote what was sent.
         Err(_) => refuse(47001, "data format error: the body is no JSON of this call").into_response(),
     }
@@ -118,8 +125,8 @@ async fn find_ticket(edge: &Edge, asked: &HashMap<String, String>) -> Result<Tic
     }
 }
 
-async fn answer(edge: &Edge, asked: Asked) -> Response {
-    let found = Box::pin(find(edge, &asked)).await;
+async fn answer(edge: &Edge, access: &Access, asked: Asked) -> Response {
+    let found = Box::pin(find(edge, access, &asked)).await;
     found.map_or_else(IntoResponse::into_response, |token| {
         let access_token = token.access_token();
         json(&Answer { access_token, expires_in: promised(token.expires_in()) })
@@ -131,7 +138,7 @@ fn promised(expires_in: Duration) -> u64 {
     expires_in.as_secs().max(1)
 }
 
-async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
+async fn find(edge: &Edge, access: &Access, asked: &Asked) -> Result<Token, Refusal> {
     let Asked { grant_type, appid, secret, force_refresh } = asked;
     if grant_type != "client_credential" {
         return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
@@ -139,7 +146,7 @@ async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
     if appid.is_empty() {
         return Err(refuse(41002, "appid missing"));
     }
-    let caller = who(edge, secret)?;
+    let caller = who(edge, access, secret)?;
     caller.deals_with(appid, &edge.fleet, Scope::Token)?;
     let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
     // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
@@ -151,9 +158,9 @@ async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
     Ok(token)
 }
 
-fn who(edge: &Edge, key: &str) -> Result<Caller, Refusal> {
-    if let Some(caller) = edge.clients.caller_with_key(key.as_bytes()) {
-        return Ok(caller);
+fn who(edge: &Edge, access: &Access, key: &str) -> Result<Caller, Refusal> {
+    if let Some(rights) = edge.clients.rights_with_key(key.as_bytes()) {
+        return Ok(Caller::new(&edge.clients, rights, access));
     }
     Err(match key {
         "" => refuse(41004, "appsecret missing: send a client's key of wxtokend as secret"),

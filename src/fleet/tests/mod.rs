@@ -3,7 +3,7 @@
 mod clocks;
 mod cuts;
 mod events;
-mod lab;
+pub(crate) mod lab;
 mod reloads;
 mod scenarios;
 mod stopping;
