@@ -117,6 +117,7 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
         (&report, r#"{"access_token":"T"}"#, REFRESH),
         ("GET /cgi-bin/token?grant_type=client_credential&appid=cold&secret=key", "", READ),
         ("POST /cgi-bin/stable_token", in_wechats_form, READ),
+        ("POST /cgi-bin/token", "grant_type=client_credential&appid=cold&secret=key", READ),
     ] {
         let is_wechats = head.contains("/cgi-bin/");
         let key = |key: &str, accounts: &[&str], allow| vec![client(key, accounts, allow)];
