@@ -13,8 +13,10 @@ use crate::rejection::Rejections;
 use crate::schedule::{Rules, wait_after};
 use crate::token::{HeldToken, Standing, Token, margin};
 
+mod early;
 mod phase;
 
+pub use early::Early;
 pub use phase::Phase;
 
 /// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts

@@ -11,6 +11,8 @@ use crate::secret::Secret;
 pub(super) struct Wake;
 /// Somebody waits for the token.
 pub(super) struct Hurry;
+/// The refresh that is due in the token's last part is to be now.
+pub(super) struct RefreshEarly;
 /// Changed settings are wanted.
 pub(super) struct Configure;
 /// A client says that WeChat refused this token.
@@ -31,6 +33,14 @@ impl Message<Hurry> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, _: Hurry, _: &mut Context<Self, ()>) {
         self.move_up();
+    }
+}
+
+impl Message<RefreshEarly> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: RefreshEarly, _: &mut Context<Self, ()>) {
+        self.state.refresh_early(self.shared.now());
+        self.advance();
     }
 }
 

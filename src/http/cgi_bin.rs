@@ -1,8 +1,9 @@
 //! `/cgi-bin/token`, `/cgi-bin/stable_token` and `/cgi-bin/ticket/getticket` as WeChat answers them, for SDKs that know no other server.
 //!
 //! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
-//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Nothing
-//! here mints: whoever asks gets the token that there is.
+//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Whoever
+//! asks gets the token that there is; nothing here mints, but that `stable_token` brings the refresh forward that is due in the
+//! last minutes of a token anyway, as it does at WeChat.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::body;
 use super::caller::{Caller, Scope};
 use super::edge::Edge;
 use super::problem::{Code, Problem};
+use crate::account::Endpoint;
 use crate::ticket::Ticket;
 use crate::token::Token;
 
@@ -58,7 +60,7 @@ struct TicketAnswer<'a> {
 pub(super) async fn token(State(edge): State<Edge>, request: Request) -> Response {
     let access = Access::of(request.extensions());
     match Form::of(request).await {
-        Ok(form) => answer(&edge, &access, &form.asked()).await,
+        Ok(form) => answer(&edge, &access, &form.asked(), Endpoint::Token).await,
         Err(refused) => refused,
     }
 }
@@ -75,7 +77,7 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
         Err(problem) => return refusal(problem),
     };
     match body::object::<Asked>(&body) {
-        Some(asked) => answer(&edge, &access, &asked).await,
+        Some(asked) => answer(&edge, &access, &asked, Endpoint::StableToken).await,
         // Not in serde's words, which quote what was sent.
         None if is_meant_for_json(&body) => {
             refuse(47001, "data format error: the body is no JSON of this call").into_response()
@@ -128,8 +130,8 @@ async fn find_ticket(edge: &Edge, asked: &Form) -> Result<Ticket, Refusal> {
     }
 }
 
-async fn answer(edge: &Edge, access: &Access, asked: &Asked) -> Response {
-    let found = Box::pin(find(edge, access, asked)).await;
+async fn answer(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Response {
+    let found = Box::pin(find(edge, access, asked, at)).await;
     found.map_or_else(IntoResponse::into_response, |token| {
         let access_token = token.access_token();
         json(&Answer { access_token, expires_in: promised(token.expires_in()) })
@@ -141,7 +143,7 @@ fn promised(expires_in: Duration) -> u64 {
     expires_in.as_secs().max(1)
 }
 
-async fn find(edge: &Edge, access: &Access, asked: &Asked) -> Result<Token, Refusal> {
+async fn find(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Result<Token, Refusal> {
     let Asked { grant_type, appid, secret, force_refresh } = asked;
     if appid.is_empty() {
         return Err(refuse(41002, "appid missing"));
@@ -152,6 +154,9 @@ async fn find(edge: &Edge, access: &Access, asked: &Asked) -> Result<Token, Refu
     let caller = who(edge, access, secret)?;
     caller.deals_with(appid, &edge.fleet, Scope::Token)?;
     let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
+    if at == Endpoint::StableToken {
+        edge.fleet.bring_refresh_forward(appid);
+    }
     // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
     if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
         let report = edge.fleet.reject_for(caller.name(), appid, token.access_token());

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod cuts;
+mod early;
 mod events;
 pub(crate) mod lab;
 mod reloads;

@@ -250,3 +250,29 @@ async fn what_a_stream_has_not_told_yet_is_told_by_the_grants_that_hold_when_it_
     let mut rest = String::new();
     timeout(LONG, client_side.read_to_string(&mut rest)).await.expect("an end").unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_ask_of_stable_token_brings_the_due_refresh_forward_and_no_other_ask_does() {
+    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
+    let query = "grant_type=client_credential&appid=wx01&secret=key";
+    let body = r#"{"grant_type":"client_credential","appid":"wx01","secret":"key"}"#;
+    // WeChat mints from 300 s before the end on, and the refresh is drawn for a minute later.
+    sleep(Duration::from_secs(7200 - 290)).await;
+    for head in [
+        "GET /v1/accounts/wx01/token".to_owned(),
+        format!("GET /cgi-bin/token?{query}"),
+        "GET /v1/accounts/wx01".to_owned(),
+    ] {
+        assert_eq!(desk.ask("key", &head, "").await.answer().await.0, 200);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(desk.lab.calls(), 1, "{head}");
+    }
+    let promised = async || {
+        let (_, answer) = desk.ask("key", "POST /cgi-bin/stable_token", body).await.answer().await;
+        serde_json::from_str::<Value>(&answer).unwrap()["expires_in"].as_u64().unwrap()
+    };
+    assert!(promised().await < 300, "what there is, at once");
+    assert!(promised().await > 7000, "and a moment later what WeChat would have answered");
+    assert_eq!((desk.lab.calls(), desk.lab.mints()), (2, 2));
+    desk.lab.fleet.shutdown().await;
+}
