@@ -319,7 +319,7 @@ async fn another_endpoint_or_upstream_takes_over_without_a_gap_or_a_strangers_to
     lab.config["upstream"] = elsewhere.config["upstream"].clone();
     lab.write();
     daemon.reload().await;
-    let third = crate::harness::find("a token", async || {
+    let third = find("a token", async || {
         let answer = daemon.token("wx01").await;
         (answer.status == 200).then(|| answer.json())
     })
