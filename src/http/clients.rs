@@ -47,7 +47,7 @@ impl Clients {
     }
 
     /// Ends when the list is exchanged after this was called.
-    pub(super) fn exchanged(&self) -> Notified<'_> {
+    pub(crate) fn exchanged(&self) -> Notified<'_> {
         self.exchanged.notified()
     }
 

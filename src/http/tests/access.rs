@@ -155,6 +155,16 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_needed_no_key_needs_one_as_soon_as_there_are_clients() {
+    let desk = Desk::open(Vec::new()).await;
+    let mut asked = desk.ask("key", "GET /v1/accounts/cold/token", "").await;
+    assert!(asked.is_waiting().await);
+    // Also who has sent one that nobody asked for: it was let in as anybody.
+    desk.set(vec![client("key", &["*"], READ)]);
+    assert_eq!(refusal(&asked.answer().await), "unauthorized");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_whose_key_goes_while_it_is_sent_reports_nothing() {
     let path = format!("POST /v1/accounts/wx01/token/reject\n{JSON}");
     for (after, code) in [
