@@ -31,7 +31,9 @@
 //!
 //!     let fleet = Fleet::start(config).await?;
 //!     let token = fleet.token(&appid).await?;
-//!     println!("https://api.weixin.qq.com/cgi-bin/…?access_token={}", token.access_token());
+//!     // Tokens may hold what a URL must not: encode them.
+//!     let query = [("access_token", token.access_token())];
+//!     println!("{}", reqwest::Url::parse_with_params("https://api.weixin.qq.com/cgi-bin/…", query)?);
 //!
 //!     // WeChat answered such a call with 40001? Say so; the token is checked, and replaced if it is dead.
 //!     let rejected = fleet.reject(&appid, &token).await?;

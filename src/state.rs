@@ -13,9 +13,11 @@ use crate::rejection::Rejections;
 use crate::schedule::Rules;
 use crate::token::{HeldToken, Standing, Token, margin};
 
+mod early;
 mod phase;
 mod trouble;
 
+pub use early::Early;
 pub use phase::Phase;
 pub use trouble::Trouble;
 

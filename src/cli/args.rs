@@ -126,7 +126,8 @@ pub(super) struct Status {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  curl \"https://api.weixin.qq.com/cgi-bin/get_api_domain_ip?access_token=$(wxtokend token APPID)\"
+  curl -G https://api.weixin.qq.com/cgi-bin/get_api_domain_ip \\
+       --data-urlencode \"access_token=$(wxtokend token APPID)\"
   wxtokend token APPID --watch | while read -r token; do ...; done")]
 pub(super) struct Token {
     /// The account

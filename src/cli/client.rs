@@ -206,7 +206,9 @@ fn root_cause(error: &reqwest::Error) -> String {
 /// The answer as `T`; a daemon of another version may speak otherwise.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Failure> {
     let wrong = |error| Failure::to("read the daemon's answer (is it of another version?)", &error);
-    serde_json::from_value(answer).map_err(wrong)
+    // A list would be taken for an object, by the order of the fields.
+    let object: serde_json::Map<_, _> = serde_json::from_value(answer).map_err(wrong)?;
+    serde_json::from_value(Value::Object(object)).map_err(wrong)
 }
 
 #[cfg(test)]

@@ -86,9 +86,10 @@ impl Reloader {
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let wants = Fixed::of(&config);
         let new_warnings = std::mem::take(&mut config.warnings);
-        let reloaded = self.fleet.reload(config).await?;
         let needed_keys = !self.clients.need_no_key();
-        self.clients.set(clients);
+        // First: who is let in no more must not see what the accounts become.
+        let before = self.clients.exchange(clients);
+        let reloaded = self.fleet.reload(config).await.inspect_err(|_| self.clients.set(before))?;
         if needed_keys && self.clients.need_no_key() && self.rehearsal.is_none() {
             warn_of_no_clients();
         }
@@ -152,6 +153,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::http::tests::{Plan, READ, Rig, SECRET, client};
 
     fn config(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("accounts.yaml"), |_| None)
@@ -159,6 +161,46 @@ mod tests {
 
     const CLIENTS: &str = "clients: [{ name: crm, key: k, accounts: ['*'] }]";
     const ACCOUNTS: &str = "accounts: [{ appid: a, secret: s }]";
+
+    #[tokio::test]
+    async fn clients_are_exchanged_before_accounts_and_put_back_if_those_stay() {
+        let plan = Plan { clients: vec![client("the-old-key", &["*"], READ)], ..Plan::default() };
+        let rig = Rig::start(plan).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accounts.yaml");
+        let file = |key: &str| {
+            serde_json::json!({
+                "api": { "clients": [{ "name": key, "key": key, "accounts": ["*"] }] },
+                "upstream": { "base_urls": [rig.config.upstream.base_urls[0].as_str()] },
+                "accounts": [{ "appid": "added", "secret": SECRET }],
+            })
+        };
+        std::fs::write(&path, file("the-new-key-of-16").to_string()).unwrap();
+        let mut reloader = Reloader {
+            source: Source::File(path.clone()),
+            fixed: Fixed::of(&rig.config),
+            fleet: rig.fleet.clone(),
+            clients: rig.clients.clone(),
+            metrics: rig.metrics.clone(),
+            rehearsal: None,
+            warnings: Vec::new(),
+        };
+        let (clients, fleet) = (rig.clients.clone(), rig.fleet.clone());
+        let came_first = tokio::spawn(async move {
+            clients.exchanged().await;
+            fleet.account("added").is_none()
+        });
+        // It waits before anything is done, and has its turn before what is begun after the exchange.
+        tokio::task::yield_now().await;
+        let applied = reloader.apply().await;
+        assert!(applied.is_ok(), "{applied:?}");
+        assert!(came_first.await.unwrap() && rig.fleet.account("added").is_some());
+        rig.fleet.shutdown().await;
+        std::fs::write(&path, file("another-key-of-16").to_string()).unwrap();
+        assert!(matches!(reloader.apply().await, Err(Refused::Fleet(ReloadError::ShuttingDown))));
+        let names: Vec<_> = rig.clients.exchange(Vec::new()).into_iter().map(|client| client.name).collect();
+        assert_eq!(names, ["the-new-key-of-16"]);
+    }
 
     #[test]
     fn what_only_a_restart_applies_is_named() {

@@ -17,7 +17,7 @@ use super::token_actor::TokenActor;
 use super::wanted::Wanted;
 use crate::account::Account;
 use crate::clock::{Clock, Moment};
-use crate::state::{AccountState, Phase};
+use crate::state::{AccountState, Early, Phase};
 use crate::ticket::TicketKind;
 use crate::token::Token;
 
@@ -33,6 +33,8 @@ pub(crate) struct AccountCell {
     actor: ArcSwapOption<ActorRef<TokenActor>>,
     /// Somebody waits for a token and there is none.
     awaited: AtomicBool,
+    /// How often its refresh was brought forward.
+    pub(super) early: Mutex<Early>,
     pub(crate) tally: Tally,
     /// The newest of its events in the journal; 0 before the first.
     pub(super) last_event: AtomicU64,
@@ -62,6 +64,7 @@ impl AccountCell {
             touchdown: Notify::new(),
             actor: ArcSwapOption::empty(),
             awaited: AtomicBool::new(false),
+            early: Mutex::default(),
             tally: Tally::default(),
             last_event: AtomicU64::new(0),
             noted: Mutex::default(),

@@ -44,9 +44,14 @@ impl Follow {
     pub(crate) async fn next(&mut self) -> Batch {
         let journal = &self.fleet.inner.shared.journal;
         if std::mem::take(&mut self.missed) {
-            return Batch { events: Vec::new(), missed: true };
+            return Batch { events: Vec::new(), missed: true, behind: self.id_of_place() };
         }
         journal.next(&mut self.place).await
+    }
+
+    /// Whether it is known already that some were missed.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.missed
     }
 
     /// What an event is named.

@@ -45,6 +45,8 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<Arc<Event>>,
     /// Whether there were more, before these, that nobody has any more.
     pub(crate) missed: bool,
+    /// The name of the event before these.
+    pub(crate) behind: String,
 }
 
 impl Journal {
@@ -140,9 +142,10 @@ impl Journal {
             tokio::pin!(news);
             // Before looking: what happens in between must not be missed.
             news.as_mut().enable();
-            let batch = self.ring().from(place);
-            if batch.missed || !batch.events.is_empty() {
-                return batch;
+            let (events, missed) = self.ring().from(place);
+            if missed || !events.is_empty() {
+                let behind = self.id_before(*place - events.len() as u64);
+                return Batch { events, missed, behind };
             }
             news.await;
         }
@@ -177,13 +180,14 @@ impl Ring {
         self.events.get(usize::try_from(seq.checked_sub(self.first())?).ok()?)
     }
 
-    fn from(&self, place: &mut u64) -> Batch {
+    /// The next events from `place` on, which moves behind them, and whether there were some before that are gone.
+    fn from(&self, place: &mut u64) -> (Vec<Arc<Event>>, bool) {
         let missed = *place < self.first();
         *place = (*place).max(self.first());
         let skipped = usize::try_from(*place - self.first()).unwrap_or(usize::MAX);
         let events: Vec<_> = self.events.iter().skip(skipped).take(BATCH).map(Arc::clone).collect();
         *place += events.len() as u64;
-        Batch { events, missed }
+        (events, missed)
     }
 
     fn history(&self, cell: &AccountCell) -> impl Iterator<Item = &Arc<Event>> {

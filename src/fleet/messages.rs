@@ -13,6 +13,8 @@ pub(super) struct Wake;
 pub(super) struct Hurry;
 /// All hosts count as down: try whether they are.
 pub(super) struct Trial;
+/// The refresh that is due in the token's last part is to be now.
+pub(super) struct RefreshEarly;
 /// Changed settings are wanted.
 pub(super) struct Configure;
 /// A client says that WeChat refused this token.
@@ -40,6 +42,14 @@ impl Message<Trial> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
         self.try_despite_down();
+    }
+}
+
+impl Message<RefreshEarly> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: RefreshEarly, _: &mut Context<Self, ()>) {
+        self.state.refresh_early(self.shared.now());
+        self.advance();
     }
 }
 

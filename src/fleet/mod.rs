@@ -41,7 +41,7 @@ mod watch;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use answers::{Rejected, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable};
 pub(crate) use cell::{AccountCell, Snapshot};

@@ -1,5 +1,6 @@
 //! What clients report and operators wish: that a token is refused, that one is fetched now.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -9,7 +10,7 @@ use super::answers::{Rejected, TokenError};
 use super::cell::AccountCell;
 use super::event::{Wish, outcome_label};
 use super::handle::Fleet;
-use super::messages::{Refresh, Reject};
+use super::messages::{Refresh, RefreshEarly, Reject};
 use super::tally::RejectionOutcome;
 use super::waiters::{Answer, NoValidToken};
 use crate::secret::Secret;
@@ -99,6 +100,22 @@ impl Fleet {
             info!(event = "refresh", appid, by, force, outcome, "an operator asked for a refresh");
         }
         refreshed
+    }
+
+    /// Brings the refresh forward that is due in the last part of a token's life on `stable_token`, if that has begun:
+    /// somebody asks who takes us for WeChat, which would mint now. Nobody waits for it.
+    pub(crate) fn bring_refresh_forward(&self, appid: &str) {
+        let now = self.inner.shared.now();
+        let Ok(cell) = self.cell(appid) else { return };
+        let snapshot = cell.load();
+        let is_admitted = || {
+            let mut early = cell.early.lock().unwrap_or_else(PoisonError::into_inner);
+            early.admit(snapshot.state.version, snapshot.account.retry.initial, now)
+        };
+        if snapshot.state.may_refresh_early(now) && is_admitted() {
+            // One that has crashed is about to look by itself.
+            cell.actor().into_iter().for_each(|actor| drop(actor.tell(RefreshEarly).try_send()));
+        }
     }
 
     /// A check and two fetches, each with a second host, must fit in.

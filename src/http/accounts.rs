@@ -1,11 +1,14 @@
 //! `GET /v1/accounts` and `GET /v1/accounts/{appid}`: how accounts are doing, without their tokens.
 
+use std::sync::Arc;
+
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderName, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Rights, Scope};
 use super::edge::{Edge, large};
 use super::path::Named;
 use super::problem::Problem;
@@ -51,11 +54,24 @@ pub(super) async fn one(
 pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
     caller.needs(Scope::Read)?;
     let filter = Filter::of(&uri)?;
-    let listed = Edge::clone(&edge);
+    let filter = Arc::new(filter);
+    loop {
+        let rights = caller.rights()?;
+        let page = page(&edge, rights.clone(), Arc::clone(&filter)).await;
+        // It waited for its turn: what a client sees is by the grants that it has when it sees it.
+        if caller.rights()? == rights {
+            return Ok((JSON, page).into_response());
+        }
+    }
+}
+
+/// The accounts that `filter` asks for, of those that `rights` cover.
+async fn page(edge: &Edge, rights: Rights, filter: Arc<Filter>) -> Bytes {
+    let listed = Edge::clone(edge);
     let page = large(&edge.pages, move || {
         let now = listed.fleet.now();
         let wanted = |snapshot: &Snapshot| {
-            caller.covers(&snapshot.account)
+            rights.covers(&snapshot.account)
                 && filter.tag.as_ref().is_none_or(|tag| snapshot.account.tags.contains(tag))
                 && filter.state.is_none_or(|state| snapshot.state.phase(now) == state)
         };
@@ -64,7 +80,7 @@ pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> 
         let last = accounts.last().map(|account: &AccountView| account.appid.clone());
         json(&Page { accounts, next: last.filter(|_| more), hosts: listed.fleet.hosts() })
     });
-    Ok((JSON, page.await).into_response())
+    page.await
 }
 
 impl Filter {

@@ -42,9 +42,16 @@ pub(super) async fn whole(request: Request) -> Result<Bytes, Problem> {
 impl Body {
     /// What it says. Never refused in serde's words, which quote what was sent.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        let wrong = |_| Problem::bad_request(format!("the body is not {}", self.form));
-        serde_json::from_slice(&self.bytes).map_err(wrong)
+        let wrong = || Problem::bad_request(format!("the body is not {}", self.form));
+        object(&self.bytes).ok_or_else(wrong)
     }
+}
+
+/// What a JSON object says; none where `bytes` are not one. To be used for each body: serde takes a list for a struct, too,
+/// by the order of the fields, which nobody means.
+pub(super) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(bytes).ok())?
 }
 
 /// Also with parameters, as in `application/json; charset=utf-8`.

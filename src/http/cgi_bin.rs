@@ -1,22 +1,26 @@
 //! `/cgi-bin/token`, `/cgi-bin/stable_token` and `/cgi-bin/ticket/getticket` as WeChat answers them, for SDKs that know no other server.
 //!
 //! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
-//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Nothing
-//! here mints: whoever asks gets the token that there is.
+//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Whoever
+//! asks gets the token that there is; nothing here mints, but that `stable_token` brings the refresh forward that is due in the
+//! last minutes of a token anyway, as it does at WeChat.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, Uri, header};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
+use reqwest::Url;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
 use super::body;
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Scope};
 use super::edge::Edge;
 use super::problem::{Code, Problem};
+use crate::account::Endpoint;
 use crate::ticket::Ticket;
 use crate::token::Token;
 
@@ -52,14 +56,12 @@ struct TicketAnswer<'a> {
     expires_in: u64,
 }
 
-/// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`
-pub(super) async fn token(State(edge): State<Edge>, method: Method, uri: Uri) -> Response {
-    if method != Method::GET {
-        return refuse(43001, "require GET method").into_response();
-    }
-    match axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri) {
-        Ok(pairs) => answer(&edge, Asked::in_query(pairs.0)).await,
-        Err(_) => refuse(47001, "data format error: the query is malformed").into_response(),
+/// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`, or a form of the same.
+pub(super) async fn token(State(edge): State<Edge>, request: Request) -> Response {
+    let access = Access::of(request.extensions());
+    match Form::of(request).await {
+        Ok(form) => answer(&edge, &access, &form.asked(), Endpoint::Token).await,
+        Err(refused) => refused,
     }
 }
 
@@ -69,48 +71,58 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
         return refuse(43002, "require POST method").into_response();
     }
     // SDKs name many types.
+    let access = Access::of(request.extensions());
     let body = match body::whole(request).await {
-        Ok(body) if body.is_empty() => return refuse(44002, "empty post data").into_response(),
         Ok(body) => body,
         Err(problem) => return refusal(problem),
     };
-    match serde_json::from_slice::<Asked>(&body) {
-        Ok(asked) => answer(&edge, asked).await,
+    match body::object::<Asked>(&body) {
+        Some(asked) => answer(&edge, &access, &asked, Endpoint::StableToken).await,
         // Not in serde's words, which quote what was sent.
-        Err(_) => refuse(47001, "data format error: the body is no JSON of this call").into_response(),
+        None if is_meant_for_json(&body) => {
+            refuse(47001, "data format error: the body is no JSON of this call").into_response()
+        }
+        None => refuse(41002, "appid missing: send it in a JSON body").into_response(),
     }
 }
 
-/// `GET /cgi-bin/ticket/getticket?access_token=&type=`; who has the token may have the ticket.
-pub(super) async fn ticket(State(edge): State<Edge>, method: Method, uri: Uri) -> Response {
-    if method != Method::GET {
-        return refuse(43001, "require GET method").into_response();
-    }
-    let pairs = axum::extract::Query::<HashMap<String, String>>::try_from_uri(&uri);
-    let Ok(axum::extract::Query(asked)) = pairs else {
-        return refuse(47001, "data format error: the query is malformed").into_response();
+/// In a form, or where all is in the URL, WeChat finds no appid.
+fn is_meant_for_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+        || body.trim_ascii_start().starts_with(b"[")
+        || serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+/// `GET /cgi-bin/ticket/getticket?access_token=&type=`, or a form of the same; who has the token may have the ticket.
+pub(super) async fn ticket(State(edge): State<Edge>, request: Request) -> Response {
+    let form = match Form::of(request).await {
+        Ok(form) => form,
+        Err(refused) => return refused,
     };
-    let found = Box::pin(find_ticket(&edge, &asked)).await;
+    let found = Box::pin(find_ticket(&edge, &form)).await;
     found.map_or_else(IntoResponse::into_response, |ticket| {
         let (ticket, expires_in) = (ticket.value(), promised(ticket.expires_in()));
         json(&TicketAnswer { errcode: 0, errmsg: "ok", ticket, expires_in })
     })
 }
 
-async fn find_ticket(edge: &Edge, asked: &HashMap<String, String>) -> Result<Ticket, Refusal> {
-    let given = |name: &str| asked.get(name).map(String::as_str).unwrap_or_default();
-    let access_token = given("access_token");
+async fn find_ticket(edge: &Edge, asked: &Form) -> Result<Ticket, Refusal> {
+    let access_token = asked.given("access_token");
     if access_token.is_empty() {
         return Err(refuse(41001, "access_token missing"));
     }
-    let Ok(kind) = given("type").parse() else {
+    let Ok(kind) = asked.given("type").parse() else {
         return Err(refuse(40097, "invalid args: type is jsapi or wx_card"));
     };
-    let Some(appid) = edge.fleet.holder(access_token) else {
+    let holder = || {
         let why = "invalid credential, access_token is invalid or not latest";
-        return Err(refuse(40001, why));
+        edge.fleet.holder(access_token).ok_or_else(|| refuse(40001, why))
     };
-    match edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await {
+    let appid = holder()?;
+    let found = edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await;
+    // It may have been waited for, and the token have ended meanwhile.
+    holder()?;
+    match found {
         Err(problem) if problem.code == Code::NotFound => {
             Err(refuse(48001, format!("api unauthorized: {}", problem.detail())))
         }
@@ -118,8 +130,8 @@ async fn find_ticket(edge: &Edge, asked: &HashMap<String, String>) -> Result<Tic
     }
 }
 
-async fn answer(edge: &Edge, asked: Asked) -> Response {
-    let found = Box::pin(find(edge, &asked)).await;
+async fn answer(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Response {
+    let found = Box::pin(find(edge, access, asked, at)).await;
     found.map_or_else(IntoResponse::into_response, |token| {
         let access_token = token.access_token();
         json(&Answer { access_token, expires_in: promised(token.expires_in()) })
@@ -131,17 +143,20 @@ fn promised(expires_in: Duration) -> u64 {
     expires_in.as_secs().max(1)
 }
 
-async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
+async fn find(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Result<Token, Refusal> {
     let Asked { grant_type, appid, secret, force_refresh } = asked;
-    if grant_type != "client_credential" {
-        return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
-    }
     if appid.is_empty() {
         return Err(refuse(41002, "appid missing"));
     }
-    let caller = who(edge, secret)?;
+    if grant_type != "client_credential" {
+        return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
+    }
+    let caller = who(edge, access, secret)?;
     caller.deals_with(appid, &edge.fleet, Scope::Token)?;
     let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
+    if at == Endpoint::StableToken {
+        edge.fleet.bring_refresh_forward(appid);
+    }
     // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
     if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
         let report = edge.fleet.reject_for(caller.name(), appid, token.access_token());
@@ -151,9 +166,9 @@ async fn find(edge: &Edge, asked: &Asked) -> Result<Token, Refusal> {
     Ok(token)
 }
 
-fn who(edge: &Edge, key: &str) -> Result<Caller, Refusal> {
-    if let Some(caller) = edge.clients.caller_with_key(key.as_bytes()) {
-        return Ok(caller);
+fn who(edge: &Edge, access: &Access, key: &str) -> Result<Caller, Refusal> {
+    if let Some(rights) = edge.clients.rights_with_key(key.as_bytes()) {
+        return Ok(Caller::new(&edge.clients, rights, access));
     }
     Err(match key {
         "" => refuse(41004, "appsecret missing: send a client's key of wxtokend as secret"),
@@ -191,6 +206,14 @@ fn path_of(path: &str, base: &str) -> Option<String> {
     (rest.first()? == "cgi-bin").then(|| format!("/{}", rest.join("/")))
 }
 
+/// The pairs of a query or of a form.
+fn in_form(text: &str) -> Vec<(String, String)> {
+    // Any address will do.
+    let Ok(mut url) = Url::parse("http://localhost/") else { return Vec::new() };
+    url.set_query(Some(text));
+    url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+}
+
 fn refuse(errcode: i64, errmsg: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal { errcode, errmsg: errmsg.into() }
 }
@@ -222,19 +245,39 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl Asked {
-    /// Unknown parameters are passed over, as at WeChat; of two the last counts.
-    fn in_query(pairs: Vec<(String, String)>) -> Self {
-        let mut asked = Self::default();
-        for (name, value) in pairs {
-            match name.as_str() {
-                "grant_type" => asked.grant_type = value,
-                "appid" => asked.appid = value,
-                "secret" => asked.secret = value,
-                _ => {}
-            }
+/// What a call says in its query, and in the form that is its body: some SDKs send one.
+struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// # Errors
+    /// The answer to what is no such call.
+    async fn of(request: Request) -> Result<Self, Response> {
+        let mut pairs = Vec::new();
+        if let Some(query) = request.uri().query() {
+            pairs = in_form(query);
         }
-        asked
+        match *request.method() {
+            Method::GET => {}
+            // SDKs name many types, or none.
+            Method::POST => {
+                let body = body::whole(request).await.map_err(refusal)?;
+                pairs.extend(in_form(&String::from_utf8_lossy(&body)));
+            }
+            _ => return Err(refuse(43001, "require GET method").into_response()),
+        }
+        Ok(Self(pairs))
+    }
+
+    /// Unknown parameters are passed over, as at WeChat; of two the last counts.
+    fn given(&self, name: &str) -> &str {
+        let mut pairs = self.0.iter().rev();
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    fn asked(&self) -> Asked {
+        let given = |name| self.given(name).to_owned();
+        let (grant_type, appid, secret) = (given("grant_type"), given("appid"), given("secret"));
+        Asked { grant_type, appid, secret, force_refresh: None }
     }
 }
 

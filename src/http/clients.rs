@@ -1,23 +1,19 @@
-//! Who calls, and what they may do.
+//! Who may call.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
+use super::caller::Rights;
 use super::connection::note_key;
 use super::cookie;
-use super::edge::Edge;
-use super::origin;
 use super::problem::{Code, Problem};
-use crate::account::{Account, Appid};
-use crate::config::{Allow, Client};
-use crate::fleet::Fleet;
+use crate::config::Client;
 
 /// The clients that may call, exchanged as a whole by a reload. Clones share them.
 #[derive(Clone)]
@@ -43,31 +39,34 @@ impl Clients {
         self.exchanged.notify_waiters();
     }
 
-    /// Returns when `caller` was let in by a list that is not in force any more.
-    pub(super) async fn until_unlike(&self, caller: &Caller) {
-        loop {
-            let exchanged = self.exchanged.notified();
-            tokio::pin!(exchanged);
-            // Before looking: an exchange in between must not be missed.
-            exchanged.as_mut().enable();
-            let is_in_force = match &caller.client {
-                None => self.need_no_key(),
-                Some(client) => self.list.load().iter().any(|known| Arc::ptr_eq(known, client)),
-            };
-            if !is_in_force {
-                return;
-            }
-            exchanged.await;
-        }
+    /// Exchanges the list as [`Self::set`] does; the one before, to be put back if what goes with the new one fails.
+    pub(crate) fn exchange(&self, clients: Vec<Client>) -> Vec<Client> {
+        let before = self.list.load().iter().map(|client| Client::clone(client)).collect();
+        self.set(clients);
+        before
     }
 
-    /// The same caller by the list that is in force; none if it would not be let in.
-    pub(super) fn again(&self, caller: &Caller) -> Option<Caller> {
-        let Some(client) = &caller.client else { return self.need_no_key().then(|| caller.clone()) };
-        let clients = self.list.load();
-        let same = clients.iter().find(|known| known.key_sha256 == client.key_sha256)?;
-        let same = Caller { client: Some(Arc::clone(same)), ..*caller };
-        same.may(Scope::Read).then_some(same)
+    /// Ends when the list is exchanged after this was called.
+    pub(crate) fn exchanged(&self) -> Notified<'_> {
+        self.exchanged.notified()
+    }
+
+    /// What the caller who had `rights` may do by the list that is in force.
+    ///
+    /// # Errors
+    /// When the caller would not be let in any more.
+    pub(super) fn again(&self, rights: &Rights) -> Result<Rights, Problem> {
+        let again = match &rights.client {
+            None => self.need_no_key().then_some(None),
+            Some(client) => {
+                let clients = self.list.load();
+                let same = clients.iter().find(|known| known.key_sha256 == client.key_sha256);
+                same.map(|same| Some(Arc::clone(same)))
+            }
+        };
+        let refused =
+            || Problem::new(Code::Unauthorized, "the key that this was asked with is valid no more");
+        Ok(Rights { client: again.ok_or_else(refused)?, ..*rights })
     }
 
     /// Whether callers need no key.
@@ -75,11 +74,11 @@ impl Clients {
         self.on_loopback && self.list.load().is_empty()
     }
 
-    /// Who sends `headers`. A key in `Authorization` goes before one in a cookie.
-    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    /// What who sends `headers` may do. A key in `Authorization` goes before one in a cookie.
+    pub(super) fn rights(&self, headers: &HeaderMap) -> Result<Rights, Problem> {
         if self.need_no_key() {
             note_key(true);
-            return Ok(Caller { client: None, by_cookie: false });
+            return Ok(Rights { client: None, by_cookie: false });
         }
         let refused =
             || Problem::new(Code::Unauthorized, "send Authorization: Bearer KEY with a client's key");
@@ -88,17 +87,17 @@ impl Clients {
             true => cookie::key(headers).and_then(|key| self.with_key(&key)),
             false => bearer(headers).and_then(|key| self.with_key(key)),
         };
-        Ok(Caller { client: Some(client.ok_or_else(refused)?), by_cookie })
+        Ok(Rights { client: Some(client.ok_or_else(refused)?), by_cookie })
     }
 
-    /// Who sends `key`, which nobody needs where there are no clients.
-    pub(super) fn caller_with_key(&self, key: &[u8]) -> Option<Caller> {
+    /// What who sends `key` may do, which nobody needs where there are no clients.
+    pub(super) fn rights_with_key(&self, key: &[u8]) -> Option<Rights> {
         match self.need_no_key() {
             true => {
                 note_key(true);
-                Some(Caller { client: None, by_cookie: false })
+                Some(Rights { client: None, by_cookie: false })
             }
-            false => Some(Caller { client: Some(self.with_key(key)?), by_cookie: false }),
+            false => Some(Rights { client: Some(self.with_key(key)?), by_cookie: false }),
         }
     }
 
@@ -130,100 +129,4 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked(7)?;
     let key = key.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
-}
-
-/// What a call needs; none implies another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// To see how accounts are doing.
-    Read,
-    /// To read tokens: the same permission, but none of the status page's.
-    Token,
-    Refresh,
-    Admin,
-    /// To have pages signed.
-    Sign,
-}
-
-/// Who calls.
-#[derive(Debug, Clone)]
-pub(super) struct Caller {
-    /// None where no clients are configured: every local caller may do everything.
-    client: Option<Arc<Client>>,
-    /// The key came in the cookie of the status page, which a browser sends by itself: no token goes to it, and
-    /// only its own page may change anything.
-    by_cookie: bool,
-}
-
-impl Caller {
-    /// The client's name; none where nobody needs a key.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.client.as_deref().map(|client| client.name.as_str())
-    }
-
-    /// What its key allows.
-    pub(super) fn allow(&self) -> Allow {
-        self.client.as_deref().map_or(Allow::ALL, |client| client.allow)
-    }
-
-    pub(super) fn may(&self, scope: Scope) -> bool {
-        let allow = self.allow();
-        match scope {
-            Scope::Read => allow.read,
-            Scope::Token => allow.read && !self.by_cookie,
-            Scope::Refresh => allow.refresh && !self.by_cookie,
-            Scope::Admin => allow.admin,
-            // A page's signature tells less than the ticket, which a reader gets.
-            Scope::Sign => (allow.sign || allow.read) && !self.by_cookie,
-        }
-    }
-
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
-        let detail = match scope {
-            Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
-                "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
-            }
-            Scope::Read | Scope::Token => "this key may not read: its client needs allow: [read]",
-            Scope::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
-            Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
-            Scope::Sign => "this key may not have pages signed: its client needs allow: [sign]",
-        };
-        if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
-    }
-
-    /// Whether the page at `url` may be signed for it.
-    pub(super) fn may_sign(&self, url: &str) -> bool {
-        self.client.as_deref().is_none_or(|client| client.may_sign(url))
-    }
-
-    pub(super) fn covers(&self, account: &Account) -> bool {
-        self.client.as_deref().is_none_or(|client| client.accounts.covers(account))
-    }
-
-    /// Lets the caller deal with `appid`. A client must not learn which accounts there are beside its own: where
-    /// its grants do not name the appid, the answer is the same whether there is such an account or not.
-    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), Problem> {
-        self.needs(scope)?;
-        let Some(client) = &self.client else { return Ok(()) };
-        if client.accounts.covers_appid(appid) {
-            return Ok(());
-        }
-        if fleet.snapshot(appid).is_some_and(|snapshot| client.accounts.covers(&snapshot.account)) {
-            return Ok(());
-        }
-        // What cannot be an appid is nobody's account.
-        Appid::new(appid).map_err(|_| Problem::unknown_account())?;
-        Err(Problem::new(Code::Forbidden, "this key may not deal with that account"))
-    }
-}
-
-impl FromRequestParts<Edge> for Caller {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        let caller = edge.clients.caller(&parts.headers)?;
-        if caller.by_cookie && !parts.method.is_safe() {
-            origin::must_be_our_page(&parts.headers)?;
-        }
-        Ok(caller)
-    }
 }

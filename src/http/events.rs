@@ -11,21 +11,22 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
-use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::accounts::{JSON, json};
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Rights, Scope};
 use super::edge::Edge;
 use super::path::Named;
 use super::problem::Problem;
 use super::query::Query;
 use crate::fleet::{Event, Follow};
 
-/// A connection that says nothing longer than this is taken for dead by some proxies.
+/// A connection that says nothing longer than this is taken for dead by some proxies. So its place is told, without an
+/// event.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What comes within this of the last is sent together: a busy fleet's events must not cost a wake-up each.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -70,15 +71,20 @@ pub(super) async fn stream(
         caller.deals_with(appid, &edge.fleet, Scope::Read)?;
         edge.fleet.snapshot(appid).ok_or_else(Problem::unknown_account)?;
     }
-    let last_event = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+    let last_event = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));
+    // As it is sent by whoever has heard of no event yet.
+    let last_event = last_event.filter(|id| !id.is_empty());
     let follow = edge.fleet.follow(last_event);
-    // Says that the stream is open, and from where it would go on before it has told anything.
-    let hello = sse::Event::default().id(follow.id_of_place()).retry(COME_BACK);
-    let ear = Ear { edge, caller, appid, follow, ready: VecDeque::from([hello]), rested: Instant::now() };
-    let told = stream::unfold(ear, async |mut ear| Some((Ok::<_, Infallible>(ear.next().await?), ear)));
-    let told = Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let opened = sse::Event::default().retry(COME_BACK);
+    // Says that the stream is open, and from where it would go on before it has told anything. One that has missed
+    // something must not go on from here before it has heard so.
+    let opened = if follow.has_missed() { opened } else { opened.id(follow.id_of_place()) };
+    let ear = Ear { edge, caller, appid, follow, ready: VecDeque::new(), rested: Instant::now() };
+    let told = stream::once(async { opened })
+        .chain(stream::unfold(ear, async |mut ear| Some((ear.next().await?, ear))));
     // nginx would keep it until it has a page full.
-    Ok(([("x-accel-buffering", "no"), (header::CACHE_CONTROL.as_str(), "no-store")], told).into_response())
+    let headers = [("x-accel-buffering", "no"), (header::CACHE_CONTROL.as_str(), "no-store")];
+    Ok((headers, Sse::new(told.map(Ok::<_, Infallible>))).into_response())
 }
 
 /// One who listens.
@@ -88,15 +94,33 @@ struct Ear {
     /// The one account to hear of.
     appid: Option<String>,
     follow: Follow,
-    ready: VecDeque<sse::Event>,
+    ready: VecDeque<Told>,
     /// When the next events may be looked for.
     rested: Instant,
 }
 
+/// What a stream has to tell.
+enum Told {
+    Event(Arc<Event>),
+    /// That some were missed; and the name of the last of them, behind which it goes on.
+    Gap(String),
+}
+
 impl Ear {
-    /// What is told next; nothing when the server stops, or does not know the key any more.
+    /// What is told next; nothing when the server stops, or does not let the key in any more.
     async fn next(&mut self) -> Option<sse::Event> {
-        while self.ready.is_empty() {
+        let silent_until = Instant::now() + KEEP_ALIVE;
+        loop {
+            let clients = self.edge.clients.clone();
+            // Before looking: an exchange in between must not be missed.
+            let exchanged = clients.exchanged();
+            let rights = self.caller.rights().ok().filter(|rights| rights.may(Scope::Read))?;
+            // Only now, since a client that takes in slowly may have lost an account since it happened.
+            while let Some(told) = self.ready.pop_front() {
+                if let Some(told) = self.as_told_to(&rights, &told) {
+                    return Some(told);
+                }
+            }
             let batch = async {
                 sleep_until(self.rested).await;
                 self.follow.next().await
@@ -105,32 +129,33 @@ impl Ear {
                 biased;
                 () = self.edge.stopping.cancelled() => return None,
                 () = self.edge.fleet.until_draining() => return None,
-                () = self.edge.clients.until_unlike(&self.caller) => {
-                    self.caller = self.edge.clients.again(&self.caller)?;
-                    continue;
-                }
+                () = exchanged => continue,
                 batch = batch => batch,
+                // Where it is: whoever has heard nothing for days would otherwise come back to a place that nobody
+                // knows any more.
+                () = sleep_until(silent_until) => {
+                    return Some(sse::Event::default().id(self.follow.id_of_place()));
+                }
             };
             self.rested = Instant::now() + TOGETHER;
             if batch.missed {
-                self.ready
-                    .push_back(sse::Event::default().id(self.follow.id_of_place()).event("gap").data("{}"));
+                self.ready.push_back(Told::Gap(batch.behind));
             }
-            for event in &batch.events {
-                if event.is_streamed() && self.may_hear_of(event) {
-                    let data = serde_json::to_string(&**event).unwrap_or_default();
-                    self.ready.push_back(
-                        sse::Event::default().id(self.follow.id(event)).event(event.name()).data(data),
-                    );
-                }
-            }
+            self.ready.extend(batch.events.into_iter().map(Told::Event));
         }
-        self.ready.pop_front()
     }
 
-    fn may_hear_of(&self, event: &Event) -> bool {
-        let Some(account) = &event.account else { return true };
-        self.caller.covers(account)
-            && self.appid.as_deref().is_none_or(|appid| account.appid.as_str() == appid)
+    fn as_told_to(&self, rights: &Rights, told: &Told) -> Option<sse::Event> {
+        let event = match told {
+            Told::Gap(id) => return Some(sse::Event::default().id(id).event("gap").data("{}")),
+            Told::Event(event) => event,
+        };
+        let is_told = event.is_streamed()
+            && event.account.as_ref().is_none_or(|account| {
+                rights.covers(account)
+                    && self.appid.as_deref().is_none_or(|appid| account.appid.as_str() == appid)
+            });
+        let data = || serde_json::to_string(&**event).unwrap_or_default();
+        is_told.then(|| sse::Event::default().id(self.follow.id(event)).event(event.name()).data(data()))
     }
 }

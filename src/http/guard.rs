@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tower::Service;
 use tracing::error;
 
+use super::access::Access;
 use super::cgi_bin;
 use super::edge::Edge;
 use super::host;
@@ -42,7 +43,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
-        let Self { edge, mut router, serves, is_guarded } = self;
+        let Self { edge, router, serves, is_guarded } = self;
         let started = Instant::now();
         // Of what was sent: a path that is read otherwise keeps no authority.
         let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
@@ -53,7 +54,8 @@ impl Door {
                 let answer = async {
                     match is_guarded.then(|| token::at_once(&edge, &request)).flatten() {
                         Some(found) => Ok(found),
-                        None => router.call(request).await,
+                        // Boxed: nearly all are answered at once, and need not carry its state about.
+                        None => Ok(Box::pin(routed(&edge, router, request, route)).await),
                     }
                 };
                 unless_it_panics(answer, route).await
@@ -63,6 +65,22 @@ impl Door {
         };
         edge.timing.note(route, response.status(), started.elapsed());
         Ok(response)
+    }
+}
+
+/// What the router's handlers answer, for as long as who asks is let in.
+async fn routed(
+    edge: &Edge,
+    mut router: Router,
+    mut request: Request<Incoming>,
+    route: Option<usize>,
+) -> Response {
+    let access = Access::default();
+    request.extensions_mut().insert(access.clone());
+    match access.while_let_in(edge, router.call(request)).await {
+        Ok(Ok(response)) => response,
+        Err(problem) if is_wechats(route) => cgi_bin::refusal(problem),
+        Err(problem) => problem.into_response(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The HTTP API, for applications in any language, and the status page, for people.
 
+mod access;
 mod accounts;
 mod body;
+mod caller;
 mod cgi_bin;
 mod clients;
 mod connection;

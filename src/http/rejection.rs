@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::body;
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Scope};
 use super::edge::Edge;
 use super::path::Named;
 use super::problem::Problem;

@@ -71,9 +71,9 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
                 .delete(session::sign_out)
                 .layer(DefaultBodyLimit::max(LARGEST_BODY)),
         )
-        .route(WECHAT_TOKEN, any(cgi_bin::token))
+        .route(WECHAT_TOKEN, any(cgi_bin::token).layer(DefaultBodyLimit::max(LARGEST_BODY)))
         .route(WECHAT_STABLE_TOKEN, any(cgi_bin::stable_token).layer(DefaultBodyLimit::max(LARGEST_BODY)))
-        .route(WECHAT_TICKET, any(cgi_bin::ticket))
+        .route(WECHAT_TICKET, any(cgi_bin::ticket).layer(DefaultBodyLimit::max(LARGEST_BODY)))
         .route(PAGE, get(ui::page))
         .route(ASSET, get(ui::asset))
         .merge(probes());

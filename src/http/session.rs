@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::clients::Caller;
+use super::caller::Caller;
 use super::edge::Edge;
 use super::problem::{Code, Problem};
 use super::{body, cookie, origin};
@@ -30,15 +30,16 @@ struct Credentials<'a> {
 }
 
 /// Who is signed in, what they may do, and what the page shows of us. Its clock may be off, so it is told ours.
-pub(super) async fn show(State(edge): State<Edge>, caller: Caller) -> Response {
-    let allow: Vec<_> = caller.allow().names().collect();
+pub(super) async fn show(State(edge): State<Edge>, caller: Caller) -> Result<Response, Problem> {
+    let rights = caller.rights()?;
+    let allow: Vec<_> = rights.allow().names().collect();
     let session = json!({
-        "client": caller.name(),
+        "client": rights.name(),
         "allow": allow,
         "version": env!("CARGO_PKG_VERSION"),
         "now": edge.fleet.now().timestamp(),
     });
-    (NOT_KEPT, Json(session)).into_response()
+    Ok((NOT_KEPT, Json(session)).into_response())
 }
 
 pub(super) async fn sign_in(State(edge): State<Edge>, request: Request) -> Result<Response, Problem> {

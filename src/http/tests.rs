@@ -1,5 +1,6 @@
 //! The real API on real sockets, before a real fleet whose WeChat is the sandbox.
 
+mod access;
 mod accounts;
 mod cgi_bin;
 mod connections;
@@ -14,6 +15,7 @@ mod scrape;
 mod session;
 mod slots;
 mod stopping;
+mod streams;
 mod tickets;
 mod token;
 

@@ -9,7 +9,7 @@ use reqwest::Url;
 use serde::Serialize;
 
 use super::accounts::json;
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Scope};
 use super::edge::Edge;
 use super::path::Named;
 use super::problem::{Code, Problem};
@@ -82,10 +82,7 @@ pub(super) async fn sign(
         Problem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")
     })?;
     must_be_a_page(page)?;
-    if !caller.may_sign(page) {
-        let detail = "no page at that address may be signed for this key: see urls of its client";
-        return Err(Problem::new(Code::Forbidden, detail));
-    }
+    caller.has_signed(page)?;
     let signed = edge.unless_stopping(edge.fleet.js_config(&appid, page)).await?;
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, json(&signed)).into_response())

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use jiff::fmt::temporal::DateTimePrinter;
 
-use super::clients::{Caller, Scope};
+use super::caller::{Caller, Scope};
 use super::edge::Edge;
 use super::path::Named;
 use super::problem::Problem;
@@ -33,8 +33,8 @@ pub(super) fn at_once<B>(edge: &Edge, request: &axum::http::Request<B>) -> Optio
         && uri.query().is_none()
         && !headers.contains_key(header::IF_NONE_MATCH);
     let appid = appid_of_a_read(uri.path()).filter(|_| is_plain)?;
-    let caller = edge.clients.caller(headers).ok()?;
-    caller.deals_with(appid, &edge.fleet, Scope::Token).ok()?;
+    let rights = edge.clients.rights(headers).ok()?;
+    rights.deals_with(appid, &edge.fleet, Scope::Token).ok()?;
     let token = edge.fleet.token_at_once(appid)?;
     Some(found(appid, &token, &quoted(&token)))
 }

@@ -366,7 +366,11 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     assert!(wechat.admit(0, Require::NotDown).await.is_err(), "down");
     drop(wechat.admit(0, Require::Nothing).await.unwrap());
     wechat.fetch_despite_down(&account, false, true).await.0.result.unwrap();
-    assert_eq!(wechat.hosts().look().0, Overall { up: true, recoveries: 1 }, "a call's answer is the recovery");
+    assert_eq!(
+        wechat.hosts().look().0,
+        Overall { up: true, recoveries: 1 },
+        "a call's answer is the recovery"
+    );
 
     // Whoever wants to hear of it waits for no more than a probe; checks that fail like it say nothing either.
     sleep(Duration::from_secs(60)).await;

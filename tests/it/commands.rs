@@ -352,3 +352,30 @@ async fn the_simulated_wechat_answers_alone() {
     );
     assert!(sandbox.stop().await.success());
 }
+
+/// Tokens here are full of what a URL must not hold.
+#[tokio::test]
+async fn the_examples_of_the_help_work_with_whatever_is_in_a_token() {
+    let lab = Lab::new(7_200_000, 300_000).await;
+    assert!(lab.wechat.switches().hostile_tokens);
+    let names: Vec<_> = (0..12).map(|n| format!("wx{n}")).collect();
+    let lab = names.iter().fold(lab, |lab, name| lab.with(name, json!({})));
+    let daemon = lab.start().await;
+    let help = run(&lab, None, "token --help").await.stdout;
+    let examples = help.split_once("Examples:\n").unwrap().1.replace("\\\n", "");
+    let curl = examples.lines().map(str::trim).find(|line| line.starts_with("curl ")).unwrap();
+    assert!(curl.contains("https://api.weixin.qq.com/"), "{curl}");
+    let curl = curl.replace("https://api.weixin.qq.com", &format!("http://{}", lab.wechat.address));
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_wxtokend"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    for name in &names {
+        daemon.until_state(name, "fresh").await;
+        let mut shell = tokio::process::Command::new("sh");
+        shell.arg("-c").arg(curl.replace("APPID", name));
+        shell.env("PATH", &path).env("NO_PROXY", "*");
+        let mut shell = lab.prepared(shell);
+        shell.env("WXTOKEND_SERVER", daemon.address().to_string());
+        let told = ended(shell).await;
+        assert!(told.stdout.contains("ip_list"), "{curl}: {told:?}");
+    }
+}

@@ -1,10 +1,13 @@
 //! SIGHUP: the file read again.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use wxtokend::sandbox::{Call, Fault, FaultKind};
 use wxtokend::secret::Secret;
 
-use crate::harness::{Daemon, Lab, appid, until};
+use crate::harness::{Daemon, Lab, PATIENCE, appid, find, until};
 
 const LIFETIME_MS: u64 = 7_200_000;
 
@@ -316,11 +319,67 @@ async fn another_endpoint_or_upstream_takes_over_without_a_gap_or_a_strangers_to
     lab.config["upstream"] = elsewhere.config["upstream"].clone();
     lab.write();
     daemon.reload().await;
-    let third = crate::harness::find("a token", async || {
+    let third = find("a token", async || {
         let answer = daemon.token("wx01").await;
         (answer.status == 200).then(|| answer.json())
     })
     .await;
     assert!(elsewhere.wechat.is_alive(third["access_token"].as_str().unwrap()));
     assert_eq!(third["version"].as_u64(), second["version"].as_u64().map(|version| version + 1));
+}
+
+/// A request that is sent, all of it, when this returns.
+async fn begin(daemon: &Daemon, key: &str, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
+    let head = format!("Host: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+/// The status and the body of what comes back.
+async fn answered(mut stream: TcpStream) -> (u16, Value) {
+    let mut text = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("an answer").unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+}
+
+/// The accounts change in the same reload, so that there is a token to be told as soon as the clients are others.
+#[tokio::test]
+async fn who_waits_while_a_reload_takes_its_key_or_its_right_hears_no_token() {
+    const WAITING: &str = "the-key-of-who-is-waiting";
+    let entry = |key: &str, accounts: &[&str], allow: &str| json!({ "name": key, "key": key, "accounts": accounts, "allow": [allow] });
+    for (after, code) in [
+        (entry("the-key-of-another", &["*"], "read"), "unauthorized"),
+        (entry(WAITING, &["others*"], "read"), "forbidden"),
+        (entry(WAITING, &["*"], "refresh"), "forbidden"),
+        (entry(WAITING, &["stable"], "read"), ""),
+    ] {
+        let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("stable", json!({}));
+        lab.config["api"]["clients"] =
+            json!([entry(WAITING, &["*"], "read"), entry("the-key-of-the-test", &["*"], "admin")]);
+        let daemon = lab.start().await;
+        let first = find("it has a token", async || {
+            let answer = answered(begin(&daemon, WAITING, "/v1/accounts/stable/token").await).await;
+            (answer.0 == 200).then_some(answer.1)
+        })
+        .await;
+        let path = format!("/v1/accounts/stable/token?after={}&wait=60s", first["version"]);
+        let polled = begin(&daemon, WAITING, &path).await;
+        lab.wechat.set_secret(&appid("stable"), Secret::new("the-new-secret"));
+        lab.wechat.kill_tokens(&appid("stable"));
+        lab.wechat.replace_dead_stable_tokens();
+        lab.account("stable")["secret"] = json!("the-new-secret");
+        lab.config["api"]["clients"] = json!([after, entry("the-key-of-the-test", &["*"], "admin")]);
+        lab.write();
+        daemon.reload().await;
+        let (status, told) = answered(polled).await;
+        match code {
+            "" => assert_ne!((status, &told["access_token"]), (200, &first["access_token"]), "{told}"),
+            code => {
+                assert_eq!(told["code"], code, "{status} {told}");
+                assert_eq!(told.get("access_token"), None, "{told}");
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::account::{Account, Appid, Endpoint};
 use crate::clock::TokioClock;
 use crate::config::{Config, Defaults, Upstream};
+use crate::fleet::event::What;
 use crate::fleet::lifecycle::Surroundings;
 use crate::fleet::shared::Jitter;
 use crate::fleet::{AccountView, Fleet};
@@ -21,38 +22,38 @@ use crate::store::memory::MemoryBackend;
 use crate::token::Token;
 use crate::wechat::{Lost, Method, Pending, Request, Response, Transport};
 
-pub(super) struct Lab {
-    pub(super) wechat: Sandbox,
+pub(crate) struct Lab {
+    pub(crate) wechat: Sandbox,
     pub(super) clock: Arc<TokioClock>,
     pub(super) disk: Arc<MemoryBackend>,
-    pub(super) fleet: Fleet,
+    pub(crate) fleet: Fleet,
     pub(super) config: Config,
     pub(super) jitter: Jitter,
 }
 
-pub(super) const APPID: &str = "wx01";
+pub(crate) const APPID: &str = "wx01";
 
 pub(super) fn appid() -> Appid {
     Appid::new(APPID).unwrap()
 }
 
 /// An account with WeChat's numbers.
-pub(super) fn account(appid: &str, endpoint: Endpoint) -> Account {
+pub(crate) fn account(appid: &str, endpoint: Endpoint) -> Account {
     let defaults = Defaults { endpoint, ..Defaults::default() };
     defaults.account(Appid::new(appid).unwrap(), Secret::new(format!("secret of {appid}")))
 }
 
 impl Lab {
-    pub(super) async fn start(endpoint: Endpoint) -> Self {
+    pub(crate) async fn start(endpoint: Endpoint) -> Self {
         Self::with(vec![account(APPID, endpoint)]).await
     }
 
     /// Every account's secret is known to WeChat.
-    pub(super) async fn with(accounts: Vec<Account>) -> Self {
+    pub(crate) async fn with(accounts: Vec<Account>) -> Self {
         Self::tuned(accounts, |_| {}).await
     }
 
-    pub(super) async fn tuned(accounts: Vec<Account>, tune: impl FnOnce(&mut Upstream)) -> Self {
+    pub(crate) async fn tuned(accounts: Vec<Account>, tune: impl FnOnce(&mut Upstream)) -> Self {
         Self::drawing(&[0.5], accounts, tune).await
     }
 
@@ -88,7 +89,7 @@ impl Lab {
         self
     }
 
-    pub(super) async fn token(&self) -> Token {
+    pub(crate) async fn token(&self) -> Token {
         self.fleet.token(APPID).await.unwrap()
     }
 
@@ -101,13 +102,13 @@ impl Lab {
     }
 
     /// How many tokens WeChat has minted for the account.
-    pub(super) fn mints(&self) -> u64 {
+    pub(crate) fn mints(&self) -> u64 {
         let counters = self.counters();
         counters.token_mints + counters.stable_token_mints
     }
 
     /// Token calls that WeChat has seen for the account.
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         let counters = self.counters();
         counters.token_calls + counters.stable_token_calls
     }
@@ -139,6 +140,12 @@ impl Lab {
             sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Notes so many events of `appid`, which no stream tells.
+pub(crate) fn fill_journal(fleet: &Fleet, appid: &str, events: usize) {
+    let (cell, shared) = (fleet.cell(appid).unwrap(), &fleet.inner.shared);
+    (0..events).for_each(|_| shared.journal.note(&cell, shared.now(), What::Configured));
 }
 
 /// These lots, again and again.

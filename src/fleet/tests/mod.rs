@@ -2,8 +2,9 @@
 
 mod clocks;
 mod cuts;
+mod early;
 mod events;
-mod lab;
+pub(crate) mod lab;
 mod reloads;
 mod scenarios;
 mod stopping;

@@ -81,12 +81,18 @@ async fn refusals_are_worded_and_numbered_as_wechats() {
     }
     for (answer, errcode) in [
         (rig.get("/cgi-bin/token?grant_type=refresh&appid=wx1&secret=crm").await, 40002),
-        (rig.get("/cgi-bin/token").await, 40002),
-        (rig.post("/cgi-bin/token").await, 43001),
+        (rig.get("/cgi-bin/token").await, 41002),
+        (rig.get("/cgi-bin/token?appid=wx1").await, 40002),
+        (rig.post("/cgi-bin/token").await, 41002),
+        (
+            rig.call("PUT", "/cgi-bin/token?grant_type=client_credential&appid=wx1&secret=crm", &[], "")
+                .await,
+            43001,
+        ),
+        (rig.call("DELETE", "/cgi-bin/ticket/getticket", &[], "").await, 43001),
         (rig.get("/cgi-bin/stable_token").await, 43002),
-        (rig.post("/cgi-bin/stable_token").await, 44002),
-        (rig.call("POST", "/cgi-bin/stable_token", &[], "{\"appid\":").await, 47001),
-        (rig.call("POST", "/cgi-bin/stable_token", &[], "{\"appid\":7}").await, 47001),
+        (rig.call("POST", "/cgi-bin/stable_token", &[], "{}").await, 41002),
+        (rig.call("POST", "/cgi-bin/stable_token", &[], "{\"appid\":\"wx1\"}").await, 40002),
     ] {
         is_refused(&rig, &answer, errcode);
     }
@@ -163,4 +169,90 @@ async fn the_calls_are_found_below_the_base_path_and_behind_stray_slashes() {
     }
     let counted = rig.get("/metrics").await.body;
     assert!(counted.contains("route=\"/cgi-bin/token\",status=\"200\""), "{counted}");
+}
+
+/// Community threads show 41002 for both: WeChat looks for the appid first.
+#[tokio::test]
+async fn stable_token_finds_no_appid_in_a_form_or_in_the_url() {
+    let rig = Rig::start(Plan { clients: vec![client("crm", &["*"], READ)], ..Plan::default() }).await;
+    let form = "grant_type=client_credential&appid=wx1&secret=crm";
+    let path = "/cgi-bin/stable_token";
+    let in_url = format!("{path}?{form}");
+    for (path, body, errcode) in [
+        (path, form, 41002),
+        (path, "appid=wx1", 41002),
+        (path, " \r\n", 41002),
+        (path, "", 41002),
+        (&in_url, "", 41002),
+        (&in_url, form, 41002),
+        (&in_url, "{}", 41002),
+        (path, "{\"appid\":", 47001),
+        (path, "{\"appid\":7}", 47001),
+        (path, r#"["client_credential","wx1","crm",false]"#, 47001),
+        (path, r#" ["client_credential","wx1","crm"]"#, 47001),
+        (path, r#"[{"grant_type":"client_credential","appid":"wx1","secret":"crm"}]"#, 47001),
+        (path, "[]", 47001),
+        (path, "[", 47001),
+        (path, "\"wx1\"", 47001),
+        (path, "null", 47001),
+        (path, "7", 47001),
+    ] {
+        for kind in ["application/json", "application/x-www-form-urlencoded", "text/plain"] {
+            let answer = rig.call("POST", path, &[("content-type", kind)], body).await;
+            is_refused(&rig, &answer, errcode);
+        }
+    }
+}
+
+/// weixin-popular and its forks post forms.
+#[tokio::test]
+async fn token_and_getticket_take_a_form_as_they_take_a_query() {
+    let mut with_ticket = account("wx1");
+    with_ticket.tickets = [crate::ticket::TicketKind::Jsapi].into_iter().collect();
+    let clients = vec![client("c rm+&", &["*"], READ)];
+    let rig = Rig::start(Plan { accounts: vec![with_ticket], clients, ..Plan::default() }).await;
+    let token = rig.token_of("wx1").await;
+    let encoded: String = reqwest::Url::parse_with_params("http://x/", [("access_token", &token)])
+        .map(|url| url.query().unwrap().to_owned())
+        .unwrap();
+    let credentials = "grant_type=client_credential&appid=wx1&secret=c+rm%2B%26";
+    let form = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+    let post = async |path: &str, headers: &[(&str, &str)], body: &str| {
+        rig.call("POST", path, headers, body).await.json()
+    };
+    for (path, body) in [
+        ("/cgi-bin/token", credentials),
+        ("/cgi-bin/token?grant_type=client_credential", "appid=wx1&secret=c%20rm%2b%26"),
+        ("/cgi-bin/token?grant_type=client_credential&appid=wx1&secret=c+rm%2B%26", ""),
+        ("/cgi-bin/token?secret=other&appid=wx2", credentials),
+        ("//cgi-bin/token", &format!("{credentials}\r\n")),
+    ] {
+        for headers in [&form[..], &[]] {
+            let json = post(path, headers, body).await;
+            assert_eq!(json["access_token"], token, "{path} {body}: {json}");
+        }
+    }
+    until("a ticket", || rig.fleet.account("wx1").unwrap().tickets.iter().all(|ticket| ticket.version > 0))
+        .await;
+    let ticket =
+        rig.get(&format!("/cgi-bin/ticket/getticket?type=jsapi&{encoded}")).await.json()["ticket"].clone();
+    assert!(ticket.is_string());
+    for (path, body) in [
+        ("/cgi-bin/ticket/getticket".to_owned(), format!("type=jsapi&{encoded}")),
+        ("/cgi-bin/ticket/getticket?type=jsapi".to_owned(), encoded.clone()),
+        (format!("/cgi-bin/ticket/getticket?{encoded}&type=jsapi"), String::new()),
+    ] {
+        let json = post(&path, &form, &body).await;
+        assert_eq!(json["ticket"], ticket, "{path} {body}: {json}");
+    }
+    for (path, body, errcode) in [
+        ("/cgi-bin/token", "grant_type=client_credential&appid=wx1&secret=wrong", 40125),
+        ("/cgi-bin/token", "grant_type=client_credential&secret=c+rm%2B%26", 41002),
+        ("/cgi-bin/token", "grant_type=refresh&appid=wx1", 40002),
+        ("/cgi-bin/token", "", 41002),
+        ("/cgi-bin/ticket/getticket", "type=jsapi", 41001),
+        ("/cgi-bin/ticket/getticket", "type=jsapi&access_token=other", 40001),
+    ] {
+        is_refused(&rig, &rig.call("POST", path, &form, body).await, errcode);
+    }
 }

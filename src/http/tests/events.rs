@@ -8,6 +8,8 @@ use super::*;
 struct Told {
     answer: Response,
     buffer: String,
+    /// From where it would go on before it has told anything.
+    opened_at: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -30,9 +32,10 @@ impl Rig {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         assert_eq!(answer.headers()["cache-control"], "no-store");
-        let mut told = Told { answer, buffer: String::new() };
+        let mut told = Told { answer, buffer: String::new(), opened_at: None };
         let hello = told.block().await.expect("what opens it");
-        assert!(hello.contains("retry:") && hello.contains("id:"), "{hello:?}");
+        assert!(hello.contains("retry:"), "{hello:?}");
+        told.opened_at = hello.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
         told
     }
 }
@@ -121,9 +124,26 @@ async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
     let mut again = rig.listen("", "/v1/events?appid=wx1", Some(&first.id)).await;
     let missed = again.the_next("token").await;
     assert_eq!(missed.data["version"].as_u64(), first.data["version"].as_u64().map(|version| version + 1));
-    for foreign in ["1-1", "nonsense"] {
+    for foreign in ["1-1", "nonsense", "0-0", "-"] {
         let mut other = rig.listen("", "/v1/events", Some(foreign)).await;
-        assert_eq!(other.next().await.unwrap().name, "gap", "{foreign}");
+        assert_eq!(
+            other.opened_at, None,
+            "who loses it before it has heard of the gap must hear of it later"
+        );
+        let gap = other.next().await.unwrap();
+        assert_eq!(gap.name, "gap", "{foreign}");
+        drop(other);
+        // It goes on behind the gap, without another.
+        rig.fleet.note_reload(true);
+        let mut again = rig.listen("", "/v1/events?appid=wx1", Some(&gap.id)).await;
+        assert_eq!(again.opened_at.as_deref(), Some(&*gap.id));
+        assert_eq!(again.next().await.unwrap().name, "reload");
+    }
+    for nothing in [None, Some("")] {
+        let mut new = rig.listen("", "/v1/events", nothing).await;
+        assert!(new.opened_at.is_some());
+        rig.fleet.note_reload(true);
+        assert_eq!(new.next().await.unwrap().name, "reload", "{nothing:?}: it has heard of nothing before");
     }
 }
 

@@ -129,7 +129,7 @@ async fn a_reload_exchanges_the_keys() {
 async fn without_clients_nobody_is_let_in_from_elsewhere() {
     let clients = Clients::new(Vec::new(), false);
     assert!(!clients.need_no_key());
-    let problem = clients.caller(&HeaderMap::new()).unwrap_err();
+    let problem = clients.rights(&HeaderMap::new()).unwrap_err();
     assert_eq!(problem.code.as_str(), "unauthorized");
 }
 

@@ -175,3 +175,35 @@ async fn who_is_refused_may_finish_sending_and_loses_no_answer() {
         sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// serde takes a list for an object, by the order of its fields.
+#[tokio::test]
+async fn a_body_that_is_no_object_is_refused_wherever_an_object_is_due() {
+    let rig = Rig::start(Plan { clients: vec![client("key", &["*"], Allow::ALL)], ..Plan::default() }).await;
+    let token = rig.token_of("wx1").await;
+    let ours = ("sec-fetch-site", "same-origin");
+    let headers = [("authorization", "Bearer key"), ("content-type", "application/json"), ours];
+    for value in [&token, "key"] {
+        for body in [
+            serde_json::json!([value]),
+            serde_json::json!([value, value]),
+            serde_json::json!([[value]]),
+            serde_json::json!([{ "access_token": value, "key": value }]),
+            serde_json::json!([]),
+            serde_json::json!(value),
+            serde_json::json!(7),
+            serde_json::json!(true),
+            Value::Null,
+        ] {
+            for path in ["/v1/accounts/wx1/token/reject", "/v1/session"] {
+                for body in [body.to_string(), format!(" \n\t{body}\r\n")] {
+                    let answer = rig.call("POST", path, &headers, &body).await;
+                    rig.is_problem(&answer, "bad_request");
+                    assert!(answer.json()["detail"].as_str().unwrap().contains("{\""), "{path}: {answer:?}");
+                }
+            }
+        }
+    }
+    let body = format!(" \n{}", serde_json::json!({ "access_token": token }));
+    assert_eq!(rig.call("POST", "/v1/accounts/wx1/token/reject", &headers, &body).await.status, 200);
+}

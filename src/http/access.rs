@@ -1,0 +1,98 @@
+//! Whether a request would still be let in: asked anew after every wait.
+//!
+//! Long polls, reads of a first token, reports, refreshes and slow bodies wait, and a reload may remove, narrow or
+//! re-key the client meanwhile. [`Access::while_let_in`] stands around every handler and asks again whenever one goes on
+//! after a wait, so that no handler has to remember it. What is answered without a wait costs nothing more.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use axum::http::Extensions;
+
+use super::caller::{Rights, Scope};
+use super::edge::Edge;
+use super::problem::Problem;
+
+/// What one request was let in for. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Access(Arc<Mutex<Granted>>);
+
+#[derive(Default)]
+struct Granted {
+    /// What the caller could do then; none as long as nobody was asked for a key.
+    rights: Option<Rights>,
+    needs: Vec<Need>,
+}
+
+/// Something that a caller was allowed.
+pub(super) enum Need {
+    Scope(Scope),
+    Account(String, Scope),
+    Page(String),
+}
+
+impl Access {
+    /// That of the request which carries it.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn let_in(&self, rights: &Rights) {
+        self.granted().rights = Some(rights.clone());
+    }
+
+    pub(super) fn note(&self, need: Need) {
+        self.granted().needs.push(need);
+    }
+
+    /// What `answer` says, unless the request would not be let in any more when it goes on after a wait, or when it has
+    /// an answer then; one that waits ends as soon as the clients are exchanged for such as do not let it in.
+    ///
+    /// # Errors
+    /// The refusal that it would get now.
+    pub(super) async fn while_let_in<T>(
+        &self,
+        edge: &Edge,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
+        let mut answer = pin!(answer);
+        let mut exchanged = pin!(edge.clients.exchanged());
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            loop {
+                if has_waited {
+                    self.again(edge)?;
+                }
+                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                    if has_waited {
+                        self.again(edge)?;
+                    }
+                    return Poll::Ready(Ok(answer));
+                }
+                has_waited = true;
+                if exchanged.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                exchanged.set(edge.clients.exchanged());
+            }
+        })
+        .await
+    }
+
+    fn again(&self, edge: &Edge) -> Result<(), Problem> {
+        let granted = self.granted();
+        let Some(rights) = &granted.rights else { return Ok(()) };
+        let rights = edge.clients.again(rights)?;
+        granted.needs.iter().try_for_each(|need| match need {
+            Need::Scope(scope) => rights.needs(*scope),
+            Need::Account(appid, scope) => rights.deals_with(appid, &edge.fleet, *scope),
+            Need::Page(url) => rights.has_signed(url),
+        })
+    }
+
+    fn granted(&self) -> MutexGuard<'_, Granted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,102 @@
+//! The names of a stream's events, by which it goes on: on paused time and without sockets.
+
+use super::access::{Asked, Desk};
+use super::*;
+use crate::fleet::tests::lab::{APPID, fill_journal};
+
+/// How many events are kept.
+const KEPT: usize = 65_536;
+
+/// A stream of `cold`, or of all.
+struct Told {
+    asked: Asked,
+    buffer: String,
+}
+
+/// Its id and its name, which some have not.
+type Block = (String, String);
+
+impl Told {
+    async fn open(desk: &Desk, query: &str, last_event: &str) -> (Self, String) {
+        let last_event =
+            if last_event.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event}\r\n") };
+        let head = format!("GET /v1/events{query}\n{last_event}");
+        let mut told = Self { asked: desk.ask("", &head, "").await, buffer: String::new() };
+        while !told.buffer.contains("\r\n\r\n") {
+            told.read_on().await;
+        }
+        assert!(told.buffer.starts_with("HTTP/1.1 200"), "{}", told.buffer);
+        let hello = told.next().await;
+        (told, hello.0)
+    }
+
+    async fn read_on(&mut self) {
+        let mut some = [0; 4096];
+        let read = timeout(LONG, self.asked.client.read(&mut some)).await.expect("news").unwrap();
+        assert!(read > 0, "it ended: {}", self.buffer);
+        self.buffer.push_str(std::str::from_utf8(&some[..read]).unwrap());
+    }
+
+    /// The next block that says anything.
+    async fn next(&mut self) -> Block {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                let field = |name: &str| {
+                    block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+                };
+                return (field("id: "), field("event: "));
+            }
+            self.read_on().await;
+        }
+    }
+}
+
+fn number(id: &str) -> usize {
+    id.split_once('-').unwrap_or_else(|| panic!("no id: {id:?}")).1.parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_goes_on_before_what_is_told_behind_it() {
+    let desk = Desk::open(Vec::new()).await;
+    let (first, place) = Told::open(&desk, "", "").await;
+    drop(first);
+    for _ in 0..KEPT + 300 {
+        desk.edge.fleet.note_reload(true);
+    }
+    let (mut late, opened_at) = Told::open(&desk, "", &place).await;
+    assert_eq!(opened_at, place, "whoever is lost now has missed as much as before");
+    let (gap, name) = late.next().await;
+    assert_eq!(name, "gap");
+    let next = late.next().await;
+    assert_eq!((number(&next.0), &*next.1), (number(&gap) + 1, "reload"));
+    drop(late);
+    let (mut again, _) = Told::open(&desk, "", &gap).await;
+    assert_eq!(again.next().await, next, "none is lost, and there is no other gap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_is_told_where_it_is_and_has_missed_nothing_when_it_comes_back() {
+    let desk = Desk::open(Vec::new()).await;
+    // All is fetched, and nothing due for an hour.
+    sleep(Duration::from_secs(60)).await;
+    let (mut quiet, opened_at) = Told::open(&desk, "?appid=cold", "").await;
+    let mut place = opened_at.clone();
+    for _ in 0..3 {
+        fill_journal(&desk.lab.fleet, APPID, KEPT / 2);
+        let before = tokio::time::Instant::now();
+        let (id, name) = quiet.next().await;
+        assert!(before.elapsed() <= Duration::from_secs(16), "{:?}", before.elapsed());
+        assert_eq!((name.as_str(), number(&id)), ("", number(&place) + KEPT / 2));
+        place = id;
+    }
+    drop(quiet);
+    fill_journal(&desk.lab.fleet, APPID, KEPT / 2);
+    for (last_event, is_gap) in [(&place, false), (&opened_at, true)] {
+        let (mut again, _) = Told::open(&desk, "?appid=cold", last_event).await;
+        desk.edge.fleet.note_reload(true);
+        let (_, name) = again.next().await;
+        assert_eq!(name, if is_gap { "gap" } else { "reload" });
+    }
+}

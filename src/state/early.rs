@@ -1,0 +1,63 @@
+//! A refresh that is brought forward within the time in which it is due.
+//!
+//! WeChat's own `stable_token` never answers with less than 300 s: whoever asks in a token's last 5 minutes gets a new one.
+//! SDKs rely on it, and some fail every call with less. So an ask there is a reason to call a little sooner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::AccountState;
+use crate::account::Endpoint;
+use crate::clock::Moment;
+use crate::token::Standing;
+
+/// How often an account's refresh was brought forward lately.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Early {
+    version: u64,
+    times: u32,
+    at: Moment,
+}
+
+impl Early {
+    /// Whether it may be once more, for the token of that `version`, which notes it. Where WeChat hands out the same
+    /// token again, as with a clock or an overlap that is not ours, each time is twice as far from the last, and the
+    /// first `apart`.
+    pub fn admit(&mut self, version: u64, apart: Duration, now: Moment) -> bool {
+        if self.version != version {
+            *self = Self { version, ..Self::default() };
+        }
+        let wait = apart.saturating_mul(2_u32.saturating_pow(self.times.saturating_sub(1)));
+        if self.times > 0 && self.at.elapsed(now) < wait {
+            return false;
+        }
+        self.times = self.times.saturating_add(1);
+        self.at = now;
+        true
+    }
+}
+
+impl AccountState {
+    /// Whether WeChat would mint now, at an ask in normal mode, and it is asked only later. A margin behind the beginning
+    /// of that time: WeChat tells whole seconds.
+    #[must_use]
+    pub fn may_refresh_early(&self, now: Moment) -> bool {
+        let fits = |token: &&super::HeldToken| {
+            token.endpoint == Endpoint::StableToken && token.standing == Standing::Good
+        };
+        let Some(token) = self.token.as_deref().filter(fits) else { return false };
+        let opens = token.expires_at - token.overlap.saturating_sub(token.margin());
+        self.activity.is_none() && opens.has_come(now) && !token.refresh_at.has_come(now)
+    }
+
+    /// Puts the refresh of the token at this instant. It is a refresh like any other: budget, back-off and hosts that are
+    /// down hold it up.
+    pub fn refresh_early(&mut self, now: Moment) {
+        if !self.may_refresh_early(now) {
+            return;
+        }
+        if let Some(token) = &mut self.token {
+            Arc::make_mut(token).refresh_at = now;
+        }
+    }
+}
