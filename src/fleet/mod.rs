@@ -36,6 +36,7 @@ mod view;
 mod waiters;
 mod wanted;
 mod watch;
+mod withheld;
 
 #[cfg(test)]
 mod simulation;

@@ -47,6 +47,7 @@ impl Fleet {
         access_token: impl AsRef<str>,
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
+        self.until_at_work(&cell).await;
         let presented = Secret::new(access_token.as_ref());
         // Older tokens are most of what is reported after a refresh: their answer needs no actor.
         let snapshot = cell.load();
@@ -86,6 +87,7 @@ impl Fleet {
         force: bool,
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
+        self.until_at_work(&cell).await;
         let answer = match cell.actor() {
             Some(actor) => self.patiently(actor.ask(Refresh { force }).into_future()).await?,
             None => Err(NoValidToken),
@@ -99,6 +101,13 @@ impl Fleet {
             info!(event = "refresh", appid, by, force, outcome, "an operator asked for a refresh");
         }
         refreshed
+    }
+
+    /// What an earlier boot has stored must be judged before anybody acts on it.
+    async fn until_at_work(&self, cell: &AccountCell) {
+        if cell.actor().is_none() {
+            self.inner.shared.until_released().await;
+        }
     }
 
     /// A check and two fetches, each with a second host, must fit in.
