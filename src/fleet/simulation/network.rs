@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{sleep, timeout};
 
+use super::book::Book;
 use super::climate::HOUR;
 use super::sim::{Death, HostTrouble, Sim};
 use crate::account::Endpoint;
@@ -42,6 +43,8 @@ impl Transport for Network {
             });
             if let Some(account) = account {
                 told_of(&sim, account, what, &told);
+            } else if what == What::Probe {
+                told_the_time(&sim, &told);
             }
             told
         })
@@ -64,6 +67,17 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
         // It does not tell whether the token lives: a second one like it is worth a call.
         What::Check if !tells => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
         What::Check | What::Probe => {}
+    }
+}
+
+/// The first probe after a reboot has ended.
+fn told_the_time(sim: &Sim, told: &Result<Response, Lost>) {
+    let mut oracle = sim.oracle();
+    let asked = std::mem::take(&mut oracle.asks_the_time);
+    if asked && told.as_ref().is_ok_and(|told| told.status < 500) {
+        oracle.books.iter_mut().for_each(Book::find_the_time);
+        drop(oracle);
+        sim.count("times told after a reboot");
     }
 }
 
@@ -118,6 +132,7 @@ async fn exchange(
         panic!("{}", super::PANIC);
     }
     let Ok(reaction) = answered.await else { return std::future::pending().await };
+    let arrived_at = sim.time.now();
     sleep(reaction.delay + ms(way_ms(sim, within))).await;
     if sim.chance(loss) {
         return std::future::pending().await;
@@ -135,7 +150,8 @@ async fn exchange(
             book.vouch(&token, now);
         }
     }
-    Ok(Response { status: answer.status, body: answer.body, date: None, retry_after: None })
+    let date = sim.oracle().world.date(arrived_at);
+    Ok(Response { status: answer.status, body: answer.body, date: Some(date), retry_after: None })
 }
 
 fn says_refused(body: &[u8]) -> bool {

@@ -70,6 +70,11 @@ impl TrueTime {
         self.lock().wall_error_ms = error_ms;
     }
 
+    /// By how much the wall clock errs.
+    pub(super) fn wall_error_ms(&self) -> i64 {
+        self.lock().wall_error_ms
+    }
+
     /// The machine starts anew: the boot-time clock begins at `boot_ms`.
     pub(super) fn reboot(&self, boot_ms: i64) {
         let mut inner = self.lock();
