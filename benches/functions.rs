@@ -218,7 +218,7 @@ fn decisions(criterion: &mut Criterion) -> Outcome<()> {
         boot_end = now.boot_ms + 7_200_000,
         ledger = serde_json::to_string(&AccountState::default().ledger)?,
     );
-    let (state, _) = record::decode::<AccountState>(text.as_bytes(), "b", now)?;
+    let (state, _) = record::decode::<AccountState>(text.as_bytes(), "b")?;
     let bytes = record::encode(&state, "b");
     criterion.bench_function("next_step", |bencher| {
         bencher.iter(|| next_step(black_box(&state), &account, true, black_box(now)));
@@ -226,7 +226,7 @@ fn decisions(criterion: &mut Criterion) -> Outcome<()> {
     criterion
         .bench_function("record::encode", |bencher| bencher.iter(|| record::encode(black_box(&state), "b")));
     criterion.bench_function("record::decode", |bencher| {
-        bencher.iter(|| record::decode::<AccountState>(black_box(&bytes), "b", now));
+        bencher.iter(|| record::decode::<AccountState>(black_box(&bytes), "b"));
     });
     Ok(())
 }

@@ -164,6 +164,7 @@ pub(crate) struct TokioClock {
     start: tokio::time::Instant,
     wall_offset_ms: std::sync::atomic::AtomicI64,
     boot_offset_ms: std::sync::atomic::AtomicI64,
+    boot_id: String,
 }
 
 #[cfg(test)]
@@ -173,6 +174,18 @@ impl TokioClock {
             start: tokio::time::Instant::now(),
             wall_offset_ms: 1_790_000_000_000.into(),
             boot_offset_ms: 1_000_000.into(),
+            boot_id: "test".to_owned(),
+        })
+    }
+
+    /// The machine starts anew, which took it 20 s, with its wall clock off by so much more.
+    pub(crate) fn rebooted(&self, wall_ms: i64) -> Arc<Self> {
+        let before = self.wall_offset_ms.load(std::sync::atomic::Ordering::SeqCst);
+        Arc::new(Self {
+            start: self.start,
+            wall_offset_ms: (before + wall_ms).into(),
+            boot_offset_ms: (20_000 - whole_ms(self.start.elapsed())).into(),
+            boot_id: format!("after {}", self.boot_id),
         })
     }
 
@@ -196,7 +209,7 @@ impl ClockSource for TokioClock {
     }
 
     fn boot_id(&self) -> &str {
-        "test"
+        &self.boot_id
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Inner {
     pub(super) supervisor: ActorRef<Supervisor>,
     /// What the fleet runs on; held while a reload is applied.
     pub(super) running: tokio::sync::Mutex<Config>,
-    /// Tasks that watch the clocks and the hosts.
-    pub(super) watches: [AbortHandle; 2],
+    /// Watches the clocks and the hosts.
+    pub(super) watches: AbortHandle,
     pub(super) ready: AtomicBool,
     pub(super) reads: Reads,
     pub(super) ticket_reads: Reads,

@@ -7,7 +7,6 @@ use std::time::Duration;
 use kameo::mailbox;
 use kameo::prelude::*;
 use rand::random;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::answers::{ReloadError, Reloaded, StartError};
@@ -17,10 +16,11 @@ use super::handle::{Fleet, Inner, Reads};
 use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
 use super::supervisor::{Applied, Apply, Supervisor};
 use super::trials::try_while_down;
+use super::withheld::{Withheld, release};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::state::Phase;
-use crate::store::{Backend, RedbBackend, Store, Stored, is_one_upstream};
+use crate::store::{Backend, Opened, RedbBackend, Store, Stored, is_one_upstream};
 use crate::ticket::TicketKinds;
 
 /// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
@@ -38,7 +38,8 @@ pub(crate) struct Surroundings {
 
 impl Fleet {
     /// Opens the store, makes every stored token available and starts the accounts' actors, which goes on after
-    /// this returns.
+    /// this returns. What an earlier boot of the machine has stored becomes available once WeChat has told the time, or
+    /// after `upstream.timeout`: readers wait for it meanwhile.
     ///
     /// # Errors
     /// When the store is in use, damaged or not ours, or TLS cannot be set up.
@@ -64,7 +65,8 @@ impl Fleet {
 
     pub(crate) async fn start_on(config: Config, on: Surroundings) -> Result<Self, StartError> {
         let hosts = hosts_of(&config.upstream);
-        let (store, mut stored) = Store::open(on.backend, hosts, Arc::clone(&on.clock)).await?;
+        let Opened { store, mut stored, mut withheld } =
+            Store::open(Arc::clone(&on.backend), hosts, Arc::clone(&on.clock)).await?;
         let now = on.clock.now();
         let rules = rules_of(&config.upstream);
         let cells: Vec<_> = config
@@ -79,7 +81,10 @@ impl Fleet {
             })
             .collect();
         // Removed from the file while we were not running: their tokens go, as at a reload.
-        let departed = stored.accounts.iter_mut().filter(|(_, state)| state.token.is_some());
+        let departed = stored
+            .accounts
+            .iter_mut()
+            .filter(|(appid, state)| withheld.accounts.remove(*appid).is_some() || state.token.is_some());
         let accounts = departed.map(|(appid, state)| {
             state.forget_token();
             (appid.clone(), state.clone())
@@ -90,22 +95,15 @@ impl Fleet {
             let cell = directory.by_appid.get(&of.appid);
             let is_kept =
                 of.ticket.is_some_and(|kind| cell.is_some_and(|cell| cell.load().account.tickets.has(kind)));
-            if !is_kept && state.ticket.is_some() {
+            if !is_kept && (withheld.tickets.remove(of).is_some() || state.ticket.is_some()) {
                 *state = state.departed();
                 erased.tickets.insert(of.clone(), state.clone());
             }
         }
         // When this fails the store says so and tries again.
         let _ = store.commit_all(&erased).await;
-        let shared = Shared::new(
-            config.upstream.clone(),
-            directory,
-            store,
-            stored,
-            on.clock,
-            on.jitter,
-            on.make_transport,
-        )?;
+        let waits = Withheld::new(&withheld);
+        let shared = Shared::new(config.upstream.clone(), directory, store, stored, waits, on)?;
         let everything = Arc::downgrade(&shared);
         shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
         for (appid, cell) in &shared.directory.load().by_appid {
@@ -116,16 +114,20 @@ impl Fleet {
         }
         shared.publishers.set(&shared, &config.publish);
         let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
-        let watches = [
-            tokio::spawn(watch_clocks(Arc::clone(&shared), supervisor.clone())).abort_handle(),
-            tokio::spawn(try_while_down(Arc::clone(&shared))).abort_handle(),
-        ];
+        let watches = tokio::spawn({
+            let (shared, supervisor) = (Arc::clone(&shared), supervisor.clone());
+            async move {
+                let release = release(Arc::clone(&shared), supervisor.clone(), withheld);
+                let trials = try_while_down(Arc::clone(&shared));
+                tokio::join!(release, trials, watch_clocks(shared, supervisor));
+            }
+        });
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
                 supervisor,
                 running: config.into(),
-                watches,
+                watches: watches.abort_handle(),
                 ready: AtomicBool::new(false),
                 reads: Reads::of("wxtokend_token_reads_total"),
                 ticket_reads: Reads::of("wxtokend_ticket_reads_total"),
@@ -174,6 +176,7 @@ impl Fleet {
 
     async fn apply(&self, config: Config) -> Result<Reloaded, ReloadError> {
         let inner = &self.inner;
+        inner.shared.until_released().await;
         let mut running = inner.running.lock().await;
         if inner.shared.is_draining() {
             return Err(ReloadError::ShuttingDown);
@@ -209,7 +212,7 @@ impl Fleet {
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.shared.drain();
-        inner.watches.iter().for_each(AbortHandle::abort);
+        inner.watches.abort();
         inner.shared.flights.close();
         let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
         // The accounts' actors first: what has landed is taken in and stored before they stop.
@@ -232,7 +235,7 @@ impl Fleet {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.watches.iter().for_each(AbortHandle::abort);
+        self.watches.abort();
         self.shared.publishers.stop();
         self.supervisor.kill();
     }

@@ -37,6 +37,7 @@ mod view;
 mod waiters;
 mod wanted;
 mod watch;
+mod withheld;
 
 #[cfg(test)]
 mod simulation;

@@ -48,6 +48,7 @@ impl Fleet {
         access_token: impl AsRef<str>,
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
+        self.until_at_work(&cell).await;
         let presented = Secret::new(access_token.as_ref());
         // Older tokens are most of what is reported after a refresh: their answer needs no actor.
         let snapshot = cell.load();
@@ -87,6 +88,7 @@ impl Fleet {
         force: bool,
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
+        self.until_at_work(&cell).await;
         let answer = match cell.actor() {
             Some(actor) => self.patiently(actor.ask(Refresh { force }).into_future()).await?,
             None => Err(NoValidToken),
@@ -115,6 +117,13 @@ impl Fleet {
         if snapshot.state.may_refresh_early(now) && is_admitted() {
             // One that has crashed is about to look by itself.
             cell.actor().into_iter().for_each(|actor| drop(actor.tell(RefreshEarly).try_send()));
+        }
+    }
+
+    /// What an earlier boot has stored must be judged before anybody acts on it.
+    async fn until_at_work(&self, cell: &AccountCell) {
+        if cell.actor().is_none() {
+            self.inner.shared.until_released().await;
         }
     }
 

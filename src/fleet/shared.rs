@@ -11,9 +11,11 @@ use super::cell::{AccountCell, Snapshot};
 use super::event::What;
 use super::holders::Holders;
 use super::journal::Journal;
+use super::lifecycle::Surroundings;
 use super::publishers::Publishers;
 use super::tally::{RejectionOutcome, Tally};
 use super::ticket_cell::TicketCell;
+use super::withheld::Withheld;
 use crate::account::{Account, Appid};
 use crate::clock::{Clock, Moment};
 use crate::config::Upstream;
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(super) departed: Mutex<HashMap<Appid, Departed>>,
     /// The same of tickets that are not kept.
     pub(super) departed_tickets: Mutex<HashMap<Credential, TicketState>>,
+    /// What another boot has stored and is not judged yet.
+    pub(super) withheld: Withheld,
     draining: CancellationToken,
 }
 
@@ -118,21 +122,16 @@ impl Shared {
         directory: Directory,
         store: Store,
         departed: Stored,
-        clock: Clock,
-        jitter: Jitter,
-        make_transport: MakeTransport,
+        withheld: Withheld,
+        Surroundings { clock, jitter, make_transport, .. }: Surroundings,
     ) -> Result<Arc<Self>, TransportError> {
         let journal = Arc::new(Journal::new(clock.now()));
         let upstream = Upper::new(settings, &make_transport, &clock, &journal)?;
         let (holders, agenda) = (Holders::default(), Agenda::default());
         for (appid, cell) in &directory.by_appid {
-            let snapshot = cell.load();
-            holders.note(appid, None, snapshot.state.token.as_ref(), clock.now());
-            if let Some(token) = &snapshot.state.token {
-                agenda.plan(token.refresh_at);
-            }
+            holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
         }
-        Ok(Arc::new(Self {
+        let shared = Self {
             journal,
             publishers: Publishers::default(),
             holders,
@@ -148,8 +147,20 @@ impl Shared {
             make_transport,
             departed: Mutex::new(stored(departed.accounts)),
             departed_tickets: Mutex::new(departed.tickets),
+            withheld,
             draining: CancellationToken::new(),
-        }))
+        };
+        for cell in shared.directory.load().by_appid.values() {
+            shared.plan(&cell.load().state);
+        }
+        Ok(Arc::new(shared))
+    }
+
+    /// Notes when a stored token is refreshed, so that others keep away from that instant.
+    pub(super) fn plan(&self, state: &AccountState) {
+        if let Some(token) = &state.token {
+            self.agenda.plan(token.refresh_at);
+        }
     }
 
     pub(crate) fn wechat(&self) -> Arc<WeChat> {

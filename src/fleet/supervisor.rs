@@ -56,8 +56,8 @@ impl Actor for Supervisor {
         let tokens = directory.in_order.iter().cloned().map(Credential::token);
         let cells = directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid));
         // Tokens first: no ticket comes without one.
-        let all =
-            tokens.chain(cells.flat_map(|cell| cell.tickets().map(|ticket| ticket.of.clone()))).collect();
+        let all = tokens.chain(cells.flat_map(|cell| cell.tickets().map(|ticket| ticket.of.clone())));
+        let all = all.filter(|of| !shared.withheld.has(of)).collect();
         let _ = me.tell(Start(all)).try_send();
         Ok(Self { me, shared, children: BTreeMap::new(), by_actor: HashMap::new() })
     }
@@ -76,7 +76,7 @@ impl Actor for Supervisor {
 }
 
 /// Start the actors of these.
-struct Start(Vec<Credential>);
+pub(super) struct Start(pub(super) Vec<Credential>);
 /// Start a crashed actor again.
 struct Restart(Credential);
 /// Make the fleet consist of these accounts.

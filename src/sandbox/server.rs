@@ -115,14 +115,14 @@ async fn wechat(
     let Some(request) = read(request, line.peer).await else {
         return Ok(StatusCode::BAD_REQUEST.into_response());
     };
-    let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.wall_s(now)));
+    let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.date(now)));
     tokio::time::sleep(reaction.delay).await;
     let ending = match reaction.wire {
         Wire::Answer(answer) if is_beyond_http(&answer) => {
-            Some(Ending::AfterBytes(by_hand(&answer, answer.body.len(), date)))
+            Some(Ending::AfterBytes(by_hand(&answer, answer.body.len(), &date)))
         }
-        Wire::Answer(answer) => return Ok(response(answer, date)),
-        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(by_hand(&answer, sent, date))),
+        Wire::Answer(answer) => return Ok(response(answer, &date)),
+        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(by_hand(&answer, sent, &date))),
         Wire::Reset | Wire::Refuse => Some(Ending::Reset),
         Wire::Hang => None,
     };
@@ -149,10 +149,10 @@ async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
     })
 }
 
-fn response(answer: Answer, wall_s: u64) -> Response {
+fn response(answer: Answer, date: &str) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    if let Ok(date) = HeaderValue::from_str(&http_date(wall_s)) {
+    if let Ok(date) = HeaderValue::from_str(date) {
         response.headers_mut().insert(header::DATE, date);
     }
     for (name, value) in answer.headers {
@@ -165,13 +165,6 @@ fn response(answer: Answer, wall_s: u64) -> Response {
     response
 }
 
-/// WeChat's own clock, so that a simulated skew shows.
-fn http_date(wall_s: u64) -> String {
-    let instant = i64::try_from(wall_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-    printer.timestamp_to_rfc9110_string(&instant.unwrap_or_default()).unwrap_or_default()
-}
-
 /// Whether hyper would not send it as it is: it frames its body itself, or its status is none that ends a call.
 fn is_beyond_http(answer: &Answer) -> bool {
     let framing = ["Content-Length", "Transfer-Encoding", "Connection"];
@@ -179,14 +172,14 @@ fn is_beyond_http(answer: &Answer) -> bool {
 }
 
 /// The head, and the first `sent` bytes of the body, after which the connection ends.
-fn by_hand(answer: &Answer, sent: usize, wall_s: u64) -> Vec<u8> {
+fn by_hand(answer: &Answer, sent: usize, date: &str) -> Vec<u8> {
     let length = answer.body.len();
     let mut head = format!("HTTP/1.1 {} OK\r\n", answer.status);
     let given = answer.headers.iter().map(|(name, value)| (&**name, value.to_string()));
     let mut headers: Vec<(&str, String)> = given.collect();
     let is_framed = answer.header("Content-Length").or_else(|| answer.header("Transfer-Encoding")).is_some();
     if answer.header("Date").is_none() {
-        headers.push(("Date", http_date(wall_s)));
+        headers.push(("Date", date.to_owned()));
     }
     if !is_framed {
         headers.push(("Content-Length", length.to_string()));

@@ -16,6 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use console::AccountTruth;
+use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -237,6 +238,14 @@ impl World {
     #[must_use]
     pub fn wall_s(&self, now: Duration) -> u64 {
         self.epoch_wall_s + now.as_secs()
+    }
+
+    /// What its `Date` header says: so a clock of ours that errs shows.
+    #[must_use]
+    pub fn date(&self, now: Duration) -> String {
+        let instant = i64::try_from(self.wall_s(now)).ok().and_then(|s| Timestamp::from_second(s).ok());
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        printer.timestamp_to_rfc9110_string(&instant.unwrap_or_default()).unwrap_or_default()
     }
 
     fn day(&self, now: Duration) -> u64 {

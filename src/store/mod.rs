@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::Appid;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::state::AccountState;
 use crate::ticket::{Credential, TicketState};
 pub use error::StoreError;
 use queue::Queue;
-use record::Record;
+use record::{Reading, Record};
 pub use redb::{RedbBackend, is_reading};
 use writer::Writer;
 
@@ -88,6 +88,17 @@ pub struct Stored {
     pub tickets: HashMap<Credential, TicketState>,
 }
 
+/// A store that was opened, and what it holds.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// What is known, told on the clocks of this boot; without what is `withheld`.
+    pub stored: Stored,
+    /// What another boot has written of a token or ticket that may live, told on that one's clocks. How old it is only
+    /// the wall clock tells, which a reboot may have set wrong: it is to be [`Stored::rebased`] and [`Store::retell`]ed.
+    pub withheld: Stored,
+}
+
 /// One transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -120,10 +131,33 @@ impl Stored {
         self.accounts.is_empty() && self.tickets.is_empty()
     }
 
+    /// What all this is of.
+    pub fn credentials(&self) -> impl Iterator<Item = Credential> {
+        let accounts = self.accounts.keys().cloned().map(Credential::token);
+        accounts.chain(self.tickets.keys().cloned())
+    }
+
     /// The same without the tokens and tickets.
     fn forgotten(&self) -> Self {
         let accounts = self.accounts.iter().map(|(appid, state)| (appid.clone(), state.forgotten()));
         let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), state.forgotten()));
+        Self { accounts: accounts.collect(), tickets: tickets.collect() }
+    }
+
+    /// The same told on the clocks of this boot, at which it is `now`. The time by which tokens and tickets are judged is
+    /// `later_ms` later than the wall clock tells; what was spent is judged by that as it is, so that a wrong judgement
+    /// frees no budget.
+    #[must_use]
+    pub fn rebased(self, now: Moment, later_ms: i64) -> Self {
+        let judged = Moment { wall_ms: now.wall_ms.saturating_add(later_ms), ..now };
+        let accounts = self.accounts.into_iter().map(|(appid, state)| {
+            let ledger = state.ledger.rebased(now);
+            (appid, AccountState { ledger, ..state.rebased(judged) })
+        });
+        let tickets = self.tickets.into_iter().map(|(of, state)| {
+            let ledger = state.ledger.rebased(now);
+            (of, TicketState { ledger, ..state.rebased(judged) })
+        });
         Self { accounts: accounts.collect(), tickets: tickets.collect() }
     }
 
@@ -137,8 +171,8 @@ impl Stored {
 }
 
 impl Store {
-    /// Reads everything, told on the clocks of this boot, and starts the writer. When none of the hosts that the
-    /// tokens came from is among `hosts`, they are erased; versions and budgets are kept.
+    /// Reads everything and starts the writer. When none of the hosts that the tokens came from is among `hosts`, they are
+    /// erased; versions and budgets are kept.
     ///
     /// # Errors
     /// See [`StoreError`]; nothing is changed then.
@@ -146,37 +180,30 @@ impl Store {
         backend: Arc<dyn Backend>,
         hosts: Vec<String>,
         clock: Clock,
-    ) -> Result<(Self, Stored), StoreError> {
+    ) -> Result<Opened, StoreError> {
         let contents = backend.load()?;
         let now = clock.now();
         let elsewhere = !contents.hosts.is_empty() && !is_one_upstream(&contents.hosts, &hosts);
         let boot = clock.boot_id();
-        let mut stored = Stored::default();
+        let (mut stored, mut withheld) = (Stored::default(), Stored::default());
         stored.accounts.reserve(contents.records.len());
         let mut retold = Vec::new();
+        let reading = Reading { boot, now, elsewhere };
         for (of, bytes) in contents.records {
             let damaged = |what: String| {
                 let path = backend.path().display().to_string();
                 StoreError::Damaged { path, what: format!("{of}: {what}") }
             };
             let record = if of.ticket.is_none() {
-                let (mut state, of_another_boot): (AccountState, _) =
-                    record::decode(&bytes, boot, now).map_err(damaged)?;
-                if elsewhere {
-                    state.forget_token();
-                }
-                let record = of_another_boot.then(|| record::encode(&state, boot));
-                stored.accounts.insert(of.appid.clone(), state);
-                record
+                let read = reading.of(&bytes).map_err(damaged)?;
+                withheld.accounts.extend(read.withheld.map(|state| (of.appid.clone(), state)));
+                stored.accounts.insert(of.appid.clone(), read.state);
+                read.retold
             } else {
-                let (mut state, of_another_boot): (TicketState, _) =
-                    record::decode(&bytes, boot, now).map_err(damaged)?;
-                if elsewhere {
-                    state = state.departed();
-                }
-                let record = of_another_boot.then(|| record::encode(&state, boot));
-                stored.tickets.insert(of.clone(), state);
-                record
+                let read = reading.of(&bytes).map_err(damaged)?;
+                withheld.tickets.extend(read.withheld.map(|state| (of.clone(), state)));
+                stored.tickets.insert(of.clone(), read.state);
+                read.retold
             };
             retold.extend(record.map(|record| (of, record)));
         }
@@ -189,7 +216,13 @@ impl Store {
         tokio::spawn(Writer::new(Arc::clone(&queue), backend, hosts, boot).run());
         // At once: the wall clock connects two boots, and it may jump before this one's next start.
         queue.hand_in(Batch { records: retold, hosts: None });
-        Ok((Self { handle: Arc::new(Handle(queue)), clock }, stored))
+        Ok(Opened { store: Self { handle: Arc::new(Handle(queue)), clock }, stored, withheld })
+    }
+
+    /// Has `all`, which another boot had written, written on the clocks of this one, before anything else of the same
+    /// accounts. Nobody waits for it.
+    pub fn retell(&self, all: &Stored) {
+        self.handle.0.hand_in(Batch { records: all.encoded(self.clock.boot_id()), hosts: None });
     }
 
     /// Has a store that is gone written anew from what `everything` returns; `None` while the program stops.

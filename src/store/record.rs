@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::clock::Moment;
 use crate::state::AccountState;
 use crate::ticket::TicketState;
+use crate::token::Standing;
 
 /// What is written of one account or ticket.
 pub trait Record: Serialize + DeserializeOwned {
@@ -22,6 +23,9 @@ pub trait Record: Serialize + DeserializeOwned {
     /// What is left of it where its token or ticket is of another upstream.
     #[must_use]
     fn forgotten(&self) -> Self;
+
+    /// Whether its token or ticket lives by the wall clock, or was made after that.
+    fn may_live(&self, now: Moment) -> bool;
 }
 
 impl Record for AccountState {
@@ -34,6 +38,12 @@ impl Record for AccountState {
         state.forget_token();
         state
     }
+
+    fn may_live(&self, now: Moment) -> bool {
+        // One that a check has found dead is not served whatever its age is.
+        let token = self.token.as_ref().filter(|token| token.standing == Standing::Good);
+        token.is_some_and(|token| token.expires_at.wall_ms > now.wall_ms)
+    }
 }
 
 impl Record for TicketState {
@@ -43,6 +53,10 @@ impl Record for TicketState {
 
     fn forgotten(&self) -> Self {
         self.departed()
+    }
+
+    fn may_live(&self, now: Moment) -> bool {
+        self.ticket.as_ref().is_some_and(|ticket| ticket.expires_at.wall_ms > now.wall_ms)
     }
 }
 
@@ -97,14 +111,49 @@ pub fn encode(state: &impl Record, boot: &str) -> Vec<u8> {
     serde_json::to_vec(&Written { boot, state }).unwrap_or_default()
 }
 
-/// The state, told on the clocks of this boot, and whether it was written on those of another.
+/// A state as it was written, and whether that was on the clocks of another boot than `boot`.
 ///
 /// # Errors
 /// When `bytes` are no record; the text names no value.
-pub fn decode<R: Record>(bytes: &[u8], boot: &str, now: Moment) -> Result<(R, bool), String> {
-    let (written_in, state): (_, R) = read(bytes)?;
-    let of_another = written_in != boot;
-    Ok((if of_another { state.rebased(now) } else { state }, of_another))
+pub fn decode<R: Record>(bytes: &[u8], boot: &str) -> Result<(R, bool), String> {
+    let (written_in, state) = read(bytes)?;
+    Ok((state, written_in != boot))
+}
+
+/// How records are read when the program starts.
+pub(super) struct Reading<'a> {
+    pub(super) boot: &'a str,
+    pub(super) now: Moment,
+    /// Tokens and tickets are of another upstream.
+    pub(super) elsewhere: bool,
+}
+
+/// A record that was read.
+pub(super) struct Read<R> {
+    /// Told on the clocks of this boot.
+    pub(super) state: R,
+    /// As another boot has written it, where the wall clock alone says that its token or ticket lives, and the `state` is
+    /// without that.
+    pub(super) withheld: Option<R>,
+    /// What is to be written in its place: another boot's clocks are gone.
+    pub(super) retold: Option<Vec<u8>>,
+}
+
+impl Reading<'_> {
+    pub(super) fn of<R: Record>(&self, bytes: &[u8]) -> Result<Read<R>, String> {
+        let (written, is_of_another): (R, bool) = decode(bytes, self.boot)?;
+        let written = if self.elsewhere { written.forgotten() } else { written };
+        if !is_of_another {
+            return Ok(Read { state: written, withheld: None, retold: None });
+        }
+        if written.may_live(self.now) {
+            let state = written.forgotten().rebased(self.now);
+            return Ok(Read { state, withheld: Some(written), retold: None });
+        }
+        let state = written.rebased(self.now);
+        let retold = Some(encode(&state, self.boot));
+        Ok(Read { state, withheld: None, retold })
+    }
 }
 
 /// Whether `bytes` are a record.

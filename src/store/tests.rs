@@ -18,7 +18,7 @@ use super::memory::MemoryBackend;
 use super::writer::{FIRST_RETRY, LAST_RETRY};
 use super::*;
 use crate::account::{Account, Endpoint};
-use crate::clock::{Moment, TokioClock};
+use crate::clock::{ClockSource as _, Moment, TokioClock};
 use crate::outcome::Answer;
 use crate::secret::Secret;
 use crate::ticket::{AskEnd, TicketKind};
@@ -61,7 +61,7 @@ fn new_file() -> (TempDir, PathBuf) {
 async fn open(path: &Path, clock: Clock) -> (Store, HashMap<Appid, AccountState>) {
     let backend = RedbBackend::open(path).unwrap();
     let hosts = vec!["api.weixin.qq.com".to_owned()];
-    let (store, stored) = Store::open(Arc::new(backend), hosts, clock).await.unwrap();
+    let Opened { store, stored, .. } = Store::open(Arc::new(backend), hosts, clock).await.unwrap();
     (store, stored.accounts)
 }
 
@@ -178,18 +178,18 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         Store::open(Arc::new(Arc::clone(&disk)), hosts, TokioClock::new()).await.unwrap()
     };
-    let (store, _) = open(&["a", "b"]).await;
+    let Opened { store, .. } = open(&["a", "b"]).await;
     store.commit(&appid("wx1"), &holding(7), 0).await.unwrap();
     store.commit_ticket(&ticket_of("wx1"), &holding_ticket(7), 0).await.unwrap();
-    let (_, states) = open(&["b", "c"]).await;
+    let Opened { stored: states, .. } = open(&["b", "c"]).await;
     assert!(states.tickets[&ticket_of("wx1")].ticket.is_some());
     assert!(states.accounts[&appid("wx1")].token.is_some(), "one host is still the same");
-    let (_, states) = open(&["d"]).await;
+    let Opened { stored: states, .. } = open(&["d"]).await;
     let account = &states.accounts[&appid("wx1")];
     assert_eq!((account.version, &account.token), (7, &None));
     let ticket = &states.tickets[&ticket_of("wx1")];
     assert_eq!((ticket.version, ticket.ticket.is_none()), (7, true));
-    let (_, states) = open(&["b"]).await;
+    let Opened { stored: states, .. } = open(&["b"]).await;
     assert!(states.accounts[&appid("wx1")].token.is_none(), "what was erased is erased on disk too");
     assert!(states.tickets[&ticket_of("wx1")].ticket.is_none());
 }
@@ -209,7 +209,7 @@ fn an_upstream_is_known_by_a_host_and_its_path_and_to_older_stores_by_the_host_a
 fn a_record_is_read_wherever_its_boot_stands_and_none_is_without() {
     let written = String::from_utf8(record::encode(&holding(1), "this boot")).unwrap();
     let rest = written.strip_prefix(r#"{"boot":"this boot","#).unwrap();
-    let read = |text: &str| record::decode::<AccountState>(text.as_bytes(), "this boot", Moment::default());
+    let read = |text: &str| record::decode::<AccountState>(text.as_bytes(), "this boot");
     let (state, of_another) = read(&written).unwrap();
     assert_eq!((state.token, of_another), (holding(1).token, false));
     let last = format!(r#"{{{},"boot":"this boot"}}"#, rest.strip_suffix('}').unwrap());
@@ -221,48 +221,110 @@ fn a_record_is_read_wherever_its_boot_stands_and_none_is_without() {
     }
 }
 
-#[tokio::test]
-async fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one() {
-    let now = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
+#[test]
+fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_that_is_right() {
     let bytes = record::encode(&holding(1), "another boot");
-    let (told, of_another): (AccountState, _) = record::decode(&bytes, "this boot", now).unwrap();
-    let token = told.token.unwrap();
-    let as_it_was = example_token();
-    assert_eq!(token.expires_at.wall_ms, as_it_was.expires_at.wall_ms);
-    assert_eq!(token.expires_at.boot_ms, 5_000 + as_it_was.expires_at.wall_ms - now.wall_ms);
-    let (told, of_another_still): (AccountState, _) = record::decode(&bytes, "another boot", now).unwrap();
-    assert_eq!((*told.token.unwrap()).clone(), as_it_was);
+    let (written, of_another): (AccountState, _) = record::decode(&bytes, "this boot").unwrap();
+    let (_, of_another_still): (AccountState, _) = record::decode(&bytes, "another boot").unwrap();
     assert!(of_another && !of_another_still);
+    let as_it_was = example_token();
+    assert_eq!(*written.token.clone().unwrap(), as_it_was);
+    let withheld = || Stored {
+        accounts: HashMap::from([(appid("wx1"), written.clone())]),
+        tickets: HashMap::from([(ticket_of("wx1"), holding_ticket(1))]),
+    };
+    // The last: by the wall clock it was issued an hour from now.
+    for (wall_ms, later_ms) in [(60_000, 0), (60_000, 600_000), (-3_600_000, 3_660_000)] {
+        let now = Moment { wall_ms: as_it_was.issued_at.wall_ms + wall_ms, boot_ms: 5_000 };
+        let told = withheld().rebased(now, later_ms);
+        let token = told.accounts[&appid("wx1")].token.clone().unwrap();
+        let ticket = told.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
+        for (told, was) in [
+            (token.expires_at, as_it_was.expires_at),
+            (ticket.expires_at, holding_ticket(1).ticket.unwrap().expires_at),
+        ] {
+            assert_eq!(told.wall_ms, was.wall_ms);
+            assert_eq!(told.boot_ms, 5_000 + was.wall_ms - (now.wall_ms + later_ms));
+        }
+    }
+    let now = Moment { wall_ms: as_it_was.issued_at.wall_ms - 3_600_000, boot_ms: 5_000 };
+    assert!(
+        withheld().rebased(now, 0).accounts[&appid("wx1")].token.is_none(),
+        "nothing tells how old it is"
+    );
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
-    let (disk, clock) = (MemoryBackend::new(), TokioClock::new());
+/// A disk on which another boot has written an account with its token, and a ticket.
+async fn of_another_boot() -> Arc<MemoryBackend> {
+    let disk = MemoryBackend::new();
     let records = vec![
         (Credential::token(appid("wx1")), record::encode(&holding(1), "another boot")),
         (ticket_of("wx1"), record::encode(&holding_ticket(1), "another boot")),
     ];
     Arc::clone(&disk).write(Batch { records, hosts: Some(vec!["a".to_owned()]) }).await.unwrap();
-    let open = async || {
-        let opened =
-            Store::open(Arc::new(Arc::clone(&disk)), vec!["a".to_owned()], clock.clone()).await.unwrap();
-        let ticket = opened.1.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
-        (opened.1.accounts[&appid("wx1")].token.clone().unwrap().expires_at, ticket.expires_at)
+    disk
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
+    let (disk, clock) = (of_another_boot().await, TokioClock::new());
+    let open =
+        async || Store::open(Arc::new(Arc::clone(&disk)), vec!["a".to_owned()], clock.clone()).await.unwrap();
+    let ends = |stored: &Stored| {
+        let ticket = stored.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
+        (stored.accounts[&appid("wx1")].token.clone().unwrap().expires_at, ticket.expires_at)
     };
-    let before = open().await;
+    let Opened { store, withheld, .. } = open().await;
+    let before = withheld.rebased(clock.now(), 600_000);
+    store.retell(&before);
     for _ in 0..100 {
         sleep(Duration::from_millis(1)).await;
     }
     assert!(disk.record("wx1").contains(r#""boot":"test""#));
     clock.jump_wall(3_600_000);
-    assert_eq!(open().await, before);
+    let again = open().await;
+    assert!(again.withheld.is_empty());
+    assert_eq!(ends(&again.stored), ends(&before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_the_wall_clock_dates_is_withheld_unless_it_says_that_it_has_ended() {
+    for (jump_ms, elsewhere, is_withheld) in [
+        (0, false, true),
+        (-3_600_000, false, true),
+        (7_199_000, false, true),
+        (7_200_000, false, false),
+        (0, true, false),
+    ] {
+        let (disk, clock) = (of_another_boot().await, TokioClock::new());
+        clock.jump_wall(jump_ms);
+        let hosts = vec![if elsewhere { "b" } else { "a" }.to_owned()];
+        let Opened { store, stored, withheld } =
+            Store::open(Arc::new(Arc::clone(&disk)), hosts, clock.clone()).await.unwrap();
+        let told = format!("{jump_ms} ms, elsewhere: {elsewhere}");
+        let (state, ticket) = (&stored.accounts[&appid("wx1")], &stored.tickets[&ticket_of("wx1")]);
+        assert_eq!((state.version, ticket.version), (1, 1), "{told}");
+        assert_eq!(withheld.credentials().count(), if is_withheld { 2 } else { 0 }, "{told}");
+        if is_withheld {
+            assert!(state.token.is_none() && ticket.ticket.is_none(), "{told}");
+        }
+        store.close().await;
+        // One that is killed now must ask again.
+        let is_of_another = r#""boot":"another boot""#;
+        assert_eq!(disk.record("wx1").contains(is_of_another), is_withheld, "{told}");
+        assert_eq!(
+            disk.ticket_record("wx1", TicketKind::Jsapi).contains(is_of_another),
+            is_withheld,
+            "{told}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_written_is_tried_again_until_it_is() {
     let disk = MemoryBackend::new();
     let clock = TokioClock::new();
-    let (store, _) = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), clock).await.unwrap();
+    let Opened { store, .. } = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), clock).await.unwrap();
     disk.full.store(true, Ordering::SeqCst);
     let error = store.commit(&appid("wx1"), &holding(1), 0).await.unwrap_err();
     assert!(matches!(&*error, StoreError::Io { .. }), "{error}");
@@ -276,7 +338,8 @@ async fn what_could_not_be_written_is_tried_again_until_it_is() {
 #[tokio::test(start_paused = true)]
 async fn commits_that_come_during_a_commit_share_the_next() {
     let disk = MemoryBackend::new();
-    let (store, _) = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
+    let Opened { store, .. } =
+        Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
     let before = disk.commits.load(Ordering::SeqCst);
     let mut writers = tokio::task::JoinSet::new();
     for n in 0..500 {

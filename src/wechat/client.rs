@@ -1,11 +1,14 @@
 //! The calls an account asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use metrics::{gauge, histogram};
 use reqwest::Url;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::answers::{
     NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
@@ -23,6 +26,9 @@ use crate::ticket::{AskEnd, TicketKind};
 /// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
 pub(super) const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
 const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
+/// Between two questions for the time that nobody has answered: a machine that has just started may have its network in
+/// a moment.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// WeChat, as all accounts share it.
 pub struct WeChat {
@@ -168,6 +174,19 @@ impl WeChat {
         read_check(answer.as_ref(), token)
     }
 
+    /// By how much its clock is ahead of ours at least, in milliseconds; below zero where it is behind. Asks with a call that
+    /// changes nothing, until somebody answers; `None` where the answer has no `Date`.
+    pub async fn ahead_ms(&self) -> Option<i64> {
+        loop {
+            let (_, answer) = self.send_somewhere("check", &probe()).await;
+            if let Some(answer) = answer.ok().filter(|answer| host_trouble(answer).is_none()) {
+                // As if the answer had taken no time: it is later than it says, if anything.
+                return Some(date(&answer)?.as_millisecond() - self.clock.now().wall_ms);
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
     /// Asks for a ticket with `token`.
     pub async fn ticket(&self, kind: TicketKind, token: &Secret) -> AskEnd {
         let request = Request {
@@ -230,14 +249,24 @@ impl WeChat {
     }
 
     fn note_skew(&self, answer: &Response) {
-        let theirs = answer.date.as_deref().and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        if let Some(theirs) = theirs {
+        if let Some(theirs) = date(answer) {
             // To the second, which is all that `Date` tells.
             let ours_s = self.clock.now().wall_ms.div_euclid(1000);
-            let skew_s = theirs.timestamp().as_second() - ours_s;
+            let skew_s = theirs.as_second() - ours_s;
             gauge!("wxtokend_clock_skew_seconds").set(f64::from(i32::try_from(skew_s).unwrap_or(i32::MAX)));
         }
     }
+}
+
+/// The check call with a token that is none: WeChat refuses it, and says when.
+fn probe() -> Request {
+    let query = vec![("access_token", "probe".to_owned())];
+    Request { method: Method::Get, path: CHECK_PATH, query, body: Vec::new() }
+}
+
+/// The time by WeChat's clock, to the second, as of when it answered.
+fn date(answer: &Response) -> Option<Timestamp> {
+    Some(rfc2822::parse(answer.date.as_deref()?).ok()?.timestamp())
 }
 
 fn token_request(account: &Account, force: bool) -> Request {

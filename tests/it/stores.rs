@@ -2,13 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use jiff::fmt::rfc2822::DateTimePrinter;
 use redb::{Database, TableDefinition};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::json;
 use tokio::process::Command;
+use tokio::time::Instant;
+use wxtokend::clock::{ClockSource as _, SystemClock};
+use wxtokend::sandbox::{Call, Fault, FaultKind};
+use wxtokend::store::{Backend as _, Batch, RedbBackend};
 
-use crate::harness::{Daemon, Lab, Reader, until};
+use crate::harness::{Daemon, Lab, Reader, appid, until};
 
 /// Starts a daemon that survives writing beyond the limit of its file sizes: it gets an error instead of a signal.
 async fn start_without_sigxfsz(lab: &Lab) -> Daemon {
@@ -222,4 +228,111 @@ async fn a_first_start_follows_a_link_that_leads_nowhere_yet() {
     let daemon = lab.start().await;
     daemon.until_state("stable", "fresh").await;
     assert!(fs::symlink_metadata(&store).unwrap().is_symlink() && place.is_file());
+}
+
+/// Makes all that is stored another boot's.
+async fn reboot(lab: &Lab) {
+    let store = RedbBackend::open(&lab.path("store.redb")).unwrap();
+    let written_by = format!("\"boot\":\"{}\"", SystemClock::new().boot_id());
+    let records = store.load().unwrap().records.into_iter().map(|(of, record)| {
+        let record = String::from_utf8(record).unwrap();
+        assert!(record.contains(&written_by), "{of} is this boot's");
+        (of, record.replace(&written_by, "\"boot\":\"another\"").into_bytes())
+    });
+    let records = records.collect();
+    store.write(Batch { records, hosts: None }).await.unwrap();
+}
+
+/// WeChat's clock is so far ahead of this machine's.
+fn wechats_clock_is_ahead(lab: &Lab, by: Duration) {
+    let now = (SystemClock::new().now() + by).timestamp();
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap();
+    let answer = json!({ "status": 200, "headers": { "Date": date }, "body": r#"{"errcode":40001}"# });
+    let kind = FaultKind::Raw(serde_json::from_value(answer).unwrap());
+    lab.wechat.clear_faults(None);
+    lab.wechat.inject(None, Fault::new(kind).on(Call::Check));
+}
+
+async fn tokens(daemon: &Daemon) -> [String; 2] {
+    for account in ["stable", "classic"] {
+        daemon.until_state(account, "fresh").await;
+    }
+    [daemon.token_value("stable").await, daemon.token_value("classic").await]
+}
+
+#[tokio::test]
+async fn after_a_reboot_wechats_clock_judges_what_is_stored_and_no_call_is_made_within_a_boot() {
+    let lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    let first = tokens(&daemon).await;
+    daemon.kill().await;
+    let calls = calls_of(&lab);
+
+    reboot(&lab).await;
+    wechats_clock_is_ahead(&lab, Duration::from_secs(600));
+    let daemon = lab.start().await;
+    assert_eq!(tokens(&daemon).await, first, "they have a good hour left");
+    let line = daemon.event("clock_behind", 1).await;
+    assert_eq!((&line["level"], &line["accounts"]), (&json!("WARN"), &json!(2)), "{line}");
+    assert!((590..=600).contains(&line["behind_s"].as_u64().unwrap()), "{line}");
+    assert!(line["message"].as_str().unwrap().contains("NTP"), "{line}");
+    let left = daemon.token("stable").await.json()["expires_in"].as_u64().unwrap();
+    assert!(left <= 6_600, "{left}");
+    daemon.kill().await;
+
+    // The same boot: whatever WeChat would say.
+    wechats_clock_is_ahead(&lab, Duration::from_secs(100_000));
+    let daemon = lab.start().await;
+    assert_eq!(tokens(&daemon).await, first);
+    let left = daemon.token("stable").await.json()["expires_in"].as_u64().unwrap();
+    assert!(left <= 6_600, "{left}");
+    assert!(daemon.log.events("clock_behind").is_empty());
+    assert_eq!(calls_of(&lab), calls);
+    assert!(daemon.stop().await.success());
+
+    // It was off for hours, and its clock has not noticed.
+    reboot(&lab).await;
+    ["stable", "classic"].iter().for_each(|account| lab.wechat.kill_tokens(&appid(account)));
+    lab.wechat.replace_dead_stable_tokens();
+    wechats_clock_is_ahead(&lab, Duration::from_secs(10_000));
+    let daemon = lab.start().await;
+    for account in ["stable", "classic"] {
+        let token = daemon.token(account).await;
+        assert!(token.status == 503 || lab.wechat.is_alive(&token.access_token()), "{token:?}");
+    }
+    assert!(tokens(&daemon).await.iter().all(|token| lab.wechat.is_alive(token)));
+}
+
+#[tokio::test]
+async fn after_a_reboot_a_silent_wechat_holds_up_neither_health_nor_a_stop_and_readers_for_a_call_only() {
+    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
+    let daemon = lab.start().await;
+    let first = tokens(&daemon).await;
+    assert!(daemon.stop().await.success());
+    let calls = calls_of(&lab);
+    reboot(&lab).await;
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang));
+
+    lab.config["upstream"]["timeout"] = json!("300s");
+    let start = Instant::now();
+    let mut daemon = lab.start().await;
+    assert_eq!(daemon.get("/healthz").await.status, 200);
+    assert_eq!(
+        (daemon.get("/readyz").await.status, daemon.state("classic").await),
+        (503, "starting".to_owned())
+    );
+    let http = daemon.http.clone();
+    let reader = tokio::spawn(async move { http.token("stable").await });
+    daemon.signal(Signal::HUP);
+    daemon.signal(Signal::TERM);
+    assert!(daemon.ended().await.success());
+    assert!(start.elapsed() < Duration::from_secs(200), "{:?}", start.elapsed());
+    drop(reader);
+
+    lab.config["upstream"]["timeout"] = json!("1s");
+    let daemon = lab.start().await;
+    assert_eq!(tokens(&daemon).await, first);
+    let line = daemon.event("clock_unverified", 1).await;
+    assert_eq!((&line["level"], &line["accounts"]), (&json!("WARN"), &json!(2)), "{line}");
+    assert_eq!(calls_of(&lab), calls);
 }

@@ -286,6 +286,11 @@ impl Book {
         self.current = None;
     }
 
+    /// WeChat has told the program how late it is, before that served what is stored.
+    pub(super) fn find_the_time(&mut self) {
+        self.time_is_lost = false;
+    }
+
     /// The program is told that WeChat refuses `value`.
     pub(super) fn condemn(&mut self, value: &str, now: i64) {
         if self.condemned.as_ref().is_none_or(|(before, _)| before != value) {

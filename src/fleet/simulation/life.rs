@@ -157,17 +157,31 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         carry_out(sim, agenda, event, false);
     }
     sim.time.pass_until(back_at);
+    let erred_ms = sim.time.wall_error_ms();
     if death == Death::PowerCut {
+        let was_right = erred_ms == 0 && back_at - sim.oracle().wall_set_at > 6 * HOUR;
         sim.time.reboot(sim.between(5 * SECOND, MINUTE));
         if sim.chance(0.3) && sim.climate.jumps > 0.0 {
             set_wall(sim, sim.between(-HOUR, HOUR));
+        } else if sim.chance(0.3) {
+            sim.count("reboots with the clock behind");
+            set_wall(sim, sim.between(-HOUR, -10 * SECOND));
+            agenda.add(back_at + sim.between(SECOND, HOUR), Event::ClockIsSet);
         }
-        sim.oracle().rebooted_at = back_at;
+        let comes_up_behind = was_right && sim.time.wall_error_ms() < 0;
+        let mut oracle = sim.oracle();
+        oracle.rebooted_at = back_at;
+        (oracle.came_up_behind, oracle.asks_the_time) = (comes_up_behind, comes_up_behind);
     }
     let mut oracle = sim.oracle();
     oracle.may_lack_until = oracle.may_lack_until.max(back_at + 30 * SECOND);
-    // Nothing connects the clocks of two boots but a wall clock that errs: how old tokens are cannot be known.
-    let time_is_lost = death == Death::PowerCut && back_at - oracle.wall_set_at < 6 * HOUR;
+    // Nothing connects the clocks of two boots but a wall clock that errs, and WeChat's, by which one that was behind
+    // before makes tokens older than they are: how old they are cannot be known.
+    let time_is_lost = match death {
+        Death::PowerCut => back_at - oracle.wall_set_at < 6 * HOUR || erred_ms < 0,
+        // What WeChat has told of the time may not have been written yet.
+        _ => oracle.came_up_behind && now - oracle.rebooted_at < MINUTE,
+    };
     let Oracle { books, on_the_way, .. } = &mut *oracle;
     for (account, (book, calling)) in books.iter_mut().zip(calling).enumerate() {
         (book.in_flight, book.checking) = (0, 0);

@@ -9,6 +9,7 @@ use rand::RngExt as _;
 use reqwest::Url;
 use tokio::time::{sleep, timeout};
 
+use super::book::Book;
 use super::climate::{HOUR, MINUTE};
 use super::sim::{Death, HostTrouble, Sim};
 use super::troubles::late_ms;
@@ -46,6 +47,8 @@ impl Transport for Network {
             });
             if let Some(account) = account {
                 told_of(&sim, account, what, &told);
+            } else if what == What::Probe {
+                told_the_time(&sim, &told);
             }
             told
         })
@@ -81,6 +84,17 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
                 book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
             }
         }
+    }
+}
+
+/// The first probe after a reboot has ended.
+fn told_the_time(sim: &Sim, told: &Result<Response, Lost>) {
+    let mut oracle = sim.oracle();
+    let asked = std::mem::take(&mut oracle.asks_the_time);
+    if asked && told.as_ref().is_ok_and(|told| told.status < 500) {
+        oracle.books.iter_mut().for_each(Book::find_the_time);
+        drop(oracle);
+        sim.count("times told after a reboot");
     }
 }
 
@@ -167,6 +181,7 @@ async fn exchange(
         panic!("{}", super::PANIC);
     }
     let Ok(reaction) = answered.await else { return std::future::pending().await };
+    let arrived_at = sim.time.now();
     sleep(reaction.delay + ms(way_ms(sim, within))).await;
     if sim.chance(loss) {
         return std::future::pending().await;
@@ -184,7 +199,8 @@ async fn exchange(
             book.vouch(&token, now);
         }
     }
-    Ok(Response { status: answer.status, body: answer.body, date: None, retry_after: None })
+    let date = sim.oracle().world.date(arrived_at);
+    Ok(Response { status: answer.status, body: answer.body, date: Some(date), retry_after: None })
 }
 
 fn says_refused(body: &[u8]) -> bool {

@@ -72,6 +72,10 @@ pub(super) struct Oracle {
     pub(super) wall_set_at: i64,
     /// When the machine last started anew.
     pub(super) rebooted_at: i64,
+    /// It did so with its clock behind, which had been right.
+    pub(super) came_up_behind: bool,
+    /// And has yet to hear from WeChat what the time is.
+    pub(super) asks_the_time: bool,
     /// The weather is over: peace until the end.
     pub(super) peace: bool,
 }
@@ -158,6 +162,8 @@ impl Sim {
             may_lack_until: 0,
             wall_set_at: i64::MIN / 2,
             rebooted_at: i64::MIN / 2,
+            came_up_behind: false,
+            asks_the_time: false,
             peace: false,
         };
         Arc::new(Self {

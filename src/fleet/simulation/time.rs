@@ -89,6 +89,11 @@ impl TrueTime {
         inner.slew = Some(Slew { from_ms: now_ms, until_ms: now_ms + lasts_ms, forward });
     }
 
+    /// By how much the wall clock errs.
+    pub(super) fn wall_error_ms(&self) -> i64 {
+        self.lock().wall_error_ms
+    }
+
     /// The machine starts anew: the boot-time clock begins at `boot_ms`.
     pub(super) fn reboot(&self, boot_ms: i64) {
         let mut inner = self.lock();

@@ -41,6 +41,8 @@ pub(super) enum Event {
     PowerCut,
     Suspend,
     Jump,
+    /// NTP has set the clock.
+    ClockIsSet,
     DiskFails,
     DiskIsWell,
     Reload,
@@ -249,6 +251,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             set_wall(sim, error);
             agenda.add_after(sim, climate.jumps, event);
         }
+        Event::ClockIsSet => set_wall(sim, 0),
         Event::DiskFails => {
             sim.count("times of a failing disk");
             let fails = sim.chance(0.6);
@@ -263,8 +266,9 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
         }
         Event::DiskIsWell => {
             let mut disk = lock(&sim.disk);
-            // The write under way may take as long as the disk was slow, and is followed by what waited for it.
-            (disk.fails, disk.unwell_until) = (false, now + 2 * disk.slow_ms + 10 * SECOND);
+            // The write under way may take as long as the disk was slow, and is followed by what waited for it; a disk
+            // that has failed for long is tried again within a minute.
+            (disk.fails, disk.unwell_until) = (false, now + 2 * disk.slow_ms + 70 * SECOND);
             disk.slow_ms = 0;
         }
         Event::Reload => {
@@ -402,7 +406,7 @@ fn peace(sim: &Arc<Sim>) {
     {
         let mut disk = lock(&sim.disk);
         (disk.fails, disk.slow_ms) = (false, 0);
-        disk.unwell_until = disk.unwell_until.min(now + 60 * SECOND);
+        disk.unwell_until = disk.unwell_until.min(now + 2 * MINUTE);
     }
     {
         let mut oracle = sim.oracle();

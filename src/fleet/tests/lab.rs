@@ -29,6 +29,8 @@ pub(crate) struct Lab {
     pub(crate) fleet: Fleet,
     pub(super) config: Config,
     pub(super) jitter: Jitter,
+    /// How many calls with a token that is none have been sent.
+    pub(super) probes: Arc<AtomicUsize>,
 }
 
 pub(crate) const APPID: &str = "wx01";
@@ -69,14 +71,29 @@ impl Lab {
         let mut config = Config::new(accounts);
         config.upstream.base_urls = vec![Url::parse("http://wechat.test/").unwrap()];
         tune(&mut config.upstream);
-        let jitter = drawn_from(lots);
-        let fleet = boot(&config, &wechat, &clock, &disk, &jitter).await;
-        Self { wechat, clock, disk, fleet, config, jitter }
+        Self::on(wechat, clock, disk, config, drawn_from(lots)).await
+    }
+
+    pub(super) async fn on(
+        wechat: Sandbox,
+        clock: Arc<TokioClock>,
+        disk: Arc<MemoryBackend>,
+        config: Config,
+        jitter: Jitter,
+    ) -> Self {
+        let probes = Arc::default();
+        let fleet = boot(&config, &wechat, &clock, &disk, &jitter, &probes).await;
+        Self { wechat, clock, disk, fleet, config, jitter, probes }
     }
 
     /// The process is killed and started again: what is not on disk is gone.
-    pub(super) async fn crash_and_restart(mut self) -> Self {
-        let Self { fleet, .. } = self;
+    pub(super) async fn crash_and_restart(self) -> Self {
+        self.reboot(Duration::ZERO, None).await
+    }
+
+    /// The same, after a while; where the machine has started anew, its wall clock is off by so many milliseconds.
+    pub(super) async fn reboot(mut self, down: Duration, wall_ms: impl Into<Option<i64>>) -> Self {
+        let fleet = self.fleet;
         // One that is waiting for the disk would go on after that.
         fleet.cells().iter().filter_map(|cell| cell.actor()).for_each(|actor| actor.kill());
         drop(fleet);
@@ -85,7 +102,12 @@ impl Lab {
             tokio::task::yield_now().await;
         }
         self.disk.cut_after(0);
-        self.fleet = boot(&self.config, &self.wechat, &self.clock, &self.disk, &self.jitter).await;
+        sleep(down).await;
+        if let Some(wall_ms) = wall_ms.into() {
+            self.clock = self.clock.rebooted(wall_ms);
+        }
+        let (config, wechat, clock, disk) = (&self.config, &self.wechat, &self.clock, &self.disk);
+        self.fleet = boot(config, wechat, clock, disk, &self.jitter, &self.probes).await;
         self
     }
 
@@ -154,14 +176,15 @@ pub(super) fn drawn_from(lots: &'static [f64]) -> Jitter {
     Arc::new(move || lots[drawn.fetch_add(1, Ordering::SeqCst) % lots.len()])
 }
 
-pub(super) async fn boot(
+async fn boot(
     config: &Config,
     wechat: &Sandbox,
     clock: &Arc<TokioClock>,
     disk: &Arc<MemoryBackend>,
     jitter: &Jitter,
+    probes: &Arc<AtomicUsize>,
 ) -> Fleet {
-    let wire = InProcess { wechat: wechat.clone(), disk: Arc::clone(disk) };
+    let wire = InProcess { wechat: wechat.clone(), disk: Arc::clone(disk), probes: Arc::clone(probes) };
     let clock = Arc::clone(clock);
     let on = Surroundings {
         clock,
@@ -172,21 +195,31 @@ pub(super) async fn boot(
     Fleet::start_on(config.clone(), on).await.unwrap()
 }
 
+/// A host of this name refuses every connection.
+pub(super) const CLOSED: &str = "http://closed.test/";
+
 /// Carries requests to the sandbox without sockets, at a latency of 20 ms.
 #[derive(Clone)]
 struct InProcess {
     wechat: Sandbox,
     disk: Arc<MemoryBackend>,
+    probes: Arc<AtomicUsize>,
 }
 
 const ONE_WAY: Duration = Duration::from_millis(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Transport for InProcess {
-    fn send(&self, _: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
         let (wechat, disk) = (self.wechat.clone(), Arc::clone(&self.disk));
+        let is_probe = request.query.iter().any(|(_, value)| value == "probe");
+        self.probes.fetch_add(usize::from(is_probe), Ordering::SeqCst);
+        let is_closed = base.as_str() == CLOSED;
         Box::pin(async move {
             let exchange = async {
+                if is_closed {
+                    return Err(Lost::NotSent("connection refused".to_owned()));
+                }
                 sleep(ONE_WAY).await;
                 disk.boundary().await;
                 let post = request.method == Method::Post;
@@ -202,14 +235,14 @@ impl Transport for InProcess {
                     body: request.body,
                     source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 };
-                let reaction = wechat.with(|world, now| world.handle(&asked, now));
+                let (reaction, date) = wechat.with(|world, now| (world.handle(&asked, now), world.date(now)));
                 disk.boundary().await;
                 sleep(reaction.delay + ONE_WAY).await;
                 match reaction.wire {
                     Wire::Answer(answer) => Ok(Response {
                         status: answer.status,
+                        date: Some(answer.header("Date").map_or(date, str::to_owned)),
                         body: answer.body,
-                        date: None,
                         retry_after: None,
                     }),
                     Wire::HalfAnswer { .. } | Wire::Reset => Err(Lost::Cut("connection reset".to_owned())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::lab::{Lab, boot, drawn_from};
+use super::lab::{Lab, drawn_from};
 use crate::account::Appid;
 use crate::clock::TokioClock;
 use crate::config::Config;
@@ -43,8 +43,7 @@ impl Simulated {
         let config = parse(&scenario.config(&pace, BASE_URL));
         let (clock, disk) = (TokioClock::new(), MemoryBackend::new());
         let jitter = drawn_from(&[0.5]);
-        let fleet = boot(&config, &wechat, &clock, &disk, &jitter).await;
-        Self { lab: Some(Lab { wechat, clock, disk, fleet, config, jitter }) }
+        Self { lab: Some(Lab::on(wechat, clock, disk, config, jitter).await) }
     }
 
     fn lab(&self) -> &Lab {

@@ -187,7 +187,8 @@ async fn revive(left: Left<'_>) {
         allowed.iter().map(|(_, stored)| stored.versions()).collect::<Vec<_>>()
     );
     let hosts = stored.hosts.clone();
-    let (_, states) = Store::open(Arc::new(backend.clone()), hosts, TokioClock::new()).await.unwrap();
+    let Opened { stored: states, .. } =
+        Store::open(Arc::new(backend.clone()), hosts, TokioClock::new()).await.unwrap();
     assert_eq!(states.accounts.len() + states.tickets.len(), stored.records.len(), "{what}");
     let then = batches(9, 1).remove(0);
     let both = stored.with(&then);

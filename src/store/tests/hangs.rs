@@ -4,7 +4,8 @@ use super::*;
 
 async fn hanging() -> (Arc<MemoryBackend>, Store) {
     let disk = MemoryBackend::new();
-    let (store, _) = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
+    let Opened { store, .. } =
+        Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
     disk.hangs.store(true, Ordering::SeqCst);
     (disk, store)
 }

@@ -29,7 +29,8 @@ async fn left(path: &Path) -> Vec<u64> {
     let backend = RedbBackend::open(&copy).unwrap();
     let hosts = backend.load().unwrap().hosts;
     assert_eq!(hosts, ["api.weixin.qq.com"]);
-    let (_store, stored) = Store::open(Arc::new(backend), hosts, TokioClock::new()).await.unwrap();
+    let Opened { store: _store, stored, .. } =
+        Store::open(Arc::new(backend), hosts, TokioClock::new()).await.unwrap();
     assert_eq!(stored.tickets.len(), 1);
     ["wx1", "wx2", "wx3", "wx4"].map(|name| stored.accounts[&appid(name)].version).to_vec()
 }
