@@ -162,7 +162,7 @@ fn look(lifetime: Duration) -> Duration {
 /// A live ticket. Clones cheaply.
 #[derive(Clone)]
 pub struct Ticket {
-    held: Arc<HeldTicket>,
+    pub(crate) held: Arc<HeldTicket>,
     expires_in: Duration,
 }
 

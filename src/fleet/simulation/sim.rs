@@ -376,7 +376,7 @@ fn look_at_tickets(
         let read = ticket.read(shared.now());
         let is_alive = read.as_ref().is_none_or(|read| world.is_ticket_alive(&book.appid, read.value(), at));
         let excused = scene.now <= book.tickets_excused_until;
-        book.tickets.look(ticket.kind, read.as_ref(), TicketScene { is_alive, excused })?;
+        book.tickets.look(ticket.kind, read.as_ref(), TicketScene { now: scene.now, is_alive, excused })?;
     }
     Ok(())
 }

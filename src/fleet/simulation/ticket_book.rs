@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::climate::DAY;
+use super::climate::{DAY, MINUTE, SECOND};
 use crate::ticket::{Ticket, TicketKind};
 
 /// The books on the tickets of one account.
@@ -17,11 +17,19 @@ struct OneTicket {
     calls: VecDeque<i64>,
     seen: Option<(u64, String)>,
     served: bool,
+    /// Since when looks have found one that is dead.
+    dead_since: Option<i64>,
 }
+
+/// How long a dead one may be served: one whose age nobody can know is looked after every five minutes, one whose end is
+/// known to some minutes more often in these.
+const UNKNOWN_AGE: i64 = 6 * MINUTE;
+const KNOWN_AGE: i64 = 2 * MINUTE;
 
 /// What a look at a ticket depends on besides its book.
 #[derive(Clone, Copy)]
 pub(super) struct TicketScene {
+    pub(super) now: i64,
     /// Whether WeChat honours the one that is served.
     pub(super) is_alive: bool,
     /// The disk has lost what readers were told, or nothing tells how old a ticket is that was stored.
@@ -38,12 +46,20 @@ impl TicketBook {
     ) -> Result<(), String> {
         let book = &mut self.kinds[kind as usize];
         book.served = ticket.is_some();
-        let Some(ticket) = ticket else { return Ok(()) };
+        let Some(ticket) = ticket else {
+            book.dead_since = None;
+            return Ok(());
+        };
         let (version, value) = (ticket.version(), ticket.value().to_owned());
+        book.dead_since = if scene.is_alive { None } else { book.dead_since.or(Some(scene.now)) };
+        let longest = if ticket.held.is_age_known { KNOWN_AGE } else { UNKNOWN_AGE };
+        let dead_for = book.dead_since.map_or(0, |since| scene.now - since);
         let seen = book.seen.replace((version, value.clone())).filter(|_| !scene.excused);
         match seen {
             _ if scene.excused => Ok(()),
-            _ if !scene.is_alive => Err(format!("served version {version} of {kind:?}, which is dead")),
+            _ if dead_for > longest => {
+                Err(format!("served version {version} of {kind:?}, dead for {} s", dead_for / SECOND))
+            }
             Some((before, _)) if version < before => {
                 Err(format!("I5: version {version} of {kind:?} after version {before}"))
             }
