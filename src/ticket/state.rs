@@ -168,7 +168,9 @@ impl TicketState {
             Some(held) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
                 let expires_at = if ends_from.is_over(sent_at) { sent_at + 2 * look } else { ends_from };
-                let ask_at = next_look(expires_at);
+                // Unless WeChat's last longer than it says, it has another by then.
+                let by_now = Some(held.ends_by).filter(|by| !by.is_over(sent_at));
+                let ask_at = not_at_once(next_look(expires_at).min(by_now.unwrap_or(expires_at)));
                 let held = HeldTicket { expires_at, ends_from, ask_at, is_age_known: false, ..held.clone() };
                 (Fetched::Same, held)
             }

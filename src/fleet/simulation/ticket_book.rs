@@ -21,9 +21,9 @@ struct OneTicket {
     dead_since: Option<i64>,
 }
 
-/// How long a dead one may be served: one whose age nobody can know is looked after every five minutes, one whose end is
-/// known to some minutes more often in these.
-const UNKNOWN_AGE: i64 = 6 * MINUTE;
+/// How long a dead one may be served: one whose age nobody can know is looked after every five minutes and trusted for
+/// one look that fails, one whose end is known to some minutes is looked after more often in these.
+const UNKNOWN_AGE: i64 = 11 * MINUTE;
 const KNOWN_AGE: i64 = 2 * MINUTE;
 
 /// What a look at a ticket depends on besides its book.
