@@ -39,8 +39,12 @@ fn try_one(shared: &Shared) -> bool {
     let cells = directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid));
     let most_urgent = cells
         .filter_map(|cell| {
-            let left = cell.slot.look(|seen| trial_urgency(&seen.state, &seen.account, now))?;
-            Some(((!cell.is_awaited(), left), cell))
+            let (left, failures) = cell.slot.look(|seen| {
+                let left = trial_urgency(&seen.state, &seen.account, now)?;
+                Some((left, seen.state.failures()))
+            })?;
+            // Whoever has failed more often may do so for a reason of its own.
+            Some(((!cell.is_awaited(), left, failures), cell))
         })
         .min_by_key(|(urgency, _)| *urgency);
     let actor = most_urgent.and_then(|(_, cell)| cell.actor());

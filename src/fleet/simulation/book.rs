@@ -51,6 +51,8 @@ pub(super) struct Book {
     pub(super) may_lack_until: i64,
     /// Until when it may call though its token is young and well.
     pub(super) may_call_until: i64,
+    /// Until when the wall clock is slewed, by which a promise may be too long by a twelfth.
+    pub(super) slewed_until: i64,
     /// The disk has lost what readers were told.
     amnesia: bool,
     /// Until when a call may be under way of which the disk has lost that it was made: nobody can know that it ends a
@@ -127,6 +129,7 @@ impl Book {
             may_force_until: 0,
             may_lack_until: 0,
             may_call_until: 0,
+            slewed_until: 0,
             amnesia: false,
             may_be_ended_until: 0,
             time_is_lost: false,
@@ -158,6 +161,7 @@ impl Book {
         }
         // Where nobody complains of the token and nobody forces, `expires_in` is as firm as `max_age`.
         let promise = if self.calm { token.expires_in() } else { token.max_age() };
+        current.kept.excused |= scene.now <= self.slewed_until;
         let kept_until = scene.now + i64::try_from(promise.as_millis()).unwrap();
         current.kept.until = current.kept.until.max(kept_until);
         if kept_until > current.dies_at && !current.killed && !current.kept.excused && !self.amnesia {

@@ -64,10 +64,14 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
     match what {
         What::Mint { endpoint, .. } => {
             book.told_at = now;
-            if told.as_ref().is_ok_and(|told| told.status == 200 && says_errcode(&told.body)) {
-                // Whatever parked it is looked at again, however young its token is: within ten minutes.
-                book.may_call_until = book.may_call_until.max(now + 11 * MINUTE);
-            }
+            // Whatever parked it is looked at again, however young its token is.
+            let again = match told.as_ref().ok().and_then(|told| errcode_of(&told.body)) {
+                Some(89506) => 25 * HOUR,
+                Some(89507 | 45009) => 70 * MINUTE,
+                Some(_) => 11 * MINUTE,
+                None => 0,
+            };
+            book.may_call_until = book.may_call_until.max(now + again);
             if was_sent && !tells && endpoint == Endpoint::Token {
                 book.is_in_doubt(now);
             }
@@ -210,9 +214,9 @@ fn says_refused(body: &[u8]) -> bool {
     matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
 }
 
-fn says_errcode(body: &[u8]) -> bool {
+fn errcode_of(body: &[u8]) -> Option<i64> {
     let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    told["errcode"].as_i64().is_some_and(|errcode| errcode != 0)
+    told["errcode"].as_i64().filter(|errcode| *errcode != 0)
 }
 
 fn says_honoured(body: &[u8]) -> bool {

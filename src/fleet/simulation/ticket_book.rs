@@ -23,7 +23,7 @@ struct OneTicket {
 
 /// How long a dead one may be served: one whose age nobody can know is looked after every five minutes and trusted for
 /// one look that fails, one whose end is known to some minutes is looked after more often in these.
-const UNKNOWN_AGE: i64 = 11 * MINUTE;
+const UNKNOWN_AGE: i64 = 12 * MINUTE;
 const KNOWN_AGE: i64 = 2 * MINUTE;
 
 /// What a look at a ticket depends on besides its book.

@@ -72,6 +72,7 @@ impl Trouble {
                     // A token seems to end earlier than it does, or was promised for longer than is thought now.
                     book.may_call_until = book.may_call_until.max(now + lasts + 3 * HOUR);
                     book.excuse_promises();
+                    book.slewed_until = now + lasts;
                 }
                 lasts
             }

@@ -106,6 +106,7 @@ fn every_advice_is_told_in_chinese_too() {
         Failure::budget_exhausted(4, Duration::from_secs(1)),
         Failure::refused_token(),
         Failure::token_refused(40001),
+        Failure::ticket_refused(40001),
         Failure::internal("x"),
     ];
     let all: std::collections::BTreeSet<_> = coded.chain(others).map(|fault| fault.advice).collect();
