@@ -39,6 +39,8 @@ pub(super) struct Book {
     killed: HashSet<String>,
     /// The token that a check has found dead, and when the program was told.
     condemned: Option<(String, i64)>,
+    /// When somebody last reported the token that readers were given.
+    pub(super) reported_at: i64,
     /// When the program was first told so,
     refused_at: i64,
     /// and when it last asked `stable_token` in normal mode.
@@ -123,6 +125,7 @@ impl Book {
             older: Vec::new(),
             killed: HashSet::new(),
             condemned: None,
+            reported_at: i64::MIN / 2,
             refused_at: i64::MIN,
             asked_at: i64::MIN,
             honoured: None,
@@ -287,6 +290,7 @@ impl Book {
         self.time_is_lost = true;
         // So is what was to happen when.
         self.may_lack_until = self.may_lack_until.max(now + 2 * HOUR);
+        self.may_call_until = self.may_call_until.max(now + 3 * HOUR);
         self.current = None;
     }
 
@@ -300,16 +304,24 @@ impl Book {
         if self.condemned.as_ref().is_none_or(|(before, _)| before != value) {
             self.refused_at = now;
         }
-        self.condemned = Some((value.to_owned(), now));
+        // What nobody has complained of is looked at once more, a second later.
+        let complained_of = now - self.reported_at < MINUTE;
+        let takes_in = if complained_of { now } else { now + 15 * SECOND };
+        self.condemned = Some((value.to_owned(), takes_in));
         if let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value) {
-            current.condemned_at = current.condemned_at.min(now);
+            current.condemned_at = current.condemned_at.min(takes_in);
         }
         // The replacement may come right after the last one.
         self.excuse_promises();
     }
 
-    /// The program is told that WeChat honours `value`.
+    /// The program is told that WeChat honours `value`, whatever it was told a second ago.
     pub(super) fn vouch(&mut self, value: &str, now: i64) {
+        if self.condemned.take_if(|(dead, takes_in)| dead == value && now < *takes_in).is_some()
+            && let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value)
+        {
+            current.condemned_at = i64::MAX;
+        }
         self.honoured = Some((value.to_owned(), now));
     }
 
@@ -327,7 +339,12 @@ impl Book {
         // A token that is served is checked because somebody has rejected it: one check is for all who do.
         let cooldown = i64::try_from(self.account.rejection_cooldown.as_millis()).unwrap();
         match &self.honoured {
-            Some((honoured, at)) if self.served && honoured == value && now - at < cooldown => {
+            Some((honoured, at))
+                if self.served
+                    && honoured == value
+                    && now - at < cooldown
+                    && now - self.reported_at < cooldown =>
+            {
                 Err(format!("I4: checked again {} ms after it was found well", now - at))
             }
             _ => Ok(()),

@@ -50,6 +50,9 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
         sim.count("rejections");
         {
             let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+            if value.as_ref() == Some(&presented) {
+                book.reported_at = now;
+            }
             if !book.account.verify_rejections && value.as_ref() == Some(&presented) {
                 // Believed: it may be worth a call.
                 book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);

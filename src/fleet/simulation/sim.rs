@@ -376,7 +376,14 @@ fn look_at_tickets(
         let read = ticket.read(shared.now());
         let is_alive = read.as_ref().is_none_or(|read| world.is_ticket_alive(&book.appid, read.value(), at));
         let excused = scene.now <= book.tickets_excused_until;
-        book.tickets.look(ticket.kind, read.as_ref(), TicketScene { now: scene.now, is_alive, excused })?;
+        let over_for = read.as_ref().map_or(0, |read| {
+            i64::try_from(read.held.ends_by.elapsed(shared.now()).as_millis()).unwrap_or(i64::MAX)
+        });
+        book.tickets.look(
+            ticket.kind,
+            read.as_ref(),
+            TicketScene { now: scene.now, is_alive, over_for, excused },
+        )?;
     }
     Ok(())
 }

@@ -21,10 +21,11 @@ struct OneTicket {
     dead_since: Option<i64>,
 }
 
-/// How long a dead one may be served: one whose age nobody can know is looked after every five minutes and trusted for
-/// one look that fails, one whose end is known to some minutes is looked after more often in these.
-const UNKNOWN_AGE: i64 = 12 * MINUTE;
+/// How long a dead one may be served whose end is known to some minutes: it is looked after again and again in these.
 const KNOWN_AGE: i64 = 2 * MINUTE;
+/// How long after it must have ended, counted from when it was seen first, one may be that nobody knows the age of: it is
+/// looked after every five minutes, unless these looks fail or the budget is scarce, and trusted for one that fails.
+const UNKNOWN_AGE: i64 = 12 * MINUTE;
 
 /// What a look at a ticket depends on besides its book.
 #[derive(Clone, Copy)]
@@ -32,6 +33,8 @@ pub(super) struct TicketScene {
     pub(super) now: i64,
     /// Whether WeChat honours the one that is served.
     pub(super) is_alive: bool,
+    /// How long ago it must have ended by what the program knows, in milliseconds.
+    pub(super) over_for: i64,
     /// The disk has lost what readers were told, or nothing tells how old a ticket is that was stored.
     pub(super) excused: bool,
 }
@@ -52,12 +55,16 @@ impl TicketBook {
         };
         let (version, value) = (ticket.version(), ticket.value().to_owned());
         book.dead_since = if scene.is_alive { None } else { book.dead_since.or(Some(scene.now)) };
-        let longest = if ticket.held.is_age_known { KNOWN_AGE } else { UNKNOWN_AGE };
         let dead_for = book.dead_since.map_or(0, |since| scene.now - since);
+        let is_over = if ticket.held.is_age_known {
+            dead_for > KNOWN_AGE
+        } else {
+            dead_for > UNKNOWN_AGE && scene.over_for > UNKNOWN_AGE
+        };
         let seen = book.seen.replace((version, value.clone())).filter(|_| !scene.excused);
         match seen {
             _ if scene.excused => Ok(()),
-            _ if dead_for > longest => {
+            _ if is_over => {
                 Err(format!("served version {version} of {kind:?}, dead for {} s", dead_for / SECOND))
             }
             Some((before, _)) if version < before => {

@@ -91,7 +91,7 @@ impl TrueTime {
 
     /// By how much the wall clock errs.
     pub(super) fn wall_error_ms(&self) -> i64 {
-        self.lock().wall_error_ms
+        self.lock().error_ms()
     }
 
     /// The machine starts anew: the boot-time clock begins at `boot_ms`.
