@@ -3,6 +3,7 @@
 //! They count so by failed probes, and it may be the probe's own call that is ill: a gateway's rule for it, a fault of
 //! WeChat's. So the most urgent account makes a real call now and then, whose answer is the recovery.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use super::messages::Trial;
 use super::shared::Shared;
+use crate::account::Appid;
 use crate::policy::trial_urgency;
 
 /// How long after the hosts went down the first call is tried;
@@ -25,29 +27,29 @@ pub(super) async fn try_while_down(shared: Arc<Shared>) {
         if hosts.wait_for(|overall| !overall.up).await.is_err() {
             continue;
         }
-        let mut wait = FIRST_TRIAL;
+        let (mut wait, mut tried) = (FIRST_TRIAL, HashSet::new());
         while timeout(wait, hosts.wait_for(|overall| overall.up)).await.is_err() {
-            let next = if try_one(&shared) { wait * 2 } else { FIRST_TRIAL };
+            let next = if try_one(&shared, &mut tried) { wait * 2 } else { FIRST_TRIAL };
             wait = next.min(LAST_WAIT);
         }
     }
 }
 
-/// Lets the most urgent account try, if one needs a call.
-fn try_one(shared: &Shared) -> bool {
+/// Lets the most urgent account try that needs a call, one after the other: who fails may do so for a reason of its own.
+fn try_one(shared: &Shared, tried: &mut HashSet<Appid>) -> bool {
     let (now, directory) = (shared.now(), shared.directory.load_full());
-    let cells = directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid));
+    let cells = directory.in_order.iter().filter_map(|appid| Some((appid, directory.by_appid.get(appid)?)));
     let most_urgent = cells
-        .filter_map(|cell| {
-            let (left, failures) = cell.slot.look(|seen| {
-                let left = trial_urgency(&seen.state, &seen.account, now)?;
-                Some((left, seen.state.failures()))
-            })?;
-            // Whoever has failed more often may do so for a reason of its own.
-            Some(((!cell.is_awaited(), left, failures), cell))
+        .filter_map(|(appid, cell)| {
+            let left = cell.slot.look(|seen| trial_urgency(&seen.state, &seen.account, now))?;
+            Some(((tried.contains(appid), !cell.is_awaited(), left), appid, cell))
         })
-        .min_by_key(|(urgency, _)| *urgency);
-    let actor = most_urgent.and_then(|(_, cell)| cell.actor());
+        .min_by_key(|(urgency, ..)| *urgency);
+    let Some(((was_tried, ..), appid, cell)) = most_urgent else { return false };
+    if was_tried {
+        tried.clear();
+    }
+    tried.insert(appid.clone());
     // An actor that is being started again has its turn the next time.
-    actor.is_some_and(|actor| actor.tell(Trial).try_send().is_ok())
+    cell.actor().is_some_and(|actor| actor.tell(Trial).try_send().is_ok())
 }

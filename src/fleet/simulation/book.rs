@@ -66,6 +66,8 @@ pub(super) struct Book {
     pub(super) tickets: TicketBook,
     /// Until when nothing is asked of them: the disk has lost what it was told, or no clock tells how old they are.
     pub(super) tickets_excused_until: i64,
+    /// Whether the last token call was answered by an errcode.
+    pub(super) was_refused: bool,
     /// When a token call last ended.
     pub(super) told_at: i64,
     /// Whether the last look found a token.
@@ -139,6 +141,7 @@ impl Book {
             on_disk: 0,
             tickets: TicketBook::default(),
             tickets_excused_until: 0,
+            was_refused: false,
             told_at: i64::MIN / 2,
             served: false,
         }
@@ -456,7 +459,7 @@ impl Book {
         };
         let same_line = current.held.endpoint == endpoint;
         let young = current.ends_at - now > window + MINUTE;
-        if well && young && same_line && now > self.may_call_until && !self.amnesia {
+        if well && young && same_line && now > self.may_call_until && !self.amnesia && !self.was_refused {
             return Err(format!(
                 "I4: a needless call, {} s before the end",
                 (current.ends_at - now) / SECOND

@@ -10,7 +10,7 @@ use reqwest::Url;
 use tokio::time::{sleep, timeout};
 
 use super::book::Book;
-use super::climate::{HOUR, MINUTE};
+use super::climate::HOUR;
 use super::sim::{Death, HostTrouble, Sim};
 use super::troubles::late_ms;
 use crate::account::Endpoint;
@@ -65,13 +65,7 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
         What::Mint { endpoint, .. } => {
             book.told_at = now;
             // Whatever parked it is looked at again, however young its token is.
-            let again = match told.as_ref().ok().and_then(|told| errcode_of(&told.body)) {
-                Some(89506) => 25 * HOUR,
-                Some(89507 | 45009) => 70 * MINUTE,
-                Some(_) => 11 * MINUTE,
-                None => 0,
-            };
-            book.may_call_until = book.may_call_until.max(now + again);
+            book.was_refused = told.as_ref().is_ok_and(|told| says_errcode(&told.body));
             if was_sent && !tells && endpoint == Endpoint::Token {
                 book.is_in_doubt(now);
             }
@@ -95,7 +89,7 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
 fn told_the_time(sim: &Sim, told: &Result<Response, Lost>) {
     let mut oracle = sim.oracle();
     let asked = std::mem::take(&mut oracle.asks_the_time);
-    if asked && told.as_ref().is_ok_and(|told| told.status < 500) {
+    if asked && told.as_ref().is_ok_and(|told| told.status < 500 && told.date.is_some()) {
         oracle.books.iter_mut().for_each(Book::find_the_time);
         drop(oracle);
         sim.count("times told after a reboot");
@@ -214,9 +208,9 @@ fn says_refused(body: &[u8]) -> bool {
     matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
 }
 
-fn errcode_of(body: &[u8]) -> Option<i64> {
+fn says_errcode(body: &[u8]) -> bool {
     let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    told["errcode"].as_i64().filter(|errcode| *errcode != 0)
+    told["errcode"].as_i64().is_some_and(|errcode| errcode != 0)
 }
 
 fn says_honoured(body: &[u8]) -> bool {

@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::{Notify, oneshot};
 
 use super::book::{Book, Scene};
-use super::climate::{Climate, DAY, SECOND, Size};
+use super::climate::{Climate, DAY, MINUTE, SECOND, Size};
 use super::tally::{Tally, Trace};
 use super::ticket_book::TicketScene;
 use super::time::TrueTime;
@@ -351,6 +351,12 @@ impl Oracle {
     pub(super) fn budget_slack(&self, account: usize, now: i64) -> usize {
         let knows_the_time = now - self.rebooted_at > DAY || self.rebooted_at - self.wall_set_at > 2 * DAY;
         if knows_the_time { 0 } else { self.books[account].account.daily_budget as usize / 24 + 2 }
+    }
+
+    /// How long it takes until everybody has looked at its token again. Who was refused for an address of several a moment
+    /// ago and has no token now looks every five minutes.
+    pub(super) fn looks_again_ms(&self) -> i64 {
+        if self.troubles.refused > 0.0 { 7 * MINUTE } else { 30 * SECOND }
     }
 
     /// The goal after an outage: everybody is fresh within a minute and the time that the rate limit takes.

@@ -391,7 +391,8 @@ pub(super) fn set_wall(sim: &Arc<Sim>, error_ms: i64) {
     let mut oracle = sim.oracle();
     oracle.wall_set_at = now;
     // Everybody looks again within seconds; a token may seem to have ended.
-    oracle.may_lack_until = oracle.may_lack_until.max(now + 30 * SECOND);
+    let looks_again = oracle.looks_again_ms();
+    oracle.may_lack_until = oracle.may_lack_until.max(now + looks_again);
     for book in &mut oracle.books {
         book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
         // A token taken away by a jump may be the last but one when the next is fetched.

@@ -241,3 +241,24 @@ async fn a_refusal_that_passes_ends_no_token_that_nobody_has_complained_of() {
     assert_eq!(lab.token().await.version(), served.version(), "{:?}", lab.counters());
     assert_eq!(lab.counters().checks, 2, "it was looked at once more");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_fails_for_a_reason_of_its_own_keeps_no_other_from_trying() {
+    let accounts = (0..4).map(|n| account(&format!("wx{n:02}"), Endpoint::StableToken)).collect();
+    let lab = Lab::with(accounts).await;
+    sleep(MINUTE).await;
+    // The first of them has no token, and a gateway answers all of its calls; so it does the probe.
+    let ill = lab.fleet.accounts()[0].appid.clone();
+    lab.wechat.inject(Some(&ill), Fault::new(FaultKind::Status { status: 502 }).on(Call::StableToken));
+    lab.wechat.kill_tokens(&ill);
+    let token = lab.fleet.token(&ill).await.unwrap();
+    let _ = lab.fleet.reject(&ill, &token).await;
+    lab.wechat.inject(None, Fault::new(FaultKind::Status { status: 502 }).on(Call::Check));
+    let (mut none, end) = (0, Instant::now() + 6 * HOUR);
+    while Instant::now() < end {
+        sleep(SECOND).await;
+        let others = ["wx01", "wx02", "wx03"];
+        none += others.into_iter().filter(|appid| lab.fleet.token_at_once(appid).is_none()).count();
+    }
+    assert_eq!(none, 0, "seconds without a token, of all others");
+}
