@@ -480,6 +480,11 @@ impl Book {
         earlier.chain([self.account.daily_budget]).max().unwrap_or_default() as usize
     }
 
+    /// A forced call came to nobody who could have obeyed it.
+    pub(super) fn forced_nothing(&mut self) {
+        self.forced.pop_back();
+    }
+
     /// No byte of a call was sent after all.
     pub(super) fn unsent(&mut self, force: bool) {
         self.calls.pop_back();

@@ -69,6 +69,10 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
                     format!("{:?}", answer.as_ref().map(|told| told.outcome))
                 });
                 if let Ok(told) = answer {
+                    if told.outcome == RejectionOutcome::Limited {
+                        // Nobody looks into it.
+                        sim.oracle().books[account].reported_at = i64::MIN / 2;
+                    }
                     judge(&sim, account, &told, Some(&presented));
                 }
             });

@@ -131,6 +131,10 @@ async fn exchange(
         }
         Some(HostTrouble::IsRetired) => {
             sleep(ms(going)).await;
+            if let (Some(account), What::Mint { force: true, .. }) = (account, what) {
+                // It has forced nothing: the next host may be asked at once.
+                sim.oracle().books[account].forced_nothing();
+            }
             let bodies: [&[u8]; 3] = [
                 br#"{"errcode":410,"errmsg":"server IP address changed"}"#,
                 br#"{"errcode":48017,"errmsg":"this weixin server ip address go offline"}"#,
