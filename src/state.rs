@@ -232,8 +232,8 @@ impl AccountState {
 
     /// The host that was down answers again.
     pub fn host_is_back(&mut self, now: Moment) {
-        if let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.awaits_host) {
-            trouble.retry_at = now;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.host_is_back(now);
         }
     }
 

@@ -31,7 +31,7 @@ fn edit(state: &mut AccountState, change: impl FnOnce(&mut HeldToken)) {
 
 fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Trouble> {
     let fault = Arc::new(Fault::host("down"));
-    Some(Trouble { fault, at: START, failures: 1, retry_at, awaits_host, parked: None })
+    Some(Trouble { fault, at: START, failures: 1, since_back: 1, retry_at, awaits_host, parked: None })
 }
 
 fn doubt(until: u64, check_at: u64, checked: bool) -> Option<Doubt> {

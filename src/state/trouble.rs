@@ -16,8 +16,10 @@ pub struct Trouble {
     pub fault: Arc<Fault>,
     /// When.
     pub at: Moment,
-    /// How many calls have failed in a row.
+    /// How many calls have failed in a row,
     pub failures: u32,
+    /// and how many of them since the host was last back, by which the next wait grows: after an outage it begins anew.
+    pub since_back: u32,
     /// When to call again.
     pub retry_at: Moment,
     /// Whether the host is to blame: while it is down nothing is tried, and when it is back, at once.
@@ -39,7 +41,8 @@ impl Trouble {
         jitter: f64,
     ) -> Self {
         let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
-        let wait = wait_after(&fault, failures, account, usable_for, ledger, now, jitter);
+        let since_back = earlier.map_or(0, |trouble| trouble.since_back).saturating_add(1);
+        let wait = wait_after(&fault, since_back, account, usable_for, ledger, now, jitter);
         let awaits_host =
             fault.whose == Whose::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
         let fault = Arc::new(fault);
@@ -48,7 +51,14 @@ impl Trouble {
             _ if fault.says_nothing_of_the_account() => earlier.and_then(|earlier| earlier.parked.clone()),
             _ => None,
         };
-        Self { fault, at: now, failures, retry_at: now + wait, awaits_host, parked }
+        Self { fault, at: now, failures, since_back, retry_at: now + wait, awaits_host, parked }
+    }
+
+    /// The host that was down answers again.
+    pub fn host_is_back(&mut self, now: Moment) {
+        if self.awaits_host {
+            (self.retry_at, self.since_back) = (now, 0);
+        }
     }
 
     /// A token has been found dead, of which this trouble was none: one attempt is made at once, unless somebody has said
