@@ -10,6 +10,7 @@ mod tests;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -76,7 +77,15 @@ async fn connection(stream: TcpStream, peer: IpAddr, router: Router) {
     let line = Line { peer, ending };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(line.clone());
-        router.clone().oneshot(request.map(Body::new))
+        let mut answer = Box::pin(router.clone().oneshot(request.map(Body::new)));
+        // Begun here, as hyper drops what it is given when the client has hung up: what has arrived is carried out.
+        let begun = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        async move {
+            match begun {
+                Poll::Ready(answered) => answered,
+                Poll::Pending => answer.await,
+            }
+        }
     });
     let mut http = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let ending = tokio::select! {

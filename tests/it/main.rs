@@ -19,6 +19,7 @@ mod grafana;
 mod harness;
 mod hostile_clients;
 mod hostile_upstream;
+mod late_delivery;
 mod layers;
 mod lifetimes;
 mod log_lines;

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::harness::{Ended, ended};
 
 /// What a machine has that lacks nothing, but for Rust.
-const TOOLS: [&str; 13] = [
+const TOOLS: [&str; 14] = [
     "cc",
     "curl",
     "jq",
@@ -23,6 +23,7 @@ const TOOLS: [&str; 13] = [
     "nginx",
     "redis-server",
     "redis-cli",
+    "ip",
     "apt-get",
 ];
 

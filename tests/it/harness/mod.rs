@@ -5,6 +5,7 @@ mod bad_host;
 mod browser;
 mod daemon;
 mod lab;
+mod link;
 mod log;
 mod nginx;
 mod packages;
@@ -24,6 +25,7 @@ pub(crate) use bad_host::{Act, BadHost, CERTIFICATE, Call, Door, KEY, SMUGGLED, 
 pub(crate) use browser::{Browser, DOWN, ENTER, ESCAPE, Screen};
 pub(crate) use daemon::Daemon;
 pub(crate) use lab::{Ended, Lab, ended, secret_of};
+pub(crate) use link::Link;
 pub(crate) use log::Log;
 pub(crate) use nginx::Nginx;
 pub(crate) use packages::{node_packages, python_with};

@@ -72,6 +72,13 @@ impl WeChat {
         self.serve(listener);
     }
 
+    /// Listens there from now on, and nowhere else.
+    pub(crate) async fn move_to(&mut self, listener: TcpListener) {
+        self.close().await;
+        self.address = listener.local_addr().unwrap();
+        self.serve(listener);
+    }
+
     /// Token calls that arrived for an account, on either endpoint.
     pub(crate) fn calls(&self, appid: &str) -> u64 {
         let counters = self.counters(&self::appid(appid));
