@@ -46,6 +46,7 @@ fn any_trouble() -> impl Strategy<Value = Trouble> {
             fault: Arc::new(fault),
             at: START,
             failures,
+            since_back: failures,
             retry_at: at(retry_ms),
         }
     })

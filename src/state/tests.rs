@@ -34,7 +34,15 @@ fn expires_in(state: &AccountState, now: Moment) -> Duration {
 
 fn trouble(kind: FaultKind) -> Option<Trouble> {
     let fault = Arc::new(Fault { kind, ..Fault::host("down") });
-    Some(Trouble { fault, at: START, failures: 3, retry_at: at(60), awaits_host: true, parked: None })
+    Some(Trouble {
+        fault,
+        at: START,
+        failures: 3,
+        since_back: 3,
+        retry_at: at(60),
+        awaits_host: true,
+        parked: None,
+    })
 }
 
 #[test]
@@ -373,4 +381,22 @@ fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
         state.trouble = Some(after(&state, Fault::host("down")));
         assert_eq!(state.phase(at(9)) == Phase::Parked, stays);
     }
+}
+
+#[test]
+fn after_an_outage_the_back_off_begins_anew_and_the_failures_are_told_on() {
+    let account = Account::example(Endpoint::StableToken);
+    let fail = |earlier: Option<&Trouble>| {
+        let fault = Fault::host("down");
+        Trouble::after(earlier, fault, &account, Duration::ZERO, &Ledger::default(), START, 1.0)
+    };
+    let mut trouble = fail(None);
+    for _ in 0..8 {
+        trouble = fail(Some(&trouble));
+    }
+    assert_eq!((trouble.failures, trouble.retry_at), (9, at(60)));
+    trouble.host_is_back(at(5));
+    assert_eq!((trouble.failures, trouble.retry_at), (9, at(5)));
+    let next = fail(Some(&trouble));
+    assert_eq!((next.failures, next.retry_at), (10, at(4)), "as after a first failure");
 }
