@@ -41,6 +41,8 @@ pub(super) struct Book {
     condemned: Option<(String, i64)>,
     /// When somebody last reported the token that readers were given.
     pub(super) reported_at: i64,
+    /// Whether somebody has done so since the last check.
+    pub(super) is_reported: bool,
     /// When the program was first told so,
     refused_at: i64,
     /// and when it last asked `stable_token` in normal mode.
@@ -128,6 +130,7 @@ impl Book {
             killed: HashSet::new(),
             condemned: None,
             reported_at: i64::MIN / 2,
+            is_reported: false,
             refused_at: i64::MIN,
             asked_at: i64::MIN,
             honoured: None,
@@ -341,12 +344,10 @@ impl Book {
         }
         // A token that is served is checked because somebody has rejected it: one check is for all who do.
         let cooldown = i64::try_from(self.account.rejection_cooldown.as_millis()).unwrap();
+        let is_reported = std::mem::take(&mut self.is_reported);
         match &self.honoured {
             Some((honoured, at))
-                if self.served
-                    && honoured == value
-                    && now - at < cooldown
-                    && now - self.reported_at < cooldown =>
+                if self.served && honoured == value && now - at < cooldown && is_reported =>
             {
                 Err(format!("I4: checked again {} ms after it was found well", now - at))
             }

@@ -51,7 +51,7 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
         {
             let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
             if value.as_ref() == Some(&presented) {
-                book.reported_at = now;
+                (book.reported_at, book.is_reported) = (now, true);
             }
             if !book.account.verify_rejections && value.as_ref() == Some(&presented) {
                 // Believed: it may be worth a call.

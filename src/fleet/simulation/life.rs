@@ -174,8 +174,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         (oracle.came_up_behind, oracle.asks_the_time) = (comes_up_behind, comes_up_behind);
     }
     let mut oracle = sim.oracle();
-    // Where the probe alone is ill, a fleet without tokens begins with a call that is tried now and then.
-    let begins = oracle.looks_again_ms() + if oracle.troubles.check_is_ill { 2 * MINUTE } else { 0 };
+    let begins = oracle.looks_again_ms();
     oracle.may_lack_until = oracle.may_lack_until.max(back_at + begins);
     // Nothing connects the clocks of two boots but a wall clock that errs, and WeChat's, by which one that was behind
     // before makes tokens older than they are: how old they are cannot be known.

@@ -356,7 +356,9 @@ impl Oracle {
     /// How long it takes until everybody has looked at its token again. Who was refused for an address of several a moment
     /// ago and has no token now looks every five minutes.
     pub(super) fn looks_again_ms(&self) -> i64 {
-        if self.troubles.refused > 0.0 { 7 * MINUTE } else { 30 * SECOND }
+        let refused = if self.troubles.refused > 0.0 { 7 * MINUTE } else { 30 * SECOND };
+        // Where the probe alone is ill, whoever has none needs a call that is tried now and then.
+        refused + if self.troubles.check_is_ill { 2 * MINUTE } else { 0 }
     }
 
     /// The goal after an outage: everybody is fresh within a minute and the time that the rate limit takes.

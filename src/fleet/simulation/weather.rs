@@ -425,6 +425,8 @@ fn peace(sim: &Arc<Sim>) {
 
 /// Half of it comes back in a day, and up to 17 calls a day are needed.
 const LEAST_BUDGET: u32 = 40;
+/// A ticket of unknown age is looked after every five minutes.
+const LEAST_FOR_TICKETS: u32 = 400;
 
 /// Every account must have come back.
 fn at_the_end(sim: &Arc<Sim>) {
@@ -438,7 +440,8 @@ fn at_the_end(sim: &Arc<Sim>) {
         };
         let unserved = {
             let book = &sim.oracle().books[account];
-            book.account.tickets.iter().find(|kind| !book.tickets.is_served(*kind))
+            let kinds = book.account.tickets.iter().filter(|_| budget >= LEAST_FOR_TICKETS);
+            kinds.into_iter().find(|kind| !book.tickets.is_served(*kind))
         };
         let view = fleet.account(&appid);
         if budget < LEAST_BUDGET {
