@@ -77,6 +77,13 @@ impl Ledger {
         }
     }
 
+    /// Gives one unit back to the purse of what is asked for: it was not done.
+    pub fn refund_request(&mut self, daily_budget: u32) {
+        if let Some(spent_until) = &mut self.on_request {
+            *spent_until = *spent_until - period(Purse::OnRequest.size(daily_budget));
+        }
+    }
+
     /// How many units `purse` holds at `now`.
     #[must_use]
     pub fn remaining(&self, purse: Purse, daily_budget: u32, now: Moment) -> u32 {

@@ -236,6 +236,12 @@ impl Fault {
         Self { errcode: Some(errcode), ..fault }
     }
 
+    /// The same, or [`Fault::ticket_refused`].
+    #[must_use]
+    pub fn blames_the_token(&self) -> bool {
+        matches!(self.errcode, Some(40001 | 40014 | 42001))
+    }
+
     /// Whether it says itself when to ask again: a quota, an administrator's refusal, a `Retry-After`.
     #[must_use]
     pub fn says_when(&self) -> bool {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::account::{Account, Endpoint};
+use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::FaultKind;
 use crate::schedule::force_allowed_at;
@@ -39,7 +40,7 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
     }
     let (step, due) = scheduled(state, account, now);
     let held_back = state.trouble.as_ref();
-    if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up {
+    if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.despite_down {
         // A token about to end is no reason for everybody to call a host that is known to be down: see `trial_urgency`.
         return Step::AwaitHost;
     }
@@ -69,15 +70,21 @@ fn spacing_left(state: &AccountState, now: Moment) -> Duration {
 }
 
 /// How urgently an account needs that a call is tried although all hosts count as down, as what is left of its token;
-/// `None` while it has no call to make, or while one whose answer is lost would cost it a token that lives.
+/// `None` while a call would be of no use to it, or one whose answer is lost would cost it a token that lives, or a call that
+/// it will need when they are back.
 #[must_use]
 pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
-    let is_due = state.activity.is_none()
-        && !state.despite_down
-        && matches!(next_step(state, account, true, now), Step::Fetch { .. });
-    let left = state.usable_for(now);
+    let (left, burst) = (state.usable_for(now), budget::burst(account.daily_budget));
+    let remaining = state.ledger.remaining(Purse::Main, account.daily_budget, now);
+    // Two, should there be another host to try.
+    let affords = remaining > burst.div_ceil(4).max(2);
     let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
-    (is_due && (account.endpoint == Endpoint::StableToken || left <= in_hand)).then_some(left)
+    let tries = match next_step(state, account, true, now) {
+        Step::Fetch { .. } => affords && (account.endpoint == Endpoint::StableToken || left <= in_hand),
+        Step::Check => left.is_zero(),
+        Step::Wait(_) | Step::AwaitHost => false,
+    };
+    (state.activity.is_none() && !state.despite_down && tries).then_some(left)
 }
 
 /// The next thing on the schedule and its time, whatever happened to the last call.

@@ -118,6 +118,8 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
     let forcing = matches!(state.serving, Some(Want::Force { .. }));
     // A normal call under way is not what somebody wants who wants to force.
     if fetching && (forcing || !force) || is_due && !force {
+        // What waits already is an operator's wish from now on.
+        state.despite_down |= is_due;
         return Judgement::Join;
     }
     if force && !force_allowed_at(&state.forced, now).has_come(now) {

@@ -270,7 +270,8 @@ impl AccountState {
     pub fn departed(&self) -> Self {
         let activity = self.activity.filter(|activity| *activity != Activity::Queued);
         let (ledger, forced, price) = (self.ledger, self.forced.clone(), self.price);
-        Self { version: self.version, ledger, forced, price, activity, ..Self::default() }
+        let (doubt, audit_at) = (self.doubt, self.audit_at);
+        Self { version: self.version, doubt, audit_at, ledger, forced, price, activity, ..Self::default() }
     }
 
     /// The same account told on the clocks of another boot, which only the wall clock connects with the last.
@@ -297,12 +298,10 @@ impl AccountState {
         self
     }
 
-    /// Erases the token, and all that speaks of it; keeps its version and budget.
+    /// Erases the token; keeps its version and budget, and what is known of calls that may be at work.
     pub(crate) fn forget_token(&mut self) {
-        self.token = None;
-        self.doubt = None;
-        self.audit_at = None;
-        self.intent = None;
+        // A lost call may arrive still, and the next token is as much in doubt by it as this one was.
+        (self.token, self.intent) = (None, None);
     }
 
     /// How many calls have failed in a row.

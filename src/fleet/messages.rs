@@ -4,6 +4,7 @@ use kameo::prelude::*;
 
 use super::token_actor::TokenActor;
 use super::waiters::Answer;
+use crate::account::Account;
 use crate::rejection::{judge_refresh, judge_rejection};
 use crate::secret::Secret;
 
@@ -19,6 +20,8 @@ pub(super) struct RefreshEarly;
 pub(super) struct Configure;
 /// A client says that WeChat refused this token.
 pub(super) struct Reject(pub(super) Secret);
+/// The same of a call of our own, which is looked into even where clients are believed.
+pub(super) struct Doubted(pub(super) Secret);
 /// An operator wants a refresh now.
 pub(super) struct Refresh {
     pub(super) force: bool,
@@ -68,6 +71,19 @@ impl Message<Reject> for TokenActor {
         ctx: &mut Context<Self, Self::Reply>,
     ) -> Self::Reply {
         let judgement = judge_rejection(&mut self.state, &self.account, &presented, self.shared.now());
+        self.answer_or_wait(judgement, Some(presented), ctx).await
+    }
+}
+
+impl Message<Doubted> for TokenActor {
+    type Reply = DelegatedReply<Answer>;
+    async fn handle(
+        &mut self,
+        Doubted(presented): Doubted,
+        ctx: &mut Context<Self, Self::Reply>,
+    ) -> Self::Reply {
+        let verifying = Account { verify_rejections: true, ..Account::clone(&self.account) };
+        let judgement = judge_rejection(&mut self.state, &verifying, &presented, self.shared.now());
         self.answer_or_wait(judgement, Some(presented), ctx).await
     }
 }

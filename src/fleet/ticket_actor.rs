@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::actor_log::TicketTeller;
 use super::cell::AccountCell;
 use super::flight::queue;
-use super::messages::{Reject, Wake};
+use super::messages::{Doubted, Wake};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::tally::RejectionOutcome;
@@ -221,6 +221,8 @@ impl TicketActor {
     fn call(&self, token: Arc<HeldToken>, mut permit: Permit) -> Pending<AskEnd> {
         let (kind, shared, honoured) = (self.cell.kind, Arc::clone(&self.shared), Arc::clone(&self.honoured));
         let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
+        // One refusal may pass.
+        let again = self.state.trouble.as_ref().is_some_and(|trouble| trouble.fault.blames_the_token());
         Pending::on(async move {
             permit.take_off().await;
             let (wechat, sent) = (shared.wechat(), token.value.clone());
@@ -238,12 +240,12 @@ impl TicketActor {
                 {
                     // Like any client that is refused: it is checked, and this waits for what comes of it.
                     let limit = shared.rules().timeout * 4;
-                    let told = timeout(limit, actor.ask(Reject(token.value.clone())).into_future()).await;
+                    let told = timeout(limit, actor.ask(Doubted(token.value.clone())).into_future()).await;
                     if let Ok(Ok(RejectionOutcome::StillValid)) = told {
                         honoured.store(token.version, Ordering::SeqCst);
                     }
                 }
-                if honoured.load(Ordering::SeqCst) == token.version {
+                if again && honoured.load(Ordering::SeqCst) == token.version {
                     end.result = Err(Fault::ticket_refused(errcode));
                 }
             }

@@ -27,6 +27,7 @@ pub enum CheckEnd {
 impl AccountState {
     /// Takes in what a check of the current token told.
     pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
+        self.despite_down = false;
         // A check that somebody asked for began while the token was served, too early to tell of a lost mint.
         let unasked = self.want.is_none();
         let tells = unasked && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));

@@ -828,3 +828,36 @@ fn only_a_lifetime_far_above_the_usual_is_strange() {
         assert_eq!(is_strangely_long(s(told)), is_strange, "{told}");
     }
 }
+
+#[test]
+fn a_report_that_was_not_looked_into_costs_nothing_and_is_followed_by_a_cool_down() {
+    for endpoint in BOTH {
+        let mut desk = Desk::holding(endpoint);
+        desk.account.daily_budget = 8;
+        for n in 0..20 {
+            let now = at(100 + 10 * n);
+            assert_eq!(desk.reject(now), Judgement::Accepted, "{n}");
+            desk.state.refuse_fetch(Fault::host("down"), &desk.account, now, 0.5);
+            assert_eq!(desk.reject(now + s(1)), Judgement::Limited);
+        }
+    }
+}
+
+#[test]
+fn a_lost_call_is_not_forgotten_with_the_token_and_does_nothing_to_the_other_endpoints() {
+    let mut desk = Desk::holding(Endpoint::Token);
+    desk.fail(lost(), true, at(100));
+    let (doubt, audit_at) = (desk.state.doubt, desk.state.audit_at);
+    let left = desk.state.departed();
+    assert_eq!((left.doubt, left.audit_at, left.token), (doubt, audit_at, None));
+    desk.state.upstream_exchanged();
+    assert_eq!((desk.state.doubt, desk.state.audit_at), (doubt, audit_at));
+    desk.fetch(false, "b", 7200, at(110));
+    assert_eq!(desk.state.doubt.map(|doubt| doubt.until), Some(at(410)), "it may end this one");
+
+    let mut desk = Desk::holding(Endpoint::Token);
+    desk.fail(lost(), true, at(100));
+    desk.account = Account::example(Endpoint::StableToken);
+    desk.fetch(false, "b", 7200, at(110));
+    assert!(desk.state.doubt.is_none() && desk.state.is_usable(at(111)));
+}

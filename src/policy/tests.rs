@@ -272,6 +272,15 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     state.trouble = trouble(at(7000), true);
     assert_eq!(trial_urgency(&state, &account, at(6990)), None, "it has called a moment ago");
     assert_eq!(trial_urgency(&state, &account, at(7000)), Some(s(199)));
+    for _ in 0..budget::burst(account.daily_budget) * 3 / 4 {
+        state.ledger.charge(Purse::Main, account.daily_budget, at(7000)).unwrap();
+    }
+    assert_eq!(trial_urgency(&state, &account, at(7000)), None, "one must be left for when they are back");
+    let small = Account { daily_budget: 4, ..account };
+    let hungry = AccountState { trouble: trouble(at(7000), true), ..AccountState::default() };
+    assert_eq!(trial_urgency(&hungry, &small, at(7000)), None);
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.trouble = trouble(at(7000), true);
     state.despite_down = true;
     assert_eq!(trial_urgency(&state, &account, at(7000)), None, "it is about to");
     let (account, mut state) = holding(Endpoint::Token);
@@ -283,6 +292,12 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     );
     assert_eq!(trial_urgency(&state, &account, at(6900)), Some(s(299)), "for no longer than it lives anyway");
     assert_eq!(trial_urgency(&AccountState::default(), &account, at(0)), Some(Duration::ZERO));
+    // A token that nobody is served until a check tells.
+    let (account, mut state) = holding(Endpoint::Token);
+    (state.doubt, state.trouble) = (doubt(2700, 2736, false), trouble(at(2600), true));
+    assert_eq!(trial_urgency(&state, &account, at(2736)), Some(Duration::ZERO));
+    state.despite_down = true;
+    assert_eq!(next_step(&state, &account, false, at(2736)), Step::Check);
 }
 
 #[test]

@@ -229,6 +229,28 @@ async fn a_ticket_that_is_refused_for_ever_spends_nothing_that_clients_need() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ticket_that_is_refused_for_ever_mints_nothing_even_where_clients_are_believed() {
+    for endpoint in BOTH {
+        let tickets = [Jsapi].into_iter().collect();
+        let ours = Account { tickets, verify_rejections: false, ..account(APPID, endpoint) };
+        let lab = Lab::with(vec![ours]).await;
+        lab.wechat.inject(Some(&appid()), Fault::errcode(40001).on(Call::Ticket));
+        sleep(24 * HOUR).await;
+        assert!(lab.mints() <= 17, "{endpoint:?}: {} tokens in a day", lab.mints());
+        assert_eq!(lab.view().tickets[0].state, Phase::Parked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refusal_of_a_ticket_that_passes_costs_seconds() {
+    let tickets = [Jsapi].into_iter().collect();
+    let lab = Lab::with(vec![Account { tickets, ..account(APPID, Endpoint::StableToken) }]).await;
+    lab.wechat.inject(Some(&appid()), Fault::errcode(40001).on(Call::Ticket).times(1));
+    sleep(10 * SECOND).await;
+    assert_eq!(lab.view().tickets[0].state, Phase::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_that_passes_ends_no_token_that_nobody_has_complained_of() {
     let lab = Lab::start(Endpoint::Token).await;
     let token = lab.token().await;

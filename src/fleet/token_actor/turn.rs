@@ -27,7 +27,7 @@ impl TokenActor {
     /// What the call that `step` says requires of the hosts.
     pub(super) fn requires(&self, step: Step, hosts_up: bool, now: Moment) -> Require {
         let fetches = matches!(step, Step::Fetch { .. });
-        if fetches && self.state.despite_down && !hosts_up {
+        if self.state.despite_down && !hosts_up {
             Require::Nothing
         } else if fetches && self.account.endpoint == Endpoint::Token && self.state.is_usable(now) {
             // A lost answer would leave the token trusted for the overlap only.
@@ -39,11 +39,15 @@ impl TokenActor {
 
     /// All hosts count as down: this account is to try whether they are, if it needs a call still.
     pub(in crate::fleet) fn try_despite_down(&mut self) {
-        if trial_urgency(&self.state, &self.account, self.shared.now()).is_some() {
-            self.state.want.get_or_insert(Want::Fetch { replace: false });
-            self.state.despite_down = true;
-            self.advance();
+        let now = self.shared.now();
+        if trial_urgency(&self.state, &self.account, now).is_none() {
+            return;
         }
+        if next_step(&self.state, &self.account, true, now) != Step::Check {
+            self.state.want.get_or_insert(Want::Fetch { replace: false });
+        }
+        self.state.despite_down = true;
+        self.advance();
     }
 
     /// Goes to the head of the queue, if it stands there without a token.
@@ -71,8 +75,16 @@ impl TokenActor {
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
                 self.state.activity = Some(Activity::Queued);
-                self.takes_off = true;
-                self.pending = take_off(permit);
+                let hosts_up = self.shared.wechat().hosts().look().0.up;
+                let requires = self.requires(Step::Fetch { force }, hosts_up, now);
+                if requires == Require::Heard {
+                    // It queued for something else, which asks for less.
+                    drop(permit);
+                    self.pending = queue(&self.shared, self.urgency_ms(now), requires);
+                } else {
+                    self.takes_off = true;
+                    self.pending = take_off(permit);
+                }
                 return;
             }
             Step::Fetch { force } => {
