@@ -366,7 +366,9 @@ impl Oracle {
         let timeout = i64::try_from(self.config.upstream.timeout.as_millis()).unwrap();
         let per_second = i64::from(self.config.upstream.max_per_second);
         let accounts = i64::try_from(self.books.len()).unwrap();
-        60 * SECOND + accounts * SECOND / per_second + timeout
+        // Where the probe is ill as well, a call that is tried once a minute finds out.
+        let by_trial = if self.troubles.check_is_ill { 2 * MINUTE } else { 0 };
+        60 * SECOND + accounts * SECOND / per_second + timeout + by_trial
     }
 }
 
