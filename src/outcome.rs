@@ -189,9 +189,7 @@ impl AccountState {
             draw.instant(|jitter| schedule::refresh_at(account, sent_at, life, overlap, crowded, jitter));
         let expires_at = sent_at + life;
         // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
-        // One of the other endpoint does nothing to this one's tokens.
-        let is_other_line = self.token.as_ref().is_some_and(|token| token.endpoint != account.endpoint);
-        let at_work = self.doubt.filter(|doubt| !is_other_line && !doubt.over_by(rules).has_come(sent_at));
+        let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
         let until = match account.endpoint {
             Endpoint::Token => sent_at + overlap,
             Endpoint::StableToken => sent_at,

@@ -844,7 +844,7 @@ fn a_report_that_was_not_looked_into_costs_nothing_and_is_followed_by_a_cool_dow
 }
 
 #[test]
-fn a_lost_call_is_not_forgotten_with_the_token_and_does_nothing_to_the_other_endpoints() {
+fn a_lost_call_is_not_forgotten_with_the_token() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(100));
     let (doubt, audit_at) = (desk.state.doubt, desk.state.audit_at);
@@ -854,10 +854,13 @@ fn a_lost_call_is_not_forgotten_with_the_token_and_does_nothing_to_the_other_end
     assert_eq!((desk.state.doubt, desk.state.audit_at), (doubt, audit_at));
     desk.fetch(false, "b", 7200, at(110));
     assert_eq!(desk.state.doubt.map(|doubt| doubt.until), Some(at(410)), "it may end this one");
+}
 
-    let mut desk = Desk::holding(Endpoint::Token);
+#[test]
+fn a_lost_call_made_after_the_endpoint_was_switched_puts_the_next_token_in_doubt() {
+    let mut desk = Desk::holding(Endpoint::StableToken);
+    desk.account = Account::example(Endpoint::Token);
     desk.fail(lost(), true, at(100));
-    desk.account = Account::example(Endpoint::StableToken);
     desk.fetch(false, "b", 7200, at(110));
-    assert!(desk.state.doubt.is_none() && desk.state.is_usable(at(111)));
+    assert_eq!(desk.state.doubt.map(|doubt| doubt.until), Some(at(410)));
 }

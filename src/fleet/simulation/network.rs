@@ -65,7 +65,7 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
         What::Mint { endpoint, .. } => {
             book.told_at = now;
             // Whatever parked it is looked at again, however young its token is.
-            book.was_refused = told.as_ref().is_ok_and(|told| says_errcode(&told.body));
+            book.was_refused = told.as_ref().is_ok_and(|told| told.status == 412 || says_errcode(&told.body));
             if was_sent && !tells && endpoint == Endpoint::Token {
                 book.is_in_doubt(now);
             }
