@@ -84,18 +84,18 @@ pub(super) async fn release(shared: Arc<Shared>, supervisor: ActorRef<Supervisor
     shared.withheld.released.cancel();
 }
 
-/// By how much later it is than the wall clock says, in milliseconds, as far as WeChat tells.
-async fn ask_the_time(shared: &Shared) -> i64 {
+/// By how much later it is than the wall clock says at least and at most, in milliseconds, as far as WeChat tells.
+async fn ask_the_time(shared: &Shared) -> (i64, i64) {
     let accounts = shared.withheld.all.iter().map(|of| &of.appid).collect::<HashSet<_>>().len();
     let asked = timeout(shared.rules().timeout, shared.wechat().ahead_ms()).await;
-    let Some(ahead_ms) = asked.ok().flatten() else {
+    let Some((ahead_ms, at_most_ms)) = asked.ok().flatten() else {
         warn!(
             event = "clock_unverified",
             accounts,
             "the machine was started anew and WeChat did not tell the time: stored tokens are served by this \
              machine's clock; make sure that it is right"
         );
-        return 0;
+        return (0, 0);
     };
     let off_s = ahead_ms / 1_000;
     if ahead_ms > NOTABLE_MS {
@@ -113,5 +113,5 @@ async fn ask_the_time(shared: &Shared) -> i64 {
             "this machine's clock is ahead of WeChat's: stored tokens are replaced before their time; set the clock by NTP"
         );
     }
-    ahead_ms.max(0)
+    if ahead_ms > 0 { (ahead_ms, at_most_ms) } else { (0, 0) }
 }

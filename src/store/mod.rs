@@ -144,19 +144,20 @@ impl Stored {
         Self { accounts: accounts.collect(), tickets: tickets.collect() }
     }
 
-    /// The same told on the clocks of this boot, at which it is `now`. The time by which tokens and tickets are judged is
-    /// `later_ms` later than the wall clock tells; what was spent is judged by that as it is, so that a wrong judgement
+    /// The same told on the clocks of this boot, at which it is `now`. The time is later than the wall clock tells by
+    /// `later_ms` at least and at most: tokens, of which nobody knows too early that they have ended, are judged by the
+    /// latest, tickets by the earliest, since one that seems to have ended and comes again is of unknown age. What was spent is judged by that as it is, so that a wrong judgement
     /// frees no budget.
     #[must_use]
-    pub fn rebased(self, now: Moment, later_ms: i64) -> Self {
-        let judged = Moment { wall_ms: now.wall_ms.saturating_add(later_ms), ..now };
+    pub fn rebased(self, now: Moment, (at_least_ms, at_most_ms): (i64, i64)) -> Self {
+        let later = |by_ms| Moment { wall_ms: now.wall_ms.saturating_add(by_ms), ..now };
         let accounts = self.accounts.into_iter().map(|(appid, state)| {
             let ledger = state.ledger.rebased(now);
-            (appid, AccountState { ledger, ..state.rebased(judged) })
+            (appid, AccountState { ledger, ..state.rebased(later(at_most_ms)) })
         });
         let tickets = self.tickets.into_iter().map(|(of, state)| {
             let ledger = state.ledger.rebased(now);
-            (of, TicketState { ledger, ..state.rebased(judged) })
+            (of, TicketState { ledger, ..state.rebased(later(at_least_ms)) })
         });
         Self { accounts: accounts.collect(), tickets: tickets.collect() }
     }

@@ -236,7 +236,7 @@ fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_tha
     // The last: by the wall clock it was issued an hour from now.
     for (wall_ms, later_ms) in [(60_000, 0), (60_000, 600_000), (-3_600_000, 3_660_000)] {
         let now = Moment { wall_ms: as_it_was.issued_at.wall_ms + wall_ms, boot_ms: 5_000 };
-        let told = withheld().rebased(now, later_ms);
+        let told = withheld().rebased(now, (later_ms, later_ms));
         let token = told.accounts[&appid("wx1")].token.clone().unwrap();
         let ticket = told.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
         for (told, was) in [
@@ -249,7 +249,7 @@ fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_tha
     }
     let now = Moment { wall_ms: as_it_was.issued_at.wall_ms - 3_600_000, boot_ms: 5_000 };
     assert!(
-        withheld().rebased(now, 0).accounts[&appid("wx1")].token.is_none(),
+        withheld().rebased(now, (0, 0)).accounts[&appid("wx1")].token.is_none(),
         "nothing tells how old it is"
     );
 }
@@ -275,7 +275,7 @@ async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
         (stored.accounts[&appid("wx1")].token.clone().unwrap().expires_at, ticket.expires_at)
     };
     let Opened { store, withheld, .. } = open().await;
-    let before = withheld.rebased(clock.now(), 600_000);
+    let before = withheld.rebased(clock.now(), (600_000, 600_000));
     store.retell(&before);
     for _ in 0..100 {
         sleep(Duration::from_millis(1)).await;

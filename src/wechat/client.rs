@@ -174,14 +174,16 @@ impl WeChat {
         read_check(answer.as_ref(), token)
     }
 
-    /// By how much its clock is ahead of ours at least, in milliseconds; below zero where it is behind. Asks with a call that
-    /// changes nothing, until somebody answers; `None` where the answer has no `Date`.
-    pub async fn ahead_ms(&self) -> Option<i64> {
+    /// By how much its clock is ahead of ours at least and at most, in milliseconds; below zero where it is behind. Asks with
+    /// a call that changes nothing, until somebody answers; `None` where the answer has no `Date`.
+    pub async fn ahead_ms(&self) -> Option<(i64, i64)> {
         loop {
+            let asked = self.clock.now();
             let (_, answer) = self.send_somewhere("check", &probe()).await;
             if let Some(answer) = answer.ok().filter(|answer| host_trouble(answer).is_none()) {
-                // As if the answer had taken no time: it is later than it says, if anything.
-                return Some(date(&answer)?.as_millisecond() - self.clock.now().wall_ms);
+                // It tells whole seconds, of when it answered: between our asking and now.
+                let told_ms = date(&answer)?.as_millisecond();
+                return Some((told_ms - self.clock.now().wall_ms, told_ms + 1_000 - asked.wall_ms));
             }
             sleep(ASK_AGAIN).await;
         }
