@@ -89,6 +89,8 @@ pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
 const LONGEST_PAUSE: Duration = HOUR;
 /// An access point that WeChat has given up answers every call by one of these.
 pub(crate) const RETIRED_CODES: [i64; 2] = [410, 48017];
+/// Business calls say by these that the token is bad.
+pub(crate) const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
 /// Longer texts are cut: WeChat's are shorter, a gateway's page is not.
 const MESSAGE_CHARS: usize = 300;
 
@@ -219,7 +221,7 @@ impl Fault {
     /// Whether it is [`Fault::token_refused`].
     #[must_use]
     pub fn is_token_refused(&self) -> bool {
-        matches!((self.kind, self.errcode), (FaultKind::Transient, Some(40001 | 40014 | 42001)))
+        self.kind == FaultKind::Transient && self.blames_the_token()
     }
 
     /// WeChat refuses a call for a ticket by the code of a bad token, and honours the token.
@@ -236,10 +238,10 @@ impl Fault {
         Self { errcode: Some(errcode), ..fault }
     }
 
-    /// The same, or [`Fault::ticket_refused`].
+    /// Whether WeChat's code is one by which calls are told that their token is bad.
     #[must_use]
     pub fn blames_the_token(&self) -> bool {
-        matches!(self.errcode, Some(40001 | 40014 | 42001))
+        self.errcode.is_some_and(|errcode| TOKEN_REFUSED.contains(&errcode))
     }
 
     /// Whether it says itself when to ask again: a quota, an administrator's refusal, a `Retry-After`.

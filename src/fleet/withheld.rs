@@ -67,10 +67,11 @@ pub(super) async fn release(shared: Arc<Shared>, supervisor: ActorRef<Supervisor
     let directory = shared.directory.load_full();
     for (appid, mut state) in stored.accounts {
         let Some(cell) = directory.by_appid.get(&appid) else { continue };
-        state.recover(&cell.load().account, rules, now);
+        let account = Arc::clone(&cell.load().account);
+        state.recover(&account, rules, now);
         state.next_at = Some(now);
         shared.plan(&state);
-        shared.publish(cell, &cell.load().account, &state);
+        shared.publish(cell, &account, &state);
     }
     for (of, mut state) in stored.tickets {
         let cell = directory.by_appid.get(&of.appid);

@@ -146,8 +146,8 @@ impl Stored {
 
     /// The same told on the clocks of this boot, at which it is `now`. The time is later than the wall clock tells by
     /// `later_ms` at least and at most: tokens, of which nobody knows too early that they have ended, are judged by the
-    /// latest, tickets by the earliest, since one that seems to have ended and comes again is of unknown age. What was spent is judged by that as it is, so that a wrong judgement
-    /// frees no budget.
+    /// latest, tickets by the earliest, since one that seems to have ended and comes again is of unknown age. What was spent
+    /// is judged by the wall clock as it is, so that a wrong `Date` frees no budget.
     #[must_use]
     pub fn rebased(self, now: Moment, (at_least_ms, at_most_ms): (i64, i64)) -> Self {
         let later = |by_ms| Moment { wall_ms: now.wall_ms.saturating_add(by_ms), ..now };

@@ -5,12 +5,10 @@ use std::time::Duration;
 use super::body::{Body, Unreadable, decode, trimmed};
 use super::transport::{Lost, Response};
 use crate::account::Endpoint;
-use crate::fault::{Fault, RETIRED_CODES, Whose};
+use crate::fault::{Fault, RETIRED_CODES, TOKEN_REFUSED, Whose};
 use crate::outcome::{Answer, CheckEnd};
 use crate::secret::Secret;
 
-/// Business calls say by these that the token is bad.
-const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
 /// How a plain text begins by which a retired access point answers every call.
 const RETIRED_TEXT: &str = "This ip is no longer use";
 /// What is told of a host that is one.

@@ -24,7 +24,7 @@ use crate::secret::Secret;
 use crate::ticket::{AskEnd, TicketKind};
 
 /// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
-pub(super) const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
+const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
 const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
 /// Between two questions for the time that nobody has answered: a machine that has just started may have its network in
 /// a moment.
@@ -164,13 +164,7 @@ impl WeChat {
 
     /// Asks whether WeChat honours `token`.
     pub async fn check(&self, token: &Secret) -> CheckEnd {
-        let request = Request {
-            method: Method::Get,
-            path: CHECK_PATH,
-            query: vec![("access_token", token.expose().to_owned())],
-            body: Vec::new(),
-        };
-        let (_, answer) = self.send_somewhere("check", &request).await;
+        let (_, answer) = self.send_somewhere("check", &check_request(token.expose())).await;
         read_check(answer.as_ref(), token)
     }
 
@@ -261,8 +255,12 @@ impl WeChat {
 }
 
 /// The check call with a token that is none: WeChat refuses it, and says when.
-fn probe() -> Request {
-    let query = vec![("access_token", "probe".to_owned())];
+pub(super) fn probe() -> Request {
+    check_request("probe")
+}
+
+fn check_request(token: &str) -> Request {
+    let query = vec![("access_token", token.to_owned())];
     Request { method: Method::Get, path: CHECK_PATH, query, body: Vec::new() }
 }
 
