@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::answers::{TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken, Snapshot};
-use super::publishers::Outbox;
+use super::outbox::Outbox;
 use super::shared::Shared;
 use super::supervisor::Supervisor;
 use super::tally::Tally;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::messages::Trial;
+use super::mailbox::Prompt;
 use super::shared::Shared;
 use crate::account::Appid;
 use crate::policy::trial_urgency;
@@ -51,5 +51,5 @@ fn try_one(shared: &Shared, tried: &mut HashSet<Appid>) -> bool {
     }
     tried.insert(appid.clone());
     // An actor that is being started again has its turn the next time.
-    cell.actor().is_some_and(|actor| actor.tell(Trial).try_send().is_ok())
+    cell.mailbox().is_some_and(|actor| actor.tell(Prompt::Trial))
 }
