@@ -9,14 +9,16 @@ use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::rejection::Rejections;
 use crate::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
-use crate::state::{AccountState, Doubt, Intent, Trouble, Want, next_version};
+use crate::state::{AccountState, Doubt, Intent, Reason, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing};
 
 mod answer;
 mod doubt;
+mod minting;
 
 pub use answer::{Answer, USUAL_LIFETIME, is_strangely_long};
 pub use doubt::CheckEnd;
+pub use minting::{Reply, may_try_next_host};
 
 /// A token call has ended.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl AccountState {
         self.price = budget::interval(account.daily_budget);
         self.despite_down = false;
         // What is asked for from here on is for the call after this one; so is a forced call if this is none.
-        self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force { .. }));
+        self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force(_)));
         if force {
             self.forced.retain(|at| at.elapsed(now) < DAY);
             self.forced.push(now);
@@ -229,11 +231,11 @@ impl AccountState {
         if standing != Standing::Good {
             self.set_standing(Standing::RefusedAgain);
             self.fail(Fault::refused_token(), account, now, jitter);
-        } else if want == Some(Want::Fetch { replace: true })
+        } else if want == Some(Want::Fetch(Reason::Reported))
             && account.endpoint == Endpoint::StableToken
             && force_allowed
         {
-            self.want = Some(Want::Force { replace: true });
+            self.want = Some(Want::Force(Reason::Reported));
         } else if is_replacement(want) {
             self.rejections = self.rejections.replaced(account, now);
         }
@@ -262,8 +264,7 @@ impl AccountState {
 
     fn is_about_to_force(&self, now: Moment) -> bool {
         let dead = self.token.as_ref().is_some_and(|token| token.standing == Standing::RefusedAgain);
-        matches!(self.want, Some(Want::Force { .. }))
-            || dead && force_allowed_at(&self.forced, now).has_come(now)
+        matches!(self.want, Some(Want::Force(_))) || dead && force_allowed_at(&self.forced, now).has_come(now)
     }
 
     fn set_standing(&mut self, standing: Standing) {
@@ -275,7 +276,7 @@ impl AccountState {
 
 /// Whether a client that is believed asked for it.
 fn is_replacement(want: Option<Want>) -> bool {
-    matches!(want, Some(Want::Fetch { replace: true } | Want::Force { replace: true }))
+    matches!(want, Some(Want::Fetch(Reason::Reported) | Want::Force(Reason::Reported)))
 }
 
 #[cfg(test)]

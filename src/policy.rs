@@ -10,7 +10,7 @@ use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::FaultKind;
 use crate::schedule::force_allowed_at;
-use crate::state::{AccountState, Trouble, Want};
+use crate::state::{AccountState, Reason, Trouble, Want};
 use crate::token::{HeldToken, Standing};
 
 /// What to do.
@@ -22,6 +22,8 @@ pub enum Step {
     AwaitHost,
     /// Call the endpoint that mints tokens.
     Fetch {
+        /// Why.
+        reason: Reason,
         /// With `force_refresh` (`stable_token` only).
         force: bool,
     },
@@ -35,8 +37,8 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
     match state.want {
         Some(Want::Check) if state.is_usable(now) => return Step::Check,
         Some(Want::Check) | None => {}
-        Some(Want::Fetch { .. }) => return Step::Fetch { force: false },
-        Some(Want::Force { .. }) => return Step::Fetch { force: true },
+        Some(Want::Fetch(reason)) => return Step::Fetch { reason, force: false },
+        Some(Want::Force(reason)) => return Step::Fetch { reason, force: true },
     }
     let (step, due) = scheduled(state, account, now);
     let held_back = state.trouble.as_ref();
@@ -52,9 +54,20 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
         _ => due,
     };
     match due.has_come(now) {
-        true => step,
+        true => repeated(step, held_back),
         false if state.is_audit_due(now) => Step::Check,
         false => Step::Wait(due),
+    }
+}
+
+/// A call that follows on one that failed is a retry, whatever the first was for; that WeChat hands out a refused token
+/// again counts as a failure, and says more.
+fn repeated(step: Step, failed: Option<&Trouble>) -> Step {
+    match (step, failed) {
+        (Step::Fetch { reason, force }, Some(_)) if reason != Reason::RefusedAgain => {
+            Step::Fetch { reason: Reason::Retry, force }
+        }
+        _ => step,
     }
 }
 
@@ -89,25 +102,25 @@ pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Op
 
 /// The next thing on the schedule and its time, whatever happened to the last call.
 fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Moment) {
-    const FETCH: Step = Step::Fetch { force: false };
-    let Some(token) = state.token.as_deref() else { return (FETCH, now) };
+    let fetch = |reason| Step::Fetch { reason, force: false };
+    let Some(token) = state.token.as_deref() else { return (fetch(Reason::NoToken), now) };
     if token.endpoint != account.endpoint {
-        return (FETCH, now);
+        return (fetch(Reason::EndpointChanged), now);
     }
     match token.standing {
         Standing::Good => {}
-        Standing::Refused => return (FETCH, now),
+        Standing::Refused => return (fetch(Reason::Refused), now),
         Standing::RefusedAgain => return replace_by_force(state, token, now),
     }
     let usable_for = state.usable_for(now);
     if usable_for > Duration::ZERO {
         // On `token` another mint now could end, at once, what may already be the token before the last.
-        let due = if state.doubt.is_some() {
-            usable_for
+        let (reason, due) = if state.doubt.is_some() {
+            (Reason::InDoubt, usable_for)
         } else {
-            token.refresh_at.until_by_either(now).min(usable_for)
+            (Reason::Due, token.refresh_at.until_by_either(now).min(usable_for))
         };
-        return (FETCH, now + due);
+        return (fetch(reason), now + due);
     }
     match state.doubt {
         // Served by nobody, perhaps alive: a check tells, once a mint would have shown.
@@ -121,9 +134,14 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
             } else {
                 Duration::MAX
             };
-            if until_check < life.min(soon) { (Step::Check, now + until_check) } else { (FETCH, now) }
+            if until_check < life.min(soon) {
+                (Step::Check, now + until_check)
+            } else {
+                (fetch(Reason::InDoubt), now)
+            }
         }
-        _ => (FETCH, now),
+        Some(_) => (fetch(Reason::InDoubt), now),
+        None => (fetch(Reason::NoToken), now),
     }
 }
 
@@ -134,9 +152,9 @@ fn replace_by_force(state: &AccountState, token: &HeldToken, now: Moment) -> (St
     let window = now + token.refresh_at.until_by_either(now);
     // At a tie we have just asked in normal mode: only a forced call is sure to end the loop.
     if window.boot_ms < forced.boot_ms {
-        (Step::Fetch { force: false }, window)
+        (Step::Fetch { reason: Reason::RefusedAgain, force: false }, window)
     } else {
-        (Step::Fetch { force: true }, forced)
+        (Step::Fetch { reason: Reason::RefusedAgain, force: true }, forced)
     }
 }
 

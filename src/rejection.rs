@@ -9,7 +9,7 @@ use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::schedule::force_allowed_at;
 use crate::secret::Secret;
-use crate::state::{AccountState, Activity, Want};
+use crate::state::{AccountState, Activity, Reason, Want};
 use crate::token::Standing;
 
 mod cooldown;
@@ -56,7 +56,7 @@ pub fn judge_rejection(
         state.want = Some(Want::Check);
     } else {
         state.rejections = state.rejections.refused();
-        state.want = Some(Want::Fetch { replace: true });
+        state.want = Some(Want::Fetch(Reason::Reported));
     }
     Judgement::Accepted
 }
@@ -64,9 +64,9 @@ pub fn judge_rejection(
 /// Decides on an operator's wish to refresh now, and notes in `state` what is to be done.
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
     let force = force && account.endpoint == Endpoint::StableToken;
-    let is_due = matches!(state.want, Some(Want::Fetch { .. } | Want::Force { .. }));
+    let is_due = matches!(state.want, Some(Want::Fetch(_) | Want::Force(_)));
     let fetching = matches!(state.activity, Some(Activity::Fetching));
-    let forcing = matches!(state.serving, Some(Want::Force { .. }));
+    let forcing = matches!(state.serving, Some(Want::Force(_)));
     // A normal call under way is not what somebody wants who wants to force.
     if fetching && (forcing || !force) || is_due && !force {
         // What waits already is an operator's wish from now on.
@@ -82,7 +82,8 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
     if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
         return Judgement::Limited;
     }
-    state.want = Some(if force { Want::Force { replace: false } } else { Want::Fetch { replace: false } });
+    let want = if force { Want::Force } else { Want::Fetch };
+    state.want = Some(want(Reason::Operator));
     state.despite_down = true;
     Judgement::Accepted
 }

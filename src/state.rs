@@ -15,10 +15,12 @@ use crate::token::{HeldToken, Standing, Token, margin};
 
 mod early;
 mod phase;
+mod reason;
 mod trouble;
 
 pub use early::Early;
 pub use phase::Phase;
+pub use reason::Reason;
 pub use trouble::Trouble;
 
 /// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
@@ -53,6 +55,9 @@ pub struct AccountState {
     /// What the token call under way was asked for by.
     #[serde(skip)]
     pub serving: Option<Want>,
+    /// Why the token call that waits or is under way is made, or else the last one was.
+    #[serde(skip)]
+    pub reason: Option<Reason>,
     /// What the call under way, or the last one, was charged, as the time in which the budget gives it back: the
     /// budget itself may change until the call ends.
     #[serde(skip)]
@@ -130,16 +135,10 @@ pub fn next_version(last: u64, now: Moment) -> u64 {
 pub enum Want {
     /// Find out whether WeChat honours the token.
     Check,
-    /// Fetch now. `replace`: and if WeChat hands out the same token again, force.
-    Fetch {
-        /// A client that is believed says the token is dead.
-        replace: bool,
-    },
+    /// Fetch now. If it was [`Reason::Reported`] and WeChat hands out the same token again, force.
+    Fetch(Reason),
     /// Fetch with `force_refresh`.
-    Force {
-        /// In place of a token that a client said is dead.
-        replace: bool,
-    },
+    Force(Reason),
 }
 
 /// What an account is busy with: one thing at a time.
@@ -241,7 +240,9 @@ impl AccountState {
     /// ends the wait for the old one.
     pub fn reconfigured(&mut self, old: &Account, new: &Account, now: Moment) {
         if old.secret != new.secret || old.endpoint != new.endpoint {
-            self.want = Some(Want::Fetch { replace: false });
+            let reason =
+                if old.endpoint == new.endpoint { Reason::SecretChanged } else { Reason::EndpointChanged };
+            self.want = Some(Want::Fetch(reason));
             self.forget_refusal();
         }
         let starved = |trouble: &&mut Trouble| trouble.fault.whose == Whose::Budget;
@@ -253,7 +254,7 @@ impl AccountState {
     /// The upstream is another one now: the token is not one of its own, nor is the trouble.
     pub fn upstream_exchanged(&mut self) {
         self.forget_token();
-        self.want = Some(Want::Fetch { replace: false });
+        self.want = Some(Want::Fetch(Reason::UpstreamChanged));
         self.forget_refusal();
     }
 

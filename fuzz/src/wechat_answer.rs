@@ -51,7 +51,7 @@ fn token(situation: u8, endpoint: Endpoint, answer: &Response, sent: &Secret) {
         }
         Err(none) => {
             tells_no_secret(&none.fault);
-            (none.may_have_minted, Err(none.fault))
+            (none.reply.may_have_minted(), Err(none.fault))
         }
     };
     let promised = result.as_ref().ok().map(|token| token.expires_in);

@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
 use crate::outcome::{CheckEnd, Fetched, is_strangely_long};
-use crate::state::AccountState;
+use crate::state::{AccountState, Reason};
 use crate::ticket::{TicketKind, TicketState};
 
 /// Tells of one account, as it is now.
@@ -28,13 +28,14 @@ pub(super) struct Teller<'a> {
 impl Teller<'_> {
     /// A token call has ended and its account's next step is known.
     pub(super) fn fetch_ended(&self, fetched: Fetched, duration_ms: u64) {
-        let (appid, version) = (self.account.appid.as_str(), self.state.version);
+        let (appid, version, reason) = (self.account.appid.as_str(), self.state.version, self.state.reason);
         match (fetched, &self.state.token, &self.state.trouble) {
             (Fetched::New, Some(token), _) => {
                 info!(
                     event = "token",
                     appid,
                     version,
+                    reason = reason.map(Reason::as_str),
                     endpoint = self.account.endpoint.as_str(),
                     expires_in_s = token.expires_at.until(self.now).as_secs(),
                     duration_ms,
@@ -43,18 +44,19 @@ impl Teller<'_> {
                 );
                 let (issued_at, expires_at) = (token.issued_at, token.expires_at);
                 let next_at = self.state.next_at;
-                self.note(What::Token { version, issued_at, expires_at, next_at, duration_ms });
+                self.note(What::Token { version, reason, issued_at, expires_at, next_at, duration_ms });
             }
             (Fetched::Same, _, None) => {
                 info!(
                     event = "token_unchanged",
                     appid,
                     version,
+                    reason = reason.map(Reason::as_str),
                     duration_ms,
                     next_refresh_in_s = self.seconds_to_next(),
                     "WeChat handed out the same token"
                 );
-                self.note(What::TokenUnchanged { version, duration_ms });
+                self.note(What::TokenUnchanged { version, reason, duration_ms });
             }
             (_, _, Some(trouble)) => self.failed(&trouble.fault, Some(duration_ms)),
             (_, _, None) => {}
@@ -82,6 +84,7 @@ impl Teller<'_> {
             event = "fault",
             appid = self.account.appid.as_str(),
             name = self.account.name,
+            reason = self.state.reason.map(Reason::as_str),
             fault = fault.kind.as_str(),
             errcode = fault.errcode_label(),
             rid = fault.rid.as_deref(),
@@ -94,7 +97,7 @@ impl Teller<'_> {
             if fault.kind == FaultKind::Parked { "account needs a person" } else { "refresh failed" },
             fault.message
         );
-        self.note(What::Fault { fault: Arc::clone(fault), duration_ms });
+        self.note(What::Fault { fault: Arc::clone(fault), reason: self.state.reason, duration_ms });
     }
 
     /// A check has told something.

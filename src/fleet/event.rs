@@ -11,7 +11,7 @@ use super::view::{FaultView, HostView};
 use crate::account::{Account, Appid};
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::state::{Phase, Trouble};
+use crate::state::{Phase, Reason, Trouble};
 use crate::ticket::TicketKind;
 use crate::wechat::HostState;
 
@@ -30,9 +30,16 @@ pub(crate) struct Event {
 /// What it was.
 pub(crate) enum What {
     /// There is a new token.
-    Token { version: u64, issued_at: Moment, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
+    Token {
+        version: u64,
+        reason: Option<Reason>,
+        issued_at: Moment,
+        expires_at: Moment,
+        next_at: Option<Moment>,
+        duration_ms: u64,
+    },
     /// WeChat handed out the token that we have.
-    TokenUnchanged { version: u64, duration_ms: u64 },
+    TokenUnchanged { version: u64, reason: Option<Reason>, duration_ms: u64 },
     /// There is a new ticket.
     Ticket { kind: TicketKind, version: u64, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
     /// A call for a ticket has succeeded after one that failed, and brought the ticket that we have.
@@ -40,7 +47,7 @@ pub(crate) enum What {
     /// A call for a ticket failed, or was not made.
     TicketFault { kind: TicketKind, trouble: Box<Trouble>, duration_ms: Option<u64> },
     /// A token call failed, or was not made.
-    Fault { fault: Arc<Fault>, duration_ms: Option<u64> },
+    Fault { fault: Arc<Fault>, reason: Option<Reason>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
     Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
     /// A client said that WeChat refused a token, or an operator asked for a token call.
@@ -178,6 +185,8 @@ struct Told<'a> {
 enum Details<'a> {
     Token {
         version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
         issued_at: Timestamp,
         expires_at: Timestamp,
         next_refresh_at: Option<Timestamp>,
@@ -187,6 +196,8 @@ enum Details<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         r#type: Option<TicketKind>,
         version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
         duration_ms: u64,
     },
     Ticket {
@@ -199,6 +210,8 @@ enum Details<'a> {
     Fault {
         #[serde(skip_serializing_if = "Option::is_none")]
         r#type: Option<TicketKind>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
         kind: &'static str,
         errcode: Option<i64>,
         message: &'a str,
@@ -238,10 +251,16 @@ enum Details<'a> {
 }
 
 impl<'a> Details<'a> {
-    fn fault(fault: &'a Fault, duration_ms: Option<u64>, of_ticket: Option<(TicketKind, &Trouble)>) -> Self {
+    fn fault(
+        fault: &'a Fault,
+        reason: Option<Reason>,
+        duration_ms: Option<u64>,
+        of_ticket: Option<(TicketKind, &Trouble)>,
+    ) -> Self {
         let trouble = of_ticket.map(|(_, trouble)| trouble).filter(|trouble| trouble.obstacle().is_some());
         Self::Fault {
             r#type: of_ticket.map(|(kind, _)| kind),
+            reason,
             last_fault: FaultView::of(trouble),
             kind: fault.kind.as_str(),
             errcode: fault.errcode,
@@ -254,18 +273,19 @@ impl<'a> Details<'a> {
 
     fn of(what: &'a What) -> Self {
         match what {
-            &What::Token { version, issued_at, expires_at, next_at, duration_ms } => Self::Token {
+            &What::Token { version, reason, issued_at, expires_at, next_at, duration_ms } => Self::Token {
                 version,
+                reason,
                 issued_at: issued_at.timestamp(),
                 expires_at: expires_at.timestamp(),
                 next_refresh_at: next_at.map(Moment::timestamp),
                 duration_ms,
             },
-            &What::TokenUnchanged { version, duration_ms } => {
-                Self::Unchanged { r#type: None, version, duration_ms }
+            &What::TokenUnchanged { version, reason, duration_ms } => {
+                Self::Unchanged { r#type: None, version, reason, duration_ms }
             }
             &What::TicketUnchanged { kind, version, duration_ms } => {
-                Self::Unchanged { r#type: Some(kind), version, duration_ms }
+                Self::Unchanged { r#type: Some(kind), version, reason: None, duration_ms }
             }
             &What::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
                 r#type: kind,
@@ -275,9 +295,9 @@ impl<'a> Details<'a> {
                 duration_ms,
             },
             What::TicketFault { kind, trouble, duration_ms } => {
-                Self::fault(&trouble.fault, *duration_ms, Some((*kind, trouble)))
+                Self::fault(&trouble.fault, None, *duration_ms, Some((*kind, trouble)))
             }
-            What::Fault { fault, duration_ms } => Self::fault(fault, *duration_ms, None),
+            What::Fault { fault, reason, duration_ms } => Self::fault(fault, *reason, *duration_ms, None),
             What::Check { told, errcode, message } => {
                 Self::Check { told, errcode: *errcode, message: message.as_deref() }
             }

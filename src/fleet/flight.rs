@@ -8,21 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tracing::{Instrument as _, Span, info_span};
 
 use super::call_state::CallEnd;
 use super::cell::AccountCell;
 use super::pending::{Due, Pending};
 use super::shared::Shared;
-use crate::account::Account;
+use crate::account::{Account, Appid};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd};
 use crate::secret::Secret;
-use crate::wechat::{Permit, Require, WeChat};
+use crate::state::Reason;
+use crate::wechat::{FetchReport, Permit, Require, WeChat};
 
 /// What a task is to call.
 pub(super) enum Call {
     Fetch {
+        reason: Reason,
         force: bool,
         /// Whether a second call is charged, for another host.
         spare: bool,
@@ -35,6 +38,19 @@ pub(super) enum Call {
         /// meanwhile.
         twice: bool,
     },
+}
+
+impl Call {
+    /// What ties the lines below it to the account.
+    fn span(&self, appid: &Appid) -> Span {
+        let appid = appid.as_str();
+        match self {
+            Self::Fetch { reason, .. } => {
+                info_span!("call", appid, endpoint = "token", reason = reason.as_str())
+            }
+            Self::Check { .. } => info_span!("call", appid, endpoint = "check"),
+        }
+    }
 }
 
 /// How long after a refusal that nobody has complained of the token is looked at again.
@@ -77,7 +93,8 @@ pub(super) fn fly(
         let force = matches!(call, Call::Fetch { force: true, .. });
         let is_fetch = matches!(call, Call::Fetch { .. });
         // A task of its own catches a panic of the HTTP client's as well as one of ours.
-        let flight = tokio::spawn(run(wechat, account, permit, call));
+        let span = call.span(&account.appid);
+        let flight = tokio::spawn(run(wechat, account, permit, call).instrument(span));
         let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
         cell.land(end);
     });
@@ -86,13 +103,14 @@ pub(super) fn fly(
 async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> CallEnd {
     permit.take_off().await;
     match call {
-        Call::Fetch { force, spare, despite_down } => {
-            let (end, calls) = if despite_down {
-                wechat.fetch_despite_down(&account, force, spare).await
+        Call::Fetch { force, spare, despite_down, .. } => {
+            let calls_to_spare = u32::from(spare);
+            let FetchReport { end, calls_sent } = if despite_down {
+                wechat.fetch_despite_down(&account, force, calls_to_spare).await
             } else {
-                wechat.fetch(&account, force, spare).await
+                wechat.fetch(&account, force, calls_to_spare).await
             };
-            CallEnd::Fetch { end, spare_left: spare && calls < 2 }
+            CallEnd::Fetch { end, spare_left: spare && calls_sent < 2 }
         }
         Call::Check { token, twice } => {
             let mut end = wechat.check(&token).await;

@@ -13,6 +13,7 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::prelude::*;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, info_span};
 
 use super::actor_log::TicketTeller;
 use super::cell::AccountCell;
@@ -221,13 +222,20 @@ impl TicketActor {
     fn call(&self, token: Arc<HeldToken>, mut permit: Permit) -> Pending<AskEnd> {
         let (kind, shared, honoured) = (self.cell.kind, Arc::clone(&self.shared), Arc::clone(&self.honoured));
         let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
+        let span = info_span!(
+            "call",
+            appid = self.cell.of.appid.as_str(),
+            endpoint = "ticket",
+            ticket = kind.as_str()
+        );
         // One refusal may pass.
         let again = self.state.trouble.as_ref().is_some_and(|trouble| trouble.fault.blames_the_token());
         Pending::on(async move {
             permit.take_off().await;
             let (wechat, sent) = (shared.wechat(), token.value.clone());
             // A task of its own catches a panic of the HTTP client's as well as one of ours.
-            let call = AbortOnDropHandle::new(tokio::spawn(async move { wechat.ticket(kind, &sent).await }));
+            let call = async move { wechat.ticket(kind, &sent).await };
+            let call = AbortOnDropHandle::new(tokio::spawn(call.instrument(span)));
             let mut end = call.await.unwrap_or_else(|_panic| AskEnd {
                 sent_at: Some(started_at),
                 result: Err(Fault::internal("the call to WeChat panicked")),

@@ -181,6 +181,9 @@ impl TokenActor {
             self.state.host_is_back(now);
         }
         let step = next_step(&self.state, &self.account, hosts.up, now);
+        if let Step::Fetch { reason, .. } = step {
+            self.state.reason = Some(reason);
+        }
         self.state.next_at = match step {
             Step::Wait(at) => Some(at),
             Step::AwaitHost => None,

@@ -7,7 +7,7 @@ use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::rejection::Verdict;
 use crate::schedule::{LATE, Rules};
-use crate::state::{AccountState, Doubt, Intent, Want, shows_after};
+use crate::state::{AccountState, Doubt, Intent, Reason, Want, shows_after};
 use crate::token::Standing;
 
 /// How long after an audit that did not tell the next one is made.
@@ -57,7 +57,7 @@ impl AccountState {
                     self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
                     // On `token` a call ends the token: only a second doubtful check is worth that.
                     if account.endpoint == Endpoint::StableToken || second && !self.is_mint_too_soon(now) {
-                        self.want = Some(Want::Fetch { replace: false });
+                        self.want = Some(Want::Fetch(Reason::Unverified));
                     }
                 }
             }

@@ -216,7 +216,7 @@ fn every_call_is_charged_and_only_one_that_sent_nothing_is_given_back() {
 fn a_spent_budget_changes_nothing_but_says_when() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.account.daily_budget = 4;
-    desk.state.want = Some(Want::Fetch { replace: false });
+    desk.state.want = Some(Want::Fetch(Reason::Operator));
     desk.begin(false, START);
     desk.begin(false, START);
     desk.state.intent = None;
@@ -571,9 +571,9 @@ fn a_refresh_asked_for_during_a_check_is_made_after_it() {
         let mut desk = Desk::holding(Endpoint::StableToken);
         desk.reject(at(10));
         desk.state.activity = Some(Activity::Checking);
-        desk.state.want = Some(Want::Force { replace: false });
+        desk.state.want = Some(Want::Force(Reason::Operator));
         desk.check(&end, at(11));
-        assert_eq!(desk.state.want, Some(Want::Force { replace: false }));
+        assert_eq!(desk.state.want, Some(Want::Force(Reason::Operator)));
     }
 }
 
@@ -581,7 +581,7 @@ fn a_refresh_asked_for_during_a_check_is_made_after_it() {
 fn what_is_asked_for_during_a_call_is_left_for_the_next() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.begin(false, at(10));
-    desk.state.want = Some(Want::Fetch { replace: false });
+    desk.state.want = Some(Want::Fetch(Reason::Operator));
     let end = FetchEnd {
         force: false,
         sent_at: Some(at(10)),
@@ -591,7 +591,7 @@ fn what_is_asked_for_during_a_call_is_left_for_the_next() {
     desk.end(end, at(11));
     assert_eq!(
         desk.state.want,
-        Some(Want::Fetch { replace: false }),
+        Some(Want::Fetch(Reason::Operator)),
         "the changed secret is still to be tried"
     );
     desk.fetch(false, "b", 7200, at(12));
@@ -601,9 +601,9 @@ fn what_is_asked_for_during_a_call_is_left_for_the_next() {
 #[test]
 fn a_normal_call_does_not_serve_a_wish_to_force() {
     let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.state.want = Some(Want::Force { replace: false });
+    desk.state.want = Some(Want::Force(Reason::Operator));
     desk.fetch(false, "access-token-1", 7000, at(10));
-    assert_eq!(desk.state.want, Some(Want::Force { replace: false }));
+    assert_eq!(desk.state.want, Some(Want::Force(Reason::Operator)));
     desk.fetch(true, "b", 7200, at(12));
     assert_eq!(desk.state.want, None);
 }
@@ -659,7 +659,7 @@ fn on_stable_token_a_check_that_does_not_tell_is_followed_by_a_normal_call() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.reject(at(10));
     desk.check(&CheckEnd::Inconclusive(busy()), at(11));
-    assert_eq!(desk.state.want, Some(Want::Fetch { replace: false }));
+    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Operator)));
     assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
     assert_eq!((desk.state.want, desk.held().standing), (None, Standing::Good));
     assert_eq!(desk.reject(at(15)), Judgement::Limited);
@@ -673,7 +673,7 @@ fn on_token_only_a_second_check_that_does_not_tell_mints() {
     assert_eq!((desk.state.want, desk.reject(at(1002))), (None, Judgement::Limited));
     assert_eq!(desk.reject(at(1006)), Judgement::Accepted);
     desk.check(&CheckEnd::Inconclusive(busy()), at(1007));
-    assert_eq!(desk.state.want, Some(Want::Fetch { replace: false }));
+    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Operator)));
 }
 
 #[test]
@@ -700,7 +700,7 @@ fn on_token_checks_that_do_not_tell_mint_neither_too_soon_nor_in_doubt() {
     let mut in_doubt = Desk::holding(Endpoint::Token);
     in_doubt.fail(lost(), true, at(5400));
     assert_eq!(twice(&mut in_doubt, at(5500)), None);
-    let mint = Some(Want::Fetch { replace: false });
+    let mint = Some(Want::Fetch(Reason::Operator));
     assert_eq!(twice(&mut Desk::holding(Endpoint::Token), at(295)), mint);
 }
 
@@ -745,7 +745,7 @@ fn a_believed_client_gets_a_forced_token_where_a_normal_call_changes_nothing() {
     desk.account.verify_rejections = false;
     desk.reject(at(10));
     assert_eq!(desk.fetch(false, "access-token-1", 7190, at(10)), Fetched::Same);
-    assert_eq!(desk.state.want, Some(Want::Force { replace: true }));
+    assert_eq!(desk.state.want, Some(Want::Force(Reason::Reported)));
     assert_eq!((desk.state.attempts_ended, desk.state.is_usable(at(11))), (0, true));
     assert_eq!(desk.fetch(true, "b", 7200, at(11)), Fetched::New);
     assert_eq!((desk.state.attempts_ended, desk.reject(at(12))), (1, Judgement::Limited));
@@ -794,7 +794,7 @@ fn an_operators_refresh_keeps_the_cool_down_and_forgets_the_verdict() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.state.rejections =
         Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: Some(Verdict::Honoured) };
-    desk.state.want = Some(Want::Fetch { replace: false });
+    desk.state.want = Some(Want::Fetch(Reason::Operator));
     desk.fetch(false, "b", 7200, at(10));
     let expected = Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: None };
     assert_eq!(desk.state.rejections, expected);

@@ -119,7 +119,11 @@ impl Decision {
         self.due = None;
         while self.flight.is_none() && self.present {
             let now = self.now();
-            match next_step(&self.state, &self.account, self.host_up, now) {
+            let step = next_step(&self.state, &self.account, self.host_up, now);
+            if let Step::Fetch { reason, .. } = step {
+                self.state.reason = Some(reason);
+            }
+            match step {
                 Step::Wait(at) => {
                     self.state.next_at = Some(at);
                     self.due = Some(self.t + at.until(now));
@@ -130,7 +134,7 @@ impl Decision {
                     return;
                 }
                 Step::Fetch { .. } if !self.host_up => self.refuse(Fault::host("the host is down")),
-                Step::Fetch { force } => match self.state.begin_fetch(&self.account, force, now) {
+                Step::Fetch { force, .. } => match self.state.begin_fetch(&self.account, force, now) {
                     Err(free_at) => {
                         self.refuse(Fault::budget_exhausted(self.account.daily_budget, free_at.until(now)));
                     }
@@ -232,7 +236,7 @@ impl Decision {
             let end = FetchEnd {
                 force,
                 sent_at: was_sent.then_some(flight.sent_at),
-                may_have_minted: result.as_ref().is_err_and(|none| none.may_have_minted),
+                may_have_minted: result.as_ref().is_err_and(|none| none.reply.may_have_minted()),
                 result: result.map_err(|NoToken { fault, .. }| fault),
             };
             let fetched = self.state.end_fetch(end, &self.account, self.rules(), now, Draw::alone(JITTER));
@@ -390,6 +394,10 @@ impl Stage for Shared {
                 max_age: token.max_age(),
             }),
         }
+    }
+
+    async fn reason(&mut self) -> Option<String> {
+        self.0.get_mut().state.reason.map(|reason| reason.as_str().to_owned())
     }
 
     async fn reject(&mut self, token: &str) -> Outcome {

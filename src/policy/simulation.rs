@@ -563,7 +563,7 @@ impl World {
                 self.state.next_at = None;
                 self.advance(self.t + nap);
             }
-            Step::Fetch { force } => {
+            Step::Fetch { force, .. } => {
                 self.state.next_at = Some(now);
                 self.fetch(force, peace);
             }

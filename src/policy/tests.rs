@@ -6,8 +6,11 @@ use crate::schedule::FORCED_A_DAY;
 use crate::state::{Doubt, Trouble};
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
-const FETCH: Step = Step::Fetch { force: false };
-const FORCE: Step = Step::Fetch { force: true };
+const FORCE_AGAIN: Step = Step::Fetch { reason: Reason::RefusedAgain, force: true };
+
+fn fetch(reason: Reason) -> Step {
+    Step::Fetch { reason, force: false }
+}
 
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -41,7 +44,7 @@ fn doubt(until: u64, check_at: u64, checked: bool) -> Option<Doubt> {
 #[test]
 fn without_a_token_one_is_fetched_at_once() {
     let account = Account::example(Endpoint::Token);
-    assert_eq!(next_step(&AccountState::default(), &account, true, START), FETCH);
+    assert_eq!(next_step(&AccountState::default(), &account, true, START), fetch(Reason::NoToken));
 }
 
 #[test]
@@ -49,7 +52,7 @@ fn without_a_token_a_failure_is_waited_out() {
     let account = Account::example(Endpoint::Token);
     let state = AccountState { trouble: trouble(at(30), false), ..AccountState::default() };
     assert_eq!(next_step(&state, &account, true, at(29)), Step::Wait(at(30)));
-    assert_eq!(next_step(&state, &account, true, at(30)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(30)), fetch(Reason::Retry));
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn a_good_token_is_left_alone_until_its_refresh_instant() {
         let due = state.token.as_ref().unwrap().refresh_at;
         assert_eq!(next_step(&state, &account, true, START), Step::Wait(due));
         assert_eq!(next_step(&state, &account, true, due - Duration::from_millis(1)), Step::Wait(due));
-        assert_eq!(next_step(&state, &account, true, due), FETCH);
+        assert_eq!(next_step(&state, &account, true, due), fetch(Reason::Due));
     }
 }
 
@@ -68,14 +71,14 @@ fn a_refresh_comes_no_later_than_the_last_usable_instant() {
     let (account, mut state) = holding(Endpoint::Token);
     edit(&mut state, |token| token.refresh_at = token.expires_at);
     assert_eq!(next_step(&state, &account, true, START), Step::Wait(at(7199)));
-    assert_eq!(next_step(&state, &account, true, at(7199)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(7199)), fetch(Reason::Due));
 }
 
 #[test]
 fn the_wall_clock_can_bring_a_refresh_forward_but_not_put_it_off() {
     let (account, state) = holding(Endpoint::Token);
     let jumped = |by_s: i64| Moment { wall_ms: at(100).wall_ms + by_s * 1000, ..at(100) };
-    assert_eq!(next_step(&state, &account, true, jumped(5300)), FETCH);
+    assert_eq!(next_step(&state, &account, true, jumped(5300)), fetch(Reason::Due));
     let Step::Wait(due) = next_step(&state, &account, true, jumped(-3600)) else { panic!("no wait") };
     assert_eq!(due.boot_ms, at(5400).boot_ms);
 }
@@ -87,7 +90,7 @@ fn a_token_of_the_other_endpoint_is_replaced_at_once() {
     {
         let (_, mut state) = holding(held);
         let account = Account::example(configured);
-        assert_eq!(next_step(&state, &account, true, at(1)), FETCH);
+        assert_eq!(next_step(&state, &account, true, at(1)), fetch(Reason::EndpointChanged));
         state.trouble = trouble(at(60), false);
         assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(60)));
     }
@@ -98,7 +101,7 @@ fn a_failed_refresh_is_tried_again_when_its_back_off_ends_even_past_the_end() {
     let (account, mut state) = holding(Endpoint::Token);
     state.trouble = trouble(at(5460), false);
     assert_eq!(next_step(&state, &account, true, at(5401)), Step::Wait(at(5460)));
-    assert_eq!(next_step(&state, &account, true, at(5460)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(5460)), fetch(Reason::Retry));
     state.trouble = trouble(at(9000), false);
     assert_eq!(next_step(&state, &account, true, at(7300)), Step::Wait(at(9000)));
 }
@@ -118,7 +121,7 @@ fn whoever_awaits_a_host_that_is_down_does_nothing_until_it_is_back() {
     assert_eq!(next_step(&state, &account, false, at(99_000)), Step::AwaitHost, "not even when it has ended");
     assert_eq!(next_step(&state, &account, true, at(6990)), Step::Wait(at(7000)));
     state.host_is_back(at(6990));
-    assert_eq!(next_step(&state, &account, true, at(6990)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(6990)), fetch(Reason::Retry));
 }
 
 #[test]
@@ -134,10 +137,12 @@ fn an_account_whose_own_trouble_it_is_does_not_await_the_host() {
 fn what_is_asked_for_comes_before_back_off_host_and_schedule() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.trouble = trouble(at(7000), true);
-    for replace in [false, true] {
-        for (want, step) in
-            [(Want::Check, Step::Check), (Want::Fetch { replace }, FETCH), (Want::Force { replace }, FORCE)]
-        {
+    for reason in Reason::ALL {
+        for (want, step) in [
+            (Want::Check, Step::Check),
+            (Want::Fetch(reason), fetch(reason)),
+            (Want::Force(reason), Step::Fetch { reason, force: true }),
+        ] {
             state.want = Some(want);
             assert_eq!(next_step(&state, &account, false, at(1)), step);
         }
@@ -149,7 +154,7 @@ fn a_token_that_ended_before_its_check_is_not_checked_any_more() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.want = Some(Want::Check);
     assert_eq!(next_step(&state, &account, true, at(7198)), Step::Check);
-    assert_eq!(next_step(&state, &account, true, at(7199)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(7199)), fetch(Reason::NoToken));
     state.trouble = trouble(at(7300), false);
     assert_eq!(next_step(&state, &account, true, at(7199)), Step::Wait(at(7300)));
 }
@@ -159,7 +164,7 @@ fn a_refused_token_is_replaced_at_once_in_normal_mode() {
     for endpoint in [Endpoint::StableToken, Endpoint::Token] {
         let (account, mut state) = holding(endpoint);
         edit(&mut state, |token| token.standing = Standing::Refused);
-        assert_eq!(next_step(&state, &account, true, at(1)), FETCH);
+        assert_eq!(next_step(&state, &account, true, at(1)), fetch(Reason::Refused));
         state.trouble = trouble(at(10), false);
         assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(10)));
     }
@@ -169,10 +174,22 @@ fn a_refused_token_is_replaced_at_once_in_normal_mode() {
 fn a_token_refused_again_is_forced_away_as_soon_as_wechat_would_obey() {
     let (account, mut state) = holding(Endpoint::StableToken);
     edit(&mut state, |token| token.standing = Standing::RefusedAgain);
-    assert_eq!(next_step(&state, &account, true, at(100)), FORCE);
+    assert_eq!(next_step(&state, &account, true, at(100)), FORCE_AGAIN);
     state.forced = vec![at(90)];
     assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(at(120)));
-    assert_eq!(next_step(&state, &account, true, at(120)), FORCE);
+    assert_eq!(next_step(&state, &account, true, at(120)), FORCE_AGAIN);
+}
+
+#[test]
+fn that_a_token_was_refused_again_says_more_than_that_a_call_failed() {
+    let (account, mut state) = holding(Endpoint::StableToken);
+    state.trouble = trouble(at(100), false);
+    for (standing, reason, force) in
+        [(Standing::Refused, Reason::Retry, false), (Standing::RefusedAgain, Reason::RefusedAgain, true)]
+    {
+        edit(&mut state, |token| token.standing = standing);
+        assert_eq!(next_step(&state, &account, true, at(100)), Step::Fetch { reason, force });
+    }
 }
 
 #[test]
@@ -182,9 +199,9 @@ fn a_token_refused_again_waits_for_its_window_where_forcing_comes_later() {
     let window = state.token.as_ref().unwrap().refresh_at;
     state.forced = vec![START; FORCED_A_DAY];
     assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(window));
-    assert_eq!(next_step(&state, &account, true, window), FETCH);
+    assert_eq!(next_step(&state, &account, true, window), fetch(Reason::RefusedAgain));
     state.forced.clear();
-    assert_eq!(next_step(&state, &account, true, window), FORCE, "at a tie what is sure to help");
+    assert_eq!(next_step(&state, &account, true, window), FORCE_AGAIN, "at a tie what is sure to help");
 }
 
 #[test]
@@ -213,7 +230,7 @@ fn nobody_waits_for_the_check_of_a_token_whose_successor_is_due_or_that_came_aft
     let (account, state) = holding(Endpoint::Token);
     for (until, check_at) in [(5700, 5736), (300, 336)] {
         let mut state = AccountState { doubt: doubt(until, check_at, false), ..state.clone() };
-        assert_eq!(next_step(&state, &account, true, at(until - 1)), FETCH);
+        assert_eq!(next_step(&state, &account, true, at(until - 1)), fetch(Reason::InDoubt));
         // A check is better than nothing.
         state.trouble = trouble(at(check_at + 1), false);
         assert_eq!(next_step(&state, &account, true, at(until - 1)), Step::Wait(at(check_at)));
@@ -229,7 +246,7 @@ fn an_audit_is_made_of_what_is_served_and_gives_way_to_what_is_due() {
     state.audit_at = Some(at(2000));
     assert_eq!(next_step(&state, &account, true, at(1999)), Step::Wait(at(5400)));
     assert_eq!(next_step(&state, &account, true, at(2000)), Step::Check);
-    assert_eq!(next_step(&state, &account, true, at(5400)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(5400)), fetch(Reason::Due));
     state.trouble = trouble(at(5500), true);
     assert_eq!(next_step(&state, &account, false, at(5450)), Step::AwaitHost);
     edit(&mut state, |token| token.standing = Standing::Refused);
@@ -251,7 +268,7 @@ fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
         };
         state.trouble = parked(at(900));
         assert_eq!(next_step(&state, &account, true, at(600)), Step::Wait(at(900)));
-        assert_eq!(next_step(&state, &account, true, at(900)), FETCH);
+        assert_eq!(next_step(&state, &account, true, at(900)), fetch(Reason::Retry));
         // Two mints on `token` stay an overlap apart.
         state.trouble = parked(at(100));
         let apart = if endpoint == Endpoint::Token { at(300) } else { at(100) };
@@ -304,7 +321,7 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
 fn a_check_that_did_not_tell_is_followed_by_a_mint() {
     let (account, mut state) = holding(Endpoint::Token);
     state.doubt = doubt(5700, 5706, true);
-    assert_eq!(next_step(&state, &account, true, at(5699)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(5699)), fetch(Reason::InDoubt));
     state.trouble = trouble(at(5720), false);
     assert_eq!(next_step(&state, &account, true, at(5706)), Step::Wait(at(5720)));
 }
@@ -313,12 +330,12 @@ fn a_check_that_did_not_tell_is_followed_by_a_mint() {
 fn a_doubted_token_that_ends_before_a_check_could_tell_is_replaced_at_once() {
     let (account, mut state) = holding(Endpoint::Token);
     state.doubt = doubt(7198, 7204, false);
-    assert_eq!(next_step(&state, &account, true, at(7197)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(7197)), fetch(Reason::InDoubt));
 }
 
 #[test]
 fn on_stable_token_a_lost_forced_call_is_followed_by_a_normal_one() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.doubt = doubt(100, 406, false);
-    assert_eq!(next_step(&state, &account, true, at(101)), FETCH);
+    assert_eq!(next_step(&state, &account, true, at(101)), fetch(Reason::InDoubt));
 }

@@ -58,7 +58,7 @@ fn a_believed_rejection_goes_straight_to_the_replacement() {
         let (account, mut state) = holding(endpoint);
         let account = Account { verify_rejections: false, ..account };
         assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Accepted);
-        assert_eq!(state.want, Some(Want::Fetch { replace: true }));
+        assert_eq!(state.want, Some(Want::Fetch(Reason::Reported)));
         assert_eq!(state.rejections.refused_in_a_row, 1);
     }
 }
@@ -67,7 +67,7 @@ fn a_believed_rejection_goes_straight_to_the_replacement() {
 fn who_rejects_what_is_looked_into_already_joins() {
     for (want, activity) in [
         (Some(Want::Check), None),
-        (Some(Want::Fetch { replace: false }), None),
+        (Some(Want::Fetch(Reason::Operator)), None),
         (None, Some(Activity::Queued)),
         (None, Some(Activity::Checking)),
         (None, Some(Activity::Fetching)),
@@ -156,10 +156,10 @@ fn a_token_that_is_honoured_ends_the_doubling_and_one_that_may_be_dead_does_not(
 fn an_operators_refresh_draws_one_unit_and_is_put_on_the_list() {
     let (account, mut state) = holding(Endpoint::StableToken);
     assert_eq!(judge_refresh(&mut state, &account, false, at(1)), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Fetch { replace: false }));
+    assert_eq!(state.want, Some(Want::Fetch(Reason::Operator)));
     state.want = None;
     assert_eq!(judge_refresh(&mut state, &account, true, at(1)), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Force { replace: false }));
+    assert_eq!(state.want, Some(Want::Force(Reason::Operator)));
     assert_eq!(units(&state, &account, at(1)), 248);
 }
 
@@ -168,16 +168,16 @@ fn a_refresh_joins_the_call_that_is_under_way_or_on_the_list() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.activity = Some(Activity::Fetching);
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
-    state.serving = Some(Want::Force { replace: false });
+    state.serving = Some(Want::Force(Reason::Operator));
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Join);
     state.serving = None;
     state.activity = Some(Activity::Queued);
-    state.want = Some(Want::Fetch { replace: true });
+    state.want = Some(Want::Fetch(Reason::Reported));
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
-    assert_eq!(state.want, Some(Want::Fetch { replace: true }), "a replacement stays one");
+    assert_eq!(state.want, Some(Want::Fetch(Reason::Reported)), "a replacement stays one");
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Accepted);
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
-    assert_eq!(state.want, Some(Want::Force { replace: false }), "a forced one stays one");
+    assert_eq!(state.want, Some(Want::Force(Reason::Operator)), "a forced one stays one");
     assert_eq!(units(&state, &account, START), 249);
 }
 
@@ -186,7 +186,7 @@ fn a_wish_to_force_follows_a_normal_call_that_is_under_way() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.activity = Some(Activity::Fetching);
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Force { replace: false }));
+    assert_eq!(state.want, Some(Want::Force(Reason::Operator)));
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_refresh_takes_the_place_of_a_check() {
     let (account, mut state) = holding(Endpoint::StableToken);
     (state.want, state.activity) = (Some(Want::Check), Some(Activity::Checking));
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Fetch { replace: false }));
+    assert_eq!(state.want, Some(Want::Fetch(Reason::Operator)));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn on_token_force_means_nothing_and_mints_stay_an_overlap_apart() {
     for force in [false, true] {
         assert_eq!(judge_refresh(&mut state, &account, force, at(299)), Judgement::Limited);
         assert_eq!(judge_refresh(&mut state, &account, force, at(300)), Judgement::Accepted);
-        assert_eq!(state.want.take(), Some(Want::Fetch { replace: false }));
+        assert_eq!(state.want.take(), Some(Want::Fetch(Reason::Operator)));
     }
     state.doubt = Some(Doubt { until: at(1300), check_at: at(1306), checked: false });
     assert_eq!(judge_refresh(&mut state, &account, false, at(1298)), Judgement::Limited);

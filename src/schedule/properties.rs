@@ -259,7 +259,7 @@ fn calls_in_an_outage(account: &Account, faults: &[Fault], hours: i64, jitters: 
         let (fault, jitter) = (&faults[turn % faults.len()], jitters[turn % jitters.len()]);
         match next_step(&state, account, true, now) {
             Step::Wait(at) => now = at,
-            Step::Fetch { force } => match state.begin_fetch(account, force, now) {
+            Step::Fetch { force, .. } => match state.begin_fetch(account, force, now) {
                 Ok(()) => {
                     calls.push(now.boot_ms);
                     let end = FetchEnd {

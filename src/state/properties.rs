@@ -175,7 +175,7 @@ proptest! {
                 prop_assert!(!host_up && state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host));
             }
             Step::Check => prop_assert!(state.token.is_some() && state.doubt.is_some() && usable_for.is_zero()),
-            Step::Fetch { force } => {
+            Step::Fetch { force, .. } => {
                 prop_assert!(!force || account.endpoint == Endpoint::StableToken);
                 let retry_at = state.trouble.as_ref().map(|trouble| trouble.retry_at);
                 prop_assert!(retry_at.is_none_or(|at| at.has_come(now)), "called before its retry is due");
@@ -219,7 +219,7 @@ proptest! {
             prop_assert!(state.usable_for(now) <= trusted, "trusted beyond the overlap");
         }
         let again = next_step(&state, &account, true, landed);
-        let forces = again == Step::Fetch { force: true };
+        let forces = matches!(again, Step::Fetch { force: true, .. });
         let checks = again == Step::Check;
         // Only a dead token that came back is followed at once, by force; a check costs no token call.
         let at_once = !matches!(again, Step::Wait(_)) && landed.until(now) < account.retry.initial;

@@ -215,7 +215,7 @@ fn a_host_that_is_back_is_asked_at_once_by_those_who_await_it() {
 fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_trouble() {
     let old = Account::example(Endpoint::StableToken);
     let secret = Account { secret: Secret::new("another"), ..old.clone() };
-    let tried = Some(Want::Fetch { replace: false });
+    let tried = Some(Want::Fetch(Reason::Operator));
     for (new, want) in [
         (old.clone(), None),
         (secret, tried),

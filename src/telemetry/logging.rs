@@ -112,7 +112,7 @@ where
     match format {
         Format::Text => lines.with_ansi(colour).with_target(false).with_filter(wanted).boxed(),
         Format::Json => {
-            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
             lines.with_filter(wanted).boxed()
         }
     }
@@ -200,6 +200,22 @@ mod tests {
             span.in_scope(|| info!(target: "wxtokend::fleet", "ours"));
         });
         assert!(text.contains("ours") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_line_below_a_call_names_its_account_and_why_it_is_made() {
+        let say = || {
+            let span = tracing::info_span!(target: "wxtokend::fleet", "call", appid = "wx1", reason = "due");
+            span.in_scope(|| info!(target: "wxtokend::wechat", "ours"));
+        };
+        let text = logged(Format::Text, "", say);
+        assert!(text.contains("appid=\"wx1\"") && text.contains("reason=\"due\""), "{text}");
+        let line: serde_json::Value = serde_json::from_str(&logged(Format::Json, "", say)).unwrap();
+        assert_eq!(
+            (&line["span"]["appid"], &line["span"]["reason"]),
+            (&"wx1".into(), &"due".into()),
+            "{line}"
+        );
     }
 
     #[test]

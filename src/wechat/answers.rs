@@ -6,7 +6,7 @@ use super::body::{Body, Unreadable, decode, trimmed};
 use super::transport::{Lost, Response};
 use crate::account::Endpoint;
 use crate::fault::{Fault, RETIRED_CODES, TOKEN_REFUSED, Whose};
-use crate::outcome::{Answer, CheckEnd};
+use crate::outcome::{Answer, CheckEnd, Reply};
 use crate::secret::Secret;
 
 /// How a plain text begins by which a retired access point answers every call.
@@ -19,9 +19,8 @@ pub(super) const RETIRED: &str = "a retired access point of WeChat's answers";
 pub struct NoToken {
     /// Why there is none.
     pub fault: Fault,
-    /// A token may have been minted all the same. A readable refusal rules it out; whether a gateway's 5xx does
-    /// is not known.
-    pub may_have_minted: bool,
+    /// What that says about whether a token was minted all the same.
+    pub reply: Reply,
 }
 
 /// Reads the answer to a token call that carried the AppSecret `sent`.
@@ -34,19 +33,19 @@ pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Resul
 }
 
 fn token_of(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
-    let unknown = |fault| NoToken { fault, may_have_minted: true };
+    let unknown = |fault| NoToken { fault, reply: Reply::Unclear };
     if let Some(fault) = retired(answer, sent) {
-        return Err(NoToken { fault, may_have_minted: false });
+        return Err(NoToken { fault, reply: Reply::Retired });
     }
     match answer.status {
-        412 => return Err(NoToken { fault: Fault::precondition_failed(), may_have_minted: false }),
+        412 => return Err(NoToken { fault: Fault::precondition_failed(), reply: Reply::Refused }),
         504 => return Err(unknown(unclear(endpoint, Whose::Host, "HTTP 504 from a gateway"))),
         status @ 500..=599 => return Err(unknown(Fault::host(&format!("HTTP {status} from the host")))),
         _ => {}
     }
     match Body::of(answer) {
         Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            Err(NoToken { fault: refusal(errcode, &errmsg, sent), may_have_minted: false })
+            Err(NoToken { fault: refusal(errcode, &errmsg, sent), reply: Reply::Refused })
         }
         _ if answer.status != 200 => {
             Err(unknown(Fault::unreadable(&format!("HTTP {} from a gateway", answer.status))))
@@ -66,12 +65,17 @@ fn token_of(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answ
 /// A token call that got no answer.
 #[must_use]
 pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
-    match lost {
-        Lost::NotSent(_) => NoToken { fault: Fault::host(&lost.to_string()), may_have_minted: false },
-        Lost::TimedOut | Lost::Cut(_) => {
-            NoToken { fault: unclear(endpoint, Whose::Host, &lost.to_string()), may_have_minted: true }
-        }
-    }
+    let reply = match lost {
+        Lost::NotSent(_) => Reply::NotSent,
+        Lost::TimedOut => Reply::TimedOut,
+        Lost::Cut(_) => Reply::Cut,
+    };
+    let fault = if reply.may_have_minted() {
+        unclear(endpoint, Whose::Host, &lost.to_string())
+    } else {
+        Fault::host(&lost.to_string())
+    };
+    NoToken { fault, reply }
 }
 
 /// On `token` the call may have minted; on `stable_token` the next one brings the same token.
@@ -254,7 +258,7 @@ mod tests {
             for (endpoint, kind) in [(Endpoint::StableToken, on_stable), (Endpoint::Token, on_token)] {
                 let none = read_token(endpoint, &answer(status, body), &sent()).unwrap_err();
                 assert_eq!(
-                    (none.fault.kind, none.may_have_minted),
+                    (none.fault.kind, none.reply.may_have_minted()),
                     (kind, true),
                     "{endpoint:?} {status} {body}"
                 );
@@ -270,7 +274,7 @@ mod tests {
             (412, "", Parked),
         ] {
             let none = read_token(Endpoint::Token, &answer(status, body), &sent()).unwrap_err();
-            assert_eq!((none.fault.kind, none.may_have_minted), (kind, false), "{body}");
+            assert_eq!((none.fault.kind, none.reply.may_have_minted()), (kind, false), "{body}");
         }
     }
 
@@ -289,7 +293,7 @@ mod tests {
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             for endpoint in [Endpoint::Token, Endpoint::StableToken] {
                 let none = read_token(endpoint, &answer, &sent()).unwrap_err();
-                assert_eq!((none.fault.kind, none.may_have_minted), (Parked, false), "{text}");
+                assert_eq!((none.fault.kind, none.reply.may_have_minted()), (Parked, false), "{text}");
             }
             let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer), &sent()) else { panic!("{text}") };
             assert_eq!((fault.kind, fault.errcode), (Parked, Some(40164)), "{text}");
@@ -306,7 +310,7 @@ mod tests {
         let both =
             bytes(br#"{"errcode":40001,"errmsg":"x","access_token":"t","ticket":"t","expires_in":7200}"#);
         let none = read_token(Endpoint::Token, &both, &sent()).unwrap_err();
-        assert_eq!((none.fault.kind, none.may_have_minted), (UnknownOutcome, true));
+        assert_eq!((none.fault.kind, none.reply.may_have_minted()), (UnknownOutcome, true));
         assert_eq!(read_token(Endpoint::StableToken, &both, &sent()).unwrap_err().fault.kind, Transient);
         assert!(matches!(read_check(Ok(&both), &sent()), CheckEnd::Inconclusive(_)));
         assert!(!read_ticket(Ok(&both), &sent()).unwrap_err().is_token_refused());
@@ -335,7 +339,7 @@ mod tests {
             };
             for endpoint in [Endpoint::Token, Endpoint::StableToken] {
                 let none = read_token(endpoint, &answer, &sent()).unwrap_err();
-                assert!(!none.may_have_minted, "{body}");
+                assert!(!none.reply.may_have_minted(), "{body}");
                 is_hosts(&none.fault);
             }
             let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer), &sent()) else { panic!("{body}") };
@@ -381,7 +385,7 @@ mod tests {
                 assert_eq!(no_answer(endpoint, &lost).fault.whose, Whose::Host);
             }
         }
-        assert!(!no_answer(Endpoint::Token, &Lost::NotSent("x".into())).may_have_minted);
+        assert!(!no_answer(Endpoint::Token, &Lost::NotSent("x".into())).reply.may_have_minted());
         assert_eq!(no_answer(Endpoint::Token, &Lost::TimedOut).fault.kind, UnknownOutcome);
         assert_eq!(no_answer(Endpoint::StableToken, &Lost::TimedOut).fault.kind, Transient);
     }

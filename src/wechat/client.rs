@@ -8,18 +8,19 @@ use jiff::fmt::rfc2822;
 use metrics::{gauge, histogram};
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use super::answers::{
     NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
 };
 use super::gate::{Gate, Permit};
-use super::hosts::{By, Hosts};
+use super::hosts::{By, Hosts, upstream_label};
 use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
 use super::transport::{Lost, Request, Response, Transport};
-use crate::account::{Account, Endpoint};
+use crate::account::Account;
 use crate::clock::{Clock, Moment};
 use crate::fault::Fault;
-use crate::outcome::{CheckEnd, FetchEnd};
+use crate::outcome::{CheckEnd, FetchEnd, Reply, may_try_next_host};
 use crate::secret::Secret;
 use crate::ticket::{AskEnd, TicketKind};
 
@@ -45,6 +46,15 @@ pub enum Require {
     Heard,
     /// Nothing: it is tried even while all of them count as down.
     Nothing,
+}
+
+/// How a token call ended, whatever hosts it took.
+#[derive(Debug)]
+pub struct FetchReport {
+    /// How it ended.
+    pub end: FetchEnd,
+    /// How many calls were sent for it, each to another host.
+    pub calls_sent: u32,
 }
 
 impl WeChat {
@@ -101,54 +111,43 @@ impl WeChat {
         if why.contains(RETIRED) { Fault::retired(&why) } else { Fault::host(&why) }
     }
 
-    /// Calls the account's token endpoint. Another host is tried only where that cannot mint twice: when no byte
-    /// was sent, and, if the budget has a `spare` call for that, when a retired access point answered, and on
-    /// `stable_token` in normal mode after a timeout. Returns how many calls were sent, too.
-    pub async fn fetch(&self, account: &Account, force: bool, spare: bool) -> (FetchEnd, u32) {
+    /// Calls the account's token endpoint, and another host where [`may_try_next_host`] says so; the budget has `spare` calls
+    /// for that.
+    pub async fn fetch(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
         if !self.hosts.watch().borrow().up {
             // They went down after it was admitted: it fares as those that still wait.
-            let result = Err(self.down());
-            return (FetchEnd { force, sent_at: None, may_have_minted: false, result }, 0);
+            let end = FetchEnd { force, sent_at: None, may_have_minted: false, result: Err(self.down()) };
+            return FetchReport { end, calls_sent: 0 };
         }
         self.fetch_despite_down(account, force, spare).await
     }
 
     /// The same, even while all hosts count as down.
-    pub async fn fetch_despite_down(&self, account: &Account, force: bool, spare: bool) -> (FetchEnd, u32) {
-        let mut calls = 0;
-        let mut first_sent_at = None;
-        let mut end = None;
+    pub async fn fetch_despite_down(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
+        let endpoint = account.endpoint;
+        let (mut calls_sent, mut first_sent_at) = (0, None);
+        let (mut sent_at, mut result) = (None, Err(no_answer(endpoint, &no_host())));
         for (index, url) in self.hosts.order() {
-            let sent_at = self.clock.now();
-            let answer =
-                self.send(account.endpoint.as_str(), index, &url, token_request(account, force)).await;
-            let lost = answer.as_ref().err().cloned();
-            let retired = answer.as_ref().is_ok_and(is_retired);
-            let result = match answer {
-                Ok(answer) => read_token(account.endpoint, &answer, &account.secret),
-                Err(lost) => Err(no_answer(account.endpoint, &lost)),
+            let began_at = self.clock.now();
+            result = match self.send(endpoint.as_str(), index, &url, token_request(account, force)).await {
+                Ok(answer) => read_token(endpoint, &answer, &account.secret),
+                Err(lost) => Err(no_answer(endpoint, &lost)),
             };
-            let was_sent = !matches!(lost, Some(Lost::NotSent(_)));
-            if was_sent {
-                calls += 1;
-                first_sent_at.get_or_insert(sent_at);
+            let reply = result.as_ref().map_or_else(|none| none.reply, |_| Reply::Token);
+            sent_at = reply.was_sent().then_some(began_at);
+            if reply.was_sent() {
+                calls_sent += 1;
+                first_sent_at.get_or_insert(began_at);
             }
-            let mints_once =
-                matches!((account.endpoint, &lost), (Endpoint::StableToken, Some(Lost::TimedOut))) && !force;
-            let harmless = mints_once || retired;
-            let answered_at = was_sent.then_some(sent_at);
-            end = Some((answered_at, result));
-            let affordable = calls <= u32::from(spare);
-            if was_sent && !(harmless && affordable) {
+            if !may_try_next_host(endpoint, force, reply, calls_sent, spare) {
                 break;
             }
         }
-        let (answered_at, result) =
-            end.unwrap_or_else(|| (None, Err(no_answer(account.endpoint, &no_host()))));
-        let may_have_minted = result.as_ref().is_err_and(|none| none.may_have_minted);
+        let may_have_minted = result.as_ref().is_err_and(|none| none.reply.may_have_minted());
         let result = result.map_err(|NoToken { fault, .. }| fault);
         // Expiry counts from the try that was answered, the charge from any that was sent.
-        (FetchEnd { force, sent_at: answered_at.or(first_sent_at), may_have_minted, result }, calls)
+        let end = FetchEnd { force, sent_at: sent_at.or(first_sent_at), may_have_minted, result };
+        FetchReport { end, calls_sent }
     }
 
     /// Asks whether WeChat honours `token`.
@@ -210,8 +209,17 @@ impl WeChat {
     ) -> Result<Response, Lost> {
         let (started, path) = (Instant::now(), request.path);
         let answer = self.transport.send(url, request).await;
-        histogram!("wxtokend_upstream_request_duration_seconds", "endpoint" => endpoint)
-            .record(started.elapsed());
+        let took = started.elapsed();
+        histogram!("wxtokend_upstream_request_duration_seconds", "endpoint" => endpoint).record(took);
+        debug!(
+            event = "call",
+            host = upstream_label(url),
+            endpoint,
+            status = answer.as_ref().ok().map(|answer| answer.status),
+            lost = answer.as_ref().err().map(tracing::field::display),
+            duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "called WeChat"
+        );
         let trouble = match &answer {
             Ok(answer) => host_trouble(answer),
             Err(lost) => Some(lost.to_string()),

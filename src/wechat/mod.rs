@@ -17,7 +17,7 @@ mod tests;
 mod transport;
 
 pub use answers::{NoToken, no_answer, read_check, read_token};
-pub use client::{Require, WeChat};
+pub use client::{FetchReport, Require, WeChat};
 pub use gate::{Gate, Permit};
 pub use hosts::{HostState, Hosts, Overall, upstream_label};
 pub use http::{HttpTransport, TransportError};

@@ -98,7 +98,8 @@ async fn the_next_host_is_tried_only_where_that_cannot_mint_twice() {
     for (endpoint, force, first, tries) in table {
         let what = format!("{endpoint:?} force={force} {first:?}");
         let (script, wechat) = start(vec![first, ok(TOKEN)]);
-        let (end, calls) = wechat.fetch(&Account::example(endpoint), force, true).await;
+        let FetchReport { end, calls_sent: calls } =
+            wechat.fetch(&Account::example(endpoint), force, 1).await;
         assert_eq!(asked(&script).len(), tries, "{what}");
         let sent = 2 - u32::from(what.contains("NotSent")) - u32::from(tries == 1);
         assert_eq!(calls, sent, "{what}");
@@ -121,13 +122,13 @@ async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_t
         {
             let account = Account::example(endpoint);
             let (script, wechat) = start(vec![ok(says), ok(TOKEN)]);
-            let (end, calls) = wechat.fetch(&account, force, true).await;
+            let FetchReport { end, calls_sent: calls } = wechat.fetch(&account, force, 1).await;
             assert!(end.result.is_ok(), "{endpoint:?} {says}");
             assert_eq!((asked(&script).len(), calls), (2, 2), "{endpoint:?} {says}");
             // Without budget for a second call, and where all are retired.
-            for (second, spare, sent) in [(ok(TOKEN), false, 1), (ok(says), true, 2)] {
+            for (second, spare, sent) in [(ok(TOKEN), 0, 1), (ok(says), 1, 2)] {
                 let (script, wechat) = start(vec![ok(says), second]);
-                let (end, calls) = wechat.fetch(&account, force, spare).await;
+                let FetchReport { end, calls_sent: calls } = wechat.fetch(&account, force, spare).await;
                 assert_eq!((end.may_have_minted, calls, asked(&script).len()), (false, sent, sent as usize));
                 let fault = end.result.unwrap_err();
                 assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
@@ -149,7 +150,7 @@ async fn a_probe_that_a_retired_access_point_answers_has_found_the_host_down() {
     for says in RETIRED {
         let (script, wechat) = start(vec![ok(says), ok(says)]);
         *script.says.lock().unwrap() = Some(status(200, says).unwrap());
-        wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+        wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
         sleep(Duration::from_secs(1)).await;
         let Err(fault) = wechat.admit(0, Require::NotDown).await else {
             panic!("let through to a retired access point")
@@ -169,7 +170,7 @@ async fn a_host_that_asks_for_a_pause_is_probed_no_sooner_but_once_a_minute_at_l
         let unavailable = || Response { retry_after, ..status(503, "").unwrap() };
         let (script, wechat) = start(vec![Ok(unavailable())]);
         *script.says.lock().unwrap() = Some(unavailable());
-        wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+        wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
         sleep(Duration::from_millis(500)).await;
         let probes = || *script.probes.lock().unwrap();
         assert_eq!(probes(), 1, "to see whether it is everybody's trouble");
@@ -184,7 +185,8 @@ async fn a_host_that_asks_for_a_pause_is_probed_no_sooner_but_once_a_minute_at_l
 async fn no_second_call_is_sent_that_the_budget_has_not_allowed() {
     for (first, tries) in [(Err(Lost::TimedOut), 1), (refused(), 2)] {
         let (script, wechat) = start(vec![first, ok(TOKEN)]);
-        let (_, calls) = wechat.fetch(&Account::example(Endpoint::StableToken), false, false).await;
+        let FetchReport { calls_sent: calls, .. } =
+            wechat.fetch(&Account::example(Endpoint::StableToken), false, 0).await;
         assert_eq!((asked(&script).len(), calls), (tries, 1));
     }
 }
@@ -192,11 +194,11 @@ async fn no_second_call_is_sent_that_the_budget_has_not_allowed() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_sent_no_byte_anywhere_says_so() {
     let (_, wechat) = start(vec![refused(), refused()]);
-    let (end, _) = wechat.fetch(&Account::example(Endpoint::Token), false, true).await;
+    let FetchReport { end, .. } = wechat.fetch(&Account::example(Endpoint::Token), false, 1).await;
     assert_eq!((end.sent_at, end.may_have_minted), (None, false));
     // A try that was sent before one that was not is charged all the same.
     let (_, wechat) = start(vec![Err(Lost::TimedOut), refused()]);
-    let (end, _) = wechat.fetch(&Account::example(Endpoint::StableToken), false, true).await;
+    let FetchReport { end, .. } = wechat.fetch(&Account::example(Endpoint::StableToken), false, 1).await;
     assert!(end.sent_at.is_some());
     let fault = end.result.unwrap_err();
     assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
@@ -207,10 +209,10 @@ async fn a_host_that_failed_is_tried_last_for_a_minute() {
     let (script, wechat) = start(vec![refused(), ok(TOKEN), ok(TOKEN), ok(TOKEN)]);
     let account = Account::example(Endpoint::Token);
     for _ in 0..2 {
-        assert!(wechat.fetch(&account, false, true).await.0.result.is_ok());
+        assert!(wechat.fetch(&account, false, 1).await.end.result.is_ok());
     }
     sleep(Duration::from_secs(61)).await;
-    assert!(wechat.fetch(&account, false, true).await.0.result.is_ok());
+    assert!(wechat.fetch(&account, false, 1).await.end.result.is_ok());
     let hosts: Vec<_> = asked(&script).iter().map(|asked| asked[..1].to_owned()).collect();
     assert_eq!(hosts, ["a", "b", "b", "a"]);
 }
@@ -218,7 +220,7 @@ async fn a_host_that_failed_is_tried_last_for_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn one_accounts_trouble_takes_no_host_down_that_answers_a_probe() {
     let (script, wechat) = start(vec![Err(Lost::TimedOut)]);
-    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     assert!(wechat.hosts().look().0.up);
     assert_eq!(*script.probes.lock().unwrap(), 1);
@@ -229,7 +231,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     let (script, wechat) = start(vec![refused(), refused()]);
     *script.down.lock().unwrap() = vec!["a", "b"];
     let health = wechat.hosts().watch();
-    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     let Err(fault) = wechat.admit(0, Require::NotDown).await else {
         panic!("let through to a host that is down")
@@ -238,7 +240,8 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
     assert_eq!(wechat.hosts().health(), [("a".to_owned(), false), ("b".to_owned(), false)]);
     // One that was let through just before.
-    let (end, calls) = wechat.fetch(&Account::example(Endpoint::Token), false, true).await;
+    let FetchReport { end, calls_sent: calls } =
+        wechat.fetch(&Account::example(Endpoint::Token), false, 1).await;
     assert_eq!((end.result.unwrap_err(), end.sent_at, end.may_have_minted, calls), (fault, None, false, 0));
     sleep(Duration::from_secs(600)).await;
     assert!(*script.probes.lock().unwrap() > 100, "it is probed all the time");
@@ -248,7 +251,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     assert_eq!(*health.borrow(), Overall { up: true, recoveries: 1 });
     assert!(wechat.admit(0, Require::NotDown).await.is_ok());
     script.answers.lock().unwrap().push_back(ok(TOKEN));
-    assert!(wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.is_ok());
+    assert!(wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.is_ok());
     assert!(asked(&script).last().unwrap().starts_with("b/"), "the living host first");
 }
 
@@ -260,7 +263,7 @@ async fn a_wary_call_waits_for_a_probe_unless_the_host_has_just_answered() {
     drop(wechat.admit(0, Require::Heard).await.unwrap());
     assert_eq!(probes(), 1, "the first one's answer is good for a while");
     sleep(Duration::from_secs(30)).await;
-    wechat.fetch(&Account::example(Endpoint::Token), false, false).await.0.result.unwrap();
+    wechat.fetch(&Account::example(Endpoint::Token), false, 0).await.end.result.unwrap();
     drop(wechat.admit(0, Require::Heard).await.unwrap());
     assert_eq!(probes(), 1, "so is that of any call");
     sleep(Duration::from_secs(30)).await;
@@ -278,7 +281,7 @@ async fn a_wary_call_waits_for_a_probe_unless_the_host_has_just_answered() {
 async fn a_probe_that_panics_is_followed_by_the_next() {
     let (script, wechat) = start(vec![refused(), refused()]);
     *script.panics.lock().unwrap() = 6;
-    wechat.fetch(&Account::example(Endpoint::Token), false, false).await.0.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, 0).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     assert!(wechat.admit(0, Require::NotDown).await.is_err(), "down");
     sleep(Duration::from_secs(10)).await;
@@ -289,7 +292,7 @@ async fn a_probe_that_panics_is_followed_by_the_next() {
 async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wait() {
     let (script, wechat) = start(vec![refused(), refused()]);
     *script.down.lock().unwrap() = vec!["a", "b"];
-    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     let (seen, recovery) = wechat.hosts().look();
     assert!(!seen.up);
@@ -320,7 +323,7 @@ async fn no_text_of_a_fault_repeats_the_secret() {
     let secret = account.secret.expose();
     let echo = format!(r#"{{"errcode":40125,"errmsg":"bad secret {secret} rid: {secret}"}}"#);
     let (_, wechat) = start(vec![ok(&echo)]);
-    let fault = wechat.fetch(&account, false, true).await.0.result.unwrap_err();
+    let fault = wechat.fetch(&account, false, 1).await.end.result.unwrap_err();
     assert!(!format!("{fault:?}").contains(secret), "{fault:?}");
     let (_, wechat) = start(vec![ok(r#"{"errcode":45009,"errmsg":"token hunter2"}"#)]);
     let CheckEnd::Inconclusive(fault) = wechat.check(&Secret::new("hunter2")).await else {
@@ -338,7 +341,7 @@ async fn that_a_host_goes_down_or_comes_back_is_told_once_with_why_and_since_whe
     let told = move || std::mem::take(&mut *told.lock().unwrap());
     assert!(wechat.hosts().states().iter().all(|host| host.down.is_none()));
     *script.down.lock().unwrap() = vec!["a", "b"];
-    wechat.fetch(&Account::example(Endpoint::Token), false, true).await.0.result.unwrap_err();
+    wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(60)).await;
     let mut down = told();
     down.sort_by(|a, b| a.host.cmp(&b.host));
@@ -361,11 +364,11 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     let (script, wechat) = start(vec![refused(), refused(), ok(TOKEN)]);
     *script.down.lock().unwrap() = vec!["a", "b"];
     let account = Account::example(Endpoint::Token);
-    wechat.fetch(&account, false, true).await.0.result.unwrap_err();
+    wechat.fetch(&account, false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
     assert!(wechat.admit(0, Require::NotDown).await.is_err(), "down");
     drop(wechat.admit(0, Require::Nothing).await.unwrap());
-    wechat.fetch_despite_down(&account, false, true).await.0.result.unwrap();
+    wechat.fetch_despite_down(&account, false, 1).await.end.result.unwrap();
     assert_eq!(
         wechat.hosts().look().0,
         Overall { up: true, recoveries: 1 },
@@ -381,7 +384,7 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     assert!(wechat.hosts().look().0.up);
 
     script.answers.lock().unwrap().extend([refused(), refused()]);
-    wechat.fetch(&account, false, true).await.0.result.unwrap_err();
+    wechat.fetch(&account, false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(5)).await;
     assert!(!wechat.hosts().look().0.up, "now it is down");
 

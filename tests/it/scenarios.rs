@@ -13,7 +13,7 @@ use wxtokend::secret::Secret;
 use crate::harness::{Answer, Daemon, Lab, appid};
 use crate::script::model::read;
 use crate::script::{
-    APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, play,
+    APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, last_reason, play,
 };
 
 /// A daemon that can be stopped, killed and started again.
@@ -106,6 +106,10 @@ impl Stage for Process {
             fault,
             served,
         }
+    }
+
+    async fn reason(&mut self) -> Option<String> {
+        last_reason(&self.daemon().get(&format!("/v1/accounts/{APPID}/history")).await.json()["events"])
     }
 
     async fn reject(&mut self, token: &str) -> Outcome {

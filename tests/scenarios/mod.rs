@@ -10,7 +10,7 @@ pub(crate) mod pace;
 mod play;
 
 pub(crate) use model::{Driver, Outcome, Scenario, all};
-pub(crate) use play::{FaultSeen, Reading, Seen, Stage, play};
+pub(crate) use play::{FaultSeen, Reading, Seen, Stage, last_reason, play};
 
 /// The account that every scenario is about.
 pub(crate) const APPID: &str = "wx-scenario";

@@ -172,6 +172,8 @@ pub(crate) struct Expected {
     /// Token calls that the budget allows right now.
     pub(crate) remaining: Option<Count>,
     pub(crate) fault: Option<FaultLike>,
+    /// Why the last token call was made, since the start.
+    pub(crate) reason: Option<String>,
 }
 
 /// Parts of a fault.

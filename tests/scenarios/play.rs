@@ -25,6 +25,8 @@ pub(crate) trait Stage {
     async fn pass(&mut self, time: Duration);
     /// What is seen of the account now, without waiting.
     async fn look(&mut self) -> Seen;
+    /// Why the last token call was made, as the account's history tells it; the decision itself where there is none.
+    async fn reason(&mut self) -> Option<String>;
     /// A client reports `token`.
     async fn reject(&mut self, token: &str) -> Outcome;
     /// An operator asks for a refresh.
@@ -388,6 +390,17 @@ impl<S: Stage> Play<'_, S> {
                 unmet.push(format!("the fault is {:?}, not {like:?}", seen.fault));
             }
         }
+        if let Some(expected) = &expected.reason {
+            let reason = self.stage.reason().await;
+            if reason.as_ref() != Some(expected) {
+                unmet.push(format!("the reason is {reason:?}, not {expected}"));
+            }
+        }
         Ok((seen, unmet))
     }
+}
+
+/// The newest reason among the events of a history, newest first.
+pub(crate) fn last_reason(events: &Value) -> Option<String> {
+    events.as_array()?.iter().find_map(|event| event["reason"].as_str().map(str::to_owned))
 }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::fleet::{Rejected, TokenError};
 use crate::sandbox::{Sandbox, Settings, World};
 use crate::scenarios::{
-    APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, play,
+    APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, last_reason, play,
 };
 use crate::secret::Secret;
 use crate::store::memory::MemoryBackend;
@@ -96,6 +96,11 @@ impl Stage for Simulated {
                 max_age: token.max_age(),
             }),
         }
+    }
+
+    async fn reason(&mut self) -> Option<String> {
+        let events = self.lab().fleet.history(APPID, usize::MAX)?;
+        last_reason(&json!(events.iter().map(|event| json!(**event)).collect::<Vec<_>>()))
     }
 
     async fn reject(&mut self, token: &str) -> Outcome {

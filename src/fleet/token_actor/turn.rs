@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::fleet::flight::{Call, fly, landing, queue, take_off};
 use crate::fleet::waiters::Settled;
 use crate::policy::{Step, next_step, trial_urgency};
-use crate::state::{Activity, Want};
+use crate::state::{Activity, Reason, Want};
 use crate::wechat::{Permit, Require};
 
 impl TokenActor {
@@ -44,7 +44,7 @@ impl TokenActor {
             return;
         }
         if next_step(&self.state, &self.account, true, now) != Step::Check {
-            self.state.want.get_or_insert(Want::Fetch { replace: false });
+            self.state.want.get_or_insert(Want::Fetch(Reason::Trial));
         }
         self.state.despite_down = true;
         self.advance();
@@ -71,12 +71,12 @@ impl TokenActor {
         self.state.others_waiting = permit.others_waiting();
         let call = match next_step(&self.state, &self.account, true, now) {
             // It is reckoned with that a call goes out right after its intent.
-            Step::Fetch { force }
+            Step::Fetch { reason, force }
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
                 self.state.activity = Some(Activity::Queued);
                 let hosts_up = self.shared.wechat().hosts().look().0.up;
-                let requires = self.requires(Step::Fetch { force }, hosts_up, now);
+                let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
                 if requires == Require::Heard {
                     // It queued for something else, which asks for less.
                     drop(permit);
@@ -87,7 +87,8 @@ impl TokenActor {
                 }
                 return;
             }
-            Step::Fetch { force } => {
+            Step::Fetch { reason, force } => {
+                self.state.reason = Some(reason);
                 let despite_down = self.state.despite_down;
                 if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
                     let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
@@ -99,7 +100,7 @@ impl TokenActor {
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
                 self.commit().await;
-                Call::Fetch { force, spare, despite_down }
+                Call::Fetch { reason, force, spare, despite_down }
             }
             Step::Check => {
                 let Some(token) = self.state.token.clone() else { return self.advance() };

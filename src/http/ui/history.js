@@ -9,6 +9,11 @@ function took(event) {
   return typeof event.duration_ms === "number" ? t("detail.took", { n: number(event.duration_ms) }) : null;
 }
 
+/** Why the call was made. */
+function because(event) {
+  return event.reason ? word("reason", event.reason) : null;
+}
+
 function by(event) {
   return event.by ? t("detail.by", { name: event.by }) : null;
 }
@@ -24,15 +29,17 @@ const DETAILS = {
   token: (event) => [
     t("detail.version", { n: event.version }),
     event.expires_at && t("detail.expires", { at: clockTime(instant(event.expires_at)) }),
+    because(event),
     took(event),
   ],
-  token_unchanged: (event) => [t("detail.version", { n: event.version }), took(event)],
+  token_unchanged: (event) => [t("detail.version", { n: event.version }), because(event), took(event)],
   ticket: (event) => [event.type, ...DETAILS.token(event)],
   ticket_unchanged: (event) => [event.type, ...DETAILS.token_unchanged(event)],
   ticket_fault: (event) => [event.type, ...DETAILS.fault(event)],
   fault: (event) => [
     el("strong", {}, faultName(event)),
     event.message,
+    because(event),
     took(event),
     event.advice && el("span", { class: "advice" }, advice(event.advice)),
   ],
