@@ -70,8 +70,12 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
                 book.is_in_doubt(now);
             }
         }
-        // It does not tell whether the token lives: a second one like it is worth a call.
-        What::Check if !tells => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
+        // It does not tell whether the token lives, nor does a retired address: that is worth a call.
+        What::Check
+            if !told.as_ref().is_ok_and(|told| says_refused(&told.body) || says_honoured(&told.body)) =>
+        {
+            book.may_call_until = book.may_call_until.max(now + 3 * HOUR)
+        }
         What::Check | What::Probe => {}
         What::Ticket(kind) => {
             if !was_sent {
