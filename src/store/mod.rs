@@ -16,7 +16,7 @@ mod redb;
 mod tests;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -74,7 +74,7 @@ pub trait Backend: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Encoded records by what they are of.
-    pub records: HashMap<Credential, Vec<u8>>,
+    pub records: BTreeMap<Credential, Vec<u8>>,
     /// The hosts whose tokens these are.
     pub hosts: Vec<String>,
 }
@@ -83,9 +83,9 @@ pub struct Contents {
 #[derive(Debug, Default)]
 pub struct Stored {
     /// By appid.
-    pub accounts: HashMap<Appid, AccountState>,
+    pub accounts: BTreeMap<Appid, AccountState>,
     /// By whose they are and of which kind.
-    pub tickets: HashMap<Credential, TicketState>,
+    pub tickets: BTreeMap<Credential, TicketState>,
 }
 
 /// A store that was opened, and what it holds.
@@ -187,7 +187,6 @@ impl Store {
         let elsewhere = !contents.hosts.is_empty() && !is_one_upstream(&contents.hosts, &hosts);
         let boot = clock.boot_id();
         let (mut stored, mut withheld) = (Stored::default(), Stored::default());
-        stored.accounts.reserve(contents.records.len());
         let mut retold = Vec::new();
         let reading = Reading { boot, now, elsewhere };
         for (of, bytes) in contents.records {
