@@ -64,8 +64,11 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
     match what {
         What::Mint { endpoint, .. } => {
             book.told_at = now;
-            // Whatever parked it is looked at again, however young its token is.
-            book.was_refused = told.as_ref().is_ok_and(|told| told.status == 412 || says_errcode(&told.body));
+            // Whatever parked it is looked at again, however young its token is; where no answer comes, the next host is
+            // asked for the same.
+            if let Ok(told) = told {
+                book.was_refused = told.status == 412 || says_errcode(&told.body);
+            }
             if was_sent && !tells && endpoint == Endpoint::Token {
                 book.is_in_doubt(now);
             }
