@@ -119,6 +119,7 @@ impl Fleet {
         });
         Ok(Self {
             inner: Arc::new(Inner {
+                directory: Arc::clone(&shared.directory),
                 shared,
                 supervisor,
                 running: config.into(),
