@@ -4,61 +4,13 @@
 
 use std::time::Duration;
 
+use kind::{HOUR, MINUTE, PARKED};
 use table::{RETIRED_ADVICE, classify};
 
+mod kind;
 mod table;
 
-/// How a failure is treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FaultKind {
-    /// Passes by itself: asked again with back-off.
-    Transient,
-    /// A quota, WeChat's or ours, is used up: waited out.
-    Throttled,
-    /// Needs a person: asked slowly, shown loudly, never given up.
-    Parked,
-    /// The call may have minted a token, but its answer did not reach us.
-    UnknownOutcome,
-}
-
-impl FaultKind {
-    /// The name in the API, the logs and the metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Throttled => "throttled",
-            Self::Parked => "parked",
-            Self::UnknownOutcome => "unknown_outcome",
-        }
-    }
-}
-
-/// Whose trouble a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Whose {
-    /// This account's alone.
-    Account,
-    /// Every account's that uses the host.
-    Host,
-    /// Ours: the account has spent its own daily budget.
-    Budget,
-}
-
-/// How long to wait before the next call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// From `retry.initial` to `retry.max`, sooner near expiry.
-    BackOff,
-    /// Always this long.
-    For(Duration),
-    /// This long, and sooner while a living token nears its end.
-    Every(Duration),
-    /// Doubling from `retry.initial` up to this.
-    UpTo(Duration),
-    /// As `BackOff`, and never sooner than this: whoever answered has asked for it.
-    NotBefore(Duration),
-}
+pub use kind::{FaultKind, Wait, Whose};
 
 /// A classified failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +31,6 @@ pub struct Fault {
     pub wait: Wait,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-/// How often a parked account is asked: a whitelist entry takes about 5 minutes to work.
-const PARKED: Wait = Wait::Every(Duration::from_secs(5 * 60));
 /// The longest pause that a host in trouble is believed to need: a fleet should be fresh within a minute of its recovery.
 pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
 /// The longest pause that an account is asked for and keeps: as long as after 45009.

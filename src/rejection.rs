@@ -4,38 +4,13 @@
 //! once: only the current token's rejections matter, one check serves all who reject, and a cool-down that
 //! doubles while fresh tokens keep being refused keeps a war over the account from burning its budget.
 
-use std::time::Duration;
-
 use crate::account::{Account, Endpoint};
 use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::schedule::force_allowed_at;
 use crate::secret::Secret;
-use crate::state::{AccountState, Activity, Want};
+use crate::state::{AccountState, Activity, Verdict, Want};
 use crate::token::Standing;
-
-/// The longest cool-down between replacements of tokens that keep being refused.
-const LONGEST_COOLDOWN: Duration = Duration::from_secs(10 * 60);
-
-/// How rejections of the current token were decided so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rejections {
-    /// No rejection is looked into before this.
-    pub cool_until: Option<Moment>,
-    /// How many tokens in a row were found dead.
-    pub refused_in_a_row: u32,
-    /// What the last check of the current token said.
-    pub verdict: Option<Verdict>,
-}
-
-/// What a check of the current token told, where it did not tell that it is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// WeChat honours it.
-    Honoured,
-    /// No way to tell.
-    Inconclusive,
-}
 
 /// What to do with a rejection or a wish to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,34 +25,6 @@ pub enum Judgement {
     Join,
     /// Something was put on the account's list; wait for it.
     Accepted,
-}
-
-impl Rejections {
-    /// The state after a check has found the current token dead.
-    #[must_use]
-    pub fn refused(self) -> Self {
-        Self { refused_in_a_row: self.refused_in_a_row.saturating_add(1), verdict: None, ..self }
-    }
-
-    /// The state after a check that did not find it dead.
-    #[must_use]
-    pub fn checked(self, verdict: Verdict, account: &Account, now: Moment) -> Self {
-        Self {
-            cool_until: Some(now + account.rejection_cooldown),
-            refused_in_a_row: if verdict == Verdict::Honoured { 0 } else { self.refused_in_a_row },
-            verdict: Some(verdict),
-        }
-    }
-
-    /// The state for a new token that replaces a refused one.
-    #[must_use]
-    pub fn replaced(self, account: &Account, now: Moment) -> Self {
-        let doublings = self.refused_in_a_row.saturating_sub(1);
-        let longest = LONGEST_COOLDOWN.max(account.rejection_cooldown);
-        let cooldown =
-            account.rejection_cooldown.saturating_mul(2_u32.saturating_pow(doublings)).min(longest);
-        Self { cool_until: Some(now + cooldown), verdict: None, ..self }
-    }
 }
 
 /// Decides on a rejection of `presented`, and notes in `state` what is to be done.

@@ -1,6 +1,6 @@
 //! Strings that must not leave the process by accident.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 
@@ -83,6 +83,22 @@ pub fn hex(bytes: &[u8]) -> String {
 pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
     let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
     text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+}
+
+/// Names a value without telling it: `<version>-<8 hex of its SHA-256>`.
+#[must_use]
+pub fn etag(version: u64, value: &Secret) -> String {
+    let mut etag = String::with_capacity(30);
+    push_etag(&mut etag, version, value);
+    etag
+}
+
+/// [`etag`], written to the end of `text`.
+pub(crate) fn push_etag(text: &mut String, version: u64, value: &Secret) {
+    // A string takes whatever is written.
+    let _ = write!(text, "{version}-");
+    let [first, second, third, fourth, ..] = value.sha256();
+    push_hex(text, &[first, second, third, fourth]);
 }
 
 /// The bytes that `text` tells in hex, of either case; none if it is anything else.

@@ -9,14 +9,15 @@ use crate::account::{Account, Endpoint};
 use crate::budget::Ledger;
 use crate::clock::Moment;
 use crate::fault::Whose;
-use crate::rejection::Rejections;
 use crate::schedule::Rules;
 use crate::token::{HeldToken, Standing, Token, margin};
 
+mod cooldown;
 mod early;
 mod phase;
 mod trouble;
 
+pub use cooldown::{Rejections, Verdict};
 pub use early::Early;
 pub use phase::Phase;
 pub use trouble::Trouble;

@@ -6,7 +6,6 @@
 //! that ticket, until it has another.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,73 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Appid;
 use crate::clock::Moment;
-use crate::secret::Secret;
-use crate::token::etag;
+use crate::secret::{Secret, etag};
 
+mod kind;
 mod state;
 
+pub use kind::{InvalidTicketKind, TicketKind, TicketKinds};
 pub use state::{AskEnd, TicketActivity, TicketState, TicketStep};
-
-/// What a ticket signs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TicketKind {
-    /// Pages, for the JS-SDK.
-    Jsapi,
-    /// Card coupons.
-    WxCard,
-}
-
-/// No kind of ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a ticket is jsapi or wx_card")]
-pub struct InvalidTicketKind;
-
-impl TicketKind {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Jsapi, Self::WxCard];
-
-    /// The name in WeChat's API, in `accounts.yaml`, in ours and in the metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Jsapi => "jsapi",
-            Self::WxCard => "wx_card",
-        }
-    }
-}
-
-/// Which tickets are kept for an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TicketKinds([bool; TicketKind::ALL.len()]);
-
-impl TicketKinds {
-    /// Those of them that are kept.
-    pub fn iter(self) -> impl Iterator<Item = TicketKind> {
-        TicketKind::ALL.into_iter().filter(move |kind| self.has(*kind))
-    }
-
-    /// Whether `kind` is kept.
-    #[must_use]
-    pub fn has(self, kind: TicketKind) -> bool {
-        self.0[kind as usize]
-    }
-}
-
-impl FromIterator<TicketKind> for TicketKinds {
-    fn from_iter<I: IntoIterator<Item = TicketKind>>(kinds: I) -> Self {
-        let mut kept = Self::default();
-        kinds.into_iter().for_each(|kind| kept.0[kind as usize] = true);
-        kept
-    }
-}
-
-impl FromStr for TicketKind {
-    type Err = InvalidTicketKind;
-    fn from_str(name: &str) -> Result<Self, InvalidTicketKind> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(InvalidTicketKind)
-    }
-}
 
 /// One thing that is kept fresh: an account's token, or a ticket of its.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

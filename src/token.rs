@@ -1,6 +1,6 @@
 //! The token an account holds, and the one a reader gets.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Endpoint;
 use crate::clock::Moment;
-use crate::secret::{Secret, on_disk, push_hex};
+use crate::secret::{Secret, etag, on_disk, push_etag};
 
 /// What is known of a held token besides its expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -67,21 +67,6 @@ impl HeldToken {
 #[must_use]
 pub fn margin(overlap: Duration) -> Duration {
     (overlap / 10).min(Duration::from_secs(1))
-}
-
-/// Names a value without telling it: `<version>-<8 hex of its SHA-256>`.
-#[must_use]
-pub fn etag(version: u64, value: &Secret) -> String {
-    let mut etag = String::with_capacity(30);
-    push_etag(&mut etag, version, value);
-    etag
-}
-
-fn push_etag(text: &mut String, version: u64, value: &Secret) {
-    // A string takes whatever is written.
-    let _ = write!(text, "{version}-");
-    let [first, second, third, fourth, ..] = value.sha256();
-    push_hex(text, &[first, second, third, fourth]);
 }
 
 /// A live access_token. Clones cheaply.

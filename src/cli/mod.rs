@@ -2,6 +2,7 @@
 //!
 //! Answers go to stdout, everything else to stderr. Nothing in here is part of the library's face.
 
+mod accounts;
 mod args;
 mod check;
 mod client;

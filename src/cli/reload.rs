@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use tracing::{error, info, warn};
 
 use super::failure::chain;
-use super::run::warn_of_no_clients;
 use super::simulation::Rehearsal;
 use super::source::Source;
 use super::warnings;
@@ -91,7 +90,7 @@ impl Reloader {
         let before = self.clients.exchange(clients);
         let reloaded = self.fleet.reload(config).await.inspect_err(|_| self.clients.set(before))?;
         if needed_keys && self.clients.need_no_key() && self.rehearsal.is_none() {
-            warn_of_no_clients();
+            warnings::no_clients();
         }
         self.metrics.set_per_account(per_account);
         if self.rehearsal.is_none() {

@@ -121,15 +121,6 @@ impl Daemon {
     }
 }
 
-/// Nothing tells us of a proxy that passes requests on as they are.
-pub(super) fn warn_of_no_clients() {
-    warn!(
-        event = "no_clients",
-        "api.clients is empty: every program on this machine may read every token, and through a proxy everybody \
-         who reaches that; configure api.clients before you put a proxy in front"
-    );
-}
-
 /// Reads the configuration beside the runtime: a file that hangs must not keep a signal from being heard.
 async fn load(source: &Source) -> Result<Config, Failure> {
     let source = source.clone();
@@ -152,7 +143,7 @@ fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: F
         "wxtokend serves tokens"
     );
     if scene.is_none() && api.clients().need_no_key() {
-        warn_of_no_clients();
+        warnings::no_clients();
     }
     if let (Some(scene), Format::Text) = (scene, log_format) {
         logging::tell(&welcome::to_rehearsal(scene, api.address(), metrics));

@@ -29,6 +29,15 @@ fn news<'a>(warnings: &'a [Problem], told: &[Problem]) -> (Vec<&'a Problem>, usi
     (new, more)
 }
 
+/// Nothing tells us of a proxy that passes requests on as they are.
+pub(super) fn no_clients() {
+    warn!(
+        event = "no_clients",
+        "api.clients is empty: every program on this machine may read every token, and through a proxy everybody \
+         who reaches that; configure api.clients before you put a proxy in front"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,11 +13,11 @@ use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
+use super::accounts::{Host, Listing, as_table, list};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::signals::Stop;
-use super::status::{Host, Listing, as_table, list};
 use super::stream::{News, Stream};
 use super::table::printable;
 

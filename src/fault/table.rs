@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FaultKind, HOUR, MINUTE, PARKED, Wait};
+use super::kind::{FaultKind, HOUR, MINUTE, PARKED, Wait};
 
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(10 * 60);
 /// What to do about a retired access point.

@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use kameo::actor::ActorRef;
 use tokio::sync::Notify;
 
-use super::flight::{End, Landing};
-use super::messages::Hurry;
+use super::call_state::{CallEnd, CallState};
+use super::mailbox::{Mailbox, Prompt};
 use super::slot::{Effort, Slot};
 use super::tally::Tally;
 use super::ticket_cell::TicketCell;
-use super::token_actor::TokenActor;
 use super::wanted::Wanted;
 use crate::account::Account;
 use crate::clock::{Clock, Moment};
@@ -28,9 +26,9 @@ pub(crate) struct AccountCell {
     pub(super) wanted: Wanted,
     /// The upstream that its token is of, as the store counts them.
     upstream: AtomicU64,
-    landing: Mutex<Landing>,
+    call: Mutex<CallState>,
     touchdown: Notify,
-    actor: ArcSwapOption<ActorRef<TokenActor>>,
+    mailbox: ArcSwapOption<Mailbox>,
     /// Somebody waits for a token and there is none.
     awaited: AtomicBool,
     /// How often its refresh was brought forward.
@@ -60,9 +58,9 @@ impl AccountCell {
             tickets: Default::default(),
             wanted: Wanted::default(),
             upstream: AtomicU64::new(0),
-            landing: Mutex::default(),
+            call: Mutex::default(),
             touchdown: Notify::new(),
-            actor: ArcSwapOption::empty(),
+            mailbox: ArcSwapOption::empty(),
             awaited: AtomicBool::new(false),
             early: Mutex::default(),
             tally: Tally::default(),
@@ -98,8 +96,8 @@ impl AccountCell {
             self.slot.look(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
         if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
             // An actor that is yet to be started sees it then.
-            if let Some(actor) = self.actor() {
-                let _ = actor.tell(Hurry).try_send();
+            if let Some(actor) = self.mailbox() {
+                actor.tell(Prompt::Hurry);
             }
         }
         self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)
@@ -128,12 +126,13 @@ impl AccountCell {
         self.tickets[kind as usize].store(cell);
     }
 
-    pub(super) fn actor(&self) -> Option<Arc<ActorRef<TokenActor>>> {
-        self.actor.load_full()
+    /// Its actor's; `None` while it has none.
+    pub(super) fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        self.mailbox.load_full()
     }
 
-    pub(super) fn set_actor(&self, actor: Option<ActorRef<TokenActor>>) {
-        self.actor.store(actor.map(Arc::new));
+    pub(super) fn set_mailbox(&self, mailbox: Option<Mailbox>) {
+        self.mailbox.store(mailbox.map(Arc::new));
     }
 
     /// The upstream that its token is of, as the store counts them.
@@ -148,53 +147,53 @@ impl AccountCell {
 
     /// A call is under way from now on.
     pub(super) fn depart(&self) {
-        *self.lock_landing() = Landing::UnderWay;
+        *self.lock_call() = CallState::InFlight;
     }
 
     /// The call under way has ended.
-    pub(super) fn land(&self, end: End) {
-        let mut landing = self.lock_landing();
-        let end = if matches!(*landing, Landing::Disowned) { end.disowned() } else { end };
-        *landing = Landing::Ended(end);
-        drop(landing);
+    pub(super) fn land(&self, end: CallEnd) {
+        let mut call = self.lock_call();
+        let end = if matches!(*call, CallState::Abandoned) { end.abandoned() } else { end };
+        *call = CallState::Finished(end);
+        drop(call);
         self.touchdown.notify_one();
     }
 
     /// Waits until a call has ended whose end is still to be taken in. For the account's actor alone.
     pub(super) async fn landed(&self) {
-        while !matches!(*self.lock_landing(), Landing::Ended(_)) {
+        while !matches!(*self.lock_call(), CallState::Finished(_)) {
             self.touchdown.notified().await;
         }
     }
 
     /// What a call under way brings, or one that has ended unnoticed has brought, is not wanted any more.
     pub(super) fn disown(&self) {
-        let mut landing = self.lock_landing();
-        *landing = match std::mem::take(&mut *landing) {
-            Landing::Clear => Landing::Clear,
-            Landing::UnderWay | Landing::Disowned => Landing::Disowned,
-            Landing::Ended(end) => Landing::Ended(end.disowned()),
+        let mut call = self.lock_call();
+        *call = match std::mem::take(&mut *call) {
+            CallState::Idle => CallState::Idle,
+            CallState::InFlight | CallState::Abandoned => CallState::Abandoned,
+            CallState::Finished(end) => CallState::Finished(end.abandoned()),
         };
     }
 
     /// Whether no call is under way and none has ended unnoticed.
     pub(super) fn is_clear(&self) -> bool {
-        matches!(*self.lock_landing(), Landing::Clear)
+        matches!(*self.lock_call(), CallState::Idle)
     }
 
     /// How the call under way ended, if it has; once.
-    pub(super) fn take_end(&self) -> Option<End> {
-        let mut landing = self.lock_landing();
-        match std::mem::take(&mut *landing) {
-            Landing::Ended(end) => Some(end),
+    pub(super) fn take_end(&self) -> Option<CallEnd> {
+        let mut call = self.lock_call();
+        match std::mem::take(&mut *call) {
+            CallState::Finished(end) => Some(end),
             other => {
-                *landing = other;
+                *call = other;
                 None
             }
         }
     }
 
-    fn lock_landing(&self) -> MutexGuard<'_, Landing> {
-        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_call(&self) -> MutexGuard<'_, CallState> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

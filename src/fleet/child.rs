@@ -4,7 +4,7 @@ use kameo::prelude::*;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::messages::{Trial, Wake};
+use super::mailbox::{Trial, Wake};
 use super::ticket_actor::TicketActor;
 use super::token_actor::TokenActor;
 

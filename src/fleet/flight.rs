@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::call_state::CallEnd;
 use super::cell::AccountCell;
 use super::pending::{Due, Pending};
 use super::shared::Shared;
@@ -18,46 +19,6 @@ use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd};
 use crate::secret::Secret;
 use crate::wechat::{Permit, Require, WeChat};
-
-/// Whether an account has a call under way, and how the last one ended until its actor has taken that in.
-#[derive(Debug, Default)]
-pub(super) enum Landing {
-    /// Nothing is under way.
-    #[default]
-    Clear,
-    /// Queued, or sent.
-    UnderWay,
-    /// The same, and what it brings is not wanted any more.
-    Disowned,
-    /// Over.
-    Ended(End),
-}
-
-/// How a call ended.
-#[derive(Debug)]
-pub(super) enum End {
-    Fetch {
-        end: FetchEnd,
-        /// A second call was charged and not made.
-        spare_left: bool,
-    },
-    Check(CheckEnd),
-    /// A fetch, of which nothing counts but that it was made.
-    Disowned {
-        force: bool,
-        was_sent: bool,
-    },
-}
-
-impl End {
-    /// That of a call whose upstream or account is not the one of then: a token that it brought is none of ours.
-    pub(super) fn disowned(self) -> Self {
-        match self {
-            Self::Fetch { end, .. } => Self::Disowned { force: end.force, was_sent: end.sent_at.is_some() },
-            told => told,
-        }
-    }
-}
 
 /// What a task is to call.
 pub(super) enum Call {
@@ -122,7 +83,7 @@ pub(super) fn fly(
     });
 }
 
-async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> End {
+async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> CallEnd {
     permit.take_off().await;
     match call {
         Call::Fetch { force, spare, despite_down } => {
@@ -131,7 +92,7 @@ async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, cal
             } else {
                 wechat.fetch(&account, force, spare).await
             };
-            End::Fetch { end, spare_left: spare && calls < 2 }
+            CallEnd::Fetch { end, spare_left: spare && calls < 2 }
         }
         Call::Check { token, twice } => {
             let mut end = wechat.check(&token).await;
@@ -141,18 +102,18 @@ async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, cal
                     end = honoured;
                 }
             }
-            End::Check(end)
+            CallEnd::Check(end)
         }
     }
 }
 
 /// A call that panicked may have been sent and may have minted.
-fn broken(is_fetch: bool, force: bool, started_at: Moment) -> End {
+fn broken(is_fetch: bool, force: bool, started_at: Moment) -> CallEnd {
     let fault = Fault::internal("the call to WeChat panicked");
     if is_fetch {
         let end = FetchEnd { force, sent_at: Some(started_at), may_have_minted: true, result: Err(fault) };
-        End::Fetch { end, spare_left: false }
+        CallEnd::Fetch { end, spare_left: false }
     } else {
-        End::Check(CheckEnd::Inconclusive(fault))
+        CallEnd::Check(CheckEnd::Inconclusive(fault))
     }
 }

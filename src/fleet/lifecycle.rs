@@ -12,29 +12,24 @@ use tokio::time::timeout;
 use super::answers::{ReloadError, Reloaded, StartError};
 use super::cell::AccountCell;
 use super::clock_watch::watch_clocks;
+use super::directory::Directory;
 use super::handle::{Fleet, Inner, Reads};
-use super::shared::{Directory, Jitter, MakeTransport, Shared, hosts_of, http_transport, rules_of};
+use super::release::release;
+use super::shared::{Shared, hosts_of, rules_of};
 use super::supervisor::{Applied, Apply, Supervisor};
+use super::surroundings::{Surroundings, http_transport};
 use super::trials::try_while_down;
-use super::withheld::{Withheld, release};
-use crate::clock::{Clock, SystemClock};
+use super::withheld::Withheld;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::state::Phase;
-use crate::store::{Backend, Opened, RedbBackend, Store, Stored, is_one_upstream};
+use crate::store::{Opened, RedbBackend, Store, Stored, is_one_upstream};
 use crate::ticket::TicketKinds;
 
 /// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
 const LAST_CALLS: Duration = Duration::from_secs(7);
 /// How long what they brought may take to be stored.
 const LAST_WRITES: Duration = Duration::from_secs(1);
-
-/// What a fleet runs on: the machine, or what a test puts in its place.
-pub(crate) struct Surroundings {
-    pub(crate) clock: Clock,
-    pub(crate) jitter: Jitter,
-    pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) make_transport: MakeTransport,
-}
 
 impl Fleet {
     /// Opens the store, makes every stored token available and starts the accounts' actors, which goes on after
@@ -112,7 +107,7 @@ impl Fleet {
                 shared.keep_tickets(cell, appid, kinds);
             }
         }
-        shared.publishers.set(&shared, &config.publish);
+        shared.publishers.set(&config.publish);
         let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
         let watches = tokio::spawn({
             let (shared, supervisor) = (Arc::clone(&shared), supervisor.clone());
@@ -124,6 +119,7 @@ impl Fleet {
         });
         Ok(Self {
             inner: Arc::new(Inner {
+                directory: Arc::clone(&shared.directory),
                 shared,
                 supervisor,
                 running: config.into(),
@@ -195,7 +191,7 @@ impl Fleet {
         let (accounts, before) = (config.accounts.clone(), running.accounts.clone());
         let apply = Apply { accounts, before, forget_tokens: elsewhere };
         let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
-        inner.shared.publishers.set(&inner.shared, &config.publish);
+        inner.shared.publishers.set(&config.publish);
         if elsewhere {
             inner.shared.until_exchanged().await;
         } else if old_hosts != new_hosts {
@@ -216,13 +212,13 @@ impl Fleet {
         inner.shared.flights.close();
         let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
         // The accounts' actors first: what has landed is taken in and stored before they stop.
-        let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.actor()).collect();
+        let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.mailbox()).collect();
         for actor in &actors {
-            let _ = actor.stop_gracefully().await;
+            actor.stop().await;
         }
         let all_stopped = async {
             for actor in &actors {
-                actor.wait_for_shutdown().await;
+                actor.stopped().await;
             }
         };
         let _ = timeout(LAST_WRITES, all_stopped).await;

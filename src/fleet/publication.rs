@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::shared::Shared;
+use super::directory::Directory;
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::config::Grants;
@@ -28,12 +28,11 @@ impl Wanted {
     /// `None` where none may be served, or only for less than the second that is Redis' unit, or where `accounts` does
     /// not cover its account.
     pub(super) fn of(
-        shared: &Shared,
+        directory: &Directory,
         credential: &Credential,
         accounts: &Grants,
         now: Moment,
     ) -> Option<Self> {
-        let directory = shared.directory.load();
         let cell = directory.by_appid.get(&credential.appid)?;
         let snapshot = cell.load();
         let (value, promise) = match credential.ticket {

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::time::{Instant, sleep_until};
 
 use self::log::Log;
 use self::refusals::Refusals;
+use super::directory::Directory;
+use super::outbox::Outbox;
 use super::publication::{Plan, Published, Wanted};
-use super::publishers::Outbox;
-use super::shared::Shared;
 use crate::account::{Account, Appid};
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::publish::{Change, Connection, Expected, Refusal, Trouble};
 use crate::ticket::Credential;
 
@@ -45,7 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One sink's task.
 pub(super) struct Publisher {
     outbox: Arc<Outbox>,
-    shared: Arc<Shared>,
+    directory: Arc<ArcSwap<Directory>>,
+    clock: Clock,
     connection: Option<Connection>,
     /// What may have to be written.
     todo: BTreeSet<Credential>,
@@ -68,12 +70,13 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(outbox: Arc<Outbox>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(outbox: Arc<Outbox>, directory: Arc<ArcSwap<Directory>>, clock: Clock) -> Self {
         let now = Instant::now();
         Self {
             log: Log::of(outbox.name()),
             outbox,
-            shared,
+            directory,
+            clock,
             connection: None,
             todo: BTreeSet::new(),
             published: BTreeMap::new(),
@@ -145,7 +148,7 @@ impl Publisher {
     /// Takes in what has changed, and what is due.
     fn collect(&mut self) {
         let news = self.outbox.take_news();
-        let directory = self.shared.directory.load();
+        let directory = self.directory.load();
         let accounts = self.outbox.accounts.load();
         let covered = |appid: &Appid| {
             let account = Arc::clone(&directory.by_appid.get(appid)?.load().account);
@@ -174,7 +177,7 @@ impl Publisher {
     /// Writes all that is on the list.
     async fn write(&mut self) -> Result<(), Trouble> {
         while self.connection.is_some() && !self.todo.is_empty() {
-            let now = self.shared.now();
+            let now = self.clock.now();
             let batch = self.todo.iter().take(AT_ONCE);
             let plans: Vec<_> =
                 batch.map(|credential| (credential.clone(), self.plan(credential, now))).collect();
@@ -198,7 +201,7 @@ impl Publisher {
     }
 
     fn wanted(&self, credential: &Credential, now: Moment) -> Option<Wanted> {
-        Wanted::of(&self.shared, credential, &self.outbox.accounts.load(), now)
+        Wanted::of(&self.directory.load(), credential, &self.outbox.accounts.load(), now)
     }
 
     fn plan(&self, credential: &Credential, now: Moment) -> Plan {
@@ -227,7 +230,7 @@ impl Publisher {
         }
         let published = match plan {
             Plan::Keep => self.published.remove(&credential).filter(Published::is_any),
-            plan => plan.published(self.shared.now()),
+            plan => plan.published(self.clock.now()),
         };
         if let Some(mut published) = published {
             let at = Instant::now() + published.next_look(now);
@@ -269,7 +272,7 @@ impl Publisher {
         self.looked_at = behind.next().and(round.last()).cloned();
         let mut changed = 0;
         for batch in round.chunks(AT_ONCE) {
-            let now = self.shared.now();
+            let now = self.clock.now();
             let (mut credentials, mut expected) = (Vec::new(), Vec::new());
             for credential in batch {
                 let Some(published) = self.published.get(credential) else { continue };
@@ -308,7 +311,7 @@ impl Publisher {
     /// It does what it is asked to, but for what it refuses, which may be everything.
     fn answers(&mut self) {
         self.failures = 0;
-        let now = self.shared.now();
+        let now = self.clock.now();
         let stands = || self.published.values().any(|published| published.standing(now).is_some());
         let refusal = self.refusals.last().filter(|_| !stands());
         let since = refusal.map(|_| self.refuses_all_since.unwrap_or_else(Instant::now));

@@ -1,69 +1,40 @@
 //! Tells those who carry tokens to Redis what has changed, and gives up on none of them.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+use super::directory::Directory;
+use super::outbox::Outbox;
 use super::publisher::Publisher;
-use super::shared::Shared;
 use crate::account::Appid;
-use crate::config::{Grants, Sink};
+use crate::clock::Clock;
+use crate::config::Sink;
 use crate::ticket::{Credential, TicketKind};
 
 /// The wait before one that crashed is started again.
 const RESTART: Duration = Duration::from_secs(1);
 
 /// One task for each sink.
-#[derive(Default)]
 pub(super) struct Publishers {
     all: ArcSwap<Vec<Arc<Outbox>>>,
     tasks: TaskTracker,
-}
-
-/// What one sink's task has to see to. It holds what has changed, not what it has become: a Redis that
-/// is down for hours costs no memory.
-pub(crate) struct Outbox {
-    pub(super) sink: Sink,
-    pub(super) accounts: ArcSwap<Grants>,
-    pub(super) stop: CancellationToken,
-    pub(super) told: Notify,
-    news: Mutex<News>,
-    pub(crate) tally: SinkTally,
-}
-
-/// Which tokens and tickets have changed.
-#[derive(Default)]
-pub(super) struct News {
-    pub(super) of_all: bool,
-    pub(super) of: HashSet<Credential>,
-}
-
-/// How a sink is doing.
-#[derive(Default)]
-pub(crate) struct SinkTally {
-    pub(crate) up: AtomicBool,
-    /// Accounts whose keys were written or taken back.
-    pub(crate) written: AtomicU64,
-    /// Those for which that failed.
-    pub(crate) failed: AtomicU64,
-    /// Those whose keys somebody else had changed.
-    pub(crate) drifted: AtomicU64,
-    /// Those that have changed, and Redis has not heard of it.
-    pub(crate) pending: AtomicUsize,
+    directory: Arc<ArcSwap<Directory>>,
+    clock: Clock,
 }
 
 impl Publishers {
+    pub(super) fn new(directory: Arc<ArcSwap<Directory>>, clock: Clock) -> Self {
+        Self { all: ArcSwap::default(), tasks: TaskTracker::new(), directory, clock }
+    }
+
     /// Makes `sinks` the ones that are published to, unless all are to end. What stands in one that goes is left to its
     /// end.
-    pub(super) fn set(&self, shared: &Arc<Shared>, sinks: &[Sink]) {
+    pub(super) fn set(&self, sinks: &[Sink]) {
         if self.tasks.is_closed() {
             return;
         }
@@ -80,7 +51,7 @@ impl Publishers {
                     outbox.note_all();
                     Arc::clone(outbox)
                 }
-                None => self.start(shared, sink),
+                None => self.start(sink),
             })
             .collect();
         for outbox in old.iter().filter(|outbox| !new.iter().any(|kept| Arc::ptr_eq(kept, outbox))) {
@@ -101,8 +72,7 @@ impl Publishers {
 
     fn note_credential(&self, credential: &Credential) {
         for outbox in self.all.load().iter() {
-            outbox.lock().of.insert(credential.clone());
-            outbox.told.notify_one();
+            outbox.note(credential);
         }
     }
 
@@ -122,23 +92,17 @@ impl Publishers {
         self.tasks.wait().await;
     }
 
-    fn start(&self, shared: &Arc<Shared>, sink: &Sink) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox {
-            accounts: ArcSwap::from_pointee(sink.accounts.clone()),
-            sink: sink.clone(),
-            stop: CancellationToken::new(),
-            told: Notify::new(),
-            news: Mutex::new(News { of_all: true, ..News::default() }),
-            tally: SinkTally::default(),
-        });
-        self.tasks.spawn(keep_running(Arc::clone(&outbox), Arc::clone(shared)));
+    fn start(&self, sink: &Sink) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(sink));
+        let (directory, clock) = (Arc::clone(&self.directory), Arc::clone(&self.clock));
+        self.tasks.spawn(keep_running(Arc::clone(&outbox), directory, clock));
         outbox
     }
 }
 
-async fn keep_running(outbox: Arc<Outbox>, shared: Arc<Shared>) {
+async fn keep_running(outbox: Arc<Outbox>, directory: Arc<ArcSwap<Directory>>, clock: Clock) {
     loop {
-        let publisher = Publisher::new(Arc::clone(&outbox), Arc::clone(&shared));
+        let publisher = Publisher::new(Arc::clone(&outbox), Arc::clone(&directory), Arc::clone(&clock));
         if tokio::spawn(publisher.run()).await.is_ok() {
             return;
         }
@@ -149,30 +113,5 @@ async fn keep_running(outbox: Arc<Outbox>, shared: Arc<Shared>) {
         );
         outbox.note_all();
         sleep(RESTART).await;
-    }
-}
-
-impl Outbox {
-    /// What logs and metrics call it.
-    pub(crate) fn name(&self) -> &str {
-        &self.sink.name
-    }
-
-    /// Whatever is known of the accounts is to be looked at again.
-    pub(super) fn note_all(&self) {
-        self.lock().of_all = true;
-        self.told.notify_one();
-    }
-
-    pub(super) fn take_news(&self) -> News {
-        std::mem::take(&mut *self.lock())
-    }
-
-    pub(super) fn count(counter: &AtomicU64, more: usize) {
-        counter.fetch_add(u64::try_from(more).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,9 +10,8 @@ use super::answers::{Rejected, TokenError};
 use super::cell::AccountCell;
 use super::event::{Wish, outcome_label};
 use super::handle::Fleet;
-use super::messages::{Refresh, RefreshEarly, Reject};
+use super::mailbox::{Answer, NoValidToken, Prompt, RefreshRequest};
 use super::tally::RejectionOutcome;
-use super::waiters::{Answer, NoValidToken};
 use crate::secret::Secret;
 
 impl Fleet {
@@ -54,9 +53,9 @@ impl Fleet {
         let snapshot = cell.load();
         let superseded =
             !snapshot.state.is_current(&presented) && snapshot.state.is_usable(self.inner.shared.now());
-        let answer = match (superseded, cell.actor()) {
+        let answer = match (superseded, cell.mailbox()) {
             (true, _) => Ok(RejectionOutcome::Superseded),
-            (false, Some(actor)) => self.patiently(actor.ask(Reject(presented)).into_future()).await?,
+            (false, Some(actor)) => self.patiently(actor.ask(RefreshRequest::Reject(presented))).await?,
             // Its actor has crashed and is being restarted.
             (false, None) => Err(NoValidToken),
         };
@@ -89,8 +88,8 @@ impl Fleet {
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
         self.until_at_work(&cell).await;
-        let answer = match cell.actor() {
-            Some(actor) => self.patiently(actor.ask(Refresh { force }).into_future()).await?,
+        let answer = match cell.mailbox() {
+            Some(actor) => self.patiently(actor.ask(RefreshRequest::Refresh { force })).await?,
             None => Err(NoValidToken),
         };
         let refreshed = self.decided(&cell, answer);
@@ -114,30 +113,27 @@ impl Fleet {
             let mut early = cell.early.lock().unwrap_or_else(PoisonError::into_inner);
             early.admit(snapshot.state.version, snapshot.account.retry.initial, now)
         };
-        if snapshot.state.may_refresh_early(now) && is_admitted() {
+        if snapshot.state.may_refresh_early(now)
+            && is_admitted()
+            && let Some(actor) = cell.mailbox()
+        {
             // One that has crashed is about to look by itself.
-            cell.actor().into_iter().for_each(|actor| drop(actor.tell(RefreshEarly).try_send()));
+            actor.tell(Prompt::RefreshEarly);
         }
     }
 
     /// What an earlier boot has stored must be judged before anybody acts on it.
     async fn until_at_work(&self, cell: &AccountCell) {
-        if cell.actor().is_none() {
+        if cell.mailbox().is_none() {
             self.inner.shared.until_released().await;
         }
     }
 
     /// A check and two fetches, each with a second host, must fit in.
-    async fn patiently<E>(
-        &self,
-        asked: impl Future<Output = Result<RejectionOutcome, E>>,
-    ) -> Result<Answer, TokenError> {
+    async fn patiently(&self, asked: impl Future<Output = Answer>) -> Result<Answer, TokenError> {
         let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
         tokio::select! {
-            answered = timeout(limit, asked) => Ok(match answered {
-                Ok(Ok(outcome)) => Ok(outcome),
-                Ok(Err(_)) | Err(_) => Err(NoValidToken),
-            }),
+            answered = timeout(limit, asked) => Ok(answered.unwrap_or(Err(NoValidToken))),
             () = self.inner.shared.until_draining() => Err(TokenError::ShuttingDown),
         }
     }

@@ -1,18 +1,19 @@
 //! What all actors of a fleet have in common.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cell::{AccountCell, Snapshot};
+use super::cell::AccountCell;
+use super::directory::Directory;
 use super::event::What;
 use super::holders::Holders;
 use super::journal::Journal;
-use super::lifecycle::Surroundings;
 use super::publishers::Publishers;
+use super::surroundings::{Jitter, MakeTransport, Surroundings};
 use super::tally::{RejectionOutcome, Tally};
 use super::ticket_cell::TicketCell;
 use super::withheld::Withheld;
@@ -25,11 +26,7 @@ use crate::schedule::{Agenda, Draw, Rules};
 use crate::state::AccountState;
 use crate::store::{Store, Stored};
 use crate::ticket::{Credential, TicketKind, TicketKinds, TicketState};
-use crate::wechat::{HttpTransport, Transport, TransportError, WeChat, upstream_label};
-
-/// Makes the transport for an upstream: the real one, or a test's.
-pub(crate) type MakeTransport =
-    Arc<dyn Fn(&Upstream) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
+use crate::wechat::{TransportError, WeChat, upstream_label};
 
 /// What an actor needs besides its own account.
 pub(crate) struct Shared {
@@ -43,7 +40,7 @@ pub(crate) struct Shared {
     pub(super) holders: Holders,
     /// Calls under way, whose ends a stopping fleet waits for.
     pub(super) flights: TaskTracker,
-    pub(crate) directory: ArcSwap<Directory>,
+    pub(crate) directory: Arc<ArcSwap<Directory>>,
     /// What has happened to all accounts, to those that are gone, too.
     pub(super) tally: Tally,
     /// The same for tickets.
@@ -76,44 +73,9 @@ impl Departed {
     }
 }
 
-/// Where jitter comes from.
-pub(crate) type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
-
 pub(super) struct Upper {
     wechat: Arc<WeChat>,
     settings: Upstream,
-}
-
-/// All accounts: by appid for readers, in order for lists.
-#[derive(Default)]
-pub(crate) struct Directory {
-    /// Its keys are the configuration's: nobody can add one to make others slow.
-    pub(crate) by_appid: HashMap<Appid, Arc<AccountCell>, foldhash::fast::RandomState>,
-    pub(crate) in_order: Vec<Appid>,
-}
-
-impl Directory {
-    pub(super) fn new(cells: impl IntoIterator<Item = (Appid, Arc<AccountCell>)>) -> Self {
-        let by_appid: HashMap<_, _, _> = cells.into_iter().collect();
-        let mut in_order: Vec<_> = by_appid.keys().cloned().collect();
-        in_order.sort_unstable();
-        Self { by_appid, in_order }
-    }
-
-    /// The first `limit` accounts behind `after` that are `wanted`, by appid, and whether more of them follow.
-    /// There need not be an account `after`.
-    pub(super) fn page(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-        wanted: impl Fn(&Snapshot) -> bool,
-    ) -> (Vec<Arc<AccountCell>>, bool) {
-        let start = after.map_or(0, |after| self.in_order.partition_point(|appid| appid.as_str() <= after));
-        let cells = self.in_order[start..].iter().filter_map(|appid| self.by_appid.get(appid));
-        let mut found = cells.filter(|cell| wanted(&cell.load()));
-        let page = found.by_ref().take(limit).cloned().collect();
-        (page, found.next().is_some())
-    }
 }
 
 impl Shared {
@@ -131,16 +93,17 @@ impl Shared {
         for (appid, cell) in &directory.by_appid {
             holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
         }
+        let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Self {
             journal,
-            publishers: Publishers::default(),
+            publishers: Publishers::new(Arc::clone(&directory), Arc::clone(&clock)),
             holders,
             clock,
             jitter,
             agenda,
             store,
             flights: TaskTracker::new(),
-            directory: ArcSwap::from_pointee(directory),
+            directory,
             tally: Tally::default(),
             ticket_tally: Tally::default(),
             upstream: ArcSwap::from_pointee(upstream),
@@ -194,6 +157,14 @@ impl Shared {
     /// From now on no call is begun.
     pub(super) fn drain(&self) {
         self.draining.cancel();
+    }
+
+    /// Returns when nothing is withheld any more, which takes no longer than a call; or when the fleet begins to stop.
+    pub(super) async fn until_released(&self) {
+        tokio::select! {
+            () = self.withheld.until_released() => {}
+            () = self.until_draining() => {}
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -315,11 +286,6 @@ impl Upper {
         wechat.hosts().on_turn(move |host, now| journal.note_of_all(now, What::Host(host)));
         Ok(Self { wechat: Arc::new(wechat), settings })
     }
-}
-
-/// reqwest, timing out as the settings say.
-pub(super) fn http_transport(settings: &Upstream) -> Result<Arc<dyn Transport>, TransportError> {
-    Ok(Arc::new(HttpTransport::new(&settings.base_urls, settings.timeout)?))
 }
 
 /// What the decisions depend on.

@@ -16,8 +16,9 @@ use tracing::error;
 
 use super::cell::AccountCell;
 use super::child::{Child, Running};
-use super::messages::Configure;
-use super::shared::{Directory, Shared};
+use super::directory::Directory;
+use super::mailbox::{Configure, Mailbox};
+use super::shared::Shared;
 use super::ticket_actor::{Reconfigured, TicketActor};
 use super::token_actor::TokenActor;
 use super::wanted::NewSettings;
@@ -193,7 +194,7 @@ impl Supervisor {
             None => {
                 let args = (Arc::clone(&cell), shared);
                 let actor = TokenActor::spawn_link_with_mailbox(&self.me, args, mailbox::unbounded()).await;
-                cell.set_actor(Some(actor.clone()));
+                cell.set_mailbox(Some(Mailbox::of(&actor)));
                 Running::Token(actor)
             }
             Some(kind) => {
@@ -219,7 +220,7 @@ impl Supervisor {
         child.crashes = child.crashes.saturating_add(1);
         child.actor = None;
         if let (None, Some(cell)) = (of.ticket, self.shared.directory.load().by_appid.get(&of.appid)) {
-            cell.set_actor(None);
+            cell.set_mailbox(None);
         }
         error!(
             event = "actor_crashed",
@@ -271,7 +272,7 @@ impl Supervisor {
         self.end(tokens.chain(tickets).collect()).await;
         for (appid, cell) in gone {
             left.tickets.extend(self.shared.keep_tickets(cell, appid, TicketKinds::default()).1);
-            cell.set_actor(None);
+            cell.set_mailbox(None);
             cell.disown();
             drop(cell.wanted.take());
             let snapshot = cell.load();
@@ -349,6 +350,6 @@ impl Message<CrashTicket> for Supervisor {
     type Reply = ();
     async fn handle(&mut self, CrashTicket(of): CrashTicket, _: &mut Context<Self, ()>) {
         let Some(Running::Ticket(actor)) = self.children[&of].actor.clone() else { panic!("no actor") };
-        let _ = actor.tell(super::messages::Crash).await;
+        let _ = actor.tell(super::ticket_actor::Crash).await;
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::actor_log::TicketTeller;
 use super::cell::AccountCell;
 use super::flight::queue;
-use super::messages::{Doubted, Trial, Wake};
+use super::mailbox::{RefreshRequest, Trial, Wake};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::tally::RejectionOutcome;
@@ -257,11 +257,12 @@ impl TicketActor {
             let refused = end.result.as_ref().err().filter(|fault| fault.is_token_refused());
             if let Some(errcode) = refused.and_then(|fault| fault.errcode) {
                 if honoured.load(Ordering::SeqCst) != token.version
-                    && let Some(actor) = account.actor()
+                    && let Some(actor) = account.mailbox()
                 {
                     // Like any client that is refused: it is checked, and this waits for what comes of it.
                     let limit = shared.rules().timeout * 4;
-                    let told = timeout(limit, actor.ask(Doubted(token.value.clone())).into_future()).await;
+                    let doubted = RefreshRequest::Doubted(token.value.clone());
+                    let told = timeout(limit, actor.ask(doubted)).await;
                     if let Ok(Ok(RejectionOutcome::StillValid)) = told {
                         honoured.store(token.version, Ordering::SeqCst);
                     }
@@ -313,9 +314,12 @@ impl TicketActor {
 
 /// Makes the actor panic in a handler.
 #[cfg(test)]
-impl Message<super::messages::Crash> for TicketActor {
+pub(super) struct Crash;
+
+#[cfg(test)]
+impl Message<Crash> for TicketActor {
     type Reply = ();
-    async fn handle(&mut self, _: super::messages::Crash, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, _: Crash, _: &mut Context<Self, ()>) {
         panic!("asked to");
     }
 }

@@ -2,71 +2,21 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use rand::distr::{Alphanumeric, SampleString};
-use serde::Serialize;
 
 use super::answers::{TicketError, TokenError, Unavailable};
 use super::cell::{AccountCell, NoToken};
 use super::handle::{Fleet, retry_after};
-use super::ticket_cell::TicketCell;
-use super::view::{BudgetView, FaultView, next_at};
+use super::view::FaultView;
 use crate::account::Appid;
-use crate::clock::Moment;
 use crate::fault::Whose;
 use crate::jssdk::JsConfig;
 use crate::secret::Secret;
-use crate::state::{Phase, Trouble};
+use crate::state::Trouble;
 use crate::ticket::{Ticket, TicketKind, TicketState};
 
 /// As long as those of WeChat's own examples.
 const NONCE_CHARS: usize = 16;
-
-/// A ticket as the API and the library show it: without its value.
-#[derive(Debug, Clone, Serialize)]
-pub struct TicketView {
-    /// Which one.
-    #[serde(rename = "type")]
-    pub kind: TicketKind,
-    /// What it looks like now.
-    pub state: Phase,
-    /// Of the newest; 0 before the first.
-    pub version: u64,
-    /// When the valid one was made, as far as is known.
-    pub issued_at: Option<Timestamp>,
-    /// Until when it is trusted.
-    pub expires_at: Option<Timestamp>,
-    /// When WeChat is asked next; `None` while that depends on the token or on a host that is down.
-    pub next_refresh_at: Option<Timestamp>,
-    /// How many calls have failed in a row.
-    pub consecutive_failures: u32,
-    /// What is wrong: why the last call failed, or, of a parked ticket, what needs a person. `None` once a call has
-    /// succeeded.
-    pub last_fault: Option<FaultView>,
-    /// What keeps a parked ticket from being asked for again: a host that is down, a spent budget.
-    pub obstacle: Option<FaultView>,
-    /// Its own daily budget.
-    pub budget: BudgetView,
-}
-
-impl TicketCell {
-    pub(crate) fn view(&self, daily_budget: u32, now: Moment) -> TicketView {
-        let state = self.load();
-        let ticket = state.ticket.as_deref().filter(|_| state.is_usable(now));
-        TicketView {
-            kind: self.kind,
-            state: state.phase(now),
-            version: state.version,
-            issued_at: ticket.map(|ticket| ticket.issued_at.timestamp()),
-            expires_at: ticket.map(|ticket| ticket.expires_at.timestamp()),
-            next_refresh_at: next_at(state.next_at, now),
-            consecutive_failures: state.trouble.as_ref().map_or(0, |trouble| trouble.failures),
-            last_fault: FaultView::of(state.trouble.as_ref()),
-            obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
-            budget: BudgetView::new(&state.ledger, daily_budget, now),
-        }
-    }
-}
 
 impl Fleet {
     /// A live ticket of `appid`, at once; where there is none, waits as [`Fleet::token`] does, for the account's token

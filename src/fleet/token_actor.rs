@@ -14,11 +14,12 @@ use kameo::prelude::*;
 use tokio::time::Instant;
 
 use super::actor_log::Teller;
+use super::call_state::CallEnd;
 use super::cell::AccountCell;
-use super::flight::{End, landing, queue};
+use super::flight::{landing, queue};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
-use super::waiters::{Settled, Waiter};
+use super::waiters::{Settled, Waiters};
 use super::wanted::NewSettings;
 use crate::account::Account;
 use crate::clock::Moment;
@@ -27,6 +28,7 @@ use crate::outcome::{CheckEnd, FetchEnd};
 use crate::policy::{Step, next_step};
 use crate::state::{AccountState, Activity};
 
+mod handlers;
 mod turn;
 
 /// Sees to one account.
@@ -36,7 +38,7 @@ pub(crate) struct TokenActor {
     pub(super) account: Arc<Account>,
     /// Boxed, since the task of an actor holds it more than once.
     pub(super) state: Box<AccountState>,
-    pub(super) waiters: Vec<Waiter>,
+    waiters: Waiters,
     /// A wake-up, a place in the queue, or the end of a call.
     pending: Pending<()>,
     /// It has had its turn, and waits for room in flight.
@@ -62,7 +64,7 @@ impl Actor for TokenActor {
             state: Box::new(snapshot.state.clone()),
             cell,
             shared,
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
             pending: Pending::on(async { Due::Wake }),
             takes_off: false,
             recoveries,
@@ -217,14 +219,14 @@ impl TokenActor {
         let Some(end) = self.cell.take_end() else { return };
         self.state.activity = None;
         match end {
-            End::Fetch { end, spare_left } => {
+            CallEnd::Fetch { end, spare_left } => {
                 if spare_left {
                     self.state.return_spare();
                 }
                 self.fetch_ended(end).await;
             }
-            End::Check(end) => self.check_ended(&end).await,
-            End::Disowned { force, was_sent } => {
+            CallEnd::Check(end) => self.check_ended(&end).await,
+            CallEnd::Abandoned { force, was_sent } => {
                 self.state.drop_fetch(force, was_sent);
                 self.commit().await;
                 self.advance();
@@ -245,7 +247,7 @@ impl TokenActor {
         let teller = self.teller(self.shared.now());
         teller.fetch_ended(fetched, took_ms);
         told.into_iter().for_each(|told| teller.told_life(told));
-        self.settle(Settled::Fetch(fetched));
+        self.waiters.settle(&self.state, Settled::Fetch(fetched), self.shared.now());
     }
 
     async fn check_ended(&mut self, end: &CheckEnd) {
@@ -255,7 +257,7 @@ impl TokenActor {
         self.publish();
         self.commit().await;
         self.advance();
-        self.settle(Settled::Check);
+        self.waiters.settle(&self.state, Settled::Check, self.shared.now());
     }
 
     pub(super) fn publish(&self) {

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::cell::{AccountCell, Snapshot};
-use super::tickets::TicketView;
+use super::ticket_cell::TicketCell;
 use crate::account::{Appid, Endpoint};
 use crate::budget::{Ledger, Purse};
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind};
 use crate::state::{Phase, Trouble};
+use crate::ticket::TicketKind;
 use crate::wechat::HostState;
 
 /// An account as the API, the library and the command line show it. Instants are on the wall clock.
@@ -44,6 +45,33 @@ pub struct AccountView {
     pub budget: BudgetView,
     /// The tickets that are kept.
     pub tickets: Vec<TicketView>,
+}
+
+/// A ticket as the API and the library show it: without its value.
+#[derive(Debug, Clone, Serialize)]
+pub struct TicketView {
+    /// Which one.
+    #[serde(rename = "type")]
+    pub kind: TicketKind,
+    /// What it looks like now.
+    pub state: Phase,
+    /// Of the newest; 0 before the first.
+    pub version: u64,
+    /// When the valid one was made, as far as is known.
+    pub issued_at: Option<Timestamp>,
+    /// Until when it is trusted.
+    pub expires_at: Option<Timestamp>,
+    /// When WeChat is asked next; `None` while that depends on the token or on a host that is down.
+    pub next_refresh_at: Option<Timestamp>,
+    /// How many calls have failed in a row.
+    pub consecutive_failures: u32,
+    /// What is wrong: why the last call failed, or, of a parked ticket, what needs a person. `None` once a call has
+    /// succeeded.
+    pub last_fault: Option<FaultView>,
+    /// What keeps a parked ticket from being asked for again: a host that is down, a spent budget.
+    pub obstacle: Option<FaultView>,
+    /// Its own daily budget.
+    pub budget: BudgetView,
 }
 
 /// A failure as it is shown.
@@ -103,7 +131,7 @@ impl BudgetView {
 }
 
 /// When something is done next, by the wall clock of now, whatever it was when that was decided.
-pub(super) fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
+fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
     at.map(|at| (now + at.until(now)).timestamp())
 }
 
@@ -150,6 +178,25 @@ impl AccountCell {
             obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
             budget: BudgetView::new(&state.ledger, account.daily_budget, now),
             tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
+        }
+    }
+}
+
+impl TicketCell {
+    pub(crate) fn view(&self, daily_budget: u32, now: Moment) -> TicketView {
+        let state = self.load();
+        let ticket = state.ticket.as_deref().filter(|_| state.is_usable(now));
+        TicketView {
+            kind: self.kind,
+            state: state.phase(now),
+            version: state.version,
+            issued_at: ticket.map(|ticket| ticket.issued_at.timestamp()),
+            expires_at: ticket.map(|ticket| ticket.expires_at.timestamp()),
+            next_refresh_at: next_at(state.next_at, now),
+            consecutive_failures: state.trouble.as_ref().map_or(0, |trouble| trouble.failures),
+            last_fault: FaultView::of(state.trouble.as_ref()),
+            obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
+            budget: BudgetView::new(&state.ledger, daily_budget, now),
         }
     }
 }

@@ -11,9 +11,9 @@ use std::task::Poll;
 
 use axum::http::Extensions;
 
-use super::caller::{Rights, Scope};
 use super::edge::Edge;
 use super::problem::Problem;
+use super::rights::{Rights, Scope};
 
 /// What one request was let in for. Clones share it.
 #[derive(Clone, Default)]

@@ -8,11 +8,12 @@ use axum::http::{HeaderName, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::caller::{Caller, Rights, Scope};
+use super::caller::Caller;
 use super::edge::{Edge, large};
-use super::path::Named;
+use super::extract::Named;
 use super::problem::Problem;
 use super::query::Query;
+use super::rights::{Rights, Scope};
 use crate::account::Appid;
 use crate::fleet::{AccountView, HostView, Snapshot};
 use crate::state::Phase;

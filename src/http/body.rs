@@ -9,8 +9,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::guard::too_large;
 use super::problem::{Code, Problem};
+
+/// Bodies may not be longer; ours have one short field.
+pub(super) const LARGEST_BODY: usize = 64 * 1024;
 
 /// A body must have come within this.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -37,6 +39,10 @@ pub(super) async fn whole(request: Request) -> Result<Bytes, Problem> {
     };
     let late = |_| Problem::bad_request("the body did not arrive within 10 s");
     timeout(WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)
+}
+
+pub(super) fn too_large() -> Problem {
+    Problem::new(Code::TooLarge, "a body may have at most 65536 bytes")
 }
 
 impl Body {

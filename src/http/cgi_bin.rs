@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::access::Access;
 use super::body;
-use super::caller::{Caller, Scope};
+use super::caller::Caller;
 use super::edge::Edge;
 use super::problem::{Code, Problem};
+use super::rights::Scope;
 use crate::account::Endpoint;
 use crate::ticket::Ticket;
 use crate::token::Token;

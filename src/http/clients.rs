@@ -9,10 +9,10 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::caller::Rights;
-use super::connection::note_key;
 use super::cookie;
+use super::peer::note_key;
 use super::problem::{Code, Problem};
+use super::rights::Rights;
 use crate::config::Client;
 
 /// The clients that may call, exchanged as a whole by a reload. Clones share them.

@@ -3,24 +3,15 @@
 //! The socket sees bytes and no requests, the service sees requests and no bytes. What either may wait for, and for
 //! how long, follows from both.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Version, header};
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
-
-use super::slots::Place;
-
-tokio::task_local! {
-    /// The connection whose requests this task answers.
-    pub(super) static CURRENT: Arc<Connection>;
-}
 
 /// The state of a connection that all who serve it share.
 #[derive(Default)]
@@ -30,10 +21,7 @@ pub(super) struct Connection {
     is_to_end: AtomicBool,
     waits: AtomicU8,
     is_proven: AtomicBool,
-    has_guessed: AtomicBool,
     evicted: CancellationToken,
-    /// Among the others of its listener, if it came by one.
-    place: Option<Place>,
 }
 
 /// What a connection waits for its client to do.
@@ -47,22 +35,7 @@ pub(super) enum Waits {
     ToWrite,
 }
 
-/// Notes that a key was shown on the connection that this task serves.
-pub(super) fn note_key(is_right: bool) {
-    // Fails where there is none.
-    let _ = CURRENT.try_with(|connection| match is_right {
-        true => {
-            connection.prove();
-        }
-        false => connection.has_guessed.store(true, Ordering::Relaxed),
-    });
-}
-
 impl Connection {
-    pub(super) fn at(place: Place) -> Self {
-        Self { place: Some(place), ..Self::default() }
-    }
-
     pub(super) fn wait(&self, waits: Waits) {
         self.waits.store(waits as u8, Ordering::Relaxed);
     }
@@ -89,27 +62,13 @@ impl Connection {
         self.evicted.cancelled().await;
     }
 
-    /// A right key was shown. Whether the connection is not ended for others any more.
-    pub(super) fn prove(&self) -> bool {
-        if !self.is_proven() && self.place.as_ref().is_some_and(Place::prove) {
-            self.is_proven.store(true, Ordering::Relaxed);
-        }
-        self.is_proven()
+    /// From now on it is not ended for others.
+    pub(super) fn set_proven(&self) {
+        self.is_proven.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
-    }
-
-    /// Whether the last request had a wrong key, and how long its answer is to be held back for that.
-    pub(super) fn take_guess(&self) -> Option<Duration> {
-        let has_guessed = self.has_guessed.swap(false, Ordering::Relaxed);
-        has_guessed.then(|| self.place.as_ref().map_or(Duration::ZERO, Place::guessed))
-    }
-
-    /// The client's address; none without a socket.
-    pub(super) fn address(&self) -> Option<IpAddr> {
-        self.place.as_ref().map(Place::address)
     }
 
     /// A request has come: until what is returned is dropped, it is being answered.

@@ -18,11 +18,12 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::accounts::{JSON, json};
-use super::caller::{Caller, Rights, Scope};
+use super::caller::Caller;
 use super::edge::Edge;
-use super::path::Named;
+use super::extract::Named;
 use super::problem::Problem;
 use super::query::Query;
+use super::rights::{Rights, Scope};
 use crate::fleet::{Event, Follow};
 
 /// A connection that says nothing longer than this is taken for dead by some proxies. So its place is told, without an

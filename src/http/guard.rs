@@ -19,15 +19,13 @@ use tower::Service;
 use tracing::error;
 
 use super::access::Access;
+use super::body::{LARGEST_BODY, too_large};
 use super::cgi_bin;
 use super::edge::Edge;
 use super::host;
+use super::paths::{self, ROUTES};
 use super::problem::{Code, Problem};
-use super::routes::{self, ROUTES};
 use super::token;
-
-/// Bodies may not be longer; ours have one short field.
-pub(super) const LARGEST_BODY: usize = 64 * 1024;
 
 /// What answers on a listener.
 #[derive(Clone)]
@@ -48,7 +46,7 @@ impl Door {
         // Of what was sent: a path that is read otherwise keeps no authority.
         let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
         let request = cgi_bin::at_the_root(request, &edge.wechat_path);
-        let route = routes::of_path(request.uri().path()).filter(|route| serves.contains(route));
+        let route = paths::of_path(request.uri().path()).filter(|route| serves.contains(route));
         let response = match admitted {
             Ok(()) => {
                 let answer = async {
@@ -104,10 +102,6 @@ fn admit(
 /// Whether who calls expects WeChat's answers.
 fn is_wechats(route: Option<usize>) -> bool {
     route.is_some_and(|route| ROUTES[route].starts_with("/cgi-bin/"))
-}
-
-pub(super) fn too_large() -> Problem {
-    Problem::new(Code::TooLarge, "a body may have at most 65536 bytes")
 }
 
 /// A bug in a handler costs its request an answer of 500 and nobody anything else.

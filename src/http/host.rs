@@ -10,8 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, Version, header};
 
+use super::paths;
 use super::problem::{Code, Problem};
-use super::routes;
 
 /// What proxies add to requests that they pass on, beside all that begins with `x-forwarded`.
 const BY_PROXIES: [&str; 12] = [
@@ -49,7 +49,7 @@ pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) ->
         headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default()).peekable();
     let in_uri = uri.authority().map(Authority::as_str);
     // No browser leaves it out; monitors that know HTTP/1.0 alone do.
-    let is_monitor = version < Version::HTTP_11 && routes::is_probe(uri.path());
+    let is_monitor = version < Version::HTTP_11 && paths::is_probe(uri.path());
     if names.peek().is_none() && in_uri.is_none() && !is_monitor {
         return Err(Problem::bad_request("send one Host header"));
     }

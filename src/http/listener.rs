@@ -19,9 +19,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{Answer, CURRENT, Connection, Waits, is_kept, say_last};
+use super::connection::{Answer, Connection, Waits, is_kept, say_last};
 use super::edge::Edge;
 use super::guard::Door;
+use super::peer::{CURRENT, Peer};
 use super::slots::{Slot, Slots};
 use super::wire::Wire;
 
@@ -108,8 +109,8 @@ pub(super) fn most_connections() -> usize {
 async fn connection(stream: TcpStream, slot: Slot, door: Door, idle: Duration, stopping: CancellationToken) {
     // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
     let _ = stream.set_nodelay(true);
-    let connection = Arc::clone(&slot.connection);
-    let stream = converse(stream, has_unread, door, idle, Arc::clone(&connection), &stopping).await;
+    let connection = Arc::clone(&slot.place.connection);
+    let stream = converse(stream, has_unread, door, idle, Arc::new(Peer::at(&slot)), &stopping).await;
     connection.wait(Waits::ToRead);
     let stopped = async {
         stopping.cancelled().await;
@@ -135,27 +136,28 @@ pub(super) async fn converse<S>(
     has_unread: fn(&S) -> bool,
     door: Door,
     idle: Duration,
-    connection: Arc<Connection>,
+    peer: Arc<Peer>,
     stopping: &CancellationToken,
 ) -> S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let connection = Arc::clone(&peer.connection);
     let wire = Wire::new(stream, has_unread, Arc::clone(&connection), idle);
     let keep = keep_alive(idle);
-    let served = Arc::clone(&connection);
+    let served = Arc::clone(&peer);
     let service = service_fn(move |request| {
-        let under_way = served.begin();
+        let under_way = served.connection.begin();
         let keep = keep.clone().filter(|_| is_kept(request.version(), request.headers()));
-        let (door, connection) = (door.clone(), Arc::clone(&served));
+        let (door, peer) = (door.clone(), Arc::clone(&served));
         let edge = Edge::clone(&door.edge);
         async move {
             let Ok(mut response) = door.answer(request).await;
-            if let Some(delay) = connection.take_guess() {
-                edge.wrong_keys.note(connection.address());
-                Box::pin(hold_back(delay, &connection, &edge)).await;
+            if let Some(delay) = peer.take_guess() {
+                edge.wrong_keys.note(peer.address());
+                Box::pin(hold_back(delay, &peer.connection, &edge)).await;
             }
-            if connection.is_to_end() {
+            if peer.connection.is_to_end() {
                 say_last(response.headers_mut());
             } else if let Some(keep) = keep {
                 let headers = response.headers_mut();
@@ -175,7 +177,7 @@ where
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(wire, service);
     {
-        let mut talk = pin!(CURRENT.scope(Arc::clone(&connection), &mut http));
+        let mut talk = pin!(CURRENT.scope(peer, &mut http));
         let ended = tokio::select! {
             ended = &mut talk => Some(ended),
             () = stopping.cancelled() => {

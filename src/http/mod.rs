@@ -11,16 +11,19 @@ mod cookie;
 mod edge;
 mod encoding;
 mod events;
+mod extract;
 mod guard;
 mod guesses;
 mod host;
 mod listener;
 mod origin;
-mod path;
+mod paths;
+mod peer;
 mod probes;
 mod problem;
 mod query;
 mod rejection;
+mod rights;
 mod routes;
 mod scrape;
 mod session;
@@ -150,8 +153,8 @@ impl Api {
     /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let door = routes::api(&self.edge, self.serves_metrics());
-        let connection = Arc::default();
-        drop(listener::converse(stream, |_| false, door, self.idle, connection, &self.edge.stopping).await);
+        let peer = Arc::default();
+        drop(listener::converse(stream, |_| false, door, self.idle, peer, &self.edge.stopping).await);
     }
 
     fn serves_metrics(&self) -> bool {

@@ -9,11 +9,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::body;
-use super::caller::{Caller, Scope};
+use super::caller::Caller;
 use super::edge::Edge;
-use super::path::Named;
+use super::extract::Named;
 use super::problem::Problem;
 use super::query::Query;
+use super::rights::Scope;
 use super::token::write_fields;
 use crate::fleet::Rejected;
 

@@ -4,53 +4,15 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
 
+use super::body::LARGEST_BODY;
 use super::edge::Edge;
-use super::guard::{Door, LARGEST_BODY};
+use super::guard::Door;
+use super::paths::{
+    ACCOUNT, ACCOUNTS, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, PROBES, READYZ, REFRESH,
+    REJECT, ROUTES, SESSION, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
+};
 use super::problem::{Code, Problem};
 use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, tickets, token, ui};
-
-const TOKEN: &str = "/v1/accounts/{appid}/token";
-const REJECT: &str = "/v1/accounts/{appid}/token/reject";
-const REFRESH: &str = "/v1/accounts/{appid}/token/refresh";
-const TICKET: &str = "/v1/accounts/{appid}/tickets/{type}";
-const JSSDK: &str = "/v1/accounts/{appid}/jssdk";
-const HISTORY: &str = "/v1/accounts/{appid}/history";
-const ACCOUNT: &str = "/v1/accounts/{appid}";
-const ACCOUNTS: &str = "/v1/accounts";
-const EVENTS: &str = "/v1/events";
-const SESSION: &str = "/v1/session";
-const WECHAT_TOKEN: &str = "/cgi-bin/token";
-const WECHAT_STABLE_TOKEN: &str = "/cgi-bin/stable_token";
-const WECHAT_TICKET: &str = "/cgi-bin/ticket/getticket";
-const PAGE: &str = "/";
-const ASSET: &str = "/ui/{file}";
-const HEALTHZ: &str = "/healthz";
-const READYZ: &str = "/readyz";
-const METRICS: &str = "/metrics";
-
-/// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
-pub(super) const ROUTES: [&str; 18] = [
-    TOKEN,
-    REJECT,
-    REFRESH,
-    TICKET,
-    JSSDK,
-    HISTORY,
-    ACCOUNT,
-    ACCOUNTS,
-    EVENTS,
-    SESSION,
-    WECHAT_TOKEN,
-    WECHAT_STABLE_TOKEN,
-    WECHAT_TICKET,
-    PAGE,
-    ASSET,
-    HEALTHZ,
-    READYZ,
-    METRICS,
-];
-/// Where the probes begin.
-const PROBES: usize = ROUTES.len() - 3;
 
 /// The API, with or without `/metrics`.
 pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
@@ -88,42 +50,6 @@ pub(super) fn metrics(edge: &Edge) -> Door {
     Door { edge: Edge::clone(edge), router, serves: PROBES..ROUTES.len(), is_guarded: false }
 }
 
-/// Which of [`ROUTES`] a path belongs to; for the metrics, the router itself decides what answers.
-pub(super) fn of_path(path: &str) -> Option<usize> {
-    let template = match path.strip_prefix(ACCOUNTS).unwrap_or_default().split_once('/') {
-        Some(("", rest)) => match rest.split_once('/').unwrap_or((rest, "")) {
-            ("", _) => return None,
-            (_, "") if !rest.ends_with('/') => ACCOUNT,
-            (_, "token") => TOKEN,
-            (_, "history") => HISTORY,
-            (_, "jssdk") => JSSDK,
-            (_, rest) if is_one_below(rest, "tickets/") => TICKET,
-            (_, "token/reject") => REJECT,
-            (_, "token/refresh") => REFRESH,
-            _ => return None,
-        },
-        _ if is_one_below(path, "/ui/") => ASSET,
-        _ => path,
-    };
-    ROUTES.iter().position(|route| *route == template)
-}
-
-/// Whether it is for machines that watch us.
-pub(super) fn is_probe(path: &str) -> bool {
-    ROUTES[PROBES..].contains(&path)
-}
-
-/// Whose token is read at `path`, where that is what is done there.
-pub(super) fn appid_of_a_read(path: &str) -> Option<&str> {
-    let appid = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.strip_suffix("/token")?;
-    Some(appid).filter(|appid| !appid.contains('/'))
-}
-
-/// Whether one word, and no more, follows on `above` in `path`.
-fn is_one_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|word| !word.is_empty() && !word.contains('/'))
-}
-
 fn probes() -> Router<Edge> {
     Router::new().route(HEALTHZ, get(probes::healthz)).route(READYZ, get(probes::readyz))
 }
@@ -139,54 +65,4 @@ fn refusing(router: Router<Edge>, edge: &Edge) -> Router {
             )
         })
         .with_state(Edge::clone(edge))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_counted_under_its_route() {
-        for (path, route) in [
-            ("/v1/accounts", Some(ACCOUNTS)),
-            ("/v1/accounts/", None),
-            ("/v1/accounts/wx1", Some(ACCOUNT)),
-            ("/v1/accounts/w%20x", Some(ACCOUNT)),
-            ("/v1/accounts/wx1/", None),
-            ("/v1/accounts/wx1/token", Some(TOKEN)),
-            ("/v1/accounts/wx1/token/", None),
-            ("/v1/accounts//token", None),
-            ("/v1/accounts/wx1/token/reject", Some(REJECT)),
-            ("/v1/accounts/wx1/token/refresh", Some(REFRESH)),
-            ("/v1/accounts/wx1/token/other", None),
-            ("/v1/accounts/wx1/history", Some(HISTORY)),
-            ("/v1/events", Some(EVENTS)),
-            ("/v1/events/", None),
-            ("/v1/accounts/{appid}", Some(ACCOUNT)),
-            ("/v1/accountsx", None),
-            ("/healthz", Some(HEALTHZ)),
-            ("/readyz", Some(READYZ)),
-            ("/metrics", Some(METRICS)),
-            ("/metrics/", None),
-            ("/v1/session", Some(SESSION)),
-            ("/cgi-bin/token", Some(WECHAT_TOKEN)),
-            ("/cgi-bin/stable_token", Some(WECHAT_STABLE_TOKEN)),
-            ("/v1/accounts/wx1/tickets/jsapi", Some(TICKET)),
-            ("/v1/accounts/wx1/tickets/x", Some(TICKET)),
-            ("/v1/accounts/wx1/tickets/", None),
-            ("/v1/accounts/wx1/tickets/a/b", None),
-            ("/v1/accounts/wx1/jssdk", Some(JSSDK)),
-            ("/cgi-bin/ticket", None),
-            ("/cgi-bin/ticket/getticket", Some(WECHAT_TICKET)),
-            ("/", Some(PAGE)),
-            ("/ui", None),
-            ("/ui/", None),
-            ("/ui/main.js", Some(ASSET)),
-            ("/ui/a/b", None),
-            ("", None),
-        ] {
-            assert_eq!(of_path(path).map(|route| ROUTES[route]), route, "{path}");
-        }
-        assert_eq!(ROUTES[PROBES..], [HEALTHZ, READYZ, METRICS]);
-    }
 }

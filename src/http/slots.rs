@@ -67,8 +67,7 @@ struct Address {
 
 /// A connection's place among the others, until it is dropped.
 pub(super) struct Slot {
-    place: Place,
-    pub(super) connection: Arc<Connection>,
+    pub(super) place: Place,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -78,6 +77,7 @@ pub(super) struct Place {
     slots: Arc<Slots>,
     id: u64,
     address: IpAddr,
+    pub(super) connection: Arc<Connection>,
 }
 
 impl Slots {
@@ -119,10 +119,11 @@ impl Slots {
     pub(super) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> Slot {
         let (address, now) = (network(peer), Instant::now());
         let mut state = self.state();
-        let place = Place { slots: Arc::clone(self), id: state.next, address };
-        let connection = Arc::new(Connection::at(place.clone()));
+        let connection = Arc::<Connection>::default();
+        let place =
+            Place { slots: Arc::clone(self), id: state.next, address, connection: Arc::clone(&connection) };
         state.next += 1;
-        let entry = Unproven { address, since: now, connection: Arc::clone(&connection) };
+        let entry = Unproven { address, since: now, connection };
         state.unproven.insert(place.id, entry);
         state.addresses.entry(address).or_default().unproven += 1;
         let mut victims = state.over_share(address, self.most_of_address, now);
@@ -132,7 +133,7 @@ impl Slots {
         }
         drop(state);
         victims.iter().for_each(|connection| connection.evict());
-        Slot { place, connection, _permit: permit }
+        Slot { place, _permit: permit }
     }
 
     /// Whether there is hardly room for more.
@@ -223,8 +224,12 @@ impl Address {
 }
 
 impl Place {
-    /// A right key was shown here. Whether the connection is one of the proven from now on, which have their room.
+    /// A right key was shown here. Whether the connection is one of the proven from now on, which have their room and
+    /// are not ended for others.
     pub(super) fn prove(&self) -> bool {
+        if self.connection.is_proven() {
+            return true;
+        }
         let mut state = self.slots.state();
         let address = state.addresses.entry(self.address).or_default();
         address.right = Some(Instant::now());
@@ -238,6 +243,8 @@ impl Place {
             address.unproven -= 1;
             address.proven += 1;
         }
+        drop(state);
+        self.connection.set_proven();
         true
     }
 
@@ -274,7 +281,7 @@ impl Drop for Slot {
         let now = Instant::now();
         let mut state = self.place.slots.state();
         let is_unproven = state.unproven.remove(&self.place.id).is_some();
-        let is_proven = self.connection.is_proven();
+        let is_proven = self.place.connection.is_proven();
         if is_proven {
             state.proven -= 1;
         }
@@ -308,12 +315,12 @@ mod tests {
 
     async fn enter(slots: &Arc<Slots>, peer: IpAddr) -> Slot {
         let slot = slots.enter(slots.room().await, peer);
-        slot.connection.wait(Waits::ToRead);
+        slot.place.connection.wait(Waits::ToRead);
         slot
     }
 
     fn ended(slots: &[Slot]) -> Vec<bool> {
-        slots.iter().map(|slot| slot.connection.is_evicted()).collect()
+        slots.iter().map(|slot| slot.place.connection.is_evicted()).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -325,9 +332,9 @@ mod tests {
             crowd.push(enter(&slots, ONE).await);
         }
         assert!(ended(&crowd).iter().all(|ended| !ended), "newcomers have time to say what they want");
-        crowd[0].connection.wait(Waits::No);
-        crowd[1].connection.wait(Waits::ToWrite);
-        assert!(crowd[2].connection.prove() && !crowd[2].connection.is_evicted());
+        crowd[0].place.connection.wait(Waits::No);
+        crowd[1].place.connection.wait(Waits::ToWrite);
+        assert!(crowd[2].place.prove() && !crowd[2].place.connection.is_evicted());
         advance(NEWCOMER).await;
         crowd.push(enter(&slots, ONE).await);
         let gone = [false, false, false, true, true, true, true, true, true, false, false];
@@ -336,8 +343,8 @@ mod tests {
         crowd.push(enter(&slots, ONE).await);
         crowd.push(enter(&slots, ONE).await);
         crowd.push(enter(&slots, ONE).await);
-        assert!(crowd[1].connection.is_evicted() && !crowd[0].connection.is_evicted());
-        assert!(!other.connection.is_evicted(), "it is not the crowd's");
+        assert!(crowd[1].place.connection.is_evicted() && !crowd[0].place.connection.is_evicted());
+        assert!(!other.place.connection.is_evicted(), "it is not the crowd's");
     }
 
     #[tokio::test(start_paused = true)]
@@ -346,16 +353,16 @@ mod tests {
         let mut all = Vec::new();
         for n in 0..14 {
             let slot = enter(&slots, ONE).await;
-            assert!(slot.connection.prove(), "{n}");
+            assert!(slot.place.prove(), "{n}");
             all.push(slot);
         }
         let late = enter(&slots, ONE).await;
-        assert!(!late.connection.prove(), "two are kept for those that have shown no key yet");
+        assert!(!late.place.prove(), "two are kept for those that have shown no key yet");
         let last = enter(&slots, OTHER).await;
         let newcomer = slots.room();
         tokio::pin!(newcomer);
         let ended = async {
-            while !late.connection.is_evicted() {
+            while !late.place.connection.is_evicted() {
                 tokio::time::sleep(LOOK / 10).await;
             }
         };
@@ -363,7 +370,9 @@ mod tests {
             _ = &mut newcomer => panic!("there was none"),
             () = ended => {}
         }
-        assert!(!last.connection.is_evicted() && all.iter().all(|slot| !slot.connection.is_evicted()));
+        assert!(
+            !last.place.connection.is_evicted() && all.iter().all(|slot| !slot.place.connection.is_evicted())
+        );
         drop(late);
         drop(newcomer.await);
         drop((all, last));
@@ -376,7 +385,7 @@ mod tests {
     async fn who_only_guesses_keys_is_slowed_and_who_shows_right_ones_as_well_is_not() {
         let slots = Slots::new(64);
         let (guesser, client) = (enter(&slots, ONE).await, enter(&slots, OTHER).await);
-        assert!(client.connection.prove());
+        assert!(client.place.prove());
         for n in 0..GUESSES_AT_ONCE {
             assert_eq!(guesser.place.guessed(), Duration::ZERO, "number {n}: anybody may mistake a key");
         }

@@ -1,7 +1,6 @@
 //! `GET /v1/accounts/{appid}/tickets/{type}`, and `GET /v1/accounts/{appid}/jssdk`, which signs a page with one.
 
-use axum::extract::{FromRequestParts, Path, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -9,11 +8,12 @@ use reqwest::Url;
 use serde::Serialize;
 
 use super::accounts::json;
-use super::caller::{Caller, Scope};
+use super::caller::Caller;
 use super::edge::Edge;
-use super::path::Named;
-use super::problem::{Code, Problem};
+use super::extract::{Kind, Named};
+use super::problem::Problem;
 use super::query::Query;
+use super::rights::Scope;
 use super::token::is_known;
 use crate::ticket::{Ticket, TicketKind};
 
@@ -25,18 +25,6 @@ struct Found<'a> {
     expires_in: u64,
     expires_at: Timestamp,
     version: u64,
-}
-
-/// What stands for `{type}` in a path.
-pub(super) struct Kind(TicketKind);
-
-impl FromRequestParts<Edge> for Kind {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        let path = Path::<(String, String)>::from_request_parts(parts, edge).await;
-        let kind = path.ok().and_then(|Path((_, kind))| kind.parse().ok());
-        kind.map(Self).ok_or_else(|| Problem::new(Code::NotFound, "a ticket is jsapi or wx_card"))
-    }
 }
 
 pub(super) async fn read(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::Histogram;
 
-use super::routes::ROUTES;
+use super::paths::ROUTES;
 use crate::telemetry::metrics::Metrics;
 
 /// The label of what no route matches.

@@ -9,12 +9,13 @@ use axum::response::Response;
 
 use jiff::fmt::temporal::DateTimePrinter;
 
-use super::caller::{Caller, Scope};
+use super::caller::Caller;
 use super::edge::Edge;
-use super::path::Named;
+use super::extract::Named;
+use super::paths::appid_of_a_read;
 use super::problem::Problem;
 use super::query::Query;
-use super::routes::appid_of_a_read;
+use super::rights::Scope;
 use crate::token::Token;
 
 /// How long a long poll waits unless told, and at most.

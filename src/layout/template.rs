@@ -1,6 +1,6 @@
 //! Keys and values of the operator's own.
 
-use super::Promised;
+use super::entry::Promised;
 use crate::account::Account;
 
 /// A text with places in it that are filled for each account: `{appid}`, `{name}` and, in values, `{access_token}`,

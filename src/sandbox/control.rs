@@ -62,8 +62,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Sandbox;
 use super::faults::Fault;
+use super::handle::Sandbox;
 use super::outage::Outage;
 use super::tokens::TokenTruth;
 use super::world::World;

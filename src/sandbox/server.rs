@@ -27,8 +27,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use super::control;
+use super::handle::Sandbox;
 use super::wire::{Answer, Request, Wire};
-use super::{Sandbox, control};
 
 /// Far above anything a client of the token calls sends.
 const LARGEST_BODY: usize = 1 << 20;
@@ -52,22 +53,25 @@ enum Ending {
     AfterBytes(Vec<u8>),
 }
 
-pub(super) async fn serve(sandbox: Sandbox, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-    let router = control::router().fallback(wechat).with_state(sandbox);
-    let mut shutdown = pin!(shutdown);
-    // Dropped at the end: that cuts the connections, hanging ones too.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = &mut shutdown => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn(connection(stream, peer.ip(), router.clone()))),
-                Err(error) => {
-                    tracing::warn!(%error, "the sandbox failed to accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
+impl Sandbox {
+    /// Serves WeChat's API and the control API until `shutdown`, then cuts every connection.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let router = control::router().fallback(wechat).with_state(self.clone());
+        let mut shutdown = pin!(shutdown);
+        // Dropped at the end: that cuts the connections, hanging ones too.
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => drop(connections.spawn(connection(stream, peer.ip(), router.clone()))),
+                    Err(error) => {
+                        tracing::warn!(%error, "the sandbox failed to accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
         }
     }
 }

@@ -19,9 +19,8 @@ pub use console::AccountTruth;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::Settings;
 use super::answers::{Circumstances, Outcome, Refusal, page, told};
 use super::books::Books;
 use super::call::Call;
@@ -29,6 +28,7 @@ use super::faults::{FaultKind, Faults};
 use super::late::Late;
 use super::outage::Outage;
 use super::raw::RawAnswer;
+use super::settings::Settings;
 use super::switches::Switches;
 use super::tokens::Tokens;
 use super::wire::{Answer, Reaction, Request, Wire};
@@ -228,7 +228,7 @@ impl World {
         let by_token = || Some(self.tokens.get(&request.field("access_token")?)?.appid.clone());
         let meant = match call {
             Some(Call::Token) => named(),
-            Some(Call::StableToken) => minting::appid_in(&request.body),
+            Some(Call::StableToken) => appid_in(&request.body),
             _ => by_token().or_else(named),
         };
         meant.filter(|appid| self.accounts.contains_key(appid))
@@ -255,4 +255,10 @@ impl World {
     fn random_text(&mut self, alphabet: &[u8], length: usize) -> String {
         (0..length).map(|_| char::from(alphabet[self.rng.random_range(0..alphabet.len())])).collect()
     }
+}
+
+/// The account that the body of a `stable_token` call names.
+fn appid_in(body: &[u8]) -> Option<Appid> {
+    let body: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    Appid::new(body.get("appid")?.as_str()?).ok()
 }

@@ -1,8 +1,10 @@
 //! What can be wrong with a store.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::SLOWEST_COMMIT;
+/// A disk that takes longer than this counts as failed: serving must not wait for it.
+pub(super) const SLOWEST_COMMIT: Duration = Duration::from_secs(5);
 
 /// The store cannot be used, or a write to it failed.
 #[derive(Debug, thiserror::Error)]

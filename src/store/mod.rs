@@ -6,87 +6,31 @@
 //! state of each account, and tried again until it is: after 2 s, then less often, down to once a minute. A file
 //! that was deleted is written anew from what memory holds.
 
+mod backend;
 mod error;
 #[cfg(test)]
 pub(crate) mod memory;
 mod queue;
 pub mod record;
 mod redb;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::account::Appid;
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::state::AccountState;
 use crate::ticket::{Credential, TicketState};
+pub use backend::{Backend, Batch, Contents, Writing};
 pub use error::StoreError;
 use queue::Queue;
 use record::{Reading, Record};
 pub use redb::{RedbBackend, is_reading};
+pub use stored::Stored;
 use writer::Writer;
-
-/// A disk that takes longer than this counts as failed: serving must not wait for it.
-const SLOWEST_COMMIT: Duration = Duration::from_secs(5);
-
-/// A write under way.
-pub type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
-
-/// Where records are kept: the edge of the process towards the disk.
-pub trait Backend: Send + Sync + 'static {
-    /// The file, for messages.
-    fn path(&self) -> &Path;
-
-    /// Everything that is stored.
-    ///
-    /// # Errors
-    /// When the file is damaged or not ours; nothing is changed then.
-    fn load(&self) -> Result<Contents, StoreError>;
-
-    /// Writes `batch` whole or not at all, and returns when it is on disk.
-    fn write(&self, batch: Batch) -> Writing;
-
-    /// How often to [`Backend::look`]; `None` where nobody else gets at what is stored.
-    fn look_every(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Whether what was written stands where the next start looks for it.
-    fn look(&self) -> Writing {
-        Box::pin(async { Ok(()) })
-    }
-
-    /// Makes a store of `all` where the last one is gone: [`StoreError::Gone`]. Whatever has come into being there
-    /// meanwhile is left alone.
-    fn write_anew(&self, all: Batch) -> Writing {
-        self.write(all)
-    }
-}
-
-/// What a [`Backend`] holds: encoded records, and the upstream's hosts.
-#[derive(Debug, Default)]
-pub struct Contents {
-    /// Encoded records by what they are of.
-    pub records: BTreeMap<Credential, Vec<u8>>,
-    /// The hosts whose tokens these are.
-    pub hosts: Vec<String>,
-}
-
-/// What is known of accounts and tickets.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// By appid.
-    pub accounts: BTreeMap<Appid, AccountState>,
-    /// By whose they are and of which kind.
-    pub tickets: BTreeMap<Credential, TicketState>,
-}
 
 /// A store that was opened, and what it holds.
 pub struct Opened {
@@ -97,15 +41,6 @@ pub struct Opened {
     /// What another boot has written of a token or ticket that may live, told on that one's clocks. How old it is only
     /// the wall clock tells, which a reboot may have set wrong: it is to be [`Stored::rebased`] and [`Store::retell`]ed.
     pub withheld: Stored,
-}
-
-/// One transaction.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// Encoded records by what they are of.
-    pub records: Vec<(Credential, Vec<u8>)>,
-    /// New hosts, where they have changed.
-    pub hosts: Option<Vec<String>>,
 }
 
 /// A handle to the writer. Clones cheaply.
@@ -121,53 +56,6 @@ struct Handle(Arc<Queue>);
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.is_left();
-    }
-}
-
-impl Stored {
-    /// Whether nothing is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.tickets.is_empty()
-    }
-
-    /// What all this is of.
-    pub fn credentials(&self) -> impl Iterator<Item = Credential> {
-        let accounts = self.accounts.keys().cloned().map(Credential::token);
-        accounts.chain(self.tickets.keys().cloned())
-    }
-
-    /// The same without the tokens and tickets.
-    fn forgotten(&self) -> Self {
-        let accounts = self.accounts.iter().map(|(appid, state)| (appid.clone(), state.forgotten()));
-        let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), state.forgotten()));
-        Self { accounts: accounts.collect(), tickets: tickets.collect() }
-    }
-
-    /// The same told on the clocks of this boot, at which it is `now`. The time is later than the wall clock tells by
-    /// `later_ms` at least and at most: tokens, of which nobody knows too early that they have ended, are judged by the
-    /// latest, tickets by the earliest, since one that seems to have ended and comes again is of unknown age. What was spent
-    /// is judged by the wall clock as it is, so that a wrong `Date` frees no budget.
-    #[must_use]
-    pub fn rebased(self, now: Moment, (at_least_ms, at_most_ms): (i64, i64)) -> Self {
-        let later = |by_ms| Moment { wall_ms: now.wall_ms.saturating_add(by_ms), ..now };
-        let accounts = self.accounts.into_iter().map(|(appid, state)| {
-            let ledger = state.ledger.rebased(now);
-            (appid, AccountState { ledger, ..state.rebased(later(at_most_ms)) })
-        });
-        let tickets = self.tickets.into_iter().map(|(of, state)| {
-            let ledger = state.ledger.rebased(now);
-            (of, TicketState { ledger, ..state.rebased(later(at_least_ms)) })
-        });
-        Self { accounts: accounts.collect(), tickets: tickets.collect() }
-    }
-
-    fn encoded(&self, boot: &str) -> Vec<(Credential, Vec<u8>)> {
-        let accounts = self.accounts.iter();
-        let accounts =
-            accounts.map(|(appid, state)| (Credential::token(appid.clone()), record::encode(state, boot)));
-        let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), record::encode(state, boot)));
-        accounts.chain(tickets).collect()
     }
 }
 

@@ -10,7 +10,9 @@ use metrics::counter;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Batch, SLOWEST_COMMIT, StoreError, Stored};
+use super::backend::Batch;
+use super::error::{SLOWEST_COMMIT, StoreError};
+use super::stored::Stored;
 use crate::ticket::Credential;
 
 /// How a write ended.

@@ -1,54 +1,33 @@
 //! The real store: one redb file, readable by its owner only.
 
+mod error;
 mod file;
 mod gated;
 mod new;
 mod open;
 mod tables;
 
-use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::{DatabaseError, StorageBackend};
 
+pub use self::error::is_reading;
+use self::error::{contradictory, foreign, into_io, reading, replaced, unusable};
 use self::file::{inspect, open, write_again};
 use self::new::{Created, create};
 use self::open::{Open, at, identity_of};
 use self::tables::{read_all, transact};
 use super::{Backend, Batch, Contents, StoreError, Writing};
 
-/// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// A file that was deleted is missed by the next process: so it is looked after, even while nothing is written.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often a store may come and go under a start.
 const TRIES: usize = 5;
-
-thread_local! {
-    static READING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread works on a file that may be damaged: a panic of redb's is then the file's fault, and an error of
-/// ours comes of it.
-#[must_use]
-pub fn is_reading() -> bool {
-    READING.get()
-}
-
-/// What `read` returns, or nothing if it panics: redb checks what it reads, but a page that lies about its own length
-/// may still make it panic.
-fn reading<T>(read: impl FnOnce() -> T) -> Option<T> {
-    READING.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(read));
-    READING.set(false);
-    outcome.ok()
-}
 
 /// How redb gets at a file.
 type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
@@ -228,61 +207,5 @@ fn is_new(path: &Path) -> Result<bool, StoreError> {
         Ok(_) => Err(foreign(path, "not a regular file")),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         Err(error) => Err(StoreError::io("open", path, error)),
-    }
-}
-
-/// Why redb does not open the file.
-fn refusal(path: &Path, error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-        other if other.to_string().contains("magic number") => foreign(path, "no redb file"),
-        other => unusable("open", path, other.into()),
-    }
-}
-
-/// A disk that fails says nothing about what is on it.
-fn unusable(operation: &'static str, path: &Path, error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Io(error) if !is_the_contents(&error) => StoreError::io(operation, path, error),
-        other => damaged(path, other.to_string()),
-    }
-}
-
-/// Whether it is what the file holds, or lacks at its end, and not the disk.
-fn is_the_contents(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
-}
-
-/// What is said when redb panics over a file.
-fn contradictory() -> redb::Error {
-    redb::Error::Corrupted("its pages contradict each other".to_owned())
-}
-
-fn database_on(storage: impl StorageBackend) -> Result<Database, DatabaseError> {
-    builder().create_with_backend(storage)
-}
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
-}
-
-fn damaged(path: &Path, what: String) -> StoreError {
-    StoreError::Damaged { path: path.display().to_string(), what }
-}
-
-fn foreign(path: &Path, what: &str) -> StoreError {
-    StoreError::Foreign { path: path.display().to_string(), what: what.to_owned() }
-}
-
-fn replaced(path: &Path, what: &str) -> StoreError {
-    StoreError::Replaced { path: path.display().to_string(), what: what.to_owned() }
-}
-
-fn into_io(error: impl Into<redb::Error>) -> io::Error {
-    match error.into() {
-        redb::Error::Io(error) => error,
-        other => io::Error::other(other.to_string()),
     }
 }

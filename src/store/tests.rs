@@ -6,14 +6,17 @@ mod failures;
 mod hangs;
 mod place;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use super::error::SLOWEST_COMMIT;
 use super::memory::MemoryBackend;
 use super::writer::{FIRST_RETRY, LAST_RETRY};
 use super::*;

@@ -8,8 +8,9 @@ use metrics::{counter, histogram};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info};
 
+use super::backend::{Backend, Batch, Writing};
+use super::error::{SLOWEST_COMMIT, StoreError};
 use super::queue::{Group, Pending, Queue};
-use super::{Backend, Batch, SLOWEST_COMMIT, StoreError, Writing};
 use crate::ticket::Credential;
 
 /// The wait before what could not be written is tried again grows from this,

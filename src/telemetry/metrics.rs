@@ -7,6 +7,7 @@
 
 mod accounts;
 mod process;
+mod row;
 mod sinks;
 mod text;
 mod tickets;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use metrics::{gauge, histogram};
 use reqwest::Url;
-use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::answers::{
@@ -15,7 +14,8 @@ use super::answers::{
 };
 use super::gate::{Gate, Permit};
 use super::hosts::{By, Hosts};
-use super::transport::{Lost, Method, Request, Response, Transport};
+use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
+use super::transport::{Lost, Request, Response, Transport};
 use crate::account::{Account, Endpoint};
 use crate::clock::{Clock, Moment};
 use crate::fault::Fault;
@@ -23,9 +23,6 @@ use crate::outcome::{CheckEnd, FetchEnd};
 use crate::secret::Secret;
 use crate::ticket::{AskEnd, TicketKind};
 
-/// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
-const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
-const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
 /// Between two questions for the time that nobody has answered: a machine that has just started may have its network in
 /// a moment.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -48,14 +45,6 @@ pub enum Require {
     Heard,
     /// Nothing: it is tried even while all of them count as down.
     Nothing,
-}
-
-#[derive(Serialize)]
-struct StableToken<'a> {
-    grant_type: &'static str,
-    appid: &'a str,
-    secret: &'a str,
-    force_refresh: bool,
 }
 
 impl WeChat {
@@ -185,13 +174,7 @@ impl WeChat {
 
     /// Asks for a ticket with `token`.
     pub async fn ticket(&self, kind: TicketKind, token: &Secret) -> AskEnd {
-        let request = Request {
-            method: Method::Get,
-            path: TICKET_PATH,
-            query: vec![("access_token", token.expose().to_owned()), ("type", kind.as_str().to_owned())],
-            body: Vec::new(),
-        };
-        let (sent_at, answer) = self.send_somewhere("ticket", &request).await;
+        let (sent_at, answer) = self.send_somewhere("ticket", &ticket_request(kind, token.expose())).await;
         AskEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
     }
 
@@ -254,44 +237,9 @@ impl WeChat {
     }
 }
 
-/// The check call with a token that is none: WeChat refuses it, and says when.
-pub(super) fn probe() -> Request {
-    check_request("probe")
-}
-
-fn check_request(token: &str) -> Request {
-    let query = vec![("access_token", token.to_owned())];
-    Request { method: Method::Get, path: CHECK_PATH, query, body: Vec::new() }
-}
-
 /// The time by WeChat's clock, to the second, as of when it answered.
 fn date(answer: &Response) -> Option<Timestamp> {
     Some(rfc2822::parse(answer.date.as_deref()?).ok()?.timestamp())
-}
-
-fn token_request(account: &Account, force: bool) -> Request {
-    let (appid, secret) = (account.appid.as_str(), account.secret.expose());
-    match account.endpoint {
-        Endpoint::Token => Request {
-            method: Method::Get,
-            path: "/cgi-bin/token",
-            query: vec![
-                ("grant_type", "client_credential".to_owned()),
-                ("appid", appid.to_owned()),
-                ("secret", secret.to_owned()),
-            ],
-            body: Vec::new(),
-        },
-        Endpoint::StableToken => {
-            let body = StableToken { grant_type: "client_credential", appid, secret, force_refresh: force };
-            Request {
-                method: Method::Post,
-                path: "/cgi-bin/stable_token",
-                query: Vec::new(),
-                body: serde_json::to_vec(&body).unwrap_or_default(),
-            }
-        }
-    }
 }
 
 fn no_host() -> Lost {

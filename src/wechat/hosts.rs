@@ -7,25 +7,33 @@
 //! down a real call is tried now and then, and when that is answered, failed probes say nothing until one is answered,
 //! too.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use reqwest::Url;
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::transport::Transport;
+use super::answers::host_trouble;
+use super::requests::probe;
+use super::transport::{Lost, Response, Transport};
 use crate::clock::{Clock, Moment};
+use crate::fault::LONGEST_HOST_PAUSE;
 
-mod probe;
+mod host;
 
-use probe::probe_until_it_answers;
+pub use host::HostState;
+pub(super) use host::{By, host_label};
+use host::{Health, Host};
 
 /// A host that failed is tried last for this long.
 const MISTRUST: Duration = Duration::from_secs(60);
 /// A host that has answered within this is taken to answer still.
 const HEARD: Duration = Duration::from_secs(1);
+/// Between two probes of a host that is down: short beside the minute in which a fleet should be fresh again.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// All of `upstream.base_urls`.
 pub struct Hosts {
@@ -41,15 +49,6 @@ pub struct Hosts {
 
 type OnTurn = Box<dyn Fn(HostState, Moment) + Send + Sync>;
 
-/// How one host is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostState {
-    /// `host` or `host:port`.
-    pub host: String,
-    /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to be.
-    pub down: Option<(Moment, String)>,
-}
-
 /// The hosts taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overall {
@@ -59,47 +58,10 @@ pub struct Overall {
     pub recoveries: u64,
 }
 
-struct Host {
-    url: Url,
-    label: String,
-    health: Mutex<Health>,
-}
-
-#[derive(Default)]
-struct Health {
-    down: bool,
-    /// When it went down, the last time.
-    down_at: Option<Moment>,
-    failed_at: Option<Moment>,
-    heard_at: Option<Moment>,
-    why: String,
-    probe: Option<AbortHandle>,
-    /// It has answered a real call while probes failed, and no probe since.
-    misled: bool,
-}
-
-/// By what a host was seen to answer or to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    /// A check, which is what probes are, too.
-    Check,
-    /// Any other call.
-    Call,
-}
-
-impl Health {
-    /// Whether failed probes say nothing of the host: real calls get through.
-    fn distrusts_probes(&self) -> bool {
-        self.misled && self.failed_at.is_none()
-    }
-}
-
 impl Hosts {
     pub(super) fn new(urls: &[Url], transport: Arc<dyn Transport>, clock: Clock) -> Arc<Self> {
-        let host =
-            |url: &Url| Arc::new(Host { url: url.clone(), label: host_label(url), health: Mutex::default() });
         let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
-        let hosts = urls.iter().map(host).collect();
+        let hosts = urls.iter().map(|url| Arc::new(Host::new(url))).collect();
         Arc::new(Self { hosts, overall, told: Notify::new(), on_turn: OnceLock::new(), transport, clock })
     }
 
@@ -319,14 +281,25 @@ impl Drop for Hosts {
     }
 }
 
-impl Host {
-    fn state(&self, health: &Health) -> HostState {
-        let down = health.down_at.filter(|_| health.down).map(|at| (at, health.why.clone()));
-        HostState { host: self.label.clone(), down }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+/// Probes until the host answers, or until what it does is known to say nothing.
+async fn probe_until_it_answers(hosts: Weak<Hosts>, host: Arc<Host>) {
+    loop {
+        let Some(hosts) = hosts.upgrade() else { return };
+        // In a task of its own: while a host is down nobody else calls it, and a probe that ended by a panic would
+        // leave it down for ever.
+        let sent = AbortOnDropHandle::new(tokio::spawn(hosts.transport.send(&host.url, probe())));
+        let told = sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned())));
+        let pause = told.as_ref().ok().and_then(Response::asked_pause).unwrap_or(PROBE_EVERY);
+        let why = match told.map(|answer| host_trouble(&answer)) {
+            Ok(None) => return hosts.probe_answered(&host),
+            Ok(Some(trouble)) => trouble,
+            Err(lost) => lost.to_string(),
+        };
+        if !hosts.probe_failed(&host, &why) {
+            return;
+        }
+        drop(hosts);
+        sleep(pause.clamp(PROBE_EVERY, LONGEST_HOST_PAUSE)).await;
     }
 }
 
@@ -334,10 +307,4 @@ impl Host {
 #[must_use]
 pub fn upstream_label(url: &Url) -> String {
     format!("{}{}/", host_label(url), url.path().trim_end_matches('/'))
-}
-
-/// `host` or `host:port`: what stands in logs and metrics.
-pub(super) fn host_label(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -1,6 +1,6 @@
 //! Talking to WeChat.
 //!
-//! `client` makes the calls an account asks for and knows about hosts; `answers` and `body` read what comes back; `gate`
+//! `client` makes the calls an account asks for and knows about hosts; `requests` is what they send; `answers` and `body` read what comes back; `gate`
 //! holds all accounts to the global limits; `hosts` keeps the trouble of a host apart from an account's;
 //! `transport` is the edge of the process, and `http` the real one. Nothing here retries a call: the account's
 //! decision does.
@@ -11,6 +11,7 @@ mod client;
 mod gate;
 mod hosts;
 mod http;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod clients;
+mod grants;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -54,9 +55,9 @@ pub(super) fn config(
     let defaults = accounts::settings(&mut reader, &at_defaults, defaults, Defaults::default());
     let at_accounts = top.key("accounts");
     let accounts = accounts::accounts(&mut reader, &at_accounts, file.accounts, defaults);
-    clients::wanted_are_configured(&mut reader, &at_clients, &clients.wanted, &accounts);
+    grants::wanted_are_configured(&mut reader, &at_clients, &clients.wanted, &accounts);
     clients::keys_are_no_app_secrets(&mut reader, &at_clients, &clients, &accounts);
-    clients::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
+    grants::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
     publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
     clients::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);

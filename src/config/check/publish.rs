@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::clients::{self, Wanted};
+use super::grants::{Wanted, grants};
 use crate::account::Account;
 use crate::config::file;
 use crate::config::node::Node;
@@ -35,7 +35,7 @@ pub(super) fn sinks(
         let name = name.map(|name| reader.label(&at_name, name));
         let url = url(reader, &at, std::mem::take(&mut sink.redis), std::mem::take(&mut sink.redis_file));
         let accounts = std::mem::take(&mut sink.accounts);
-        let accounts = clients::grants(reader, &at.key("accounts"), accounts, index, &mut wanted);
+        let accounts = grants(reader, &at.key("accounts"), accounts, index, &mut wanted);
         let layout = layout(reader, &at, sink);
         let (Some((url, address)), Some(layout), Some(accounts)) = (url, layout, accounts) else { continue };
         let by_default = || {

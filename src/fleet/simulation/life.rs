@@ -16,7 +16,7 @@ use super::time::MachineClock;
 use super::weather::{Agenda, Event, carry_out, set_wall};
 use crate::account::{Appid, Endpoint};
 use crate::fleet::Fleet;
-use crate::fleet::lifecycle::Surroundings;
+use crate::fleet::surroundings::Surroundings;
 use crate::ticket::Credential;
 
 /// Runs `sim` to its end.

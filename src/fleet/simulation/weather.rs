@@ -12,7 +12,7 @@ use super::sim::{HostTrouble, Oracle, Sim, lock};
 use super::troubles::{Trouble, Troubles};
 use super::{clients, reloads};
 use crate::account::Endpoint;
-use crate::fleet::messages::Crash;
+use crate::fleet::mailbox::Prompt;
 use crate::sandbox::{Fault, FaultKind, LostAs, Request as Asked};
 use crate::secret::Secret;
 
@@ -362,9 +362,9 @@ fn panic_in(sim: &Arc<Sim>, account: usize) {
     let Some(fleet) = sim.fleet() else { return };
     let appid = sim.oracle().books[account].appid.clone();
     let cell = fleet.inner.shared.directory.load().by_appid.get(&appid).cloned();
-    if let Some(actor) = cell.and_then(|cell| cell.actor()) {
+    if let Some(actor) = cell.and_then(|cell| cell.mailbox()) {
         sim.count("panics of actors");
-        let _ = actor.tell(Crash).try_send();
+        actor.tell(Prompt::Crash);
         let until = sim.now() + 40 * SECOND;
         sim.oracle().books[account].pardon(until);
     }

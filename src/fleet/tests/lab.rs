@@ -13,8 +13,7 @@ use crate::account::{Account, Appid, Endpoint};
 use crate::clock::TokioClock;
 use crate::config::{Config, Defaults, Upstream};
 use crate::fleet::event::What;
-use crate::fleet::lifecycle::Surroundings;
-use crate::fleet::shared::Jitter;
+use crate::fleet::surroundings::{Jitter, Surroundings};
 use crate::fleet::{AccountView, Fleet};
 use crate::sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
 use crate::secret::Secret;
@@ -95,7 +94,7 @@ impl Lab {
     pub(super) async fn reboot(mut self, down: Duration, wall_ms: impl Into<Option<i64>>) -> Self {
         let fleet = self.fleet;
         // One that is waiting for the disk would go on after that.
-        fleet.cells().iter().filter_map(|cell| cell.actor()).for_each(|actor| actor.kill());
+        fleet.cells().iter().filter_map(|cell| cell.mailbox()).for_each(|actor| actor.kill());
         drop(fleet);
         // Tasks that were aborted end when they are polled next.
         for _ in 0..100 {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use self::lab::{APPID, Lab, account, appid, drawn_from};
 use super::TokenError;
-use super::messages::Crash;
+use super::mailbox::Prompt;
 use super::tally::RejectionOutcome;
 use crate::account::{Account, Endpoint};
 use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
@@ -187,12 +187,12 @@ async fn a_crashed_actor_is_restarted_and_its_token_served_meanwhile() {
     let token = lab.token().await;
     let mut waits = Vec::new();
     for _ in 0..3 {
-        let actor = lab.fleet.cells()[0].actor().unwrap();
-        actor.tell(Crash).await.unwrap();
-        actor.wait_for_shutdown().await;
+        let actor = lab.fleet.cells()[0].mailbox().unwrap();
+        assert!(actor.tell(Prompt::Crash));
+        actor.stopped().await;
         assert_eq!(lab.token().await.access_token(), token.access_token());
         let crashed = Instant::now();
-        while lab.fleet.cells()[0].actor().is_none_or(|back| back.id() == actor.id()) {
+        while lab.fleet.cells()[0].mailbox().is_none_or(|back| back.id() == actor.id()) {
             assert_eq!(lab.token().await.access_token(), token.access_token());
             sleep(SECOND / 100).await;
         }
@@ -210,7 +210,7 @@ async fn an_actor_that_crashes_during_a_call_takes_its_answer_in_when_it_is_back
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 3000 }).times(1));
     sleep(SECOND).await;
     assert_eq!(lab.calls(), 1);
-    lab.fleet.cells()[0].actor().unwrap().tell(Crash).await.unwrap();
+    assert!(lab.fleet.cells()[0].mailbox().unwrap().tell(Prompt::Crash));
     lab.assert_alive(&lab.token().await);
     sleep(60 * SECOND).await;
     assert_eq!(lab.calls(), 1);

@@ -38,7 +38,7 @@ impl TokenActor {
     }
 
     /// All hosts count as down: this account is to try whether they are, if it needs a call still.
-    pub(in crate::fleet) fn try_despite_down(&mut self) {
+    pub(super) fn try_despite_down(&mut self) {
         let now = self.shared.now();
         if trial_urgency(&self.state, &self.account, now).is_none() {
             return;
@@ -51,7 +51,7 @@ impl TokenActor {
     }
 
     /// Goes to the head of the queue, if it stands there without a token.
-    pub(in crate::fleet) fn move_up(&mut self) {
+    pub(super) fn move_up(&mut self) {
         let now = self.shared.now();
         let stands = self.state.activity == Some(Activity::Queued) && !self.takes_off;
         if stands && self.urgency_ms(now) < 0 {
@@ -128,6 +128,6 @@ impl TokenActor {
         self.cell.clear_awaited();
         self.advance();
         self.teller(self.shared.now()).failed(&Arc::new(fault), None);
-        self.settle(Settled::Fetch(fetched));
+        self.waiters.settle(&self.state, Settled::Fetch(fetched), self.shared.now());
     }
 }

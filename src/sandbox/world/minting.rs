@@ -20,12 +20,6 @@ const URL_SAFE: usize = 64;
 
 const FOREVER: Duration = Duration::MAX;
 
-/// The account that the body of a `stable_token` call names.
-pub(super) fn appid_in(body: &[u8]) -> Option<Appid> {
-    let body: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    Appid::new(body.get("appid")?.as_str()?).ok()
-}
-
 impl World {
     /// `GET /cgi-bin/token`: each call mints. A form is understood, too: there are SDKs that send one.
     pub(super) fn token(&mut self, request: &Request, now: Duration) -> Outcome {

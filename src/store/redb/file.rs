@@ -8,9 +8,9 @@ use std::path::Path;
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend};
 
-use super::open::Open;
+use super::error::{contradictory, damaged, reading, refusal, unusable};
+use super::open::{Open, builder, database_on};
 use super::tables::{check_format, each_record};
-use super::{builder, contradictory, damaged, database_on, reading, refusal, unusable};
 use crate::state::AccountState;
 use crate::store::{StoreError, record};
 use crate::ticket::TicketState;

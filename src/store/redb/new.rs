@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use redb::{DatabaseError, StorageBackend};
 use tempfile::TempPath;
 
-use super::open::identity_of;
+use super::error::into_io;
+use super::open::{database_on, identity_of};
 use super::tables::{ACCOUNTS, FORMAT, META, transact};
-use super::{database_on, into_io};
 use crate::store::{Batch, StoreError};
 
 /// How many links may lead to a store.

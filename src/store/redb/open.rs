@@ -5,12 +5,14 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, DatabaseError, StorageBackend};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 
+use super::error::{reading, replaced};
 use super::gated::{Gate, Gated};
-use super::{database_on, reading, replaced};
 use crate::store::StoreError;
 
+/// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Each commit changes the head of the file, which tells which commit was the last.
 const HEAD_BYTES: usize = 512;
 
@@ -92,6 +94,16 @@ impl Drop for Open {
             self.end();
         }
     }
+}
+
+pub(super) fn database_on(storage: impl StorageBackend) -> Result<Database, DatabaseError> {
+    builder().create_with_backend(storage)
+}
+
+pub(super) fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// What stands at `path`; gone where there is nothing, or nothing in it.

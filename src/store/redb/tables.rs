@@ -5,7 +5,7 @@ use std::path::Path;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use super::{foreign, unusable};
+use super::error::{foreign, unusable};
 use crate::account::Appid;
 use crate::store::{Batch, Contents, StoreError};
 use crate::ticket::Credential;

@@ -1,68 +1,14 @@
 use std::fmt::Display;
 use std::io::Result;
-use std::sync::Arc;
 
+use super::row::{Row, Served};
 use super::text::{Text, seconds};
 use super::tickets::Tickets;
 use super::totals::Totals;
-use crate::budget::Purse;
-use crate::clock::Moment;
 use crate::config::PerAccount;
 use crate::fault::errcode_label;
-use crate::fleet::{AccountCell, Fleet, Snapshot};
+use crate::fleet::Fleet;
 use crate::state::Phase;
-
-/// One account, looked at once: its series agree with each other. What most families ask for is copied, so that
-/// they go through the rows alone, one after another, and not to a few places in memory for each account.
-pub(super) struct Row {
-    appid: Box<str>,
-    pub(super) phase: Phase,
-    failures: u32,
-    pub(super) budget: u32,
-    /// Token calls that may be made right now.
-    pub(super) calls_left: u32,
-    pub(super) token: Option<Served>,
-    cell: Arc<AccountCell>,
-    pub(super) snapshot: Arc<Snapshot>,
-}
-
-/// A token that may be served, in milliseconds.
-pub(super) struct Served {
-    pub(super) age_ms: i64,
-    issued_at_ms: i64,
-    pub(super) expires_at_ms: i64,
-    next_at_ms: Option<i64>,
-    version: u64,
-}
-
-impl Row {
-    fn of(cell: Arc<AccountCell>, now: Moment) -> Self {
-        let snapshot = cell.load();
-        let Snapshot { account, state } = &*snapshot;
-        let token = state.token.as_deref().filter(|_| state.is_usable(now)).map(|token| Served {
-            age_ms: i64::try_from(token.issued_at.elapsed(now).as_millis()).unwrap_or(i64::MAX),
-            issued_at_ms: token.issued_at.wall_ms,
-            expires_at_ms: token.expires_at.wall_ms,
-            next_at_ms: state.next_at.map(|next_at| (now + next_at.until(now)).wall_ms),
-            version: token.version,
-        });
-        Self {
-            appid: account.appid.as_str().into(),
-            phase: state.phase(now),
-            failures: state.failures(),
-            budget: account.daily_budget,
-            calls_left: state.ledger.remaining(Purse::Main, account.daily_budget, now),
-            token,
-            cell,
-            snapshot,
-        }
-    }
-
-    /// See [`PerAccount::Troubled`].
-    fn is_in_trouble(&self) -> bool {
-        self.phase.is_trouble() || self.failures > 0
-    }
-}
 
 pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount) -> Result<()> {
     let now = fleet.now();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Result;
 
-use super::accounts::Row;
+use super::row::Row;
 use super::text::{Text, seconds};
 use crate::budget::burst;
 use crate::fault::errcode_label;

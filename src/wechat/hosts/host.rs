@@ -1,0 +1,75 @@
+//! One host and what is known of its health.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use reqwest::Url;
+use tokio::task::AbortHandle;
+
+use crate::clock::Moment;
+
+/// How one host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostState {
+    /// `host` or `host:port`.
+    pub host: String,
+    /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to be.
+    pub down: Option<(Moment, String)>,
+}
+
+/// One of `upstream.base_urls`.
+pub(super) struct Host {
+    pub(super) url: Url,
+    pub(super) label: String,
+    health: Mutex<Health>,
+}
+
+/// What calls and probes have shown of it.
+#[derive(Default)]
+pub(super) struct Health {
+    pub(super) down: bool,
+    /// When it went down, the last time.
+    pub(super) down_at: Option<Moment>,
+    pub(super) failed_at: Option<Moment>,
+    pub(super) heard_at: Option<Moment>,
+    pub(super) why: String,
+    pub(super) probe: Option<AbortHandle>,
+    /// It has answered a real call while probes failed, and no probe since.
+    pub(super) misled: bool,
+}
+
+/// By what a host was seen to answer or to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::wechat) enum By {
+    /// A check, which is what probes are, too.
+    Check,
+    /// Any other call.
+    Call,
+}
+
+impl Health {
+    /// Whether failed probes say nothing of the host: real calls get through.
+    pub(super) fn distrusts_probes(&self) -> bool {
+        self.misled && self.failed_at.is_none()
+    }
+}
+
+impl Host {
+    pub(super) fn new(url: &Url) -> Self {
+        Self { url: url.clone(), label: host_label(url), health: Mutex::default() }
+    }
+
+    pub(super) fn state(&self, health: &Health) -> HostState {
+        let down = health.down_at.filter(|_| health.down).map(|at| (at, health.why.clone()));
+        HostState { host: self.label.clone(), down }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `host` or `host:port`: what stands in logs and metrics.
+pub(in crate::wechat) fn host_label(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
