@@ -132,6 +132,13 @@ pub fn burst(daily_budget: u32) -> u32 {
     Purse::Main.size(daily_budget).get()
 }
 
+/// Whether there is a call to spare for a try at hosts that count as down: the last quarter is for when they are back.
+#[must_use]
+pub fn affords_a_trial(ledger: &Ledger, daily_budget: u32, now: Moment) -> bool {
+    // Two, should there be another host to try.
+    ledger.remaining(Purse::Main, daily_budget, now) > burst(daily_budget).div_ceil(4).max(2)
+}
+
 type Limiter = RateLimiter<NotKeyed, Spent, Fixed, NoOpMiddleware<At>>;
 
 /// A limiter at one instant, over one cell. It starts at the boot clock's zero, which makes governor's relative

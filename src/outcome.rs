@@ -7,9 +7,8 @@ use crate::account::{Account, Endpoint};
 use crate::budget::{self, Purse};
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::rejection::Rejections;
 use crate::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
-use crate::state::{AccountState, Doubt, Intent, Reason, Trouble, Want, next_version};
+use crate::state::{AccountState, Doubt, Intent, Reason, Rejections, Trouble, Want, next_version};
 use crate::token::{HeldToken, Standing};
 
 mod answer;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::account::{Account, Endpoint};
-use crate::budget::{self, Purse};
+use crate::budget;
 use crate::clock::Moment;
 use crate::fault::FaultKind;
 use crate::schedule::force_allowed_at;
@@ -87,10 +87,8 @@ fn spacing_left(state: &AccountState, now: Moment) -> Duration {
 /// it will need when they are back.
 #[must_use]
 pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
-    let (left, burst) = (state.usable_for(now), budget::burst(account.daily_budget));
-    let remaining = state.ledger.remaining(Purse::Main, account.daily_budget, now);
-    // Two, should there be another host to try.
-    let affords = remaining > burst.div_ceil(4).max(2);
+    let left = state.usable_for(now);
+    let affords = budget::affords_a_trial(&state.ledger, account.daily_budget, now);
     let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
     let tries = match next_step(state, account, true, now) {
         Step::Fetch { .. } => affords && (account.endpoint == Endpoint::StableToken || left <= in_hand),

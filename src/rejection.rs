@@ -9,12 +9,8 @@ use crate::budget::Purse;
 use crate::clock::Moment;
 use crate::schedule::force_allowed_at;
 use crate::secret::Secret;
-use crate::state::{AccountState, Activity, Reason, Want};
+use crate::state::{AccountState, Activity, Reason, Verdict, Want};
 use crate::token::Standing;
-
-mod cooldown;
-
-pub use cooldown::{Rejections, Verdict};
 
 /// What to do with a rejection or a wish to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,15 +9,16 @@ use crate::account::{Account, Endpoint};
 use crate::budget::Ledger;
 use crate::clock::Moment;
 use crate::fault::Whose;
-use crate::rejection::Rejections;
 use crate::schedule::Rules;
 use crate::token::{HeldToken, Standing, Token, margin};
 
+mod cooldown;
 mod early;
 mod phase;
 mod reason;
 mod trouble;
 
+pub use cooldown::{Rejections, Verdict};
 pub use early::Early;
 pub use phase::Phase;
 pub use reason::Reason;

@@ -4,7 +4,7 @@ use kameo::prelude::*;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::mailbox::Wake;
+use super::mailbox::{Trial, Wake};
 use super::ticket_actor::TicketActor;
 use super::token_actor::TokenActor;
 
@@ -36,6 +36,13 @@ impl Running {
         match self {
             Self::Token(actor) => drop(actor.tell(Wake).await),
             Self::Ticket(actor) => drop(actor.tell(Wake).await),
+        }
+    }
+
+    pub(super) async fn try_despite_down(&self) {
+        match self {
+            Self::Token(actor) => drop(actor.tell(Trial).await),
+            Self::Ticket(actor) => drop(actor.tell(Trial).await),
         }
     }
 

@@ -113,12 +113,13 @@ impl Fleet {
             let (shared, supervisor) = (Arc::clone(&shared), supervisor.clone());
             async move {
                 let release = release(Arc::clone(&shared), supervisor.clone(), withheld);
-                let trials = try_while_down(Arc::clone(&shared));
+                let trials = try_while_down(Arc::clone(&shared), supervisor.clone());
                 tokio::join!(release, trials, watch_clocks(shared, supervisor));
             }
         });
         Ok(Self {
             inner: Arc::new(Inner {
+                directory: Arc::clone(&shared.directory),
                 shared,
                 supervisor,
                 running: config.into(),

@@ -11,13 +11,13 @@ use crate::secret::Secret;
 pub(super) struct Wake;
 /// Changed settings are wanted.
 pub(super) struct Configure;
+/// All hosts count as down: try whether they are.
+pub(super) struct Trial;
 
 /// What an account's actor is told, and nobody waits for.
 pub(super) enum Prompt {
     /// Somebody waits for the token.
     Hurry,
-    /// All hosts count as down: try whether they are.
-    Trial,
     /// The refresh that is due in the token's last part is to be now.
     RefreshEarly,
     /// Panic in a handler.

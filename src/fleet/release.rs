@@ -5,7 +5,7 @@
 //! be served as good until somebody sets it. So one harmless call for all accounts reads WeChat's `Date` first. Without an
 //! answer in time there is the wall clock alone. Who has nothing stored that may live does not wait.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kameo::prelude::*;
@@ -46,14 +46,16 @@ pub(super) async fn release(shared: Arc<Shared>, supervisor: ActorRef<Supervisor
         ticket.slot.store(state);
         shared.publishers.note_ticket(&of.appid, ticket.kind);
     }
-    let all = shared.withheld.all().iter().cloned().collect();
-    let _ = supervisor.tell(Start(all)).await;
+    // Tokens first: no ticket comes without one.
+    let (tokens, tickets): (Vec<_>, Vec<_>) =
+        shared.withheld.all().iter().cloned().partition(|of| of.ticket.is_none());
+    let _ = supervisor.tell(Start([tokens, tickets].concat())).await;
     shared.withheld.release();
 }
 
 /// By how much later it is than the wall clock says at least and at most, in milliseconds, as far as WeChat tells.
 async fn ask_the_time(shared: &Shared) -> (i64, i64) {
-    let accounts = shared.withheld.all().iter().map(|of| &of.appid).collect::<HashSet<_>>().len();
+    let accounts = shared.withheld.all().iter().map(|of| &of.appid).collect::<BTreeSet<_>>().len();
     let asked = timeout(shared.rules().timeout, shared.wechat().ahead_ms()).await;
     let Some((ahead_ms, at_most_ms)) = asked.ok().flatten() else {
         warn!(

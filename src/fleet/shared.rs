@@ -1,6 +1,6 @@
 //! What all actors of a fleet have in common.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -48,9 +48,9 @@ pub(crate) struct Shared {
     upstream: ArcSwap<Upper>,
     make_transport: MakeTransport,
     /// Accounts that are not configured: their versions and budgets are for when they come back.
-    pub(super) departed: Mutex<HashMap<Appid, Departed>>,
+    pub(super) departed: Mutex<BTreeMap<Appid, Departed>>,
     /// The same of tickets that are not kept.
-    pub(super) departed_tickets: Mutex<HashMap<Credential, TicketState>>,
+    pub(super) departed_tickets: Mutex<BTreeMap<Credential, TicketState>>,
     /// What another boot has stored and is not judged yet.
     pub(super) withheld: Withheld,
     draining: CancellationToken,
@@ -205,8 +205,8 @@ impl Shared {
         cell: &AccountCell,
         appid: &Appid,
         kinds: TicketKinds,
-    ) -> (Vec<Credential>, HashMap<Credential, TicketState>) {
-        let (mut added, mut gone) = (Vec::new(), HashMap::new());
+    ) -> (Vec<Credential>, BTreeMap<Credential, TicketState>) {
+        let (mut added, mut gone) = (Vec::new(), BTreeMap::new());
         for kind in TicketKind::ALL {
             let of = Credential::ticket(appid.clone(), kind);
             let mut departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +263,7 @@ impl Shared {
     }
 }
 
-fn stored(states: HashMap<Appid, AccountState>) -> HashMap<Appid, Departed> {
+fn stored(states: BTreeMap<Appid, AccountState>) -> BTreeMap<Appid, Departed> {
     states.into_iter().map(|(appid, state)| (appid, Departed::Stored(Box::new(state)))).collect()
 }
 

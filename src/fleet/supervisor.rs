@@ -91,6 +91,9 @@ pub(super) struct Apply {
 /// A clock has jumped, or the machine has slept: everybody looks again.
 pub(super) struct WakeAll;
 
+/// All hosts count as down: let this one try whether they are. One that is being started again has its turn later.
+pub(super) struct TryDespiteDown(pub(super) Credential);
+
 /// What a reload has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Applied {
@@ -124,6 +127,15 @@ impl Message<WakeAll> for Supervisor {
     async fn handle(&mut self, _: WakeAll, _: &mut Context<Self, ()>) {
         for actor in self.children.values().filter_map(|child| child.actor.as_ref()) {
             actor.wake().await;
+        }
+    }
+}
+
+impl Message<TryDespiteDown> for Supervisor {
+    type Reply = ();
+    async fn handle(&mut self, TryDespiteDown(of): TryDespiteDown, _: &mut Context<Self, ()>) {
+        if let Some(actor) = self.children.get(&of).and_then(|child| child.actor.as_ref()) {
+            actor.try_despite_down().await;
         }
     }
 }

@@ -18,13 +18,14 @@ use tracing::{Instrument as _, info_span};
 use super::actor_log::TicketTeller;
 use super::cell::AccountCell;
 use super::flight::queue;
-use super::mailbox::{RefreshRequest, Wake};
+use super::mailbox::{RefreshRequest, Trial, Wake};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
 use super::tally::RejectionOutcome;
 use super::ticket_cell::TicketCell;
 use super::wanted::NewSettings;
 use crate::account::Account;
+use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::ticket::{AskEnd, TicketActivity, TicketState, TicketStep};
 use crate::token::HeldToken;
@@ -97,6 +98,13 @@ impl Message<Wake> for TicketActor {
     type Reply = ();
     async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
         self.advance();
+    }
+}
+
+impl Message<Trial> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
+        self.try_despite_down();
     }
 }
 
@@ -176,12 +184,25 @@ impl TicketActor {
             TicketStep::Wait(at) => (None, Some(at), alarm(Some(at.until(now)), recovery)),
             TicketStep::AwaitHost => (None, None, alarm(None, recovery)),
             TicketStep::AwaitToken => (Some(TicketActivity::AwaitsToken), None, self.await_token()),
-            TicketStep::Ask => {
-                let left_ms = i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX);
-                (Some(TicketActivity::Queued), Some(now), queue(&self.shared, left_ms, Require::NotDown))
-            }
+            TicketStep::Ask => return self.queue(Require::NotDown, now),
         };
         (self.state.activity, self.state.next_at, self.pending) = (activity, next_at, pending);
+        self.publish();
+    }
+
+    /// All hosts count as down: this ticket is to try whether they are, if it needs a call still.
+    fn try_despite_down(&mut self) {
+        let now = self.shared.now();
+        let has_token = self.account.read(now).is_some();
+        if !self.shared.is_draining() && self.state.trial_urgency(&self.settings, has_token, now).is_some() {
+            self.queue(Require::Nothing, now);
+        }
+    }
+
+    fn queue(&mut self, require: Require, now: Moment) {
+        let left_ms = i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX);
+        (self.state.activity, self.state.next_at) = (Some(TicketActivity::Queued), Some(now));
+        self.pending = queue(&self.shared, left_ms, require);
         self.publish();
     }
 

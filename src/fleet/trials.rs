@@ -1,18 +1,19 @@
 //! Calls that are tried although all hosts count as down.
 //!
 //! They count so by failed probes, and it may be the probe's own call that is ill: a gateway's rule for it, a fault of
-//! WeChat's. So the most urgent account makes a real call now and then, whose answer is the recovery.
+//! WeChat's. So what needs it most, a token or a ticket, makes a real call now and then, whose answer is the recovery.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kameo::prelude::*;
 use tokio::time::timeout;
 
-use super::mailbox::Prompt;
 use super::shared::Shared;
-use crate::account::Appid;
+use super::supervisor::{Supervisor, TryDespiteDown};
 use crate::policy::trial_urgency;
+use crate::ticket::Credential;
 
 /// How long after the hosts went down the first call is tried;
 const FIRST_TRIAL: Duration = Duration::from_secs(5);
@@ -20,7 +21,7 @@ const FIRST_TRIAL: Duration = Duration::from_secs(5);
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// Has a call tried now and then while all hosts count as down. Never ends.
-pub(super) async fn try_while_down(shared: Arc<Shared>) {
+pub(super) async fn try_while_down(shared: Arc<Shared>, supervisor: ActorRef<Supervisor>) {
     loop {
         let mut hosts = shared.wechat().hosts().watch();
         // An error means that these hosts were given up for others.
@@ -29,27 +30,44 @@ pub(super) async fn try_while_down(shared: Arc<Shared>) {
         }
         let (mut wait, mut tried) = (FIRST_TRIAL, HashSet::new());
         while timeout(wait, hosts.wait_for(|overall| overall.up)).await.is_err() {
-            let next = if try_one(&shared, &mut tried) { wait * 2 } else { FIRST_TRIAL };
+            let next = match most_urgent(&shared, &mut tried) {
+                Some(of) => {
+                    let _ = supervisor.tell(TryDespiteDown(of)).try_send();
+                    wait * 2
+                }
+                None => FIRST_TRIAL,
+            };
             wait = next.min(LAST_WAIT);
         }
     }
 }
 
-/// Lets the most urgent account try that needs a call, one after the other: who fails may do so for a reason of its own.
-fn try_one(shared: &Shared, tried: &mut HashSet<Appid>) -> bool {
+/// What needs a call most, tokens and tickets, one after the other: what fails may do so for a reason of its own.
+fn most_urgent(shared: &Shared, tried: &mut HashSet<Credential>) -> Option<Credential> {
     let (now, directory) = (shared.now(), shared.directory.load_full());
     let cells = directory.in_order.iter().filter_map(|appid| Some((appid, directory.by_appid.get(appid)?)));
-    let most_urgent = cells
-        .filter_map(|(appid, cell)| {
-            let left = cell.slot.look(|seen| trial_urgency(&seen.state, &seen.account, now))?;
-            Some(((tried.contains(appid), !cell.is_awaited(), left), appid, cell))
+    let ((was_tried, ..), of) = cells
+        .flat_map(|(appid, cell)| {
+            let account = cell.load().account.clone();
+            let token = cell
+                .slot
+                .look(|seen| trial_urgency(&seen.state, &account, now))
+                .map(|left| (!cell.is_awaited(), left, Credential::token(appid.clone())));
+            let has_token = cell.read(now).is_some();
+            let tickets: Vec<_> = cell
+                .tickets()
+                .filter_map(|ticket| {
+                    let left = ticket.load().trial_urgency(&account, has_token, now)?;
+                    Some((true, left, ticket.of.clone()))
+                })
+                .collect();
+            token.into_iter().chain(tickets)
         })
-        .min_by_key(|(urgency, ..)| *urgency);
-    let Some(((was_tried, ..), appid, cell)) = most_urgent else { return false };
+        .map(|(no_reader, left, of)| ((tried.contains(&of), no_reader, left), of))
+        .min_by_key(|(urgency, _)| *urgency)?;
     if was_tried {
         tried.clear();
     }
-    tried.insert(appid.clone());
-    // An actor that is being started again has its turn the next time.
-    cell.mailbox().is_some_and(|actor| actor.tell(Prompt::Trial))
+    tried.insert(of.clone());
+    Some(of)
 }

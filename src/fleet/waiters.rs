@@ -6,9 +6,8 @@ use super::mailbox::{Answer, NoValidToken};
 use super::tally::RejectionOutcome;
 use crate::clock::Moment;
 use crate::outcome::Fetched;
-use crate::rejection::Verdict;
 use crate::secret::Secret;
-use crate::state::AccountState;
+use crate::state::{AccountState, Verdict};
 use crate::token::Standing;
 
 /// Those who wait for one account.

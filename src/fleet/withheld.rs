@@ -1,6 +1,6 @@
 //! What another boot has stored and is not judged yet: see [`release`](super::release).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use crate::ticket::Credential;
 /// Which tokens and tickets are withheld. Their cells hold the rest of what is known until then, and their actors are yet
 /// to be started.
 pub(super) struct Withheld {
-    all: HashSet<Credential>,
+    all: BTreeSet<Credential>,
     released: CancellationToken,
 }
 
@@ -29,7 +29,7 @@ impl Withheld {
     }
 
     /// What all of it is of.
-    pub(super) fn all(&self) -> &HashSet<Credential> {
+    pub(super) fn all(&self) -> &BTreeSet<Credential> {
         &self.all
     }
 

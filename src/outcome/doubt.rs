@@ -5,9 +5,8 @@ use std::time::Duration;
 use crate::account::{Account, Endpoint};
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::rejection::Verdict;
 use crate::schedule::{LATE, Rules};
-use crate::state::{AccountState, Doubt, Intent, Reason, Want, shows_after};
+use crate::state::{AccountState, Doubt, Intent, Reason, Verdict, Want, shows_after};
 use crate::token::Standing;
 
 /// How long after an audit that did not tell the next one is made.

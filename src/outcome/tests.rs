@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::fault::Whose;
-use crate::rejection::{Judgement, Verdict, judge_rejection};
+use crate::rejection::{Judgement, judge_rejection};
 use crate::secret::Secret;
-use crate::state::Activity;
+use crate::state::{Activity, Verdict};
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
 const RULES: Rules = Rules::EXAMPLE;

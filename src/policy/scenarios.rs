@@ -15,7 +15,7 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::fault::Fault;
 use crate::outcome::{CheckEnd, FetchEnd, Fetched};
-use crate::rejection::{Judgement, Verdict, judge_refresh, judge_rejection};
+use crate::rejection::{Judgement, judge_refresh, judge_rejection};
 use crate::sandbox::{Request, Settings, Wire, World};
 use crate::scenarios::pace::Pace;
 use crate::scenarios::{
@@ -23,7 +23,7 @@ use crate::scenarios::{
 };
 use crate::schedule::{Draw, Rules};
 use crate::secret::Secret;
-use crate::state::{AccountState, Activity};
+use crate::state::{AccountState, Activity, Verdict};
 use crate::wechat::answers::{NoToken, no_answer, read_check, read_token};
 use crate::wechat::{Lost, Response};
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::budget::Purse;
 use crate::fault::Fault;
 use crate::schedule::FORCED_A_DAY;
 use crate::state::{Doubt, Trouble};

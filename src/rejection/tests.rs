@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Moment;
-use crate::state::{Doubt, Intent};
+use crate::state::{Doubt, Intent, Rejections};
 use crate::token::HeldToken;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };

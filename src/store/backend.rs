@@ -1,6 +1,6 @@
 //! The edge of the process towards the disk: records in, records out, and nothing known of what they hold.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -47,7 +47,7 @@ pub trait Backend: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Encoded records by what they are of.
-    pub records: HashMap<Credential, Vec<u8>>,
+    pub records: BTreeMap<Credential, Vec<u8>>,
     /// The hosts whose tokens these are.
     pub hosts: Vec<String>,
 }

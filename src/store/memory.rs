@@ -1,6 +1,6 @@
 //! A disk for tests: keeps what is written, fails when told to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::ticket::{Credential, TicketKind};
 /// Survives the fleet that uses it, as a file does.
 #[derive(Default)]
 pub(crate) struct MemoryBackend {
-    records: Mutex<HashMap<Credential, Vec<u8>>>,
+    records: Mutex<BTreeMap<Credential, Vec<u8>>>,
     hosts: Mutex<Vec<String>>,
     pub(crate) full: AtomicBool,
     /// Writes neither end nor fail.

@@ -75,7 +75,6 @@ impl Store {
         let elsewhere = !contents.hosts.is_empty() && !is_one_upstream(&contents.hosts, &hosts);
         let boot = clock.boot_id();
         let (mut stored, mut withheld) = (Stored::default(), Stored::default());
-        stored.accounts.reserve(contents.records.len());
         let mut retold = Vec::new();
         let reading = Reading { boot, now, elsewhere };
         for (of, bytes) in contents.records {

@@ -1,6 +1,6 @@
 //! What is known of accounts and tickets, whole: as it is read, told on the clocks of another boot, written.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::record::{self, Record};
 use crate::account::Appid;
@@ -12,9 +12,9 @@ use crate::ticket::{Credential, TicketState};
 #[derive(Debug, Default)]
 pub struct Stored {
     /// By appid.
-    pub accounts: HashMap<Appid, AccountState>,
+    pub accounts: BTreeMap<Appid, AccountState>,
     /// By whose they are and of which kind.
-    pub tickets: HashMap<Credential, TicketState>,
+    pub tickets: BTreeMap<Credential, TicketState>,
 }
 
 impl Stored {

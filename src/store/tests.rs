@@ -6,7 +6,7 @@ mod failures;
 mod hangs;
 mod place;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ fn new_file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-async fn open(path: &Path, clock: Clock) -> (Store, HashMap<Appid, AccountState>) {
+async fn open(path: &Path, clock: Clock) -> (Store, BTreeMap<Appid, AccountState>) {
     let backend = RedbBackend::open(path).unwrap();
     let hosts = vec!["api.weixin.qq.com".to_owned()];
     let Opened { store, stored, .. } = Store::open(Arc::new(backend), hosts, clock).await.unwrap();
@@ -233,8 +233,8 @@ fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_tha
     let as_it_was = example_token();
     assert_eq!(*written.token.clone().unwrap(), as_it_was);
     let withheld = || Stored {
-        accounts: HashMap::from([(appid("wx1"), written.clone())]),
-        tickets: HashMap::from([(ticket_of("wx1"), holding_ticket(1))]),
+        accounts: BTreeMap::from([(appid("wx1"), written.clone())]),
+        tickets: BTreeMap::from([(ticket_of("wx1"), holding_ticket(1))]),
     };
     // The last: by the wall clock it was issued an hour from now.
     for (wall_ms, later_ms) in [(60_000, 0), (60_000, 600_000), (-3_600_000, 3_660_000)] {

@@ -97,6 +97,17 @@ impl TicketState {
         }
     }
 
+    /// How urgently it needs that a call is tried although all hosts count as down, as what is left of it; `None` while a
+    /// call would be of no use to it, or one that it will need when they are back.
+    #[must_use]
+    pub fn trial_urgency(&self, account: &Account, has_token: bool, now: Moment) -> Option<Duration> {
+        let is_idle = !matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
+        let tries = is_idle
+            && budget::affords_a_trial(&self.ledger, account.daily_budget, now)
+            && self.next_step(account, has_token, true, now) == TicketStep::Ask;
+        tries.then(|| self.usable_for(now))
+    }
+
     /// Charges a call. To be on disk before it is sent.
     ///
     /// # Errors

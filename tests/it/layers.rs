@@ -81,7 +81,7 @@ enum TestItem {
 }
 
 /// Lines with their numbers, without comments and without what is compiled for tests only.
-fn program(text: &str) -> Vec<(usize, &str)> {
+pub(crate) fn program(text: &str) -> Vec<(usize, &str)> {
     let mut lines = Vec::new();
     let mut test_item = TestItem::No;
     for (index, line) in text.lines().enumerate() {

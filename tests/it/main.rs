@@ -13,6 +13,7 @@ mod commands;
 mod core_dumps;
 mod crashes;
 mod crowd;
+mod cycles;
 mod faults;
 mod fuzzing;
 mod grafana;

@@ -366,6 +366,16 @@ impl Book {
         }
     }
 
+    /// The process has died: what it was told a moment ago may be neither taken in nor on disk.
+    pub(super) fn process_died(&mut self, now: i64) {
+        self.forget_checks();
+        if self.condemned.take_if(|(_, takes_in)| now < *takes_in + 2 * SECOND).is_some()
+            && let Some(current) = &mut self.current
+        {
+            current.condemned_at = i64::MAX;
+        }
+    }
+
     /// The process has died while the disk did not take what it was given; its last call arrives then, if one is on its
     /// way still.
     pub(super) fn forget(&mut self, last_arrival: Option<i64>) {

@@ -190,7 +190,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         if forgets || time_is_lost {
             book.tickets_excused_until = back_at + 4 * HOUR;
         }
-        book.forget_checks();
+        book.process_died(now);
         if forgets {
             let its = on_the_way.values().filter(|sent| sent.account == Some(account));
             book.forget(its.map(|sent| sent.at_ms).max());

@@ -64,14 +64,21 @@ fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>)
     match what {
         What::Mint { endpoint, .. } => {
             book.told_at = now;
-            // Whatever parked it is looked at again, however young its token is.
-            book.was_refused = told.as_ref().is_ok_and(|told| told.status == 412 || says_errcode(&told.body));
+            // Whatever parked it is looked at again, however young its token is; where no answer comes, the next host is
+            // asked for the same.
+            if let Ok(told) = told {
+                book.was_refused = told.status == 412 || says_errcode(&told.body);
+            }
             if was_sent && !tells && endpoint == Endpoint::Token {
                 book.is_in_doubt(now);
             }
         }
-        // It does not tell whether the token lives: a second one like it is worth a call.
-        What::Check if !tells => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
+        // It does not tell whether the token lives, nor does a retired address: that is worth a call.
+        What::Check
+            if !told.as_ref().is_ok_and(|told| says_refused(&told.body) || says_honoured(&told.body)) =>
+        {
+            book.may_call_until = book.may_call_until.max(now + 3 * HOUR)
+        }
         What::Check | What::Probe => {}
         What::Ticket(kind) => {
             if !was_sent {

@@ -379,7 +379,8 @@ fn suspend(sim: &Arc<Sim>) {
     sim.time.suspend(length);
     let now = sim.now();
     let mut oracle = sim.oracle();
-    oracle.may_lack_until = oracle.may_lack_until.max(now + 30 * SECOND);
+    let looks_again = oracle.looks_again_ms();
+    oracle.may_lack_until = oracle.may_lack_until.max(now + looks_again);
     drop(oracle);
     sim.look_at_all();
 }

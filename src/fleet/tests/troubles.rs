@@ -125,6 +125,43 @@ async fn a_check_call_that_alone_is_ill_costs_nobody_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_check_call_that_alone_is_ill_keeps_no_ticket_waiting_for_a_token_that_is_due() {
+    for endpoint in BOTH {
+        let lab =
+            Lab::with(vec![Account { tickets: [Jsapi].into_iter().collect(), ..account(APPID, endpoint) }])
+                .await;
+        lab.fleet.ticket(APPID, Jsapi).await.unwrap();
+        lab.wechat.inject(None, Fault::new(FaultKind::Status { status: 502 }).on(Call::Check));
+        // The first is asked for again after some minutes, long before the token is.
+        lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Ticket).times(1));
+        let calls = lab.calls();
+        lab.until("one call was lost", |view| view.tickets[0].last_fault.is_some()).await;
+        let lost_at = Instant::now();
+        lab.until("asked for again", |view| view.tickets[0].last_fault.is_none()).await;
+        assert!(lost_at.elapsed() <= MINUTE, "{endpoint:?}: after {:?}", lost_at.elapsed());
+        assert_eq!(lab.calls(), calls, "{endpoint:?}: no call for a token");
+        assert!(lab.fleet.hosts().iter().all(|host| host.up), "{endpoint:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_real_outage_a_ticket_keeps_a_quarter_of_its_budget_for_when_it_is_over() {
+    let kept = [Jsapi].into_iter().collect();
+    let lab =
+        Lab::with(vec![Account { tickets: kept, daily_budget: 40, ..account(APPID, Endpoint::StableToken) }])
+            .await;
+    lab.fleet.ticket(APPID, Jsapi).await.unwrap();
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang).on(Call::Ticket));
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang).on(Call::Check));
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang).on(Call::StableToken));
+    for _ in 0..120 {
+        sleep(MINUTE).await;
+        let ticket = lab.view().tickets[0].clone();
+        assert!(ticket.budget.remaining >= 5, "{:?}", ticket.budget);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operators_refresh_is_tried_while_the_hosts_count_as_down() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;

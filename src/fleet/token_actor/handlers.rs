@@ -4,7 +4,7 @@ use kameo::prelude::*;
 
 use super::TokenActor;
 use crate::account::Account;
-use crate::fleet::mailbox::{Answer, Configure, NoValidToken, Prompt, RefreshRequest, Wake};
+use crate::fleet::mailbox::{Answer, Configure, NoValidToken, Prompt, RefreshRequest, Trial, Wake};
 use crate::fleet::tally::RejectionOutcome;
 use crate::rejection::{Judgement, judge_refresh, judge_rejection};
 use crate::secret::Secret;
@@ -23,12 +23,18 @@ impl Message<Configure> for TokenActor {
     }
 }
 
+impl Message<Trial> for TokenActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
+        self.try_despite_down();
+    }
+}
+
 impl Message<Prompt> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, prompt: Prompt, _: &mut Context<Self, ()>) {
         match prompt {
             Prompt::Hurry => self.move_up(),
-            Prompt::Trial => self.try_despite_down(),
             Prompt::RefreshEarly => {
                 self.state.refresh_early(self.shared.now());
                 self.advance();

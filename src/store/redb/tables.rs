@@ -1,6 +1,6 @@
 //! What stands in the file: a table of accounts, one of tickets, and what is to be known of the whole.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -36,7 +36,7 @@ fn format_of(database: &impl ReadableDatabase) -> Result<Option<String>, redb::E
 }
 
 pub(super) fn read_all(database: &impl ReadableDatabase) -> Result<Contents, redb::Error> {
-    let mut records = HashMap::new();
+    let mut records = BTreeMap::new();
     let hosts = each_record(database, |of, record| drop(records.insert(of, record.to_vec())))?;
     Ok(Contents { records, hosts })
 }

@@ -31,7 +31,7 @@ async fn versions(path: &Path) -> Vec<u64> {
 async fn made(path: &Path, killed: bool) {
     let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
     let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
-    let accounts = HashMap::from(APPIDS.map(|name| (appid(name), holding(1))));
+    let accounts = BTreeMap::from(APPIDS.map(|name| (appid(name), holding(1))));
     store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
     let image = fs::read(path).unwrap();
     store.close().await;
@@ -159,7 +159,7 @@ async fn a_disk_that_is_full_is_asked_less_and_less_often_and_not_given_the_whol
     let disk = Disk::new();
     let backend = RedbBackend::open_by(&path, disk.on_file()).unwrap();
     let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
-    let accounts = HashMap::from_iter((0..3_000).map(|n| (appid(&format!("wx{n}")), holding(1))));
+    let accounts = BTreeMap::from_iter((0..3_000).map(|n| (appid(&format!("wx{n}")), holding(1))));
     store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
     let long = fs::metadata(&path).unwrap().len();
     let ops = disk.ops_so_far();

@@ -16,8 +16,8 @@ async fn running(path: &Path) -> Store {
     }
     store.keep_source(|| {
         let accounts = ["wx1", "wx2", "wx3", "wx4"].map(|name| (appid(name), holding(1)));
-        let tickets = HashMap::from([(ticket_of("wx1"), holding_ticket(1))]);
-        Some(Stored { accounts: HashMap::from(accounts), tickets })
+        let tickets = BTreeMap::from([(ticket_of("wx1"), holding_ticket(1))]);
+        Some(Stored { accounts: BTreeMap::from(accounts), tickets })
     });
     store
 }
