@@ -659,7 +659,7 @@ fn on_stable_token_a_check_that_does_not_tell_is_followed_by_a_normal_call() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.reject(at(10));
     desk.check(&CheckEnd::Inconclusive(busy()), at(11));
-    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Operator)));
+    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Unverified)));
     assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
     assert_eq!((desk.state.want, desk.held().standing), (None, Standing::Good));
     assert_eq!(desk.reject(at(15)), Judgement::Limited);
@@ -673,7 +673,7 @@ fn on_token_only_a_second_check_that_does_not_tell_mints() {
     assert_eq!((desk.state.want, desk.reject(at(1002))), (None, Judgement::Limited));
     assert_eq!(desk.reject(at(1006)), Judgement::Accepted);
     desk.check(&CheckEnd::Inconclusive(busy()), at(1007));
-    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Operator)));
+    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Unverified)));
 }
 
 #[test]
@@ -700,7 +700,7 @@ fn on_token_checks_that_do_not_tell_mint_neither_too_soon_nor_in_doubt() {
     let mut in_doubt = Desk::holding(Endpoint::Token);
     in_doubt.fail(lost(), true, at(5400));
     assert_eq!(twice(&mut in_doubt, at(5500)), None);
-    let mint = Some(Want::Fetch(Reason::Operator));
+    let mint = Some(Want::Fetch(Reason::Unverified));
     assert_eq!(twice(&mut Desk::holding(Endpoint::Token), at(295)), mint);
 }
 

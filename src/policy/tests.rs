@@ -72,7 +72,7 @@ fn a_refresh_comes_no_later_than_the_last_usable_instant() {
     let (account, mut state) = holding(Endpoint::Token);
     edit(&mut state, |token| token.refresh_at = token.expires_at);
     assert_eq!(next_step(&state, &account, true, START), Step::Wait(at(7199)));
-    assert_eq!(next_step(&state, &account, true, at(7199)), fetch(Reason::Due));
+    assert_eq!(next_step(&state, &account, true, at(7199)), fetch(Reason::NoToken));
 }
 
 #[test]

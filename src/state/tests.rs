@@ -215,11 +215,11 @@ fn a_host_that_is_back_is_asked_at_once_by_those_who_await_it() {
 fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_trouble() {
     let old = Account::example(Endpoint::StableToken);
     let secret = Account { secret: Secret::new("another"), ..old.clone() };
-    let tried = Some(Want::Fetch(Reason::Operator));
+    let tried = |reason| Some(Want::Fetch(reason));
     for (new, want) in [
         (old.clone(), None),
-        (secret, tried),
-        (Account::example(Endpoint::Token), tried),
+        (secret, tried(Reason::SecretChanged)),
+        (Account::example(Endpoint::Token), tried(Reason::EndpointChanged)),
         (Account { daily_budget: 9000, ..old.clone() }, None),
     ] {
         let mut state =
