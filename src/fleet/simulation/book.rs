@@ -205,7 +205,11 @@ impl Book {
             Some((seen, before)) if version == *seen && value != *before && !self.amnesia => {
                 return Err(format!("I5: version {version} has two values"));
             }
-            Some((seen, _)) if version > *seen => self.amnesia &= scene.now <= self.may_be_ended_until,
+            Some((seen, _)) if version > *seen => {
+                self.amnesia &= scene.now <= self.may_be_ended_until;
+                // The reports so far were of the one before.
+                self.reported_at = i64::MIN / 2;
+            }
             _ => {}
         }
         if scene.disk_is_well && version > self.on_disk {
