@@ -8,9 +8,10 @@ use crate::account::Account;
 use crate::config::file;
 use crate::config::node::Node;
 use crate::config::place::Place;
-use crate::config::reader::{Reader, not_one_line};
+use crate::config::reader::Reader;
 use crate::config::secrets::Use;
 use crate::config::sink::{self, Sink};
+use crate::config::value::not_one_line;
 use crate::layout::{Layout, Promised, Template};
 use crate::secret::Secret;
 
