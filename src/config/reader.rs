@@ -31,6 +31,8 @@ pub(super) struct Reader<'a> {
     tags_are_told: bool,
     /// A secret stands in the text itself.
     holds_secrets: bool,
+    /// The place that names the file that was not read in time.
+    hung_at: Option<String>,
 }
 
 /// What is wrong, or perhaps not meant.
@@ -62,6 +64,7 @@ impl<'a> Reader<'a> {
             may_read_again_to_warn: READ_AGAIN_TO_WARN_BYTES,
             tags_are_told: false,
             holds_secrets: false,
+            hung_at: None,
         }
     }
 
@@ -72,6 +75,16 @@ impl<'a> Reader<'a> {
     /// The files that the text names.
     pub(super) fn files(&mut self) -> &mut Files {
         &mut self.files
+    }
+
+    /// Notes that the file that is named at `place` was not read in time.
+    pub(super) fn note_hung(&mut self, place: &Place<'_>) {
+        self.hung_at = Some(place.to_string());
+    }
+
+    /// The place that names the file that was not read in time.
+    pub(super) fn hung_at(&self) -> Option<&str> {
+        self.hung_at.as_deref()
     }
 
     /// Notes that a secret stands in the text itself.
@@ -96,6 +109,20 @@ impl<'a> Reader<'a> {
         let position =
             if key.is_empty() { None } else { locate(self.text, place, &mut self.may_read_again_to_warn) };
         self.warnings.push(Problem { position, key, what: what.into() });
+    }
+
+    /// What `build` makes of the place. Where it makes nothing, that is a problem, be there no other: what is left out
+    /// without a word is taken away from a running program.
+    pub(super) fn built<T>(
+        &mut self,
+        place: &Place<'_>,
+        build: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let built = build(self);
+        if built.is_none() && self.problems.is_empty() {
+            self.report(place, "cannot be read here");
+        }
+        built
     }
 
     /// Reports every tagged value, wherever it stands.

@@ -92,16 +92,20 @@ impl Reader<'_> {
         Some(secret)
     }
 
-    /// What the file at `path` holds. After one that was not read in time none is tried; that one is told.
+    /// What the file at `path` holds. After one that was not read in time none is tried, and each is told.
     fn read_file(&mut self, place: &Place<'_>, path: &Path) -> Option<super::Content> {
-        if self.files().hung() {
+        if let Some(other) = self.hung_at() {
+            let what = format!("the file was not read, since that of {other} does not answer");
+            self.report(place, what);
             return None;
         }
         match self.files().read(path, LONGEST_SECRET_FILE) {
             Ok(content) => Some(content),
             Err(error) => {
-                let rest = if self.files().hung() { "; none that is named below it was tried" } else { "" };
-                self.report(place, format!("the file cannot be read: {error}{rest}"));
+                if self.files().hung() {
+                    self.note_hung(place);
+                }
+                self.report(place, format!("the file cannot be read: {error}"));
                 None
             }
         }

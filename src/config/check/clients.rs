@@ -27,37 +27,40 @@ pub(super) fn clients(
     at: &Place<'_>,
     clients: Node<Vec<Node<file::Client>>>,
 ) -> Clients {
-    let (mut names, mut keys) = (HashMap::new(), HashMap::new());
-    let (mut list, mut wanted) = (Vec::new(), Vec::new());
+    let mut known = Clients { list: Vec::new(), wanted: Vec::new(), keys: HashMap::new() };
+    let mut names = HashMap::new();
     for (index, client) in reader.list(at, clients).into_iter().enumerate() {
         let at_client = at.item(index);
-        let Some(client) = reader.item(&at_client, client) else { continue };
-        let at_name = at_client.key("name");
-        let name = reader.required(&at_name, client.name, "logs call the client by it");
-        let name = name.and_then(|name| reader.label(&at_name, name));
-        if let Some(other) = name.as_ref().and_then(|name| names.insert(name.clone(), index)) {
-            reader.report(&at_name, format!("is the same as {at}[{other}].name"));
-        }
-        let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
-        if let Some((digest, stands_at)) = key
-            && let Some((other, _)) = keys.insert(digest, (index, stands_at))
-        {
-            reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
-        }
-        let accounts = grants(reader, &at_client.key("accounts"), client.accounts, index, &mut wanted);
-        let allow = allow(reader, &at_client.key("allow"), client.allow);
-        let at_urls = at_client.key("urls");
-        let urls = urls(reader, &at_urls, client.urls);
-        if allow.read && !urls.is_empty() {
-            // And reading is what is allowed where nothing is said.
-            let why = "would keep nobody from signing who may read tickets; set allow: [sign], without read";
-            reader.report(&at_urls, why);
-        }
-        if let (Some(name), Some((key_sha256, _)), Some(accounts)) = (name, key, accounts) {
-            list.push(Client { name, key_sha256, accounts, allow, urls });
-        }
+        let client = reader.built(&at_client, |reader| {
+            let client = reader.item(&at_client, client)?;
+            let at_name = at_client.key("name");
+            let name = reader.required(&at_name, client.name, "logs call the client by it");
+            let name = name.and_then(|name| reader.label(&at_name, name));
+            if let Some(other) = name.as_ref().and_then(|name| names.insert(name.clone(), index)) {
+                reader.report(&at_name, format!("is the same as {at}[{other}].name"));
+            }
+            let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
+            if let Some((digest, stands_at)) = key
+                && let Some((other, _)) = known.keys.insert(digest, (index, stands_at))
+            {
+                reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
+            }
+            let at_accounts = at_client.key("accounts");
+            let accounts = grants(reader, &at_accounts, client.accounts, index, &mut known.wanted);
+            let allow = allow(reader, &at_client.key("allow"), client.allow);
+            let at_urls = at_client.key("urls");
+            let urls = urls(reader, &at_urls, client.urls);
+            if allow.read && !urls.is_empty() {
+                // And reading is what is allowed where nothing is said.
+                let why =
+                    "would keep nobody from signing who may read tickets; set allow: [sign], without read";
+                reader.report(&at_urls, why);
+            }
+            Some(Client { name: name?, key_sha256: key?.0, accounts: accounts?, allow, urls })
+        });
+        known.list.extend(client);
     }
-    Clients { list, wanted, keys }
+    known
 }
 
 /// Who holds an AppSecret may fetch tokens without us; a client's key must not be one.

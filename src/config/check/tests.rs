@@ -1,5 +1,7 @@
 //! Every rule of `accounts.yaml` as a table, and the hunt for secrets in what is said about a file.
 
+mod files;
+mod rights;
 mod secrets;
 
 use std::ffi::OsString;
