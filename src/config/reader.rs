@@ -175,8 +175,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list; empty when there is none.
+    /// A list; empty when there is none. A key without a value is a problem: with its items commented out, a list of
+    /// clients would let everybody in.
     pub(super) fn list<T: Content>(&mut self, place: &Place<'_>, node: Node<Vec<Node<T>>>) -> Vec<Node<T>> {
+        if matches!(node, Node::Null) {
+            self.report(place, "is empty; write [] for none, or leave the key out");
+        }
         self.form(place, node).unwrap_or_default()
     }
 
@@ -188,7 +192,7 @@ impl<'a> Reader<'a> {
         needed: &str,
     ) -> Vec<Node<T>> {
         let wrong = matches!(node, Node::Wrong(_));
-        let list = self.list(place, node);
+        let list = self.form(place, node).unwrap_or_default();
         if list.is_empty() && !wrong {
             self.report(place, format!("is missing or empty; {needed}"));
         }

@@ -82,9 +82,10 @@ fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, c
     let at_listen = at.key("listen");
     let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(Api::default().listen);
     let nobody = match &api.clients {
-        Node::Absent | Node::Null => true,
+        Node::Absent => true,
         Node::Value(clients) => clients.is_empty(),
-        Node::Wrong(_) => false,
+        // Which is told.
+        Node::Null | Node::Wrong(_) => false,
     };
     if nobody && !listen.ip().to_canonical().is_loopback() {
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
