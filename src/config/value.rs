@@ -8,6 +8,9 @@ use super::place::Place;
 use super::reader::{Reader, is_harmless};
 use super::unseen;
 
+/// How a variable is put in.
+pub(super) const WITH_BRACES: &str = "an environment variable is written with braces: ${NAME}";
+
 /// A single value with its variable put in.
 pub(super) struct Value {
     pub(super) text: String,
@@ -55,16 +58,19 @@ impl Reader<'_> {
     /// A single value with its variable put in. A key without a value is a problem: to keep the default, the key
     /// is left out.
     pub(super) fn value(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
+        let value = self.value_of_a_secret(place, node)?;
+        if value.variable.is_none() && value.text.strip_prefix('$').is_some_and(is_variable) {
+            self.warn(place, format!("is taken as it stands; {WITH_BRACES}"));
+        }
+        Some(value)
+    }
+
+    /// The same for a secret, whose placeholders are looked for wherever it comes from.
+    pub(super) fn value_of_a_secret(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
         if matches!(node, Node::Null) {
             self.report(place, "is empty");
         }
         let text = self.form(place, node)?;
-        if text.strip_prefix('$').is_some_and(is_variable) {
-            self.warn(
-                place,
-                "is taken as it stands; an environment variable is written with braces: ${NAME}",
-            );
-        }
         if !text.contains("${") {
             return Some(Value { text, variable: None });
         }

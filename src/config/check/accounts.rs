@@ -13,6 +13,7 @@ use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
 use crate::config::secrets::Use;
+use crate::secret::Secret;
 use crate::ticket::TicketKinds;
 
 /// How many accounts one process is built for.
@@ -60,7 +61,9 @@ fn warn_of_equal_secrets(
     let mut first = HashMap::with_capacity(accounts.len());
     for (index, (account, key)) in accounts.iter().zip(secrets_at).enumerate() {
         let Some(account) = account else { continue };
-        match first.entry(account.secret.expose()) {
+        // In another case it is the same copy.
+        let in_lower_case = Secret::new(account.secret.expose().to_ascii_lowercase()).sha256();
+        match first.entry(in_lower_case) {
             Entry::Vacant(new) => drop(new.insert((index, *key))),
             Entry::Occupied(known) => {
                 let (other, other_key) = known.get();

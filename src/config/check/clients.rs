@@ -13,13 +13,29 @@ use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
 use crate::config::secrets::Use;
+use crate::secret::Secret;
 
 /// The clients, and what can be looked at only once the accounts are known.
 pub(super) struct Clients {
     pub(super) list: Vec<Client>,
     pub(super) wanted: Vec<Wanted>,
     /// By its digest: whose key it is, and in which of the three ways it is given.
-    keys: HashMap<[u8; 32], (usize, &'static str)>,
+    keys: HashMap<Digest, (usize, &'static str)>,
+    /// The same by the digest in lower case, of those whose text is known.
+    in_lower_case: HashMap<Digest, (usize, &'static str)>,
+}
+
+/// SHA-256.
+type Digest = [u8; 32];
+
+/// A client's key.
+#[derive(Clone, Copy)]
+struct Key {
+    sha256: Digest,
+    /// The same in lower case, if its text is known.
+    in_lower_case: Option<Digest>,
+    /// In which of the three ways it is given.
+    stands_at: &'static str,
 }
 
 pub(super) fn clients(
@@ -27,7 +43,8 @@ pub(super) fn clients(
     at: &Place<'_>,
     clients: Node<Vec<Node<file::Client>>>,
 ) -> Clients {
-    let mut known = Clients { list: Vec::new(), wanted: Vec::new(), keys: HashMap::new() };
+    let mut known =
+        Clients { list: Vec::new(), wanted: Vec::new(), keys: HashMap::new(), in_lower_case: HashMap::new() };
     let mut names = HashMap::new();
     for (index, client) in reader.list(at, clients).into_iter().enumerate() {
         let at_client = at.item(index);
@@ -40,10 +57,11 @@ pub(super) fn clients(
                 reader.report(&at_name, format!("is the same as {at}[{other}].name"));
             }
             let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
-            if let Some((digest, stands_at)) = key
-                && let Some((other, _)) = known.keys.insert(digest, (index, stands_at))
-            {
-                reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
+            if let Some(Key { sha256, in_lower_case, stands_at }) = key {
+                known.in_lower_case.extend(in_lower_case.map(|digest| (digest, (index, stands_at))));
+                if let Some((other, _)) = known.keys.insert(sha256, (index, stands_at)) {
+                    reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
+                }
             }
             let at_accounts = at_client.key("accounts");
             let accounts = grants(reader, &at_accounts, client.accounts, index, &mut known.wanted);
@@ -56,7 +74,7 @@ pub(super) fn clients(
                     "would keep nobody from signing who may read tickets; set allow: [sign], without read";
                 reader.report(&at_urls, why);
             }
-            Some(Client { name: name?, key_sha256: key?.0, accounts: accounts?, allow, urls })
+            Some(Client { name: name?, key_sha256: key?.sha256, accounts: accounts?, allow, urls })
         });
         known.list.extend(client);
     }
@@ -76,13 +94,31 @@ pub(super) fn keys_are_no_app_secrets(
     let mut told = HashSet::new();
     for (index, account) in accounts.iter().enumerate() {
         let Some(account) = account else { continue };
-        if let Some((client, stands_at)) = clients.keys.get(&account.secret.sha256())
+        let exact = clients.keys.get(&account.secret.sha256()).map(|client| (client, ""));
+        let but_for = " but for its case or a blank behind it";
+        let found = exact.or_else(|| alike(clients, &account.secret).map(|client| (client, but_for)));
+        if let Some(((client, stands_at), but_for)) = found
             && told.insert(*client)
         {
-            let what = format!("is the AppSecret of accounts[{index}]; give the client a key of its own");
+            let what =
+                format!("is the AppSecret of accounts[{index}]{but_for}; give the client a key of its own");
             reader.report(&at.item(*client).key(stands_at), what);
         }
     }
+}
+
+/// Whose key is that AppSecret, written in another case or with what `echo` adds: it can be tried in no time.
+fn alike<'a>(clients: &'a Clients, secret: &Secret) -> Option<&'a (usize, &'static str)> {
+    let lower = Secret::new(secret.expose().to_ascii_lowercase());
+    if let Some(found) = clients.in_lower_case.get(&lower.sha256()) {
+        return Some(found);
+    }
+    let upper = Secret::new(secret.expose().to_ascii_uppercase());
+    let cases = [secret, &lower, &upper].into_iter();
+    let ends = ["", "\n", "\r\n", " "];
+    let mut written =
+        cases.flat_map(|case| ends.map(|end| Secret::new(format!("{}{end}", case.expose())).sha256()));
+    written.find_map(|digest| clients.keys.get(&digest))
 }
 
 /// With clients, what none of them may do cannot be done at all.
@@ -117,7 +153,7 @@ fn key(
     key: Node<String>,
     key_file: Node<String>,
     key_sha256: Node<String>,
-) -> Option<([u8; 32], &'static str)> {
+) -> Option<Key> {
     let ways = [
         ("key", !key.is_absent()),
         ("key_file", !key_file.is_absent()),
@@ -125,19 +161,21 @@ fn key(
     ];
     let way = reader.one_of(at, &ways)?;
     let at = at.key(way);
-    let digest = match way {
-        "key" => reader.secret(&at, key, Use::Key)?.sha256(),
-        "key_file" => reader.secret_file(&at, key_file, Use::Key)?.sha256(),
+    let key = match way {
+        "key" => reader.secret(&at, key, Use::Key)?,
+        "key_file" => reader.secret_file(&at, key_file, Use::Key)?,
         _ => {
             // Somebody may have put the key itself here: it is not quoted.
             let digest = parse::sha256_hex(&reader.value(&at, key_sha256)?.text);
             if digest.is_none() {
                 reader.report(&at, "must be the SHA-256 of the key in 64 hex digits");
             }
-            reader.key_digest(&at, digest?)?
+            let sha256 = reader.key_digest(&at, digest?)?;
+            return Some(Key { sha256, in_lower_case: None, stands_at: way });
         }
     };
-    Some((digest, way))
+    let lower = Secret::new(key.expose().to_ascii_lowercase());
+    Some(Key { sha256: key.sha256(), in_lower_case: Some(lower.sha256()), stands_at: way })
 }
 
 fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {

@@ -178,9 +178,31 @@ fn blanks_around_other_values_are_refused_too() {
 
 #[test]
 fn the_digest_of_no_key_is_refused() {
-    for nothing in
-        ["", "\n", "\r\n", " ", "  ", "\t", "\0", "\u{feff}", "\u{feff}\n", " \n", "\n\n", "k\n", "k "]
-    {
+    for nothing in [
+        "",
+        "\n",
+        "\r\n",
+        " ",
+        "  ",
+        "\t",
+        "\0",
+        "\u{feff}",
+        "\u{feff}\n",
+        " \n",
+        "\n\n",
+        "k\n",
+        "k ",
+        "-n \n",
+        "-n",
+        "-e \n",
+        "\"\"",
+        "\"\"\r\n",
+        "''",
+        "$KEY",
+        "$KEY\n",
+        "${KEY}",
+        "%KEY%\r\n",
+    ] {
         let digest = hex(&Secret::new(nothing).sha256());
         for digest in [digest.clone(), digest.to_uppercase()] {
             let told = problem(parse(&with_key(&format!("key_sha256: {digest}"))));
@@ -205,6 +227,87 @@ fn a_key_that_is_an_app_secret_is_refused_by_its_digest_too() {
             format!("api.clients[0].{place}: is the AppSecret of accounts[0]; give the client a key");
         assert!(told.starts_with(&expected), "{told}");
     }
+}
+
+#[test]
+fn a_key_that_is_an_app_secret_but_for_its_case_or_a_blank_is_refused_too() {
+    let upper = APP_SECRET.to_uppercase();
+    let mixed = APP_SECRET.replace('a', "A");
+    let digest = |text: &str| hex(&Secret::new(text).sha256());
+    for key in [
+        format!("key: {upper}"),
+        format!("key: {mixed}"),
+        format!("key_sha256: {}", digest(&format!("{APP_SECRET}\n"))),
+        format!("key_sha256: {}", digest(&format!("{APP_SECRET}\r\n"))),
+        format!("key_sha256: {}", digest(&upper)),
+        format!("key_sha256: {}", digest(&format!("{upper}\n"))),
+    ] {
+        let told = problem(parse(&with_key(&key)));
+        assert!(
+            told.contains("is the AppSecret of accounts[0] but for its case or a blank"),
+            "{key}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_begins_or_ends_with_what_nobody_sees_is_refused() {
+    for unseen in
+        ["\u{200c}", "\u{200d}", "\u{fe0f}", "\u{fe00}", "\u{e0001}", "\u{e0020}", "\u{e0100}", "\u{180f}"]
+    {
+        for (key, verb) in
+            [(format!("{unseen}{KEY}"), "begins with"), (format!("{KEY}{unseen}"), "ends with")]
+        {
+            let told = problem(parse_with(&with_key("key: '${VALUE}'"), &key));
+            assert!(told.starts_with("api.clients[0].key: ") && told.contains(verb), "{key:?}: {told}");
+            assert!(told.contains("an invisible character (U+"), "{told}");
+        }
+    }
+    let joined = "a pass phrase 👩\u{200d}💻 of sorts";
+    expect_warnings(&with_key(&format!("key: {joined}")), &[]);
+}
+
+#[test]
+fn a_placeholder_that_nothing_was_put_in_for_is_warned_of_wherever_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("value");
+    let told = |text: &str, value: &str| {
+        let config = parse_with(text, value).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let told = config.warnings.iter().filter(|warning| warning.what.contains("looks like a placeholder"));
+        told.map(|warning| warning.key.clone()).collect::<Vec<_>>()
+    };
+    type Place<'a> = (&'a str, &'a str, fn(&str) -> String);
+    let places: [Place<'_>; 2] =
+        [("accounts[0].secret", "secret", with_secret), ("api.clients[0].key", "key", with_key)];
+    for (place, key, text) in places {
+        let (variable, in_a_file) =
+            (format!("{key}: '${{VALUE}}'"), format!("{key}_file: {}", file.display()));
+        for value in [
+            "$CRM_KEY",
+            "${CRM_KEY}",
+            "prefix-${CRM_KEY}-suffix",
+            "$(cat/run/secrets/crm)",
+            "{{.Values.crm.key}}",
+            "x-{{crm}}",
+            "<your-client-key>",
+            "%CRM_KEY%",
+            "@CRM_KEY@",
+        ] {
+            assert_eq!(told(&text(&variable), value), [place], "{value}");
+            std::fs::write(&file, format!("{value}\n")).unwrap();
+            assert_eq!(told(&text(&in_a_file), value), [format!("{place}_file")], "{value}");
+            if !value.contains("${") {
+                let inline = text(&format!("{key}: '{value}'"));
+                assert_eq!(told(&inline, value), [place], "{value}");
+            }
+        }
+        for value in ["a$b", "a{b}c", "p%q%r", "<a", "a{{b", "a@b"] {
+            assert_eq!(told(&text(&variable), value), [""; 0], "{value}");
+        }
+    }
+    let url = with_secret(&format!("secret: {APP_SECRET}"))
+        + "publish: [{ redis: '${VALUE}', preset: wechatpy, accounts: ['*'] }]";
+    assert_eq!(told(&url, "redis://:${REDIS_PASSWORD}@h"), ["publish[0].redis"]);
 }
 
 #[test]
@@ -313,7 +416,7 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
             "wx0123456789abcdef",
             "$FLOWER_SECRET",
             &[
-                "accounts[0].secret: is taken as it stands; an environment variable is written with",
+                "accounts[0].secret: the value is taken as it stands, and looks like a placeholder that nothing",
                 "accounts[0].secret: is not",
             ],
         ),
@@ -321,6 +424,11 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
         expect_warnings(&format!("accounts: [{{ appid: {appid}, secret: {secret} }}]"), expected);
     }
     let second = format!("appid: wxfedcba9876543210, secret: {APP_SECRET}");
+    expect_warnings(
+        &format!("accounts: [{{ {good} }}, {{ {second} }}]"),
+        &["accounts[1].secret: is the same as that of accounts[0].secret"],
+    );
+    let second = format!("appid: wxfedcba9876543210, secret: {}", APP_SECRET.to_uppercase());
     expect_warnings(
         &format!("accounts: [{{ {good} }}, {{ {second} }}]"),
         &["accounts[1].secret: is the same as that of accounts[0].secret"],
