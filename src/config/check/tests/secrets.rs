@@ -341,6 +341,9 @@ fn a_tagged_value_is_refused_wherever_it_stands() {
         }
     }
     let rest = format!("appid: wx0123456789abcdef, secret: {APP_SECRET}");
+    let behind = |start: &str| {
+        format!("{start}%TAG ! tag:yaml.org,2002:\n---\naccounts: [{{ {rest}, name: !binary b }}]")
+    };
     for (text, place) in [
         (format!("accounts: [{{ {rest}, tags: [a, !t b] }}]"), "accounts[0].tags[1]"),
         (format!("accounts: [{{ {rest}, ? !t name : b }}]"), "accounts[0]"),
@@ -357,6 +360,11 @@ fn a_tagged_value_is_refused_wherever_it_stands() {
             "accounts[0].name",
         ),
         (format!("accounts: [{{ {rest}, retry: {{ max: !d 5m }} }}]"), "accounts[0].retry.max"),
+        (behind("\u{feff}"), "accounts[0].name"),
+        (behind("# x\r"), "accounts[0].name"),
+        (behind("# x\u{85}"), "accounts[0].name"),
+        (behind("# x\u{2028}"), "accounts[0].name"),
+        (behind("# x\u{2029}"), "accounts[0].name"),
     ] {
         let Err(ConfigError::Problems { problems, .. }) = parse(&text) else { panic!("{text}") };
         assert_eq!(problems[0].key, place, "{text}: {problems:?}");
