@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::grants::{List, Wanted, grants};
-use super::publish::Placed;
 use crate::account::Account;
 use crate::config::file;
 use crate::config::grants::{Allow, Client};
@@ -121,32 +120,7 @@ fn alike<'a>(clients: &'a Clients, secret: &Secret) -> Option<&'a (usize, &'stat
     written.find_map(|digest| clients.keys.get(&digest))
 }
 
-/// With clients, what none of them may do cannot be done at all.
-pub(super) fn warn_of_what_nobody_may(
-    reader: &mut Reader<'_>,
-    at: &Place<'_>,
-    clients: &[Client],
-    sinks: &[Placed],
-    at_accounts: &Place<'_>,
-    accounts: &[Option<Arc<Account>>],
-) {
-    if clients.is_empty() {
-        return;
-    }
-    if !clients.iter().any(|client| client.allow.admin) {
-        reader.warn(at, "none is allowed admin: nobody can order a refresh");
-    }
-    for (index, account) in accounts.iter().enumerate() {
-        let Some(account) = account else { continue };
-        let reads = |client: &Client| client.allow.read || client.allow.sign;
-        let by_a_client = clients.iter().any(|client| reads(client) && client.accounts.covers(account));
-        if !by_a_client && !sinks.iter().any(|placed| placed.sink.accounts.covers(account)) {
-            reader.warn(&at_accounts.item(index), "no client may read it: none has it among its accounts");
-        }
-    }
-}
-
-/// The digest of a client's key, and which of the three ways it is given.
+/// A client's key, given in one of three ways.
 fn key(
     reader: &mut Reader<'_>,
     at: &Place<'_>,

@@ -4,6 +4,7 @@ mod accounts;
 mod clients;
 mod grants;
 mod publish;
+mod rights;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ pub(super) fn config(
     grants::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
     publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
-    clients::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
+    rights::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
     if let Some(mode) = mode.filter(|_| reader.holds_secrets()) {
         reader.warn_of_readers(&top, mode, "this file");
     }
