@@ -156,14 +156,28 @@ impl Reader<'_> {
         }
     }
 
-    /// Warns of a secret that everybody on this machine can read.
+    /// Warns of a file with secrets that everybody on this machine can read or change.
     pub(super) fn warn_of_readers(&mut self, place: &Place<'_>, mode: u32, what: &str) {
-        if mode & 0o004 != 0 {
-            let what = format!(
-                "{what} holds secrets, and every user of this machine can read it (mode {:04o}); chmod o= makes it private",
-                mode & 0o7777
-            );
-            self.warn(place, what);
+        let can = match (mode & 0o004 != 0, mode & 0o002 != 0) {
+            (false, false) => return,
+            (true, false) => "read",
+            (false, true) => "change",
+            (true, true) => "read and change",
+        };
+        let what = format!(
+            "{what} holds secrets, and every user of this machine can {can} it (mode {:04o}); chmod o= makes it private",
+            mode & 0o7777
+        );
+        self.warn(place, what);
+    }
+
+    /// Warns of a configuration without secrets that everybody on this machine can change, its clients included.
+    pub(super) fn warn_of_writers(&mut self, mode: u32) {
+        if mode & 0o002 != 0 {
+            let mode = mode & 0o7777;
+            let what =
+                format!("every user of this machine can change this file (mode {mode:04o}); chmod o-w");
+            self.warn(&Place::TOP, what);
         }
     }
 }

@@ -63,8 +63,10 @@ pub(super) fn config(
     publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
     rights::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
-    if let Some(mode) = mode.filter(|_| reader.holds_secrets()) {
-        reader.warn_of_readers(&top, mode, "this file");
+    match mode {
+        Some(mode) if reader.holds_secrets() => reader.warn_of_readers(&top, mode, "this file"),
+        Some(mode) => reader.warn_of_writers(mode),
+        None => {}
     }
 
     let Findings { problems, warnings } = reader.finish();

@@ -51,3 +51,47 @@ fn each_file_that_was_not_read_because_another_hung_is_told_at_its_place() {
         ["publish[0].redis_file", "accounts[0].secret_file", "accounts[1].secret_file"].map(|at| (at, since));
     assert_eq!(rest, expected);
 }
+
+#[test]
+fn a_path_at_which_no_store_can_be_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = at("accounts.yaml");
+    let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+    assert!(made.success());
+    std::fs::create_dir(at("folder")).unwrap();
+    std::fs::write(at("old.redb"), "").unwrap();
+    for (link, target) in [("lost", "none/w.redb"), ("twice", "lost"), ("good", "folder/w.redb")] {
+        std::os::unix::fs::symlink(target, at(link)).unwrap();
+    }
+    std::fs::hard_link(at("old.redb"), at("second")).unwrap();
+    for (store, expected) in [
+        ("folder", "is a folder; the store is a file"),
+        (".", "is a folder; "),
+        ("..", "is a folder; "),
+        ("folder/", "ends with a slash, as a folder does"),
+        ("w.redb/", "ends with a slash"),
+        ("/dev/null", "is a device; the store is a regular file"),
+        ("pipe", "is a pipe; "),
+        ("accounts.yaml", "is this file itself; "),
+        ("folder/../accounts.yaml", "is this file itself; "),
+        ("none/w.redb", "the folder of this path does not exist; a start needs it"),
+        ("old.redb/w.redb", "the folder of this path does not exist"),
+        ("lost", "is a link into a folder that does not exist; "),
+        ("twice", "is a link into a folder that does not exist; "),
+        ("good", ""),
+        ("old.redb", ""),
+        ("second", ""),
+        ("w.redb", ""),
+    ] {
+        let account = format!("accounts: [{{ appid: wx0123456789abcdef, secret: {APP_SECRET} }}]");
+        std::fs::write(&config, format!("store: {{ path: {store} }}\n{account}\n")).unwrap();
+        let read = Config::load(&config).unwrap();
+        let told = read.warnings.iter().filter(|warning| warning.key == "store.path");
+        let told: Vec<_> = told.map(|warning| warning.what.as_str()).collect();
+        match expected {
+            "" => assert_eq!(told, [""; 0], "{store}"),
+            expected => assert!(told.len() == 1 && told[0].starts_with(expected), "{store}: {told:?}"),
+        }
+    }
+}

@@ -505,6 +505,15 @@ fn a_file_with_secrets_that_everybody_can_read_and_a_folder_that_is_missing_are_
             "accounts[0].secret_file: the file holds secrets, and every user of this machine",
         ),
         (
+            warned(&in_a_file, 0o644, 0o602),
+            "accounts[0].secret_file: the file holds secrets, and every user of this machine can change it (mode 0602)",
+        ),
+        (
+            warned(&inline, 0o606, 0o600),
+            "this file holds secrets, and every user of this machine can read and change it (mode 0606)",
+        ),
+        (warned(&in_a_file, 0o646, 0o600), "every user of this machine can change this file (mode 0646)"),
+        (
             warned(&(in_a_file.clone() + "store: { path: none/w.redb }"), 0o600, 0o600),
             "store.path: the folder of this path does not exist",
         ),
