@@ -23,6 +23,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod unseen;
+mod value;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -8,7 +8,6 @@ use super::node::{Content, Mapping, Node, TAGGED};
 use super::place::Place;
 use super::problem::{Position, Problem};
 use super::regular_file::Files;
-use super::unseen;
 
 /// How much text may be read again to find the lines of problems: each costs one reading of the file.
 const READ_AGAIN_BYTES: usize = 64 << 20;
@@ -32,6 +31,8 @@ pub(super) struct Reader<'a> {
     tags_are_told: bool,
     /// A secret stands in the text itself.
     holds_secrets: bool,
+    /// The place that names the file that was not read in time.
+    hung_at: Option<String>,
 }
 
 /// What is wrong, or perhaps not meant.
@@ -40,49 +41,14 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<Problem>,
 }
 
-/// A single value with its variable put in.
-pub(super) struct Value {
-    pub(super) text: String,
-    /// The variable that it came from.
-    variable: Option<String>,
-}
-
-impl Value {
-    /// The variable that it came from.
-    pub(super) fn variable(&self) -> Option<&str> {
-        self.variable.as_deref()
-    }
-
-    /// The value as a message may show it: never what came from a variable, nor what could be a secret that
-    /// slipped into the wrong place.
-    pub(super) fn quoted(&self) -> String {
-        match &self.variable {
-            Some(name) => format!("the value of ${{{name}}}"),
-            None if is_harmless(&self.text) => format!("\"{}\"", self.text),
-            None => "this value".to_owned(),
-        }
-    }
-}
-
 /// Whether `text` is short and without blanks: AppSecrets have 32 characters, and a lost colon draws the next line in.
-fn is_harmless(text: &str) -> bool {
+pub(super) fn is_harmless(text: &str) -> bool {
     text.chars().count() <= 24 && !text.contains(|char: char| char.is_whitespace() || char.is_control())
 }
 
 /// Whether `text` can be a key of ours, misspelt: `secret:abc`, whose blank is missing, shows the secret.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-}
-
-/// What keeps `text` from being one line, as people see it.
-pub(super) fn not_one_line(text: &str) -> Option<&'static str> {
-    if unseen::is_no_line(text) {
-        Some("must be one line without control characters")
-    } else if unseen::at_the_ends(text) {
-        Some("must not begin or end with a blank or an invisible character")
-    } else {
-        None
-    }
 }
 
 impl<'a> Reader<'a> {
@@ -98,6 +64,7 @@ impl<'a> Reader<'a> {
             may_read_again_to_warn: READ_AGAIN_TO_WARN_BYTES,
             tags_are_told: false,
             holds_secrets: false,
+            hung_at: None,
         }
     }
 
@@ -108,6 +75,16 @@ impl<'a> Reader<'a> {
     /// The files that the text names.
     pub(super) fn files(&mut self) -> &mut Files {
         &mut self.files
+    }
+
+    /// Notes that the file that is named at `place` was not read in time.
+    pub(super) fn note_hung(&mut self, place: &Place<'_>) {
+        self.hung_at = Some(place.to_string());
+    }
+
+    /// The place that names the file that was not read in time.
+    pub(super) fn hung_at(&self) -> Option<&str> {
+        self.hung_at.as_deref()
     }
 
     /// Notes that a secret stands in the text itself.
@@ -134,6 +111,20 @@ impl<'a> Reader<'a> {
         self.warnings.push(Problem { position, key, what: what.into() });
     }
 
+    /// What `build` makes of the place. Where it makes nothing, that is a problem, be there no other: what is left out
+    /// without a word is taken away from a running program.
+    pub(super) fn built<T>(
+        &mut self,
+        place: &Place<'_>,
+        build: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let built = build(self);
+        if built.is_none() && self.problems.is_empty() {
+            self.report(place, "cannot be read here");
+        }
+        built
+    }
+
     /// Reports every tagged value, wherever it stands.
     pub(super) fn refuse_tags(&mut self) {
         let what = "must not be a tagged value: a YAML tag (!…) means nothing here; write the value itself";
@@ -141,7 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands there, if anything does and it has the right form.
-    fn form<T: Content>(&mut self, place: &Place<'_>, node: Node<T>) -> Option<T> {
+    pub(super) fn form<T: Content>(&mut self, place: &Place<'_>, node: Node<T>) -> Option<T> {
         match node {
             Node::Value(value) => Some(value),
             Node::Absent | Node::Null => None,
@@ -184,8 +175,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list; empty when there is none.
+    /// A list; empty when there is none. A key without a value is a problem: with its items commented out, a list of
+    /// clients would let everybody in.
     pub(super) fn list<T: Content>(&mut self, place: &Place<'_>, node: Node<Vec<Node<T>>>) -> Vec<Node<T>> {
+        if matches!(node, Node::Null) {
+            self.report(place, "is empty; write [] for none, or leave the key out");
+        }
         self.form(place, node).unwrap_or_default()
     }
 
@@ -197,111 +192,16 @@ impl<'a> Reader<'a> {
         needed: &str,
     ) -> Vec<Node<T>> {
         let wrong = matches!(node, Node::Wrong(_));
-        let list = self.list(place, node);
+        let list = self.form(place, node).unwrap_or_default();
         if list.is_empty() && !wrong {
             self.report(place, format!("is missing or empty; {needed}"));
         }
         list
     }
 
-    /// The value of a key that must be there; `needed` says why.
-    pub(super) fn required(&mut self, place: &Place<'_>, node: Node<String>, needed: &str) -> Option<Value> {
-        if node.is_absent() {
-            self.report(place, format!("is missing; {needed}"));
-        }
-        self.value(place, node)
-    }
-
-    /// A single value with its variable put in. A key without a value is a problem: to keep the default, the key
-    /// is left out.
-    pub(super) fn value(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
-        if matches!(node, Node::Null) {
-            self.report(place, "is empty");
-        }
-        let text = self.form(place, node)?;
-        if text.strip_prefix('$').is_some_and(is_variable) {
-            self.warn(
-                place,
-                "is taken as it stands; an environment variable is written with braces: ${NAME}",
-            );
-        }
-        if !text.contains("${") {
-            return Some(Value { text, variable: None });
-        }
-        let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        let Some(name) = name.filter(|name| is_variable(name)) else {
-            self.report(
-                place,
-                "${NAME} must be the whole value; a longer value that contains ${ can come from a variable",
-            );
-            return None;
-        };
-        let named = if may_be_shown(name) { name } else { "that is named here" };
-        match (self.env)(name).map(OsString::into_string) {
-            Some(Ok(value)) => Some(Value { text: value, variable: Some(name.to_owned()) }),
-            Some(Err(_)) => {
-                self.report(place, format!("the environment variable {named} is not UTF-8"));
-                None
-            }
-            None => {
-                self.report(place, format!("the environment variable {named} is not set"));
-                None
-            }
-        }
-    }
-
-    /// A value that `parse` understands. Its error follows the quoted value: `is not …`.
-    pub(super) fn parsed<T, E: ToString>(
-        &mut self,
-        place: &Place<'_>,
-        node: Node<String>,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        let value = self.value(place, node)?;
-        self.understood(place, &value, parse)
-    }
-
-    /// What `parse` makes of a value that is there.
-    pub(super) fn understood<T, E: ToString>(
-        &mut self,
-        place: &Place<'_>,
-        value: &Value,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        match parse(&value.text) {
-            Ok(parsed) => Some(parsed),
-            Err(why) => {
-                self.report(place, format!("{} {}", value.quoted(), why.to_string()));
-                None
-            }
-        }
-    }
-
-    /// A label that people give: one line, not empty.
-    pub(super) fn label(&mut self, place: &Place<'_>, value: Value) -> Option<String> {
-        if value.text.is_empty() {
-            self.report(place, "is empty");
-            None
-        } else if let Some(what) = not_one_line(&value.text) {
-            self.report(place, what);
-            None
-        } else {
-            Some(value.text)
-        }
-    }
-
-    /// A path; a relative one counts from the file's own folder.
-    pub(super) fn path(&mut self, place: &Place<'_>, node: Node<String>) -> Option<PathBuf> {
-        let path = self.value(place, node)?.text;
-        if path.is_empty() {
-            self.report(place, "is empty");
-            return None;
-        }
-        if let Some(what) = not_one_line(&path) {
-            self.report(place, what);
-            return None;
-        }
-        Some(self.beside_the_file(Path::new(&path)))
+    /// The environment variable called `name`.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        (self.env)(name)
     }
 
     /// `path`, counted from the file's own folder.
@@ -327,19 +227,6 @@ impl<'a> Reader<'a> {
         }
         Some(first)
     }
-}
-
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// Whether `name` is a variable's by all appearance, and no secret that somebody has put into the braces: upper case,
-/// and no long word with digits in it.
-fn may_be_shown(name: &str) -> bool {
-    let upper = !name.contains(|char: char| char.is_ascii_lowercase());
-    upper && name.split('_').all(|word| word.len() < 16 || !word.contains(|char: char| char.is_ascii_digit()))
 }
 
 /// The position of `place`, while `may_read_again` lasts.

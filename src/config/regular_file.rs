@@ -32,11 +32,20 @@ pub(super) struct Files {
     /// Started with the first job; given up with the first that takes too long.
     worker: Option<Sender<Job>>,
     hung: bool,
+    /// What stands there never answers.
+    #[cfg(test)]
+    away: Option<PathBuf>,
 }
 
 impl Default for Files {
     fn default() -> Self {
-        Self { patience: PATIENCE, worker: None, hung: false }
+        Self {
+            patience: PATIENCE,
+            worker: None,
+            hung: false,
+            #[cfg(test)]
+            away: None,
+        }
     }
 }
 
@@ -52,28 +61,42 @@ impl Files {
     /// # Errors
     /// What the system says, or in the same form that it is no regular file, longer, not UTF-8, or not read in time.
     pub(super) fn read(&mut self, path: &Path, longest: u64) -> io::Result<Content> {
-        let path = path.to_owned();
-        self.in_time(move || read(&path, longest))
+        self.in_time(path.to_owned(), move |path| read(path, longest))
     }
 
-    /// Whether there is a folder at `path`.
-    pub(super) fn is_folder(&mut self, path: PathBuf) -> io::Result<bool> {
-        self.in_time(move || match fs::metadata(path) {
-            Ok(found) => Ok(found.is_dir()),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-            Err(error) => Err(error),
-        })
+    /// Access with the same patience to what has nothing to do with these files: when it hangs, they are still read.
+    pub(super) fn apart(&self) -> Self {
+        Self {
+            patience: self.patience,
+            #[cfg(test)]
+            away: self.away.clone(),
+            ..Self::default()
+        }
     }
 
-    fn in_time<T: Send + 'static>(
+    /// Does `job`, which looks at `path`.
+    ///
+    /// # Errors
+    /// What `job` says, or that it took too long.
+    pub(super) fn in_time<T: Send + 'static>(
         &mut self,
-        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+        path: PathBuf,
+        job: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let too_late = || io::Error::new(ErrorKind::TimedOut, "it was not read in time");
         if self.hung {
             return Err(too_late());
         }
         let (answer, answered) = mpsc::sync_channel(1);
+        #[cfg(test)]
+        let away = self.away.clone();
+        let job = move || {
+            #[cfg(test)]
+            while away.as_ref().is_some_and(|away| path.starts_with(away)) {
+                thread::park();
+            }
+            job(&path)
+        };
         self.hand_over(job, answer)?;
         match answered.recv_timeout(self.patience) {
             Ok(done) => done,
@@ -109,6 +132,14 @@ impl Files {
         let _ = worker.send(job);
         self.worker = Some(worker);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Files {
+    /// Access to files of which those under `away` never answer.
+    pub(super) fn without(away: &Path) -> Self {
+        Self { patience: Duration::from_millis(50), away: Some(away.to_owned()), ..Self::default() }
     }
 }
 
@@ -203,12 +234,15 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_read_in_time_is_told_and_no_other_is_tried() {
-        let mut files = Files { patience: Duration::from_millis(50), ..Files::default() };
-        let (_keep, never) = mpsc::channel::<()>();
-        let hung = files.in_time(move || never.recv().map_err(io::Error::other)).unwrap_err();
+        let mut files = Files::without("/away".as_ref());
+        let hung = files.read("/away/a".as_ref(), LONGEST).unwrap_err();
         assert_eq!(hung.kind(), ErrorKind::TimedOut);
         assert!(hung.to_string().contains("may not answer") && files.hung());
-        assert_eq!(files.in_time(|| Ok(())).unwrap_err().kind(), ErrorKind::TimedOut);
-        assert!(Files::default().in_time(|| Ok(())).is_ok(), "the next reading tries anew");
+        let mut look = |path: &str| files.in_time(path.into(), |_| Ok(()));
+        assert_eq!(look("/here").unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(
+            files.apart().in_time("/here".into(), |_| Ok(())).is_ok(),
+            "what is apart is still looked at"
+        );
     }
 }

@@ -11,6 +11,7 @@ use super::node::Node;
 use super::place::Place;
 use super::reader::Reader;
 use super::unseen;
+use super::value::WITH_BRACES;
 use crate::secret::Secret;
 
 /// More than any secret or key has.
@@ -19,6 +20,9 @@ const LONGEST_SECRET_FILE: u64 = 64 * 1024;
 pub(super) const SHORT_KEY: usize = 16;
 /// As WeChat makes them, in hex.
 const APP_SECRET_DIGITS: usize = 32;
+
+/// Where a secret comes from that stands in the file.
+const THE_VALUE: &str = "the value";
 
 /// What a secret is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,8 @@ impl Use {
         match self {
             Self::AppSecret => !char.is_ascii_graphic(),
             // A passphrase has blanks between its words.
-            Self::Key => unseen::is_unseen(char) && !(inside && char == ' '),
+            Self::Key if inside => unseen::is_unseen(char) && char != ' ',
+            Self::Key => unseen::is_unseen_at_an_end(char),
             Self::Url => unseen::is_unseen(char),
         }
     }
@@ -54,7 +59,7 @@ impl Use {
 impl Reader<'_> {
     /// A secret that stands in the file or in a variable.
     pub(super) fn secret(&mut self, place: &Place<'_>, node: Node<String>, of: Use) -> Option<Secret> {
-        let value = self.value(place, node)?;
+        let value = self.value_of_a_secret(place, node)?;
         let from = value.variable().map(|name| format!("the environment variable {name}"));
         if value.text.is_empty() {
             let holds = from.map(|from| format!(": {from} holds nothing"));
@@ -65,7 +70,7 @@ impl Reader<'_> {
         // `|` and `>` end with one.
         let in_a_block = inline && value.text.ends_with('\n');
         let hint = if in_a_block { "; without | or > none is added" } else { "" };
-        let from = from.unwrap_or_else(|| "the value".to_owned());
+        let from = from.unwrap_or_else(|| THE_VALUE.to_owned());
         let secret = self.sound(place, &from, &value.text, of, hint)?;
         // A URL without a password is none.
         if inline && (of != Use::Url || secret.expose().contains('@')) {
@@ -92,16 +97,20 @@ impl Reader<'_> {
         Some(secret)
     }
 
-    /// What the file at `path` holds. After one that was not read in time none is tried; that one is told.
+    /// What the file at `path` holds. After one that was not read in time none is tried, and each is told.
     fn read_file(&mut self, place: &Place<'_>, path: &Path) -> Option<super::Content> {
-        if self.files().hung() {
+        if let Some(other) = self.hung_at() {
+            let what = format!("the file was not read, since that of {other} does not answer");
+            self.report(place, what);
             return None;
         }
         match self.files().read(path, LONGEST_SECRET_FILE) {
             Ok(content) => Some(content),
             Err(error) => {
-                let rest = if self.files().hung() { "; none that is named below it was tried" } else { "" };
-                self.report(place, format!("the file cannot be read: {error}{rest}"));
+                if self.files().hung() {
+                    self.note_hung(place);
+                }
+                self.report(place, format!("the file cannot be read: {error}"));
                 None
             }
         }
@@ -112,7 +121,7 @@ impl Reader<'_> {
         let is_inside = |at: usize, char: char| at > 0 && at + char.len_utf8() < text.len();
         let mut chars = text.char_indices();
         let Some((at, char)) = chars.find(|(at, char)| of.excludes(*char, is_inside(*at, *char))) else {
-            self.warn_of_secret(place, text, of);
+            self.warn_of_secret(place, from, text, of);
             return Some(Secret::new(text));
         };
         let rest = &text[at + char.len_utf8()..];
@@ -125,7 +134,12 @@ impl Reader<'_> {
         None
     }
 
-    fn warn_of_secret(&mut self, place: &Place<'_>, text: &str, of: Use) {
+    fn warn_of_secret(&mut self, place: &Place<'_>, from: &str, text: &str, of: Use) {
+        if is_placeholder(text) {
+            let hint = if from == THE_VALUE { format!("; {WITH_BRACES}") } else { String::new() };
+            let what = "is taken as it stands, and looks like a placeholder that nothing was put in for";
+            self.warn(place, format!("{from} {what}{hint}"));
+        }
         let length = text.chars().count();
         match of {
             Use::AppSecret => {
@@ -142,16 +156,46 @@ impl Reader<'_> {
         }
     }
 
-    /// Warns of a secret that everybody on this machine can read.
+    /// Warns of a file with secrets that everybody on this machine can read or change.
     pub(super) fn warn_of_readers(&mut self, place: &Place<'_>, mode: u32, what: &str) {
-        if mode & 0o004 != 0 {
-            let what = format!(
-                "{what} holds secrets, and every user of this machine can read it (mode {:04o}); chmod o= makes it private",
-                mode & 0o7777
-            );
-            self.warn(place, what);
+        let can = match (mode & 0o004 != 0, mode & 0o002 != 0) {
+            (false, false) => return,
+            (true, false) => "read",
+            (false, true) => "change",
+            (true, true) => "read and change",
+        };
+        let what = format!(
+            "{what} holds secrets, and every user of this machine can {can} it (mode {:04o}); chmod o= makes it private",
+            mode & 0o7777
+        );
+        self.warn(place, what);
+    }
+
+    /// Warns of a configuration without secrets that everybody on this machine can change, its clients included.
+    pub(super) fn warn_of_writers(&mut self, mode: u32) {
+        if mode & 0o002 != 0 {
+            let mode = mode & 0o7777;
+            let what =
+                format!("every user of this machine can change this file (mode {mode:04o}); chmod o-w");
+            self.warn(&Place::TOP, what);
         }
     }
+}
+
+/// Whether `text` is what a shell or a template should have replaced, or holds it: who has read the template knows it.
+fn is_placeholder(text: &str) -> bool {
+    let holds = |open, close| text.split_once(open).is_some_and(|(_, rest): (_, &str)| rest.contains(close));
+    let is_within =
+        |mark| text.strip_prefix(mark).and_then(|rest| rest.strip_suffix(mark)).is_some_and(is_name);
+    let in_angles = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).is_some_and(is_name);
+    text.starts_with('$')
+        || [("${", "}"), ("$(", ")"), ("{{", "}}")].into_iter().any(|(open, close)| holds(open, close))
+        || in_angles
+        || ['%', '@'].into_iter().any(is_within)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
 /// One visible character, which is a short key and nothing worse.
@@ -191,6 +235,16 @@ fn known_digests() -> HashMap<[u8; 32], &'static str> {
             known.insert(Secret::new(text.as_str()).sha256(), what);
         }
         blank = blank.iter().flat_map(|text| BLANKS.map(|more| format!("{text}{more}"))).collect();
+    }
+    // What echo prints of its own options, cmd.exe of quotes, and everybody of a name in the wrong ones.
+    const NO_VALUES: [&str; 10] = ["-n", "-n ", "-e", "-e ", "-ne ", "\"\"", "''", "%s", "(null)", "null"];
+    const NAMES: [&str; 5] = ["$KEY", "${KEY}", "$key", "$(KEY)", "%KEY%"];
+    for (texts, what) in [(&NO_VALUES[..], "nothing"), (&NAMES[..], "a variable's name")] {
+        for text in texts {
+            for end in ["", "\n", "\r\n", " "] {
+                known.insert(Secret::new(format!("{text}{end}")).sha256(), what);
+            }
+        }
     }
     for byte in b'!'..=b'~' {
         let char = char::from(byte);

@@ -8,11 +8,20 @@ pub(super) fn is_unseen(char: char) -> bool {
         || char.is_control()
         || matches!(char,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}')
 }
 
-/// Whether `text` begins or ends with such a character.
+/// Whether nobody sees `char` at an end of a text, where there is nothing to shape on its other side: joiners, variation
+/// selectors and the letters of tags besides.
+pub(super) fn is_unseen_at_an_end(char: char) -> bool {
+    is_unseen(char)
+        || matches!(char,
+            '\u{200c}'..='\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether `text` begins or ends with a character that nobody sees alone.
 pub(super) fn at_the_ends(text: &str) -> bool {
     text.starts_with(is_unseen) || text.ends_with(is_unseen)
 }
@@ -32,7 +41,7 @@ pub(super) fn name(char: char) -> String {
         ' ' => "a blank".to_owned(),
         '\u{feff}' => "a byte order mark".to_owned(),
         char if char.is_control() => format!("a control character (U+{code:04X})"),
-        char if is_unseen(char) => format!("an invisible character (U+{code:04X})"),
+        char if is_unseen_at_an_end(char) => format!("an invisible character (U+{code:04X})"),
         _ => "a character that is not ASCII".to_owned(),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
 use crate::config::secrets::Use;
+use crate::secret::Secret;
 use crate::ticket::TicketKinds;
 
 /// How many accounts one process is built for.
@@ -33,15 +34,17 @@ pub(super) fn accounts(
     let mut secrets_at = Vec::with_capacity(accounts.len());
     let read = accounts.into_iter().enumerate().map(|(index, account)| {
         let at = at.item(index);
-        let account = reader.item(&at, account);
-        let in_a_file = account.as_ref().is_some_and(|account| !account.secret_file.is_absent());
-        secrets_at.push(if in_a_file { "secret_file" } else { "secret" });
-        let mut account = account?;
-        let appid = appid(reader, &at.key("appid"), std::mem::take(&mut account.appid));
-        if let Some(other) = appid.as_ref().and_then(|appid| first.insert(appid.clone(), index)) {
-            reader.report(&at.key("appid"), format!("is the same as accounts[{other}].appid"));
-        }
-        self::account(reader, &at, appid, account, defaults).map(Arc::new)
+        reader.built(&at, |reader| {
+            let account = reader.item(&at, account);
+            let in_a_file = account.as_ref().is_some_and(|account| !account.secret_file.is_absent());
+            secrets_at.push(if in_a_file { "secret_file" } else { "secret" });
+            let mut account = account?;
+            let appid = appid(reader, &at.key("appid"), std::mem::take(&mut account.appid));
+            if let Some(other) = appid.as_ref().and_then(|appid| first.insert(appid.clone(), index)) {
+                reader.report(&at.key("appid"), format!("is the same as accounts[{other}].appid"));
+            }
+            self::account(reader, &at, appid, account, defaults).map(Arc::new)
+        })
     });
     let accounts: Vec<_> = read.collect();
     warn_of_equal_secrets(reader, at, &accounts, &secrets_at);
@@ -58,7 +61,9 @@ fn warn_of_equal_secrets(
     let mut first = HashMap::with_capacity(accounts.len());
     for (index, (account, key)) in accounts.iter().zip(secrets_at).enumerate() {
         let Some(account) = account else { continue };
-        match first.entry(account.secret.expose()) {
+        // In another case it is the same copy.
+        let in_lower_case = Secret::new(account.secret.expose().to_ascii_lowercase()).sha256();
+        match first.entry(in_lower_case) {
             Entry::Vacant(new) => drop(new.insert((index, *key))),
             Entry::Occupied(known) => {
                 let (other, other_key) = known.get();

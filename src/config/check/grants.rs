@@ -4,16 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::account::{Account, Appid};
-use crate::config::grants::{Grant, Grants};
+use crate::config::grants::{Grant, Grants, InvalidGrant};
 use crate::config::node::Node;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
 
 pub(super) type List = Node<Vec<Node<String>>>;
 
-/// An appid that a client is granted by its name.
+/// One entry of the accounts that a client is granted.
 pub(super) struct Wanted {
-    appid: Appid,
+    /// The account that it names, if it names just one.
+    appid: Option<Appid>,
+    grants: Grants,
     /// As a message may show it.
     quoted: String,
     client: usize,
@@ -33,17 +35,18 @@ pub(super) fn grants(
         let at = at.item(entry);
         let Some(value) = reader.value(&at, node) else { continue };
         let parse = |text: &str| {
-            Grant::parse(text).map(Grant::appid).map_err(|why| format!("names no accounts; {why}"))
+            let both = || Ok((Grant::parse(text)?.appid(), Grants::new([text])?));
+            both().map_err(|why: InvalidGrant| format!("names no accounts; {why}"))
         };
-        let Some(appid) = reader.understood(&at, &value, parse) else { continue };
-        wanted.extend(appid.map(|appid| Wanted { appid, quoted: value.quoted(), client, entry }));
+        let Some((appid, grants)) = reader.understood(&at, &value, parse) else { continue };
+        wanted.push(Wanted { appid, grants, quoted: value.quoted(), client, entry });
         texts.push(value.text);
     }
     Grants::new(texts.iter().map(String::as_str)).ok()
 }
 
 /// An appid that a client is granted and nobody configured is a slip of the pen. A glob or a tag may wait for
-/// accounts to come. While an account cannot be read, it may be the one that is meant.
+/// accounts to come, so it is only warned of. While an account cannot be read, it may be the one that is meant.
 pub(super) fn wanted_are_configured(
     reader: &mut Reader<'_>,
     at: &Place<'_>,
@@ -54,9 +57,18 @@ pub(super) fn wanted_are_configured(
         return;
     }
     let configured: HashSet<_> = accounts.iter().flatten().map(|account| &account.appid).collect();
-    for want in wanted.iter().filter(|want| !configured.contains(&want.appid)) {
-        let place = at.item(want.client);
+    for Wanted { appid, grants, quoted, client, entry } in wanted {
+        let place = at.item(*client);
         let place = place.key("accounts");
-        reader.report(&place.item(want.entry), format!("{} is the appid of no account", want.quoted));
+        let place = place.item(*entry);
+        match appid {
+            Some(appid) if !configured.contains(appid) => {
+                reader.report(&place, format!("{quoted} is the appid of no account"));
+            }
+            None if !accounts.iter().flatten().any(|account| grants.covers(account)) => {
+                reader.warn(&place, format!("{quoted} covers no account"));
+            }
+            _ => {}
+        }
     }
 }

@@ -4,6 +4,8 @@ mod accounts;
 mod clients;
 mod grants;
 mod publish;
+mod rights;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +14,7 @@ use std::path::Path;
 
 use reqwest::Url;
 
-use super::checked::{Api, Config, Defaults, Metrics, Store, Upstream};
+use super::checked::{Api, Config, Defaults, Metrics, Upstream};
 use super::file;
 use super::node::Node;
 use super::parse;
@@ -46,7 +48,7 @@ pub(super) fn config(
     let at_clients = at_api.key("clients");
     let (api, clients) = api(&mut reader, &at_api, file.api);
     let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
-    let store = store(&mut reader, &top.key("store"), file.store);
+    let store = store::store(&mut reader, &top.key("store"), file.store, path);
     let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
     let at_publish = top.key("publish");
     let (sinks, wanted_sinks) = publish::sinks(&mut reader, &at_publish, file.publish);
@@ -60,9 +62,11 @@ pub(super) fn config(
     grants::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
     publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
-    clients::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
-    if let Some(mode) = mode.filter(|_| reader.holds_secrets()) {
-        reader.warn_of_readers(&top, mode, "this file");
+    rights::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
+    match mode {
+        Some(mode) if reader.holds_secrets() => reader.warn_of_readers(&top, mode, "this file"),
+        Some(mode) => reader.warn_of_writers(mode),
+        None => {}
     }
 
     let Findings { problems, warnings } = reader.finish();
@@ -81,9 +85,10 @@ fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, c
     let at_listen = at.key("listen");
     let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(Api::default().listen);
     let nobody = match &api.clients {
-        Node::Absent | Node::Null => true,
+        Node::Absent => true,
         Node::Value(clients) => clients.is_empty(),
-        Node::Wrong(_) => false,
+        // Which is told.
+        Node::Null | Node::Wrong(_) => false,
     };
     if nobody && !listen.ip().to_canonical().is_loopback() {
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
@@ -102,21 +107,6 @@ fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>
     };
     let per_account = reader.parsed(&at.key("per_account"), own.per_account, parse::per_account);
     Metrics { listen, per_account: per_account.unwrap_or_default() }
-}
-
-fn store(reader: &mut Reader<'_>, at: &Place<'_>, store: Node<file::Store>) -> Store {
-    let path = match reader.mapping(at, store).path {
-        Node::Absent => Some(reader.beside_the_file(&Store::default().path)),
-        path => reader.path(&at.key("path"), path),
-    };
-    let folder = path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    // One that cannot be looked at is told of at the start, by its own error.
-    if let Some(folder) = folder
-        && let Ok(false) = reader.files().is_folder(folder.to_owned())
-    {
-        reader.warn(&at.key("path"), "the folder of this path does not exist; a start needs it");
-    }
-    Store { path: path.unwrap_or_default() }
 }
 
 fn upstream(reader: &mut Reader<'_>, at: &Place<'_>, upstream: Node<file::Upstream>) -> Upstream {

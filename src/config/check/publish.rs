@@ -8,9 +8,10 @@ use crate::account::Account;
 use crate::config::file;
 use crate::config::node::Node;
 use crate::config::place::Place;
-use crate::config::reader::{Reader, not_one_line};
+use crate::config::reader::Reader;
 use crate::config::secrets::Use;
 use crate::config::sink::{self, Sink};
+use crate::config::value::not_one_line;
 use crate::layout::{Layout, Promised, Template};
 use crate::secret::Secret;
 
@@ -29,30 +30,30 @@ pub(super) fn sinks(
     let (mut checked, mut wanted) = (Vec::new(), Vec::new());
     for (index, sink) in reader.list(at, sinks).into_iter().enumerate() {
         let at = at.item(index);
-        let Some(mut sink) = reader.item(&at, sink) else { continue };
         let at_name = at.key("name");
-        let name = reader.value(&at_name, std::mem::take(&mut sink.name));
-        let name = name.map(|name| reader.label(&at_name, name));
-        let url = url(reader, &at, std::mem::take(&mut sink.redis), std::mem::take(&mut sink.redis_file));
-        let accounts = std::mem::take(&mut sink.accounts);
-        let accounts = grants(reader, &at.key("accounts"), accounts, index, &mut wanted);
-        let layout = layout(reader, &at, sink);
-        let (Some((url, address)), Some(layout), Some(accounts)) = (url, layout, accounts) else { continue };
-        let by_default = || {
-            let place = address.split_once("://").map_or(address.as_str(), |(_, place)| place);
-            Some(format!("{}@{place}", layout.name()))
-        };
-        let Some(name) = name.unwrap_or_else(by_default) else { continue };
-        match names.get(&name) {
-            Some(other) => {
-                let what = format!("is the same as that of publish[{other}]; give each a name of its own");
-                reader.report(&at_name, what);
-            }
-            None => {
-                names.insert(name.clone(), index);
-                checked.push(Placed { index, sink: Sink { name, url, layout, accounts } });
-            }
+        let sink = reader.built(&at, |reader| {
+            let mut sink = reader.item(&at, sink)?;
+            let name = reader.value(&at_name, std::mem::take(&mut sink.name));
+            let name = name.map(|name| reader.label(&at_name, name));
+            let url = url(reader, &at, std::mem::take(&mut sink.redis), std::mem::take(&mut sink.redis_file));
+            let accounts = std::mem::take(&mut sink.accounts);
+            let accounts = grants(reader, &at.key("accounts"), accounts, index, &mut wanted);
+            let layout = layout(reader, &at, sink);
+            let ((url, address), layout, accounts) = (url?, layout?, accounts?);
+            let by_default = || {
+                let place = address.split_once("://").map_or(address.as_str(), |(_, place)| place);
+                Some(format!("{}@{place}", layout.name()))
+            };
+            Some(Sink { name: name.unwrap_or_else(by_default)?, url, layout, accounts })
+        });
+        let Some(sink) = sink else { continue };
+        if let Some(other) = names.get(&sink.name) {
+            let what = format!("is the same as that of publish[{other}]; give each a name of its own");
+            reader.report(&at_name, what);
+            continue;
         }
+        names.insert(sink.name.clone(), index);
+        checked.push(Placed { index, sink });
     }
     (checked, wanted)
 }

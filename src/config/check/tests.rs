@@ -1,5 +1,7 @@
 //! Every rule of `accounts.yaml` as a table, and the hunt for secrets in what is said about a file.
 
+mod files;
+mod rights;
 mod secrets;
 
 use std::ffi::OsString;
@@ -86,13 +88,44 @@ fn rules_of_the_file_as_a_whole() {
             "store: { path: a }\nstore: { path: b }\naccounts: [{ appid: wx1, secret: s, appid: wx2 }]",
             &["store: stands here twice", "accounts[0].appid: stands here twice"],
         ),
-        (
-            "api:\nmetrics:\nstore:\nupstream:\ndefaults:\naccounts: [{ appid: wx1, secret: s, tags: , retry: }]",
-            &[],
-        ),
+        ("api:\nmetrics:\nstore:\nupstream:\ndefaults:\naccounts: [{ appid: wx1, secret: s, retry: }]", &[]),
     ] {
         expect(text, expected);
     }
+}
+
+#[test]
+fn a_list_that_is_there_without_a_value_is_refused_wherever_it_stands() {
+    let client = "api: { clients: [{ name: a, key: k, accounts: ['*'], allow: [sign], LIST }] }";
+    let sink = "publish: [{ redis: 'redis://h', preset: wechatpy, LIST }]";
+    for (text, place) in [
+        ("api: { LIST }", "api.clients"),
+        ("api: { listen: 0.0.0.0:1, LIST }", "api.clients"),
+        ("LIST", "publish"),
+        ("defaults: { LIST }", "defaults.tickets"),
+        ("upstream: { LIST }", "upstream.base_urls"),
+        (client, "api.clients[0].urls"),
+        (&client.replace("allow: [sign], ", ""), "api.clients[0].allow"),
+        (&client.replace("accounts: ['*'], ", ""), "api.clients[0].accounts"),
+        (sink, "publish[0].accounts"),
+        ("accounts: [{ appid: wx1, secret: s, LIST }]", "accounts[0].tags"),
+        ("accounts: [{ appid: wx1, secret: s, LIST }]", "accounts[0].tickets"),
+        ("LIST", "accounts"),
+    ] {
+        let list = place.rsplit('.').next().unwrap_or(place);
+        let one = if text.starts_with("accounts") || list == place && list == "accounts" { "" } else { ONE };
+        for null in ["", "~", "null"] {
+            let text = text.replace("LIST", &format!("{list}: {null}"));
+            let told = problems(&format!("{one}{text}\n"));
+            assert!(told.len() == 1 && told[0].starts_with(&format!("{place}: is ")), "{text}: {told:?}");
+            assert!(told[0].contains("empty"), "{told:?}");
+        }
+    }
+    // Whoever wants none says so.
+    expect(&format!("{ONE}api: {{ clients: [] }}\npublish: []\ndefaults: {{ tickets: [] }}"), &[]);
+    // A lone client that is commented out.
+    let commented = "api:\n  clients:\n    # - name: crm\n    #   key: k\n    #   accounts: ['*']\n";
+    expect(&format!("{ONE}{commented}"), &["api.clients: is empty; write [] for none"]);
 }
 
 #[test]

@@ -178,9 +178,31 @@ fn blanks_around_other_values_are_refused_too() {
 
 #[test]
 fn the_digest_of_no_key_is_refused() {
-    for nothing in
-        ["", "\n", "\r\n", " ", "  ", "\t", "\0", "\u{feff}", "\u{feff}\n", " \n", "\n\n", "k\n", "k "]
-    {
+    for nothing in [
+        "",
+        "\n",
+        "\r\n",
+        " ",
+        "  ",
+        "\t",
+        "\0",
+        "\u{feff}",
+        "\u{feff}\n",
+        " \n",
+        "\n\n",
+        "k\n",
+        "k ",
+        "-n \n",
+        "-n",
+        "-e \n",
+        "\"\"",
+        "\"\"\r\n",
+        "''",
+        "$KEY",
+        "$KEY\n",
+        "${KEY}",
+        "%KEY%\r\n",
+    ] {
         let digest = hex(&Secret::new(nothing).sha256());
         for digest in [digest.clone(), digest.to_uppercase()] {
             let told = problem(parse(&with_key(&format!("key_sha256: {digest}"))));
@@ -205,6 +227,87 @@ fn a_key_that_is_an_app_secret_is_refused_by_its_digest_too() {
             format!("api.clients[0].{place}: is the AppSecret of accounts[0]; give the client a key");
         assert!(told.starts_with(&expected), "{told}");
     }
+}
+
+#[test]
+fn a_key_that_is_an_app_secret_but_for_its_case_or_a_blank_is_refused_too() {
+    let upper = APP_SECRET.to_uppercase();
+    let mixed = APP_SECRET.replace('a', "A");
+    let digest = |text: &str| hex(&Secret::new(text).sha256());
+    for key in [
+        format!("key: {upper}"),
+        format!("key: {mixed}"),
+        format!("key_sha256: {}", digest(&format!("{APP_SECRET}\n"))),
+        format!("key_sha256: {}", digest(&format!("{APP_SECRET}\r\n"))),
+        format!("key_sha256: {}", digest(&upper)),
+        format!("key_sha256: {}", digest(&format!("{upper}\n"))),
+    ] {
+        let told = problem(parse(&with_key(&key)));
+        assert!(
+            told.contains("is the AppSecret of accounts[0] but for its case or a blank"),
+            "{key}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_begins_or_ends_with_what_nobody_sees_is_refused() {
+    for unseen in
+        ["\u{200c}", "\u{200d}", "\u{fe0f}", "\u{fe00}", "\u{e0001}", "\u{e0020}", "\u{e0100}", "\u{180f}"]
+    {
+        for (key, verb) in
+            [(format!("{unseen}{KEY}"), "begins with"), (format!("{KEY}{unseen}"), "ends with")]
+        {
+            let told = problem(parse_with(&with_key("key: '${VALUE}'"), &key));
+            assert!(told.starts_with("api.clients[0].key: ") && told.contains(verb), "{key:?}: {told}");
+            assert!(told.contains("an invisible character (U+"), "{told}");
+        }
+    }
+    let joined = "a pass phrase 👩\u{200d}💻 of sorts";
+    expect_warnings(&with_key(&format!("key: {joined}")), &[]);
+}
+
+#[test]
+fn a_placeholder_that_nothing_was_put_in_for_is_warned_of_wherever_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("value");
+    let told = |text: &str, value: &str| {
+        let config = parse_with(text, value).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let told = config.warnings.iter().filter(|warning| warning.what.contains("looks like a placeholder"));
+        told.map(|warning| warning.key.clone()).collect::<Vec<_>>()
+    };
+    type Place<'a> = (&'a str, &'a str, fn(&str) -> String);
+    let places: [Place<'_>; 2] =
+        [("accounts[0].secret", "secret", with_secret), ("api.clients[0].key", "key", with_key)];
+    for (place, key, text) in places {
+        let (variable, in_a_file) =
+            (format!("{key}: '${{VALUE}}'"), format!("{key}_file: {}", file.display()));
+        for value in [
+            "$CRM_KEY",
+            "${CRM_KEY}",
+            "prefix-${CRM_KEY}-suffix",
+            "$(cat/run/secrets/crm)",
+            "{{.Values.crm.key}}",
+            "x-{{crm}}",
+            "<your-client-key>",
+            "%CRM_KEY%",
+            "@CRM_KEY@",
+        ] {
+            assert_eq!(told(&text(&variable), value), [place], "{value}");
+            std::fs::write(&file, format!("{value}\n")).unwrap();
+            assert_eq!(told(&text(&in_a_file), value), [format!("{place}_file")], "{value}");
+            if !value.contains("${") {
+                let inline = text(&format!("{key}: '{value}'"));
+                assert_eq!(told(&inline, value), [place], "{value}");
+            }
+        }
+        for value in ["a$b", "a{b}c", "p%q%r", "<a", "a{{b", "a@b"] {
+            assert_eq!(told(&text(&variable), value), [""; 0], "{value}");
+        }
+    }
+    let url = with_secret(&format!("secret: {APP_SECRET}"))
+        + "publish: [{ redis: '${VALUE}', preset: wechatpy, accounts: ['*'] }]";
+    assert_eq!(told(&url, "redis://:${REDIS_PASSWORD}@h"), ["publish[0].redis"]);
 }
 
 #[test]
@@ -238,6 +341,9 @@ fn a_tagged_value_is_refused_wherever_it_stands() {
         }
     }
     let rest = format!("appid: wx0123456789abcdef, secret: {APP_SECRET}");
+    let behind = |start: &str| {
+        format!("{start}%TAG ! tag:yaml.org,2002:\n---\naccounts: [{{ {rest}, name: !binary b }}]")
+    };
     for (text, place) in [
         (format!("accounts: [{{ {rest}, tags: [a, !t b] }}]"), "accounts[0].tags[1]"),
         (format!("accounts: [{{ {rest}, ? !t name : b }}]"), "accounts[0]"),
@@ -254,6 +360,11 @@ fn a_tagged_value_is_refused_wherever_it_stands() {
             "accounts[0].name",
         ),
         (format!("accounts: [{{ {rest}, retry: {{ max: !d 5m }} }}]"), "accounts[0].retry.max"),
+        (behind("\u{feff}"), "accounts[0].name"),
+        (behind("# x\r"), "accounts[0].name"),
+        (behind("# x\u{85}"), "accounts[0].name"),
+        (behind("# x\u{2028}"), "accounts[0].name"),
+        (behind("# x\u{2029}"), "accounts[0].name"),
     ] {
         let Err(ConfigError::Problems { problems, .. }) = parse(&text) else { panic!("{text}") };
         assert_eq!(problems[0].key, place, "{text}: {problems:?}");
@@ -313,7 +424,7 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
             "wx0123456789abcdef",
             "$FLOWER_SECRET",
             &[
-                "accounts[0].secret: is taken as it stands; an environment variable is written with",
+                "accounts[0].secret: the value is taken as it stands, and looks like a placeholder that nothing",
                 "accounts[0].secret: is not",
             ],
         ),
@@ -321,6 +432,11 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
         expect_warnings(&format!("accounts: [{{ appid: {appid}, secret: {secret} }}]"), expected);
     }
     let second = format!("appid: wxfedcba9876543210, secret: {APP_SECRET}");
+    expect_warnings(
+        &format!("accounts: [{{ {good} }}, {{ {second} }}]"),
+        &["accounts[1].secret: is the same as that of accounts[0].secret"],
+    );
+    let second = format!("appid: wxfedcba9876543210, secret: {}", APP_SECRET.to_uppercase());
     expect_warnings(
         &format!("accounts: [{{ {good} }}, {{ {second} }}]"),
         &["accounts[1].secret: is the same as that of accounts[0].secret"],
@@ -334,9 +450,7 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
     };
     for (accounts, allow, expected) in [
         ("'wx*'", "read", &[][..]),
-        ("'tag:x'", "read", &["accounts[0]: no client may read it"]),
-        ("wx0123456789abcdef", "sign", &["accounts[1]: no client may read it"]),
-        ("'wx*'", "admin", &["accounts[0]: no client may read it", "accounts[1]: no client may read it"]),
+        ("'tag:x'", "read", &["accounts[0]: no client may read it: none has it among its accounts"]),
     ] {
         expect_warnings(&clients(accounts, allow), expected);
     }
@@ -390,6 +504,15 @@ fn a_file_with_secrets_that_everybody_can_read_and_a_folder_that_is_missing_are_
             warned(&in_a_file, 0o644, 0o604),
             "accounts[0].secret_file: the file holds secrets, and every user of this machine",
         ),
+        (
+            warned(&in_a_file, 0o644, 0o602),
+            "accounts[0].secret_file: the file holds secrets, and every user of this machine can change it (mode 0602)",
+        ),
+        (
+            warned(&inline, 0o606, 0o600),
+            "this file holds secrets, and every user of this machine can read and change it (mode 0606)",
+        ),
+        (warned(&in_a_file, 0o646, 0o600), "every user of this machine can change this file (mode 0646)"),
         (
             warned(&(in_a_file.clone() + "store: { path: none/w.redb }"), 0o600, 0o600),
             "store.path: the folder of this path does not exist",

@@ -1,0 +1,62 @@
+//! What is said of clients whose rights cover nothing, and of accounts that no right covers.
+
+use std::path::Path;
+
+use crate::config::Config;
+
+/// What is said of these clients, each with its accounts and what it may do, beside one account without tickets and one
+/// with. Not what is said of the store.
+fn told(clients: &[(&str, &str)]) -> Vec<String> {
+    let client = |(index, (accounts, allow)): (usize, &(&str, &str))| {
+        let key = format!("{index}-long-random-client-key");
+        format!("    - {{ name: c{index}, key: {key}, accounts: [{accounts}], allow: [{allow}] }}\n")
+    };
+    let clients: String = clients.iter().enumerate().map(client).collect();
+    let text = format!(
+        "api:\n  clients:\n{clients}\
+         accounts:\n\
+         \x20 - {{ appid: wx0123456789abcdef, secret: 0123456789abcdef0123456789abcdef }}\n\
+         \x20 - {{ appid: wxfedcba9876543210, secret: fedcba9876543210fedcba9876543210, tags: [retail], tickets: [jsapi] }}\n"
+    );
+    let config = Config::parse(&text, Path::new("/nowhere/accounts.yaml"), |_| None).unwrap();
+    let told = config.warnings.iter().filter(|warning| warning.key != "store.path");
+    told.map(|warning| format!("{}: {}", warning.key, warning.what)).collect()
+}
+
+#[test]
+fn an_account_that_no_administrator_has_is_told() {
+    let all = ("'*'", "read");
+    assert_eq!(told(&[("'*'", "read, admin")]), [""; 0]);
+    assert_eq!(told(&[("'tag:retail'", "admin"), ("wx0123456789abcdef", "admin"), all]), [""; 0]);
+    let nobody = "api.clients: none is allowed admin: nobody can order a refresh";
+    assert_eq!(told(&[all]), [nobody]);
+    let first = "api.clients: none is allowed admin for accounts[0]: nobody can order a refresh of it";
+    assert_eq!(told(&[all, ("'tag:retail'", "admin")]), [first]);
+    assert_eq!(
+        told(&[all, ("'tag:nobody'", "admin")]),
+        ["api.clients[1].accounts[0]: \"tag:nobody\" covers no account", &format!("{first} and of 1 more")]
+    );
+}
+
+#[test]
+fn an_entry_that_covers_no_account_is_told() {
+    let told =
+        told(&[("'*'", "read, admin"), ("'tag:retial', 'gh_*', 'tag:retail', 'wx?123456789abcdef'", "read")]);
+    let expected = ["0]: \"tag:retial\"", "1]: \"gh_*\""]
+        .map(|entry| format!("api.clients[1].accounts[{entry} covers no account"));
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_account_that_nobody_reads_is_told_with_what_is_missing() {
+    let admin = ("'*'", "admin");
+    let read = |why: &str| format!("accounts[0]: no client may read it: {why}");
+    let not_allowed = "none of those that have it among their accounts is allowed read";
+    let second = format!("accounts[1]: no client may read it: {not_allowed}");
+    assert_eq!(told(&[("'*'", "refresh, admin")]), [read(not_allowed), second]);
+    let no_ticket = "those that have it among their accounts are allowed to sign, and its tickets lack jsapi";
+    assert_eq!(told(&[admin, ("'*'", "sign")]), [read(no_ticket)]);
+    assert_eq!(told(&[admin, ("'*'", "sign"), ("wx0123456789abcdef", "read")]), [""; 0]);
+    let elsewhere = told(&[("wxfedcba9876543210", "read")]);
+    assert_eq!(elsewhere[1], read("none has it among its accounts"));
+}
