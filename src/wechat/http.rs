@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Url};
 use rustls::CertificateError;
 use tokio::net::lookup_host;
 
+use super::date;
 use super::hosts::host_label;
 use super::transport::{Lost, Method, Pending, Request, Response, Transport};
 use crate::certificates::{self, Missing};
@@ -134,12 +134,11 @@ impl Transport for HttpTransport {
 /// What a `Retry-After` asks for: seconds, or a date, which is told by the clock of whoever answered, where it tells
 /// that.
 fn pause(asked: &str, date: Option<&str>, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
-    let at = |date: &str| rfc2822::parse(date.trim()).ok().map(|date| date.timestamp());
     if let Ok(seconds) = asked.trim().parse::<f64>() {
         let is_pause = seconds >= 0.0;
         return is_pause.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
-    let pause = at(asked)?.duration_since(date.and_then(at).unwrap_or_else(now));
+    let pause = date::read(asked)?.duration_since(date.and_then(date::read).unwrap_or_else(now));
     Some(pause.try_into().unwrap_or(Duration::ZERO))
 }
 
@@ -296,6 +295,8 @@ mod tests {
         let read = |asked, date| pause(asked, date, || now);
         let seconds = |s| Some(Duration::from_secs(s));
         assert_eq!(read("Thu, 01 Jan 2026 12:02:00 GMT", None), seconds(120));
+        assert_eq!(read("Thursday, 01-Jan-26 12:02:00 GMT", None), seconds(120));
+        assert_eq!(read("Thu Jan  1 12:02:00 2026", Some("Thursday, 01-Jan-26 12:01:00 GMT")), seconds(60));
         let slow = Some("Thu, 01 Jan 2026 11:00:00 GMT");
         assert_eq!(read("Thu, 01 Jan 2026 11:00:30 GMT", slow), seconds(30), "its clock is an hour behind");
         assert_eq!(read("Thu, 01 Jan 2026 11:00:30 GMT", Some("yesterday")), seconds(0));
