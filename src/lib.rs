@@ -68,6 +68,7 @@ pub mod sandbox;
 pub mod account;
 #[doc(hidden)]
 pub mod budget;
+mod certificates;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
@@ -107,6 +108,7 @@ pub mod token;
 pub mod wechat;
 
 pub use account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
+pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
     AccountView, BudgetView, FaultView, Fleet, HostView, Rejected, RejectionOutcome, ReloadError, Reloaded,

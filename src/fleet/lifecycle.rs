@@ -98,7 +98,7 @@ impl Fleet {
         // When this fails the store says so and tries again.
         let _ = store.commit_all(&erased).await;
         let waits = Withheld::new(&withheld);
-        let shared = Shared::new(config.upstream.clone(), directory, store, stored, waits, on)?;
+        let shared = Shared::new(config.upstream.clone(), directory, store, stored, waits, on).await?;
         let everything = Arc::downgrade(&shared);
         shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
         for (appid, cell) in &shared.directory.load().by_appid {
@@ -179,7 +179,7 @@ impl Fleet {
         }
         let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
         let elsewhere = !is_one_upstream(&old_hosts, &new_hosts);
-        let upstream = inner.shared.new_upstream(&config.upstream)?;
+        let upstream = inner.shared.new_upstream(&config.upstream).await?;
         if elsewhere {
             // Before a token of the new one can be: what is on disk is all of one upstream. When this fails the store
             // says so and tries again.

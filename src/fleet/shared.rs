@@ -79,7 +79,7 @@ pub(super) struct Upper {
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(super) async fn new(
         settings: Upstream,
         directory: Directory,
         store: Store,
@@ -88,7 +88,7 @@ impl Shared {
         Surroundings { clock, jitter, make_transport, .. }: Surroundings,
     ) -> Result<Arc<Self>, TransportError> {
         let journal = Arc::new(Journal::new(clock.now()));
-        let upstream = Upper::new(settings, &make_transport, &clock, &journal)?;
+        let upstream = Upper::new(settings, &make_transport, &clock, &journal).await?;
         let (holders, agenda) = (Holders::default(), Agenda::default());
         for (appid, cell) in &directory.by_appid {
             holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
@@ -141,12 +141,12 @@ impl Shared {
 
     /// What [`Shared::set_upstream`] is to put in place; nothing where the settings are unchanged, which keeps their
     /// connections and their knowledge of the hosts.
-    pub(super) fn new_upstream(&self, settings: &Upstream) -> Result<Option<Upper>, TransportError> {
+    pub(super) async fn new_upstream(&self, settings: &Upstream) -> Result<Option<Upper>, TransportError> {
         if self.upstream.load().settings == *settings {
             return Ok(None);
         }
-        let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal)?;
-        Ok(Some(upstream))
+        let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal);
+        Ok(Some(upstream.await?))
     }
 
     /// Puts a changed upstream in place of the old one; calls under way end on the old one.
@@ -268,13 +268,13 @@ fn stored(states: BTreeMap<Appid, AccountState>) -> BTreeMap<Appid, Departed> {
 }
 
 impl Upper {
-    fn new(
+    async fn new(
         settings: Upstream,
         make_transport: &MakeTransport,
         clock: &Clock,
         journal: &Arc<Journal>,
     ) -> Result<Self, TransportError> {
-        let transport = make_transport(&settings)?;
+        let transport = make_transport(&settings).await?;
         let wechat = WeChat::new(
             &settings.base_urls,
             settings.max_in_flight,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Upstream;
 use crate::store::Backend;
-use crate::wechat::{HttpTransport, Transport, TransportError};
+use crate::wechat::{HttpTransport, Pending, Transport, TransportError};
 
 /// The machine, or what a test puts in its place.
 pub(crate) struct Surroundings {
@@ -15,14 +15,18 @@ pub(crate) struct Surroundings {
     pub(crate) make_transport: MakeTransport,
 }
 
-/// Makes the transport for an upstream: the real one, or a test's.
+/// Makes the transport for an upstream: the real one, which waits for files, or a test's.
 pub(crate) type MakeTransport =
-    Arc<dyn Fn(&Upstream) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
+    Arc<dyn Fn(&Upstream) -> Pending<Result<Arc<dyn Transport>, TransportError>> + Send + Sync>;
 
 /// Where jitter comes from.
 pub(crate) type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// reqwest, timing out as the settings say.
-pub(super) fn http_transport(settings: &Upstream) -> Result<Arc<dyn Transport>, TransportError> {
-    Ok(Arc::new(HttpTransport::new(&settings.base_urls, settings.timeout)?))
+pub(super) fn http_transport(settings: &Upstream) -> Pending<Result<Arc<dyn Transport>, TransportError>> {
+    let (base_urls, timeout) = (settings.base_urls.clone(), settings.timeout);
+    Box::pin(async move {
+        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(&base_urls, timeout).await?);
+        Ok(transport)
+    })
 }

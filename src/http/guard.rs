@@ -13,7 +13,6 @@ use axum::Router;
 use axum::http::{HeaderMap, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::error;
@@ -23,6 +22,7 @@ use super::body::{LARGEST_BODY, too_large};
 use super::cgi_bin;
 use super::edge::Edge;
 use super::host;
+use super::leftover::Lent;
 use super::paths::{self, ROUTES};
 use super::problem::{Code, Problem};
 use super::token;
@@ -40,7 +40,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response, Infallible> {
+    pub(super) async fn answer(self, request: Request<Lent>) -> Result<Response, Infallible> {
         let Self { edge, router, serves, is_guarded } = self;
         let started = Instant::now();
         // Of what was sent: a path that is read otherwise keeps no authority.
@@ -70,7 +70,7 @@ impl Door {
 async fn routed(
     edge: &Edge,
     mut router: Router,
-    mut request: Request<Incoming>,
+    mut request: Request<Lent>,
     route: Option<usize>,
 ) -> Response {
     let access = Access::default();

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use super::connection::{Answer, Connection, Waits, is_kept, say_last};
 use super::edge::Edge;
 use super::guard::Door;
+use super::leftover::lend;
 use super::peer::{CURRENT, Peer};
 use super::slots::{Slot, Slots};
 use super::wire::Wire;
@@ -152,12 +153,17 @@ where
         let (door, peer) = (door.clone(), Arc::clone(&served));
         let edge = Edge::clone(&door.edge);
         async move {
+            let (request, leftover) = lend(request);
             let Ok(mut response) = door.answer(request).await;
             if let Some(delay) = peer.take_guess() {
                 edge.wrong_keys.note(peer.address());
                 Box::pin(hold_back(delay, &peer.connection, &edge)).await;
             }
-            if peer.connection.is_to_end() {
+            let goes_on = match leftover {
+                Some(leftover) => Box::pin(leftover.drain()).await,
+                None => true,
+            };
+            if !goes_on || peer.connection.is_to_end() {
                 say_last(response.headers_mut());
             } else if let Some(keep) = keep {
                 let headers = response.headers_mut();

@@ -15,6 +15,7 @@ mod extract;
 mod guard;
 mod guesses;
 mod host;
+mod leftover;
 mod listener;
 mod origin;
 mod paths;

@@ -8,6 +8,7 @@ mod events;
 mod half_close;
 mod idle;
 mod keys;
+mod leftover;
 mod page;
 mod refusals;
 mod rejection;

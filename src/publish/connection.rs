@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::stream::{self, Bounded};
 use super::trouble::{Refusal, Trouble};
+use crate::certificates;
 use crate::layout::{Content, Entry};
 use crate::secret::Secret;
 
@@ -52,9 +53,16 @@ impl Connection {
     /// Connects, signs in, and hears that Redis answers.
     pub(crate) async fn open(url: &Secret) -> Result<Self, Trouble> {
         let info = url.expose().into_connection_info()?;
+        // They have a time of their own, and a reason that would be lost in the one of connecting.
+        let certificates = match stream::is_tls(info.addr()) {
+            true => {
+                certificates::system().await.map_err(|missing| Trouble::without_certificates(&missing))?
+            }
+            false => Vec::new(),
+        };
         let connected = timeout(CONNECT, async {
             let limits = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
-            let stream = Bounded::new(stream::connect(info.addr()).await?);
+            let stream = Bounded::new(stream::connect(info.addr(), certificates).await?);
             MultiplexedConnection::new_with_config(info.redis_settings(), stream, limits).await
         });
         let (redis, driver) = connected.await.map_err(|_| Trouble::late())??;

@@ -13,6 +13,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::certificates::Certificates;
+
 /// All that is answered to one batch of questions is shorter. The client would gather up whatever comes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 
@@ -21,8 +23,13 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Connects to where the URL points.
-pub(super) async fn connect(to: &ConnectionAddr) -> io::Result<Box<dyn Stream>> {
+/// Whether TLS is spoken there.
+pub(super) fn is_tls(to: &ConnectionAddr) -> bool {
+    matches!(to, ConnectionAddr::TcpTls { .. })
+}
+
+/// Connects to where the URL points; a host with TLS is known by `certificates`.
+pub(super) async fn connect(to: &ConnectionAddr, certificates: Certificates) -> io::Result<Box<dyn Stream>> {
     let (host, port, with_tls) = match to {
         ConnectionAddr::Tcp(host, port) => (host, *port, false),
         ConnectionAddr::TcpTls { host, port, .. } => (host, *port, true),
@@ -35,20 +42,11 @@ pub(super) async fn connect(to: &ConnectionAddr) -> io::Result<Box<dyn Stream>> 
     }
     // Fails when the program has chosen a provider already; then that one is used.
     let _ = ring::default_provider().install_default();
-    let trusted = ClientConfig::builder().with_root_certificates(trusted()?).with_no_client_auth();
+    let mut trusted = RootCertStore::empty();
+    trusted.add_parsable_certificates(certificates);
+    let trusted = ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
     let name = ServerName::try_from(host.clone()).map_err(Error::other)?;
     Ok(Box::new(TlsConnector::from(Arc::new(trusted)).connect(name, stream).await?))
-}
-
-/// The system's CA certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-fn trusted() -> io::Result<RootCertStore> {
-    let mut found = rustls_native_certs::load_native_certs();
-    if let Some(error) = found.errors.pop() {
-        return Err(Error::other(error));
-    }
-    let mut trusted = RootCertStore::empty();
-    trusted.add_parsable_certificates(found.certs);
-    Ok(trusted)
 }
 
 /// Fails when more than [`LONGEST_ANSWER`] comes in and nothing was asked meanwhile.

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerError};
 
+use crate::certificates::{Missing, places};
+
 /// Every command that we send.
 const COMMANDS: &str = "SET, GET, STRLEN, DEL, HSET, HGET, HSTRLEN, EXPIRE, PTTL, EVAL, MULTI and EXEC";
 
@@ -14,6 +16,10 @@ pub(crate) struct Trouble(String);
 impl Trouble {
     pub(super) fn late() -> Self {
         Self("no answer in time".to_owned())
+    }
+
+    pub(super) fn without_certificates(missing: &Missing) -> Self {
+        Self(format!("no CA certificates to know it by ({}): {missing}", places()))
     }
 }
 

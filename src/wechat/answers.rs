@@ -172,11 +172,20 @@ fn retired(answer: &Response, sent: &Secret) -> Option<Fault> {
 
 /// What an access point that WeChat has given up says of itself, and its errcode where it gives one.
 fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
-    if let Ok(body) = Body::of(answer) {
-        let errcode = body.errcode.filter(|errcode| RETIRED_CODES.contains(errcode))?;
-        return Some((Some(errcode), body.errmsg));
-    }
-    let text = decode(&answer.body);
+    let text = match Body::of(answer) {
+        Ok(Body { errcode: Some(errcode), errmsg, .. }) => {
+            return RETIRED_CODES.contains(&errcode).then_some((Some(errcode), errmsg));
+        }
+        // Who has given something has not been given up.
+        Ok(body) if body.access_token.is_some() || body.ticket.is_some() || body.has_ip_list => return None,
+        Ok(body) => body.errmsg,
+        Err(_) => {
+            let text = decode(&answer.body);
+            let text = trimmed(&text);
+            // The text alone may come as JSON, too.
+            serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())
+        }
+    };
     let text = trimmed(&text);
     let says_so =
         text.get(..RETIRED_TEXT.len()).is_some_and(|start| start.eq_ignore_ascii_case(RETIRED_TEXT));
@@ -326,6 +335,9 @@ mod tests {
             (200, "This ip is no longer used, resolve api.weixin.qq.com what-was-sent", None),
             (200, "\u{feff}\r\n this IP is no longer use", None),
             (503, "This ip is no longer use", None),
+            (200, r#"{"errmsg":"This ip is no longer used, resolve api.weixin.qq.com what-was-sent"}"#, None),
+            (200, r#"{"errcode":null,"errmsg":" this ip is no longer use"}"#, None),
+            (404, r#""This ip is no longer used, what-was-sent""#, None),
         ] {
             let answer = answer(status, body);
             let is_hosts = |fault: &Fault| {
@@ -347,9 +359,15 @@ mod tests {
             is_hosts(&read_ticket(Ok(&answer), &sent()).unwrap_err());
             assert_eq!(host_trouble(&answer).as_deref(), Some(RETIRED));
         }
-        for body in
-            [r#"{"errcode":41001}"#, r#"{"data":{"errcode":410}}"#, "<p>This ip is no longer use", "This"]
-        {
+        for body in [
+            r#"{"errcode":41001}"#,
+            r#"{"data":{"errcode":410}}"#,
+            "<p>This ip is no longer use",
+            "This",
+            r#"{"errmsg":"x"}"#,
+            r#"{"access_token":"t","expires_in":7200,"errmsg":"This ip is no longer use"}"#,
+            r#"{"errcode":-1,"errmsg":"This ip is no longer use"}"#,
+        ] {
             assert!(!is_retired(&answer(200, body)), "{body}");
         }
     }

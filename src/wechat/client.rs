@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use metrics::{gauge, histogram};
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
@@ -13,6 +12,7 @@ use tracing::debug;
 use super::answers::{
     NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
 };
+use super::date;
 use super::gate::{Gate, Permit};
 use super::hosts::{By, Hosts, upstream_label};
 use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
@@ -247,7 +247,7 @@ impl WeChat {
 
 /// The time by WeChat's clock, to the second, as of when it answered.
 fn date(answer: &Response) -> Option<Timestamp> {
-    Some(rfc2822::parse(answer.date.as_deref()?).ok()?.timestamp())
+    date::read(answer.date.as_deref()?)
 }
 
 fn no_host() -> Lost {

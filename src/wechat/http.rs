@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Client, Url};
 use rustls::CertificateError;
 use tokio::net::lookup_host;
 
+use super::date;
 use super::hosts::host_label;
 use super::transport::{Lost, Method, Pending, Request, Response, Transport};
+use crate::certificates::{self, Missing};
 use crate::clock::{Clock, SystemClock};
 
 /// WeChat's answers are under 2 KiB; what is longer is none of them.
@@ -49,9 +50,9 @@ pub enum TransportError {
         host: String,
         /// Where they were looked for.
         looked_at: String,
-        /// What reqwest says.
+        /// Why there is nothing.
         #[source]
-        cause: reqwest::Error,
+        cause: Missing,
     },
     /// Anything else.
     #[error("set up the HTTP client")]
@@ -62,11 +63,21 @@ impl HttpTransport {
     /// A transport to the hosts of `base_urls` whose tries end after `timeout`, connecting included.
     ///
     /// # Errors
-    /// When one of them speaks TLS and the system has no CA certificates.
-    pub fn new(base_urls: &[Url], timeout: Duration) -> Result<Self, TransportError> {
+    /// When one of them speaks TLS and the system has no CA certificates, or does not tell them within 5 s.
+    pub async fn new(base_urls: &[Url], timeout: Duration) -> Result<Self, TransportError> {
         // Fails when the program that embeds us has chosen a provider already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let behind_tls = base_urls.iter().find(|url| url.scheme() == "https");
+        let known_by = match base_urls.iter().find(|url| url.scheme() == "https") {
+            Some(url) => certificates::system().await.map_err(|cause| TransportError::NoCertificates {
+                host: host_label(url),
+                looked_at: certificates::places(),
+                cause,
+            })?,
+            // No certificate is looked at: that there are none on this machine is no trouble.
+            None => Vec::new(),
+        };
+        let known_by = known_by.iter().map(|certificate| Certificate::from_der(certificate));
+        let known_by: Vec<_> = known_by.collect::<Result<_, _>>().map_err(TransportError::Client)?;
         let client = Client::builder()
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
@@ -78,32 +89,11 @@ impl HttpTransport {
             .tcp_user_timeout(timeout)
             .dns_resolver(Arc::new(SystemDns { timeout: timeout.mul_f64(0.8) }))
             .pool_max_idle_per_host(0)
-            .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")));
-        let client = match behind_tls {
-            Some(_) => client,
-            // No certificate is looked at: that there are none on this machine is no trouble.
-            None => client.tls_certs_only([]),
-        };
-        let client = client.build().map_err(reqwest::Error::without_url);
-        let client = client.map_err(|cause| match behind_tls {
-            Some(url) => TransportError::NoCertificates {
-                host: host_label(url),
-                looked_at: certificate_places(),
-                cause,
-            },
-            None => TransportError::Client(cause),
-        })?;
+            .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
+            .tls_certs_only(known_by);
+        let client = client.build().map_err(|error| TransportError::Client(error.without_url()))?;
         Ok(Self { client, clock: Arc::new(SystemClock::new()) })
     }
-}
-
-/// What the environment says of where CA certificates are.
-fn certificate_places() -> String {
-    let said = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .into_iter()
-        .filter_map(|name| std::env::var_os(name).map(|value| format!("{name} is {}", value.display())));
-    let said: Vec<_> = said.collect();
-    if said.is_empty() { "there are none where this system keeps them".to_owned() } else { said.join(", ") }
 }
 
 impl Transport for HttpTransport {
@@ -144,12 +134,11 @@ impl Transport for HttpTransport {
 /// What a `Retry-After` asks for: seconds, or a date, which is told by the clock of whoever answered, where it tells
 /// that.
 fn pause(asked: &str, date: Option<&str>, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
-    let at = |date: &str| rfc2822::parse(date.trim()).ok().map(|date| date.timestamp());
     if let Ok(seconds) = asked.trim().parse::<f64>() {
         let is_pause = seconds >= 0.0;
         return is_pause.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
-    let pause = at(asked)?.duration_since(date.and_then(at).unwrap_or_else(now));
+    let pause = date::read(asked)?.duration_since(date.and_then(date::read).unwrap_or_else(now));
     Some(pause.try_into().unwrap_or(Duration::ZERO))
 }
 
@@ -247,13 +236,13 @@ mod tests {
             let _ = peer.write_all(answer.as_bytes()).await;
         });
         let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
-        let told = transport(&base, Duration::from_secs(20)).send(&base, request).await;
+        let told = transport(&base, Duration::from_secs(20)).await.send(&base, request).await;
         server.abort();
         told
     }
 
-    fn transport(base: &Url, timeout: Duration) -> HttpTransport {
-        HttpTransport::new(std::slice::from_ref(base), timeout).unwrap()
+    async fn transport(base: &Url, timeout: Duration) -> HttpTransport {
+        HttpTransport::new(std::slice::from_ref(base), timeout).await.unwrap()
     }
 
     fn answer(status: &str, headers: &str, body: &str) -> String {
@@ -306,6 +295,8 @@ mod tests {
         let read = |asked, date| pause(asked, date, || now);
         let seconds = |s| Some(Duration::from_secs(s));
         assert_eq!(read("Thu, 01 Jan 2026 12:02:00 GMT", None), seconds(120));
+        assert_eq!(read("Thursday, 01-Jan-26 12:02:00 GMT", None), seconds(120));
+        assert_eq!(read("Thu Jan  1 12:02:00 2026", Some("Thursday, 01-Jan-26 12:01:00 GMT")), seconds(60));
         let slow = Some("Thu, 01 Jan 2026 11:00:00 GMT");
         assert_eq!(read("Thu, 01 Jan 2026 11:00:30 GMT", slow), seconds(30), "its clock is an hour behind");
         assert_eq!(read("Thu, 01 Jan 2026 11:00:30 GMT", Some("yesterday")), seconds(0));
@@ -358,8 +349,8 @@ mod tests {
         let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
 
         let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
-        let (accepted, told) =
-            tokio::join!(listener.accept(), transport(&base, TIMEOUT).send(&base, request));
+        let transport = transport(&base, TIMEOUT).await;
+        let (accepted, told) = tokio::join!(listener.accept(), transport.send(&base, request));
         let (mut far, near) = accepted.unwrap();
         assert!(matches!(told, Err(Lost::TimedOut | Lost::Cut(_))), "{told:?}");
         // The kernel would try again 6 s after the request, 13 s and 26 s.

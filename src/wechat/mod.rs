@@ -2,12 +2,13 @@
 //!
 //! `client` makes the calls an account asks for and knows about hosts; `requests` is what they send; `answers` and `body` read what comes back; `gate`
 //! holds all accounts to the global limits; `hosts` keeps the trouble of a host apart from an account's;
-//! `transport` is the edge of the process, and `http` the real one. Nothing here retries a call: the account's
+//! `transport` is the edge of the process, and `http` the real one; `date` reads the dates of both. Nothing here retries a call: the account's
 //! decision does.
 
 pub(crate) mod answers;
 mod body;
 mod client;
+mod date;
 mod gate;
 mod hosts;
 mod http;

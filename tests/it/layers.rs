@@ -21,7 +21,9 @@ const CORE: [&str; 14] = [
     "token",
 ];
 /// One outside thing each; they import the core and themselves.
-const ADAPTERS: [&str; 4] = ["config", "publish", "store", "wechat"];
+const ADAPTERS: [&str; 5] = ["certificates", "config", "publish", "store", "wechat"];
+/// Those that speak TLS; they import the certificates besides.
+const WITH_TLS: [&str; 2] = ["publish", "wechat"];
 /// What the edge may import besides. The sandbox is no client of ours: it may know the core alone.
 const EDGE: [(&str, &[&str]); 4] = [
     ("cli", &["config", "store", "wechat", "fleet", "http", "sandbox", "telemetry"]),
@@ -64,7 +66,8 @@ fn importable(layer: &str) -> Option<BTreeSet<&'static str>> {
         return Some(with(&[core]));
     }
     if let Some(adapter) = ADAPTERS.iter().find(|adapter| **adapter == layer) {
-        return Some(with(&[adapter]));
+        let known_by: &[_] = if WITH_TLS.contains(adapter) { &["certificates"] } else { &[] };
+        return Some(&with(&[adapter]) | &known_by.iter().copied().collect());
     }
     if layer == "fleet" {
         return Some(&with(&ADAPTERS) | &BTreeSet::from(["fleet"]));

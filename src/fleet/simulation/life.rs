@@ -72,7 +72,8 @@ pub(super) async fn start(sim: &Arc<Sim>) -> Result<Fleet, crate::fleet::StartEr
         jitter: Arc::new(move || jitter(&judge)),
         backend: Arc::new(SimDisk(Arc::clone(sim))),
         make_transport: Arc::new(move |upstream| {
-            Ok(Arc::new(Network { sim: Arc::clone(&network), timeout: upstream.timeout }))
+            let network = Network { sim: Arc::clone(&network), timeout: upstream.timeout };
+            Box::pin(async move { Ok(Arc::new(network) as _) })
         }),
     };
     let fleet = Fleet::start_on(config, on).await?;

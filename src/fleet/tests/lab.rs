@@ -189,7 +189,10 @@ async fn boot(
         clock,
         jitter: Arc::clone(jitter),
         backend: Arc::new(Arc::clone(disk)),
-        make_transport: Arc::new(move |_| Ok(Arc::new(wire.clone()))),
+        make_transport: Arc::new(move |_| {
+            let wire = wire.clone();
+            Box::pin(async move { Ok(Arc::new(wire) as _) })
+        }),
     };
     Fleet::start_on(config.clone(), on).await.unwrap()
 }

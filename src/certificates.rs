@@ -1,0 +1,148 @@
+//! The CA certificates by which hosts are known that speak TLS.
+//!
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR` may name a pipe, or lie on a share that is away, and then whoever reads them hangs.
+//! So a thread of its own does, one at a time: nobody waits for it longer than [`PATIENCE`], and those who ask again
+//! meanwhile start no other. It is none of the runtime's, whose end would wait for it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use std::{io, thread};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls_native_certs::load_native_certs;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long reading may take; a healthy share answers within a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Certificates of which each can be used.
+pub(crate) type Certificates = Vec<CertificateDer<'static>>;
+
+/// What a reading comes to; nothing while it is under way.
+type Outcome = Option<Result<Certificates, Missing>>;
+
+/// There are no CA certificates to know a host by.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(String);
+
+static SYSTEM: Reader = Reader { read: || usable(load_native_certs()), under_way: Mutex::new(None) };
+
+/// The system's CA certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, as they are now.
+///
+/// # Errors
+/// When there are none, or they are not read within 5 s.
+pub(crate) async fn system() -> Result<Certificates, Missing> {
+    SYSTEM.certificates(PATIENCE).await
+}
+
+/// What the environment says of where CA certificates are.
+pub(crate) fn places() -> String {
+    let said = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| format!("{name} is {}", value.display())));
+    let said: Vec<_> = said.collect();
+    if said.is_empty() { "there are none where this system keeps them".to_owned() } else { said.join(", ") }
+}
+
+/// Reads certificates beside those who wait for them.
+struct Reader {
+    read: fn() -> Result<Certificates, Missing>,
+    /// The reading that was begun last.
+    under_way: Mutex<Option<watch::Receiver<Outcome>>>,
+}
+
+impl Reader {
+    async fn certificates(&self, patience: Duration) -> Result<Certificates, Missing> {
+        let mut reading = self.join_or_begin().map_err(|error| Missing(error.to_string()))?;
+        match timeout(patience, reading.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Ok(Vec::new())),
+            Ok(Err(_)) => Err(Missing("the reading thread has ended".to_owned())),
+            Err(_) => {
+                let seconds = patience.as_secs();
+                Err(Missing(format!(
+                    "they were not read within {seconds} s: a pipe, or a share that does not answer"
+                )))
+            }
+        }
+    }
+
+    /// The reading that is under way, or a new one.
+    fn join_or_begin(&self) -> io::Result<watch::Receiver<Outcome>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let joined =
+            under_way.as_ref().filter(|reading| reading.borrow().is_none() && reading.has_changed().is_ok());
+        if let Some(reading) = joined {
+            return Ok(reading.clone());
+        }
+        let (done, reading) = watch::channel(None);
+        let read = self.read;
+        thread::Builder::new().name("certificates".to_owned()).spawn(move || {
+            // Nobody listens any more where the time is up.
+            let _ = done.send(Some(read()));
+        })?;
+        *under_way = Some(reading.clone());
+        Ok(reading)
+    }
+}
+
+/// Those that can be used. One file of many that is broken takes nothing from the others.
+fn usable(found: rustls_native_certs::CertificateResult) -> Result<Certificates, Missing> {
+    let is_usable =
+        |certificate: &CertificateDer<'static>| RootCertStore::empty().add(certificate.clone()).is_ok();
+    let usable: Certificates = found.certs.into_iter().filter(is_usable).collect();
+    if !usable.is_empty() {
+        return Ok(usable);
+    }
+    let why =
+        found.errors.first().map_or_else(|| "no CA certificate was found".to_owned(), ToString::to_string);
+    Err(Missing(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    static READINGS: AtomicUsize = AtomicUsize::new(0);
+    static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    /// As a pipe that nobody writes to, until the gate is opened.
+    fn hang() -> Result<Certificates, Missing> {
+        READINGS.fetch_add(1, Ordering::SeqCst);
+        let (is_open, opened) = &GATE;
+        let _open = opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap();
+        Ok(vec![CertificateDer::from_slice(b"read")])
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_reading_that_hangs_is_told_so_and_starts_no_other() {
+        let reader = Reader { read: hang, under_way: Mutex::new(None) };
+        for _ in 0..3 {
+            let told = timeout(Duration::from_secs(20), reader.certificates(Duration::from_millis(50))).await;
+            let late = told.expect("an end of the wait").unwrap_err();
+            assert!(late.to_string().contains("not read within"), "{late}");
+        }
+        assert_eq!(READINGS.load(Ordering::SeqCst), 1, "one thread hangs, and no more");
+        *GATE.0.lock().unwrap() = true;
+        GATE.1.notify_all();
+        let read = reader.certificates(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(read.len(), 1, "it goes on once it can");
+        let readings = READINGS.load(Ordering::SeqCst);
+        reader.certificates(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(READINGS.load(Ordering::SeqCst), readings + 1, "they are read anew each time");
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_panics_is_told_and_the_next_is_tried() {
+        let reader = Reader { read: || panic!("a bug"), under_way: Mutex::new(None) };
+        for _ in 0..2 {
+            let told = reader.certificates(Duration::from_secs(20)).await.unwrap_err().to_string();
+            assert_eq!(told, "the reading thread has ended");
+        }
+    }
+}
