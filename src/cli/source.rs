@@ -49,8 +49,9 @@ impl Source {
 
     fn explain(&self, error: &ConfigError) -> String {
         match error {
-            ConfigError::Problems { problems, .. } => {
-                format!("{self} has {}\n{error}", counted(problems.len(), "problem"))
+            ConfigError::Problems { problems, warnings, .. } => {
+                let head = format!("{self} has {}\n{error}", counted(problems.len(), "problem"));
+                warnings.iter().fold(head, |told, warning| told + &format!("\nwarning: {self}: {warning}"))
             }
             ConfigError::Unreadable { source, .. } => {
                 let hint = match source.kind() {
@@ -121,6 +122,7 @@ mod tests {
             .unwrap();
         let Err(Failure::Usage(text)) = Source::File(path).load() else { panic!("bad usage expected") };
         assert!(text.lines().next().unwrap().ends_with("a.yaml has 3 problems"), "{text}");
-        assert_eq!(text.lines().count(), 4, "{text}");
+        let warnings = text.lines().skip(4).filter(|line| line.starts_with("warning: ")).count();
+        assert!(warnings > 0 && text.lines().count() == 4 + warnings, "{text}");
     }
 }

@@ -33,7 +33,7 @@ pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, Position, Problem};
 pub use sink::Sink;
 
-use self::reader::Env;
+use self::reader::{Env, Findings};
 use self::regular_file::{Content, Files};
 
 /// The longest file in bytes, 64 MiB: 100 000 accounts that say everything take 50 MB.
@@ -75,7 +75,11 @@ impl Config {
         env: Env<'_>,
         files: Files,
     ) -> Result<Self, ConfigError> {
-        let problems = |problems| ConfigError::Problems { path: path.to_owned(), problems };
+        let problems = |Findings { problems, warnings }| ConfigError::Problems {
+            path: path.to_owned(),
+            problems,
+            warnings,
+        };
         check::config(text, path, mode, env, files).map_err(problems)
     }
 }

@@ -22,6 +22,8 @@ pub enum ConfigError {
         path: PathBuf,
         /// What is wrong with it.
         problems: Vec<Problem>,
+        /// What is probably not meant besides, as far as it was looked for. Not printed.
+        warnings: Vec<Problem>,
     },
 }
 

@@ -464,7 +464,7 @@ proptest! {
             }
         }
         let text = as_yaml(&broken);
-        let Err(ConfigError::Problems { problems, path }) = parse(&text) else {
+        let Err(ConfigError::Problems { problems, path, warnings }) = parse(&text) else {
             return Err(TestCaseError::fail(format!("{expected:?} went unnoticed in\n{text}")));
         };
         let mut told: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
@@ -475,7 +475,7 @@ proptest! {
         for Problem { position, key, .. } in &problems {
             prop_assert!(position.is_some_and(|at| at.line <= lines), "{key} without a line");
         }
-        let error = ConfigError::Problems { problems, path };
+        let error = ConfigError::Problems { problems, path, warnings };
         let said = format!("{error} {error:?}");
         prop_assert!(!said.contains(CANARY), "{}", said);
         prop_assert!(said.starts_with(PATH));

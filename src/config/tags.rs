@@ -214,6 +214,7 @@ impl<'de> Visitor<'de> for KeyOf<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn every_form_of_a_tag_becomes_one_of_the_files_own_and_nothing_moves() {
@@ -244,6 +245,8 @@ mod tests {
         let started = tokio::time::Instant::now();
         let text = "!<".repeat(200_000);
         assert_eq!(made_local(&text), text);
+        let text = format!("accounts: {}", "!<".repeat(40_000));
+        assert!(Config::parse(&text, "".as_ref(), |_| None).is_err());
         let took = started.elapsed();
         assert!(took.as_secs() < 5, "{took:?}");
     }

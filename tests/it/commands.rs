@@ -171,7 +171,8 @@ accounts:
         "accounts[4].secret_file",
         "accounts[5].colour",
     ] {
-        let named = ended.stderr.lines().filter(|line| line.contains("broken.yaml") && line.contains(place));
+        let problems = ended.stderr.lines().filter(|line| !line.starts_with("warning: "));
+        let named = problems.filter(|line| line.contains("broken.yaml") && line.contains(place));
         assert_eq!(named.count(), 1, "{place}: {}", ended.stderr);
     }
     assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
@@ -234,6 +235,13 @@ store: { path: none/store.redb }
         assert!(strict.stderr.contains(&format!("accounts.yaml: {expected}")), "{expected}: {strict:?}");
     }
     assert!(!format!("{ended:?}{strict:?}").contains("hunter2"));
+
+    // One error more hides no warning of another place.
+    std::fs::write(lab.path("accounts.yaml"), config.to_owned() + "metrics: { listen: x }\n").unwrap();
+    let refused = run(&lab, None, "check").await;
+    assert!(refused.stderr.contains("accounts.yaml: metrics.listen: "), "{refused:?}");
+    let warning = "warning: accounts.yaml: store.path: the folder of this path does not exist";
+    assert!(refused.code == Some(2) && refused.stderr.contains(warning), "{refused:?}");
 
     let good = "accounts: [{ appid: wx0123456789abcdef, secret: 0123456789abcdef0123456789abcdef }]";
     std::fs::write(lab.path("accounts.yaml"), good).unwrap();

@@ -19,7 +19,6 @@ use super::file;
 use super::node::Node;
 use super::parse;
 use super::place::Place;
-use super::problem::Problem;
 use super::reader::{Env, Findings, Reader};
 use super::regular_file::Files;
 
@@ -31,18 +30,22 @@ pub(super) fn config(
     mode: Option<u32>,
     env: Env<'_>,
     files: Files,
-) -> Result<Config, Vec<Problem>> {
+) -> Result<Config, Findings> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut reader = Reader::new(text, folder, env, files);
     reader.refuse_tags();
     let file = match file::read(text) {
         Ok(file) => reader.item(&Place::TOP, file),
         Err(problem) => {
-            let told = reader.finish().problems;
-            return Err(if told.is_empty() { vec![problem] } else { told });
+            let told = reader.finish();
+            return Err(if told.problems.is_empty() {
+                Findings { problems: vec![problem], ..told }
+            } else {
+                told
+            });
         }
     };
-    let Some(file) = file else { return Err(reader.finish().problems) };
+    let Some(file) = file else { return Err(reader.finish()) };
     let top = Place::TOP;
     let at_api = top.key("api");
     let at_clients = at_api.key("clients");
@@ -71,7 +74,7 @@ pub(super) fn config(
 
     let Findings { problems, warnings } = reader.finish();
     if !problems.is_empty() {
-        return Err(problems);
+        return Err(Findings { problems, warnings });
     }
     let accounts = accounts.into_iter().flatten().collect();
     let publish = sinks.into_iter().map(|placed| placed.sink).collect();

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::config::place::Place;
+use crate::config::reader::Reader;
 use crate::config::regular_file::Files;
 use crate::config::{Config, ConfigError};
 
@@ -94,4 +96,14 @@ fn a_path_at_which_no_store_can_be_is_warned_of() {
             expected => assert!(told.len() == 1 && told[0].starts_with(expected), "{store}: {told:?}"),
         }
     }
+}
+
+#[test]
+fn what_cannot_be_built_without_a_reason_given_is_a_problem_itself() {
+    let mut reader = Reader::new("accounts: [{}]", Path::new(""), &|_| None, Files::default());
+    let accounts = Place::TOP.key("accounts");
+    assert_eq!(reader.built(&accounts.item(0), |_| None::<()>), None);
+    let problems = reader.finish().problems;
+    assert!(problems.len() == 1 && problems[0].key == "accounts[0]", "{problems:?}");
+    assert!(problems[0].position.is_some(), "{problems:?}");
 }
