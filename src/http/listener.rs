@@ -1,6 +1,5 @@
 //! Connections: accepted, bounded in number, time and size, and ended in order.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -19,12 +18,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{Answer, Connection, Waits, is_kept, say_last};
+use super::connection::{Answer, Waits, is_kept, say_last};
 use super::edge::Edge;
 use super::guard::Door;
 use super::leftover::lend;
+use super::paths::needs_no_key;
 use super::peer::{CURRENT, Peer};
-use super::slots::{Slot, Slots};
+use super::slots::{LONGEST_DELAY, Slot, Slots};
 use super::wire::Wire;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -153,11 +153,13 @@ where
         let (door, peer) = (door.clone(), Arc::clone(&served));
         let edge = Edge::clone(&door.edge);
         async move {
+            if !peer.key_waits().is_zero() && !needs_no_key(request.uri().path()) {
+                Box::pin(hold_back(&peer, &edge)).await?;
+            }
             let (request, leftover) = lend(request);
             let Ok(mut response) = door.answer(request).await;
-            if let Some(delay) = peer.take_guess() {
+            if peer.take_guess() {
                 edge.wrong_keys.note(peer.address());
-                Box::pin(hold_back(delay, &peer.connection, &edge)).await;
             }
             let goes_on = match leftover {
                 Some(leftover) => Box::pin(leftover.drain()).await,
@@ -170,7 +172,7 @@ where
                 headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
                 headers.insert(KEEP_ALIVE, keep);
             }
-            Ok::<_, Infallible>(response.map(|body| Answer { body, _under_way: under_way }))
+            Ok::<_, io::Error>(response.map(|body| Answer { body, _under_way: under_way }))
         }
     });
     let mut http = http1::Builder::new()
@@ -200,15 +202,30 @@ where
     http.into_parts().io.end().await
 }
 
-/// Slows those who guess keys. They keep nobody from a connection meanwhile.
-async fn hold_back(delay: Duration, connection: &Connection, edge: &Edge) {
+/// Slows those who guess keys: before the key is looked at, since silence must not tell that it is wrong. They keep nobody
+/// from a connection meanwhile.
+///
+/// # Errors
+/// When the connection ends first: then the key is not looked at.
+async fn hold_back(peer: &Peer, edge: &Edge) -> io::Result<()> {
+    let connection = &peer.connection;
     connection.wait(Waits::ToRead);
+    let turn = async {
+        // Again and again: others of its address that waited beside it may have had their turn, and been wrong.
+        loop {
+            match peer.key_waits() {
+                Duration::ZERO => return,
+                delay => sleep(delay).await,
+            }
+        }
+    };
     tokio::select! {
-        () = sleep(delay) => {}
-        () = connection.until_evicted() => {}
-        () = edge.stopping.cancelled() => {}
+        _ = timeout(LONGEST_DELAY, turn) => {}
+        () = connection.until_evicted() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        () = edge.stopping.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
     }
     connection.wait(Waits::No);
+    Ok(())
 }
 
 /// What clients are told of how long an idle connection is kept: less than it is, so that they end it first.

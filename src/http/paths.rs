@@ -42,6 +42,8 @@ pub(super) const ROUTES: [&str; 18] = [
 ];
 /// Where the probes begin.
 pub(super) const PROBES: usize = ROUTES.len() - 3;
+/// Where those begin that look at no key: the page, its files and the probes.
+const OPEN: usize = PROBES - 2;
 
 /// Which of [`ROUTES`] a path belongs to; for the metrics, the router itself decides what answers.
 pub(super) fn of_path(path: &str) -> Option<usize> {
@@ -66,6 +68,11 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
 /// Whether it is for machines that watch us.
 pub(super) fn is_probe(path: &str) -> bool {
     ROUTES[PROBES..].contains(&path)
+}
+
+/// Whether no key is looked at there.
+pub(super) fn needs_no_key(path: &str) -> bool {
+    of_path(path).is_some_and(|route| route >= OPEN)
 }
 
 /// Whose token is read at `path`, where that is what is done there.
@@ -126,5 +133,6 @@ mod tests {
             assert_eq!(of_path(path).map(|route| ROUTES[route]), route, "{path}");
         }
         assert_eq!(ROUTES[PROBES..], [HEALTHZ, READYZ, METRICS]);
+        assert_eq!(ROUTES[OPEN..PROBES], [PAGE, ASSET]);
     }
 }

@@ -31,7 +31,14 @@ pub(super) fn note_key(is_right: bool) {
                 place.prove();
             }
         }
-        false => peer.has_guessed.store(true, Ordering::Relaxed),
+        false => {
+            // Once for a request: its key may be looked at more than once.
+            if !peer.has_guessed.swap(true, Ordering::Relaxed)
+                && let Some(place) = &peer.place
+            {
+                place.guessed();
+            }
+        }
     });
 }
 
@@ -41,10 +48,14 @@ impl Peer {
         Self { connection, place, has_guessed: AtomicBool::new(false) }
     }
 
-    /// Whether the last request had a wrong key, and how long its answer is to be held back for that.
-    pub(super) fn take_guess(&self) -> Option<Duration> {
-        let has_guessed = self.has_guessed.swap(false, Ordering::Relaxed);
-        has_guessed.then(|| self.place.as_ref().map_or(Duration::ZERO, Place::guessed))
+    /// Whether the last request had a wrong key.
+    pub(super) fn take_guess(&self) -> bool {
+        self.has_guessed.swap(false, Ordering::Relaxed)
+    }
+
+    /// How long a key has to wait before it is looked at.
+    pub(super) fn key_waits(&self) -> Duration {
+        self.place.as_ref().map_or(Duration::ZERO, Place::key_waits)
     }
 
     /// The client's address; none without a socket.

@@ -19,11 +19,13 @@ use super::connection::{Connection, Waits};
 const NEWCOMER: Duration = Duration::from_millis(500);
 /// How often it is looked for who may be ended while all connections are taken.
 const LOOK: Duration = Duration::from_millis(100);
-/// So many wrong keys may come at once from an address; after that one in each interval is answered.
+/// So many wrong keys may come at once from an address; after that one in each interval is looked at.
 const GUESSES_AT_ONCE: u32 = 20;
 const GUESS_INTERVAL: Duration = Duration::from_millis(250);
-/// An answer to a wrong key is held back for no longer than this.
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// What as many intervals come to.
+const FREE: Duration = GUESS_INTERVAL.saturating_mul(GUESSES_AT_ONCE);
+/// No key waits longer than this to be looked at.
+pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// An address that has shown a right key within this is no guesser: a load balancer, or an office.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 /// Addresses without a connection are forgotten when there are more than this.
@@ -218,6 +220,11 @@ impl Address {
         self.proven > 0 || self.right.is_some_and(|right| now < right + TRUSTED_FOR)
     }
 
+    /// When all of its guesses have had their intervals if there is one more now.
+    fn with_another_guess(&self, now: Instant) -> Instant {
+        self.guessed_until.map_or(now, |until| until.max(now)) + GUESS_INTERVAL
+    }
+
     fn is_of_interest(&self, now: Instant) -> bool {
         self.unproven > 0 || self.is_trusted(now) || self.guessed_until.is_some_and(|until| now < until)
     }
@@ -248,19 +255,27 @@ impl Place {
         true
     }
 
-    /// A wrong key was shown here: how long the answer is to be held back.
-    pub(super) fn guessed(&self) -> Duration {
+    /// A wrong key was shown here.
+    pub(super) fn guessed(&self) {
         let now = Instant::now();
         let mut state = self.slots.state();
         let address = state.addresses.entry(self.address).or_default();
-        if address.is_trusted(now) {
+        if !address.is_trusted(now) {
+            let until = address.with_another_guess(now);
+            address.guessed_until = Some(until.min(now + FREE + LONGEST_DELAY));
+        }
+    }
+
+    /// How long a key that comes now has to wait before it is looked at, for the wrong ones that its address has shown.
+    pub(super) fn key_waits(&self) -> Duration {
+        if self.connection.is_proven() {
             return Duration::ZERO;
         }
-        let free = GUESS_INTERVAL * GUESSES_AT_ONCE;
-        let until = address.guessed_until.map_or(now, |until| until.max(now)) + GUESS_INTERVAL;
-        let until = until.min(now + free + LONGEST_DELAY);
-        address.guessed_until = Some(until);
-        (until - now).saturating_sub(free)
+        let now = Instant::now();
+        let state = self.slots.state();
+        let address = state.addresses.get(&self.address).filter(|address| !address.is_trusted(now));
+        let delay = address.map_or(Duration::ZERO, |address| address.with_another_guess(now) - now);
+        delay.saturating_sub(FREE).min(LONGEST_DELAY)
     }
 
     /// The client's address, of IPv6 the network.
@@ -386,22 +401,27 @@ mod tests {
         let slots = Slots::new(64);
         let (guesser, client) = (enter(&slots, ONE).await, enter(&slots, OTHER).await);
         assert!(client.place.prove());
+        let waits = |place: &Place| {
+            let waits = place.key_waits();
+            place.guessed();
+            waits
+        };
         for n in 0..GUESSES_AT_ONCE {
-            assert_eq!(guesser.place.guessed(), Duration::ZERO, "number {n}: anybody may mistake a key");
+            assert_eq!(waits(&guesser.place), Duration::ZERO, "number {n}: anybody may mistake a key");
         }
-        assert_eq!(guesser.place.guessed(), GUESS_INTERVAL);
+        assert_eq!(waits(&guesser.place), GUESS_INTERVAL);
         let another = enter(&slots, ONE).await;
-        assert_eq!(another.place.guessed(), GUESS_INTERVAL * 2, "by whichever connection");
+        assert_eq!(waits(&another.place), GUESS_INTERVAL * 2, "by whichever connection");
         for _ in 0..1_000 {
-            assert!(guesser.place.guessed() <= LONGEST_DELAY);
-            assert_eq!(client.place.guessed(), Duration::ZERO);
+            assert!(waits(&guesser.place) <= LONGEST_DELAY);
+            assert_eq!(waits(&client.place), Duration::ZERO);
         }
-        assert_eq!(guesser.place.guessed(), LONGEST_DELAY);
+        assert_eq!(waits(&guesser.place), LONGEST_DELAY);
         let place = client.place.clone();
         drop(client);
         advance(TRUSTED_FOR / 2).await;
-        assert_eq!(place.guessed(), Duration::ZERO, "it was there a moment ago");
-        assert_eq!(guesser.place.guessed(), Duration::ZERO, "it has had a rest");
+        assert_eq!(waits(&place), Duration::ZERO, "it was there a moment ago");
+        assert_eq!(waits(&guesser.place), Duration::ZERO, "it has had a rest");
     }
 
     #[test]

@@ -84,6 +84,45 @@ async fn a_crowd_that_shows_no_key_shuts_nobody_out() {
 }
 
 #[tokio::test]
+async fn who_guesses_keys_does_not_gain_by_hanging_up_on_silence() {
+    let (rig, address) = small().await;
+    let guess = READ.replace("Bearer k", "Bearer wrong");
+    let started = tokio::time::Instant::now();
+    for _ in 0..60 {
+        let mut stream = connect(5, address).await;
+        stream.write_all(guess.as_bytes()).await.unwrap();
+        // Who hears nothing for so long takes the key for a wrong one.
+        let _ = timeout(Duration::from_millis(30), stream.read(&mut [0; 64])).await;
+    }
+    let scrape = rig.get("/metrics").await.body;
+    let may_have_tried = 20 + started.elapsed().as_millis() / 250 + 1;
+    let tried = scrape.lines().find_map(|line| line.strip_prefix("wxtokend_wrong_keys_total ")).unwrap();
+    let tried = tried.parse::<u128>().unwrap();
+    assert!(tried <= may_have_tried + 10, "{tried} were looked at, not {may_have_tried}");
+    let healthy = ask(&mut connect(5, address).await, HEALTH).await;
+    assert!(healthy.starts_with("HTTP/1.1 200 "), "where no key is looked at nobody waits");
+}
+
+#[tokio::test]
+async fn a_right_key_of_who_has_guessed_is_as_silent_as_a_wrong_one() {
+    let (_rig, address) = small().await;
+    let guess = READ.replace("Bearer k", "Bearer wrong");
+    let started = tokio::time::Instant::now();
+    let mut stream = connect(5, address).await;
+    for _ in 0..20 {
+        assert!(ask(&mut stream, &guess).await.starts_with("HTTP/1.1 401 "));
+    }
+    assert!(ask(&mut stream, READ).await.starts_with("HTTP/1.1 200 "), "it is let in in the end");
+    assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
+    // Then it is no guesser any more.
+    let trusted = tokio::time::Instant::now();
+    for _ in 0..20 {
+        assert!(ask(&mut connect(5, address).await, &guess).await.starts_with("HTTP/1.1 401 "));
+    }
+    assert!(trusted.elapsed() < Duration::from_secs(4), "{:?}", trusted.elapsed());
+}
+
+#[tokio::test]
 async fn wrong_keys_are_counted_and_who_only_guesses_is_slowed() {
     let (rig, address) = small().await;
     let guess = READ.replace("Bearer k", "Bearer wrong");
