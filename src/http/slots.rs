@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(super) struct Slots {
     /// Of those that have shown no key: all of them, and those of one address.
     most_unproven: usize,
     most_of_address: usize,
+    /// Whether anybody has ever shown a wrong key: a read with none must not look further.
+    was_guessed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -99,6 +102,7 @@ impl Slots {
             most,
             most_unproven: unproven.max(1),
             most_of_address: of_address.max(1),
+            was_guessed: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -261,6 +265,7 @@ impl Place {
         let mut state = self.slots.state();
         let address = state.addresses.entry(self.address).or_default();
         if !address.is_trusted(now) {
+            self.slots.was_guessed.store(true, Ordering::Relaxed);
             let until = address.with_another_guess(now);
             address.guessed_until = Some(until.min(now + FREE + LONGEST_DELAY));
         }
@@ -268,7 +273,7 @@ impl Place {
 
     /// How long a key that comes now has to wait before it is looked at, for the wrong ones that its address has shown.
     pub(super) fn key_waits(&self) -> Duration {
-        if self.connection.is_proven() {
+        if self.connection.is_proven() || !self.slots.was_guessed.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         let now = Instant::now();
