@@ -48,19 +48,14 @@ fn most_urgent(shared: &Shared, tried: &mut HashSet<Credential>) -> Option<Crede
     let cells = directory.in_order.iter().filter_map(|appid| Some((appid, directory.by_appid.get(appid)?)));
     let ((was_tried, ..), of) = cells
         .flat_map(|(appid, cell)| {
-            let account = cell.load().account.clone();
-            let token = cell
-                .slot
-                .look(|seen| trial_urgency(&seen.state, &account, now))
+            let seen = cell.load();
+            let token = trial_urgency(&seen.state, &seen.account, now)
                 .map(|left| (!cell.is_awaited(), left, Credential::token(appid.clone())));
-            let has_token = cell.read(now).is_some();
-            let tickets: Vec<_> = cell
-                .tickets()
-                .filter_map(|ticket| {
-                    let left = ticket.load().trial_urgency(&account, has_token, now)?;
-                    Some((true, left, ticket.of.clone()))
-                })
-                .collect();
+            let has_token = seen.state.is_usable(now);
+            let tickets = cell.tickets().filter_map(move |ticket| {
+                let left = ticket.load().trial_urgency(&seen.account, has_token, now)?;
+                Some((true, left, ticket.of.clone()))
+            });
             token.into_iter().chain(tickets)
         })
         .map(|(no_reader, left, of)| ((tried.contains(&of), no_reader, left), of))
