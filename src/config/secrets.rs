@@ -35,6 +35,11 @@ pub(super) enum Use {
     Url,
 }
 
+/// The same in lower case: what differs from it in nothing else is a copy of it.
+pub(super) fn in_lower_case(secret: &Secret) -> Secret {
+    Secret::new(secret.expose().to_ascii_lowercase())
+}
+
 impl Use {
     /// Whether `char` may not stand in it: at its ends, or between (`inside`).
     fn excludes(self, char: char, inside: bool) -> bool {

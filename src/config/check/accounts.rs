@@ -12,8 +12,7 @@ use crate::config::node::Node;
 use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
-use crate::config::secrets::Use;
-use crate::secret::Secret;
+use crate::config::secrets::{Use, in_lower_case};
 use crate::ticket::TicketKinds;
 
 /// How many accounts one process is built for.
@@ -62,8 +61,7 @@ fn warn_of_equal_secrets(
     for (index, (account, key)) in accounts.iter().zip(secrets_at).enumerate() {
         let Some(account) = account else { continue };
         // In another case it is the same copy.
-        let in_lower_case = Secret::new(account.secret.expose().to_ascii_lowercase()).sha256();
-        match first.entry(in_lower_case) {
+        match first.entry(in_lower_case(&account.secret).sha256()) {
             Entry::Vacant(new) => drop(new.insert((index, *key))),
             Entry::Occupied(known) => {
                 let (other, other_key) = known.get();

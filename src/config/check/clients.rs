@@ -11,7 +11,7 @@ use crate::config::node::Node;
 use crate::config::parse;
 use crate::config::place::Place;
 use crate::config::reader::Reader;
-use crate::config::secrets::Use;
+use crate::config::secrets::{Use, in_lower_case};
 use crate::secret::Secret;
 
 /// The clients, and what can be looked at only once the accounts are known.
@@ -108,7 +108,7 @@ pub(super) fn keys_are_no_app_secrets(
 
 /// Whose key is that AppSecret, written in another case or with what `echo` adds: it can be tried in no time.
 fn alike<'a>(clients: &'a Clients, secret: &Secret) -> Option<&'a (usize, &'static str)> {
-    let lower = Secret::new(secret.expose().to_ascii_lowercase());
+    let lower = in_lower_case(secret);
     if let Some(found) = clients.in_lower_case.get(&lower.sha256()) {
         return Some(found);
     }
@@ -148,8 +148,7 @@ fn key(
             return Some(Key { sha256, in_lower_case: None, stands_at: way });
         }
     };
-    let lower = Secret::new(key.expose().to_ascii_lowercase());
-    Some(Key { sha256: key.sha256(), in_lower_case: Some(lower.sha256()), stands_at: way })
+    Some(Key { sha256: key.sha256(), in_lower_case: Some(in_lower_case(&key).sha256()), stands_at: way })
 }
 
 fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {
