@@ -447,6 +447,8 @@ impl Life<'_> {
         match self.stage {
             Stage::First if reading.is_some() => {
                 host.misbehave(&self.appid, self.row.script);
+                // Looked at anew: it may have been refreshed since.
+                let version = daemon.view(&self.appid).await["version"].as_u64().unwrap();
                 self.stage = Stage::Bad { version };
             }
             Stage::Bad { version: first } => match self.row.end.fault() {
