@@ -177,7 +177,7 @@ fn write_config(path: &Path, plan: &Plan, upstream: &str) -> Outcome<()> {
         let appid = appid(number);
         writeln!(
             file,
-            "  - appid: {appid}\n    name: Shop {number}\n    secret: secret-{number:024x}\n    tags: [retail]"
+            "  - appid: {appid}\n    name: Shop {number}\n    secret: {number:032x}\n    tags: [retail]"
         )?;
     }
     Ok(file.flush()?)
