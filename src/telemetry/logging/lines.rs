@@ -75,9 +75,9 @@ impl Lines {
 
     /// Writes them for ever.
     fn write_to(&self, mut out: impl Write) {
-        let mut untold = 0;
+        let (mut lines, mut untold) = (Vec::new(), 0);
         loop {
-            let (lines, missing) = self.take();
+            let missing = self.take(&mut lines);
             // Each by itself: where others write to the same pipe or file, theirs come between lines.
             let all = lines.split_inclusive(|byte| *byte == b'\n');
             let lost = all.filter(|line| out.write_all(line).is_err()).count() as u64;
@@ -95,15 +95,19 @@ impl Lines {
         }
     }
 
-    /// Waits for lines; takes all there are, and how many were dropped behind them.
-    fn take(&self) -> (Vec<u8>, u64) {
+    /// Waits for lines; puts all there are into `lines`, whose room the next ones get, and says how many were dropped behind
+    /// them. Two buffers take turns: one that is new each time leaves holes among what accounts keep.
+    fn take(&self, lines: &mut Vec<u8>) -> u64 {
+        lines.clear();
+        lines.shrink_to(ROOM / 8);
         let mut queue = self.queue();
         queue.writing = false;
         self.0.changed.notify_all();
         let nothing = |queue: &mut Queue| queue.waiting.is_empty();
         let mut queue = self.0.changed.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
         queue.writing = true;
-        (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.missing))
+        std::mem::swap(&mut queue.waiting, lines);
+        std::mem::take(&mut queue.missing)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
