@@ -19,6 +19,9 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);
 pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Transactions begin no closer together: where a disk is fast, what comes meanwhile shares a sync, too.
 const COMMIT_EVERY: Duration = Duration::from_millis(5);
+/// So soon readers see what was written, where an actor has its turn at all: to keep more of it would be a tenth of all
+/// memory after a start with an empty store.
+const SEEN_WITHIN: Duration = Duration::from_millis(250);
 
 pub(super) struct Writer {
     queue: Arc<Queue>,
@@ -37,17 +40,35 @@ struct Trouble {
     retry_at: Instant,
 }
 
-/// What was written since the look before the last: it may be newer than what readers see, which is what a store that
-/// is gone is made of.
-#[derive(Default)]
+/// What was written a moment ago: it may be newer than what readers see, which is what a store that is gone is made of.
 struct Recent {
     newer: BTreeMap<Credential, Vec<u8>>,
     older: BTreeMap<Credential, Vec<u8>>,
+    /// When the newer began.
+    since: Instant,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self { newer: BTreeMap::new(), older: BTreeMap::new(), since: Instant::now() }
+    }
+
+    /// Adds what was just written, and forgets what readers have seen by now.
+    fn add(&mut self, records: BTreeMap<Credential, Vec<u8>>) {
+        if self.since.elapsed() >= SEEN_WITHIN {
+            self.turn();
+        }
+        self.newer.extend(records);
+    }
+
+    fn turn(&mut self) {
+        (self.older, self.since) = (std::mem::take(&mut self.newer), Instant::now());
+    }
 }
 
 impl Writer {
     pub(super) fn new(queue: Arc<Queue>, backend: Arc<dyn Backend>, hosts: Vec<String>, boot: &str) -> Self {
-        Self { queue, backend, hosts, boot: boot.to_owned(), trouble: None, recent: Recent::default() }
+        Self { queue, backend, hosts, boot: boot.to_owned(), trouble: None, recent: Recent::new() }
     }
 
     /// Until the store is closed, or its last handle is dropped.
@@ -62,7 +83,7 @@ impl Writer {
             let started = Instant::now();
             if look_at.is_some_and(|at| at <= started) {
                 look_at = look_every.map(|every| started + every);
-                self.recent.older = std::mem::take(&mut self.recent.newer);
+                self.recent.turn();
             }
             let group = self.queue.take();
             let last = group.last;
@@ -91,7 +112,7 @@ impl Writer {
                     self.hosts = hosts;
                 }
                 if self.backend.look_every().is_some() {
-                    self.recent.newer.extend(pending.records);
+                    self.recent.add(pending.records);
                 }
                 callers.into_iter().for_each(|caller| drop(caller.send(Ok(()))));
             }
