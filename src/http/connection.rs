@@ -21,6 +21,8 @@ pub(super) struct Connection {
     is_to_end: AtomicBool,
     waits: AtomicU8,
     is_proven: AtomicBool,
+    /// Whether `evicted` is cancelled: asked at every read, and a token takes a lock for it.
+    is_evicted: AtomicBool,
     evicted: CancellationToken,
 }
 
@@ -51,11 +53,12 @@ impl Connection {
     /// Has it end now: others need the room.
     pub(super) fn evict(&self) {
         self.end();
+        self.is_evicted.store(true, Ordering::Release);
         self.evicted.cancel();
     }
 
     pub(super) fn is_evicted(&self) -> bool {
-        self.evicted.is_cancelled()
+        self.is_evicted.load(Ordering::Acquire)
     }
 
     pub(super) async fn until_evicted(&self) {

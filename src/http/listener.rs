@@ -187,6 +187,7 @@ where
     {
         let mut talk = pin!(CURRENT.scope(peer, &mut http));
         let ended = tokio::select! {
+            biased;
             ended = &mut talk => Some(ended),
             () = stopping.cancelled() => {
                 // Not by hyper's graceful shutdown, which throws away what has arrived and was not read.

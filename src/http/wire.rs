@@ -23,7 +23,7 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::connection::{Connection, Waits};
 use super::problem::Problem;
@@ -206,7 +206,9 @@ struct Limit {
     has_begun: bool,
     /// Whether `end` is the end of this wait.
     is_set: bool,
-    end: Option<Pin<Box<Sleep>>>,
+    end: Instant,
+    /// Ends with the wait or before it, and then goes on: most waits are over soon, and a timer costs more to set than this.
+    timer: Option<Pin<Box<Sleep>>>,
     is_head_missed: bool,
 }
 
@@ -218,7 +220,8 @@ impl Limit {
             requests: 0,
             has_begun: false,
             is_set: false,
-            end: None,
+            end: Instant::now(),
+            timer: None,
             is_head_missed: false,
         }
     }
@@ -255,13 +258,21 @@ impl Limit {
         if self.connection.is_to_end() && !self.has_begun {
             return Poll::Ready(false);
         }
-        let end = self.end.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
         if !std::mem::replace(&mut self.is_set, true) {
             let within = if self.has_begun { HEAD_WITHIN } else { self.idle };
-            end.as_mut().reset(Instant::now() + within);
+            self.end = Instant::now() + within;
         }
-        ready!(end.as_mut().poll(cx));
-        Poll::Ready(self.has_begun)
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(self.end)));
+        if timer.deadline() > self.end {
+            timer.as_mut().reset(self.end);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= self.end {
+                return Poll::Ready(self.has_begun);
+            }
+            timer.as_mut().reset(self.end);
+        }
     }
 }
 
