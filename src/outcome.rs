@@ -106,11 +106,14 @@ impl AccountState {
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
-                let earlier = self.trouble.take();
+                let mut earlier = self.trouble.take();
                 let fetched = self.take_in(answer, sent_at, want, account, rules, now, draw);
                 if self.trouble.is_none() && !self.is_usable(now) {
                     // To ask again at once would be a loop without delay.
-                    self.trouble = earlier.map(|trouble| Trouble { parked: None, ..trouble });
+                    if let Some(trouble) = &mut earlier {
+                        trouble.parked = None;
+                    }
+                    self.trouble = earlier;
                     let why = match self.doubt {
                         Some(_) => "an earlier call may still end the token that arrived",
                         None => "the token arrived with no life left",
@@ -256,8 +259,9 @@ impl AccountState {
     }
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
-        let (earlier, usable_for) = (self.trouble.as_ref(), self.usable_for(now));
-        self.trouble = Some(Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter));
+        let (earlier, usable_for) = (self.trouble.as_deref(), self.usable_for(now));
+        let trouble = Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        self.trouble = Some(Box::new(trouble));
         Fetched::Failed
     }
 

@@ -41,7 +41,7 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
         Some(Want::Force(reason)) => return Step::Fetch { reason, force: true },
     }
     let (step, due) = scheduled(state, account, now);
-    let held_back = state.trouble.as_ref();
+    let held_back = state.trouble.as_deref();
     if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.despite_down {
         // A token about to end is no reason for everybody to call a host that is known to be down: see `trial_urgency`.
         return Step::AwaitHost;
@@ -128,7 +128,7 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
             // A token whose successor is due anyway, or that came after the lost call, is not worth being without one
             // until then: by now another mint ends nothing that is served.
             let soon = if token.refresh_at.is_over(now) || doubt.is_older_than(token) {
-                state.trouble.as_ref().map_or(Duration::ZERO, |trouble| trouble.retry_at.until(now))
+                state.trouble.as_deref().map_or(Duration::ZERO, |trouble| trouble.retry_at.until(now))
             } else {
                 Duration::MAX
             };

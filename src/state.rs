@@ -46,7 +46,7 @@ pub struct AccountState {
 
     /// The last call's failure, until one succeeds.
     #[serde(skip)]
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Box<Trouble>>,
     /// Something that somebody asked for, done before anything scheduled.
     #[serde(skip)]
     pub want: Option<Want>,
@@ -207,7 +207,7 @@ impl AccountState {
     /// What the account looks like at `now`.
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
-        Phase::of(self.trouble.as_ref(), self.is_usable(now), self.activity.is_some(), self.attempts_ended)
+        Phase::of(self.trouble.as_deref(), self.is_usable(now), self.activity.is_some(), self.attempts_ended)
     }
 
     /// Whether a mint on `token` now could end, at once, a token that somebody still counts on: whether a second
@@ -246,7 +246,7 @@ impl AccountState {
             self.want = Some(Want::Fetch(reason));
             self.forget_refusal();
         }
-        let starved = |trouble: &&mut Trouble| trouble.fault.whose == Whose::Budget;
+        let starved = |trouble: &&mut Box<Trouble>| trouble.fault.whose == Whose::Budget;
         if let Some(trouble) = self.trouble.as_mut().filter(starved) {
             trouble.retry_at = now;
         }
@@ -309,7 +309,7 @@ impl AccountState {
     /// How many calls have failed in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.trouble.as_ref().map_or(0, |trouble| trouble.failures)
+        self.trouble.as_deref().map_or(0, |trouble| trouble.failures)
     }
 }
 

@@ -237,7 +237,7 @@ impl TicketTeller<'_> {
                     "no ticket: {}",
                     fault.message
                 );
-                What::TicketFault { kind, trouble: Box::new(trouble.clone()), duration_ms }
+                What::TicketFault { kind, trouble: trouble.clone(), duration_ms }
             }
             _ => {
                 debug!(

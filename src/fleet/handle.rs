@@ -244,7 +244,7 @@ impl Fleet {
     pub(super) fn unavailable(&self, snapshot: &Snapshot) -> TokenError {
         let now = self.inner.shared.now();
         let state = &snapshot.state;
-        let trouble = state.trouble.as_ref();
+        let trouble = state.trouble.as_deref();
         let refused = trouble.is_some_and(|trouble| trouble.fault.whose == Whose::Budget);
         // The next try waits for the budget, though the last one failed for another reason.
         let spent = trouble.is_some_and(|trouble| !trouble.is_parked())

@@ -101,7 +101,7 @@ impl Journal {
         if (was, failures_then) == (state, failures) {
             return None;
         }
-        let trouble = snapshot.state.trouble.clone().map(Box::new);
+        let trouble = snapshot.state.trouble.clone();
         self.note(cell, now, What::State { state, was, trouble, next_at: snapshot.state.next_at });
         (state != was).then_some(Change { state, was })
     }

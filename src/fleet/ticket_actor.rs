@@ -178,7 +178,7 @@ impl TicketActor {
         }
         let has_token = self.account.read(now).is_some();
         let step = self.state.next_step(&self.settings, has_token, hosts.up, now);
-        let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
+        let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
         let recovery = awaits_host.then_some(recovery);
         let (activity, next_at, pending) = match step {
             TicketStep::Wait(at) => (None, Some(at), alarm(Some(at.until(now)), recovery)),
@@ -250,7 +250,7 @@ impl TicketActor {
             ticket = kind.as_str()
         );
         // One refusal may pass.
-        let again = self.state.trouble.as_ref().is_some_and(|trouble| trouble.fault.blames_the_token());
+        let again = self.state.trouble.as_deref().is_some_and(|trouble| trouble.fault.blames_the_token());
         Pending::on(async move {
             permit.take_off().await;
             let (wechat, sent) = (shared.wechat(), token.value.clone());
@@ -291,7 +291,7 @@ impl TicketActor {
         let was_failing = self.state.trouble.is_some();
         let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
         let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
-        let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
+        let fault = self.state.trouble.as_deref().map(|trouble| &*trouble.fault);
         self.cell.tally.count_fetch(fetched, fault);
         self.shared.ticket_tally.count_fetch(fetched, fault);
         self.commit().await;

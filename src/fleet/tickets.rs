@@ -90,13 +90,13 @@ impl Fleet {
     fn no_ticket(&self, account: &AccountCell, state: &TicketState) -> TicketError {
         let now = self.inner.shared.now();
         // Without a fault of its own it waits for the token, whose account knows why.
-        let last_fault = FaultView::of(state.trouble.as_ref()).or_else(|| account.load().last_fault());
+        let last_fault = FaultView::of(state.trouble.as_deref()).or_else(|| account.load().last_fault());
         let is_ours = |trouble: &Trouble| trouble.fault.whose == Whose::Budget;
         TicketError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault,
             retry_after: retry_after(state.next_at, now),
-            budget_exhausted: state.trouble.as_ref().is_some_and(is_ours),
+            budget_exhausted: state.trouble.as_deref().is_some_and(is_ours),
         }))
     }
 }

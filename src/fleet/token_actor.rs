@@ -213,7 +213,7 @@ impl TokenActor {
     ) -> Pending<()> {
         let token_ends = Some(self.state.usable_for(now)).filter(|left| !left.is_zero());
         let wait = wait.into_iter().chain(token_ends).min();
-        let awaits_host = self.state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host);
+        let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
         alarm(wait, awaits_host.then_some(recovery))
     }
 
@@ -242,7 +242,7 @@ impl TokenActor {
         let (rules, now) = (self.shared.rules(), self.shared.now());
         let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
         let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
-        let fault = self.state.trouble.as_ref().map(|trouble| &*trouble.fault);
+        let fault = self.state.trouble.as_deref().map(|trouble| &*trouble.fault);
         self.shared.count_fetch(&self.cell, fetched, fault);
         self.commit().await;
         self.cell.clear_awaited();

@@ -175,7 +175,7 @@ impl AccountCell {
             next_refresh_at: next_at(state.next_at, now),
             consecutive_failures: state.failures(),
             last_fault: snapshot.last_fault(),
-            obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
+            obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
             budget: BudgetView::new(&state.ledger, account.daily_budget, now),
             tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
         }
@@ -193,9 +193,9 @@ impl TicketCell {
             issued_at: ticket.map(|ticket| ticket.issued_at.timestamp()),
             expires_at: ticket.map(|ticket| ticket.expires_at.timestamp()),
             next_refresh_at: next_at(state.next_at, now),
-            consecutive_failures: state.trouble.as_ref().map_or(0, |trouble| trouble.failures),
-            last_fault: FaultView::of(state.trouble.as_ref()),
-            obstacle: FaultView::of_obstacle(state.trouble.as_ref()),
+            consecutive_failures: state.trouble.as_deref().map_or(0, |trouble| trouble.failures),
+            last_fault: FaultView::of(state.trouble.as_deref()),
+            obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
             budget: BudgetView::new(&state.ledger, daily_budget, now),
         }
     }
@@ -203,6 +203,6 @@ impl TicketCell {
 
 impl Snapshot {
     pub(crate) fn last_fault(&self) -> Option<FaultView> {
-        FaultView::of(self.state.trouble.as_ref())
+        FaultView::of(self.state.trouble.as_deref())
     }
 }

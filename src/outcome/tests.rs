@@ -190,7 +190,7 @@ fn a_token_that_arrives_dead_is_a_failure_to_back_off_from() {
             desk.fetch(false, "a", 0, START),
             if failures == 1 { Fetched::New } else { Fetched::Same }
         );
-        let trouble = desk.state.trouble.as_ref().unwrap();
+        let trouble = desk.state.trouble.as_deref().unwrap();
         assert_eq!(trouble.failures, failures);
         assert!(trouble.retry_at.until(at(1)) >= s(2));
         assert!(desk.state.read(at(1)).is_none());
@@ -226,7 +226,7 @@ fn a_spent_budget_changes_nothing_but_says_when() {
     assert!(desk.state.intent.is_none() && desk.state.forced.is_empty() && desk.state.want.is_some());
     let fault = Fault::budget_exhausted(4, free_at.until(START));
     assert_eq!(desk.state.refuse_fetch(fault, &desk.account, START, 0.5), Fetched::Failed);
-    let trouble = desk.state.trouble.as_ref().unwrap();
+    let trouble = desk.state.trouble.as_deref().unwrap();
     assert_eq!((trouble.retry_at, trouble.awaits_host, desk.state.attempts_ended), (free_at, false, 1));
     assert_eq!(desk.state.want, None);
 }
@@ -310,7 +310,7 @@ fn a_lost_answer_puts_the_token_in_doubt_from_when_the_call_began() {
     let doubt = Doubt { until: at(5700), check_at: at(5737), checked: false };
     assert_eq!((desk.state.doubt, desk.state.audit_at), (Some(doubt), Some(at(5737))));
     assert_eq!(desk.state.usable_for(at(5406)), s(293));
-    let trouble = desk.state.trouble.as_ref().unwrap();
+    let trouble = desk.state.trouble.as_deref().unwrap();
     assert_eq!((trouble.failures, trouble.awaits_host), (1, true));
 }
 
@@ -397,7 +397,7 @@ fn failures_add_up_until_a_success() {
         assert_eq!(desk.fail(busy(), false, at(10 * failures)), Fetched::Failed);
         assert_eq!(u64::from(desk.state.failures()), failures);
         assert_eq!(desk.state.attempts_ended, failures);
-        assert_eq!(desk.state.trouble.as_ref().unwrap().at, at(10 * failures + 1));
+        assert_eq!(desk.state.trouble.as_deref().unwrap().at, at(10 * failures + 1));
     }
     desk.fetch(false, "access-token-1", 7100, at(100));
     assert_eq!(desk.state.failures(), 0);
@@ -713,7 +713,7 @@ fn a_dead_token_handed_out_again_is_forced_away_and_its_readers_wait_for_that() 
     assert_eq!(desk.held().standing, Standing::RefusedAgain);
     assert!(desk.state.read(at(12)).is_none());
     assert_eq!(desk.state.attempts_ended, 0, "the forced call follows at once");
-    assert_eq!(desk.state.trouble.as_ref().unwrap().retry_at, at(12));
+    assert_eq!(desk.state.trouble.as_deref().unwrap().retry_at, at(12));
     assert_eq!(desk.fetch(true, "b", 7200, at(12)), Fetched::New);
     assert_eq!((desk.state.version, desk.state.attempts_ended), (2, 1));
     assert!(desk.state.trouble.is_none() && desk.state.is_usable(at(13)));

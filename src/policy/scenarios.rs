@@ -382,7 +382,7 @@ impl Stage for Shared {
             version: state.version,
             failures: state.failures().into(),
             remaining: state.ledger.remaining(Purse::Main, decision.account.daily_budget, now).into(),
-            fault: state.trouble.as_ref().map(|trouble| trouble.cause().0).map(|fault| FaultSeen {
+            fault: state.trouble.as_deref().map(|trouble| trouble.cause().0).map(|fault| FaultSeen {
                 kind: word(fault.kind.as_str()),
                 errcode: fault.errcode,
                 advice: fault.advice.clone(),

@@ -33,9 +33,10 @@ fn edit(state: &mut AccountState, change: impl FnOnce(&mut HeldToken)) {
     change(Arc::make_mut(state.token.as_mut().unwrap()));
 }
 
-fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Trouble> {
+fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Box<Trouble>> {
     let fault = Arc::new(Fault::host("down"));
-    Some(Trouble { fault, at: START, failures: 1, since_back: 1, retry_at, awaits_host, parked: None })
+    let (at, failures) = (START, 1);
+    Some(Box::new(Trouble { fault, at, failures, since_back: 1, retry_at, awaits_host, parked: None }))
 }
 
 fn doubt(until: u64, check_at: u64, checked: bool) -> Option<Doubt> {
@@ -265,7 +266,7 @@ fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
         let (account, mut state) = holding(endpoint);
         let parked = |retry_at| {
             let fault = Arc::new(Fault::from_errcode(40164, ""));
-            trouble(retry_at, false).map(|trouble| Trouble { fault, ..trouble })
+            trouble(retry_at, false).map(|trouble| Box::new(Trouble { fault, ..*trouble }))
         };
         state.trouble = parked(at(900));
         assert_eq!(next_step(&state, &account, true, at(600)), Step::Wait(at(900)));

@@ -79,7 +79,7 @@ fn any_state() -> impl Strategy<Value = (AccountState, Account)> {
                     checked,
                 }),
                 intent: intent.map(|(from, until)| Intent { at: at(from), trusted_until: at(until) }),
-                trouble,
+                trouble: trouble.map(Box::new),
                 activity,
                 attempts_ended,
                 next_at: next_at.map(at),
@@ -106,7 +106,7 @@ proptest! {
     ) {
         let (phase, readable) = (state.phase(now), state.read(now).is_some());
         prop_assert_eq!(readable, state.is_usable(now));
-        let parked = state.trouble.as_ref().is_some_and(|trouble| trouble.is_parked());
+        let parked = state.trouble.as_deref().is_some_and(|trouble| trouble.is_parked());
         prop_assert_eq!(phase == Phase::Parked, parked);
         match phase {
             Phase::Fresh => prop_assert!(readable && state.trouble.is_none() && state.activity.is_none()),
@@ -172,12 +172,12 @@ proptest! {
                 }
             }
             Step::AwaitHost => {
-                prop_assert!(!host_up && state.trouble.as_ref().is_some_and(|trouble| trouble.awaits_host));
+                prop_assert!(!host_up && state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host));
             }
             Step::Check => prop_assert!(state.token.is_some() && state.doubt.is_some() && usable_for.is_zero()),
             Step::Fetch { force, .. } => {
                 prop_assert!(!force || account.endpoint == Endpoint::StableToken);
-                let retry_at = state.trouble.as_ref().map(|trouble| trouble.retry_at);
+                let retry_at = state.trouble.as_deref().map(|trouble| trouble.retry_at);
                 prop_assert!(retry_at.is_none_or(|at| at.has_come(now)), "called before its retry is due");
             }
         }

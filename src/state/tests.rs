@@ -32,9 +32,9 @@ fn expires_in(state: &AccountState, now: Moment) -> Duration {
     state.read(now).expect("a token to read").expires_in()
 }
 
-fn trouble(kind: FaultKind) -> Option<Trouble> {
+fn trouble(kind: FaultKind) -> Option<Box<Trouble>> {
     let fault = Arc::new(Fault { kind, ..Fault::host("down") });
-    Some(Trouble {
+    Some(Box::new(Trouble {
         fault,
         at: START,
         failures: 3,
@@ -42,7 +42,7 @@ fn trouble(kind: FaultKind) -> Option<Trouble> {
         retry_at: at(60),
         awaits_host: true,
         parked: None,
-    })
+    }))
 }
 
 #[test]
@@ -204,11 +204,11 @@ fn only_the_newest_value_is_current() {
 fn a_host_that_is_back_is_asked_at_once_by_those_who_await_it() {
     let mut state = AccountState { trouble: trouble(FaultKind::Transient), ..holding(Endpoint::Token) };
     state.host_is_back(at(7));
-    assert_eq!(state.trouble.as_ref().unwrap().retry_at, at(7));
+    assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(7));
     assert_eq!(state.failures(), 3, "the failures are not forgotten");
-    state.trouble = trouble(FaultKind::Throttled).map(|it| Trouble { awaits_host: false, ..it });
+    state.trouble = trouble(FaultKind::Throttled).map(|it| Box::new(Trouble { awaits_host: false, ..*it }));
     state.host_is_back(at(8));
-    assert_eq!(state.trouble.as_ref().unwrap().retry_at, at(60));
+    assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(60));
 }
 
 #[test]
@@ -226,13 +226,13 @@ fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_tr
             AccountState { trouble: trouble(FaultKind::Parked), ..holding(Endpoint::StableToken) };
         state.reconfigured(&old, &new, at(5));
         assert_eq!(state.want, want);
-        assert_eq!(state.trouble.as_ref().unwrap().retry_at, at(60));
+        assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(60));
     }
     let starved = Trouble {
         fault: Arc::new(Fault::budget_exhausted(4, s(9999))),
-        ..trouble(FaultKind::Throttled).unwrap()
+        ..*trouble(FaultKind::Throttled).unwrap()
     };
-    let mut state = AccountState { trouble: Some(starved), ..holding(Endpoint::StableToken) };
+    let mut state = AccountState { trouble: Some(Box::new(starved)), ..holding(Endpoint::StableToken) };
     state.reconfigured(&old, &Account { daily_budget: 9000, ..old.clone() }, at(5));
     assert_eq!(state.trouble.unwrap().retry_at, at(5));
 }
@@ -367,7 +367,7 @@ fn what_needs_a_person_stays_beside_a_failure_that_says_nothing_of_it() {
 fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
     let old = Account::example(Endpoint::StableToken);
     let after = |state: &AccountState, fault: Fault| {
-        Trouble::after(state.trouble.as_ref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
+        Trouble::after(state.trouble.as_deref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
     };
     for (new, stays) in [
         (Account { name: "renamed".to_owned(), ..old.clone() }, true),
@@ -375,10 +375,10 @@ fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
         (Account::example(Endpoint::Token), false),
     ] {
         let mut state = holding(Endpoint::StableToken);
-        state.trouble = Some(after(&state, Fault::from_errcode(40125, "invalid appsecret")));
+        state.trouble = Some(Box::new(after(&state, Fault::from_errcode(40125, "invalid appsecret"))));
         state.reconfigured(&old, &new, at(5));
         assert_eq!(state.phase(at(5)), Phase::Parked, "until the next call");
-        state.trouble = Some(after(&state, Fault::host("down")));
+        state.trouble = Some(Box::new(after(&state, Fault::host("down"))));
         assert_eq!(state.phase(at(9)) == Phase::Parked, stays);
     }
 }

@@ -26,7 +26,7 @@ pub struct TicketState {
 
     /// The last call's failure, until one succeeds.
     #[serde(skip)]
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Box<Trouble>>,
     /// What is being done right now.
     #[serde(skip)]
     pub activity: Option<TicketActivity>,
@@ -78,7 +78,7 @@ impl TicketState {
     /// What is to be done next if nothing is being done now.
     #[must_use]
     pub fn next_step(&self, account: &Account, has_token: bool, host_up: bool, now: Moment) -> TicketStep {
-        let trouble = self.trouble.as_ref();
+        let trouble = self.trouble.as_deref();
         if trouble.is_some_and(|trouble| trouble.awaits_host) && !host_up {
             return TicketStep::AwaitHost;
         }
@@ -224,8 +224,9 @@ impl TicketState {
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let usable_for = self.usable_for(now);
-        let earlier = self.trouble.as_ref();
-        self.trouble = Some(Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter));
+        let earlier = self.trouble.as_deref();
+        let trouble = Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        self.trouble = Some(Box::new(trouble));
         Fetched::Failed
     }
 
@@ -257,7 +258,7 @@ impl TicketState {
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
         let is_busy = matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
-        Phase::of(self.trouble.as_ref(), self.is_usable(now), is_busy, self.attempts_ended)
+        Phase::of(self.trouble.as_deref(), self.is_usable(now), is_busy, self.attempts_ended)
     }
 
     /// The host that was down answers again.
