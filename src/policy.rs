@@ -95,7 +95,7 @@ pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Op
         Step::Check => left.is_zero(),
         Step::Wait(_) | Step::AwaitHost => false,
     };
-    (state.activity.is_none() && !state.despite_down && tries).then_some(left)
+    (!state.activity.is_busy() && !state.despite_down && tries).then_some(left)
 }
 
 /// The next thing on the schedule and its time, whatever happened to the last call.

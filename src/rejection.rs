@@ -38,7 +38,7 @@ pub fn judge_rejection(
         return Judgement::Superseded;
     }
     let dead = state.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
-    if dead || state.activity.is_some() || state.want.is_some() || !state.is_usable(now) {
+    if dead || state.activity.is_busy() || state.want.is_some() || !state.is_usable(now) {
         return Judgement::Join;
     }
     if state.rejections.cool_until.is_some_and(|until| !until.has_come(now)) {
@@ -61,7 +61,7 @@ pub fn judge_rejection(
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
     let force = force && account.endpoint == Endpoint::StableToken;
     let is_due = matches!(state.want, Some(Want::Fetch(_) | Want::Force(_)));
-    let fetching = matches!(state.activity, Some(Activity::Fetching));
+    let fetching = state.activity == Activity::Fetching;
     let forcing = matches!(state.serving, Some(Want::Force(_)));
     // A normal call under way is not what somebody wants who wants to force.
     if fetching && (forcing || !force) || is_due && !force {

@@ -12,12 +12,14 @@ use crate::fault::Whose;
 use crate::schedule::Rules;
 use crate::token::{HeldToken, Standing, Token, margin};
 
+mod activity;
 mod cooldown;
 mod early;
 mod phase;
 mod reason;
 mod trouble;
 
+pub use activity::Activity;
 pub use cooldown::{Rejections, Verdict};
 pub use early::Early;
 pub use phase::Phase;
@@ -71,7 +73,7 @@ pub struct AccountState {
     pub rejections: Rejections,
     /// What is being done right now.
     #[serde(skip)]
-    pub activity: Option<Activity>,
+    pub activity: Activity,
     /// How many attempts to fetch a token have ended, well or badly: those who wait for one watch this.
     #[serde(skip)]
     pub attempts_ended: u64,
@@ -142,17 +144,6 @@ pub enum Want {
     Force(Reason),
 }
 
-/// What an account is busy with: one thing at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
-    /// Waits for its turn at the global limits.
-    Queued,
-    /// The token call is under way.
-    Fetching,
-    /// The check call is under way.
-    Checking,
-}
-
 impl AccountState {
     /// How long the held token may still be served as good: to its end, to the end of our trust in it, whichever
     /// clock says so first, less the margin. Zero when it must not be served.
@@ -207,7 +198,7 @@ impl AccountState {
     /// What the account looks like at `now`.
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
-        Phase::of(self.trouble.as_deref(), self.is_usable(now), self.activity.is_some(), self.attempts_ended)
+        Phase::of(self.trouble.as_deref(), self.is_usable(now), self.activity.is_busy(), self.attempts_ended)
     }
 
     /// Whether a mint on `token` now could end, at once, a token that somebody still counts on: whether a second
@@ -270,7 +261,7 @@ impl AccountState {
     /// under way, which no other may join.
     #[must_use]
     pub fn departed(&self) -> Self {
-        let activity = self.activity.filter(|activity| *activity != Activity::Queued);
+        let activity = self.activity.left_behind();
         let (ledger, forced, price) = (self.ledger, self.forced.clone(), self.price);
         let (doubt, audit_at) = (self.doubt, self.audit_at);
         Self { version: self.version, doubt, audit_at, ledger, forced, price, activity, ..Self::default() }

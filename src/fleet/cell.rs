@@ -88,7 +88,7 @@ impl AccountCell {
     pub(super) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
         let effort = |snapshot: &Snapshot| {
             let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
-            Effort { attempts_ended: *attempts_ended, is_busy: activity.is_some(), next_at: *next_at }
+            Effort { attempts_ended: *attempts_ended, is_busy: activity.is_busy(), next_at: *next_at }
         };
         let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
         let now = clock.now();

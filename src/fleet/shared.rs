@@ -23,7 +23,7 @@ use crate::config::Upstream;
 use crate::fault::Fault;
 use crate::outcome::Fetched;
 use crate::schedule::{Agenda, Draw, Rules};
-use crate::state::AccountState;
+use crate::state::{AccountState, Activity};
 use crate::store::{Store, Stored};
 use crate::ticket::{Credential, TicketKind, TicketKinds, TicketState};
 use crate::wechat::{TransportError, WeChat, upstream_label};
@@ -192,7 +192,7 @@ impl Shared {
                 return cell;
             }
         }
-        state.activity = None;
+        state.activity = Activity::Idle;
         let cell = AccountCell::new(account, state);
         cell.set_upstream(upstream);
         cell

@@ -1,8 +1,8 @@
 //! One account's actor: asks the policy what is next, does it, takes in how it ended.
 //!
-//! Everything it knows is in its state; every change is put on disk and into the cell in the order that the
-//! invariants ask for: a charge and an intent before the call, a token before any reader sees it, the news that
-//! a token is dead before anything else.
+//! [`take_in`](Waits::take_in) is one turn of that cycle, [`Activity`] says where in it the account is. Every change is
+//! put on disk and into the cell in the order that the invariants ask for: a charge and an intent before the call, a
+//! token before any reader sees it, the news that a token is dead before anything else.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,22 +14,24 @@ use kameo::prelude::*;
 use tokio::time::Instant;
 
 use super::actor_log::Teller;
-use super::call_state::CallEnd;
 use super::cell::AccountCell;
 use super::flight::{landing, queue};
 use super::pending::{Due, Pending, Waits, alarm, next};
 use super::shared::Shared;
-use super::waiters::{Settled, Waiters};
+use super::waiters::Waiters;
 use super::wanted::NewSettings;
 use crate::account::Account;
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::outcome::{CheckEnd, FetchEnd};
+use crate::outcome::FetchEnd;
 use crate::policy::{Step, next_step};
 use crate::state::{AccountState, Activity};
 
+mod finish;
 mod handlers;
 mod turn;
+
+use finish::End;
 
 /// Sees to one account.
 pub(crate) struct TokenActor {
@@ -39,10 +41,8 @@ pub(crate) struct TokenActor {
     /// Boxed, since the task of an actor holds it more than once.
     pub(super) state: Box<AccountState>,
     waiters: Waiters,
-    /// A wake-up, a place in the queue, or the end of a call.
+    /// What ends the state's activity: see [`enter`](Self::enter).
     pending: Pending<()>,
-    /// It has had its turn, and waits for room in flight.
-    takes_off: bool,
     /// How many of the hosts' recoveries it has reckoned with.
     recoveries: u64,
     call_started: Instant,
@@ -65,8 +65,7 @@ impl Actor for TokenActor {
             cell,
             shared,
             waiters: Waiters::default(),
-            pending: Pending::on(async { Due::Wake }),
-            takes_off: false,
+            pending: Pending::nothing(),
             recoveries,
             call_started: Instant::now(),
         };
@@ -103,21 +102,17 @@ impl Waits for TokenActor {
 
     async fn take_in(&mut self, due: Due<()>) {
         match due {
+            // From idle: decide.
             Due::Wake => self.advance(),
-            Due::Ended(()) => self.land().await,
-            Due::Admitted(admitted) => {
-                debug_assert_eq!(
-                    self.state.activity,
-                    Some(Activity::Queued),
-                    "whatever ends that cancels this"
-                );
-                self.state.activity = None;
-                self.takes_off = false;
-                match admitted {
-                    Ok(permit) => self.call(permit).await,
-                    // They went down while it waited to hear of them; it is wanted all the same.
-                    Err(_) if self.state.despite_down => self.advance(),
-                    Err(host_down) => self.refused(host_down).await,
+            // From the queue, or with a slot: decide once more, charge, put the intent on disk, call.
+            Due::Admitted(Ok(permit)) => self.call(permit).await,
+            // The hosts went down while it waited to hear of them; it is wanted all the same.
+            Due::Admitted(Err(_)) if self.state.despite_down => self.reconsider(),
+            Due::Admitted(Err(host_down)) => self.finish(End::Refused(host_down)).await,
+            // From a call in flight: take in how it ended.
+            Due::Ended(()) => {
+                if let Some(end) = self.cell.take_end() {
+                    self.finish(End::Called(end)).await;
                 }
             }
         }
@@ -127,22 +122,20 @@ impl Waits for TokenActor {
 impl TokenActor {
     /// After a crash: what was under way is either still under way, or over, or it was lost in the crash.
     fn resume(&mut self) {
-        let lost = self.cell.is_clear();
-        match self.state.activity {
-            Some(Activity::Fetching) if lost => {
-                let end = FetchEnd {
-                    force: false,
-                    sent_at: self.state.intent.map(|intent| intent.at).or(Some(self.shared.now())),
-                    may_have_minted: true,
-                    result: Err(Fault::internal("the account's actor crashed over an answer")),
-                };
-                self.state.activity = None;
-                let (rules, now) = (self.shared.rules(), self.shared.now());
-                self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
-            }
-            Some(Activity::Fetching | Activity::Checking) if !lost => self.pending = landing(&self.cell),
-            _ => self.state.activity = None,
+        let (now, activity) = (self.shared.now(), self.state.activity.left_behind());
+        if activity.is_busy() && !self.cell.is_clear() {
+            return self.enter(activity, landing(&self.cell));
         }
+        if activity == Activity::Fetching {
+            let end = FetchEnd {
+                force: false,
+                sent_at: self.state.intent.map(|intent| intent.at).or(Some(now)),
+                may_have_minted: true,
+                result: Err(Fault::internal("the account's actor crashed over an answer")),
+            };
+            self.state.end_fetch(end, &self.account, self.shared.rules(), now, self.shared.draw());
+        }
+        self.enter(Activity::Idle, Pending::on(async { Due::Wake }));
     }
 
     /// Takes in changed settings, if some are wanted.
@@ -167,7 +160,7 @@ impl TokenActor {
 
     /// Does what the policy says, unless something is being done already.
     pub(super) fn advance(&mut self) {
-        if self.state.activity.is_some() {
+        if self.state.activity.is_busy() {
             return;
         }
         if self.shared.is_draining() {
@@ -181,26 +174,38 @@ impl TokenActor {
             self.state.host_is_back(now);
         }
         let step = next_step(&self.state, &self.account, hosts.up, now);
-        if let Step::Fetch { reason, .. } = step {
-            self.state.reason = Some(reason);
-        }
-        self.state.next_at = match step {
-            Step::Wait(at) => Some(at),
-            Step::AwaitHost => None,
-            Step::Fetch { .. } | Step::Check => Some(now),
-        };
-        self.pending = match step {
+        match step {
             Step::Wait(at) => {
+                self.state.next_at = Some(at);
                 let audit = self.state.audit_at.filter(|_| self.state.is_usable(now));
-                self.alarm(audit.into_iter().chain([at]).map(|at| at.until(now)).min(), now, recovery)
+                let wait = audit.into_iter().chain([at]).map(|at| at.until(now)).min();
+                self.enter(Activity::Idle, self.alarm(wait, now, recovery));
             }
-            Step::AwaitHost => self.alarm(None, now, recovery),
+            Step::AwaitHost => {
+                self.state.next_at = None;
+                self.enter(Activity::Idle, self.alarm(None, now, recovery));
+            }
             Step::Fetch { .. } | Step::Check => {
-                self.state.activity = Some(Activity::Queued);
-                queue(&self.shared, self.urgency_ms(now), self.requires(step, hosts.up, now))
+                if let Step::Fetch { reason, .. } = step {
+                    self.state.reason = Some(reason);
+                }
+                self.state.next_at = Some(now);
+                let turn = queue(&self.shared, self.urgency_ms(now), self.requires(step, hosts.up, now));
+                self.enter(Activity::Queued, turn);
             }
-        };
+        }
         self.publish();
+    }
+
+    /// What it waited for is not to be done: decides anew.
+    pub(super) fn reconsider(&mut self) {
+        self.enter(Activity::Idle, Pending::nothing());
+        self.advance();
+    }
+
+    /// The account does this from now on, until `pending` has come; what it did is cancelled.
+    pub(super) fn enter(&mut self, activity: Activity, pending: Pending<()>) {
+        (self.state.activity, self.pending) = (activity, pending);
     }
 
     /// Wakes us after `wait`, or when the token ends, which is news; and, where the host is to blame for our
@@ -215,52 +220,6 @@ impl TokenActor {
         let wait = wait.into_iter().chain(token_ends).min();
         let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
         alarm(wait, awaits_host.then_some(recovery))
-    }
-
-    /// Takes in how the call under way has ended, if it has.
-    pub(super) async fn land(&mut self) {
-        let Some(end) = self.cell.take_end() else { return };
-        self.state.activity = None;
-        match end {
-            CallEnd::Fetch { end, spare_left } => {
-                if spare_left {
-                    self.state.return_spare();
-                }
-                self.fetch_ended(end).await;
-            }
-            CallEnd::Check(end) => self.check_ended(&end).await,
-            CallEnd::Abandoned { force, was_sent } => {
-                self.state.drop_fetch(force, was_sent);
-                self.commit().await;
-                self.advance();
-            }
-        }
-    }
-
-    async fn fetch_ended(&mut self, end: FetchEnd) {
-        let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (rules, now) = (self.shared.rules(), self.shared.now());
-        let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
-        let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
-        let fault = self.state.trouble.as_deref().map(|trouble| &*trouble.fault);
-        self.shared.count_fetch(&self.cell, fetched, fault);
-        self.commit().await;
-        self.cell.clear_awaited();
-        self.advance();
-        let teller = self.teller(self.shared.now());
-        teller.fetch_ended(fetched, took_ms);
-        told.into_iter().for_each(|told| teller.told_life(told));
-        self.waiters.settle(&self.state, Settled::Fetch(fetched), self.shared.now());
-    }
-
-    async fn check_ended(&mut self, end: &CheckEnd) {
-        self.state.end_check(end, &self.account, self.shared.now());
-        self.teller(self.shared.now()).check_ended(end);
-        // A token found dead is out of every answer before the disk hears of it.
-        self.publish();
-        self.commit().await;
-        self.advance();
-        self.waiters.settle(&self.state, Settled::Check, self.shared.now());
     }
 
     pub(super) fn publish(&self) {

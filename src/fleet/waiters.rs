@@ -52,7 +52,7 @@ impl Waiter {
         }
         let about_to_call = state.want.is_some()
             || state.token.as_ref().is_some_and(|token| token.standing != Standing::Good)
-                && state.activity.is_some();
+                && state.activity.is_busy();
         let usable = state.is_usable(now);
         match settled {
             Settled::Fetch(_) if about_to_call => None,

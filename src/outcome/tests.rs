@@ -570,7 +570,7 @@ fn a_refresh_asked_for_during_a_check_is_made_after_it() {
     for end in [CheckEnd::Honoured, CheckEnd::Inconclusive(busy()), CheckEnd::Refused] {
         let mut desk = Desk::holding(Endpoint::StableToken);
         desk.reject(at(10));
-        desk.state.activity = Some(Activity::Checking);
+        desk.state.activity = Activity::Checking;
         desk.state.want = Some(Want::Force(Reason::Operator));
         desk.check(&end, at(11));
         assert_eq!(desk.state.want, Some(Want::Force(Reason::Operator)));

@@ -155,7 +155,7 @@ impl Decision {
 
     fn send(&mut self, force: Option<bool>, activity: Activity) {
         self.state.next_at = Some(self.now());
-        self.state.activity = Some(activity);
+        self.state.activity = activity;
         let token = self.state.token.as_ref().map_or_else(|| Secret::new(""), |token| token.value.clone());
         let (sent, sent_at) = (self.t, self.now());
         self.flight = Some(Flight { force, sent, sent_at, token, answer: None, disowned: false });
@@ -213,7 +213,7 @@ impl Decision {
     /// The answer, or the lack of one, reaches us.
     fn land(&mut self, flight: Flight) {
         let (_, answer) = flight.answer.unwrap();
-        self.state.activity = None;
+        self.state.activity = Activity::Idle;
         match &answer {
             Ok(answer) if answer.status < 500 => self.host_answers(),
             _ => self.probe_at = self.probe_at.or(Some(self.t)),

@@ -419,13 +419,13 @@ impl World {
             return;
         }
         if self.rng.random_bool(0.2) {
-            self.state.activity = Some(Activity::Queued);
+            self.state.activity = Activity::Queued;
             let turn = self.t + self.rng.random_range(0..3 * SECOND);
             self.advance(turn);
             if !peace && self.weather.requests && self.rng.random_bool(0.2) {
                 self.request();
             }
-            self.state.activity = None;
+            self.state.activity = Activity::Idle;
         }
         let now = self.now();
         if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
@@ -445,7 +445,7 @@ impl World {
             self.unkept.extend(self.wechat.minted.iter().map(|minted| minted.value.clone()));
         }
         self.persist();
-        self.state.activity = Some(Activity::Fetching);
+        self.state.activity = Activity::Fetching;
         let delay = self.rng.random_range(0..200);
         self.advance(self.t + delay);
         let (sent_at, sent) = (self.now(), self.t);
@@ -505,7 +505,7 @@ impl World {
         }
         let sent_at = (course != Course::NotSent).then_some(sent_at);
         let end = FetchEnd { force, sent_at, may_have_minted, result };
-        self.state.activity = None;
+        self.state.activity = Activity::Idle;
         let now = self.now();
         self.state.end_fetch(end, &self.account, self.rules, now, Draw::alone(jitter));
         assert!(self.state.intent.is_none());
@@ -514,7 +514,7 @@ impl World {
 
     fn check(&mut self, peace: bool) {
         self.checks += 1;
-        self.state.activity = Some(Activity::Checking);
+        self.state.activity = Activity::Checking;
         let value = self.current().unwrap();
         let sent = self.t;
         let latency = self.rng.random_range(20..TIMEOUT);
@@ -533,7 +533,7 @@ impl World {
         } else {
             CheckEnd::Refused
         };
-        self.state.activity = None;
+        self.state.activity = Activity::Idle;
         let now = self.now();
         self.state.end_check(&end, &self.account, now);
         assert!(

@@ -66,11 +66,12 @@ fn a_believed_rejection_goes_straight_to_the_replacement() {
 #[test]
 fn who_rejects_what_is_looked_into_already_joins() {
     for (want, activity) in [
-        (Some(Want::Check), None),
-        (Some(Want::Fetch(Reason::Operator)), None),
-        (None, Some(Activity::Queued)),
-        (None, Some(Activity::Checking)),
-        (None, Some(Activity::Fetching)),
+        (Some(Want::Check), Activity::Idle),
+        (Some(Want::Fetch(Reason::Operator)), Activity::Idle),
+        (None, Activity::Queued),
+        (None, Activity::AwaitingSlot),
+        (None, Activity::Checking),
+        (None, Activity::Fetching),
     ] {
         let (account, mut state) = holding(Endpoint::StableToken);
         (state.want, state.activity) = (want, activity);
@@ -166,12 +167,12 @@ fn an_operators_refresh_draws_one_unit_and_is_put_on_the_list() {
 #[test]
 fn a_refresh_joins_the_call_that_is_under_way_or_on_the_list() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.activity = Some(Activity::Fetching);
+    state.activity = Activity::Fetching;
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
     state.serving = Some(Want::Force(Reason::Operator));
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Join);
     state.serving = None;
-    state.activity = Some(Activity::Queued);
+    state.activity = Activity::Queued;
     state.want = Some(Want::Fetch(Reason::Reported));
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
     assert_eq!(state.want, Some(Want::Fetch(Reason::Reported)), "a replacement stays one");
@@ -184,7 +185,7 @@ fn a_refresh_joins_the_call_that_is_under_way_or_on_the_list() {
 #[test]
 fn a_wish_to_force_follows_a_normal_call_that_is_under_way() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.activity = Some(Activity::Fetching);
+    state.activity = Activity::Fetching;
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Accepted);
     assert_eq!(state.want, Some(Want::Force(Reason::Operator)));
 }
@@ -192,7 +193,7 @@ fn a_wish_to_force_follows_a_normal_call_that_is_under_way() {
 #[test]
 fn a_refresh_takes_the_place_of_a_check() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    (state.want, state.activity) = (Some(Want::Check), Some(Activity::Checking));
+    (state.want, state.activity) = (Some(Want::Check), Activity::Checking);
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Accepted);
     assert_eq!(state.want, Some(Want::Fetch(Reason::Operator)));
 }

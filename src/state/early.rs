@@ -47,7 +47,7 @@ impl AccountState {
         };
         let Some(token) = self.token.as_deref().filter(fits) else { return false };
         let opens = token.expires_at - token.overlap.saturating_sub(token.margin());
-        self.activity.is_none() && opens.has_come(now) && !token.refresh_at.has_come(now)
+        !self.activity.is_busy() && opens.has_come(now) && !token.refresh_at.has_come(now)
     }
 
     /// Puts the refresh of the token at this instant. It is a refresh like any other: budget, back-off and hosts that are

@@ -56,13 +56,14 @@ fn any_trouble() -> impl Strategy<Value = Trouble> {
 fn any_state() -> impl Strategy<Value = (AccountState, Account)> {
     let instant = || -1_000_i64..9_000_000;
     any_endpoint().prop_flat_map(move |endpoint| {
-        let activity = prop::sample::select(vec![Activity::Queued, Activity::Fetching, Activity::Checking]);
+        let busy = [Activity::Queued, Activity::AwaitingSlot, Activity::Fetching, Activity::Checking];
+        let activity = prop_oneof![Just(Activity::Idle), prop::sample::select(busy.to_vec())];
         let parts = (
             prop::option::weighted(0.9, any_token(endpoint)),
             prop::option::weighted(0.3, (instant(), instant(), any::<bool>())),
             prop::option::weighted(0.3, (instant(), instant())),
             prop::option::of(any_trouble()),
-            prop::option::of(activity),
+            activity,
             0_u64..3,
             prop::option::of(instant()),
         );
@@ -109,9 +110,9 @@ proptest! {
         let parked = state.trouble.as_deref().is_some_and(|trouble| trouble.is_parked());
         prop_assert_eq!(phase == Phase::Parked, parked);
         match phase {
-            Phase::Fresh => prop_assert!(readable && state.trouble.is_none() && state.activity.is_none()),
-            Phase::Refreshing => prop_assert!(readable && state.activity.is_some()),
-            Phase::Degraded => prop_assert!(readable && state.trouble.is_some() && state.activity.is_none()),
+            Phase::Fresh => prop_assert!(readable && state.trouble.is_none() && !state.activity.is_busy()),
+            Phase::Refreshing => prop_assert!(readable && state.activity.is_busy()),
+            Phase::Degraded => prop_assert!(readable && state.trouble.is_some() && !state.activity.is_busy()),
             Phase::Starting => prop_assert!(!readable && state.attempts_ended == 0),
             Phase::Unavailable => prop_assert!(!readable),
             Phase::Parked => {}
@@ -194,7 +195,7 @@ proptest! {
         took_ms in 0_u64..5_000,
         jitter in 0.0..1.0,
     ) {
-        (state.activity, state.intent) = (None, None);
+        (state.activity, state.intent) = (Activity::Idle, None);
         let before = state.clone();
         state.begin_fetch(&account, false, now).unwrap();
         let result = match brings {

@@ -103,7 +103,7 @@ fn on_token_a_reader_is_promised_the_grace_after_the_next_call() {
 fn a_promise_counts_down_while_the_call_is_under_way() {
     let mut state = holding(Endpoint::Token);
     state.intent = Some(Intent { at: at(5400), trusted_until: at(5700) });
-    state.activity = Some(Activity::Fetching);
+    state.activity = Activity::Fetching;
     assert_eq!(expires_in(&state, at(5400)), s(240));
     assert_eq!(expires_in(&state, at(5404)), s(236));
     // Something hangs: still served, promised to nobody.
@@ -172,7 +172,7 @@ fn the_phase_follows_from_token_trouble_and_activity() {
     for (usable, fault, busy, attempts_ended, phase) in table {
         let state = AccountState {
             trouble: fault.and_then(trouble),
-            activity: busy.then_some(Activity::Fetching),
+            activity: if busy { Activity::Fetching } else { Activity::Idle },
             attempts_ended,
             ..holding(Endpoint::StableToken)
         };
@@ -245,11 +245,11 @@ fn what_is_persisted_comes_back_and_what_belongs_to_the_process_does_not() {
     state.forced = vec![at(1), at(2)];
     state.ledger.charge(Purse::Main, 2000, START).unwrap();
     (state.trouble, state.want) = (trouble(FaultKind::Parked), Some(Want::Check));
-    (state.activity, state.attempts_ended) = (Some(Activity::Checking), 7);
+    (state.activity, state.attempts_ended) = (Activity::Checking, 7);
     let back: AccountState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
     assert_eq!((back.version, &back.token, back.doubt), (state.version, &state.token, state.doubt));
     assert_eq!((back.intent, back.ledger, &back.forced), (state.intent, state.ledger, &state.forced));
-    assert_eq!((back.trouble, back.want, back.serving, back.activity), (None, None, None, None));
+    assert_eq!((back.trouble, back.want, back.serving, back.activity), (None, None, None, Activity::Idle));
     assert_eq!((back.attempts_ended, back.next_at), (0, None));
 }
 

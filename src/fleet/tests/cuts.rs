@@ -109,7 +109,9 @@ fn judge_dying(lab: &Lab, told: &str) {
     let state = lab.fleet.cells()[0].load().state.clone();
     let is_good =
         |state: &AccountState| state.token.as_ref().is_some_and(|token| token.standing == Standing::Good);
-    if !is_good(&state) && matches!(state.activity, Some(Activity::Queued | Activity::Fetching)) {
+    if !is_good(&state)
+        && matches!(state.activity, Activity::Queued | Activity::AwaitingSlot | Activity::Fetching)
+    {
         let stored = serde_json::from_str::<AccountState>(&lab.disk.record(APPID)).unwrap_or_default();
         assert!(
             stored.version != state.version || !is_good(&stored),

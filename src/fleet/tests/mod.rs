@@ -666,7 +666,7 @@ async fn a_shutdown_lets_a_call_end_and_keeps_its_token() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_waits_for_a_call_whose_intent_is_being_written() {
     let mut lab = Lab::start(Endpoint::Token).await;
-    while lab.fleet.cells()[0].load().state.activity != Some(Activity::Fetching) {
+    while lab.fleet.cells()[0].load().state.activity != Activity::Fetching {
         sleep(SECOND / 1000).await;
     }
     assert_eq!(lab.calls(), 0, "not sent yet");

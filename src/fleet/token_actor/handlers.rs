@@ -85,7 +85,7 @@ impl TokenActor {
             Judgement::Join => {
                 let now = self.shared.now();
                 let soon = self.state.next_at.is_some_and(|at| at.until(now) <= self.shared.rules().timeout);
-                let hopeless = self.state.activity.is_none() && !soon;
+                let hopeless = !self.state.activity.is_busy() && !soon;
                 hopeless.then_some(Err(NoValidToken))
             }
         };

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::TokenActor;
+use super::finish::End;
 use crate::account::Endpoint;
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::fleet::flight::{Call, fly, landing, queue, take_off};
-use crate::fleet::waiters::Settled;
+use crate::fleet::pending::Pending;
 use crate::policy::{Step, next_step, trial_urgency};
 use crate::state::{Activity, Reason, Want};
 use crate::wechat::{Permit, Require};
@@ -53,10 +54,9 @@ impl TokenActor {
     /// Goes to the head of the queue, if it stands there without a token.
     pub(super) fn move_up(&mut self) {
         let now = self.shared.now();
-        let stands = self.state.activity == Some(Activity::Queued) && !self.takes_off;
-        if stands && self.urgency_ms(now) < 0 {
+        if self.state.activity == Activity::Queued && self.urgency_ms(now) < 0 {
             // Without a token there is none to be wary for.
-            self.pending = queue(&self.shared, self.urgency_ms(now), Require::NotDown);
+            self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), Require::NotDown));
         }
     }
 
@@ -65,7 +65,7 @@ impl TokenActor {
         // Counts as a flight from before the look: a stopping fleet waits for it.
         let _flight = self.shared.flights.token();
         if self.shared.is_draining() {
-            return;
+            return self.enter(Activity::Idle, Pending::nothing());
         }
         let now = self.shared.now();
         self.state.others_waiting = permit.others_waiting();
@@ -74,16 +74,14 @@ impl TokenActor {
             Step::Fetch { reason, force }
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
-                self.state.activity = Some(Activity::Queued);
                 let hosts_up = self.shared.wechat().hosts().look().0.up;
                 let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
                 if requires == Require::Heard {
                     // It queued for something else, which asks for less.
                     drop(permit);
-                    self.pending = queue(&self.shared, self.urgency_ms(now), requires);
+                    self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), requires));
                 } else {
-                    self.takes_off = true;
-                    self.pending = take_off(permit);
+                    self.enter(Activity::AwaitingSlot, take_off(permit));
                 }
                 return;
             }
@@ -92,43 +90,28 @@ impl TokenActor {
                 let despite_down = self.state.despite_down;
                 if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
                     let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
-                    return self.refused(fault).await;
+                    return self.finish(End::Refused(fault)).await;
                 }
                 let several = self.shared.wechat().hosts().are_several();
                 let spare = several && self.state.charge_spare(&self.account, now);
-                self.state.activity = Some(Activity::Fetching);
+                self.enter(Activity::Fetching, landing(&self.cell));
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
                 self.commit().await;
                 Call::Fetch { reason, force, spare, despite_down }
             }
             Step::Check => {
-                let Some(token) = self.state.token.clone() else { return self.advance() };
-                self.state.activity = Some(Activity::Checking);
+                let Some(token) = self.state.token.clone() else { return self.reconsider() };
+                self.enter(Activity::Checking, landing(&self.cell));
                 self.publish();
                 // Whoever complains waits for what is told; nobody else would, of a token that is served.
                 let twice = self.state.want.is_none() && self.state.is_usable(now);
                 Call::Check { token: token.value.clone(), twice }
             }
             // What was due when we queued is not any more: a reload, or a jump of the clock.
-            Step::Wait(_) | Step::AwaitHost => return self.advance(),
+            Step::Wait(_) | Step::AwaitHost => return self.reconsider(),
         };
         self.call_started = Instant::now();
         fly(&self.cell, &self.shared, Arc::clone(&self.account), permit, call);
-        self.pending = landing(&self.cell);
-    }
-
-    /// The call was not made.
-    pub(super) async fn refused(&mut self, fault: Fault) {
-        let now = self.shared.now();
-        if self.state.put_off_audit(now) {
-            return self.advance();
-        }
-        let fetched = self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
-        self.shared.count_fetch(&self.cell, fetched, Some(&fault));
-        self.cell.clear_awaited();
-        self.advance();
-        self.teller(self.shared.now()).failed(&Arc::new(fault), None);
-        self.waiters.settle(&self.state, Settled::Fetch(fetched), self.shared.now());
     }
 }
