@@ -27,11 +27,12 @@ use crate::outcome::FetchEnd;
 use crate::policy::{Step, next_step};
 use crate::state::{AccountState, Activity};
 
+mod end;
 mod finish;
 mod handlers;
 mod turn;
 
-use finish::End;
+use end::End;
 
 /// Sees to one account.
 pub(crate) struct TokenActor {

@@ -278,7 +278,8 @@ async fn after_a_reboot_wechats_clock_judges_what_is_stored_and_no_call_is_made_
     assert!(line["message"].as_str().unwrap().contains("NTP"), "{line}");
     let left = daemon.token("stable").await.json()["expires_in"].as_u64().unwrap();
     assert!(left <= 6_600, "{left}");
-    daemon.kill().await;
+    // What it knows now is on disk.
+    assert!(daemon.stop().await.success());
 
     // The same boot: whatever WeChat would say.
     wechats_clock_is_ahead(&lab, Duration::from_secs(100_000));

@@ -4,20 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TokenActor;
+use super::end::End;
 use crate::fault::Fault;
 use crate::fleet::call_state::CallEnd;
 use crate::fleet::pending::Pending;
 use crate::fleet::waiters::Settled;
 use crate::outcome::{CheckEnd, Fetched};
 use crate::state::Activity;
-
-/// What has become of the call that was due.
-pub(super) enum End {
-    /// It was in flight, and has ended.
-    Called(CallEnd),
-    /// It was not made: the hosts are down, the budget is spent.
-    Refused(Fault),
-}
 
 /// What an end has changed.
 enum Change {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::TokenActor;
-use super::finish::End;
+use super::end::End;
 use crate::account::Endpoint;
 use crate::clock::Moment;
 use crate::fault::Fault;

@@ -1,0 +1,12 @@
+//! How a turn of the cycle ends that was to be a call.
+
+use crate::fault::Fault;
+use crate::fleet::call_state::CallEnd;
+
+/// What has become of the call that was due.
+pub(super) enum End {
+    /// It was in flight, and has ended.
+    Called(CallEnd),
+    /// It was not made: the hosts are down, the budget is spent.
+    Refused(Fault),
+}
