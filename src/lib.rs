@@ -56,78 +56,54 @@
 //! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
+//! # Features
+//! | feature | brings |
+//! |---|---|
+//! | `daemon` (default) | the program: command line, HTTP API, status page, metrics; and the three below |
+//! | `yaml` | [`Config::load`]: settings from `accounts.yaml` |
+//! | `redis` | tokens in Redis, for SDKs that look for them there |
+//! | `sandbox` | [`sandbox`], the simulated WeChat |
+//! | `internals` | what the project's own simulation and benchmarks need; it changes without notice |
+//!
 //! Log lines go to [`tracing`], fleet-wide metrics to the recorder of the `metrics` crate, if the program has them.
 //! Ours hold no secrets. In a subscriber of your own keep `reqwest` and `hyper` at `warn`: the classic endpoint carries
 //! the AppSecret in its URL, and HTTP libraries may print URLs.
 
-pub mod config;
-pub mod sandbox;
+#![cfg_attr(
+    not(feature = "daemon"),
+    expect(dead_code, reason = "the program asks more of a fleet than those who embed it")
+)]
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the project's own simulation and benchmarks reach it")
+)]
 
-// Public for benchmarks and simulations, and no part of the library's face: they change without notice.
-#[doc(hidden)]
-pub mod account;
-#[doc(hidden)]
-pub mod budget;
 mod certificates;
-#[doc(hidden)]
-pub mod cli;
-#[doc(hidden)]
-pub mod clock;
-#[doc(hidden)]
-pub mod fault;
-#[doc(hidden)]
-pub mod fleet;
-#[doc(hidden)]
-pub mod http;
-#[doc(hidden)]
-pub mod jssdk;
-#[doc(hidden)]
-pub mod layout;
-#[doc(hidden)]
-pub mod outcome;
-#[doc(hidden)]
-pub mod policy;
-mod publish;
-#[doc(hidden)]
-pub mod rejection;
-#[doc(hidden)]
-pub mod schedule;
-#[doc(hidden)]
-pub mod secret;
-#[doc(hidden)]
-pub mod state;
-#[doc(hidden)]
-pub mod store;
-#[doc(hidden)]
-pub mod telemetry;
-#[doc(hidden)]
-pub mod ticket;
-#[doc(hidden)]
-pub mod token;
-#[doc(hidden)]
-pub mod wechat;
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+mod fleet;
+#[cfg(feature = "internals")]
+pub mod internals;
+mod store;
+mod wechat;
 
-pub use account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
 pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
     AccountView, BudgetView, FaultView, Fleet, HostView, Rejected, RejectionOutcome, ReloadError, Reloaded,
     StartError, TicketError, TicketView, TokenError, Unavailable, Watch,
 };
-pub use jssdk::JsConfig;
-pub use secret::Secret;
-pub use state::Phase;
 pub use store::StoreError;
-pub use ticket::{InvalidTicketKind, Ticket, TicketKind};
-pub use token::Token;
 pub use wechat::TransportError;
-
-/// What the library and its scenarios have in common with the tests of the program is named as they name it.
-#[cfg(test)]
-extern crate self as wxtokend;
-#[cfg(test)]
-#[path = "../tests/scenarios/mod.rs"]
-mod scenarios;
+pub use wxtokend_core::account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
+pub use wxtokend_core::phase::Phase;
+pub use wxtokend_core::sdk::jssdk::JsConfig;
+pub use wxtokend_core::secret::Secret;
+pub use wxtokend_core::ticket::{InvalidTicketKind, Ticket, TicketKind};
+pub use wxtokend_core::token::Token;
+#[cfg(feature = "sandbox")]
+pub use wxtokend_sandbox as sandbox;
 
 /// The Rust examples of the README are compiled with the tests.
 #[cfg(doctest)]

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    wxtokend::cli::main()
+    wxtokend::daemon::main()
 }

@@ -1,7 +1,7 @@
 #![no_main]
 
-use wxtokend::store::is_reading;
-use wxtokend_fuzz::store_file::run;
+use wxtokend::internals::is_reading;
+use wxtokend_fuzz_targets::store_file::run;
 
 libfuzzer_sys::fuzz_target!(init: let_redb_panic(), |input: &[u8]| run(input));
 

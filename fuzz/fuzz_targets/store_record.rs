@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| wxtokend_fuzz::store_record::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| wxtokend_fuzz_targets::store_record::run(input));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
+use wxtokend_core::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::TicketKinds;
 
 use super::grants::Client;
 use super::problem::Problem;
 use super::sink::Sink;
-use crate::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
-use crate::secret::Secret;
-use crate::ticket::TicketKinds;
 
 /// WeChat's own API host.
 const WECHAT: &str = "https://api.weixin.qq.com/";

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use wildmatch::WildMatch;
+use wxtokend_core::account::{Account, Appid};
+use wxtokend_core::sdk::jssdk;
+use wxtokend_core::secret::hex;
 
 use super::unseen;
-use crate::account::{Account, Appid};
-use crate::jssdk;
-use crate::secret::hex;
 
 /// One caller of the API.
 #[derive(Clone, PartialEq)]
@@ -96,7 +96,7 @@ pub struct Grants {
     /// What stands before the star of a pattern that has no more than one, at its end: nearly all are such.
     prefixes: Vec<String>,
     /// The other `patterns`, compiled.
-    globs: GlobSet,
+    globs: Vec<WildMatch>,
 }
 
 /// A string that names no accounts.
@@ -118,15 +118,13 @@ impl Grants {
                 Grant::Glob(pattern) => grants.patterns.insert(pattern.to_owned()),
             };
         }
-        let mut globs = GlobSetBuilder::new();
         for pattern in &grants.patterns {
             if let Some(prefix) = pattern.strip_suffix('*').filter(|prefix| !prefix.contains(['*', '?'])) {
                 grants.prefixes.push(prefix.to_owned());
                 continue;
             }
-            globs.add(GlobBuilder::new(pattern).build().map_err(|_| InvalidGrant)?);
+            grants.globs.push(WildMatch::new(pattern));
         }
-        grants.globs = globs.build().map_err(|_| InvalidGrant)?;
         Ok(grants)
     }
 
@@ -146,7 +144,7 @@ impl Grants {
     pub(crate) fn covers_appid(&self, appid: &str) -> bool {
         self.prefixes.iter().any(|prefix| appid.starts_with(prefix))
             || self.appids.contains(appid)
-            || self.globs.is_match(appid)
+            || self.globs.iter().any(|glob| glob.matches(appid))
     }
 
     /// The entries as they are written in `accounts.yaml`.
@@ -191,7 +189,7 @@ impl<'a> Grant<'a> {
         if !entry.contains(['*', '?']) {
             return Appid::new(entry).map(Self::Appid).map_err(|_| InvalidGrant);
         }
-        // Whatever else globset knows ([a-z], {a,b}, \) could only match characters that no appid has.
+        // Any other character could only match what no appid has.
         let of_an_appid = |byte: u8| byte.is_ascii_alphanumeric() || b"_-*?".contains(&byte);
         let fits = entry.len() <= 64 && entry.bytes().all(of_an_appid);
         if fits { Ok(Self::Glob(entry)) } else { Err(InvalidGrant) }
@@ -202,7 +200,7 @@ impl<'a> Grant<'a> {
 mod tests {
     use super::*;
     use crate::config::Defaults;
-    use crate::secret::Secret;
+    use wxtokend_core::secret::Secret;
 
     fn account(appid: &str, tags: &[&str]) -> Account {
         let mut account = Defaults::default().account(Appid::new(appid).unwrap(), Secret::new("s"));

@@ -9,12 +9,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
+use wxtokend_core::account::{Appid, Endpoint, RefreshAhead, Retry};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::TicketKind;
 
 use super::checked::Api;
 use super::{Allow, Client, Config, ConfigError, Defaults, Grants, PerAccount, Problem, Store, Upstream};
-use crate::account::{Appid, Endpoint, RefreshAhead, Retry};
-use crate::secret::Secret;
-use crate::ticket::TicketKind;
 
 /// A part of every secret, which stands in no other value.
 const CANARY: &str = "5ecre7canary";

@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
+use wxtokend_core::account::{Account, RefreshAhead};
+use wxtokend_core::sdk::layout::Layout;
+use wxtokend_core::ticket::TicketKind;
+
 use super::checked::Config;
 use super::duration::show;
 use super::grants::Client;
 use super::sink::Sink;
-use crate::account::{Account, RefreshAhead};
-use crate::layout::Layout;
-use crate::ticket::TicketKind;
 
 /// How many accounts are listed one by one.
 const LISTED: usize = 50;

@@ -1,10 +1,10 @@
 //! Where tokens are published besides the API.
 
 use reqwest::Url;
+use wxtokend_core::sdk::layout::Layout;
+use wxtokend_core::secret::Secret;
 
 use super::grants::Grants;
-use crate::layout::Layout;
-use crate::secret::Secret;
 
 /// A Redis that SDKs read their tokens from.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use proptest::prelude::*;
+use wxtokend_core::account::{Account, Endpoint, RefreshAhead};
+use wxtokend_core::ticket::TicketKind;
 
-use super::{Allow, Config, ConfigError, Defaults, PerAccount, Store, Upstream, file};
-use crate::account::{Account, Endpoint, RefreshAhead};
-use crate::ticket::TicketKind;
+use super::{Allow, Config, ConfigError, Defaults, PerAccount, Store, Upstream};
+use crate::config::yaml::file;
 
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const MINIMAL: &str = "accounts: [{ appid: wx1, secret: s }]";
@@ -65,7 +66,7 @@ fn what_stands_in_the_example_as_a_comment_works_too() {
     assert!(config.accounts.iter().all(|account| reports.accounts.covers(account)));
     assert_eq!(config.accounts.iter().filter(|account| shop.accounts.covers(account)).count(), 3);
     // The digest in the example is that of this text.
-    assert_eq!(reports.key_sha256, crate::secret::Secret::new("password-of-reports").sha256());
+    assert_eq!(reports.key_sha256, wxtokend_core::secret::Secret::new("password-of-reports").sha256());
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
+use wxtokend_core::ticket::Credential;
+
 use super::error::StoreError;
-use crate::ticket::Credential;
 
 /// A write under way.
 pub type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
+use wxtokend_core::account::Appid;
+use wxtokend_core::ticket::{Credential, TicketKind};
 
 use super::{Backend, Batch, Contents, StoreError};
-use crate::account::Appid;
-use crate::ticket::{Credential, TicketKind};
 
 /// Survives the fleet that uses it, as a file does.
 #[derive(Default)]

@@ -20,20 +20,23 @@ mod writer;
 
 use std::sync::Arc;
 
-use crate::account::Appid;
-use crate::clock::Clock;
-use crate::state::AccountState;
-use crate::ticket::{Credential, TicketState};
 pub use backend::{Backend, Batch, Contents, Writing};
 pub use error::StoreError;
 use queue::Queue;
 use record::{Reading, Record};
-pub use redb::{RedbBackend, is_reading};
-pub use stored::Stored;
+pub use redb::RedbBackend;
+#[cfg(any(feature = "daemon", feature = "internals"))]
+pub use redb::is_reading;
+pub(crate) use stored::Stored;
+use wxtokend_core::account::Appid;
+use wxtokend_core::clock::Clock;
+use wxtokend_core::ticket::{Credential, TicketState};
+use wxtokend_core::token::state::AccountState;
+
 use writer::Writer;
 
 /// A store that was opened, and what it holds.
-pub struct Opened {
+pub(crate) struct Opened {
     /// The store.
     pub store: Store,
     /// What is known, told on the clocks of this boot; without what is `withheld`.
@@ -45,7 +48,7 @@ pub struct Opened {
 
 /// A handle to the writer. Clones cheaply.
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     handle: Arc<Handle>,
     clock: Clock,
 }
@@ -65,7 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`]; nothing is changed then.
-    pub async fn open(
+    pub(crate) async fn open(
         backend: Arc<dyn Backend>,
         hosts: Vec<String>,
         clock: Clock,
@@ -109,18 +112,18 @@ impl Store {
 
     /// Has `all`, which another boot had written, written on the clocks of this one, before anything else of the same
     /// accounts. Nobody waits for it.
-    pub fn retell(&self, all: &Stored) {
+    pub(crate) fn retell(&self, all: &Stored) {
         self.handle.0.hand_in(Batch { records: all.encoded(self.clock.boot_id()), hosts: None });
     }
 
     /// Has a store that is gone written anew from what `everything` returns; `None` while the program stops.
-    pub fn keep_source(&self, everything: impl Fn() -> Option<Stored> + Send + Sync + 'static) {
+    pub(crate) fn keep_source(&self, everything: impl Fn() -> Option<Stored> + Send + Sync + 'static) {
         self.handle.0.keep_source(Box::new(everything));
     }
 
     /// How many times the upstream was exchanged for another: what a [`Store::commit`] says its token is of.
     #[must_use]
-    pub fn upstream(&self) -> u64 {
+    pub(crate) fn upstream(&self) -> u64 {
         self.handle.0.upstream()
     }
 
@@ -129,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// When it is not, for now: it is kept and tried again, and the caller goes on with what memory holds.
-    pub async fn commit(
+    pub(crate) async fn commit(
         &self,
         appid: &Appid,
         state: &AccountState,
@@ -142,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn commit_ticket(
+    pub(crate) async fn commit_ticket(
         &self,
         of: &Credential,
         state: &TicketState,
@@ -171,7 +174,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn set_hosts(&self, hosts: Vec<String>) -> Result<(), Arc<StoreError>> {
+    pub(crate) async fn set_hosts(&self, hosts: Vec<String>) -> Result<(), Arc<StoreError>> {
         self.handle.0.write(|_| Batch { records: Vec::new(), hosts: Some(hosts) }).await
     }
 
@@ -180,7 +183,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn exchange(&self, hosts: Vec<String>, all: &Stored) -> Result<(), Arc<StoreError>> {
+    pub(crate) async fn exchange(&self, hosts: Vec<String>, all: &Stored) -> Result<(), Arc<StoreError>> {
         let records = all.forgotten().encoded(self.clock.boot_id());
         let batch = |waiting: &mut queue::Waiting| {
             waiting.upstream += 1;
@@ -193,7 +196,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub async fn commit_all(&self, all: &Stored) -> Result<(), Arc<StoreError>> {
+    pub(crate) async fn commit_all(&self, all: &Stored) -> Result<(), Arc<StoreError>> {
         let records = all.encoded(self.clock.boot_id());
         self.handle.0.write(|_| Batch { records, hosts: None }).await
     }
@@ -205,7 +208,7 @@ impl Store {
     }
 
     /// Ends the writer, which writes once more what it still has.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.handle.0.close().await;
     }
 }

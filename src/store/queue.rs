@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use metrics::counter;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
+use wxtokend_core::ticket::Credential;
 
 use super::backend::Batch;
 use super::error::{SLOWEST_COMMIT, StoreError};
 use super::stored::Stored;
-use crate::ticket::Credential;
 
 /// How a write ended.
 pub(super) type Outcome = Result<(), Arc<StoreError>>;

@@ -8,11 +8,10 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-
-use crate::clock::Moment;
-use crate::state::AccountState;
-use crate::ticket::TicketState;
-use crate::token::Standing;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::ticket::TicketState;
+use wxtokend_core::token::Standing;
+use wxtokend_core::token::state::AccountState;
 
 /// What is written of one account or ticket.
 pub trait Record: Serialize + DeserializeOwned {

@@ -1,5 +1,6 @@
 //! The real store: one redb file, readable by its owner only.
 
+mod beside;
 mod error;
 mod file;
 mod gated;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
 
+#[cfg(any(feature = "daemon", feature = "internals"))]
 pub use self::error::is_reading;
 use self::error::{contradictory, foreign, into_io, reading, replaced, unusable};
 use self::file::{inspect, open, write_again};

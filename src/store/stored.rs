@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use wxtokend_core::account::Appid;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::ticket::{Credential, TicketState};
+use wxtokend_core::token::state::AccountState;
+
 use super::record::{self, Record};
-use crate::account::Appid;
-use crate::clock::Moment;
-use crate::state::AccountState;
-use crate::ticket::{Credential, TicketState};
 
 /// What is known of accounts and tickets.
 #[derive(Debug, Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// By appid.
     pub accounts: BTreeMap<Appid, AccountState>,
     /// By whose they are and of which kind.
@@ -20,12 +21,12 @@ pub struct Stored {
 impl Stored {
     /// Whether nothing is known.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.tickets.is_empty()
     }
 
     /// What all this is of.
-    pub fn credentials(&self) -> impl Iterator<Item = Credential> {
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = Credential> {
         let accounts = self.accounts.keys().cloned().map(Credential::token);
         accounts.chain(self.tickets.keys().cloned())
     }
@@ -42,7 +43,7 @@ impl Stored {
     /// latest, tickets by the earliest, since one that seems to have ended and comes again is of unknown age. What was spent
     /// is judged by the wall clock as it is, so that a wrong `Date` frees no budget.
     #[must_use]
-    pub fn rebased(self, now: Moment, (at_least_ms, at_most_ms): (i64, i64)) -> Self {
+    pub(crate) fn rebased(self, now: Moment, (at_least_ms, at_most_ms): (i64, i64)) -> Self {
         let later = |by_ms| Moment { wall_ms: now.wall_ms.saturating_add(by_ms), ..now };
         let accounts = self.accounts.into_iter().map(|(appid, state)| {
             let ledger = state.ledger.rebased(now);

@@ -15,17 +15,18 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use wxtokend_core::account::{Account, Endpoint};
+use wxtokend_core::clock::{ClockSource as _, Moment};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::{AskEnd, TicketKind};
+use wxtokend_core::token::HeldToken;
+use wxtokend_core::token::transition::Answer;
+use wxtokend_testkit::TokioClock;
 
 use super::error::SLOWEST_COMMIT;
 use super::memory::MemoryBackend;
 use super::writer::{FIRST_RETRY, LAST_RETRY};
 use super::*;
-use crate::account::{Account, Endpoint};
-use crate::clock::{ClockSource as _, Moment, TokioClock};
-use crate::outcome::Answer;
-use crate::secret::Secret;
-use crate::ticket::{AskEnd, TicketKind};
-use crate::token::HeldToken;
 
 fn appid(text: &str) -> Appid {
     Appid::new(text).unwrap()

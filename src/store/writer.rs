@@ -7,11 +7,11 @@ use std::time::Duration;
 use metrics::{counter, histogram};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info};
+use wxtokend_core::ticket::Credential;
 
 use super::backend::{Backend, Batch, Writing};
 use super::error::{SLOWEST_COMMIT, StoreError};
 use super::queue::{Group, Pending, Queue};
-use crate::ticket::Credential;
 
 /// The wait before what could not be written is tried again grows from this,
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);

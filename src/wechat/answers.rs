@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::fault::{Fault, RETIRED_CODES, TOKEN_REFUSED, Whose};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::token::transition::{Answer, CheckEnd, Reply};
+
 use super::body::{Body, Unreadable, decode, trimmed};
 use super::transport::{Lost, Response};
-use crate::account::Endpoint;
-use crate::fault::{Fault, RETIRED_CODES, TOKEN_REFUSED, Whose};
-use crate::outcome::{Answer, CheckEnd, Reply};
-use crate::secret::Secret;
 
 /// How a plain text begins by which a retired access point answers every call.
 const RETIRED_TEXT: &str = "This ip is no longer use";
@@ -204,8 +205,8 @@ fn redacted(text: &str, sent: &Secret) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::FaultKind::{Parked, Transient, UnknownOutcome};
-    use crate::fault::Wait;
+    use wxtokend_core::fault::FaultKind::{Parked, Transient, UnknownOutcome};
+    use wxtokend_core::fault::Wait;
 
     fn answer(status: u16, body: &str) -> Response {
         Response { status, body: body.as_bytes().to_vec(), date: None, retry_after: None }

@@ -8,6 +8,12 @@ use metrics::{gauge, histogram};
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
+use wxtokend_core::account::Account;
+use wxtokend_core::clock::{Clock, Moment};
+use wxtokend_core::fault::Fault;
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::{AskEnd, TicketKind};
+use wxtokend_core::token::transition::{CheckEnd, FetchEnd, Reply, may_try_next_host};
 
 use super::answers::{
     NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
@@ -17,19 +23,13 @@ use super::gate::{Gate, Permit};
 use super::hosts::{By, Hosts, upstream_label};
 use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
 use super::transport::{Lost, Request, Response, Transport};
-use crate::account::Account;
-use crate::clock::{Clock, Moment};
-use crate::fault::Fault;
-use crate::outcome::{CheckEnd, FetchEnd, Reply, may_try_next_host};
-use crate::secret::Secret;
-use crate::ticket::{AskEnd, TicketKind};
 
 /// Between two questions for the time that nobody has answered: a machine that has just started may have its network in
 /// a moment.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// WeChat, as all accounts share it.
-pub struct WeChat {
+pub(crate) struct WeChat {
     transport: Arc<dyn Transport>,
     hosts: Arc<Hosts>,
     gate: Gate,
@@ -38,7 +38,7 @@ pub struct WeChat {
 
 /// What a call requires of the hosts before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Require {
+pub(crate) enum Require {
     /// That not all of them are known to be down.
     NotDown,
     /// That there is room in flight and one has answered just now: for a call that puts a token in doubt when its answer
@@ -50,7 +50,7 @@ pub enum Require {
 
 /// How a token call ended, whatever hosts it took.
 #[derive(Debug)]
-pub struct FetchReport {
+pub(crate) struct FetchReport {
     /// How it ended.
     pub end: FetchEnd,
     /// How many calls were sent for it, each to another host.
@@ -60,7 +60,7 @@ pub struct FetchReport {
 impl WeChat {
     /// WeChat at `base_urls`, under the global limits `max_in_flight` and `max_per_second`. Needs a runtime.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         base_urls: &[Url],
         max_in_flight: u32,
         max_per_second: u32,
@@ -73,7 +73,7 @@ impl WeChat {
 
     /// The health of its hosts.
     #[must_use]
-    pub fn hosts(&self) -> &Hosts {
+    pub(crate) fn hosts(&self) -> &Hosts {
         &self.hosts
     }
 
@@ -82,7 +82,7 @@ impl WeChat {
     ///
     /// # Errors
     /// The host's fault, as soon as all hosts are known to be down, unless nothing is required of them.
-    pub async fn admit(&self, urgency_ms: i64, require: Require) -> Result<Permit, Fault> {
+    pub(crate) async fn admit(&self, urgency_ms: i64, require: Require) -> Result<Permit, Fault> {
         let mut health = self.hosts.watch();
         let admitted = async {
             let mut permit = self.gate.admit(urgency_ms).await;
@@ -113,7 +113,7 @@ impl WeChat {
 
     /// Calls the account's token endpoint, and another host where [`may_try_next_host`] says so; the budget has `spare` calls
     /// for that.
-    pub async fn fetch(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
+    pub(crate) async fn fetch(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
         if !self.hosts.watch().borrow().up {
             // They went down after it was admitted: it fares as those that still wait.
             let end = FetchEnd { force, sent_at: None, may_have_minted: false, result: Err(self.down()) };
@@ -123,7 +123,7 @@ impl WeChat {
     }
 
     /// The same, even while all hosts count as down.
-    pub async fn fetch_despite_down(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
+    pub(crate) async fn fetch_despite_down(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
         let endpoint = account.endpoint;
         let (mut calls_sent, mut first_sent_at) = (0, None);
         let (mut sent_at, mut result) = (None, Err(no_answer(endpoint, &no_host())));
@@ -151,14 +151,14 @@ impl WeChat {
     }
 
     /// Asks whether WeChat honours `token`.
-    pub async fn check(&self, token: &Secret) -> CheckEnd {
+    pub(crate) async fn check(&self, token: &Secret) -> CheckEnd {
         let (_, answer) = self.send_somewhere("check", &check_request(token.expose())).await;
         read_check(answer.as_ref(), token)
     }
 
     /// By how much its clock is ahead of ours at least and at most, in milliseconds; below zero where it is behind. Asks with
     /// a call that changes nothing, until somebody answers; `None` where the answer has no `Date`.
-    pub async fn ahead_ms(&self) -> Option<(i64, i64)> {
+    pub(crate) async fn ahead_ms(&self) -> Option<(i64, i64)> {
         loop {
             let asked = self.clock.now();
             let (_, answer) = self.send_somewhere("check", &probe()).await;
@@ -172,7 +172,7 @@ impl WeChat {
     }
 
     /// Asks for a ticket with `token`.
-    pub async fn ticket(&self, kind: TicketKind, token: &Secret) -> AskEnd {
+    pub(crate) async fn ticket(&self, kind: TicketKind, token: &Secret) -> AskEnd {
         let (sent_at, answer) = self.send_somewhere("ticket", &ticket_request(kind, token.expose())).await;
         AskEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
     }

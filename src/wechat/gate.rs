@@ -20,13 +20,13 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 const AHEAD: Duration = Duration::from_millis(10);
 
 /// Lets calls through, the most urgent first.
-pub struct Gate {
+pub(super) struct Gate {
     queue: Arc<Queue>,
     turnstile: AbortHandle,
 }
 
 /// The right to get ready for one call, and once it has taken off to make it. Dropping it makes room for the next.
-pub struct Permit {
+pub(crate) struct Permit {
     queue: Arc<Queue>,
     in_flight: Option<OwnedSemaphorePermit>,
     others_waiting: usize,
@@ -57,7 +57,7 @@ impl Gate {
     /// A gate for `max_in_flight` calls at once and `max_per_second` starts a second; both at least 1. Needs a
     /// runtime.
     #[must_use]
-    pub fn new(max_in_flight: u32, max_per_second: u32) -> Self {
+    pub(super) fn new(max_in_flight: u32, max_per_second: u32) -> Self {
         let (max_in_flight, period) = (max_in_flight.max(1), Duration::from_secs(1) / max_per_second.max(1));
         let ahead = AHEAD.div_duration_f64(period.max(Duration::from_nanos(1))) as u32;
         let state = State {
@@ -78,7 +78,7 @@ impl Gate {
     }
 
     /// Waits for a turn to get ready. Less `urgency_ms` goes first; equals go in the order of arrival.
-    pub async fn admit(&self, urgency_ms: i64) -> Permit {
+    pub(super) async fn admit(&self, urgency_ms: i64) -> Permit {
         let (admit, admitted) = oneshot::channel();
         {
             let mut state = self.queue.lock();
@@ -104,18 +104,18 @@ impl Drop for Gate {
 impl Permit {
     /// How many others were waiting when it was given.
     #[must_use]
-    pub fn others_waiting(&self) -> usize {
+    pub(crate) fn others_waiting(&self) -> usize {
         self.others_waiting
     }
 
     /// Whether there is room for its call.
     #[must_use]
-    pub fn is_in_flight(&self) -> bool {
+    pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
 
     /// Waits until there is room for one more call in flight, and takes it, if it has not yet.
-    pub async fn take_off(&mut self) {
+    pub(crate) async fn take_off(&mut self) {
         if self.in_flight.is_none() {
             // An error means that the semaphore is closed, which nobody does.
             self.in_flight = Arc::clone(&self.queue.room_in_flight).acquire_owned().await.ok();

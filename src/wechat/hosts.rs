@@ -15,16 +15,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
+use wxtokend_core::clock::{Clock, Moment};
+use wxtokend_core::fault::LONGEST_HOST_PAUSE;
 
 use super::answers::host_trouble;
 use super::requests::probe;
 use super::transport::{Lost, Response, Transport};
-use crate::clock::{Clock, Moment};
-use crate::fault::LONGEST_HOST_PAUSE;
 
 mod host;
 
-pub use host::HostState;
+pub(crate) use host::HostState;
 pub(super) use host::{By, host_label};
 use host::{Health, Host};
 
@@ -36,7 +36,7 @@ const HEARD: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// All of `upstream.base_urls`.
-pub struct Hosts {
+pub(crate) struct Hosts {
     hosts: Vec<Arc<Host>>,
     overall: watch::Sender<Overall>,
     /// A probe has ended, or a call was answered.
@@ -51,7 +51,7 @@ type OnTurn = Box<dyn Fn(HostState, Moment) + Send + Sync>;
 
 /// The hosts taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overall {
+pub(crate) struct Overall {
     /// Whether at least one host is not known to be down.
     pub up: bool,
     /// How many times the last host that was down came back.
@@ -67,7 +67,7 @@ impl Hosts {
 
     /// Changes whenever the fleet should stop or may start again.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Overall> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Overall> {
         self.overall.subscribe()
     }
 
@@ -88,15 +88,9 @@ impl Hosts {
         self.hosts.len() > 1
     }
 
-    /// Each host's name and whether it is not known to be down.
-    #[must_use]
-    pub fn health(&self) -> Vec<(String, bool)> {
-        self.hosts.iter().map(|host| (host.label.clone(), !host.lock().down)).collect()
-    }
-
     /// How each host is, in the order of the file.
     #[must_use]
-    pub fn states(&self) -> Vec<HostState> {
+    pub(crate) fn states(&self) -> Vec<HostState> {
         self.hosts.iter().map(|host| host.state(&host.lock())).collect()
     }
 
@@ -305,6 +299,6 @@ async fn probe_until_it_answers(hosts: Weak<Hosts>, host: Arc<Host>) {
 
 /// `host/` or `host:port/path`: what tokens come from, as the store remembers it. Two gateways may differ in path alone.
 #[must_use]
-pub fn upstream_label(url: &Url) -> String {
+pub(crate) fn upstream_label(url: &Url) -> String {
     format!("{}{}/", host_label(url), url.path().trim_end_matches('/'))
 }

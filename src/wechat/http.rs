@@ -11,12 +11,12 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Url};
 use rustls::CertificateError;
 use tokio::net::lookup_host;
+use wxtokend_core::clock::{Clock, SystemClock};
 
 use super::date;
 use super::hosts::host_label;
 use super::transport::{Lost, Method, Pending, Request, Response, Transport};
 use crate::certificates::{self, Missing};
-use crate::clock::{Clock, SystemClock};
 
 /// WeChat's answers are under 2 KiB; what is longer is none of them.
 const LONGEST_ANSWER: usize = 64 * 1024;

@@ -15,11 +15,10 @@ mod http;
 mod requests;
 #[cfg(test)]
 mod tests;
-mod transport;
+pub(crate) mod transport;
 
-pub use answers::{NoToken, no_answer, read_check, read_token};
-pub use client::{FetchReport, Require, WeChat};
-pub use gate::{Gate, Permit};
-pub use hosts::{HostState, Hosts, Overall, upstream_label};
+pub(crate) use client::{FetchReport, Require, WeChat};
+pub(crate) use gate::Permit;
+pub(crate) use hosts::{HostState, upstream_label};
 pub use http::{HttpTransport, TransportError};
-pub use transport::{Lost, Method, Pending, Request, Response, Transport};
+pub use transport::{Pending, Transport};

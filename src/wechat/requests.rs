@@ -1,10 +1,10 @@
 //! What each call sends.
 
 use serde::Serialize;
+use wxtokend_core::account::{Account, Endpoint};
+use wxtokend_core::ticket::TicketKind;
 
 use super::transport::{Method, Request};
-use crate::account::{Account, Endpoint};
-use crate::ticket::TicketKind;
 
 /// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
 pub(super) const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";

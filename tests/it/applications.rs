@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
-use wxtokend::secret::hex;
+use wxtokend_core::secret::hex;
 
 use crate::harness::{Http, Lab, Nginx, Redis, appid, node_packages, python_with, said, tool, words};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use wxtokend::sandbox::{Fault, FaultKind};
+use wxtokend_sandbox::{Fault, FaultKind};
 
 use crate::harness::{Daemon, Lab, appid, until};
 

@@ -7,8 +7,8 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use rustix::process::Signal;
 use serde_json::json;
-use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
-use wxtokend::secret::{Secret, hex};
+use wxtokend_core::secret::{Secret, hex};
+use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 
 use crate::harness::{Answer, Daemon, Ended, Http, Lab, Redis, appid, ended, find, secret_of, until};
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use wxtokend::sandbox::{Call, Fault};
+use wxtokend_sandbox::{Call, Fault};
 
 use crate::harness::{Daemon, Ended, Http, Lab, appid, ended, find, until};
 

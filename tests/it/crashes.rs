@@ -15,13 +15,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
-use wxtokend::account::Appid;
-use wxtokend::budget::{Purse, burst, interval};
-use wxtokend::clock::{ClockSource as _, SystemClock};
-use wxtokend::sandbox::{Call, Fault, FaultKind};
-use wxtokend::state::AccountState;
-use wxtokend::store::{Backend as _, RedbBackend};
-use wxtokend::ticket::Credential;
+use wxtokend::internals::{Backend as _, RedbBackend};
+use wxtokend_core::account::Appid;
+use wxtokend_core::budget::{Purse, burst, interval};
+use wxtokend_core::clock::{ClockSource as _, SystemClock};
+use wxtokend_core::ticket::Credential;
+use wxtokend_core::token::state::AccountState;
+use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use crate::harness::{Http, Lab, Reader, WeChat, appid, find, until};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
-use wxtokend::sandbox::{Fault, FaultKind};
+use wxtokend_sandbox::{Fault, FaultKind};
 
 use crate::harness::{Lab, appid, until};
 

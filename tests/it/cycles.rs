@@ -1,17 +1,26 @@
-//! Holds src/ to be without circles: no two files need what the other defines, straight or round about.
+//! Holds every crate to be without circles: no two files need what the other defines, straight or round about.
 //!
 //! A file needs what it names: in a private `use`, in a path, in a macro's arguments. What is handed on by a `pub use`
 //! counts where it is defined, so a parent that declares and re-exports its children needs none of them. Methods do not
-//! count: a type may have them in several files.
+//! count: a type may have them in several files. What is compiled for tests only does not, either.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
-use syn::{ItemMod, ItemUse, Macro, UseTree, Visibility};
+use syn::{Attribute, Item, ItemMod, ItemUse, Macro, UseTree, Visibility};
 
-use crate::layers::{Sources, program, read};
+/// The files of `folder` and below that end with `.rs`.
+pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
 
+/// The files of a crate: the path of each below its `src/`, and its text.
+type Sources = BTreeMap<String, String>;
 type Names = Vec<String>;
 type Modules = BTreeMap<Names, Module>;
 /// From file to file, with a name that the first takes from the second.
@@ -41,10 +50,10 @@ impl Reader<'_> {
             place => [format!("{place}.rs"), format!("{place}/mod.rs")],
         };
         let file = files.into_iter().find(|file| self.sources.contains_key(file)).unwrap();
-        let lines: Vec<_> = program(&self.sources[&file]).into_iter().map(|(_, line)| line).collect();
+        let text = &self.sources[&file];
         let above = std::mem::replace(&mut self.file, format!("src/{file}"));
         self.module();
-        self.visit_file(&syn::parse_file(&lines.join("\n")).unwrap());
+        self.visit_file(&syn::parse_file(text).unwrap());
         self.file = above;
     }
 
@@ -74,7 +83,34 @@ impl Reader<'_> {
     }
 }
 
+fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
 impl Visit<'_> for Reader<'_> {
+    fn visit_item(&mut self, item: &Item) {
+        let is_for = |attribute: &Attribute| {
+            let when = attribute.path().is_ident("cfg").then(|| attribute.parse_args::<syn::Path>());
+            when.is_some_and(|when| when.is_ok_and(|when| when.is_ident("test") || when.is_ident("doctest")))
+        };
+        if !attributes(item).iter().any(is_for) {
+            visit::visit_item(self, item);
+        }
+    }
+
     fn visit_item_use(&mut self, item: &ItemUse) {
         self.bring(&item.tree, Names::new(), matches!(item.vis, Visibility::Inherited));
     }
@@ -160,14 +196,22 @@ fn circles(arrows: &Arrows) -> Vec<String> {
 
 #[test]
 fn no_two_files_import_each_other_straight_or_round_about() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut sources = Sources::new();
-    read(&root, &root, &mut sources);
-    let arrows = arrows(&sources);
-    assert!(arrows["src/fleet/shared.rs"].contains_key("src/fleet/cell.rs"), "src/ was not read");
-    let mut found = circles(&arrows);
-    found.truncate(5);
-    assert!(found.is_empty(), "move what both need into a file below both:\n{}", found.join("\n"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["", "crates/core", "crates/sandbox", "crates/testkit", "xtask"] {
+        let folder = root.join(folder).join("src");
+        let name = |path: &Path| path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
+        let read = |path: &PathBuf| (name(path), std::fs::read_to_string(path).unwrap());
+        let arrows = arrows(&sources(&folder).iter().map(read).collect());
+        assert!(arrows.values().any(|arrows| !arrows.is_empty()), "{} was not read", folder.display());
+        let mut found = circles(&arrows);
+        found.truncate(5);
+        let told = found.join("\n");
+        assert!(
+            found.is_empty(),
+            "{}: move what both need into a file below both:\n{told}",
+            folder.display()
+        );
+    }
 }
 
 #[test]

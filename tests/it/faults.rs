@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
+use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 
 use crate::harness::{Answer, Daemon, Lab, appid, find, until};
 
@@ -156,7 +156,7 @@ async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_
     for row in &rows {
         lab.wechat.clear_faults(Some(&appid(&row.account)));
     }
-    lab.wechat.set_secret(&appid("wrong-secret"), wxtokend::secret::Secret::new("not-its-secret"));
+    lab.wechat.set_secret(&appid("wrong-secret"), wxtokend_core::secret::Secret::new("not-its-secret"));
     for row in rows.iter().filter(|row| row.account != "unknown-appid") {
         let account = &row.account;
         if row.wait_s.0 >= 60 {

@@ -4,9 +4,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-#[expect(unreachable_pub, reason = "public to the fuzzer")]
-#[path = "../../fuzz/src/lib.rs"]
-mod targets;
+use wxtokend_fuzz_targets as targets;
 
 /// Every kept input of `target`: seeds are made by hand, each for what it means; the corpus was found, each for the
 /// code that it reaches; a regression once did not hold.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
-use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
-use wxtokend::secret::Secret;
+use wxtokend_core::secret::Secret;
+use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 
 use crate::harness::{Daemon, Lab, Link, Reader, appid, until};
 

@@ -33,8 +33,6 @@ mod redis;
 mod rejections;
 mod reloads;
 mod scenarios;
-#[path = "../scenarios/mod.rs"]
-mod script;
 mod sdk_pages;
 mod stopping;
 mod stores;

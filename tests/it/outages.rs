@@ -1,7 +1,7 @@
 //! The whole host is unwell.
 
 use serde_json::json;
-use wxtokend::sandbox::Outage;
+use wxtokend_sandbox::Outage;
 
 use crate::harness::{Daemon, Lab, until};
 

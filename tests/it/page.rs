@@ -7,7 +7,7 @@ mod secrets;
 mod tickets;
 
 use serde_json::{Value, json};
-use wxtokend::sandbox::Fault;
+use wxtokend_sandbox::Fault;
 
 use crate::harness::{Browser, DOWN, Daemon, ENTER, ESCAPE, Http, Lab, Screen, appid, until};
 
@@ -399,7 +399,7 @@ async fn a_name_that_looks_like_markup_is_a_name() {
     let mut lab = lab(LONG).await;
     lab.account("wx01")["name"] = json!(evil);
     lab.account("wx01")["tags"] = json!(["retail", evil]);
-    let echo = wxtokend::sandbox::FaultKind::Errcode { errcode: 99_999, errmsg: Some(evil.to_owned()) };
+    let echo = wxtokend_sandbox::FaultKind::Errcode { errcode: 99_999, errmsg: Some(evil.to_owned()) };
     lab.wechat.inject(Some(&appid("wx01")), Fault::new(echo));
     let page = Page::open(lab, Screen::default()).await;
     page.sign_in(OPS).await;

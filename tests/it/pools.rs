@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use wxtokend::http::Api;
-use wxtokend::telemetry::metrics::Metrics;
+use wxtokend::daemon::Api;
+use wxtokend::daemon::Metrics;
 use wxtokend::{Config, Fleet};
 
 use crate::harness::{Http, Lab, Nginx, node_packages, python_with, said, tool, words};

@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wxtokend::fault::{Fault, Wait, Whose};
-use wxtokend::secret::{Secret, hex};
+use wxtokend_core::fault::{Fault, Wait, Whose};
+use wxtokend_core::secret::{Secret, hex};
 
 use crate::harness::{Daemon, Http, Lab, ended, find, until};
 use crate::sdk_pages::links;
@@ -16,8 +16,8 @@ const README: &str = include_str!("../../README.md");
 const CHINESE: &str = include_str!("../../README.zh-CN.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
-const PROBLEMS: &str = include_str!("../../src/http/problem.rs");
-const FAULTS: &str = include_str!("../../src/fault/table.rs");
+const PROBLEMS: &str = include_str!("../../src/daemon/http/problem.rs");
+const FAULTS: &str = include_str!("../../crates/core/src/fault/table.rs");
 
 /// A fenced block, and the line on which it opens.
 #[derive(Debug, PartialEq)]

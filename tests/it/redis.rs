@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
-use wxtokend::sandbox::{Call, Fault, FaultKind, LostAs};
-use wxtokend::secret::hex;
+use wxtokend_core::secret::hex;
+use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 
 use crate::harness::{CERTIFICATE, Daemon, Lab, Redis, appid, secret_of, until};
 

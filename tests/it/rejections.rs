@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use tokio::task::JoinSet;
-use wxtokend::sandbox::{Fault, FaultKind};
+use wxtokend_sandbox::{Fault, FaultKind};
 
 use crate::harness::{Daemon, Lab, Reader, appid};
 

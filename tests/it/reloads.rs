@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use wxtokend::sandbox::{Call, Fault, FaultKind};
-use wxtokend::secret::Secret;
+use wxtokend_core::secret::Secret;
+use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use crate::harness::{Daemon, Lab, PATIENCE, appid, find, until};
 

@@ -1,4 +1,4 @@
-//! The scenarios of tests/scenarios/ on the real daemon: a process each, over HTTP, all at the same time.
+//! The scenarios of the testkit on the real daemon: a process each, over HTTP, all at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
-use wxtokend::sandbox::World;
-use wxtokend::secret::Secret;
-
-use crate::harness::{Answer, Daemon, Lab, appid};
-use crate::script::model::read;
-use crate::script::{
+use wxtokend_core::secret::Secret;
+use wxtokend_sandbox::World;
+use wxtokend_testkit::scenarios::model::read;
+use wxtokend_testkit::scenarios::{
     APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, last_reason, play,
 };
+
+use crate::harness::{Answer, Daemon, Lab, appid};
 
 /// A daemon that can be stopped, killed and started again.
 struct Process {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use wxtokend::Config;
-use wxtokend::layout::Layout;
+use wxtokend_core::sdk::layout::Layout;
 
 use crate::readme::blocks;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
-use wxtokend::sandbox::{Fault, FaultKind};
+use wxtokend_sandbox::{Fault, FaultKind};
 
 use crate::harness::{Daemon, Http, Lab};
 

@@ -10,9 +10,9 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::Instant;
-use wxtokend::clock::{ClockSource as _, SystemClock};
-use wxtokend::sandbox::{Call, Fault, FaultKind};
-use wxtokend::store::{Backend as _, Batch, RedbBackend};
+use wxtokend::internals::{Backend as _, Batch, RedbBackend};
+use wxtokend_core::clock::{ClockSource as _, SystemClock};
+use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use crate::harness::{Daemon, Lab, Reader, appid, until};
 

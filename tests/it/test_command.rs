@@ -71,11 +71,15 @@ impl Machine {
 
     /// Runs the script: how it ended, and what it called.
     async fn run(&self) -> (Ended, String) {
+        self.run_tiers(&[]).await
+    }
+
+    async fn run_tiers(&self, tiers: &[&str]) -> (Ended, String) {
         let calls = self.0.path().join("calls");
         fs::write(&calls, "").unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/test");
         let mut command = Command::new(self.bin().join("bash"));
-        command.arg(script).env_clear().env("PATH", self.bin()).env("CALLS", &calls);
+        command.arg(script).args(tiers).env_clear().env("PATH", self.bin()).env("CALLS", &calls);
         command.env("HOME", self.0.path()).env("BIN", self.bin()).kill_on_drop(true);
         let ended = ended(command).await;
         (ended, fs::read_to_string(calls).unwrap())
@@ -91,10 +95,21 @@ async fn root_gets_what_is_missing_and_the_tests_begin() {
     assert!(ended.stdout.contains("== installing jq redis-server\n"), "{ended:?}");
     assert_eq!(ended.code, Some(9), "{ended:?}");
     let calls: Vec<_> = calls.lines().filter(|call| !call.starts_with("python3")).collect();
-    assert_eq!(calls, ["apt-get update -q", INSTALLS, "cargo fmt --check"]);
+    assert_eq!(calls, ["apt-get update -q", INSTALLS, "cargo fmt --all --check"]);
 
     let (ended, calls) = Machine::new(0).with_rust("1.96.1").run().await;
     assert_eq!((ended.code, calls.contains("apt-get")), (Some(9), false), "nothing is missing: {ended:?}");
+}
+
+#[tokio::test]
+async fn the_first_tier_needs_no_system_package_and_there_are_three() {
+    let machine =
+        Machine::new(1_000).with_rust("1.95.0").without(&["jq", "redis-server", "chromium", "nginx"]);
+    let (ended, calls) = machine.run_tiers(&["1"]).await;
+    assert_eq!((ended.code, calls.as_str()), (Some(9), "cargo fmt --all --check\n"), "{ended:?}");
+    let (ended, calls) = machine.run_tiers(&["1", "4"]).await;
+    assert_eq!((ended.code, calls.as_str()), (Some(1), ""), "{ended:?}");
+    assert!(ended.stderr.contains("there is no tier 4"), "{ended:?}");
 }
 
 #[tokio::test]
@@ -136,7 +151,7 @@ async fn rust_is_installed_where_there_is_none_or_an_old_one() {
         let (ended, calls) = machine.run().await;
         assert!(ended.stdout.contains("== installing Rust 1.95 or newer\n"), "{ended:?}");
         assert_eq!(ended.code, Some(9), "{ended:?}");
-        assert!(calls.ends_with("new cargo fmt --check\n"), "{calls}");
+        assert!(calls.ends_with("new cargo fmt --all --check\n"), "{calls}");
     }
     let machine = Machine::new(1_000).with_rust("1.63.0");
     machine.command("rustup", "echo rustup \"$@\" >>$CALLS");

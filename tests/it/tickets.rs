@@ -1,7 +1,7 @@
 //! Tickets of the real program: through their lifetimes, and over its death.
 
 use serde_json::{Value, json};
-use wxtokend::ticket::TicketKind;
+use wxtokend_core::ticket::TicketKind;
 
 use crate::harness::{Daemon, Lab, appid, until};
 

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
-use wxtokend::sandbox::{Fault, Outage};
+use wxtokend_sandbox::{Fault, Outage};
 
 use crate::harness::{Daemon, Lab, Log, PATIENCE, appid, find, until};
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
+use wxtokend_core::account::{Account, Appid, Endpoint};
+use wxtokend_core::phase::Phase;
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::TicketKind::Jsapi;
+use wxtokend_sandbox::{Call, Fault, FaultKind, Outage};
 
 use super::lab::{APPID, CLOSED, Lab, account, appid};
 use super::{BOTH, SECOND};
-use crate::account::{Account, Appid, Endpoint};
 use crate::fleet::{RejectionOutcome, TokenError};
-use crate::sandbox::{Call, Fault, FaultKind, Outage};
-use crate::secret::Secret;
-use crate::state::Phase;
-use crate::ticket::TicketKind::Jsapi;
 
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_is_slewed_by_minutes_leaves_no_account_without_a_token() {

@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::budget::{burst, interval};
+use wxtokend_core::clock::ClockSource as _;
+use wxtokend_core::phase::Phase;
+use wxtokend_core::token::Standing;
+use wxtokend_core::token::schedule::Rules;
+use wxtokend_core::token::state::{AccountState, Activity};
+use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs, Switches};
 
 use super::lab::{APPID, Lab, account, appid};
 use super::{HOUR, SECOND};
-use crate::account::Endpoint;
-use crate::budget::{burst, interval};
-use crate::clock::ClockSource as _;
-use crate::fleet::tally::RejectionOutcome;
-use crate::sandbox::{Call, Fault, FaultKind, LostAs, Switches};
-use crate::schedule::Rules;
-use crate::state::{AccountState, Activity, Phase};
-use crate::token::Standing;
+use crate::fleet::cells::tally::RejectionOutcome;
 
 const DAILY_BUDGET: u32 = 60;
 const MINUTE: Duration = Duration::from_secs(60);

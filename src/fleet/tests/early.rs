@@ -1,8 +1,9 @@
 //! Refreshes that are brought forward.
 
+use wxtokend_core::account::Retry;
+use wxtokend_sandbox::Counters;
+
 use super::*;
-use crate::account::Retry;
-use crate::sandbox::Counters;
 
 /// WeChat's least: no answer of its `stable_token` says less.
 const LEAST: Duration = Duration::from_secs(300);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use wxtokend_core::account::Endpoint;
+use wxtokend_sandbox::{Call, Fault, Outage};
 
 use super::lab::{APPID, Lab, account, appid};
 use super::{BOTH, HOUR, SECOND};
-use crate::account::Endpoint;
 use crate::fleet::{Event, Fleet, Follow};
-use crate::sandbox::{Call, Fault, Outage};
 
 fn as_json(event: &Arc<Event>) -> Value {
     serde_json::to_value(&**event).unwrap()
@@ -113,7 +113,7 @@ async fn that_the_host_goes_down_and_comes_back_is_told_to_all() {
 #[tokio::test(start_paused = true)]
 async fn a_ticket_that_fails_and_one_that_works_again_are_told() {
     let mut kept = account(APPID, Endpoint::StableToken);
-    kept.tickets = [crate::ticket::TicketKind::Jsapi].into_iter().collect();
+    kept.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
     let lab = Lab::with(vec![kept]).await;
     lab.until("a ticket", |view| view.tickets[0].version > 0).await;
     let mut follow = lab.fleet.follow(None);
@@ -260,7 +260,8 @@ async fn a_reload_is_told_with_whether_it_was_taken() {
     let mut follow = lab.fleet.follow(None);
     lab.fleet.note_reload(false);
     let mut config = lab.config.clone();
-    let renamed = crate::account::Account { name: "New".to_owned(), ..account(APPID, Endpoint::StableToken) };
+    let renamed =
+        wxtokend_core::account::Account { name: "New".to_owned(), ..account(APPID, Endpoint::StableToken) };
     config.accounts = vec![Arc::new(renamed)];
     lab.fleet.reload(config).await.unwrap();
     sleep(SECOND).await;

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use reqwest::Url;
 use tokio::time::{Instant, sleep, timeout};
+use wxtokend_core::account::{Account, Appid, Endpoint};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::token::Token;
+use wxtokend_sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
+use wxtokend_testkit::TokioClock;
 
-use crate::account::{Account, Appid, Endpoint};
-use crate::clock::TokioClock;
 use crate::config::{Config, Defaults, Upstream};
-use crate::fleet::event::What;
-use crate::fleet::surroundings::{Jitter, Surroundings};
+use crate::fleet::actor::surroundings::{Jitter, Surroundings};
+use crate::fleet::journal::event::What;
 use crate::fleet::{AccountView, Fleet};
-use crate::sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
-use crate::secret::Secret;
 use crate::store::memory::MemoryBackend;
-use crate::token::Token;
-use crate::wechat::{Lost, Method, Pending, Request, Response, Transport};
+use crate::wechat::transport::{Lost, Method, Pending, Request, Response, Transport};
 
 pub(crate) struct Lab {
     pub(crate) wechat: Sandbox,

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod cuts;
+mod decision;
 mod early;
 mod events;
 pub(crate) mod lab;
@@ -17,16 +18,17 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use wxtokend_core::account::{Account, Endpoint};
+use wxtokend_core::phase::Phase;
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::TicketKind;
+use wxtokend_core::token::state::Activity;
+use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs, Outage};
 
 use self::lab::{APPID, Lab, account, appid, drawn_from};
 use super::TokenError;
-use super::mailbox::Prompt;
-use super::tally::RejectionOutcome;
-use crate::account::{Account, Endpoint};
-use crate::sandbox::{Call, Fault, FaultKind, LostAs, Outage};
-use crate::secret::Secret;
-use crate::state::{Activity, Phase};
-use crate::ticket::TicketKind;
+use crate::fleet::cells::mailbox::Prompt;
+use crate::fleet::cells::tally::RejectionOutcome;
 
 const BOTH: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
 const HOUR: Duration = Duration::from_secs(3600);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use reqwest::Url;
 use tokio::time::{Instant, sleep, timeout};
+use wxtokend_core::account::Endpoint;
 
 use super::lab::{APPID, Lab, account};
 use super::{BOTH, SECOND};
-use crate::account::Endpoint;
 
 fn upstream(url: &str) -> Vec<Url> {
     vec![Url::parse(url).unwrap()]

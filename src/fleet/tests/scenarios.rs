@@ -1,21 +1,21 @@
-//! The scenarios of tests/scenarios/ on a simulated fleet: supervisor, actors, store and budget on paused time.
+//! The scenarios of the testkit on a simulated fleet: supervisor, actors, store and budget on paused time.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
-
-use super::lab::{Lab, drawn_from};
-use crate::account::Appid;
-use crate::clock::TokioClock;
-use crate::config::Config;
-use crate::fleet::{Rejected, TokenError};
-use crate::sandbox::{Sandbox, Settings, World};
-use crate::scenarios::{
+use wxtokend_core::account::Appid;
+use wxtokend_core::secret::Secret;
+use wxtokend_sandbox::{Sandbox, Settings, World};
+use wxtokend_testkit::TokioClock;
+use wxtokend_testkit::scenarios::{
     APPID, Driver, FaultSeen, NEIGHBOUR, Outcome, Reading, Scenario, Seen, Stage, all, last_reason, play,
 };
-use crate::secret::Secret;
+
+use super::lab::{Lab, drawn_from};
+use crate::config::Config;
+use crate::fleet::{Rejected, TokenError};
 use crate::store::memory::MemoryBackend;
 
 const BASE_URL: &str = "https://wechat.test/";

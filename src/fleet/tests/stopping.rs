@@ -1,12 +1,12 @@
 //! What lands while a fleet stops.
 
 use tokio::time::sleep;
+use wxtokend_core::account::Account;
+use wxtokend_core::ticket::TicketKind::Jsapi;
+use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use super::lab::{APPID, Lab, account, appid};
 use super::{BOTH, SECOND};
-use crate::account::Account;
-use crate::sandbox::{Call, Fault, FaultKind};
-use crate::ticket::TicketKind::Jsapi;
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_lands_while_the_fleet_stops_is_seen_as_well_as_stored() {

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use wxtokend_core::account::Account;
+use wxtokend_core::ticket::Credential;
+use wxtokend_core::ticket::TicketKind::{self, Jsapi, WxCard};
+use wxtokend_sandbox::Switches;
+
 use super::*;
-use crate::account::Account;
-use crate::fleet::supervisor::CrashTicket;
+use crate::fleet::actor::supervisor::crash::CrashTicket;
 use crate::fleet::{TicketError, TicketView};
-use crate::sandbox::Switches;
-use crate::ticket::Credential;
-use crate::ticket::TicketKind::{self, Jsapi, WxCard};
 
 fn with_tickets(endpoint: Endpoint, kinds: &[TicketKind]) -> Account {
     Account { tickets: kinds.iter().copied().collect(), ..account(APPID, endpoint) }

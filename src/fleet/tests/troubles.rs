@@ -1,7 +1,8 @@
 //! What hits a fleet from outside, and for how long an account may be without a living token by it.
 
+use wxtokend_core::ticket::TicketKind::Jsapi;
+
 use super::*;
-use crate::ticket::TicketKind::Jsapi;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

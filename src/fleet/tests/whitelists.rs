@@ -1,7 +1,8 @@
 //! Accounts whose IP whitelist does not have our address.
 
+use wxtokend_sandbox::Whitelist;
+
 use super::*;
-use crate::sandbox::Whitelist;
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_leaves_the_whitelist_costs_no_living_token_and_is_named_until_it_is_back() {

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend};
+use wxtokend_core::ticket::TicketState;
+use wxtokend_core::token::state::AccountState;
 
 use super::error::{contradictory, damaged, reading, refusal, unusable};
 use super::open::{Open, builder, database_on};
 use super::tables::{check_format, each_record};
-use crate::state::AccountState;
 use crate::store::{StoreError, record};
-use crate::ticket::TicketState;
 
 /// So much of a file is copied at a time.
 const PIECE_BYTES: usize = 1 << 20;

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use redb::{DatabaseError, StorageBackend};
-use tempfile::TempPath;
 
+use super::beside::Beside;
 use super::error::into_io;
 use super::open::{database_on, identity_of};
 use super::tables::{ACCOUNTS, FORMAT, META, transact};
@@ -37,10 +37,8 @@ pub(super) fn create<S: StorageBackend>(
     let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let prefix = format!("{name}.");
     clear_leftovers(folder, &prefix);
-    // Only its owner can read it, from the beginning. A name of its own: another start may be at it, too.
-    let beside =
-        tempfile::Builder::new().prefix(&prefix).suffix(".new").tempfile_in(folder).map_err(failed)?;
-    let (file, beside) = beside.into_parts();
+    // A name of its own: another start may be at it, too.
+    let (beside, file) = Beside::create(folder, &prefix).map_err(failed)?;
     let database = on_file(file).and_then(database_on).map_err(|error| failed(into_io(error)))?;
     let begin = || -> Result<(), redb::Error> {
         let write = database.begin_write()?;
@@ -60,22 +58,19 @@ pub(super) fn create<S: StorageBackend>(
 }
 
 /// Moves `beside` to `place`, if nothing is there.
-fn move_to(beside: TempPath, place: &Path) -> io::Result<Created> {
-    let refused = match beside.persist_noclobber(place) {
-        Ok(()) => return Ok(Created::Here),
-        Err(refused) => refused,
-    };
-    match refused.error.kind() {
-        ErrorKind::AlreadyExists => replace_empty(refused.path, place),
+fn move_to(mut beside: Beside, place: &Path) -> io::Result<Created> {
+    match beside.move_to(place) {
+        Ok(()) => Ok(Created::Here),
+        Err(refused) if refused.kind() == ErrorKind::AlreadyExists => replace_empty(beside, place),
         // Somebody who makes a store there, too, has taken it for a leftover.
-        ErrorKind::NotFound => Ok(Created::Elsewhere),
-        _ => Err(refused.error),
+        Err(refused) if refused.kind() == ErrorKind::NotFound => Ok(Created::Elsewhere),
+        Err(refused) => Err(refused),
     }
 }
 
 /// Moves `beside` to `place`, if what is there is a file with nothing in it. Under its lock: of two who see it so, one
 /// waits for what the other makes of it.
-fn replace_empty(beside: TempPath, place: &Path) -> io::Result<Created> {
+fn replace_empty(beside: Beside, place: &Path) -> io::Result<Created> {
     if !fs::symlink_metadata(place)?.is_file() {
         return Ok(Created::Elsewhere);
     }
@@ -89,7 +84,7 @@ fn replace_empty(beside: TempPath, place: &Path) -> io::Result<Created> {
     if ours.len() != 0 || identity_of(&ours) != identity_of(&theirs) {
         return Ok(Created::Elsewhere);
     }
-    beside.persist(place).map_err(|refused| refused.error)?;
+    beside.move_over(place)?;
     Ok(Created::Here)
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use wxtokend_core::account::Appid;
+use wxtokend_core::ticket::Credential;
 
 use super::error::{foreign, unusable};
-use crate::account::Appid;
 use crate::store::{Batch, Contents, StoreError};
-use crate::ticket::Credential;
 
 pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("wxtokend_meta");
 pub(super) const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wxtokend_accounts");

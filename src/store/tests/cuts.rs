@@ -5,12 +5,12 @@ use std::fs;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use wxtokend_core::budget::Purse;
+use wxtokend_core::secret::Secret;
+use wxtokend_core::token::state::Intent;
 
 use super::disk::{Disk, Op, Remains, kinds};
 use super::*;
-use crate::budget::Purse;
-use crate::secret::Secret;
-use crate::state::Intent;
 
 /// What is stored, in a form that can be compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

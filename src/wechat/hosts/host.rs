@@ -4,12 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::Url;
 use tokio::task::AbortHandle;
-
-use crate::clock::Moment;
+use wxtokend_core::clock::Moment;
 
 /// How one host is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostState {
+pub(crate) struct HostState {
     /// `host` or `host:port`.
     pub host: String,
     /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to be.

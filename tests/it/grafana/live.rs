@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, sleep};
-use wxtokend::sandbox::{Call, Fault, FaultKind};
+use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use super::boards::{Expression, Use};
 use super::{Board, path, read};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
-use wxtokend::secret::Secret;
+use wxtokend_core::secret::Secret;
 
 use super::wechat::appid;
 use super::{Daemon, WeChat};

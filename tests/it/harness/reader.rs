@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wxtokend::sandbox::Sandbox;
+use wxtokend_sandbox::Sandbox;
 
 use super::{Answer, Http};
 

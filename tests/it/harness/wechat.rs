@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use wxtokend::account::Appid;
-use wxtokend::sandbox::{Sandbox, Settings, Switches};
+use wxtokend_core::account::Appid;
+use wxtokend_sandbox::{Sandbox, Settings, Switches};
 
 use super::{find, until};
 

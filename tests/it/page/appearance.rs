@@ -92,7 +92,7 @@ async fn at_every_width_nothing_of_a_row_is_cut_off() {
     let mut lab = lab(LONG).await;
     lab.wechat.inject(Some(&appid("wx03")), Fault::errcode(40243));
     lab.config["defaults"]["retry"] = json!({ "initial": "200ms", "max": "1s" });
-    lab.wechat.inject(Some(&appid("wx01")), Fault::errcode(-1).on(wxtokend::sandbox::Call::Ticket));
+    lab.wechat.inject(Some(&appid("wx01")), Fault::errcode(-1).on(wxtokend_sandbox::Call::Ticket));
     let page = Page::open(lab, Screen::default()).await;
     page.sign_in(OPS).await;
     page.browser.until(&format!("{APPIDS}.split(' ').length === 6")).await;

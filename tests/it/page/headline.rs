@@ -1,6 +1,6 @@
 //! What stands at the top: what clients feel, what is about to happen to them, and whether anybody is needed.
 
-use wxtokend::sandbox::{Call, Outage};
+use wxtokend_sandbox::{Call, Outage};
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! The tickets of an account on its page.
 
-use wxtokend::sandbox::Call;
+use wxtokend_sandbox::Call;
 
 use super::*;
 

@@ -1,0 +1,350 @@
+//! What can go wrong with a call to WeChat, whose trouble it is, and what the operator should do.
+//!
+//! To teach the program a new errcode, add a row to `table::classify`.
+
+use std::time::Duration;
+
+use kind::{HOUR, MINUTE, PARKED};
+use table::{RETIRED_ADVICE, classify};
+
+mod kind;
+mod table;
+
+pub use kind::{FaultKind, Wait, Whose};
+
+/// A classified failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// How it is treated.
+    pub kind: FaultKind,
+    /// Whose trouble it is.
+    pub whose: Whose,
+    /// WeChat's code, where it gave one.
+    pub errcode: Option<i64>,
+    /// What happened, in a sentence without secrets.
+    pub message: String,
+    /// What the operator should do.
+    pub advice: String,
+    /// WeChat's request id, which its support asks for.
+    pub rid: Option<String>,
+    /// When to try again.
+    pub wait: Wait,
+}
+
+/// The longest pause that a host in trouble is believed to need: a fleet should be fresh within a minute of its recovery.
+pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
+/// The longest pause that an account is asked for and keeps: as long as after 45009.
+const LONGEST_PAUSE: Duration = HOUR;
+/// An access point that WeChat has given up answers every call by one of these.
+pub const RETIRED_CODES: [i64; 2] = [410, 48017];
+/// Business calls say by these that the token is bad.
+pub const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
+/// Longer texts are cut: WeChat's are shorter, a gateway's page is not.
+const MESSAGE_CHARS: usize = 300;
+
+impl Fault {
+    /// An API error: HTTP 200 with an `errcode` other than 0.
+    #[must_use]
+    pub fn from_errcode(errcode: i64, errmsg: &str) -> Self {
+        let (kind, wait, advice) = classify(errcode, errmsg);
+        Self {
+            kind,
+            whose: if RETIRED_CODES.contains(&errcode) { Whose::Host } else { Whose::Account },
+            errcode: Some(errcode),
+            message: tidy(errmsg),
+            advice,
+            rid: rid(errmsg),
+            wait,
+        }
+    }
+
+    /// The host cannot be reached, or its gateway answers in its place.
+    #[must_use]
+    pub fn host(message: &str) -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Host,
+            message,
+            "check the network, the DNS, the certificates and the proxy between this machine and \
+             upstream.base_urls; it is tried again by itself",
+            Wait::BackOff,
+        )
+    }
+
+    /// An access point that WeChat has given up answers in its place, without an errcode.
+    #[must_use]
+    pub fn retired(message: &str) -> Self {
+        Self::without_code(FaultKind::Transient, Whose::Host, message, RETIRED_ADVICE, Wait::BackOff)
+    }
+
+    /// The same, to be tried again no sooner than whoever answered has asked for (`Retry-After`). Believed for a minute of
+    /// a host, and for an hour of an account.
+    #[must_use]
+    pub fn not_before(self, pause: Option<Duration>) -> Self {
+        let longest = if self.whose == Whose::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
+        let Some(pause) = pause.map(|pause| pause.min(longest)) else { return self };
+        let wait = match self.wait {
+            Wait::For(time) | Wait::Every(time) => Wait::For(time.max(pause)),
+            Wait::NotBefore(time) => Wait::NotBefore(time.max(pause)),
+            Wait::BackOff | Wait::UpTo(_) => Wait::NotBefore(pause),
+        };
+        Self { wait, ..self }
+    }
+
+    /// A call on `token` whose answer is lost: it may have minted.
+    #[must_use]
+    pub fn unknown_outcome(whose: Whose, message: &str) -> Self {
+        Self::without_code(
+            FaultKind::UnknownOutcome,
+            whose,
+            message,
+            "nothing to do: the current token is trusted for the overlap only and then checked; \
+             if this happens often, use endpoint: stable_token",
+            Wait::BackOff,
+        )
+    }
+
+    /// An answer that is no answer of WeChat's API, where asking again is harmless.
+    #[must_use]
+    pub fn unreadable(message: &str) -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            message,
+            "a gateway between us and WeChat answers in its place; it is tried again by itself",
+            Wait::BackOff,
+        )
+    }
+
+    /// HTTP 412: WeChat wants a Content-Length.
+    #[must_use]
+    pub fn precondition_failed() -> Self {
+        Self::without_code(
+            FaultKind::Parked,
+            Whose::Account,
+            "HTTP 412: the request reached WeChat without Content-Length",
+            "a proxy in between re-chunks requests, or this is a bug of ours: take the proxy out, or report it",
+            PARKED,
+        )
+    }
+
+    /// Our own daily budget is spent; the next call may be made in `free_in`.
+    #[must_use]
+    pub fn budget_exhausted(daily_budget: u32, free_in: Duration) -> Self {
+        Self::without_code(
+            FaultKind::Throttled,
+            Whose::Budget,
+            &format!("the daily budget of {daily_budget} calls is spent"),
+            "find out what spends it (the rejections and the failures of this account), or raise daily_budget",
+            Wait::For(free_in),
+        )
+    }
+
+    /// WeChat refuses the very token that it hands out.
+    #[must_use]
+    pub fn refused_token() -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            "WeChat refuses the token that it hands out",
+            "it is replaced by a forced refresh, of which WeChat allows 20 a day: if this happens often, \
+             somebody else holds the AppSecret and forces tokens; find them or reset the secret",
+            Wait::For(Duration::ZERO),
+        )
+    }
+
+    /// WeChat refuses a call because of the token that it carried.
+    #[must_use]
+    pub fn token_refused(errcode: i64) -> Self {
+        let fault = Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            "WeChat refused the access_token that the ticket was asked for with",
+            "nothing to do: the token is checked, and replaced if it is dead; it is tried again by itself",
+            Wait::BackOff,
+        );
+        Self { errcode: Some(errcode), ..fault }
+    }
+
+    /// Whether it is [`Fault::token_refused`].
+    #[must_use]
+    pub fn is_token_refused(&self) -> bool {
+        self.kind == FaultKind::Transient && self.blames_the_token()
+    }
+
+    /// WeChat refuses a call for a ticket by the code of a bad token, and honours the token.
+    #[must_use]
+    pub fn ticket_refused(errcode: i64) -> Self {
+        let fault = Self::without_code(
+            FaultKind::Parked,
+            Whose::Account,
+            "WeChat refuses the ticket as if the access_token were bad, and honours that token",
+            "the account may not use this ticket: check its type and permissions in the WeChat console, or take the \
+             ticket out of its tickets in the file",
+            PARKED,
+        );
+        Self { errcode: Some(errcode), ..fault }
+    }
+
+    /// Whether WeChat's code is one by which calls are told that their token is bad.
+    #[must_use]
+    pub fn blames_the_token(&self) -> bool {
+        self.errcode.is_some_and(|errcode| TOKEN_REFUSED.contains(&errcode))
+    }
+
+    /// Whether it says itself when to ask again: a quota, an administrator's refusal, a `Retry-After`.
+    #[must_use]
+    pub fn says_when(&self) -> bool {
+        self.kind == FaultKind::Throttled || matches!(self.wait, Wait::For(_) | Wait::NotBefore(_))
+    }
+
+    /// Whether it leaves open what WeChat thinks of the account: WeChat was not reached, or did not get as far as that.
+    #[must_use]
+    pub fn says_nothing_of_the_account(&self) -> bool {
+        self.whose != Whose::Account || matches!(self.errcode, None | Some(-1)) || self.is_token_refused()
+    }
+
+    /// Something in this program broke while the call was under way.
+    #[must_use]
+    pub fn internal(message: &str) -> Self {
+        Self::without_code(
+            FaultKind::Transient,
+            Whose::Account,
+            message,
+            "a bug of ours: report it with the log around this line; it is tried again by itself",
+            Wait::BackOff,
+        )
+    }
+
+    /// `errcode` as a label: `none` where there is none.
+    #[must_use]
+    pub fn errcode_label(&self) -> String {
+        errcode_label(self.errcode)
+    }
+
+    fn without_code(kind: FaultKind, whose: Whose, message: &str, advice: &str, wait: Wait) -> Self {
+        Self {
+            kind,
+            whose,
+            errcode: None,
+            message: tidy(message),
+            advice: advice.to_owned(),
+            rid: None,
+            wait,
+        }
+    }
+}
+
+/// WeChat's code as a label: `none` where it gave none.
+pub fn errcode_label(errcode: Option<i64>) -> String {
+    errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
+}
+
+/// The request id that ends most of WeChat's error texts: `rid: 5f1c2a3b-12ab34cd-0a1b2c3d`.
+fn rid(errmsg: &str) -> Option<String> {
+    let (_, tail) = errmsg.split_once("rid:")?;
+    let id: String =
+        tail.trim_start().chars().take_while(|c| c.is_ascii_hexdigit() || *c == '-').take(64).collect();
+    (!id.is_empty()).then_some(id)
+}
+
+/// One line, no control characters, of bounded length.
+fn tidy(message: &str) -> String {
+    // The last two end lines for some who read logs.
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let one_line: String =
+        message.chars().map(|c| if breaks(c) { ' ' } else { c }).take(MESSAGE_CHARS).collect();
+    one_line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FaultKind::{Parked, Throttled, Transient};
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_fault_table_has_its_kind_wait_and_advice() {
+        let minutes = |n: u64| Wait::For(Duration::from_secs(60 * n));
+        let parked = Wait::Every(Duration::from_secs(300));
+        let table: &[(&[i64], FaultKind, Wait, &str)] = &[
+            (&[-1], Transient, Wait::BackOff, "busy"),
+            (&[45011], Throttled, minutes(1), "per minute"),
+            (&[45009], Throttled, minutes(60), "quota reset"),
+            (&[40001, 40125], Parked, parked, "right one into the file"),
+            (&[40013], Parked, parked, "correct it in the file"),
+            (&[40002, 41002, 41004, 43002, 44002, 47001], Parked, parked, "bug of ours"),
+            (&[410, 48017], Transient, Wait::BackOff, "is retired: remove it from the hosts file"),
+            (&[40164, 61004], Parked, parked, "IP whitelist"),
+            (&[40243], Parked, parked, "unfreeze"),
+            (&[48001, 48004, 50002, 50004, 50007], Parked, parked, "console"),
+            (&[61024], Parked, parked, "third-party platform"),
+            (&[89501, 89502, 89503, 89504, 89505], Parked, parked, "administrator"),
+            (&[89507], Parked, minutes(60), "1 hour"),
+            (&[89506], Parked, minutes(24 * 60), "24 hours"),
+            (&[12345, 99999, -2], Parked, Wait::UpTo(Duration::from_secs(600)), "does not know"),
+        ];
+        for (codes, kind, wait, advice) in table {
+            for code in *codes {
+                let fault = Fault::from_errcode(*code, "x");
+                let whose = if advice.contains("retired") { Whose::Host } else { Whose::Account };
+                assert_eq!((fault.kind, fault.wait, fault.whose), (*kind, *wait, whose), "{code}");
+                assert!(fault.advice.contains(advice), "{code}: {}", fault.advice);
+                assert_eq!(fault.errcode, Some(*code));
+            }
+        }
+    }
+
+    #[test]
+    fn the_advice_for_an_ip_that_is_not_whitelisted_names_the_ip_that_wechat_saw() {
+        for (errcode, errmsg, ip) in [
+            (
+                40164,
+                "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 5f-1",
+                "203.0.113.7",
+            ),
+            (40164, "invalid ip 2001:db8::1, not in whitelist", "2001:db8::1"),
+            (61004, "access clientip is not registered requestIP: 203.0.113.7 rid: 5f-1", "203.0.113.7"),
+            (61004, "access clientip is not registered hint: [x] requestIP:203.0.113.7", "203.0.113.7"),
+            (61004, "access clientip is not registered requestIP: 2001:db8::1", "2001:db8::1"),
+        ] {
+            let fault = Fault::from_errcode(errcode, errmsg);
+            assert_eq!(fault.kind, Parked);
+            assert!(fault.advice.contains(&format!("add IP {ip} to")), "{}", fault.advice);
+        }
+        for errcode in [40164, 61004] {
+            assert!(Fault::from_errcode(errcode, "invalid ip").advice.contains("this machine's address"));
+        }
+    }
+
+    #[test]
+    fn a_pause_that_is_asked_for_is_kept_but_for_a_minute_at_most_for_a_host_and_an_hour_for_an_account() {
+        let seconds = Duration::from_secs;
+        let asked = |fault: Fault, s| fault.not_before(Some(seconds(s))).wait;
+        assert_eq!(asked(Fault::host("x"), 30), Wait::NotBefore(seconds(30)));
+        assert_eq!(asked(Fault::host("x"), 86_400), Wait::NotBefore(seconds(60)));
+        assert_eq!(asked(Fault::unreadable("x"), 600), Wait::NotBefore(seconds(600)));
+        assert_eq!(asked(Fault::unreadable("x"), 86_400), Wait::NotBefore(seconds(3600)));
+        assert_eq!(asked(Fault::from_errcode(45011, ""), 600), Wait::For(seconds(600)));
+        assert_eq!(
+            asked(Fault::from_errcode(45011, ""), 5),
+            Wait::For(seconds(60)),
+            "its own wait is longer"
+        );
+        assert_eq!(asked(Fault::from_errcode(12_345, ""), 600), Wait::NotBefore(seconds(600)));
+        assert_eq!(Fault::host("x").not_before(None), Fault::host("x"));
+    }
+
+    #[test]
+    fn the_rid_is_kept_for_support() {
+        let fault = Fault::from_errcode(-1, "system error rid: 65a1b2c3-0012ffee-77aa88bb");
+        assert_eq!(fault.rid.as_deref(), Some("65a1b2c3-0012ffee-77aa88bb"));
+        assert_eq!(Fault::from_errcode(-1, "system error").rid, None);
+        assert_eq!(Fault::from_errcode(-1, "rid:").rid, None);
+    }
+
+    #[test]
+    fn a_message_is_one_bounded_line() {
+        let fault = Fault::host(&format!("a\nb\x1b[31m\u{2028}{}", "x".repeat(1000)));
+        assert!(fault.message.starts_with("a b [31m x") && fault.message.chars().count() <= MESSAGE_CHARS);
+    }
+}

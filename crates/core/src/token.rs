@@ -1,0 +1,221 @@
+//! The token an account holds, and the one a reader gets.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::account::Endpoint;
+use crate::clock::Moment;
+use crate::secret::{Secret, etag, on_disk, push_etag};
+
+pub mod decide;
+pub mod rejection;
+pub mod schedule;
+pub mod state;
+pub mod transition;
+
+/// What is known of a held token besides its expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nothing speaks against it.
+    #[default]
+    Good,
+    /// A check has found it dead: it appears in no answer.
+    Refused,
+    /// It is dead, and WeChat handed out the same one again in normal mode: only a forced call replaces it.
+    RefusedAgain,
+}
+
+/// An access_token as the account keeps it and the store writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldToken {
+    /// The access_token itself.
+    #[serde(with = "on_disk")]
+    pub value: Secret,
+    /// Counts the account's tokens.
+    pub version: u64,
+    /// Which call minted it.
+    pub endpoint: Endpoint,
+    /// When the call that first brought it was sent.
+    pub issued_at: Moment,
+    /// Its end as WeChat told it, counted from when the request was sent.
+    pub expires_at: Moment,
+    /// How long it will still work after its successor is minted: `upstream.overlap`, but never more than a
+    /// quarter of its lifetime.
+    pub overlap: Duration,
+    /// When to fetch its successor; drawn once.
+    pub refresh_at: Moment,
+    /// Whether a check has refused it.
+    pub standing: Standing,
+}
+
+impl HeldToken {
+    /// What is subtracted from every end before it is promised to anybody: 1 s, or a tenth of the overlap where
+    /// that is less.
+    #[must_use]
+    pub fn margin(&self) -> Duration {
+        margin(self.overlap)
+    }
+
+    /// Four fifths of the overlap: how long a copy is certain to live on if the token is replaced right after
+    /// it was read, with a fifth of the overlap left for the answer's way.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.overlap / 5 * 4
+    }
+}
+
+/// See [`HeldToken::margin`].
+#[must_use]
+pub fn margin(overlap: Duration) -> Duration {
+    (overlap / 10).min(Duration::from_secs(1))
+}
+
+/// A live access_token. Clones cheaply.
+#[derive(Clone)]
+pub struct Token {
+    held: Arc<HeldToken>,
+    expires_in: Duration,
+}
+
+impl Token {
+    /// What may be served of `held` for so long.
+    #[must_use]
+    pub fn new(held: Arc<HeldToken>, expires_in: Duration) -> Self {
+        Self { held, expires_in }
+    }
+
+    /// What the account holds.
+    #[must_use]
+    pub fn held(&self) -> &Arc<HeldToken> {
+        &self.held
+    }
+
+    /// The access_token to put into calls of WeChat's API; URL-encode it there.
+    #[must_use]
+    pub fn access_token(&self) -> &str {
+        self.held.value.expose()
+    }
+
+    /// How long, from the moment this was read, the token may be relied on: it outlives a scheduled refresh for
+    /// so long.
+    #[must_use]
+    pub fn expires_in(&self) -> Duration {
+        self.expires_in
+    }
+
+    /// How long a copy may be kept without asking again: it stays alive so long whatever happens to its account
+    /// short of a leak.
+    #[must_use]
+    pub fn max_age(&self) -> Duration {
+        self.expires_in.min(self.held.grace())
+    }
+
+    /// The end of its life as WeChat told it, by the wall clock.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.held.expires_at.timestamp()
+    }
+
+    /// Counts the tokens of the account, +1 for each new value; never goes back.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.held.version
+    }
+
+    /// Names this value without telling it: `<version>-<8 hex of its SHA-256>`.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        etag(self.held.version, &self.held.value)
+    }
+
+    /// [`etag`](Self::etag), written to the end of `text`.
+    pub fn push_etag(&self, text: &mut String) {
+        push_etag(text, self.held.version, &self.held.value);
+    }
+}
+
+/// The access_token, so that a token can be rejected as it is.
+impl AsRef<str> for Token {
+    fn as_ref(&self) -> &str {
+        self.access_token()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("version", &self.held.version)
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "test-util"))]
+impl HeldToken {
+    /// A token of `account` that came new with `lifetime` left, by a call sent at `sent_at`.
+    #[must_use]
+    pub fn example(account: &crate::account::Account, sent_at: Moment, lifetime: Duration) -> Self {
+        let overlap = schedule::overlap_of(lifetime, schedule::Rules::EXAMPLE);
+        Self {
+            value: Secret::new("access-token-1"),
+            version: 1,
+            endpoint: account.endpoint,
+            issued_at: sent_at,
+            expires_at: sent_at + lifetime,
+            overlap,
+            refresh_at: schedule::refresh_at(account, sent_at, lifetime, overlap, false, 0.5),
+            standing: Standing::Good,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Account;
+    use crate::secret::hex;
+
+    const ISSUED: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000 };
+
+    fn held(lifetime_s: u64) -> HeldToken {
+        HeldToken::example(&Account::example(Endpoint::Token), ISSUED, Duration::from_secs(lifetime_s))
+    }
+
+    #[test]
+    fn the_margin_is_a_second_or_a_tenth_of_a_short_overlap() {
+        assert_eq!(held(7200).margin(), Duration::from_secs(1));
+        assert_eq!(held(20).margin(), Duration::from_millis(500));
+        assert_eq!(margin(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_copy_is_kept_no_longer_than_it_may_be_relied_on_nor_than_four_fifths_of_the_overlap() {
+        let token = |expires_in_s| Token {
+            held: Arc::new(held(7200)),
+            expires_in: Duration::from_secs(expires_in_s),
+        };
+        assert_eq!(token(7000).max_age(), Duration::from_secs(240));
+        assert_eq!(token(100).max_age(), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn an_etag_names_the_version_and_the_value_without_telling_it() {
+        let token = Token { held: Arc::new(held(7200)), expires_in: Duration::ZERO };
+        assert_eq!(token.etag(), format!("1-{}", &hex(&Secret::new("access-token-1").sha256())[..8]));
+        assert_eq!(format!("{token:?}"), "Token { version: 1, expires_in: 0ns, .. }");
+        assert_eq!(token.expires_at().as_millisecond(), ISSUED.wall_ms + 7_200_000);
+    }
+
+    #[test]
+    fn a_token_read_back_from_the_store_is_the_one_that_was_written() {
+        let written = held(7200);
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(serde_json::from_str::<HeldToken>(&text).unwrap(), written);
+        assert!(!format!("{written:?}").contains("access-token-1"));
+    }
+}

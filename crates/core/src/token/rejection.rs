@@ -1,0 +1,88 @@
+//! A client says "WeChat refused this token": compare, check, then replace.
+//!
+//! Clients also get 40001 for reasons that are not the token's, and a hundred of them report the same death at
+//! once: only the current token's rejections matter, one check serves all who reject, and a cool-down that
+//! doubles while fresh tokens keep being refused keeps a war over the account from burning its budget.
+
+use crate::account::{Account, Endpoint};
+use crate::budget::Purse;
+use crate::clock::Moment;
+use crate::secret::Secret;
+use crate::token::Standing;
+use crate::token::schedule::force_allowed_at;
+use crate::token::state::{AccountState, Activity, Reason, Verdict, Want};
+
+/// What to do with a rejection or a wish to refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The token named is not the current one: hand out the current one.
+    Superseded,
+    /// WeChat honoured it a moment ago.
+    StillValid,
+    /// Not now: cool-down, spacing or the budget forbid it.
+    Limited,
+    /// Wait for what is under way or due.
+    Join,
+    /// Something was put on the account's list; wait for it.
+    Accepted,
+}
+
+/// Decides on a rejection of `presented`, and notes in `state` what is to be done.
+pub fn judge_rejection(
+    state: &mut AccountState,
+    account: &Account,
+    presented: &Secret,
+    now: Moment,
+) -> Judgement {
+    if !state.is_current(presented) {
+        return Judgement::Superseded;
+    }
+    let dead = state.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+    if dead || state.activity.is_busy() || state.want.is_some() || !state.is_usable(now) {
+        return Judgement::Join;
+    }
+    if state.rejections.cool_until.is_some_and(|until| !until.has_come(now)) {
+        let honoured = state.rejections.verdict == Some(Verdict::Honoured);
+        return if honoured { Judgement::StillValid } else { Judgement::Limited };
+    }
+    if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
+        return Judgement::Limited;
+    }
+    if account.verify_rejections {
+        state.want = Some(Want::Check);
+    } else {
+        state.rejections = state.rejections.refused();
+        state.want = Some(Want::Fetch(Reason::Reported));
+    }
+    Judgement::Accepted
+}
+
+/// Decides on an operator's wish to refresh now, and notes in `state` what is to be done.
+pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
+    let force = force && account.endpoint == Endpoint::StableToken;
+    let is_due = matches!(state.want, Some(Want::Fetch(_) | Want::Force(_)));
+    let fetching = state.activity == Activity::Fetching;
+    let forcing = matches!(state.serving, Some(Want::Force(_)));
+    // A normal call under way is not what somebody wants who wants to force.
+    if fetching && (forcing || !force) || is_due && !force {
+        // What waits already is an operator's wish from now on.
+        state.despite_down |= is_due;
+        return Judgement::Join;
+    }
+    if force && !force_allowed_at(&state.forced, now).has_come(now) {
+        return Judgement::Limited;
+    }
+    if account.endpoint == Endpoint::Token && state.is_mint_too_soon(now) {
+        return Judgement::Limited;
+    }
+    if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
+        return Judgement::Limited;
+    }
+    let want = if force { Want::Force } else { Want::Fetch };
+    state.want = Some(want(Reason::Operator));
+    state.despite_down = true;
+    Judgement::Accepted
+}
+
+#[cfg(test)]
+mod tests;

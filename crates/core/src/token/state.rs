@@ -1,0 +1,308 @@
+//! Everything that is known of one account: plain data, published to readers as one immutable value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::{Account, Endpoint};
+use crate::budget::Ledger;
+use crate::clock::Moment;
+use crate::fault::Whose;
+use crate::phase::Phase;
+use crate::token::schedule::Rules;
+use crate::token::{HeldToken, Standing, Token, margin};
+use crate::trouble::Trouble;
+
+mod activity;
+mod cooldown;
+mod early;
+mod reason;
+
+pub use activity::Activity;
+pub use cooldown::{Rejections, Verdict};
+pub use early::Early;
+pub use reason::Reason;
+
+/// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
+/// anew with the process, but outlives the actor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct AccountState {
+    /// The version of the newest token; 0 before the first. Never goes back, even when the token is erased.
+    pub version: u64,
+    /// The newest token, which may have ended.
+    pub token: Option<Arc<HeldToken>>,
+    /// Set while a call may have minted a successor that never reached us.
+    pub doubt: Option<Doubt>,
+    /// When a check is due of whatever token is served then: by this time a lost call that may have minted must have
+    /// shown, however late WeChat got it.
+    pub audit_at: Option<Moment>,
+    /// Set, on disk first, while a call is under way that can end the token.
+    pub intent: Option<Intent>,
+    /// What has been spent of the daily budget.
+    pub ledger: Ledger,
+    /// When `force_refresh` was asked for in the last 24 h, oldest first.
+    pub forced: Vec<Moment>,
+
+    /// The last call's failure, until one succeeds.
+    #[serde(skip)]
+    pub trouble: Option<Box<Trouble>>,
+    /// Something that somebody asked for, done before anything scheduled.
+    #[serde(skip)]
+    pub want: Option<Want>,
+    /// What is wanted is called for even while all hosts count as down: by an operator, or to try whether they are.
+    #[serde(skip)]
+    pub despite_down: bool,
+    /// What the token call under way was asked for by.
+    #[serde(skip)]
+    pub serving: Option<Want>,
+    /// Why the token call that waits or is under way is made, or else the last one was.
+    #[serde(skip)]
+    pub reason: Option<Reason>,
+    /// What the call under way, or the last one, was charged, as the time in which the budget gives it back: the
+    /// budget itself may change until the call ends.
+    #[serde(skip)]
+    pub price: Duration,
+    /// How many others waited for a turn when the call under way, or the last one, got its.
+    #[serde(skip)]
+    pub others_waiting: usize,
+    /// How clients' rejections of the current token were decided.
+    #[serde(skip)]
+    pub rejections: Rejections,
+    /// What is being done right now.
+    #[serde(skip)]
+    pub activity: Activity,
+    /// How many attempts to fetch a token have ended, well or badly: those who wait for one watch this.
+    #[serde(skip)]
+    pub attempts_ended: u64,
+    /// When something will be done next; `None` while it depends on the host.
+    #[serde(skip)]
+    pub next_at: Option<Moment>,
+}
+
+/// A call may have minted: the current token is trusted only for the overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Until when the token lives in any case.
+    pub until: Moment,
+    /// From when on a check tells: had that call minted, the token would be dead by then.
+    pub check_at: Moment,
+    /// Whether that check was made and did not tell.
+    pub checked: bool,
+}
+
+impl Doubt {
+    /// When the call that may have minted was over at the latest.
+    #[must_use]
+    pub fn over_by(&self, rules: Rules) -> Moment {
+        self.check_at - shows_after(rules)
+    }
+
+    /// Whether `token` came after that call, which may have been at work still.
+    #[must_use]
+    pub fn is_older_than(&self, token: &HeldToken) -> bool {
+        self.until.boot_ms <= (token.issued_at + token.overlap).boot_ms
+    }
+}
+
+/// How long after a mint the token before it is dead for certain.
+#[must_use]
+pub fn shows_after(rules: Rules) -> Duration {
+    // The token's own overlap is the least it lives on; a check tells only after the most.
+    rules.overlap + margin(rules.overlap)
+}
+
+/// A call that can end the current token is about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// When it was written; the request is sent later.
+    pub at: Moment,
+    /// Until when the current token lives even if the call mints.
+    pub trusted_until: Moment,
+}
+
+/// The version of what follows on `last`. A store that was lost starts again at the unix time, which no counter of ours
+/// can have reached.
+#[must_use]
+pub fn next_version(last: u64, now: Moment) -> u64 {
+    match last {
+        0 => u64::try_from(now.wall_ms / 1000).unwrap_or(1).max(1),
+        last => last.saturating_add(1),
+    }
+}
+
+/// What somebody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Find out whether WeChat honours the token.
+    Check,
+    /// Fetch now. If it was [`Reason::Reported`] and WeChat hands out the same token again, force.
+    Fetch(Reason),
+    /// Fetch with `force_refresh`.
+    Force(Reason),
+}
+
+impl AccountState {
+    /// How long the held token may still be served as good: to its end, to the end of our trust in it, whichever
+    /// clock says so first, less the margin. Zero when it must not be served.
+    #[must_use]
+    pub fn usable_for(&self, now: Moment) -> Duration {
+        let Some(token) = self.token.as_deref().filter(|token| token.standing == Standing::Good) else {
+            return Duration::ZERO;
+        };
+        let ends = [
+            Some(token.expires_at),
+            self.doubt.map(|doubt| doubt.until),
+            self.intent.map(|intent| intent.trusted_until),
+        ];
+        let left = ends.iter().flatten().map(|end| end.until_by_either(now)).min();
+        left.unwrap_or_default().saturating_sub(token.margin())
+    }
+
+    /// Whether the held token may be served at `now`.
+    #[must_use]
+    pub fn is_usable(&self, now: Moment) -> bool {
+        !self.usable_for(now).is_zero()
+    }
+
+    /// The token for a reader, if one may be served. No lock, no allocation.
+    #[must_use]
+    pub fn read(&self, now: Moment) -> Option<Token> {
+        let usable_for = self.usable_for(now);
+        let held = self.token.as_ref().filter(|_| !usable_for.is_zero())?;
+        Some(Token::new(Arc::clone(held), self.promise(held, usable_for, now)))
+    }
+
+    /// What a client may count on: on `token` our own next call ends the token, an overlap later.
+    fn promise(&self, held: &HeldToken, usable_for: Duration, now: Moment) -> Duration {
+        match held.endpoint {
+            Endpoint::StableToken => usable_for,
+            Endpoint::Token => {
+                let until_ended = match self.intent {
+                    Some(intent) => (intent.at + held.grace()).until_by_either(now),
+                    None => {
+                        let after = |call: Moment| call.until_by_either(now).saturating_add(held.grace());
+                        // The wait for a retry may be cut short, by a restart, a reload, a host that is back: then
+                        // only the refresh instant and the overlap itself are firm.
+                        let firm = after(held.refresh_at).max(held.overlap.saturating_sub(held.margin()));
+                        self.next_at.map_or(held.grace(), after).min(firm)
+                    }
+                };
+                usable_for.min(until_ended)
+            }
+        }
+    }
+
+    /// What the account looks like at `now`.
+    #[must_use]
+    pub fn phase(&self, now: Moment) -> Phase {
+        Phase::of(self.trouble.as_deref(), self.is_usable(now), self.activity.is_busy(), self.attempts_ended)
+    }
+
+    /// Whether a mint on `token` now could end, at once, a token that somebody still counts on: whether a second
+    /// one ends the token before the last at once is not known, so they stay an overlap apart.
+    #[must_use]
+    pub fn is_mint_too_soon(&self, now: Moment) -> bool {
+        let recent = |token: &Arc<HeldToken>| !(token.issued_at + token.overlap).has_come(now);
+        self.is_usable(now) && (self.doubt.is_some() || self.token.as_ref().is_some_and(recent))
+    }
+
+    /// Whether the token that is served is to be checked now, nobody having asked for it.
+    #[must_use]
+    pub fn is_audit_due(&self, now: Moment) -> bool {
+        self.want.is_none() && self.audit_at.is_some_and(|at| at.has_come(now)) && self.is_usable(now)
+    }
+
+    /// Whether `presented` is the value of the newest token.
+    #[must_use]
+    pub fn is_current(&self, presented: &crate::secret::Secret) -> bool {
+        self.token.as_ref().is_some_and(|token| token.value == *presented)
+    }
+
+    /// The host that was down answers again.
+    pub fn host_is_back(&mut self, now: Moment) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.host_is_back(now);
+        }
+    }
+
+    /// The account's configuration has changed. A changed secret or endpoint is tried at once; a raised budget
+    /// ends the wait for the old one.
+    pub fn reconfigured(&mut self, old: &Account, new: &Account, now: Moment) {
+        if old.secret != new.secret || old.endpoint != new.endpoint {
+            let reason =
+                if old.endpoint == new.endpoint { Reason::SecretChanged } else { Reason::EndpointChanged };
+            self.want = Some(Want::Fetch(reason));
+            self.forget_refusal();
+        }
+        let starved = |trouble: &&mut Box<Trouble>| trouble.fault.whose == Whose::Budget;
+        if let Some(trouble) = self.trouble.as_mut().filter(starved) {
+            trouble.retry_at = now;
+        }
+    }
+
+    /// The upstream is another one now: the token is not one of its own, nor is the trouble.
+    pub fn upstream_exchanged(&mut self) {
+        self.forget_token();
+        self.want = Some(Want::Fetch(Reason::UpstreamChanged));
+        self.forget_refusal();
+    }
+
+    /// What WeChat said needs a person was said of what is not asked with any more.
+    fn forget_refusal(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.parked = None;
+        }
+    }
+
+    /// What is left of an account that is removed: what must hold when it comes back, and the call that is still
+    /// under way, which no other may join.
+    #[must_use]
+    pub fn departed(&self) -> Self {
+        let activity = self.activity.left_behind();
+        let (ledger, forced, price) = (self.ledger, self.forced.clone(), self.price);
+        let (doubt, audit_at) = (self.doubt, self.audit_at);
+        Self { version: self.version, doubt, audit_at, ledger, forced, price, activity, ..Self::default() }
+    }
+
+    /// The same account told on the clocks of another boot, which only the wall clock connects with the last.
+    #[must_use]
+    pub fn rebased(mut self, now: Moment) -> Self {
+        self.ledger = self.ledger.rebased(now);
+        // A wall clock that was set back must not forbid forced calls for longer than a day.
+        self.forced.iter_mut().for_each(|at| *at = at.rebased(now).min(now));
+        if let Some(doubt) = &mut self.doubt {
+            (doubt.until, doubt.check_at) = (doubt.until.rebased(now), doubt.check_at.rebased(now));
+        }
+        self.audit_at = self.audit_at.map(|at| at.rebased(now));
+        if let Some(intent) = &mut self.intent {
+            (intent.at, intent.trusted_until) = (intent.at.rebased(now), intent.trusted_until.rebased(now));
+        }
+        // Issued in the future: the wall clock was set back, and nothing tells how old the token is.
+        self.token = self.token.filter(|token| token.issued_at.wall_ms <= now.wall_ms);
+        if let Some(token) = &mut self.token {
+            let token = Arc::make_mut(token);
+            for at in [&mut token.issued_at, &mut token.expires_at, &mut token.refresh_at] {
+                *at = at.rebased(now);
+            }
+        }
+        self
+    }
+
+    /// Erases the token; keeps its version and budget, and what is known of calls that may be at work.
+    pub fn forget_token(&mut self) {
+        // A lost call may arrive still, and the next token is as much in doubt by it as this one was.
+        (self.token, self.intent) = (None, None);
+    }
+
+    /// How many calls have failed in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.trouble.as_deref().map_or(0, |trouble| trouble.failures)
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! What a call's outcome does to its account: transitions of [`AccountState`], pure but for the agenda in which a fleet
+//! plans the refresh of a new token ([`Draw`]).
+
+use std::sync::Arc;
+
+use crate::account::{Account, Endpoint};
+use crate::budget::{self, Purse};
+use crate::clock::Moment;
+use crate::fault::Fault;
+use crate::token::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
+use crate::token::state::{AccountState, Doubt, Intent, Reason, Rejections, Want, next_version};
+use crate::token::{HeldToken, Standing};
+use crate::trouble::Trouble;
+
+mod answer;
+mod doubt;
+mod minting;
+
+pub use answer::{Answer, USUAL_LIFETIME, is_strangely_long};
+pub use doubt::CheckEnd;
+pub use minting::{Reply, may_try_next_host};
+
+/// A token call has ended.
+#[derive(Debug)]
+pub struct FetchEnd {
+    /// Whether it asked with `force_refresh`.
+    pub force: bool,
+    /// When the try that ended it was sent; `None` when no byte was.
+    pub sent_at: Option<Moment>,
+    /// Whether a token may have been minted that did not reach us.
+    pub may_have_minted: bool,
+    /// The answer.
+    pub result: Result<Answer, Fault>,
+}
+
+/// What a token call has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// A token with a new value.
+    New,
+    /// The same token as before.
+    Same,
+    /// The call failed; see [`AccountState::trouble`].
+    Failed,
+}
+
+impl AccountState {
+    /// Charges a token call and notes what it puts at risk. To be on disk before the call is sent.
+    ///
+    /// # Errors
+    /// The instant at which the daily budget allows a call, when it allows none now.
+    pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
+        self.ledger.charge(Purse::Main, account.daily_budget, now)?;
+        self.price = budget::interval(account.daily_budget);
+        self.despite_down = false;
+        // What is asked for from here on is for the call after this one; so is a forced call if this is none.
+        self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force(_)));
+        if force {
+            self.forced.retain(|at| at.elapsed(now) < DAY);
+            self.forced.push(now);
+        }
+        let trusted_until = match (account.endpoint, self.token.as_deref()) {
+            (Endpoint::StableToken, _) if !force => None,
+            // It is the next token that it may end, should it arrive after that one's call.
+            (_, None) => Some(now),
+            (_, Some(token)) if token.endpoint != account.endpoint => Some(token.expires_at),
+            // Should a lost call have minted, this one may end at once what is then the token before the last.
+            (Endpoint::Token, _) if self.doubt.is_some() => Some(now),
+            (Endpoint::Token, Some(token)) => Some(now + token.overlap),
+            // How long the previous token lives after a forced call is not known.
+            (Endpoint::StableToken, _) => Some(now),
+        };
+        self.intent = trusted_until.map(|trusted_until| Intent { at: now, trusted_until });
+        Ok(())
+    }
+
+    /// Charges a second call, for a try at another host where that is harmless, if the budget allows it.
+    pub fn charge_spare(&mut self, account: &Account, now: Moment) -> bool {
+        self.ledger.charge(Purse::Main, account.daily_budget, now).is_ok()
+    }
+
+    /// The second call was not made.
+    pub fn return_spare(&mut self) {
+        self.ledger.refund(self.price);
+    }
+
+    /// Takes in how a token call ended.
+    pub fn end_fetch(
+        &mut self,
+        end: FetchEnd,
+        account: &Account,
+        rules: Rules,
+        now: Moment,
+        draw: Draw<'_>,
+    ) -> Fetched {
+        let intent = self.intent.take();
+        let want = self.serving.take();
+        if end.sent_at.is_none() {
+            self.give_back(end.force);
+        } else if let Some(last) = self.forced.last_mut().filter(|_| end.force) {
+            // WeChat counts from when the call reached it.
+            *last = now;
+        }
+        if let (true, Some(intent)) = (end.may_have_minted, intent) {
+            // A call that was cut short may be at work still.
+            self.cast_doubt(intent, now.max(intent.at + rules.timeout), account.endpoint, rules);
+        }
+        let fetched = match (end.result, end.sent_at) {
+            (Ok(answer), Some(sent_at)) => {
+                let mut earlier = self.trouble.take();
+                let fetched = self.take_in(answer, sent_at, want, account, rules, now, draw);
+                if self.trouble.is_none() && !self.is_usable(now) {
+                    // To ask again at once would be a loop without delay.
+                    if let Some(trouble) = &mut earlier {
+                        trouble.parked = None;
+                    }
+                    self.trouble = earlier;
+                    let why = match self.doubt {
+                        Some(_) => "an earlier call may still end the token that arrived",
+                        None => "the token arrived with no life left",
+                    };
+                    self.fail(Fault::unreadable(why), account, now, draw.jitter());
+                }
+                fetched
+            }
+            (Ok(_), None) => {
+                let fault = Fault::internal("an answer to a call that was not sent");
+                self.fail(fault, account, now, draw.jitter())
+            }
+            (Err(fault), _) => self.fail_asked(want, fault, account, now, draw.jitter()),
+        };
+        // Those who wait for a token go on waiting while a forced call follows on the heels of this one.
+        if fetched != Fetched::Same || !self.is_about_to_force(now) {
+            self.attempts_ended += 1;
+        }
+        fetched
+    }
+
+    /// A token call has ended that was made to another upstream, or before the account was removed and added again:
+    /// what it brought is none of ours, and who asked for it waits for the next.
+    pub fn drop_fetch(&mut self, force: bool, was_sent: bool) {
+        self.intent = None;
+        self.want = self.want.or(self.serving.take());
+        if !was_sent {
+            self.give_back(force);
+        }
+    }
+
+    /// No byte of the call was sent.
+    fn give_back(&mut self, force: bool) {
+        self.ledger.refund(self.price);
+        if force {
+            self.forced.pop();
+        }
+    }
+
+    /// The call was not made: the host is down or the budget is spent.
+    pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
+        let want = self.want.take();
+        self.despite_down = false;
+        self.attempts_ended += 1;
+        if want == Some(Want::Check) {
+            // Nobody has looked into the report: it costs nothing, and the next one waits as after a look.
+            self.ledger.refund_request(account.daily_budget);
+            self.rejections = Rejections {
+                cool_until: Some(now + account.rejection_cooldown),
+                verdict: None,
+                ..self.rejections
+            };
+        }
+        self.fail_asked(want, fault, account, now, jitter)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything an arriving token depends on")]
+    fn take_in(
+        &mut self,
+        answer: Answer,
+        sent_at: Moment,
+        want: Option<Want>,
+        account: &Account,
+        rules: Rules,
+        now: Moment,
+        draw: Draw<'_>,
+    ) -> Fetched {
+        let again = self.token.as_deref().filter(|token| token.value == answer.value);
+        let life = answer.believed_life(account.endpoint);
+        // Of a token we know, the window is known too, while it lies ahead.
+        let overlap = again
+            .map(|token| token.overlap)
+            .filter(|window| *window < life)
+            .unwrap_or_else(|| overlap_of(life, rules));
+        let crowded = self.others_waiting >= CROWD && !self.is_usable(sent_at);
+        let refresh_at =
+            draw.instant(|jitter| schedule::refresh_at(account, sent_at, life, overlap, crowded, jitter));
+        let expires_at = sent_at + life;
+        // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
+        let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
+        let until = match account.endpoint {
+            Endpoint::Token => sent_at + overlap,
+            Endpoint::StableToken => sent_at,
+        };
+        self.doubt = at_work.map(|doubt| Doubt { until, checked: false, ..doubt });
+        if let Some(token) = again {
+            // The overlap was measured when the token was young; what is left of it now says nothing about it.
+            let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
+            self.token = Some(Arc::new(again));
+            self.same_again(want, account, now, draw.jitter());
+            return Fetched::Same;
+        }
+        let refused = self.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+        self.rejections = match want {
+            _ if refused || is_replacement(want) => self.rejections.replaced(account, now),
+            Some(_) => Rejections { verdict: None, ..self.rejections },
+            None => Rejections::default(),
+        };
+        self.version = next_version(self.version, now);
+        self.token = Some(Arc::new(HeldToken {
+            value: answer.value,
+            version: self.version,
+            endpoint: account.endpoint,
+            issued_at: sent_at,
+            expires_at,
+            overlap,
+            refresh_at,
+            standing: Standing::Good,
+        }));
+        Fetched::New
+    }
+
+    /// WeChat handed out the token we hold: fine, unless it is known or said to be dead.
+    fn same_again(&mut self, want: Option<Want>, account: &Account, now: Moment, jitter: f64) {
+        let standing = self.token.as_ref().map_or(Standing::Good, |token| token.standing);
+        let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
+        if standing != Standing::Good {
+            self.set_standing(Standing::RefusedAgain);
+            self.fail(Fault::refused_token(), account, now, jitter);
+        } else if want == Some(Want::Fetch(Reason::Reported))
+            && account.endpoint == Endpoint::StableToken
+            && force_allowed
+        {
+            self.want = Some(Want::Force(Reason::Reported));
+        } else if is_replacement(want) {
+            self.rejections = self.rejections.replaced(account, now);
+        }
+    }
+
+    /// A failure cools rejections down as a success does: what a believed client asks for knows no back-off.
+    fn fail_asked(
+        &mut self,
+        want: Option<Want>,
+        fault: Fault,
+        account: &Account,
+        now: Moment,
+        jitter: f64,
+    ) -> Fetched {
+        if is_replacement(want) {
+            self.rejections = self.rejections.replaced(account, now);
+        }
+        self.fail(fault, account, now, jitter)
+    }
+
+    fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
+        let (earlier, usable_for) = (self.trouble.as_deref(), self.usable_for(now));
+        let trouble = Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        self.trouble = Some(Box::new(trouble));
+        Fetched::Failed
+    }
+
+    fn is_about_to_force(&self, now: Moment) -> bool {
+        let dead = self.token.as_ref().is_some_and(|token| token.standing == Standing::RefusedAgain);
+        matches!(self.want, Some(Want::Force(_))) || dead && force_allowed_at(&self.forced, now).has_come(now)
+    }
+
+    fn set_standing(&mut self, standing: Standing) {
+        if let Some(token) = &mut self.token {
+            Arc::make_mut(token).standing = standing;
+        }
+    }
+}
+
+/// Whether a client that is believed asked for it.
+fn is_replacement(want: Option<Want>) -> bool {
+    matches!(want, Some(Want::Fetch(Reason::Reported) | Want::Force(Reason::Reported)))
+}
+
+#[cfg(test)]
+mod tests;

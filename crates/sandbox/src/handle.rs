@@ -1,0 +1,163 @@
+//! One simulated WeChat, shared among tasks and driven by tokio's time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wxtokend_core::account::Appid;
+use wxtokend_core::secret::Secret;
+
+use super::books::Counters;
+use super::faults::Fault;
+use super::outage::Outage;
+use super::settings::Settings;
+use super::switches::Switches;
+use super::tokens::TokenTruth;
+use super::whitelist::Whitelist;
+use super::world::{AccountTruth, World};
+
+/// A handle to a running simulated WeChat; clones share it.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    world: Arc<Mutex<World>>,
+    start: Instant,
+}
+
+impl Sandbox {
+    /// Starts its clock, which is tokio's.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { world: Arc::new(Mutex::new(World::new(settings))), start: Instant::now() }
+    }
+
+    /// The time since its start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Looks at the state or changes it, at the present instant.
+    pub fn with<R>(&self, look: impl FnOnce(&mut World, Duration) -> R) -> R {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: the world's time must not go back.
+        let now = self.now();
+        world.advance(now);
+        look(&mut world, now)
+    }
+
+    /// Adds an account, or changes the secret of one.
+    pub fn add_account(&self, appid: &Appid, secret: Secret) {
+        self.with(|world, _| world.put_account(appid, secret));
+    }
+
+    /// Gives an account an IP whitelist, or takes it away, as its owner can in the console. It counts at once; at
+    /// WeChat it takes about 5 min.
+    pub fn set_whitelist(&self, appid: &Appid, whitelist: Option<Whitelist>) {
+        self.with(|world, _| world.set_whitelist(appid, whitelist));
+    }
+
+    /// Freezes or unfreezes an account's secret, as its owner can in the console, which counts after
+    /// [`Switches::freezing_takes`].
+    pub fn set_frozen(&self, appid: &Appid, frozen: bool) {
+        self.with(|world, now| world.set_frozen(appid, frozen, now));
+    }
+
+    /// Draws what is left to chance from `seed` from now on.
+    pub fn reseed(&self, seed: u64) {
+        self.with(|world, _| world.reseed(seed));
+    }
+
+    /// Changes an account's secret, as its owner can in the console.
+    pub fn set_secret(&self, appid: &Appid, secret: Secret) {
+        self.add_account(appid, secret);
+    }
+
+    /// Injects a fault for one account, or for all.
+    pub fn inject(&self, account: Option<&Appid>, fault: Fault) {
+        self.with(|world, _| world.inject(account, fault));
+    }
+
+    /// Clears the faults that were injected for one account, or those that were injected for all.
+    pub fn clear_faults(&self, account: Option<&Appid>) {
+        self.with(|world, _| world.clear_faults(account));
+    }
+
+    /// Begins or ends an outage of the whole host.
+    pub fn set_outage(&self, outage: Option<Outage>) {
+        self.with(|world, _| world.set_outage(outage));
+    }
+
+    /// How it behaves where that is unknown, and its limits.
+    #[must_use]
+    pub fn switches(&self) -> Switches {
+        self.with(|world, _| world.switches().clone())
+    }
+
+    /// Changes how it behaves from the next request on.
+    pub fn set_switches(&self, switches: Switches) {
+        self.with(|world, _| world.set_switches(switches));
+    }
+
+    /// Ends all tokens of an account now, as when somebody else mints and mints again.
+    pub fn kill_tokens(&self, appid: &Appid) {
+        self.with(|world, now| world.kill_tokens(appid, now));
+    }
+
+    /// What is true about an account now; `None` when there is none.
+    #[must_use]
+    pub fn truth(&self, appid: &Appid) -> Option<AccountTruth> {
+        self.with(|world, now| world.truth(appid, now))
+    }
+
+    /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
+    #[must_use]
+    pub fn token_truth(&self, access_token: &str) -> Option<TokenTruth> {
+        self.with(|world, _| world.token_truth(access_token).cloned())
+    }
+
+    /// Whether WeChat honours a token now.
+    #[must_use]
+    pub fn is_alive(&self, access_token: &str) -> bool {
+        self.with(|world, now| world.is_alive(access_token, now))
+    }
+
+    /// Whether a ticket of the account's is the one that WeChat has now.
+    #[must_use]
+    pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str) -> bool {
+        self.with(|world, now| world.is_ticket_alive(appid, ticket, now))
+    }
+
+    /// How often each thing happened to an account; all zero when there is none.
+    #[must_use]
+    pub fn counters(&self, appid: &Appid) -> Counters {
+        self.truth(appid).map(|truth| truth.counters).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+
+    #[tokio::test(start_paused = true)]
+    async fn paused_time_ages_the_tokens() {
+        let appid = Appid::new("wx01").unwrap();
+        let accounts = vec![(appid.clone(), Secret::new("s3"))];
+        let sandbox = Sandbox::new(Settings { accounts, ..Settings::default() });
+        let query = [("grant_type", "client_credential"), ("appid", "wx01"), ("secret", "s3")];
+        let request = Request {
+            method: "GET".to_owned(),
+            path: "/cgi-bin/token".to_owned(),
+            query: query.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            content_length: None,
+            body: Vec::new(),
+            source_ip: [127, 0, 0, 1].into(),
+        };
+        sandbox.with(|world, now| world.handle(&request, now));
+        let token = sandbox.truth(&appid).unwrap().living_tokens[0].access_token.clone();
+        tokio::time::advance(Duration::from_millis(7_199_999)).await;
+        assert!(sandbox.is_alive(token.expose()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!sandbox.is_alive(token.expose()) && sandbox.truth(&appid).unwrap().living_tokens.is_empty());
+    }
+}

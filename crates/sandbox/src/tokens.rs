@@ -1,0 +1,105 @@
+//! Which tokens this WeChat has given out, and until when each is honoured.
+//!
+//! The tokens of the two endpoints form lines of their own: what happens in one never touches the other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wxtokend_core::account::{Appid, Endpoint};
+use wxtokend_core::secret::Secret;
+
+/// The truth about one token. Instants count from the sandbox's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenTruth {
+    /// Its value.
+    pub access_token: Secret,
+    /// Whose it is.
+    pub appid: Appid,
+    /// Which call minted it.
+    pub endpoint: Endpoint,
+    /// When it was minted.
+    pub minted_at: Duration,
+    /// When it would end by what `expires_in` promised.
+    pub expires_at: Duration,
+    /// From when on it is refused: `expires_at`, or sooner where a later mint cut it short.
+    pub dies_at: Duration,
+}
+
+impl TokenTruth {
+    /// Whether WeChat honours it.
+    #[must_use]
+    pub fn is_alive(&self, now: Duration) -> bool {
+        now < self.dies_at
+    }
+}
+
+/// What a mint does to the tokens before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Succession {
+    /// The previous token dies at this instant, if it would not sooner.
+    pub(super) previous_until: Duration,
+    /// The tokens before the previous one die at this instant, if they would not sooner.
+    pub(super) older_until: Duration,
+}
+
+/// All tokens, by value and by line.
+#[derive(Default)]
+pub(super) struct Tokens {
+    by_value: HashMap<Arc<str>, TokenTruth>,
+    lines: HashMap<(Appid, Endpoint), Vec<Arc<str>>>,
+}
+
+impl Tokens {
+    /// The truth about `value`; `None` when it was never minted or has been dead for more than a lifetime.
+    pub(super) fn get(&self, value: &str) -> Option<&TokenTruth> {
+        self.by_value.get(value)
+    }
+
+    /// The newest token of a line, dead or alive.
+    pub(super) fn newest(&self, appid: &Appid, endpoint: Endpoint) -> Option<&TokenTruth> {
+        self.lines.get(&(appid.clone(), endpoint))?.last().and_then(|value| self.by_value.get(value))
+    }
+
+    /// The remembered tokens of an account, oldest first within each endpoint.
+    pub(super) fn of<'a>(&'a self, appid: &'a Appid) -> impl Iterator<Item = &'a TokenTruth> {
+        [Endpoint::StableToken, Endpoint::Token]
+            .into_iter()
+            .filter_map(|endpoint| self.lines.get(&(appid.clone(), endpoint)))
+            .flatten()
+            .filter_map(|value| self.by_value.get(value))
+    }
+
+    /// Adds a token to its line. Tokens that have been dead for the new one's lifetime are forgotten.
+    pub(super) fn mint(&mut self, token: TokenTruth, succession: Succession) {
+        let line = self.lines.entry((token.appid.clone(), token.endpoint)).or_default();
+        let lifetime = token.expires_at.saturating_sub(token.minted_at);
+        for (age, value) in line.iter().rev().enumerate() {
+            if let Some(earlier) = self.by_value.get_mut(value) {
+                let until = if age == 0 { succession.previous_until } else { succession.older_until };
+                earlier.dies_at = earlier.dies_at.min(until);
+            }
+        }
+        line.retain(|value| {
+            let remembered =
+                self.by_value.get(value).is_some_and(|earlier| earlier.dies_at + lifetime >= token.minted_at);
+            if !remembered {
+                self.by_value.remove(value);
+            }
+            remembered
+        });
+        let value: Arc<str> = token.access_token.expose().into();
+        line.push(Arc::clone(&value));
+        self.by_value.insert(value, token);
+    }
+
+    /// Ends all of an account's tokens at `now`.
+    pub(super) fn kill(&mut self, appid: &Appid, now: Duration) {
+        let values: Vec<Arc<str>> = self.of(appid).map(|token| token.access_token.expose().into()).collect();
+        for value in values {
+            if let Some(token) = self.by_value.get_mut(&value) {
+                token.dies_at = token.dies_at.min(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What passes between a client and the simulated WeChat, free of any transport.
+//!
+//! A reaction is more than an answer: the interesting ways to fail (no answer, half of one, a reset) are what the
+//! client has to survive, so they are values here, and whoever carries them out (the HTTP server, or a
+//! test that needs no sockets) does so faithfully.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+/// One HTTP request as WeChat sees it.
+#[derive(Clone)]
+pub struct Request {
+    /// The method in capitals.
+    pub method: String,
+    /// The path, still percent-encoded; doubled slashes are taken as one.
+    pub path: String,
+    /// The query's pairs, decoded, in their order.
+    pub query: Vec<(String, String)>,
+    /// The `Content-Length` header; `None` for a chunked body. WeChat answers a POST without it by HTTP 412.
+    pub content_length: Option<u64>,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// Where the request came from; the message of error 40164 names it.
+    pub source_ip: IpAddr,
+}
+
+impl Request {
+    /// The first value of the query parameter `name`; an empty one counts as missing.
+    pub(super) fn param(&self, name: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|v| !v.is_empty())
+    }
+
+    /// The value of `name` in the query, or in the body if that is a form or a JSON object.
+    pub(super) fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        if let Some(value) = self.param(name) {
+            return Some(value.into());
+        }
+        let value = match serde_json::from_slice::<Map<String, Value>>(&self.body) {
+            Ok(object) => object.get(name)?.as_str()?.to_owned(),
+            Err(_) => {
+                let form =
+                    Url::parse(&format!("http://form/?{}", std::str::from_utf8(&self.body).ok()?)).ok()?;
+                form.query_pairs().find(|(key, _)| key == name)?.1.into_owned()
+            }
+        };
+        Some(value).filter(|value| !value.is_empty()).map(Cow::Owned)
+    }
+
+    /// The path without doubled slashes.
+    pub(super) fn plain_path(&self) -> Cow<'_, str> {
+        if self.path.contains("//") {
+            let parts = self.path.split('/').filter(|part| !part.is_empty());
+            parts.fold(String::new(), |path, part| path + "/" + part).into()
+        } else {
+            self.path.as_str().into()
+        }
+    }
+}
+
+/// Shows no query and no body: AppSecrets and tokens travel in both.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What WeChat does about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaction {
+    /// How long it takes until `wire` happens. What the request changed has changed on arrival.
+    pub delay: Duration,
+    /// What the client gets to see.
+    pub wire: Wire,
+}
+
+/// What the client gets to see of WeChat's reaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wire {
+    /// A whole answer.
+    Answer(Answer),
+    /// The head of `answer` with its true `Content-Length`, the first `sent` bytes of its body, then the end
+    /// of the connection.
+    HalfAnswer {
+        /// The answer that was meant.
+        answer: Answer,
+        /// How much of its body is sent.
+        sent: usize,
+    },
+    /// No answer, ever; the connection stays open.
+    Hang,
+    /// The connection is reset after the request was read.
+    Reset,
+    /// The connection is refused before a byte of the request was sent. The HTTP server, whose listener also
+    /// carries the control API, resets instead.
+    Refuse,
+}
+
+/// An HTTP answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers, in their order; those that frame the body are missing, unless a fault lies about them.
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first header of that name, in whatever case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+}
+
+/// Shows no body: a token may be in it.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).field("body_bytes", &self.body.len()).finish()
+    }
+}

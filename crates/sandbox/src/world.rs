@@ -1,0 +1,264 @@
+//! The simulated WeChat as a deterministic state machine.
+//!
+//! No I/O, no runtime, no clock, no global randomness: the same seed, requests and instants give the same
+//! reactions, so that a simulation can use a [`World`] as its oracle and replay what it found.
+//! How each call is answered stands in [`minting`] and [`business`]; what tests may see and do that no client
+//! may, in [`console`].
+
+mod business;
+mod console;
+mod minting;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+pub use console::AccountTruth;
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Map, Value, json};
+use wxtokend_core::account::Appid;
+
+use super::answers::{Circumstances, Outcome, Refusal, page, told};
+use super::books::Books;
+use super::call::Call;
+use super::faults::{FaultKind, Faults};
+use super::late::Late;
+use super::outage::Outage;
+use super::raw::RawAnswer;
+use super::settings::Settings;
+use super::switches::Switches;
+use super::tokens::Tokens;
+use super::wire::{Answer, Reaction, Request, Wire};
+
+/// The state of the simulated WeChat. Every `now` counts from its start and must not go back.
+pub struct World {
+    token_lifetime: Duration,
+    overlap: Duration,
+    epoch_wall_s: u64,
+    switches: Switches,
+    rng: StdRng,
+    accounts: BTreeMap<Appid, Books>,
+    tokens: Tokens,
+    faults: Faults,
+    late: Late,
+    outage: Option<Outage>,
+    /// The latest instant that it has heard of.
+    now: Duration,
+    strangers_refused: u64,
+}
+
+/// Shows nothing: tokens and tickets are inside.
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("accounts", &self.accounts.len()).finish_non_exhaustive()
+    }
+}
+
+/// A request with what is known about it.
+struct Arrival<'a> {
+    /// `None` where WeChat has nothing.
+    call: Option<Call>,
+    request: &'a Request,
+    account: Option<Appid>,
+    now: Duration,
+}
+
+impl World {
+    /// A WeChat that has given out no token yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let accounts = settings.accounts.into_iter();
+        Self {
+            token_lifetime: settings.token_lifetime,
+            overlap: settings.overlap,
+            epoch_wall_s: settings.epoch_wall_s,
+            switches: settings.switches,
+            rng: StdRng::seed_from_u64(settings.seed),
+            accounts: accounts.map(|(appid, secret)| (appid, Books::new(secret))).collect(),
+            tokens: Tokens::default(),
+            faults: Faults::default(),
+            late: Late::default(),
+            outage: None,
+            now: Duration::ZERO,
+            strangers_refused: 0,
+        }
+    }
+
+    /// Takes a request in, changes what it changes, and says what the client gets to see.
+    pub fn handle(&mut self, request: &Request, now: Duration) -> Reaction {
+        self.advance(now);
+        let mut delay = Duration::ZERO;
+        let wire = match self.outage {
+            Some(Outage::Refuse) => Wire::Refuse,
+            Some(Outage::Hang) => Wire::Hang,
+            Some(Outage::Status(status)) => Wire::Answer(page(status)),
+            None if request.method == "POST" && request.content_length.is_none() => Wire::Answer(page(412)),
+            None => {
+                let arrival = self.arrival(request, now);
+                let (account, call) = (arrival.account.as_ref(), arrival.call);
+                if let (Some(books), Some(call)) =
+                    (account.and_then(|appid| self.accounts.get_mut(appid)), call)
+                {
+                    books.counters.count(call);
+                }
+                let fault = self.faults.take(account, (request, call), now, &mut self.rng);
+                if let Some(FaultKind::Delay { delay_ms }) = fault {
+                    delay = Duration::from_millis(delay_ms);
+                }
+                self.react(&arrival, fault)
+            }
+        };
+        Reaction { delay, wire }
+    }
+
+    fn arrival<'a>(&self, request: &'a Request, now: Duration) -> Arrival<'a> {
+        let call = Call::of(&request.path);
+        Arrival { call, request, account: self.account_meant(call, request), now }
+    }
+
+    fn react(&mut self, arrival: &Arrival<'_>, fault: Option<FaultKind>) -> Wire {
+        match fault {
+            None | Some(FaultKind::Delay { .. }) => Wire::Answer(self.true_answer(arrival)),
+            Some(FaultKind::Hang) => Wire::Hang,
+            Some(FaultKind::Reset) => Wire::Reset,
+            Some(FaultKind::Html) => Wire::Answer(page(200)),
+            Some(FaultKind::Status { status }) => Wire::Answer(page(status)),
+            Some(FaultKind::Errcode { errcode, errmsg }) => {
+                let sent = arrival.request.field("access_token").unwrap_or_default();
+                let errmsg = errmsg.map(|text| text.replace("{access_token}", &sent));
+                Wire::Answer(self.told(arrival, Err(Refusal { errcode, errmsg })))
+            }
+            Some(FaultKind::Raw(raw)) => Wire::Answer(self.raw_answer(arrival, &raw)),
+            Some(FaultKind::EmptyToken) => {
+                let empty = json!({"access_token": "", "expires_in": self.token_lifetime.as_secs()});
+                Wire::Answer(self.told(arrival, Ok(empty)))
+            }
+            Some(FaultKind::BadExpires { expires_in }) => {
+                let mut outcome = self.outcome(arrival);
+                if let Ok(value) = &mut outcome {
+                    value["expires_in"] = Value::from(expires_in);
+                }
+                Wire::Answer(self.told(arrival, outcome))
+            }
+            Some(FaultKind::Half) => {
+                let answer = self.true_answer(arrival);
+                Wire::HalfAnswer { sent: answer.body.len() / 2, answer }
+            }
+            Some(FaultKind::Lost { seen_as }) => {
+                self.true_answer(arrival);
+                seen_as.wire()
+            }
+            Some(FaultKind::Late { after_ms, seen_as }) => {
+                let due = arrival.now.saturating_add(Duration::from_millis(after_ms));
+                self.late.add(due, arrival.request.clone());
+                seen_as.wire()
+            }
+        }
+    }
+
+    /// Carries out the late requests that have arrived by `now`, each at its own instant. Whoever looks at a `World`
+    /// between requests calls this first; [`Sandbox::with`](super::Sandbox::with) does.
+    pub fn advance(&mut self, now: Duration) {
+        while let Some((due, request)) = self.late.due_by(now) {
+            let arrival = self.arrival(&request, due);
+            self.true_answer(&arrival);
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// When the next late request is carried out; `None` while none is on its way.
+    #[must_use]
+    pub fn next_late(&self) -> Option<Duration> {
+        self.late.next_due()
+    }
+
+    /// `raw`, for which the request is carried out if a token is wanted.
+    fn raw_answer(&mut self, arrival: &Arrival<'_>, raw: &RawAnswer) -> Answer {
+        if !raw.wants_token() {
+            return raw.with_token("");
+        }
+        match self.outcome(arrival) {
+            Ok(value) => {
+                let token = value.get("access_token").or_else(|| value.get("ticket"));
+                raw.with_token(token.and_then(Value::as_str).unwrap_or_default())
+            }
+            refused => self.told(arrival, refused),
+        }
+    }
+
+    fn true_answer(&mut self, arrival: &Arrival<'_>) -> Answer {
+        if arrival.call.is_none() && !arrival.request.plain_path().starts_with("/cgi-bin/") {
+            return page(404);
+        }
+        let outcome = self.outcome(arrival);
+        self.told(arrival, outcome)
+    }
+
+    fn outcome(&mut self, &Arrival { call, request, now, .. }: &Arrival<'_>) -> Outcome {
+        match call {
+            Some(Call::Token) => self.token(request, now),
+            Some(Call::StableToken) => self.stable_token(request, now),
+            Some(Call::Check) => self.check(request, now),
+            Some(Call::Ticket) => self.ticket(request, now),
+            Some(Call::Quota) => self.quota(request, now),
+            Some(Call::Business) => self.business(request, now),
+            None => Err(40066.into()),
+        }
+    }
+
+    fn told(&mut self, arrival: &Arrival<'_>, outcome: Outcome) -> Answer {
+        if outcome.is_err() && self.switches.failed_calls_count {
+            self.charge_failed(arrival.call, arrival.account.as_ref(), arrival.now);
+        }
+        let of = Circumstances {
+            call: arrival.call,
+            wall_s: self.wall_s(arrival.now),
+            source_ip: arrival.request.source_ip,
+        };
+        told(outcome, of, &mut self.rng)
+    }
+
+    /// The account that a request is about, if it names one that exists.
+    fn account_meant(&self, call: Option<Call>, request: &Request) -> Option<Appid> {
+        let named = || Appid::new(&request.field("appid")?).ok();
+        let by_token = || Some(self.tokens.get(&request.field("access_token")?)?.appid.clone());
+        let meant = match call {
+            Some(Call::Token) => named(),
+            Some(Call::StableToken) => appid_in(&request.body),
+            _ => by_token().or_else(named),
+        };
+        meant.filter(|appid| self.accounts.contains_key(appid))
+    }
+
+    /// Unix time by this WeChat's own clock, in seconds.
+    #[must_use]
+    pub fn wall_s(&self, now: Duration) -> u64 {
+        self.epoch_wall_s + now.as_secs()
+    }
+
+    /// What its `Date` header says: so a clock of ours that errs shows.
+    #[must_use]
+    pub fn date(&self, now: Duration) -> String {
+        let instant = i64::try_from(self.wall_s(now)).ok().and_then(|s| Timestamp::from_second(s).ok());
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        printer.timestamp_to_rfc9110_string(&instant.unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn day(&self, now: Duration) -> u64 {
+        (self.wall_s(now) + 86_400).saturating_sub(u64::from(self.switches.day_begins_at_s)) / 86_400
+    }
+
+    fn random_text(&mut self, alphabet: &[u8], length: usize) -> String {
+        (0..length).map(|_| char::from(alphabet[self.rng.random_range(0..alphabet.len())])).collect()
+    }
+}
+
+/// The account that the body of a `stable_token` call names.
+fn appid_in(body: &[u8]) -> Option<Appid> {
+    let body: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    Appid::new(body.get("appid")?.as_str()?).ok()
+}

@@ -1,0 +1,156 @@
+//! What no client of WeChat can see or do: the truth, the faults, the switches.
+
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use wxtokend_core::account::Appid;
+use wxtokend_core::secret::Secret;
+
+use super::World;
+use crate::books::{Books, Counters};
+use crate::faults::Fault;
+use crate::outage::Outage;
+use crate::switches::Switches;
+use crate::tokens::TokenTruth;
+use crate::whitelist::Whitelist;
+
+/// What is true about one account.
+#[derive(Debug, Clone)]
+pub struct AccountTruth {
+    /// How often each thing happened.
+    pub counters: Counters,
+    /// The tokens that WeChat honours now, oldest first within each endpoint.
+    pub living_tokens: Vec<TokenTruth>,
+    /// The tickets that have not ended.
+    pub living_tickets: Vec<Secret>,
+    /// Which addresses may call for it; `None`: all.
+    pub whitelist: Option<Whitelist>,
+    /// Whether its AppSecret is frozen.
+    pub frozen: bool,
+}
+
+impl World {
+    /// Adds an account, or changes the secret of one; its living tokens go on living.
+    pub fn put_account(&mut self, appid: &Appid, secret: Secret) {
+        match self.accounts.get_mut(appid) {
+            Some(books) => books.secret = secret,
+            None => drop(self.accounts.insert(appid.clone(), Books::new(secret))),
+        }
+    }
+
+    /// Whether there is such an account.
+    #[must_use]
+    pub fn knows(&self, appid: &Appid) -> bool {
+        self.accounts.contains_key(appid)
+    }
+
+    /// The accounts, by appid.
+    pub fn accounts(&self) -> impl Iterator<Item = &Appid> {
+        self.accounts.keys()
+    }
+
+    /// What is true about an account; `None` when there is none.
+    #[must_use]
+    pub fn truth(&self, appid: &Appid, now: Duration) -> Option<AccountTruth> {
+        let books = self.accounts.get(appid)?;
+        let counters = books.counters;
+        let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
+        let extra = self.switches.tickets_outlive;
+        let living_tickets =
+            tickets.filter(|ticket| ticket.is_alive(now, extra)).map(|ticket| ticket.value.clone());
+        let living_tickets = living_tickets.map(Secret::new).collect();
+        let living_tokens = self.tokens.of(appid).filter(|token| token.is_alive(now)).cloned().collect();
+        let (whitelist, frozen) = (books.whitelist.clone(), books.freeze.is_on(now));
+        Some(AccountTruth { counters, living_tokens, living_tickets, whitelist, frozen })
+    }
+
+    /// Whether a ticket of the account's is the one that WeChat has now.
+    #[must_use]
+    pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str, now: Duration) -> bool {
+        let extra = self.switches.tickets_outlive;
+        self.accounts.get(appid).is_some_and(|books| {
+            let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
+            tickets.into_iter().any(|of| of.value == ticket && of.is_alive(now, extra))
+        })
+    }
+
+    /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
+    #[must_use]
+    pub fn token_truth(&self, access_token: &str) -> Option<&TokenTruth> {
+        self.tokens.get(access_token)
+    }
+
+    /// Whether WeChat honours a token.
+    #[must_use]
+    pub fn is_alive(&self, access_token: &str, now: Duration) -> bool {
+        self.tokens.get(access_token).is_some_and(|token| token.is_alive(now))
+    }
+
+    /// Checks, business and ticket calls that were refused because nobody knows whose their token might have been.
+    #[must_use]
+    pub fn strangers_refused(&self) -> u64 {
+        self.strangers_refused
+    }
+
+    /// Ends all tokens of an account, as when somebody mints elsewhere or resets the account.
+    pub fn kill_tokens(&mut self, appid: &Appid, now: Duration) {
+        self.tokens.kill(appid, now);
+    }
+
+    /// Gives an account an IP whitelist, or takes it away.
+    pub fn set_whitelist(&mut self, appid: &Appid, whitelist: Option<Whitelist>) {
+        if let Some(books) = self.accounts.get_mut(appid) {
+            books.whitelist = whitelist;
+        }
+    }
+
+    /// Freezes or unfreezes an account's secret, which counts after [`Switches::freezing_takes`].
+    pub fn set_frozen(&mut self, appid: &Appid, frozen: bool, now: Duration) {
+        if let Some(books) = self.accounts.get_mut(appid) {
+            books.freeze.set(frozen, now, self.switches.freezing_takes);
+        }
+    }
+
+    /// Draws what is left to chance from `seed` from now on.
+    pub fn reseed(&mut self, seed: u64) {
+        self.rng = StdRng::seed_from_u64(seed);
+    }
+
+    /// Injects a fault for one account, or for all, at the latest instant that it has heard of.
+    pub fn inject(&mut self, account: Option<&Appid>, fault: Fault) {
+        self.faults.add(account, fault, self.now);
+    }
+
+    /// Clears the faults that were injected for one account, or those that were injected for all.
+    pub fn clear_faults(&mut self, account: Option<&Appid>) {
+        self.faults.list(account, self.now).clear();
+    }
+
+    /// The faults that wait for one account, or those for all.
+    pub fn faults(&mut self, account: Option<&Appid>) -> &[Fault] {
+        self.faults.list(account, self.now)
+    }
+
+    /// Begins or ends an outage of the whole host.
+    pub fn set_outage(&mut self, outage: Option<Outage>) {
+        self.outage = outage;
+    }
+
+    /// The outage of the whole host, if there is one.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.outage
+    }
+
+    /// How it behaves where that is unknown, and its limits.
+    #[must_use]
+    pub fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    /// Changes how it behaves from the next request on.
+    pub fn set_switches(&mut self, switches: Switches) {
+        self.switches = switches;
+    }
+}

@@ -1,0 +1,335 @@
+//! What lies between the program and WeChat: it delays, refuses, loses, cuts, and delivers what was sent even when
+//! who sent it is gone.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::{sleep, timeout};
+use url::Url;
+use wxtokend::internals::{Lost, Method, Pending, Request, Response, Transport};
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::ticket::TicketKind;
+use wxtokend_sandbox::{Request as Asked, Wire};
+
+use super::book::Book;
+use super::climate::HOUR;
+use super::sim::{Death, HostTrouble, Sim};
+use super::troubles::late_ms;
+
+pub(super) struct Network {
+    pub(super) sim: Arc<Sim>,
+    pub(super) timeout: Duration,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Mint { endpoint: Endpoint, force: bool },
+    Check,
+    Probe,
+    Ticket(TicketKind),
+}
+
+impl Transport for Network {
+    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+        let (sim, host) = (Arc::clone(&self.sim), base.host_str().unwrap_or_default().to_owned());
+        let within = self.timeout;
+        Box::pin(async move {
+            let (what, account) = about(&sim, &request);
+            let _flight = Flight::begin(&sim, &request, what, account);
+            let exchange = exchange(&sim, &host, request, what, account, within);
+            let told = timeout(within, exchange).await.unwrap_or(Err(Lost::TimedOut));
+            sim.note("told", account, || match &told {
+                Ok(answer) => format!("{what:?} {} {}", answer.status, String::from_utf8_lossy(&answer.body)),
+                Err(lost) => format!("{what:?} {lost}"),
+            });
+            if let Some(account) = account {
+                told_of(&sim, account, what, &told);
+            } else if what == What::Probe {
+                told_the_time(&sim, &told);
+            }
+            told
+        })
+    }
+}
+
+/// A call of `account` has ended for the program.
+fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>) {
+    let now = sim.now();
+    let tells = told.as_ref().is_ok_and(|told| told.status < 500);
+    let was_sent = !matches!(told, Err(Lost::NotSent(_)));
+    let book = &mut sim.oracle().books[account];
+    match what {
+        What::Mint { endpoint, .. } => {
+            book.told_at = now;
+            // Whatever parked it is looked at again, however young its token is; where no answer comes, the next host is
+            // asked for the same.
+            if let Ok(told) = told {
+                book.was_refused = told.status == 412 || says_errcode(&told.body);
+            }
+            if was_sent && !tells && endpoint == Endpoint::Token {
+                book.is_in_doubt(now);
+            }
+        }
+        // It does not tell whether the token lives, nor does a retired address: that is worth a call.
+        What::Check
+            if !told.as_ref().is_ok_and(|told| says_refused(&told.body) || says_honoured(&told.body)) =>
+        {
+            book.may_call_until = book.may_call_until.max(now + 3 * HOUR)
+        }
+        What::Check | What::Probe => {}
+        What::Ticket(kind) => {
+            if !was_sent {
+                book.tickets.unsent(kind);
+            }
+            if told.as_ref().is_ok_and(|told| says_refused(&told.body)) {
+                // It reports its token, which is checked, and worth a call where that does not tell.
+                book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+            }
+        }
+    }
+}
+
+/// The first probe after a reboot has ended.
+fn told_the_time(sim: &Sim, told: &Result<Response, Lost>) {
+    let mut oracle = sim.oracle();
+    let asked = std::mem::take(&mut oracle.asks_the_time);
+    if asked && told.as_ref().is_ok_and(|told| told.status < 500 && told.date.is_some()) {
+        oracle.books.iter_mut().for_each(Book::find_the_time);
+        drop(oracle);
+        sim.count("times told after a reboot");
+    }
+}
+
+async fn exchange(
+    sim: &Arc<Sim>,
+    host: &str,
+    request: Request,
+    what: What,
+    account: Option<usize>,
+    within: Duration,
+) -> Result<Response, Lost> {
+    let trouble = sim.oracle().hosts.get(host).copied();
+    let loss = sim.oracle().loss;
+    if trouble == Some(HostTrouble::Refuses) || sim.chance(loss) {
+        sleep(ms(sim.between(1, 60))).await;
+        if let Some(account) = account.filter(|_| matches!(what, What::Mint { .. })) {
+            sim.oracle().books[account].unsent(matches!(what, What::Mint { force: true, .. }));
+        }
+        return Err(Lost::NotSent("connection refused".to_owned()));
+    }
+    if trouble == Some(HostTrouble::Hangs) || sim.chance(loss) {
+        return std::future::pending().await;
+    }
+    if sim.chance(loss) {
+        sleep(ms(sim.between(1, 400))).await;
+        return Err(Lost::Cut("connection reset".to_owned()));
+    }
+    let going = way_ms(sim, within);
+    let says =
+        |status, body: &[u8]| Ok(Response { status, body: body.to_vec(), date: None, retry_after: None });
+    let ill = matches!(what, What::Check | What::Probe) && sim.oracle().troubles.check_is_ill;
+    match trouble {
+        Some(HostTrouble::Says(status)) => {
+            sleep(ms(going)).await;
+            return says(status, b"<html>");
+        }
+        Some(HostTrouble::IsRetired) => {
+            sleep(ms(going)).await;
+            if let (Some(account), What::Mint { force: true, .. }) = (account, what) {
+                // It has forced nothing: the next host may be asked at once.
+                sim.oracle().books[account].forced_nothing();
+            }
+            let bodies: [&[u8]; 3] = [
+                br#"{"errcode":410,"errmsg":"server IP address changed"}"#,
+                br#"{"errcode":48017,"errmsg":"this weixin server ip address go offline"}"#,
+                b"This ip is no longer use",
+            ];
+            return says(200, bodies[sim.draw(|rng| rng.random_range(0..bodies.len()))]);
+        }
+        _ if ill => {
+            sleep(ms(going)).await;
+            return says(502, b"<html>");
+        }
+        _ => {}
+    }
+    let late = sim.oracle().troubles.late;
+    // Of two that arrive after the token that came between, the second may end that at once: nobody could know.
+    let another = sim.oracle().on_the_way.values().any(|sent| sent.account == account);
+    if matches!(what, What::Mint { force: false, .. }) && !another && sim.chance(late) {
+        sim.count("calls delivered late");
+        let within_ms = i64::try_from(within.as_millis()).unwrap();
+        let going = late_ms(sim, within_ms);
+        let (id, _) = sim.depart(asked(request), account, sim.now() + going);
+        let sea = Arc::clone(sim);
+        tokio::spawn(async move {
+            sleep(ms(going)).await;
+            sea.arrive(id);
+        });
+        return std::future::pending().await;
+    }
+    let secret = (what == What::Check).then(|| token_of(&request).to_owned());
+    let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
+    // Not this future: whoever sent it may give up, or crash.
+    let sea = Arc::clone(sim);
+    tokio::spawn(async move {
+        sleep(ms(going)).await;
+        sea.arrive(id);
+    });
+    // By chance alone processes would hardly ever die in the few milliseconds that matter most.
+    if sim.chance(sim.climate.crashes / 2000.0) && !sim.oracle().peace {
+        sim.count("kills in the midst of calls");
+        sim.die(Death::Killed);
+    }
+    if sim.chance(sim.climate.panics / 2000.0) && !sim.oracle().peace {
+        sim.count("panics of calls");
+        if let Some(account) = account {
+            let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+            book.is_in_doubt(now);
+        }
+        panic!("{}", super::PANIC);
+    }
+    let Ok(reaction) = answered.await else { return std::future::pending().await };
+    let arrived_at = sim.time.now();
+    sleep(reaction.delay + ms(way_ms(sim, within))).await;
+    if sim.chance(loss) {
+        return std::future::pending().await;
+    }
+    let answer = match reaction.wire {
+        Wire::Answer(answer) => answer,
+        Wire::HalfAnswer { .. } | Wire::Reset => return Err(Lost::Cut("connection reset".to_owned())),
+        Wire::Refuse | Wire::Hang => return std::future::pending().await,
+    };
+    if let (Some(account), Some(token)) = (account, secret) {
+        let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+        if says_refused(&answer.body) {
+            book.condemn(&token, now);
+        } else if answer.status == 200 && says_honoured(&answer.body) {
+            book.vouch(&token, now);
+        }
+    }
+    let date = sim.oracle().world.date(arrived_at);
+    Ok(Response { status: answer.status, body: answer.body, date: Some(date), retry_after: None })
+}
+
+fn says_refused(body: &[u8]) -> bool {
+    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
+}
+
+fn says_errcode(body: &[u8]) -> bool {
+    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    told["errcode"].as_i64().is_some_and(|errcode| errcode != 0)
+}
+
+fn says_honoured(body: &[u8]) -> bool {
+    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    told["ip_list"].is_array()
+}
+
+/// One way takes some 10 ms, rarely far longer, but no longer than a call may take.
+fn way_ms(sim: &Sim, within: Duration) -> i64 {
+    let longest = i64::try_from(within.as_millis()).unwrap();
+    if sim.chance(0.02) { sim.between(0, longest) } else { sim.between(3, 60) }
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap())
+}
+
+fn about(sim: &Sim, request: &Request) -> (What, Option<usize>) {
+    let by_query =
+        |key: &str| request.query.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
+    match request.path {
+        "/cgi-bin/token" => {
+            let account = by_query("appid").and_then(|appid| sim.index(appid));
+            (What::Mint { endpoint: Endpoint::Token, force: false }, account)
+        }
+        "/cgi-bin/stable_token" => {
+            let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+            let force = body["force_refresh"] == true;
+            let account = body["appid"].as_str().and_then(|appid| sim.index(appid));
+            (What::Mint { endpoint: Endpoint::StableToken, force }, account)
+        }
+        "/cgi-bin/ticket/getticket" => {
+            let account =
+                sim.oracle().world.token_truth(token_of(request)).and_then(|of| sim.index(of.appid.as_str()));
+            let kind = by_query("type").and_then(|kind| kind.parse().ok()).unwrap_or(TicketKind::Jsapi);
+            (What::Ticket(kind), account)
+        }
+        _ => {
+            let oracle = sim.oracle();
+            match oracle.world.token_truth(token_of(request)) {
+                Some(truth) => (What::Check, sim.index(truth.appid.as_str())),
+                None => (What::Probe, None),
+            }
+        }
+    }
+}
+
+/// The token that a check is about.
+fn token_of(request: &Request) -> &str {
+    request.query.iter().find(|(key, _)| *key == "access_token").map_or("", |(_, token)| token)
+}
+
+fn asked(request: Request) -> Asked {
+    let post = request.method == Method::Post;
+    Asked {
+        method: if post { "POST" } else { "GET" }.to_owned(),
+        path: request.path.to_owned(),
+        query: request.query.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        content_length: post.then_some(request.body.len() as u64),
+        body: request.body,
+        source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+/// A call of one account, from the sending to the answer or the giving up.
+struct Flight {
+    sim: Arc<Sim>,
+    what: What,
+    account: Option<usize>,
+}
+
+impl Flight {
+    fn begin(sim: &Arc<Sim>, request: &Request, what: What, account: Option<usize>) -> Self {
+        sim.note("sent", account, || format!("{what:?}"));
+        if let Some(account) = account {
+            sim.look(account);
+            let now = sim.now();
+            let mut oracle = sim.oracle();
+            let slack = oracle.budget_slack(account, now);
+            let book = &mut oracle.books[account];
+            let held = match what {
+                What::Mint { endpoint, force } => book.sends(endpoint, force, slack, now),
+                What::Check | What::Probe => book.checks(token_of(request), now),
+                What::Ticket(kind) => book.tickets.asks(kind, book.budget_of_a_day(now) + slack, now),
+            };
+            drop(oracle);
+            sim.hold(account, held);
+        }
+        let mut tally = super::sim::lock(&sim.tally);
+        match what {
+            What::Mint { .. } => tally.calls += 1,
+            What::Check | What::Probe => tally.checks += 1,
+            What::Ticket(_) => tally.tickets += 1,
+        }
+        drop(tally);
+        Self { sim: Arc::clone(sim), what, account }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let Some(account) = self.account else { return };
+        let mut oracle = self.sim.oracle();
+        let book = &mut oracle.books[account];
+        match self.what {
+            What::Mint { .. } => book.in_flight -= 1,
+            What::Check | What::Probe => book.checking -= 1,
+            What::Ticket(kind) => book.tickets.asked(kind),
+        }
+    }
+}

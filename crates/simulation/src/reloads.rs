@@ -1,0 +1,89 @@
+//! An operator edits the file and reloads it.
+
+use std::sync::Arc;
+
+use rand::RngExt as _;
+use wxtokend_core::account::{Account, Endpoint};
+
+use super::climate::MINUTE;
+use super::sim::Sim;
+use super::weather::{HOSTS, new_secret};
+
+/// Changes a few things in the file and has it read again.
+pub(super) fn reload(sim: &Arc<Sim>) {
+    sim.count("reloads");
+    for _ in 0..sim.between(1, 3) {
+        let account = usize::try_from(sim.between(0, sim.size.accounts as i64 - 1)).unwrap();
+        if !sim.oracle().books[account].calm {
+            edit(sim, account);
+        }
+    }
+    if sim.chance(0.3) {
+        let (from, to) = [(0, 1), (0, 2)][sim.draw(|rng| rng.random_range(0..2))];
+        let mut oracle = sim.oracle();
+        oracle.config.upstream.base_urls = HOSTS[from..to].iter().map(|url| url.parse().unwrap()).collect();
+        // A host that is down may be the only one left.
+        if oracle.is_upstream_unwell() {
+            let until = sim.now() + oracle.recovery_ms();
+            oracle.may_lack_until = oracle.may_lack_until.max(until);
+        }
+    }
+    apply(sim);
+}
+
+/// Puts every account back with the secret that WeChat knows.
+pub(super) fn settle(sim: &Arc<Sim>) {
+    sim.oracle().books.iter_mut().for_each(|book| book.configured = true);
+    apply(sim);
+}
+
+fn edit(sim: &Arc<Sim>, account: usize) {
+    let now = sim.now();
+    let before = Account::clone(&sim.oracle().books[account].account);
+    let secret = new_secret(sim, account);
+    let what = sim.draw(|rng| rng.random_range(0..6));
+    let mut oracle = sim.oracle();
+    let oracle = &mut *oracle;
+    let book = &mut oracle.books[account];
+    let after = match what {
+        0 => {
+            book.configured = !book.configured;
+            book.excuse_promises();
+            book.forget_checks();
+            book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);
+            return;
+        }
+        1 => Account { daily_budget: [2000, 400, 100, 40, 24][now as usize % 5], ..before },
+        2 => {
+            let endpoint = match before.endpoint {
+                Endpoint::Token => Endpoint::StableToken,
+                Endpoint::StableToken => Endpoint::Token,
+            };
+            Account { endpoint, ..before }
+        }
+        3 => {
+            oracle.world.put_account(&book.appid, secret.clone());
+            Account { secret, ..before }
+        }
+        4 => Account { verify_rejections: !before.verify_rejections, ..before },
+        _ => Account { name: format!("renamed at {now}"), ..before },
+    };
+    book.set_account(Arc::new(after), now);
+}
+
+/// The file as it is now is what the program is to run on.
+fn apply(sim: &Arc<Sim>) {
+    let config = {
+        let mut oracle = sim.oracle();
+        let accounts = oracle.books.iter().filter(|book| book.configured);
+        let accounts = accounts.map(|book| Arc::clone(&book.account)).collect();
+        oracle.config.accounts = accounts;
+        oracle.config.clone()
+    };
+    let Some(fleet) = sim.fleet() else { return };
+    let sim = Arc::clone(sim);
+    tokio::spawn(async move {
+        let applied = fleet.reload(config).await;
+        sim.note("reloaded", None, || format!("{applied:?}"));
+    });
+}

@@ -1,0 +1,425 @@
+//! Everything that outlives a process of the program: WeChat, the disk, the network, the time, and the books that
+//! it is judged by.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::{Notify, oneshot};
+use wxtokend::internals::{now, state_of, tickets_of, token_at_once};
+use wxtokend::{Config, Defaults, Fleet};
+use wxtokend_core::account::{Account, Appid, Endpoint, RefreshAhead};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::{Credential, TicketKind};
+use wxtokend_sandbox::{Reaction, Request as Asked, Settings, Switches, World};
+
+use super::book::{Book, Scene};
+use super::climate::{Climate, DAY, MINUTE, SECOND, Size};
+use super::tally::{Tally, Trace};
+use super::ticket_book::TicketScene;
+use super::time::TrueTime;
+use super::troubles::Troubles;
+
+/// A simulation under way.
+pub(super) struct Sim {
+    pub(super) seed: u64,
+    pub(super) size: Size,
+    pub(super) climate: Climate,
+    pub(super) time: Arc<TrueTime>,
+    rng: Mutex<StdRng>,
+    pub(super) oracle: Mutex<Oracle>,
+    pub(super) disk: Mutex<Disk>,
+    fleet: Mutex<Option<Fleet>>,
+    pub(super) death: Mutex<Option<Death>>,
+    pub(super) dying: Notify,
+    pub(super) trace: Mutex<Trace>,
+    pub(super) tally: Mutex<Tally>,
+}
+
+/// Why a process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Death {
+    /// `kill -9`.
+    Killed,
+    /// It was asked to stop.
+    Stopped,
+    /// The machine went down with it.
+    PowerCut,
+    /// It could not start.
+    NotStarted,
+    /// The run is over, or something is not as it must be.
+    Over,
+}
+
+/// What nobody but the simulation knows.
+pub(super) struct Oracle {
+    pub(super) world: World,
+    pub(super) books: Vec<Book>,
+    pub(super) config: Config,
+    /// The trouble of each host by its name.
+    pub(super) hosts: BTreeMap<String, HostTrouble>,
+    /// The share of packets that are lost, on each way.
+    pub(super) loss: f64,
+    pub(super) troubles: Troubles,
+    /// Requests that are on their way to WeChat.
+    pub(super) on_the_way: BTreeMap<u64, OnTheWay>,
+    next_id: u64,
+    /// Until when any account may lack a token.
+    pub(super) may_lack_until: i64,
+    /// When the wall clock was last set, or a machine with a wrong one started.
+    pub(super) wall_set_at: i64,
+    /// When the machine last started anew.
+    pub(super) rebooted_at: i64,
+    /// It did so with its clock behind, which had been right.
+    pub(super) came_up_behind: bool,
+    /// And has yet to hear from WeChat what the time is.
+    pub(super) asks_the_time: bool,
+    /// The weather is over: peace until the end.
+    pub(super) peace: bool,
+}
+
+/// What is wrong with a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostTrouble {
+    Refuses,
+    Hangs,
+    Says(u16),
+    /// WeChat has given this address up.
+    IsRetired,
+}
+
+/// A request between the program and WeChat; it arrives even if who sent it is gone.
+pub(super) struct OnTheWay {
+    pub(super) asked: Asked,
+    pub(super) account: Option<usize>,
+    pub(super) at_ms: i64,
+    pub(super) answer: Option<oneshot::Sender<Reaction>>,
+}
+
+/// What is written.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub(super) records: BTreeMap<Credential, Vec<u8>>,
+    pub(super) hosts: Vec<String>,
+    pub(super) fails: bool,
+    pub(super) slow_ms: i64,
+    pub(super) unwell_until: i64,
+}
+
+pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sim {
+    /// A fleet such as `seed` has it.
+    pub(super) fn new(seed: u64, size: Size, climate: Climate, words: Option<usize>) -> Arc<Self> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        // A quarter of the accounts is left in peace.
+        let account = |n: usize| (some_account(n, &mut rng), n.is_multiple_of(4));
+        let accounts: Vec<_> = (0..size.accounts).map(account).collect();
+        Self::with(seed, size, climate, accounts, rng, words)
+    }
+
+    /// A fleet of these accounts; with each stands whether nothing ever happens to it alone.
+    pub(super) fn with(
+        seed: u64,
+        size: Size,
+        climate: Climate,
+        accounts: Vec<(Account, bool)>,
+        mut rng: StdRng,
+        words: Option<usize>,
+    ) -> Arc<Self> {
+        let (accounts, calm): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
+        let known = accounts.iter().map(|account| (account.appid.clone(), account.secret.clone())).collect();
+        let switches = some_switches(&mut rng);
+        let settings = Settings {
+            accounts: known,
+            seed,
+            switches,
+            epoch_wall_s: u64::try_from(super::time::EPOCH_MS / 1000).unwrap(),
+            ..Settings::default()
+        };
+        let mut config = Config::new(accounts.clone());
+        config.upstream.base_urls =
+            super::weather::HOSTS[..1].iter().map(|url| url.parse().unwrap()).collect();
+        config.upstream.max_per_second = [5, 100][rng.random_range(0..2)];
+        let oracle = Oracle {
+            world: World::new(settings),
+            books: accounts
+                .into_iter()
+                .map(Arc::new)
+                .zip(calm)
+                .map(|(account, calm)| Book::new(account, calm))
+                .collect(),
+            config,
+            hosts: BTreeMap::new(),
+            loss: 0.0,
+            troubles: Troubles::default(),
+            on_the_way: BTreeMap::new(),
+            next_id: 0,
+            may_lack_until: 0,
+            wall_set_at: i64::MIN / 2,
+            rebooted_at: i64::MIN / 2,
+            came_up_behind: false,
+            asks_the_time: false,
+            peace: false,
+        };
+        Arc::new(Self {
+            seed,
+            size,
+            climate,
+            time: Arc::new(TrueTime::new()),
+            rng: Mutex::new(rng),
+            oracle: Mutex::new(oracle),
+            disk: Mutex::default(),
+            fleet: Mutex::new(None),
+            death: Mutex::new(None),
+            dying: Notify::new(),
+            trace: Mutex::new(Trace::new(words)),
+            tally: Mutex::new(Tally { accounts: size.accounts as u64, ..Tally::default() }),
+        })
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.time.now_ms()
+    }
+
+    pub(super) fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        lock(&self.oracle)
+    }
+
+    pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut lock(&self.rng))
+    }
+
+    pub(super) fn chance(&self, p: f64) -> bool {
+        p > 0.0 && self.draw(|rng| rng.random_bool(p.min(1.0)))
+    }
+
+    pub(super) fn between(&self, from: i64, to: i64) -> i64 {
+        self.draw(|rng| rng.random_range(from..=to))
+    }
+
+    pub(super) fn set_fleet(&self, fleet: Option<Fleet>) {
+        let before = std::mem::replace(&mut *lock(&self.fleet), fleet);
+        drop(before);
+    }
+
+    pub(super) fn fleet(&self) -> Option<Fleet> {
+        lock(&self.fleet).clone()
+    }
+
+    /// The process ends as soon as its main task is polled.
+    pub(super) fn die(&self, of: Death) {
+        lock(&self.death).get_or_insert(of);
+        self.dying.notify_one();
+    }
+
+    pub(super) fn count(&self, event: &'static str) {
+        lock(&self.tally).count(event);
+    }
+
+    pub(super) fn note(&self, what: &str, account: Option<usize>, words: impl FnOnce() -> String) {
+        let appid = account.map(|n| format!("wx{n:02}"));
+        lock(&self.trace).note(self.now(), what, appid.as_deref(), words);
+    }
+
+    /// Something is not as it must be: the run ends.
+    pub(super) fn violated(&self, account: Option<usize>, what: &str) {
+        let appid = account.map(|n| format!("wx{n:02}"));
+        let trace = lock(&self.trace).tail(appid.as_deref());
+        let clock = Duration::from_millis(u64::try_from(self.now()).unwrap());
+        let told = format!(
+            "seed {}, {} after {clock:?}: {what}\n{trace}",
+            self.seed,
+            appid.as_deref().unwrap_or("the fleet")
+        );
+        lock(&self.tally).violations.push(told);
+        self.die(Death::Over);
+    }
+
+    pub(super) fn hold(&self, account: usize, held: Result<(), String>) {
+        if let Err(what) = held {
+            self.violated(Some(account), &what);
+        }
+    }
+
+    /// A reader comes by.
+    pub(super) fn look(&self, account: usize) {
+        let fleet = lock(&self.fleet);
+        let Some(fleet) = fleet.as_ref() else { return };
+        let mut oracle = self.oracle();
+        let oracle = &mut *oracle;
+        let book = &mut oracle.books[account];
+        let token = token_at_once(fleet, book.appid.as_str());
+        let now = self.now();
+        let scene = Scene {
+            now,
+            may_lack_until: oracle.may_lack_until,
+            disk_is_well: now > lock(&self.disk).unwell_until,
+        };
+        let held = book.look(token.as_ref(), &oracle.world, scene);
+        {
+            let mut tally = lock(&self.tally);
+            tally.reads += 1;
+            tally.without_token += u64::from(token.is_none());
+        }
+        let held = held.and_then(|()| look_at_tickets(fleet, book, &oracle.world, self.time.now(), scene));
+        if let Err(what) = held {
+            let view = state_of(fleet, book.appid.as_str());
+            self.violated(Some(account), &format!("{what}\n  {view:?}"));
+        }
+    }
+
+    pub(super) fn look_at_all(&self) {
+        for account in 0..self.size.accounts {
+            self.look(account);
+        }
+    }
+
+    /// A request gets under way; who sent it is told what WeChat does about it.
+    pub(super) fn depart(
+        &self,
+        asked: Asked,
+        account: Option<usize>,
+        at_ms: i64,
+    ) -> (u64, oneshot::Receiver<Reaction>) {
+        let (answer, answered) = oneshot::channel();
+        let mut oracle = self.oracle();
+        let id = oracle.next_id;
+        oracle.next_id += 1;
+        oracle.on_the_way.insert(id, OnTheWay { asked, account, at_ms, answer: Some(answer) });
+        (id, answered)
+    }
+
+    /// A request has arrived at WeChat, unless it has before.
+    pub(super) fn arrive(&self, id: u64) {
+        let Some(OnTheWay { asked, account, answer, .. }) = self.oracle().on_the_way.remove(&id) else {
+            return;
+        };
+        account.inspect(|account| self.look(*account));
+        let reaction = self.asked(&asked, account);
+        self.note("arrived", account, || format!("{} -> {reaction:?}", asked.path));
+        if let Some(answer) = answer {
+            let _ = answer.send(reaction);
+        }
+        account.inspect(|account| self.look(*account));
+    }
+
+    /// WeChat deals with a request that concerns `account`, in its present weather.
+    fn asked(&self, asked: &Asked, account: Option<usize>) -> Reaction {
+        let now = self.time.now();
+        let fault = account.and_then(|account| {
+            self.draw_refused_address(account, asked).or_else(|| self.draw_fault(account, asked))
+        });
+        let mut oracle = self.oracle();
+        let oracle = &mut *oracle;
+        if let (Some(fault), Some(account)) = (fault, account) {
+            lock(&self.tally).count_fault(super::weather::name_of(&fault.kind));
+            oracle.world.inject(Some(&oracle.books[account].appid), fault);
+        }
+        let reaction = oracle.world.handle(asked, now);
+        if let Some(account) = account {
+            // A fault that did not fit the call must not wait for the next.
+            let book = &mut oracle.books[account];
+            oracle.world.clear_faults(Some(&book.appid));
+            let held = book.world_changed(&oracle.world, self.now());
+            if let Err(what) = held {
+                self.violated(Some(account), &what);
+            }
+        }
+        reaction
+    }
+
+    /// The index of an account by its appid.
+    pub(super) fn index(&self, appid: &str) -> Option<usize> {
+        appid.strip_prefix("wx")?.parse().ok().filter(|n| *n < self.size.accounts)
+    }
+}
+
+impl Oracle {
+    /// Whether a host that is configured is unwell, or the network is.
+    pub(super) fn is_upstream_unwell(&self) -> bool {
+        let names = self.config.upstream.base_urls.iter().filter_map(|url| url.host_str());
+        self.loss > 0.0 || names.into_iter().any(|name| self.hosts.contains_key(name))
+    }
+
+    /// How many calls beyond an account's budget are forgiven: across a reboot only the wall clock tells how long ago
+    /// the calls before were, and it errs by 2 h at the most.
+    pub(super) fn budget_slack(&self, account: usize, now: i64) -> usize {
+        let knows_the_time = now - self.rebooted_at > DAY || self.rebooted_at - self.wall_set_at > 2 * DAY;
+        if knows_the_time { 0 } else { self.books[account].account.daily_budget as usize / 24 + 2 }
+    }
+
+    /// How long it takes until everybody has looked at its token again. Who was refused for an address of several a moment
+    /// ago and has no token now looks every five minutes.
+    pub(super) fn looks_again_ms(&self) -> i64 {
+        let refused = if self.troubles.refused > 0.0 { 7 * MINUTE } else { 30 * SECOND };
+        // Where the probe alone is ill, whoever has none needs a call that is tried now and then.
+        refused + if self.troubles.check_is_ill { 2 * MINUTE } else { 0 }
+    }
+
+    /// The goal after an outage: everybody is fresh within a minute and the time that the rate limit takes.
+    pub(super) fn recovery_ms(&self) -> i64 {
+        let timeout = i64::try_from(self.config.upstream.timeout.as_millis()).unwrap();
+        let per_second = i64::from(self.config.upstream.max_per_second);
+        let accounts = i64::try_from(self.books.len()).unwrap();
+        // Where the probe is ill as well, a call that is tried once a minute finds out.
+        let by_trial = if self.troubles.check_is_ill { 2 * MINUTE } else { 0 };
+        60 * SECOND + accounts * SECOND / per_second + timeout + by_trial
+    }
+}
+
+/// A reader of the account's tickets comes by.
+fn look_at_tickets(
+    fleet: &Fleet,
+    book: &mut Book,
+    world: &World,
+    at: Duration,
+    scene: Scene,
+) -> Result<(), String> {
+    let now = now(fleet);
+    for (kind, state) in tickets_of(fleet, &book.appid) {
+        let read = state.read(now);
+        let is_alive = read.as_ref().is_none_or(|read| world.is_ticket_alive(&book.appid, read.value(), at));
+        let excused = scene.now <= book.tickets_excused_until;
+        let over_for = read.as_ref().map_or(0, |read| {
+            i64::try_from(read.held().ends_by.elapsed(now).as_millis()).unwrap_or(i64::MAX)
+        });
+        let scene = TicketScene { now: scene.now, is_alive, over_for, excused };
+        book.tickets.look(kind, read.as_ref(), scene)?;
+    }
+    Ok(())
+}
+
+fn some_account(n: usize, rng: &mut StdRng) -> Account {
+    let mut defaults = Defaults {
+        endpoint: if rng.random() { Endpoint::Token } else { Endpoint::StableToken },
+        ..Defaults::default()
+    };
+    defaults.tickets = TicketKind::ALL.into_iter().filter(|_| rng.random_bool(0.2)).collect();
+    if !n.is_multiple_of(4) {
+        defaults.daily_budget = [2000, 2000, 400, 100, 40, 24][rng.random_range(0..6)];
+        defaults.verify_rejections = rng.random_bool(0.8);
+        if rng.random_bool(0.2) {
+            defaults.refresh_ahead = RefreshAhead::Fixed(Duration::from_secs(rng.random_range(60..3600)));
+        }
+    }
+    defaults.account(Appid::new(&format!("wx{n:02}")).unwrap(), Secret::new(format!("secret of {n}")))
+}
+
+/// One of the ways in which WeChat may behave.
+pub(super) fn some_switches(rng: &mut StdRng) -> Switches {
+    Switches {
+        second_mint_kills_first: rng.random_bool(0.6),
+        forced_kills_at_once: rng.random(),
+        failed_calls_count: rng.random(),
+        hostile_tokens: rng.random(),
+        dead_stable_replaced: rng.random(),
+        long_tokens: rng.random_bool(0.2),
+        day_begins_at_s: rng.random_range(0..24) * 3600,
+        ..Switches::default()
+    }
+}

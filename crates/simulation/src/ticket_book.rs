@@ -1,0 +1,124 @@
+//! What must hold of an account's tickets, watched from outside.
+
+use std::collections::VecDeque;
+
+use wxtokend_core::ticket::{Ticket, TicketKind};
+
+use super::climate::{DAY, MINUTE, SECOND};
+
+/// The books on the tickets of one account.
+#[derive(Default)]
+pub(super) struct TicketBook {
+    kinds: [OneTicket; TicketKind::ALL.len()],
+}
+
+#[derive(Default)]
+struct OneTicket {
+    in_flight: u32,
+    calls: VecDeque<i64>,
+    seen: Option<(u64, String)>,
+    served: bool,
+    /// Since when looks have found one that is dead.
+    dead_since: Option<i64>,
+}
+
+/// How long a dead one may be served whose end is known to some minutes: it is looked after again and again in these.
+const KNOWN_AGE: i64 = 2 * MINUTE;
+/// How long after it must have ended, counted from when it was seen first, one may be that nobody knows the age of: it is
+/// looked after every five minutes, unless these looks fail or the budget is scarce, and trusted for one that fails.
+const UNKNOWN_AGE: i64 = 12 * MINUTE;
+
+/// What a look at a ticket depends on besides its book.
+#[derive(Clone, Copy)]
+pub(super) struct TicketScene {
+    pub(super) now: i64,
+    /// Whether WeChat honours the one that is served.
+    pub(super) is_alive: bool,
+    /// How long ago it must have ended by what the program knows, in milliseconds.
+    pub(super) over_for: i64,
+    /// The disk has lost what readers were told, or nothing tells how old a ticket is that was stored.
+    pub(super) excused: bool,
+}
+
+impl TicketBook {
+    /// A reader was given `ticket`, or none.
+    pub(super) fn look(
+        &mut self,
+        kind: TicketKind,
+        ticket: Option<&Ticket>,
+        scene: TicketScene,
+    ) -> Result<(), String> {
+        let book = &mut self.kinds[kind as usize];
+        book.served = ticket.is_some();
+        let Some(ticket) = ticket else {
+            book.dead_since = None;
+            return Ok(());
+        };
+        let (version, value) = (ticket.version(), ticket.value().to_owned());
+        book.dead_since = if scene.is_alive { None } else { book.dead_since.or(Some(scene.now)) };
+        let dead_for = book.dead_since.map_or(0, |since| scene.now - since);
+        let is_over = if ticket.held().is_age_known {
+            dead_for > KNOWN_AGE
+        } else {
+            dead_for > UNKNOWN_AGE && scene.over_for > UNKNOWN_AGE
+        };
+        let seen = book.seen.replace((version, value.clone())).filter(|_| !scene.excused);
+        match seen {
+            _ if scene.excused => Ok(()),
+            _ if is_over => {
+                Err(format!("served version {version} of {kind:?}, dead for {} s", dead_for / SECOND))
+            }
+            Some((before, _)) if version < before => {
+                Err(format!("I5: version {version} of {kind:?} after version {before}"))
+            }
+            Some((before, other)) if version == before && value != other => {
+                Err(format!("I5: version {version} of {kind:?} has two values"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A call for one is about to be sent; `slack` calls more than `budget` are forgiven.
+    pub(super) fn asks(&mut self, kind: TicketKind, budget: usize, now: i64) -> Result<(), String> {
+        let book = &mut self.kinds[kind as usize];
+        book.in_flight += 1;
+        if book.in_flight > 1 {
+            return Err(format!("I2: two calls for {kind:?} in flight"));
+        }
+        book.calls.push_back(now);
+        while book.calls.front().is_some_and(|at| *at <= now - DAY) {
+            book.calls.pop_front();
+        }
+        match book.calls.len() {
+            calls if calls > budget => Err(format!("I3: {calls} calls for {kind:?} in 24 h, not {budget}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The call has ended.
+    pub(super) fn asked(&mut self, kind: TicketKind) {
+        let book = &mut self.kinds[kind as usize];
+        book.in_flight = book.in_flight.saturating_sub(1);
+    }
+
+    /// No byte of it was sent after all.
+    pub(super) fn unsent(&mut self, kind: TicketKind) {
+        self.kinds[kind as usize].calls.pop_back();
+    }
+
+    /// The process has died; where the disk did not take what it was given, it knows of no call.
+    pub(super) fn process_died(&mut self, forgets: bool) {
+        for book in &mut self.kinds {
+            book.in_flight = 0;
+            if forgets {
+                book.calls.clear();
+                book.seen = None;
+            }
+        }
+    }
+
+    /// Whether the last look found one.
+    pub(super) fn is_served(&self, kind: TicketKind) -> bool {
+        self.kinds[kind as usize].served
+    }
+}

@@ -1,0 +1,566 @@
+//! What happens to the program: faults, outages, clients, operators, crashes. An agenda of events that outlives
+//! processes; the next of each kind is drawn when one is carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use wxtokend::internals::crash;
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::secret::Secret;
+use wxtokend_sandbox::{Fault, FaultKind, LostAs, Request as Asked};
+
+use super::climate::{DAY, HOUR, MINUTE, SECOND};
+use super::sim::{HostTrouble, Oracle, Sim, lock};
+use super::troubles::{Trouble, Troubles};
+use super::{clients, reloads};
+
+/// What `upstream.base_urls` may name; all of them lead to the same WeChat.
+pub(super) const HOSTS: [&str; 2] = ["http://api.test/", "http://api2.test/"];
+pub(super) const NAMES: [&str; 2] = ["api.test", "api2.test"];
+
+/// Something that is going to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Readers come by all accounts.
+    Look,
+    FaultsBegin(usize),
+    FaultsEnd(usize),
+    Outsider(usize),
+    RejecterComes(usize),
+    Reject(usize),
+    Refresh(usize),
+    Panic(usize),
+    OutageBegins,
+    OutageEnds(usize),
+    LossBegins,
+    LossEnds,
+    Kill,
+    Stop,
+    PowerCut,
+    Suspend,
+    Jump,
+    /// NTP has set the clock.
+    ClockIsSet,
+    DiskFails,
+    DiskIsWell,
+    Reload,
+    Switches,
+    Begins(Trouble),
+    Ends(Trouble),
+    /// A request whose sender has died arrives.
+    Arrival(u64),
+    /// No weather any more.
+    Peace,
+    /// The run is over.
+    End,
+}
+
+/// What is going to happen, and when.
+pub(super) struct Agenda {
+    events: BTreeMap<(i64, u64), Event>,
+    next: u64,
+}
+
+/// How long the peace at the end lasts: the longest wait is the day that 89506 asks for.
+const PEACE: i64 = 26 * HOUR;
+
+impl Agenda {
+    pub(super) fn new(sim: &Sim) -> Self {
+        let mut agenda = Self { events: BTreeMap::new(), next: 0 };
+        agenda.add(0, Event::Look);
+        agenda.add(sim.size.days * DAY, Event::Peace);
+        agenda.add(sim.size.days * DAY + PEACE, Event::End);
+        let climate = sim.climate;
+        for account in (0..sim.size.accounts).filter(|n| !sim.oracle().books[*n].calm) {
+            for (rate, event) in [
+                (climate.faults, Event::FaultsBegin(account)),
+                (climate.outsiders, Event::Outsider(account)),
+                (climate.rejections, Event::RejecterComes(account)),
+                (climate.refreshes, Event::Refresh(account)),
+                (climate.panics, Event::Panic(account)),
+            ] {
+                agenda.add_after(sim, rate, event);
+            }
+        }
+        for (rate, event) in [
+            (climate.outages, Event::OutageBegins),
+            (climate.losses, Event::LossBegins),
+            (climate.crashes, Event::Kill),
+            (climate.restarts, Event::Stop),
+            (climate.reboots, Event::PowerCut),
+            (climate.suspends, Event::Suspend),
+            (climate.jumps, Event::Jump),
+            (climate.disk, Event::DiskFails),
+            (climate.reloads, Event::Reload),
+            (climate.switches, Event::Switches),
+        ] {
+            agenda.add_after(sim, rate, event);
+        }
+        for trouble in Trouble::ALL {
+            agenda.add_after(sim, trouble.rate(&climate), Event::Begins(trouble));
+        }
+        agenda
+    }
+
+    pub(super) fn add(&mut self, at_ms: i64, event: Event) {
+        self.events.insert((at_ms, self.next), event);
+        self.next += 1;
+    }
+
+    /// The next of a kind that happens `rate` times a day.
+    fn add_after(&mut self, sim: &Sim, rate: f64, event: Event) {
+        if rate > 0.0 {
+            let share: f64 = sim.draw(|rng| rng.random());
+            let wait = -(1.0 - share).ln() * DAY as f64 / rate;
+            self.add(sim.now() + wait as i64, event);
+        }
+    }
+
+    pub(super) fn next_at(&self) -> i64 {
+        self.events.first_key_value().map_or(i64::MAX, |((at, _), _)| *at)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.events.pop_first().map(|(_, event)| event)
+    }
+}
+
+/// Carries out what has come; `runs` tells whether there is a program it could happen to.
+pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs: bool) {
+    use super::sim::Death;
+    let (now, climate) = (sim.now(), sim.climate);
+    if sim.oracle().peace && !matches!(event, Event::Look | Event::End | Event::Arrival(_)) {
+        return;
+    }
+    match event {
+        Event::Look => {
+            sim.look_at_all();
+            let wait = sim.between(1, 2 * sim.size.read_every_ms);
+            return agenda.add(now + wait, Event::Look);
+        }
+        Event::Arrival(id) => return sim.arrive(id),
+        Event::FaultsBegin(account)
+        | Event::FaultsEnd(account)
+        | Event::Outsider(account)
+        | Event::RejecterComes(account)
+        | Event::Reject(account)
+        | Event::Refresh(account)
+        | Event::Panic(account) => sim.note("weather", Some(account), || format!("{event:?}")),
+        _ => sim.note("weather", None, || format!("{event:?}")),
+    }
+    match event {
+        Event::FaultsBegin(account) => {
+            sim.count("times of faults");
+            let rate = sim.draw(|rng| [0.01, 0.1, 0.5, 0.9, 1.0][rng.random_range(0..5)]);
+            let only = sim.chance(0.5).then(|| sim.draw(|rng| rng.random_range(0..MENU)));
+            let book = &mut sim.oracle().books[account];
+            (book.fault_rate, book.only_fault) = (rate, only);
+            let length = sim.between(MINUTE, 8 * HOUR);
+            agenda.add(now + length, Event::FaultsEnd(account));
+            agenda.add_after(sim, climate.faults, event);
+        }
+        Event::FaultsEnd(account) => sim.oracle().books[account].fault_rate = 0.0,
+        Event::Outsider(account) => {
+            outsider(sim, account);
+            agenda.add_after(sim, climate.outsiders, event);
+        }
+        Event::RejecterComes(account) => {
+            sim.count("clients that reject");
+            clients::rejecter_comes(sim, account);
+            agenda.add(now, Event::Reject(account));
+            agenda.add_after(sim, climate.rejections, event);
+        }
+        Event::Reject(account) => {
+            if let Some(wait) = clients::reject(sim, account) {
+                agenda.add(now + wait, event);
+            }
+        }
+        Event::Refresh(account) => {
+            clients::refresh(sim, account);
+            agenda.add_after(sim, climate.refreshes, event);
+        }
+        Event::Panic(account) => {
+            panic_in(sim, account);
+            agenda.add_after(sim, climate.panics, event);
+        }
+        Event::OutageBegins => {
+            sim.count("outages");
+            let (host, trouble) = sim.draw(|rng| {
+                let troubles = [
+                    HostTrouble::Refuses,
+                    HostTrouble::Hangs,
+                    HostTrouble::Says(502),
+                    HostTrouble::Says(504),
+                    HostTrouble::IsRetired,
+                ];
+                (rng.random_range(0..NAMES.len()), troubles[rng.random_range(0..troubles.len())])
+            });
+            sim.oracle().hosts.insert(NAMES[host].to_owned(), trouble);
+            let longest = [10 * MINUTE, HOUR, 6 * HOUR, DAY][sim.draw(|rng| rng.random_range(0..4))];
+            let length = sim.between(MINUTE, longest);
+            agenda.add(now + length, Event::OutageEnds(host));
+            agenda.add_after(sim, climate.outages, event);
+        }
+        Event::OutageEnds(host) => {
+            let mut oracle = sim.oracle();
+            oracle.hosts.remove(NAMES[host]);
+            excuse_recovery(&mut oracle, now);
+        }
+        Event::LossBegins => {
+            sim.count("times of lost packets");
+            let share = sim.draw(|rng| [0.02, 0.2, 0.5][rng.random_range(0..3)]);
+            sim.oracle().loss = share;
+            let length = sim.between(MINUTE, 3 * HOUR);
+            agenda.add(now + length, Event::LossEnds);
+            agenda.add_after(sim, climate.losses, event);
+        }
+        Event::LossEnds => {
+            let mut oracle = sim.oracle();
+            oracle.loss = 0.0;
+            excuse_recovery(&mut oracle, now);
+        }
+        Event::Kill => {
+            if runs {
+                sim.die(Death::Killed);
+            }
+            agenda.add_after(sim, climate.crashes, event);
+        }
+        Event::Stop => {
+            if runs {
+                sim.die(Death::Stopped);
+            }
+            agenda.add_after(sim, climate.restarts, event);
+        }
+        Event::PowerCut => {
+            if runs {
+                sim.die(Death::PowerCut);
+            }
+            agenda.add_after(sim, climate.reboots, event);
+        }
+        Event::Suspend => {
+            if runs {
+                suspend(sim);
+            }
+            agenda.add_after(sim, climate.suspends, event);
+        }
+        Event::Jump => {
+            sim.count("jumps of the wall clock");
+            let error = if sim.chance(0.3) { 0 } else { sim.between(-HOUR, HOUR) };
+            set_wall(sim, error);
+            agenda.add_after(sim, climate.jumps, event);
+        }
+        Event::ClockIsSet => set_wall(sim, 0),
+        Event::DiskFails => {
+            sim.count("times of a failing disk");
+            let fails = sim.chance(0.6);
+            let slow_ms = if fails { 0 } else { sim.between(100, 20_000) };
+            let length = sim.between(SECOND, HOUR);
+            {
+                let mut disk = lock(&sim.disk);
+                (disk.fails, disk.slow_ms, disk.unwell_until) = (fails, slow_ms, i64::MAX);
+            }
+            agenda.add(now + length, Event::DiskIsWell);
+            agenda.add_after(sim, climate.disk, event);
+        }
+        Event::DiskIsWell => {
+            let mut disk = lock(&sim.disk);
+            // The write under way may take as long as the disk was slow, and is followed by what waited for it; a disk
+            // that has failed for long is tried again within a minute.
+            (disk.fails, disk.unwell_until) = (false, now + 2 * disk.slow_ms + 70 * SECOND);
+            disk.slow_ms = 0;
+        }
+        Event::Reload => {
+            if runs {
+                reloads::reload(sim);
+            }
+            agenda.add_after(sim, climate.reloads, event);
+        }
+        Event::Switches => {
+            let switches = sim.draw(super::sim::some_switches);
+            let mut oracle = sim.oracle();
+            oracle.world.set_switches(switches);
+            // What was promised under other rules may end.
+            oracle.books.iter_mut().for_each(super::book::Book::excuse_promises);
+            drop(oracle);
+            agenda.add_after(sim, climate.switches, event);
+        }
+        Event::Begins(trouble) => {
+            let lasts = trouble.begin(sim);
+            agenda.add(now + lasts, Event::Ends(trouble));
+            agenda.add_after(sim, trouble.rate(&climate), event);
+        }
+        Event::Ends(trouble) => trouble.end(sim),
+        Event::Peace => peace(sim),
+        Event::End => {
+            at_the_end(sim);
+            sim.die(Death::Over);
+        }
+        Event::Look | Event::Arrival(_) => {}
+    }
+}
+
+fn excuse_recovery(oracle: &mut Oracle, now: i64) {
+    oracle.may_lack_until = oracle.may_lack_until.max(now + oracle.recovery_ms());
+}
+
+/// Somebody who has the AppSecret, too, or the account's owner in the console.
+fn outsider(sim: &Arc<Sim>, account: usize) {
+    sim.count("outsiders");
+    sim.look(account);
+    let time = sim.time.now();
+    let (how, ip) = (sim.draw(|rng| rng.random_range(0..4_usize)), [203, 0, 113, 9].into());
+    let mut oracle = sim.oracle();
+    let oracle = &mut *oracle;
+    let book = &mut oracle.books[account];
+    // Also what the program has got and no reader has seen yet.
+    let living = oracle.world.truth(&book.appid, time).map(|truth| truth.living_tokens).unwrap_or_default();
+    let before: Vec<String> =
+        living.into_iter().map(|token| token.access_token.expose().to_owned()).collect();
+    let (appid, secret) = (book.appid.to_string(), book.account.secret.expose().to_owned());
+    match how {
+        0 => oracle.world.kill_tokens(&book.appid, time),
+        1 => {
+            let query = [("grant_type", "client_credential"), ("appid", &appid), ("secret", &secret)];
+            let asked = Asked {
+                method: "GET".to_owned(),
+                path: "/cgi-bin/token".to_owned(),
+                query: query.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+                content_length: None,
+                body: Vec::new(),
+                source_ip: ip,
+            };
+            oracle.world.handle(&asked, time);
+        }
+        force => {
+            let body = serde_json::json!({
+                "grant_type": "client_credential", "appid": appid, "secret": secret, "force_refresh": force == 2,
+            });
+            let body = serde_json::to_vec(&body).unwrap();
+            let asked = Asked {
+                method: "POST".to_owned(),
+                path: "/cgi-bin/stable_token".to_owned(),
+                query: Vec::new(),
+                content_length: Some(body.len() as u64),
+                body,
+                source_ip: ip,
+            };
+            oracle.world.handle(&asked, time);
+        }
+    }
+    let line = [None, Some(Endpoint::Token), Some(Endpoint::StableToken)].get(how).copied();
+    book.outsider_came(&oracle.world, &before, line);
+    book.may_call_until = book.may_call_until.max(sim.now() + 3 * HOUR);
+    let held = book.world_changed(&oracle.world, sim.now());
+    if let Err(what) = held {
+        sim.violated(Some(account), &what);
+    }
+}
+
+fn panic_in(sim: &Arc<Sim>, account: usize) {
+    let Some(fleet) = sim.fleet() else { return };
+    let appid = sim.oracle().books[account].appid.clone();
+    if crash(&fleet, &appid) {
+        sim.count("panics of actors");
+        let until = sim.now() + 40 * SECOND;
+        sim.oracle().books[account].pardon(until);
+    }
+}
+
+fn suspend(sim: &Arc<Sim>) {
+    sim.count("suspends");
+    // What is on the way arrives, though nobody is awake to see it.
+    let ids: Vec<u64> = sim.oracle().on_the_way.keys().copied().collect();
+    ids.into_iter().for_each(|id| sim.arrive(id));
+    let length = Duration::from_millis(u64::try_from(sim.between(SECOND, 3 * HOUR)).unwrap());
+    sim.time.suspend(length);
+    let now = sim.now();
+    let mut oracle = sim.oracle();
+    let looks_again = oracle.looks_again_ms();
+    oracle.may_lack_until = oracle.may_lack_until.max(now + looks_again);
+    drop(oracle);
+    sim.look_at_all();
+}
+
+/// The wall clock errs by `error_ms` from now on.
+pub(super) fn set_wall(sim: &Arc<Sim>, error_ms: i64) {
+    sim.time.set_wall(error_ms);
+    let now = sim.now();
+    let mut oracle = sim.oracle();
+    oracle.wall_set_at = now;
+    // Everybody looks again within seconds; a token may seem to have ended.
+    let looks_again = oracle.looks_again_ms();
+    oracle.may_lack_until = oracle.may_lack_until.max(now + looks_again);
+    for book in &mut oracle.books {
+        book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+        // A token taken away by a jump may be the last but one when the next is fetched.
+        book.excuse_promises();
+    }
+}
+
+/// From now on nothing happens any more: everybody must recover.
+fn peace(sim: &Arc<Sim>) {
+    let now = sim.now();
+    set_wall(sim, 0);
+    {
+        let mut disk = lock(&sim.disk);
+        (disk.fails, disk.slow_ms) = (false, 0);
+        disk.unwell_until = disk.unwell_until.min(now + 2 * MINUTE);
+    }
+    {
+        let mut oracle = sim.oracle();
+        oracle.hosts.clear();
+        (oracle.loss, oracle.troubles) = (0.0, Troubles::default());
+        excuse_recovery(&mut oracle, now);
+        oracle.peace = true;
+        for book in &mut oracle.books {
+            book.fault_rate = 0.0;
+            book.rejecter = None;
+        }
+    }
+    reloads::settle(sim);
+}
+
+/// Half of it comes back in a day, and up to 17 calls a day are needed.
+const LEAST_BUDGET: u32 = 40;
+/// A ticket of unknown age is looked after every five minutes.
+const LEAST_FOR_TICKETS: u32 = 400;
+
+/// Every account must have come back.
+fn at_the_end(sim: &Arc<Sim>) {
+    let Some(fleet) = sim.fleet() else { return sim.violated(None, "the fleet does not run at the end") };
+    for account in 0..sim.size.accounts {
+        sim.look(account);
+        let (appid, dead, served, budget) = {
+            let oracle = sim.oracle();
+            let book = &oracle.books[account];
+            (book.appid.clone(), book.is_dead_in_secret(sim.now()), book.served, book.account.daily_budget)
+        };
+        let unserved = {
+            let book = &sim.oracle().books[account];
+            let kinds = book.account.tickets.iter().filter(|_| budget >= LEAST_FOR_TICKETS);
+            kinds.into_iter().find(|kind| !book.tickets.is_served(*kind))
+        };
+        let view = fleet.account(&appid);
+        if budget < LEAST_BUDGET {
+            continue;
+        }
+        if !served {
+            sim.violated(Some(account), &format!("liveness: no token after a day of peace: {view:?}"));
+        } else if dead {
+            sim.violated(Some(account), &format!("liveness: a dead token after a day of peace: {view:?}"));
+        } else if let Some(kind) = unserved {
+            sim.violated(
+                Some(account),
+                &format!("liveness: no {kind:?} ticket after a day of peace: {view:?}"),
+            );
+        }
+    }
+}
+
+/// How many ways there are to fail.
+const MENU: usize = 54;
+
+fn menu(index: usize, sim: &Sim) -> FaultKind {
+    const CODES: [i64; 31] = [
+        -1, 45009, 45011, 40001, 40125, 40013, 40002, 41002, 41004, 43002, 44002, 47001, 40164, 40243, 48001,
+        48004, 50002, 50004, 50007, 61024, 89501, 89502, 89503, 89504, 89505, 89506, 89507, 12345, -2, -1,
+        -1,
+    ];
+    let code = |errcode| FaultKind::Errcode { errcode, errmsg: None };
+    let lost = |seen_as| FaultKind::Lost { seen_as };
+    let status = |status| FaultKind::Status { status };
+    match index {
+        n if n < CODES.len() => code(CODES[n]),
+        31 => status(500),
+        32 => status(502),
+        33 => status(503),
+        34 => status(504),
+        35 => status(404),
+        36 => status(302),
+        37 => status(412),
+        38 => FaultKind::Html,
+        39 | 40 => FaultKind::Hang,
+        41 => FaultKind::Reset,
+        42 | 43 => FaultKind::Half,
+        44 => lost(LostAs::Hang),
+        45 => lost(LostAs::Reset),
+        46 => lost(LostAs::Html),
+        47 => lost(LostAs::BadGateway),
+        48 => lost(LostAs::GatewayTimeout),
+        49 => FaultKind::EmptyToken,
+        50 => FaultKind::BadExpires { expires_in: [0, -5][sim.draw(|rng| rng.random_range(0..2))] },
+        51 => FaultKind::BadExpires { expires_in: [3, 60, 290][sim.draw(|rng| rng.random_range(0..3))] },
+        _ => FaultKind::Delay { delay_ms: sim.draw(|rng| rng.random_range(100..6000)) },
+    }
+}
+
+/// The name under which a fault is counted.
+pub(super) fn name_of(fault: &FaultKind) -> String {
+    match fault {
+        FaultKind::Errcode { errcode, .. } => format!("errcode {errcode}"),
+        FaultKind::Status { status } => format!("HTTP {status}"),
+        FaultKind::Lost { seen_as } => format!("minted, answer lost as {seen_as:?}"),
+        FaultKind::Raw(_) => "raw".to_owned(),
+        FaultKind::Late { .. } => "delivered late".to_owned(),
+        FaultKind::BadExpires { .. } => "another expires_in".to_owned(),
+        FaultKind::Delay { .. } => "late".to_owned(),
+        FaultKind::Html => "a page with 200".to_owned(),
+        FaultKind::Hang => "hang".to_owned(),
+        FaultKind::Half => "half an answer".to_owned(),
+        FaultKind::Reset => "reset".to_owned(),
+        FaultKind::EmptyToken => "empty token".to_owned(),
+    }
+}
+
+impl Sim {
+    /// The refusal of the address by which a token call has come, if it is one of those.
+    pub(super) fn draw_refused_address(&self, account: usize, asked: &Asked) -> Option<Fault> {
+        let share = self.oracle().troubles.refused;
+        if !asked.path.ends_with("token") || !self.chance(share) {
+            return None;
+        }
+        let (now, book) = (self.now(), &mut self.oracle().books[account]);
+        if !book.served {
+            // Who has no token is asked for one every five minutes.
+            book.may_lack_until = book.may_lack_until.max(now + 6 * MINUTE);
+        }
+        Some(Fault::errcode(40164).times(1))
+    }
+
+    /// The fault that hits a call of `account`, if any.
+    pub(super) fn draw_fault(&self, account: usize, asked: &Asked) -> Option<Fault> {
+        let (rate, only) = {
+            let book = &self.oracle().books[account];
+            (book.fault_rate, book.only_fault)
+        };
+        if !self.chance(rate) {
+            return None;
+        }
+        let index = only.unwrap_or_else(|| self.draw(|rng| rng.random_range(0..MENU)));
+        let kind = menu(index, self);
+        let check = asked.path.contains("get_api_domain_ip");
+        let mut oracle = self.oracle();
+        let now = self.now();
+        let book = &mut oracle.books[account];
+        match kind {
+            // A life that is told too short is asked about early.
+            FaultKind::BadExpires { .. } => {
+                book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+                // The next mint comes so soon that it may end the token before the last.
+                book.excuse_promises();
+            }
+            // Inconclusive or false: what follows may be a call.
+            _ if check => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
+            _ => {}
+        }
+        drop(oracle);
+        Some(Fault::new(kind).times(1))
+    }
+}
+
+/// A new AppSecret for an account, as its owner sets it in the console.
+pub(super) fn new_secret(sim: &Sim, account: usize) -> Secret {
+    Secret::new(format!("secret of {account}, {}", sim.draw(|rng| rng.random::<u32>())))
+}

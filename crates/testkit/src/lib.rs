@@ -1,0 +1,8 @@
+//! What the tests of the library and of the program have in common.
+
+#![expect(async_fn_in_trait, reason = "each who plays scenarios does so in one thread")]
+
+mod clock;
+pub mod scenarios;
+
+pub use clock::TokioClock;

@@ -1,0 +1,185 @@
+//! `api.clients`
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use wxtokend_core::account::Account;
+use wxtokend_core::secret::Secret;
+
+use super::grants::{List, Wanted, grants};
+use crate::config::grants::{Allow, Client};
+use crate::config::yaml::file;
+use crate::config::yaml::node::Node;
+use crate::config::yaml::parse;
+use crate::config::yaml::place::Place;
+use crate::config::yaml::reader::Reader;
+use crate::config::yaml::secrets::{Use, in_lower_case};
+
+/// The clients, and what can be looked at only once the accounts are known.
+pub(super) struct Clients {
+    pub(super) list: Vec<Client>,
+    pub(super) wanted: Vec<Wanted>,
+    /// By its digest: whose key it is, and in which of the three ways it is given.
+    keys: HashMap<Digest, (usize, &'static str)>,
+    /// The same by the digest in lower case, of those whose text is known.
+    in_lower_case: HashMap<Digest, (usize, &'static str)>,
+}
+
+/// SHA-256.
+type Digest = [u8; 32];
+
+/// A client's key.
+#[derive(Clone, Copy)]
+struct Key {
+    sha256: Digest,
+    /// The same in lower case, if its text is known.
+    in_lower_case: Option<Digest>,
+    /// In which of the three ways it is given.
+    stands_at: &'static str,
+}
+
+pub(super) fn clients(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    clients: Node<Vec<Node<file::Client>>>,
+) -> Clients {
+    let mut known =
+        Clients { list: Vec::new(), wanted: Vec::new(), keys: HashMap::new(), in_lower_case: HashMap::new() };
+    let mut names = HashMap::new();
+    for (index, client) in reader.list(at, clients).into_iter().enumerate() {
+        let at_client = at.item(index);
+        let client = reader.built(&at_client, |reader| {
+            let client = reader.item(&at_client, client)?;
+            let at_name = at_client.key("name");
+            let name = reader.required(&at_name, client.name, "logs call the client by it");
+            let name = name.and_then(|name| reader.label(&at_name, name));
+            if let Some(other) = name.as_ref().and_then(|name| names.insert(name.clone(), index)) {
+                reader.report(&at_name, format!("is the same as {at}[{other}].name"));
+            }
+            let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
+            if let Some(Key { sha256, in_lower_case, stands_at }) = key {
+                known.in_lower_case.extend(in_lower_case.map(|digest| (digest, (index, stands_at))));
+                if let Some((other, _)) = known.keys.insert(sha256, (index, stands_at)) {
+                    reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
+                }
+            }
+            let at_accounts = at_client.key("accounts");
+            let accounts = grants(reader, &at_accounts, client.accounts, index, &mut known.wanted);
+            let allow = allow(reader, &at_client.key("allow"), client.allow);
+            let at_urls = at_client.key("urls");
+            let urls = urls(reader, &at_urls, client.urls);
+            if allow.read && !urls.is_empty() {
+                // And reading is what is allowed where nothing is said.
+                let why =
+                    "would keep nobody from signing who may read tickets; set allow: [sign], without read";
+                reader.report(&at_urls, why);
+            }
+            Some(Client { name: name?, key_sha256: key?.sha256, accounts: accounts?, allow, urls })
+        });
+        known.list.extend(client);
+    }
+    known
+}
+
+/// Who holds an AppSecret may fetch tokens without us; a client's key must not be one.
+pub(super) fn keys_are_no_app_secrets(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    clients: &Clients,
+    accounts: &[Option<Arc<Account>>],
+) {
+    if clients.keys.is_empty() {
+        return;
+    }
+    let mut told = HashSet::new();
+    for (index, account) in accounts.iter().enumerate() {
+        let Some(account) = account else { continue };
+        let exact = clients.keys.get(&account.secret.sha256()).map(|client| (client, ""));
+        let but_for = " but for its case or a blank behind it";
+        let found = exact.or_else(|| alike(clients, &account.secret).map(|client| (client, but_for)));
+        if let Some(((client, stands_at), but_for)) = found
+            && told.insert(*client)
+        {
+            let what =
+                format!("is the AppSecret of accounts[{index}]{but_for}; give the client a key of its own");
+            reader.report(&at.item(*client).key(stands_at), what);
+        }
+    }
+}
+
+/// Whose key is that AppSecret, written in another case or with what `echo` adds: it can be tried in no time.
+fn alike<'a>(clients: &'a Clients, secret: &Secret) -> Option<&'a (usize, &'static str)> {
+    let lower = in_lower_case(secret);
+    if let Some(found) = clients.in_lower_case.get(&lower.sha256()) {
+        return Some(found);
+    }
+    let upper = Secret::new(secret.expose().to_ascii_uppercase());
+    let cases = [secret, &lower, &upper].into_iter();
+    let ends = ["", "\n", "\r\n", " "];
+    let mut written =
+        cases.flat_map(|case| ends.map(|end| Secret::new(format!("{}{end}", case.expose())).sha256()));
+    written.find_map(|digest| clients.keys.get(&digest))
+}
+
+/// A client's key, given in one of three ways.
+fn key(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    key: Node<String>,
+    key_file: Node<String>,
+    key_sha256: Node<String>,
+) -> Option<Key> {
+    let ways = [
+        ("key", !key.is_absent()),
+        ("key_file", !key_file.is_absent()),
+        ("key_sha256", !key_sha256.is_absent()),
+    ];
+    let way = reader.one_of(at, &ways)?;
+    let at = at.key(way);
+    let key = match way {
+        "key" => reader.secret(&at, key, Use::Key)?,
+        "key_file" => reader.secret_file(&at, key_file, Use::Key)?,
+        _ => {
+            // Somebody may have put the key itself here: it is not quoted.
+            let digest = parse::sha256_hex(&reader.value(&at, key_sha256)?.text);
+            if digest.is_none() {
+                reader.report(&at, "must be the SHA-256 of the key in 64 hex digits");
+            }
+            let sha256 = reader.key_digest(&at, digest?)?;
+            return Some(Key { sha256, in_lower_case: None, stands_at: way });
+        }
+    };
+    Some(Key { sha256: key.sha256(), in_lower_case: Some(in_lower_case(&key).sha256()), stands_at: way })
+}
+
+fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {
+    if names.is_absent() {
+        return Allow::default();
+    }
+    let known = format!("allowed: {}", Allow::NAMES.join(", "));
+    let mut allow = Allow::NONE;
+    for (index, name) in reader.filled_list(at, names, &known).into_iter().enumerate() {
+        let with = |text: &str| match text {
+            "read" => Ok(Allow { read: true, ..allow }),
+            "refresh" => Ok(Allow { refresh: true, ..allow }),
+            "admin" => Ok(Allow { admin: true, ..allow }),
+            "sign" => Ok(Allow { sign: true, ..allow }),
+            _ => Err(format!("is nothing to allow; {known}")),
+        };
+        allow = reader.parsed(&at.item(index), name, with).unwrap_or(allow);
+    }
+    allow
+}
+
+/// Left out, every page is meant; an empty list is a slip of the pen.
+fn urls(reader: &mut Reader<'_>, at: &Place<'_>, urls: List) -> Vec<String> {
+    if urls.is_absent() {
+        return Vec::new();
+    }
+    let needed = "list how the addresses of pages begin; such as https://shop.example.com/";
+    let mut checked = Vec::new();
+    for (index, url) in reader.filled_list(at, urls, needed).into_iter().enumerate() {
+        checked.extend(reader.parsed(&at.item(index), url, parse::page_prefix));
+    }
+    checked
+}

@@ -1,0 +1,150 @@
+//! From the mirror of the file to the settings that the program uses.
+
+mod accounts;
+mod clients;
+mod grants;
+mod publish;
+mod rights;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use reqwest::Url;
+
+use super::file;
+use super::node::Node;
+use super::parse;
+use super::place::Place;
+use super::reader::{Env, Findings, Reader};
+use super::regular_file::Files;
+use crate::config::checked::{Api, Config, Defaults, Metrics, Upstream};
+
+/// Reads `text` as the contents of the file at `path`: the settings, or all that is wrong with it. `mode` tells who may
+/// read that file.
+pub(super) fn config(
+    text: &str,
+    path: &Path,
+    mode: Option<u32>,
+    env: Env<'_>,
+    files: Files,
+) -> Result<Config, Findings> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut reader = Reader::new(text, folder, env, files);
+    reader.refuse_tags();
+    let file = match file::read(text) {
+        Ok(file) => reader.item(&Place::TOP, file),
+        Err(problem) => {
+            let told = reader.finish();
+            return Err(if told.problems.is_empty() {
+                Findings { problems: vec![problem], ..told }
+            } else {
+                told
+            });
+        }
+    };
+    let Some(file) = file else { return Err(reader.finish()) };
+    let top = Place::TOP;
+    let at_api = top.key("api");
+    let at_clients = at_api.key("clients");
+    let (api, clients) = api(&mut reader, &at_api, file.api);
+    let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
+    let store = store::store(&mut reader, &top.key("store"), file.store, path);
+    let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
+    let at_publish = top.key("publish");
+    let (sinks, wanted_sinks) = publish::sinks(&mut reader, &at_publish, file.publish);
+    let at_defaults = top.key("defaults");
+    let defaults = reader.mapping(&at_defaults, file.defaults);
+    let defaults = accounts::settings(&mut reader, &at_defaults, defaults, Defaults::default());
+    let at_accounts = top.key("accounts");
+    let accounts = accounts::accounts(&mut reader, &at_accounts, file.accounts, defaults);
+    grants::wanted_are_configured(&mut reader, &at_clients, &clients.wanted, &accounts);
+    clients::keys_are_no_app_secrets(&mut reader, &at_clients, &clients, &accounts);
+    grants::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
+    publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
+    let clients = clients.list;
+    rights::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
+    match mode {
+        Some(mode) if reader.holds_secrets() => reader.warn_of_readers(&top, mode, "this file"),
+        Some(mode) => reader.warn_of_writers(mode),
+        None => {}
+    }
+
+    let Findings { problems, warnings } = reader.finish();
+    if !problems.is_empty() {
+        return Err(Findings { problems, warnings });
+    }
+    let accounts = accounts.into_iter().flatten().collect();
+    let publish = sinks.into_iter().map(|placed| placed.sink).collect();
+    let api = Api { clients, ..api };
+    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts, warnings })
+}
+
+/// What is said of clients comes beside it, since it is looked at once more.
+fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, clients::Clients) {
+    let api = reader.mapping(at, api);
+    let at_listen = at.key("listen");
+    let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(Api::default().listen);
+    let nobody = match &api.clients {
+        Node::Absent => true,
+        Node::Value(clients) => clients.is_empty(),
+        // Which is told.
+        Node::Null | Node::Wrong(_) => false,
+    };
+    if nobody && !listen.ip().to_canonical().is_loopback() {
+        reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
+    }
+    let clients = clients::clients(reader, &at.key("clients"), api.clients);
+    let wechat_path = reader.parsed(&at.key("wechat_path"), api.wechat_path, parse::url_path);
+    let wechat_path = wechat_path.unwrap_or_else(|| Api::default().wechat_path);
+    (Api { listen, wechat_path, clients: Vec::new() }, clients)
+}
+
+fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> Metrics {
+    let own = reader.mapping(at, metrics);
+    let listen = match own.listen {
+        Node::Null => None,
+        listen => reader.parsed(&at.key("listen"), listen, parse::address),
+    };
+    let per_account = reader.parsed(&at.key("per_account"), own.per_account, parse::per_account);
+    Metrics { listen, per_account: per_account.unwrap_or_default() }
+}
+
+fn upstream(reader: &mut Reader<'_>, at: &Place<'_>, upstream: Node<file::Upstream>) -> Upstream {
+    let default = Upstream::default();
+    let own = reader.mapping(at, upstream);
+    let urls = match own.base_urls {
+        Node::Absent => default.base_urls,
+        urls => base_urls(reader, &at.key("base_urls"), urls),
+    };
+    let timeout = reader.parsed(&at.key("timeout"), own.timeout, parse::duration);
+    let overlap = reader.parsed(&at.key("overlap"), own.overlap, parse::duration);
+    let in_flight = reader.parsed(&at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
+    let per_second = reader.parsed(&at.key("max_per_second"), own.max_per_second, parse::at_least(1));
+    Upstream {
+        base_urls: urls,
+        timeout: timeout.unwrap_or(default.timeout),
+        overlap: overlap.unwrap_or(default.overlap),
+        max_in_flight: in_flight.unwrap_or(default.max_in_flight),
+        max_per_second: per_second.unwrap_or(default.max_per_second),
+    }
+}
+
+fn base_urls(reader: &mut Reader<'_>, at: &Place<'_>, urls: Node<Vec<Node<String>>>) -> Vec<Url> {
+    let mut first = HashMap::new();
+    let mut checked = Vec::new();
+    for (index, url) in reader.filled_list(at, urls, "at least one URL is needed").into_iter().enumerate() {
+        let at_url = at.item(index);
+        let Some(url) = reader.parsed(&at_url, url, parse::base_url) else { continue };
+        match first.get(&url) {
+            Some(other) => reader.report(&at_url, format!("is the same as {at}[{other}]")),
+            None => {
+                first.insert(url.clone(), index);
+                checked.push(url);
+            }
+        }
+    }
+    checked
+}

@@ -1,0 +1,94 @@
+//! `store`
+
+use std::fs::{self, FileType};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::config::checked::Store;
+use crate::config::yaml::file;
+use crate::config::yaml::node::Node;
+use crate::config::yaml::place::Place;
+use crate::config::yaml::reader::Reader;
+
+const NO_FOLDER: &str = "the folder of this path does not exist; a start needs it";
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// The store of the configuration file at `config`.
+pub(super) fn store(
+    reader: &mut Reader<'_>,
+    at: &Place<'_>,
+    store: Node<file::Store>,
+    config: &Path,
+) -> Store {
+    let path = match reader.mapping(at, store).path {
+        Node::Absent => Some(reader.beside_the_file(&Store::default().path)),
+        path => reader.path(&at.key("path"), path),
+    };
+    if let Some(path) = &path {
+        warn_of_what_is_no_store(reader, &at.key("path"), path, config);
+    }
+    Store { path: path.unwrap_or_default() }
+}
+
+fn warn_of_what_is_no_store(reader: &mut Reader<'_>, at: &Place<'_>, path: &Path, config: &Path) {
+    // A store that hangs must not keep the secrets from being read.
+    let mut files = reader.files().apart();
+    let config = config.to_owned();
+    match files.in_time(path.to_owned(), move |path| fault(path, &config)) {
+        Ok(None) => {}
+        Ok(Some(fault)) => reader.warn(at, fault),
+        Err(error) if files.hung() => reader.warn(at, format!("cannot be looked at: {error}")),
+        // The start tells of it, by the error of the store, and as the user who runs it.
+        Err(_) => {}
+    }
+}
+
+/// Why no store can be kept at `path`, if something that is there says so.
+fn fault(path: &Path, config: &Path) -> io::Result<Option<&'static str>> {
+    if path.as_os_str().as_bytes().ends_with(b"/") {
+        return Ok(Some("ends with a slash, as a folder does; the store is a file"));
+    }
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Ok(Some(kind(found.file_type()))),
+        Ok(found) => {
+            let same = fs::metadata(config)
+                .is_ok_and(|config| (config.dev(), config.ino()) == (found.dev(), found.ino()));
+            Ok(same.then_some("is this file itself; the store is a file of its own"))
+        }
+        Err(error) if is_missing(&error) => missing(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn kind(found: FileType) -> &'static str {
+    match found {
+        found if found.is_dir() => "is a folder; the store is a file",
+        found if found.is_fifo() => "is a pipe; the store is a regular file",
+        found if found.is_socket() => "is a socket; the store is a regular file",
+        _ => "is a device; the store is a regular file",
+    }
+}
+
+/// The store is made where nothing is, at the end of links if there are any.
+fn missing(path: &Path) -> io::Result<Option<&'static str>> {
+    let mut end: PathBuf = path.to_owned();
+    let mut fault = NO_FOLDER;
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&end) else { break };
+        end = end.parent().unwrap_or(Path::new("")).join(target);
+        fault = "is a link into a folder that does not exist; a start needs it";
+    }
+    let folder = end.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match fs::metadata(folder.unwrap_or(Path::new("."))) {
+        Ok(found) => Ok((!found.is_dir()).then_some(fault)),
+        Err(error) if is_missing(&error) => Ok(Some(fault)),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}

@@ -1,0 +1,133 @@
+//! Single values of `accounts.yaml`. Each error follows the value in a sentence: `"5" is not …`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::Url;
+use wxtokend_core::account::{Endpoint, RefreshAhead};
+use wxtokend_core::secret::unhex;
+use wxtokend_core::ticket::TicketKind;
+
+use crate::config::checked::PerAccount;
+use crate::config::duration;
+use crate::config::unseen;
+
+type Parsed<T> = Result<T, String>;
+
+pub(crate) fn address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "is not an address with a port; such as 127.0.0.1:8787 or [::1]:8787".to_owned())
+}
+
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
+    duration::parse(text).map_err(|why| format!("is not a duration: {why}"))
+}
+
+/// A whole number, `least` or more.
+pub(crate) fn at_least(least: u32) -> impl FnOnce(&str) -> Parsed<u32> {
+    move |text| {
+        let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits_only && *number >= least);
+        number.ok_or_else(|| format!("is not a whole number from {least} to {}", u32::MAX))
+    }
+}
+
+pub(crate) fn yes_or_no(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| "is neither true nor false".to_owned())
+}
+
+pub(crate) fn endpoint(text: &str) -> Parsed<Endpoint> {
+    let known = [Endpoint::StableToken, Endpoint::Token];
+    known
+        .into_iter()
+        .find(|endpoint| endpoint.as_str() == text)
+        .ok_or_else(|| format!("is not an endpoint; allowed: {}", known.map(Endpoint::as_str).join(", ")))
+}
+
+pub(crate) fn ticket(text: &str) -> Parsed<TicketKind> {
+    text.parse()
+        .map_err(|_| format!("is no ticket; allowed: {}", TicketKind::ALL.map(TicketKind::as_str).join(", ")))
+}
+
+/// The beginning of a page's address, host and slash included: as a browser writes it, so that comparing texts is enough.
+pub(crate) fn page_prefix(text: &str) -> Parsed<String> {
+    let url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        return Err("is no page: an http:// or https:// URL without credentials".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment: pages are signed without".to_owned());
+    }
+    if url.as_str() == text {
+        Ok(text.to_owned())
+    } else {
+        Err("is not as a browser writes it: with a lower-case host, a slash behind it and no default port"
+            .to_owned())
+    }
+}
+
+pub(crate) fn per_account(text: &str) -> Parsed<PerAccount> {
+    let known = [PerAccount::All, PerAccount::Troubled, PerAccount::None];
+    known
+        .into_iter()
+        .find(|accounts| accounts.as_str() == text)
+        .ok_or_else(|| format!("names no accounts; allowed: {}", known.map(PerAccount::as_str).join(", ")))
+}
+
+pub(crate) fn refresh_ahead(text: &str) -> Parsed<RefreshAhead> {
+    let ahead = match text.strip_suffix('%') {
+        Some(percent) => share(percent).map(RefreshAhead::Share),
+        None => duration::parse(text).ok().map(RefreshAhead::Fixed),
+    };
+    ahead
+        .ok_or_else(|| "is neither a percentage above 0% and up to 50% nor a duration such as 30m".to_owned())
+}
+
+fn share(percent: &str) -> Option<f64> {
+    let plain = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let share = percent.parse::<f64>().ok().filter(|_| plain)? / 100.0;
+    (share > 0.0 && share <= 0.5).then_some(share)
+}
+
+/// A host of WeChat's API, with a path that ends in `/`.
+pub(crate) fn base_url(text: &str) -> Parsed<Url> {
+    // The parser of URLs leaves them out without a word.
+    if text.contains(unseen::is_unseen) {
+        return Err("must not hold a blank or an invisible character".to_owned());
+    }
+    let mut url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
+    let problem = match url.scheme() {
+        "https" | "http" if !url.username().is_empty() || url.password().is_some() => {
+            "must not hold credentials"
+        }
+        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
+            "must not have a query or a fragment"
+        }
+        "http" if !is_loopback(&url) => "must be https://; http:// only on a loopback address",
+        "https" | "http" => {
+            if !url.path().ends_with('/') {
+                let path = format!("{}/", url.path());
+                url.set_path(&path);
+            }
+            return Ok(url);
+        }
+        _ => "must be an https:// URL",
+    };
+    Err(problem.to_owned())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Words between slashes; what would have to be escaped in a URL is none of them.
+pub(crate) fn url_path(text: &str) -> Parsed<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let fits = text.starts_with('/') && text.bytes().all(plain);
+    if fits { Ok(text.to_owned()) } else { Err("is no path; such as /wx".to_owned()) }
+}
+
+pub(crate) fn sha256_hex(text: &str) -> Option<[u8; 32]> {
+    unhex(text)?.try_into().ok()
+}

@@ -1,0 +1,503 @@
+//! All accounts of a daemon, as a table.
+
+use std::fmt::Write as _;
+use std::io;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use wxtokend_core::clock::{ClockSource, SystemClock};
+
+use super::client::{Client, LastFault, read};
+use super::failure::Failure;
+use super::table::{Colour, Head, Table, printable};
+use crate::daemon::telemetry::logging;
+
+/// What has no value.
+const NONE: &str = "-";
+/// A token that is not refreshed and ends within this many seconds is told of in the summary.
+const SOON_S: i64 = 300;
+
+/// The states with their colours, those that want attention first.
+const STATES: [(&str, Colour); 6] = [
+    ("unavailable", Colour::Red),
+    ("parked", Colour::Red),
+    ("degraded", Colour::Yellow),
+    ("starting", Colour::Yellow),
+    ("refreshing", Colour::Cyan),
+    ("fresh", Colour::Green),
+];
+
+#[derive(Deserialize)]
+struct Page {
+    accounts: Vec<Value>,
+    next: Option<String>,
+    #[serde(default)]
+    hosts: Vec<Host>,
+}
+
+/// What the daemon keeps.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) accounts: Vec<Value>,
+    pub(super) hosts: Vec<Host>,
+}
+
+/// One of WeChat's hosts.
+#[derive(Clone, Deserialize)]
+pub(super) struct Host {
+    host: String,
+    up: bool,
+    down_since: Option<Timestamp>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    appid: String,
+    name: String,
+    state: String,
+    version: u64,
+    issued_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    next_refresh_at: Option<Timestamp>,
+    consecutive_failures: u32,
+    last_fault: Option<LastFault>,
+    budget: Budget,
+    #[serde(default)]
+    tickets: Vec<Ticket>,
+}
+
+#[derive(Deserialize)]
+struct Ticket {
+    r#type: String,
+    consecutive_failures: u32,
+    last_fault: Option<LastFault>,
+}
+
+#[derive(Deserialize)]
+struct Budget {
+    limit: u32,
+    remaining: u32,
+}
+
+impl Account {
+    fn has_token(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end > now)
+    }
+
+    /// Whether its token is about to end without another: something is wrong, or nobody can be asked for one.
+    fn is_at_risk(&self, unreachable: bool, now: Timestamp) -> bool {
+        let is_well = self.last_fault.is_none() && ["fresh", "refreshing"].contains(&&*self.state);
+        !is_well || unreachable && self.ends_soon(now)
+    }
+
+    fn ends_soon(&self, now: Timestamp) -> bool {
+        let left = self.expires_at.map(|end| end.duration_since(now).as_secs());
+        left.is_some_and(|left| (0..=SOON_S).contains(&left))
+    }
+
+    /// Less stands first: without a token, then in trouble by the time left, then with a failing ticket, then the rest; as
+    /// on the status page.
+    fn urgency(&self, unreachable: bool, now: Timestamp) -> (u8, i64) {
+        if !self.has_token(now) {
+            (0, i64::try_from(rank(&self.state)).unwrap_or(i64::MAX))
+        } else if self.is_at_risk(unreachable, now) {
+            (1, self.expires_at.map_or(0, Timestamp::as_millisecond))
+        } else if self.tickets_in_trouble().next().is_some() {
+            (2, 0)
+        } else {
+            (3, 0)
+        }
+    }
+
+    /// Those whose last call failed, with why.
+    fn tickets_in_trouble(&self) -> impl Iterator<Item = (&Ticket, &LastFault)> {
+        self.tickets.iter().filter_map(|ticket| Some((ticket, ticket.last_fault.as_ref()?)))
+    }
+}
+
+/// How all are now, for stdout.
+pub(super) fn as_table(listing: Listing) -> Result<String, Failure> {
+    let accounts: Vec<Account> = listing.accounts.into_iter().map(read).collect::<Result<_, _>>()?;
+    let now = SystemClock::new().now().timestamp();
+    Ok(table_at(accounts, &listing.hosts, now, logging::colour(&io::stdout())))
+}
+
+/// All accounts, and the hosts they depend on.
+pub(super) async fn list(client: &Client) -> Result<Listing, Failure> {
+    let mut all = Listing::default();
+    let mut after: Option<String> = None;
+    loop {
+        let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
+        let page: Page = read(client.get(&["v1", "accounts"], &query).await?)?;
+        all.accounts.extend(page.accounts);
+        all.hosts = page.hosts;
+        match page.next {
+            // They come by appid: a list that does not move on never ends.
+            Some(next) if Some(&next) > after.as_ref() => after = Some(next),
+            Some(_) => return Err(Failure::Failed("the daemon's list of accounts has no end".to_owned())),
+            None => return Ok(all),
+        }
+    }
+}
+
+fn table_at(mut accounts: Vec<Account>, hosts: &[Host], now: Timestamp, coloured: bool) -> String {
+    let unreachable = !hosts.is_empty() && hosts.iter().all(|host| !host.up);
+    // They come by appid, and those that are alike stay so.
+    accounts.sort_by_key(|account| account.urgency(unreachable, now));
+    let mut table = Table::new([
+        Head::Left("STATE"),
+        Head::Left("APPID"),
+        Head::Left("NAME"),
+        Head::Right("VERSION"),
+        Head::Right("AGE"),
+        Head::Right("EXPIRES IN"),
+        Head::Right("NEXT"),
+        Head::Right("BUDGET"),
+        Head::Left("FAULT"),
+    ]);
+    for account in &accounts {
+        let (cells, notes) = row(account, now);
+        table.push(STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1), cells, &notes);
+    }
+    let down = down(hosts, unreachable, now, coloured);
+    format!("{down}{}{}\n", table.render(coloured), summary(&accounts, unreachable, now))
+}
+
+/// A line for WeChat when it cannot be reached, or for each of its hosts that is down.
+fn down(hosts: &[Host], unreachable: bool, now: Timestamp, coloured: bool) -> String {
+    let since = |at: Timestamp| format!("since {} ({})", at.strftime("%Y-%m-%dT%H:%M:%SZ"), lapse(at, now));
+    let why = |host: &Host| host.reason.clone().unwrap_or_default();
+    let mut lines = Vec::new();
+    if unreachable {
+        let last = hosts.iter().filter_map(|host| host.down_since).max().unwrap_or(now);
+        let all: Vec<_> = hosts.iter().map(|host| format!("{}: {}", host.host, why(host))).collect();
+        lines.push(format!("WeChat has been unreachable {}: {}", since(last), all.join("; ")));
+    } else {
+        for host in hosts.iter().filter(|host| !host.up) {
+            let since = since(host.down_since.unwrap_or(now));
+            lines.push(format!(
+                "{} has been down {since}, calls go to the other hosts: {}",
+                host.host,
+                why(host)
+            ));
+        }
+    }
+    let dressed = |line: String| match coloured {
+        true => format!("\x1b[{}m{}\x1b[0m\n", Colour::Red as u8, printable(&line)),
+        false => printable(&line) + "\n",
+    };
+    lines.into_iter().map(dressed).collect()
+}
+
+/// Where a state stands in [`STATES`]; one of another version comes last.
+fn rank(state: &str) -> usize {
+    STATES.iter().position(|(name, _)| *name == state).unwrap_or(STATES.len())
+}
+
+fn row(account: &Account, now: Timestamp) -> ([String; 9], Vec<String>) {
+    let ahead = |at: Option<Timestamp>| at.map_or_else(|| NONE.to_owned(), |at| lapse(now, at));
+    let age = account.issued_at.map_or_else(|| NONE.to_owned(), |at| lapse(at, now));
+    let (mut faults, mut notes) = (Vec::new(), Vec::new());
+    if let Some(fault) = &account.last_fault {
+        faults.push(told(fault, account.consecutive_failures));
+        notes.extend([fault.message.clone(), format!("→ {}", fault.advice)]);
+    }
+    for (ticket, fault) in account.tickets_in_trouble() {
+        faults.push(format!("{}: {}", ticket.r#type, told(fault, ticket.consecutive_failures)));
+        notes.extend([format!("{}: {}", ticket.r#type, fault.message), format!("→ {}", fault.advice)]);
+    }
+    let fault = if faults.is_empty() { NONE.to_owned() } else { faults.join(", ") };
+    let cells = [
+        account.state.clone(),
+        account.appid.clone(),
+        account.name.clone(),
+        account.version.to_string(),
+        age,
+        ahead(account.expires_at),
+        ahead(account.next_refresh_at),
+        format!("{}/{}", account.budget.remaining, account.budget.limit),
+        fault,
+    ];
+    (cells, notes)
+}
+
+/// `parked 40164 (3 times)`.
+fn told(fault: &LastFault, failures: u32) -> String {
+    let code = fault.errcode.map_or_else(String::new, |code| format!(" {code}"));
+    let times = match failures {
+        0 | 1 => String::new(),
+        times => format!(" ({times} times)"),
+    };
+    format!("{}{code}{times}", fault.kind)
+}
+
+/// `3 accounts: 1 unavailable, 2 fresh; 1 has no token, 2 end within 5 min; 1 ticket in trouble`.
+fn summary(accounts: &[Account], unreachable: bool, now: Timestamp) -> String {
+    let mut text = match accounts.len() {
+        1 => "1 account".to_owned(),
+        more => format!("{more} accounts"),
+    };
+    let mut separator = ": ";
+    for (name, _) in STATES {
+        let count = accounts.iter().filter(|account| account.state == name).count();
+        if count > 0 {
+            let _ = write!(text, "{separator}{count} {name}");
+            separator = ", ";
+        }
+    }
+    let without = accounts.iter().filter(|account| !account.has_token(now)).count();
+    let is_ending = |account: &&Account| {
+        account.has_token(now) && account.ends_soon(now) && account.is_at_risk(unreachable, now)
+    };
+    let impact = [
+        (without, "has no token", "have no token"),
+        (accounts.iter().filter(is_ending).count(), "ends within 5 min", "end within 5 min"),
+    ];
+    separator = "; ";
+    for (count, one, more) in impact.into_iter().filter(|(count, ..)| *count > 0) {
+        let _ = write!(text, "{separator}{count} {}", if count == 1 { one } else { more });
+        separator = ", ";
+    }
+    match accounts.iter().flat_map(Account::tickets_in_trouble).count() {
+        0 => {}
+        1 => text += "; 1 ticket in trouble",
+        more => drop(write!(text, "; {more} tickets in trouble")),
+    }
+    text
+}
+
+/// The time from one instant to another in its two largest units: `1h 58m`; `now` when it is over.
+fn lapse(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.as_second().saturating_sub(from.as_second());
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match seconds {
+        ..1 => "now".to_owned(),
+        1..60 => format!("{seconds}s"),
+        60..3_600 => format!("{minutes}m {:02}s", seconds % 60),
+        3_600..86_400 => format!("{hours}h {minutes:02}m"),
+        _ => format!("{days}d {hours:02}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn account(appid: &str, name: &str, state: &str, fault: &Value) -> Value {
+        let token = state != "unavailable";
+        json!({
+            "appid": appid, "name": name, "tags": [], "endpoint": "token", "state": state, "version": 12,
+            "issued_at": token.then_some("2026-09-21T10:00:00Z"),
+            "expires_at": token.then_some("2026-09-21T12:00:00.500Z"),
+            "next_refresh_at": "2026-09-21T11:30:00Z",
+            "consecutive_failures": if fault.is_null() { 0 } else { 3 },
+            "last_fault": fault, "budget": {"limit": 2000, "remaining": 999},
+        })
+    }
+
+    fn accounts() -> Vec<Value> {
+        let parked = json!({"kind": "parked", "errcode": 40164, "message": "invalid ip 203.0.113.7",
+            "advice": "add IP 203.0.113.7 to the whitelist", "at": "2026-09-21T10:00:00Z", "rid": null});
+        let host = json!({"kind": "transient", "errcode": null, "message": "connection refused",
+            "advice": "check the network", "at": "2026-09-21T10:00:00Z", "rid": null});
+        vec![
+            account("wx1", "Flower Shop", "fresh", &Value::Null),
+            account("wx2", "城市图书馆", "parked", &parked),
+            account("wx3", "Tea House 茶馆", "unavailable", &host),
+        ]
+    }
+
+    fn table(coloured: bool) -> String {
+        table_of(accounts(), coloured)
+    }
+
+    fn table_of(accounts: Vec<Value>, coloured: bool) -> String {
+        let accounts = accounts.into_iter().map(|account| read(account).unwrap()).collect();
+        table_at(accounts, &[], now(), coloured)
+    }
+
+    fn now() -> Timestamp {
+        "2026-09-21T10:12:05Z".parse().unwrap()
+    }
+
+    fn hosts(hosts: Value) -> Vec<Host> {
+        serde_json::from_value(hosts).unwrap()
+    }
+
+    #[test]
+    fn those_without_a_token_stand_first_then_those_in_trouble_by_the_time_left_then_the_rest() {
+        let fault = json!({"kind": "parked", "errcode": 40164, "message": "m", "advice": "a"});
+        let mut all: Vec<Value> = [
+            ("wx01", "parked", Some(3)),
+            ("wx02", "parked", None),
+            ("wx03", "unavailable", None),
+            ("wx04", "degraded", Some(1)),
+            ("wx05", "fresh", Some(1)),
+            ("wx06", "starting", None),
+            ("wx07", "refreshing", Some(2)),
+            ("wx08", "degraded", Some(2)),
+            ("wx09", "unavailable", None),
+            ("wx10", "fresh", Some(2)),
+        ]
+        .into_iter()
+        .map(|(appid, state, hours)| {
+            let trouble = ["parked", "degraded", "unavailable"].contains(&state);
+            let mut account = account(appid, appid, state, if trouble { &fault } else { &Value::Null });
+            account["expires_at"] = json!(hours.map(|hours| format!("2026-09-21T{:02}:12:05Z", 10 + hours)));
+            account
+        })
+        .collect();
+        all[9]["tickets"] =
+            json!([{"type": "jsapi", "state": "parked", "consecutive_failures": 1, "last_fault": fault}]);
+        let table = table_of(all.clone(), false);
+        let order = |table: &str| {
+            let words = table.lines().filter_map(|line| line.split_whitespace().nth(1));
+            words.filter(|word| word.starts_with("wx")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(&table), "wx03 wx09 wx02 wx06 wx04 wx08 wx01 wx10 wx05 wx07");
+        assert!(table.ends_with("; 4 have no token; 1 ticket in trouble\n"), "{table}");
+        // Nobody can be asked for the next token of one that ends soon.
+        for account in &mut all[3..5] {
+            account["expires_at"] = json!("2026-09-21T10:16:00Z");
+        }
+        let down =
+            json!([{"host": "a", "up": false, "down_since": "2026-09-21T10:00:00Z", "reason": "refused"}]);
+        let read_all = |all: &[Value]| all.iter().cloned().map(|account| read(account).unwrap()).collect();
+        for (hosts, order_now, ending) in [
+            (hosts(down), "wx03 wx09 wx02 wx06 wx04 wx05 wx08 wx01 wx10 wx07", "2 end within 5 min"),
+            (Vec::new(), "wx03 wx09 wx02 wx06 wx04 wx08 wx01 wx10 wx05 wx07", "1 ends within 5 min"),
+        ] {
+            let table = table_at(read_all(&all), &hosts, now(), false);
+            assert_eq!(order(&table), order_now);
+            assert!(
+                table.ends_with(&format!("; 4 have no token, {ending}; 1 ticket in trouble\n")),
+                "{table}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_down_stands_in_the_first_line() {
+        let down = |host: &str, at: &str| json!({"host": host, "up": false, "down_since": format!("2026-09-21T10:{at}.123Z"), "reason": "refused\u{1b}[2J"});
+        let up = json!({"host": "c", "up": true, "down_since": null, "reason": null});
+        for (all, first) in [
+            (
+                json!([down("a", "00:00"), down("b:80", "12:00")]),
+                "WeChat has been unreachable since 2026-09-21T10:12:00Z (5s): a: refused\u{fffd}[2J; b:80: refused\u{fffd}[2J",
+            ),
+            (
+                json!([up, down("a", "00:00")]),
+                "a has been down since 2026-09-21T10:00:00Z (12m 05s), calls go to the other hosts: refused\u{fffd}[2J",
+            ),
+            (json!([up]), "STATE"),
+            (json!([]), "STATE"),
+        ] {
+            let table = table_at(Vec::new(), &hosts(all), now(), false);
+            assert!(table.lines().next().unwrap().starts_with(first), "{table}");
+        }
+    }
+
+    #[test]
+    fn the_table_shows_trouble_first_and_says_what_to_do() {
+        let expected = "\
+STATE        APPID  NAME            VERSION      AGE  EXPIRES IN    NEXT    BUDGET  FAULT
+unavailable  wx3    Tea House 茶馆       12        -           -  1h 17m  999/2000  transient (3 times)
+    connection refused
+    → check the network
+parked       wx2    城市图书馆           12  12m 05s      1h 47m  1h 17m  999/2000  parked 40164 (3 times)
+    invalid ip 203.0.113.7
+    → add IP 203.0.113.7 to the whitelist
+fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/2000  -
+3 accounts: 1 unavailable, 1 parked, 1 fresh; 1 has no token
+";
+        assert_eq!(table(false), expected);
+        assert!(table(true).contains("\x1b[31mparked\x1b[0m"));
+    }
+
+    #[test]
+    fn a_ticket_in_trouble_is_told_by_its_type_beside_what_its_account_has() {
+        let fault = |code, message: &str, advice: &str| {
+            json!({"kind": "parked", "errcode": code, "message": message,
+            "advice": advice, "at": "2026-09-21T10:00:00Z", "rid": null})
+        };
+        let mut accounts = accounts();
+        accounts.push(account("wx4", "Zoo", "fresh", &Value::Null));
+        let refused = fault(48001, "api unauthorized", "check its permissions");
+        accounts[3]["tickets"] = json!([
+            {"type": "jsapi", "state": "fresh", "consecutive_failures": 0, "last_fault": null},
+            {"type": "wx_card", "state": "parked", "consecutive_failures": 2, "last_fault": refused},
+        ]);
+        let banned = fault(48004, "api forbidden", "see the notice");
+        accounts[1]["tickets"] =
+            json!([{"type": "jsapi", "state": "parked", "consecutive_failures": 1, "last_fault": banned}]);
+        let expected = "\
+STATE        APPID  NAME            VERSION      AGE  EXPIRES IN    NEXT    BUDGET  FAULT
+unavailable  wx3    Tea House 茶馆       12        -           -  1h 17m  999/2000  transient (3 times)
+    connection refused
+    → check the network
+parked       wx2    城市图书馆           12  12m 05s      1h 47m  1h 17m  999/2000  parked 40164 (3 times), jsapi: parked 48004
+    invalid ip 203.0.113.7
+    → add IP 203.0.113.7 to the whitelist
+    jsapi: api forbidden
+    → see the notice
+fresh        wx4    Zoo                  12  12m 05s      1h 47m  1h 17m  999/2000  wx_card: parked 48001 (2 times)
+    wx_card: api unauthorized
+    → check its permissions
+fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/2000  -
+4 accounts: 1 unavailable, 1 parked, 2 fresh; 1 has no token; 2 tickets in trouble
+";
+        assert_eq!(table_of(accounts, false), expected);
+    }
+
+    #[test]
+    fn a_lapse_is_told_in_its_two_largest_units() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (seconds, told) in [
+            (-5, "now"),
+            (0, "now"),
+            (59, "59s"),
+            (60, "1m 00s"),
+            (3_599, "59m 59s"),
+            (7_080, "1h 58m"),
+            (90_000, "1d 01h"),
+        ] {
+            assert_eq!(lapse(at(1_000_000), at(1_000_000 + seconds)), told);
+        }
+    }
+
+    /// A daemon whose list has these pages, each found by its `after`.
+    async fn daemon(pages: Value) -> Client {
+        use axum::extract::{Query, State};
+        use axum::{Json, Router, routing::get};
+        type Asked = std::collections::HashMap<String, String>;
+        let page = async |State(pages): State<Value>, Query(asked): Query<Asked>| {
+            Json(pages[asked.get("after").map_or("", String::as_str)].clone())
+        };
+        let router = Router::new().route("/v1/accounts", get(page)).with_state(pages);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        crate::daemon::cli::client::tests::client(&server, None)
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_asked_for() {
+        let pages = json!({
+            "": {"accounts": [1, 2], "next": "wx&2"},
+            "wx&2": {"accounts": [3], "next": "wx3"},
+            "wx3": {"accounts": [], "next": null},
+        });
+        assert_eq!(list(&daemon(pages).await).await.unwrap().accounts, [json!(1), json!(2), json!(3)]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_does_not_move_on_is_given_up() {
+        let pages = json!({"": {"accounts": [], "next": "wx1"}, "wx1": {"accounts": [], "next": "wx1"}});
+        let failure = list(&daemon(pages).await).await.err().unwrap();
+        assert!(failure.to_string().contains("has no end"), "{failure}");
+    }
+}

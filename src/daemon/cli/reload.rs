@@ -1,0 +1,234 @@
+//! SIGHUP: the same file, read again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tracing::{error, info, warn};
+use wxtokend_core::clock::{ClockSource, SystemClock};
+
+use super::failure::chain;
+use super::simulation::Rehearsal;
+use super::source::Source;
+use super::warnings;
+use crate::config::{Config, ConfigError, Problem};
+use crate::daemon::http::{Clients, is_loopback};
+use crate::daemon::telemetry::metrics::Metrics;
+use crate::fleet::{Fleet, ReloadError, Reloaded};
+
+/// What a reload needs, and all that it changes.
+pub(super) struct Reloader {
+    pub(super) source: Source,
+    pub(super) fixed: Fixed,
+    pub(super) fleet: Fleet,
+    pub(super) clients: Clients,
+    pub(super) metrics: Metrics,
+    pub(super) rehearsal: Option<Rehearsal>,
+    /// Those of the file as it was applied last, which have been logged.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// The settings that only a restart changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fixed {
+    listen: SocketAddr,
+    wechat_path: String,
+    metrics: Option<SocketAddr>,
+    store: PathBuf,
+}
+
+/// A reload was refused as a whole; the daemon runs on as it was.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{}", in_one_line(.0))]
+    Broken(ConfigError),
+    #[error("a bug of ours ended the reading")]
+    Panicked,
+    #[error(
+        "api.clients is empty, which takes a restart: this process still listens on {0}, which is not loopback"
+    )]
+    Unguarded(SocketAddr),
+    #[error(transparent)]
+    Fleet(#[from] ReloadError),
+}
+
+impl Reloader {
+    /// Reads the configuration and applies it, or leaves everything as it is; says which.
+    pub(super) async fn reload(&mut self) {
+        let applied = self.apply().await;
+        self.metrics.note_reload(applied.is_ok(), SystemClock::new().now());
+        self.fleet.note_reload(applied.is_ok());
+        match applied {
+            Ok(Reloaded { added, removed, changed }) => {
+                info!(event = "reload", successful = true, added, removed, changed, config = %self.source, "reloaded");
+            }
+            Err(refused) => {
+                error!(
+                    event = "reload",
+                    successful = false,
+                    problems = chain(&refused),
+                    config = %self.source,
+                    "the configuration cannot be used; everything runs on as it was"
+                );
+            }
+        }
+    }
+
+    async fn apply(&mut self) -> Result<Reloaded, Refused> {
+        let source = self.source.clone();
+        // A large file takes a second.
+        let read = tokio::task::spawn_blocking(move || source.read()).await;
+        let mut config = read.map_err(|_| Refused::Panicked)?.map_err(Refused::Broken)?;
+        self.fixed.still_guarded(&config)?;
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.redirect(&mut config);
+        }
+        let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
+        let wants = Fixed::of(&config);
+        let new_warnings = std::mem::take(&mut config.warnings);
+        let needed_keys = !self.clients.need_no_key();
+        // First: who is let in no more must not see what the accounts become.
+        let before = self.clients.exchange(clients);
+        let reloaded = self.fleet.reload(config).await.inspect_err(|_| self.clients.set(before))?;
+        if needed_keys && self.clients.need_no_key() && self.rehearsal.is_none() {
+            warnings::no_clients();
+        }
+        self.metrics.set_per_account(per_account);
+        if self.rehearsal.is_none() {
+            warnings::log(&self.source, &new_warnings, &self.warnings);
+        }
+        self.warnings = new_warnings;
+        let keys = self.fixed.differences(&wants);
+        if !keys.is_empty() {
+            let keys = keys.join(", ");
+            warn!(
+                event = "restart_needed",
+                keys, "{keys}: changed in the file, but only a restart applies it"
+            );
+        }
+        Ok(reloaded)
+    }
+}
+
+impl Fixed {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            listen: config.api.listen,
+            wechat_path: config.api.wechat_path.clone(),
+            metrics: config.metrics.listen,
+            store: config.store.path.clone(),
+        }
+    }
+
+    /// The keys whose values differ.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("api.listen", self.listen != other.listen),
+            ("api.wechat_path", self.wechat_path != other.wechat_path),
+            ("metrics.listen", self.metrics != other.metrics),
+            ("store.path", self.store != other.store),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    /// A file without clients that asks for a loopback address is sound, but the address that we listen on may be
+    /// another: everybody who reaches it could then read every token.
+    fn still_guarded(&self, config: &Config) -> Result<(), Refused> {
+        let guarded = !config.api.clients.is_empty() || is_loopback(self.listen);
+        if guarded { Ok(()) } else { Err(Refused::Unguarded(self.listen)) }
+    }
+}
+
+fn in_one_line(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Problems { problems, .. } => {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }
+        ConfigError::Unreadable { .. } => chain(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::daemon::http::tests::{Plan, READ, Rig, SECRET, client};
+
+    fn config(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("accounts.yaml"), |_| None)
+    }
+
+    const CLIENTS: &str = "clients: [{ name: crm, key: k, accounts: ['*'] }]";
+    const ACCOUNTS: &str = "accounts: [{ appid: a, secret: s }]";
+
+    #[tokio::test]
+    async fn clients_are_exchanged_before_accounts_and_put_back_if_those_stay() {
+        let plan = Plan { clients: vec![client("the-old-key", &["*"], READ)], ..Plan::default() };
+        let rig = Rig::start(plan).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accounts.yaml");
+        let file = |key: &str| {
+            serde_json::json!({
+                "api": { "clients": [{ "name": key, "key": key, "accounts": ["*"] }] },
+                "upstream": { "base_urls": [rig.config.upstream.base_urls[0].as_str()] },
+                "accounts": [{ "appid": "added", "secret": SECRET }],
+            })
+        };
+        std::fs::write(&path, file("the-new-key-of-16").to_string()).unwrap();
+        let mut reloader = Reloader {
+            source: Source::File(path.clone()),
+            fixed: Fixed::of(&rig.config),
+            fleet: rig.fleet.clone(),
+            clients: rig.clients.clone(),
+            metrics: rig.metrics.clone(),
+            rehearsal: None,
+            warnings: Vec::new(),
+        };
+        let (clients, fleet) = (rig.clients.clone(), rig.fleet.clone());
+        let came_first = tokio::spawn(async move {
+            clients.exchanged().await;
+            fleet.account("added").is_none()
+        });
+        // It waits before anything is done, and has its turn before what is begun after the exchange.
+        tokio::task::yield_now().await;
+        let applied = reloader.apply().await;
+        assert!(applied.is_ok(), "{applied:?}");
+        assert!(came_first.await.unwrap() && rig.fleet.account("added").is_some());
+        rig.fleet.shutdown().await;
+        std::fs::write(&path, file("another-key-of-16").to_string()).unwrap();
+        assert!(matches!(reloader.apply().await, Err(Refused::Fleet(ReloadError::ShuttingDown))));
+        let names: Vec<_> = rig.clients.exchange(Vec::new()).into_iter().map(|client| client.name).collect();
+        assert_eq!(names, ["the-new-key-of-16"]);
+    }
+
+    #[test]
+    fn what_only_a_restart_applies_is_named() {
+        let before = Fixed::of(&config(ACCOUNTS).unwrap());
+        assert!(before.differences(&before).is_empty());
+        let text = format!(
+            "api: {{ listen: '127.0.0.1:1', wechat_path: /wx }}\nmetrics: {{ listen: '0.0.0.0:2' }}\nstore: {{ path: x }}\n{ACCOUNTS}"
+        );
+        let after = Fixed::of(&config(&text).unwrap());
+        assert_eq!(
+            before.differences(&after),
+            ["api.listen", "api.wechat_path", "metrics.listen", "store.path"]
+        );
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_does_not_lose_its_keys() {
+        let open = config(&format!("api: {{ listen: '0.0.0.0:1', {CLIENTS} }}\n{ACCOUNTS}")).unwrap();
+        let local = config(ACCOUNTS).unwrap();
+        assert!(matches!(Fixed::of(&open).still_guarded(&local), Err(Refused::Unguarded(_))));
+        assert!(Fixed::of(&open).still_guarded(&open).is_ok());
+        assert!(Fixed::of(&local).still_guarded(&local).is_ok());
+    }
+
+    #[test]
+    fn all_problems_of_a_broken_file_fit_into_one_line() {
+        let broken = config("accounts: [{ appid: a, secret: '' }, { appid: b }]").unwrap_err();
+        let told = chain(&Refused::Broken(broken));
+        assert!(told.contains("accounts[0].secret") && told.contains("; accounts[1]"), "{told}");
+        assert!(!told.contains('\n'), "{told}");
+    }
+}

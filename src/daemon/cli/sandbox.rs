@@ -1,0 +1,34 @@
+//! `wxtokend sandbox`.
+
+use tracing::{info, warn};
+
+use super::args::Sandbox;
+use super::failure::Failure;
+use super::signals::Stop;
+use super::simulation::{Simulation, Times};
+use super::source::Source;
+use super::welcome::{self, Scene};
+use crate::daemon::telemetry::logging::{self, Format};
+
+pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Failure> {
+    let times = Times::new(args.token_lifetime, args.overlap)?;
+    let source = Source::for_simulation(args.config, "".as_ref());
+    let config = source.load()?;
+    let mut stop = Stop::listen()?;
+    let simulation = Simulation::start(args.listen, times, &config).await.map_err(|error| {
+        let place = args.listen.map_or_else(String::new, |address| format!(" on {address}"));
+        Failure::to(&format!("listen{place}"), &error)
+    })?;
+    let address = simulation.address();
+    info!(event = "started", sandbox = %address, accounts = config.accounts.len(), "the simulated WeChat listens");
+    if !address.ip().to_canonical().is_loopback() {
+        warn!(event = "sandbox_is_open", "everybody who reaches {address} can read its tokens");
+    }
+    if log_format == Format::Text {
+        let scene = Scene { source: &source, config: &config, times, simulation: address };
+        logging::tell(&welcome::to_sandbox(&scene));
+    }
+    let signal = stop.asked().await;
+    info!(event = "stopped", signal, "stopped");
+    Ok(())
+}

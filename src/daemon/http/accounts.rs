@@ -1,0 +1,113 @@
+//! `GET /v1/accounts` and `GET /v1/accounts/{appid}`: how accounts are doing, without their tokens.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderName, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use wxtokend_core::account::Appid;
+use wxtokend_core::phase::Phase;
+
+use super::caller::Caller;
+use super::edge::{Edge, large};
+use super::extract::Named;
+use super::problem::Problem;
+use super::query::Query;
+use super::rights::{Rights, Scope};
+use crate::fleet::{AccountView, HostView, Snapshot};
+
+/// How many accounts a page has unless told, and at most.
+const PAGE: usize = 1000;
+const LONGEST_PAGE: usize = 10_000;
+
+pub(super) const JSON: [(HeaderName, &str); 2] =
+    [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "private, no-cache")];
+
+/// `?state=&tag=&limit=1000&after=`
+struct Filter {
+    state: Option<Phase>,
+    tag: Option<String>,
+    limit: usize,
+    after: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    accounts: Vec<AccountView>,
+    /// What to ask for `after` to read on; `null` at the end.
+    next: Option<Appid>,
+    /// How the hosts are that all of them depend on.
+    hosts: Vec<HostView>,
+}
+
+pub(super) async fn one(
+    State(edge): State<Edge>,
+    caller: Caller,
+    Named(appid): Named,
+) -> Result<Response, Problem> {
+    caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
+    let account = edge.fleet.account(&appid).ok_or_else(Problem::unknown_account)?;
+    Ok((JSON, json(&account)).into_response())
+}
+
+pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
+    caller.needs(Scope::Read)?;
+    let filter = Filter::of(&uri)?;
+    let filter = Arc::new(filter);
+    loop {
+        let rights = caller.rights()?;
+        let page = page(&edge, rights.clone(), Arc::clone(&filter)).await;
+        // It waited for its turn: what a client sees is by the grants that it has when it sees it.
+        if caller.rights()? == rights {
+            return Ok((JSON, page).into_response());
+        }
+    }
+}
+
+/// The accounts that `filter` asks for, of those that `rights` cover.
+async fn page(edge: &Edge, rights: Rights, filter: Arc<Filter>) -> Bytes {
+    let listed = Edge::clone(edge);
+    let page = large(&edge.pages, move || {
+        let now = listed.fleet.now();
+        let wanted = |snapshot: &Snapshot| {
+            rights.covers(&snapshot.account)
+                && filter.tag.as_ref().is_none_or(|tag| snapshot.account.tags.contains(tag))
+                && filter.state.is_none_or(|state| snapshot.state.phase(now) == state)
+        };
+        let (page, more) = listed.fleet.page(filter.after.as_deref(), filter.limit, wanted);
+        let accounts: Vec<_> = page.iter().map(|cell| cell.view(now)).collect();
+        let last = accounts.last().map(|account: &AccountView| account.appid.clone());
+        json(&Page { accounts, next: last.filter(|_| more), hosts: listed.fleet.hosts() })
+    });
+    page.await
+}
+
+impl Filter {
+    fn of(uri: &Uri) -> Result<Self, Problem> {
+        let query = Query::of(uri, &["state", "tag", "limit", "after"])?;
+        let limit = match query.number("limit")?.map(usize::try_from) {
+            None => PAGE,
+            Some(Ok(limit @ 1..=LONGEST_PAGE)) => limit,
+            Some(_) => return Err(Problem::bad_request(format!("limit is 1 to {LONGEST_PAGE}"))),
+        };
+        Ok(Self {
+            state: query.text("state").map(phase).transpose()?,
+            tag: query.text("tag").map(str::to_owned),
+            limit,
+            after: query.text("after").map(str::to_owned),
+        })
+    }
+}
+
+fn phase(name: &str) -> Result<Phase, Problem> {
+    Phase::ALL.into_iter().find(|phase| phase.as_str() == name).ok_or_else(|| {
+        Problem::bad_request(format!("state is one of: {}", Phase::ALL.map(Phase::as_str).join(", ")))
+    })
+}
+
+/// Only a map with keys that are no strings cannot be written, and there is none.
+pub(super) fn json(answer: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(answer).unwrap_or_default()
+}

@@ -1,0 +1,315 @@
+//! `/cgi-bin/token`, `/cgi-bin/stable_token` and `/cgi-bin/ticket/getticket` as WeChat answers them, for SDKs that know no other server.
+//!
+//! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
+//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Whoever
+//! asks gets the token that there is; nothing here mints, but that `stable_token` brings the refresh forward that is due in the
+//! last minutes of a token anyway, as it does at WeChat.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, header};
+use axum::response::{IntoResponse, Response};
+use reqwest::Url;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::ticket::Ticket;
+use wxtokend_core::token::Token;
+
+use super::access::Access;
+use super::body;
+use super::caller::Caller;
+use super::edge::Edge;
+use super::problem::{Code, Problem};
+use super::rights::Scope;
+
+/// What both calls say, the one in its query, the other in its body.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    grant_type: String,
+    appid: String,
+    secret: String,
+    /// Some SDKs write `null` for what is not set.
+    force_refresh: Option<bool>,
+}
+
+/// A refusal in WeChat's form.
+#[derive(Debug, Serialize)]
+struct Refusal {
+    errcode: i64,
+    errmsg: Cow<'static, str>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    access_token: &'a str,
+    expires_in: u64,
+}
+
+#[derive(Serialize)]
+struct TicketAnswer<'a> {
+    errcode: i64,
+    errmsg: &'static str,
+    ticket: &'a str,
+    expires_in: u64,
+}
+
+/// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`, or a form of the same.
+pub(super) async fn token(State(edge): State<Edge>, request: Request) -> Response {
+    let access = Access::of(request.extensions());
+    match Form::of(request).await {
+        Ok(form) => answer(&edge, &access, &form.asked(), Endpoint::Token).await,
+        Err(refused) => refused,
+    }
+}
+
+/// `POST /cgi-bin/stable_token` with `{"grant_type":"client_credential","appid":"","secret":"","force_refresh":false}`
+pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, request: Request) -> Response {
+    if method != Method::POST {
+        return refuse(43002, "require POST method").into_response();
+    }
+    // SDKs name many types.
+    let access = Access::of(request.extensions());
+    let body = match body::whole(request).await {
+        Ok(body) => body,
+        Err(problem) => return refusal(problem),
+    };
+    match body::object::<Asked>(&body) {
+        Some(asked) => answer(&edge, &access, &asked, Endpoint::StableToken).await,
+        // Not in serde's words, which quote what was sent.
+        None if is_meant_for_json(&body) => {
+            refuse(47001, "data format error: the body is no JSON of this call").into_response()
+        }
+        None => refuse(41002, "appid missing: send it in a JSON body").into_response(),
+    }
+}
+
+/// In a form, or where all is in the URL, WeChat finds no appid.
+fn is_meant_for_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+        || body.trim_ascii_start().starts_with(b"[")
+        || serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+/// `GET /cgi-bin/ticket/getticket?access_token=&type=`, or a form of the same; who has the token may have the ticket.
+pub(super) async fn ticket(State(edge): State<Edge>, request: Request) -> Response {
+    let form = match Form::of(request).await {
+        Ok(form) => form,
+        Err(refused) => return refused,
+    };
+    let found = Box::pin(find_ticket(&edge, &form)).await;
+    found.map_or_else(IntoResponse::into_response, |ticket| {
+        let (ticket, expires_in) = (ticket.value(), promised(ticket.expires_in()));
+        json(&TicketAnswer { errcode: 0, errmsg: "ok", ticket, expires_in })
+    })
+}
+
+async fn find_ticket(edge: &Edge, asked: &Form) -> Result<Ticket, Refusal> {
+    let access_token = asked.given("access_token");
+    if access_token.is_empty() {
+        return Err(refuse(41001, "access_token missing"));
+    }
+    let Ok(kind) = asked.given("type").parse() else {
+        return Err(refuse(40097, "invalid args: type is jsapi or wx_card"));
+    };
+    let holder = || {
+        let why = "invalid credential, access_token is invalid or not latest";
+        edge.fleet.holder(access_token).ok_or_else(|| refuse(40001, why))
+    };
+    let appid = holder()?;
+    let found = edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await;
+    // It may have been waited for, and the token have ended meanwhile.
+    holder()?;
+    match found {
+        Err(problem) if problem.code == Code::NotFound => {
+            Err(refuse(48001, format!("api unauthorized: {}", problem.detail())))
+        }
+        found => Ok(found?),
+    }
+}
+
+async fn answer(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Response {
+    let found = Box::pin(find(edge, access, asked, at)).await;
+    found.map_or_else(IntoResponse::into_response, |token| {
+        let access_token = token.access_token();
+        json(&Answer { access_token, expires_in: promised(token.expires_in()) })
+    })
+}
+
+/// In whole seconds, and never 0, which some SDKs take for no end at all: the margin at a token's end is 1 s.
+fn promised(expires_in: Duration) -> u64 {
+    expires_in.as_secs().max(1)
+}
+
+async fn find(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Result<Token, Refusal> {
+    let Asked { grant_type, appid, secret, force_refresh } = asked;
+    if appid.is_empty() {
+        return Err(refuse(41002, "appid missing"));
+    }
+    if grant_type != "client_credential" {
+        return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
+    }
+    let caller = who(edge, access, secret)?;
+    caller.deals_with(appid, &edge.fleet, Scope::Token)?;
+    let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
+    if at == Endpoint::StableToken {
+        edge.fleet.bring_refresh_forward(appid);
+    }
+    // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
+    if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
+        let report = edge.fleet.reject_for(caller.name(), appid, token.access_token());
+        let rejected = edge.unless_stopping(report).await?;
+        return rejected.token.ok_or_else(|| refuse(-1, "system busy: there is no valid token just now"));
+    }
+    Ok(token)
+}
+
+fn who(edge: &Edge, access: &Access, key: &str) -> Result<Caller, Refusal> {
+    if let Some(rights) = edge.clients.rights_with_key(key.as_bytes()) {
+        return Ok(Caller::new(&edge.clients, rights, access));
+    }
+    Err(match key {
+        "" => refuse(41004, "appsecret missing: send a client's key of wxtokend as secret"),
+        _ => refuse(40125, "invalid appsecret: wxtokend wants a client's key in place of the AppSecret"),
+    })
+}
+
+/// `problem` in WeChat's form.
+pub(super) fn refusal(problem: Problem) -> Response {
+    Refusal::from(problem).into_response()
+}
+
+/// The request as if it had come to the root, if it is for one of these below the base path.
+pub(super) fn at_the_root<B>(mut request: Request<B>, base: &str) -> Request<B> {
+    if let Some(path) = path_of(request.uri().path(), base) {
+        let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+        // Words of a path that was sent, and one slash before each.
+        if let Ok(uri) = format!("{path}{query}").parse() {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// The path at the root where it is another than was sent. Slashes that stand together are taken for one: some SDKs put a
+/// path behind a URL that ends in a slash.
+fn path_of(path: &str, base: &str) -> Option<String> {
+    if !path.contains("/cgi-bin") || (path.starts_with("/cgi-bin") && !path.contains("//")) {
+        return None;
+    }
+    let words =
+        |path: &str| path.split('/').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let (path, base) = (words(path), words(base));
+    let rest = path.strip_prefix(&*base).unwrap_or(&path);
+    (rest.first()? == "cgi-bin").then(|| format!("/{}", rest.join("/")))
+}
+
+/// The pairs of a query or of a form.
+fn in_form(text: &str) -> Vec<(String, String)> {
+    // Any address will do.
+    let Ok(mut url) = Url::parse("http://localhost/") else { return Vec::new() };
+    url.set_query(Some(text));
+    url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+}
+
+fn refuse(errcode: i64, errmsg: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal { errcode, errmsg: errmsg.into() }
+}
+
+fn json(answer: &impl Serialize) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, serde_json::to_vec(answer).unwrap_or_default()).into_response()
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let (errcode, errmsg) = match problem.code {
+            Code::Unauthorized => (40125, "invalid appsecret"),
+            Code::Forbidden => (48001, "api unauthorized"),
+            Code::UnknownAccount | Code::NotFound => (40013, "invalid appid"),
+            Code::BudgetExhausted => (45009, "reach max api daily quota limit"),
+            Code::TokenUnavailable | Code::ShuttingDown | Code::Internal => (-1, "system busy"),
+            Code::BadRequest | Code::MethodNotAllowed | Code::TooLarge | Code::UnsupportedMediaType => {
+                (47001, "data format error")
+            }
+        };
+        refuse(errcode, format!("{errmsg}: {}", problem.detail()))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        json(&self)
+    }
+}
+
+/// What a call says in its query, and in the form that is its body: some SDKs send one.
+struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// # Errors
+    /// The answer to what is no such call.
+    async fn of(request: Request) -> Result<Self, Response> {
+        let mut pairs = Vec::new();
+        if let Some(query) = request.uri().query() {
+            pairs = in_form(query);
+        }
+        match *request.method() {
+            Method::GET => {}
+            // SDKs name many types, or none.
+            Method::POST => {
+                let body = body::whole(request).await.map_err(refusal)?;
+                pairs.extend(in_form(&String::from_utf8_lossy(&body)));
+            }
+            _ => return Err(refuse(43001, "require GET method").into_response()),
+        }
+        Ok(Self(pairs))
+    }
+
+    /// Unknown parameters are passed over, as at WeChat; of two the last counts.
+    fn given(&self, name: &str) -> &str {
+        let mut pairs = self.0.iter().rev();
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    fn asked(&self) -> Asked {
+        let given = |name| self.given(name).to_owned();
+        let (grant_type, appid, secret) = (given("grant_type"), given("appid"), given("secret"));
+        Asked { grant_type, appid, secret, force_refresh: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_is_whole_seconds_and_at_least_one() {
+        for (ms, seconds) in [(0, 1), (999, 1), (1_999, 1), (2_000, 2), (7_198_999, 7198)] {
+            assert_eq!(promised(Duration::from_millis(ms)), seconds, "{ms}");
+        }
+    }
+
+    #[test]
+    fn slashes_and_the_base_path_are_taken_off_and_nothing_else_is_changed() {
+        for (path, base, inner) in [
+            ("/cgi-bin/token", "/", None),
+            ("//cgi-bin/token", "/", Some("/cgi-bin/token")),
+            ("/cgi-bin//token", "/", Some("/cgi-bin/token")),
+            ("/wx/cgi-bin/token", "/wx", Some("/cgi-bin/token")),
+            ("/wx//cgi-bin/token", "/wx/", Some("/cgi-bin/token")),
+            ("//wx/hub/cgi-bin/stable_token", "/wx/hub", Some("/cgi-bin/stable_token")),
+            ("/cgi-bin/token", "/wx", None),
+            ("//cgi-bin/token", "/wx", Some("/cgi-bin/token")),
+            ("/wxcgi-bin/token", "/wx", None),
+            ("/wx/cgi-bin/token", "/", None),
+            ("/v1/accounts/cgi-bin", "/", None),
+            ("/v1/accounts", "/", None),
+        ] {
+            assert_eq!(path_of(path, base).as_deref(), inner, "{path} under {base}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The HTTP API, for applications in any language, and the status page, for people.
+
+mod access;
+mod accounts;
+mod body;
+mod caller;
+mod cgi_bin;
+mod clients;
+mod connection;
+mod cookie;
+mod edge;
+mod encoding;
+mod events;
+mod extract;
+mod guard;
+mod guesses;
+mod host;
+mod leftover;
+mod listener;
+mod origin;
+mod paths;
+mod peer;
+mod probes;
+mod problem;
+mod query;
+mod rejection;
+mod rights;
+mod routes;
+mod scrape;
+mod session;
+mod slots;
+mod tickets;
+mod timing;
+mod token;
+mod ui;
+mod wire;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+pub use clients::Clients;
+use edge::Edge;
+use slots::Slots;
+
+use crate::config::Config;
+use crate::daemon::telemetry::metrics::Metrics;
+use crate::fleet::Fleet;
+
+/// How often measurements are condensed; a busy server collects a megabyte of them in this time.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The addresses of the API, taken but not served. Taken before there is a fleet, they keep a daemon that was
+/// started twice by mistake from calling WeChat.
+pub struct Listeners {
+    api: (TcpListener, SocketAddr),
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+/// The API, bound to its addresses but not serving yet.
+pub struct Api {
+    edge: Edge,
+    api: (TcpListener, SocketAddr),
+    metrics: Option<(TcpListener, SocketAddr)>,
+    idle: Duration,
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address} ({key}); {}", advice(source))]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The key of `accounts.yaml` that names it.
+    pub key: &'static str,
+    source: io::Error,
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "stop what listens there already, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose one that it has",
+        io::ErrorKind::PermissionDenied => "this user may not use the port: choose one from 1024 on",
+        _ => "choose another address",
+    }
+}
+
+impl Listeners {
+    /// Binds the addresses that `config` names for the API and, if it names one, for metrics.
+    ///
+    /// # Errors
+    /// When one of them cannot be listened on.
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        let api = bind(config.api.listen, "api.listen")?;
+        let metrics = match config.metrics.listen {
+            Some(address) => Some(bind(address, "metrics.listen")?),
+            None => None,
+        };
+        Ok(Self { api, metrics })
+    }
+}
+
+impl Api {
+    /// The API of `fleet`, on the addresses that `config` names.
+    ///
+    /// # Errors
+    /// When one of them cannot be listened on.
+    pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
+        Ok(Self::on(Listeners::bind(config).await?, config, fleet, metrics))
+    }
+
+    /// The API of `fleet`, on addresses taken before.
+    #[must_use]
+    pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
+        let Listeners { api, metrics: own } = listeners;
+        metrics.set_per_account(config.metrics.per_account);
+        let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
+        let edge = edge::Inner::new(fleet, clients, metrics, &config.api.wechat_path);
+        Self { edge, api, metrics: own, idle: listener::IDLE }
+    }
+
+    /// Keeps connections for `idle` without a request, in place of 80 s. Clients are told a sixteenth less.
+    #[must_use]
+    pub fn keep_idle(self, idle: Duration) -> Self {
+        Self { idle, ..self }
+    }
+
+    /// Where the API listens; the real port where the configuration says 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.api.1
+    }
+
+    /// Where metrics have a listener of their own.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Who may call, to be exchanged by a reload.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        self.edge.clients.clone()
+    }
+
+    /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
+    pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let door = routes::api(&self.edge, self.serves_metrics());
+        let peer = Arc::default();
+        drop(listener::converse(stream, |_| false, door, self.idle, peer, &self.edge.stopping).await);
+    }
+
+    fn serves_metrics(&self) -> bool {
+        self.metrics.is_none() && is_loopback(self.api.1)
+    }
+
+    /// Serves until `shutdown`, or until the fleet stops. Then nobody new is let in, those who wait are answered at once, requests under way
+    /// end, for at most 3 s, and it returns.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let with_metrics = self.serves_metrics();
+        let Self { edge, api: (listener, _), metrics, idle } = self;
+        let stopping = edge.stopping.clone();
+        let slots = Slots::new(listener::most_connections());
+        let api = listener::serve(listener, routes::api(&edge, with_metrics), slots, idle, stopping.clone());
+        let own_metrics = async {
+            if let Some((listener, _)) = metrics {
+                let door = routes::metrics(&edge);
+                let slots = Slots::without_keys(listener::SCRAPERS);
+                listener::serve(listener, door, slots, idle, stopping.clone()).await;
+            }
+        };
+        let stop = async {
+            tokio::select! {
+                () = shutdown => {}
+                // Without its fleet the API has nothing to serve.
+                () = edge.fleet.until_draining() => {}
+            }
+            stopping.cancel();
+        };
+        let upkeep = async {
+            loop {
+                sleep(UPKEEP).await;
+                edge.metrics.upkeep();
+                edge.wrong_keys.tell();
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(api, own_metrics, stop) } => {}
+            () = upkeep => {}
+        }
+    }
+}
+
+/// Also where an IPv4 address is written as one of IPv6.
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn bind(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError { address, key, source };
+    let listener = listener::listen(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,97 @@
+//! What a client may do.
+
+use std::sync::Arc;
+
+use wxtokend_core::account::{Account, Appid};
+
+use super::problem::{Code, Problem};
+use crate::config::{Allow, Client};
+use crate::fleet::Fleet;
+
+/// What a call needs; none implies another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// To see how accounts are doing.
+    Read,
+    /// To read tokens: the same permission, but none of the status page's.
+    Token,
+    Refresh,
+    Admin,
+    /// To have pages signed.
+    Sign,
+}
+
+/// What a caller may do by the clients that were in force at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rights {
+    /// None where no clients are configured: every local caller may do everything.
+    pub(super) client: Option<Arc<Client>>,
+    /// The key came in the cookie of the status page, which a browser sends by itself: no token goes to it, and
+    /// only its own page may change anything.
+    pub(super) by_cookie: bool,
+}
+
+impl Rights {
+    /// The client's name; none where nobody needs a key.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.client.as_deref().map(|client| client.name.as_str())
+    }
+
+    /// What its key allows.
+    pub(super) fn allow(&self) -> Allow {
+        self.client.as_deref().map_or(Allow::ALL, |client| client.allow)
+    }
+
+    pub(super) fn may(&self, scope: Scope) -> bool {
+        let allow = self.allow();
+        match scope {
+            Scope::Read => allow.read,
+            Scope::Token => allow.read && !self.by_cookie,
+            Scope::Refresh => allow.refresh && !self.by_cookie,
+            Scope::Admin => allow.admin,
+            // A page's signature tells less than the ticket, which a reader gets.
+            Scope::Sign => (allow.sign || allow.read) && !self.by_cookie,
+        }
+    }
+
+    /// Refused unless it may.
+    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
+        let detail = match scope {
+            Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
+                "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
+            }
+            Scope::Read | Scope::Token => "this key may not read: its client needs allow: [read]",
+            Scope::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
+            Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
+            Scope::Sign => "this key may not have pages signed: its client needs allow: [sign]",
+        };
+        if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    }
+
+    /// Refused unless the page at `url` may be signed for it.
+    pub(super) fn has_signed(&self, url: &str) -> Result<(), Problem> {
+        let detail = "no page at that address may be signed for this key: see urls of its client";
+        let may = self.client.as_deref().is_none_or(|client| client.may_sign(url));
+        if may { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    }
+
+    pub(super) fn covers(&self, account: &Account) -> bool {
+        self.client.as_deref().is_none_or(|client| client.accounts.covers(account))
+    }
+
+    /// Refused unless it may deal with `appid`. A client must not learn which accounts there are beside its own: where
+    /// its grants do not name the appid, the answer is the same whether there is such an account or not.
+    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), Problem> {
+        self.needs(scope)?;
+        let Some(client) = &self.client else { return Ok(()) };
+        if client.accounts.covers_appid(appid) {
+            return Ok(());
+        }
+        if fleet.snapshot(appid).is_some_and(|snapshot| client.accounts.covers(&snapshot.account)) {
+            return Ok(());
+        }
+        // What cannot be an appid is nobody's account.
+        Appid::new(appid).map_err(|_| Problem::unknown_account())?;
+        Err(Problem::new(Code::Forbidden, "this key may not deal with that account"))
+    }
+}

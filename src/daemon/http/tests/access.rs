@@ -1,0 +1,288 @@
+//! Who waits while the clients are exchanged. On paused time and without sockets, so that whoever is said to wait does.
+
+use tokio::io::{DuplexStream, duplex};
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::ticket::TicketKind;
+use wxtokend_sandbox::{Call, FaultKind};
+
+use super::*;
+use crate::daemon::http::edge::{Edge, Inner};
+use crate::daemon::http::{listener, routes};
+use crate::fleet::tests::lab::{APPID, Lab};
+
+const SIGN: Allow = Allow { sign: true, ..Allow::NONE };
+/// Longer than anything takes that is not waited for.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
+/// An API of a simulated fleet.
+pub(super) struct Desk {
+    pub(super) lab: Lab,
+    pub(super) edge: Edge,
+}
+
+/// A request that has no answer yet.
+pub(super) struct Asked {
+    pub(super) client: DuplexStream,
+}
+
+impl Desk {
+    /// One account, `wx01`, which has a token and a jsapi ticket, and one, `cold`, whose calls hang for 3 s.
+    pub(super) async fn open(clients: Vec<Client>) -> Self {
+        let mut accounts =
+            [APPID, "cold"].map(|appid| crate::fleet::tests::lab::account(appid, Endpoint::StableToken));
+        accounts[0].tickets = [TicketKind::Jsapi].into_iter().collect();
+        accounts[1].tickets = [TicketKind::Jsapi].into_iter().collect();
+        let lab = Lab::with(accounts.into()).await;
+        lab.wechat.inject(Some(&id("cold")), Fault::new(FaultKind::Delay { delay_ms: 3_000 }));
+        lab.fleet.token(APPID).await.unwrap();
+        let clients = Clients::new(clients, true);
+        let edge = Inner::new(lab.fleet.clone(), clients, Metrics::detached(), "/");
+        Self { lab, edge }
+    }
+
+    fn set(&self, clients: Vec<Client>) {
+        self.edge.clients.set(clients);
+    }
+
+    /// Sends `head`, a line and headers, with this much of `body`.
+    pub(super) async fn begin(&self, key: &str, head: &str, body: &str, sent: usize) -> Asked {
+        let (mut client, server) = duplex(64 * 1024);
+        let edge = Edge::clone(&self.edge);
+        drop(tokio::spawn(async move {
+            let door = routes::api(&edge, true);
+            drop(
+                listener::converse(server, |_| false, door, listener::IDLE, Arc::default(), &edge.stopping)
+                    .await,
+            );
+        }));
+        let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
+             Content-Length: {}\r\n{headers}\r\n{}",
+            body.len(),
+            &body[..sent]
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        sleep(A_MOMENT).await;
+        Asked { client }
+    }
+
+    /// The same, whole.
+    pub(super) async fn ask(&self, key: &str, head: &str, body: &str) -> Asked {
+        self.begin(key, head, body, body.len()).await
+    }
+}
+
+impl Asked {
+    async fn is_waiting(&mut self) -> bool {
+        timeout(A_MOMENT, self.client.read_u8()).await.is_err()
+    }
+
+    async fn send(&mut self, rest: &str) {
+        // Who was refused meanwhile takes in no more.
+        let _ = self.client.write_all(rest.as_bytes()).await;
+    }
+
+    /// The status and the body.
+    async fn answer(mut self) -> (u16, String) {
+        let mut text = String::new();
+        timeout(Duration::from_secs(90), self.client.read_to_string(&mut text))
+            .await
+            .expect("an end")
+            .unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+}
+
+/// What an answer comes to: the `code` or the `errcode` of a refusal.
+fn refusal(answer: &(u16, String)) -> String {
+    let json: Value = serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?}"));
+    json["code"].as_str().map_or_else(|| json["errcode"].to_string(), str::to_owned)
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
+    let long_poll = "GET /v1/accounts/wx01/token?after=V&wait=60s";
+    let report = format!("POST /v1/accounts/wx01/token/reject\n{JSON}");
+    let in_wechats_form = r#"{"grant_type":"client_credential","appid":"cold","secret":"key"}"#;
+    for (head, body, allow) in [
+        (long_poll, "", READ),
+        ("GET /v1/accounts/cold/token", "", READ),
+        ("GET /v1/accounts/cold/tickets/jsapi", "", READ),
+        ("GET /v1/accounts/cold/jssdk?url=https://shop.example/", "", SIGN),
+        ("POST /v1/accounts/cold/token/refresh", "", ADMIN),
+        (&report, r#"{"access_token":"T"}"#, REFRESH),
+        ("GET /cgi-bin/token?grant_type=client_credential&appid=cold&secret=key", "", READ),
+        ("POST /cgi-bin/stable_token", in_wechats_form, READ),
+        ("POST /cgi-bin/token", "grant_type=client_credential&appid=cold&secret=key", READ),
+    ] {
+        let is_wechats = head.contains("/cgi-bin/");
+        let key = |key: &str, accounts: &[&str], allow| vec![client(key, accounts, allow)];
+        for (what, after, code, errcode) in [
+            ("removed", key("other", &["*"], Allow::ALL), "unauthorized", "40125"),
+            ("no clients at all", Vec::new(), "unauthorized", "40125"),
+            ("may do nothing", key("key", &["*"], Allow::NONE), "forbidden", "48001"),
+            ("has other accounts", key("key", &["wx02"], allow), "forbidden", "48001"),
+            ("has its right still", key("key", &["wx01", "cold"], allow), "200", "200"),
+        ] {
+            let desk = Desk::open(vec![client("key", &["*"], allow)]).await;
+            let token = desk.lab.token().await;
+            desk.lab
+                .wechat
+                .inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 3_000 }).on(Call::Check));
+            let head = head.replace("=V", &format!("={}", token.version()));
+            let body = body.replace("\"T\"", &format!("{:?}", token.access_token()));
+            let mut asked = desk.ask("key", &head, &body).await;
+            assert!(asked.is_waiting().await, "{head}");
+            desk.set(after);
+            if head.contains("after=") {
+                desk.lab.fleet.refresh(APPID, true).await.unwrap();
+            }
+            let answer = asked.answer().await;
+            let told = if answer.0 == 200 && answer.1.find("errcode").is_none() {
+                "200".to_owned()
+            } else {
+                refusal(&answer)
+            };
+            assert_eq!(told, if is_wechats { errcode } else { code }, "{head}, {what}: {answer:?}");
+            assert!(code == "200" || !answer.1.contains("access_token\":"), "{head}, {what}: {answer:?}");
+            desk.lab.fleet.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_needed_no_key_needs_one_as_soon_as_there_are_clients() {
+    let desk = Desk::open(Vec::new()).await;
+    let mut asked = desk.ask("key", "GET /v1/accounts/cold/token", "").await;
+    assert!(asked.is_waiting().await);
+    // Also who has sent one that nobody asked for: it was let in as anybody.
+    desk.set(vec![client("key", &["*"], READ)]);
+    assert_eq!(refusal(&asked.answer().await), "unauthorized");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_whose_key_goes_while_it_is_sent_reports_nothing() {
+    let path = format!("POST /v1/accounts/wx01/token/reject\n{JSON}");
+    for (after, code) in [
+        (client("other", &["*"], Allow::ALL), "unauthorized"),
+        (client("key", &["*"], READ), "forbidden"),
+        (client("key", &["wx02"], REFRESH), "forbidden"),
+    ] {
+        let desk = Desk::open(vec![client("key", &["*"], REFRESH)]).await;
+        let token = desk.lab.token().await;
+        let body = serde_json::json!({ "access_token": token.access_token() }).to_string();
+        let mut asked = desk.begin("key", &path, &body, 5).await;
+        desk.set(vec![after]);
+        asked.send(&body[5..]).await;
+        assert_eq!(refusal(&asked.answer().await), code);
+        sleep(Duration::from_secs(10)).await;
+        let history = desk.lab.fleet.history(APPID, 100).unwrap();
+        assert!(history.iter().all(|event| event.name() != "rejection"), "{code}");
+        desk.lab.fleet.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_read_any_more_hears_the_outcome_of_its_report_alone() {
+    let desk = Desk::open(vec![client("key", &["*"], Allow::ALL)]).await;
+    let token = desk.lab.token().await;
+    desk.lab.wechat.kill_tokens(&id(APPID));
+    let body = serde_json::json!({ "access_token": token.access_token() }).to_string();
+    desk.lab.wechat.inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 1_000 }));
+    let mut asked = desk.ask("key", &format!("POST /v1/accounts/wx01/token/reject\n{JSON}"), &body).await;
+    assert!(asked.is_waiting().await);
+    desk.set(vec![client("key", &["*"], REFRESH)]);
+    let (status, body) = asked.answer().await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"outcome\":\"refreshed\"") && !body.contains("access_token\":"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_signed_by_the_urls_that_hold_when_it_is() {
+    let with = |url: &str| Client { urls: vec![url.to_owned()], ..client("key", &["*"], SIGN) };
+    let desk = Desk::open(vec![with("https://shop.example/")]).await;
+    let mut asked = desk.ask("key", "GET /v1/accounts/cold/jssdk?url=https://shop.example/a", "").await;
+    assert!(asked.is_waiting().await);
+    desk.set(vec![with("https://shop.example/b/")]);
+    assert_eq!(refusal(&asked.answer().await), "forbidden");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_waits_for_its_turn_has_the_accounts_that_its_key_has_then() {
+    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
+    let all = u32::try_from(desk.edge.pages.available_permits()).unwrap();
+    let turns = Arc::clone(&desk.edge.pages).acquire_many_owned(all).await.unwrap();
+    let mut asked = desk.ask("key", "GET /v1/accounts", "").await;
+    assert!(asked.is_waiting().await);
+    desk.set(vec![client("key", &["cold"], READ)]);
+    drop(turns);
+    let (status, body) = asked.answer().await;
+    assert_eq!(status, 200);
+    assert!(body.contains("\"cold\"") && !body.contains(APPID), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_has_not_told_yet_is_told_by_the_grants_that_hold_when_it_is() {
+    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
+    // Takes in nothing until more has happened than fits.
+    let (mut client_side, server) = duplex(256);
+    let edge = Edge::clone(&desk.edge);
+    drop(tokio::spawn(async move {
+        let door = routes::api(&edge, true);
+        drop(
+            listener::converse(server, |_| false, door, listener::IDLE, Arc::default(), &edge.stopping).await,
+        );
+    }));
+    let headers = "Host: localhost\r\nAuthorization: Bearer key\r\nConnection: close";
+    let request = format!("GET /v1/events HTTP/1.1\r\n{headers}\r\n\r\n");
+    client_side.write_all(request.as_bytes()).await.unwrap();
+    sleep(A_MOMENT).await;
+    for _ in 0..50 {
+        desk.lab.fleet.refresh(APPID, false).await.unwrap();
+        desk.lab.fleet.note_reload(true);
+        sleep(A_MOMENT).await;
+    }
+    desk.set(vec![client("key", &["cold"], READ)]);
+    desk.edge.fleet.note_reload(false);
+    let mut told = String::new();
+    while !told.contains("\"successful\":false") {
+        let mut some = [0; 256];
+        let read = timeout(LONG, client_side.read(&mut some)).await.expect("news").unwrap();
+        told.push_str(std::str::from_utf8(&some[..read]).unwrap());
+    }
+    let of_it = told.matches("\"appid\":\"wx01\"").count();
+    assert!(of_it < 50, "{of_it} events of an account that is its key's no more");
+    desk.set(vec![client("other", &["*"], READ)]);
+    let mut rest = String::new();
+    timeout(LONG, client_side.read_to_string(&mut rest)).await.expect("an end").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ask_of_stable_token_brings_the_due_refresh_forward_and_no_other_ask_does() {
+    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
+    let query = "grant_type=client_credential&appid=wx01&secret=key";
+    let body = r#"{"grant_type":"client_credential","appid":"wx01","secret":"key"}"#;
+    // WeChat mints from 300 s before the end on, and the refresh is drawn for a minute later.
+    sleep(Duration::from_secs(7200 - 290)).await;
+    for head in [
+        "GET /v1/accounts/wx01/token".to_owned(),
+        format!("GET /cgi-bin/token?{query}"),
+        "GET /v1/accounts/wx01".to_owned(),
+    ] {
+        assert_eq!(desk.ask("key", &head, "").await.answer().await.0, 200);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(desk.lab.calls(), 1, "{head}");
+    }
+    let promised = async || {
+        let (_, answer) = desk.ask("key", "POST /cgi-bin/stable_token", body).await.answer().await;
+        serde_json::from_str::<Value>(&answer).unwrap()["expires_in"].as_u64().unwrap()
+    };
+    assert!(promised().await < 300, "what there is, at once");
+    assert!(promised().await > 7000, "and a moment later what WeChat would have answered");
+    assert_eq!((desk.lab.calls(), desk.lab.mints()), (2, 2));
+    desk.lab.fleet.shutdown().await;
+}

@@ -1,0 +1,84 @@
+//! `GET /v1/accounts/{appid}/tickets/{type}`, and `GET /v1/accounts/{appid}/jssdk`, which signs a page with one.
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use reqwest::Url;
+use serde::Serialize;
+use wxtokend_core::ticket::{Ticket, TicketKind};
+
+use super::accounts::json;
+use super::caller::Caller;
+use super::edge::Edge;
+use super::extract::{Kind, Named};
+use super::problem::Problem;
+use super::query::Query;
+use super::rights::Scope;
+use super::token::is_known;
+
+#[derive(Serialize)]
+struct Found<'a> {
+    appid: &'a str,
+    r#type: TicketKind,
+    ticket: &'a str,
+    expires_in: u64,
+    expires_at: Timestamp,
+    version: u64,
+}
+
+pub(super) async fn read(
+    State(edge): State<Edge>,
+    caller: Caller,
+    Named(appid): Named,
+    Kind(kind): Kind,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.deals_with(&appid, &edge.fleet, Scope::Token)?;
+    Query::of(request.uri(), &[])?;
+    let ticket = edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await?;
+    let validators = validators(&ticket);
+    if is_known(request.headers(), &validators[0].1) {
+        return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
+    }
+    let found = Found {
+        appid: &appid,
+        r#type: kind,
+        ticket: ticket.value(),
+        expires_in: ticket.expires_in().as_secs(),
+        expires_at: ticket.expires_at(),
+        version: ticket.version(),
+    };
+    Ok((validators, [(header::CONTENT_TYPE, "application/json")], json(&found)).into_response())
+}
+
+fn validators(ticket: &Ticket) -> [(header::HeaderName, String); 2] {
+    let max_age = format!("private, max-age={}", ticket.expires_in().as_secs());
+    [(header::ETAG, format!("\"{}\"", ticket.etag())), (header::CACHE_CONTROL, max_age)]
+}
+
+/// `?url=`, URL-encoded
+pub(super) async fn sign(
+    State(edge): State<Edge>,
+    caller: Caller,
+    Named(appid): Named,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    caller.deals_with(&appid, &edge.fleet, Scope::Sign)?;
+    let query = Query::of(&uri, &["url"])?;
+    let page = query.text("url").ok_or_else(|| {
+        Problem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")
+    })?;
+    must_be_a_page(page)?;
+    caller.has_signed(page)?;
+    let signed = edge.unless_stopping(edge.fleet.js_config(&appid, page)).await?;
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, json(&signed)).into_response())
+}
+
+/// What is no page's address is a slip: the signature would be refused, and nobody would know why.
+fn must_be_a_page(url: &str) -> Result<(), Problem> {
+    let is_page = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    let detail = "url is the page's address as its browser shows it, with http:// or https://";
+    if is_page { Ok(()) } else { Err(Problem::bad_request(detail)) }
+}

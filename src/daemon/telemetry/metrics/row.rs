@@ -1,0 +1,61 @@
+//! An account as its series show it.
+
+use std::sync::Arc;
+
+use wxtokend_core::budget::Purse;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::phase::Phase;
+
+use crate::fleet::{AccountCell, Snapshot};
+
+/// One account, looked at once: its series agree with each other. What most families ask for is copied, so that
+/// they go through the rows alone, one after another, and not to a few places in memory for each account.
+pub(super) struct Row {
+    pub(super) appid: Box<str>,
+    pub(super) phase: Phase,
+    pub(super) failures: u32,
+    pub(super) budget: u32,
+    /// Token calls that may be made right now.
+    pub(super) calls_left: u32,
+    pub(super) token: Option<Served>,
+    pub(super) cell: Arc<AccountCell>,
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// A token that may be served, in milliseconds.
+pub(super) struct Served {
+    pub(super) age_ms: i64,
+    pub(super) issued_at_ms: i64,
+    pub(super) expires_at_ms: i64,
+    pub(super) next_at_ms: Option<i64>,
+    pub(super) version: u64,
+}
+
+impl Row {
+    pub(super) fn of(cell: Arc<AccountCell>, now: Moment) -> Self {
+        let snapshot = cell.load();
+        let Snapshot { account, state } = &*snapshot;
+        let token = state.token.as_deref().filter(|_| state.is_usable(now)).map(|token| Served {
+            age_ms: i64::try_from(token.issued_at.elapsed(now).as_millis()).unwrap_or(i64::MAX),
+            issued_at_ms: token.issued_at.wall_ms,
+            expires_at_ms: token.expires_at.wall_ms,
+            next_at_ms: state.next_at.map(|next_at| (now + next_at.until(now)).wall_ms),
+            version: token.version,
+        });
+        Self {
+            appid: account.appid.as_str().into(),
+            phase: state.phase(now),
+            failures: state.failures(),
+            budget: account.daily_budget,
+            calls_left: state.ledger.remaining(Purse::Main, account.daily_budget, now),
+            token,
+            cell,
+            snapshot,
+        }
+    }
+
+    /// See [`PerAccount::Troubled`].
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.phase.is_trouble() || self.failures > 0
+    }
+}

@@ -1,0 +1,62 @@
+//! What the supervisor holds of each actor.
+
+use kameo::prelude::*;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ticket_actor::TicketActor;
+use super::token_actor::TokenActor;
+use crate::fleet::cells::mailbox::{Trial, Wake};
+
+/// An actor, or the wait for its restart.
+#[derive(Default)]
+pub(crate) struct Child {
+    pub(crate) actor: Option<Running>,
+    pub(crate) crashes: u32,
+    pub(crate) started: Option<Instant>,
+    pub(crate) restart: Option<AbortOnDropHandle<()>>,
+}
+
+/// An actor at work.
+#[derive(Clone)]
+pub(crate) enum Running {
+    Token(ActorRef<TokenActor>),
+    Ticket(ActorRef<TicketActor>),
+}
+
+impl Running {
+    pub(crate) fn id(&self) -> ActorId {
+        match self {
+            Self::Token(actor) => actor.id(),
+            Self::Ticket(actor) => actor.id(),
+        }
+    }
+
+    pub(crate) async fn wake(&self) {
+        match self {
+            Self::Token(actor) => drop(actor.tell(Wake).await),
+            Self::Ticket(actor) => drop(actor.tell(Wake).await),
+        }
+    }
+
+    pub(crate) async fn try_despite_down(&self) {
+        match self {
+            Self::Token(actor) => drop(actor.tell(Trial).await),
+            Self::Ticket(actor) => drop(actor.tell(Trial).await),
+        }
+    }
+
+    pub(crate) async fn stop(&self) {
+        match self {
+            Self::Token(actor) => drop(actor.stop_gracefully().await),
+            Self::Ticket(actor) => drop(actor.stop_gracefully().await),
+        }
+    }
+
+    pub(crate) async fn stopped(&self) {
+        match self {
+            Self::Token(actor) => actor.wait_for_shutdown().await,
+            Self::Ticket(actor) => actor.wait_for_shutdown().await,
+        }
+    }
+}

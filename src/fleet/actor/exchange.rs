@@ -1,0 +1,45 @@
+//! An upstream that is exchanged for another: what goes to disk at once, and when nobody sees the old one's tokens.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wxtokend_core::ticket::TicketState;
+
+use super::shared::Shared;
+use crate::store::Stored;
+
+/// An actor that crashes over a reload takes it in when it is back: so long a reload to another upstream waits at most.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(5);
+
+impl Shared {
+    /// Returns when nobody is served a token or ticket of an upstream before this one any more.
+    pub(crate) async fn until_exchanged(&self) {
+        let (upstream, deadline) = (self.store.upstream(), Instant::now() + LONGEST_EXCHANGE);
+        for cell in self.directory.load_full().by_appid.values() {
+            let is_done = |done: u64| (done == upstream).then_some(());
+            cell.slot.wait_until(deadline, |_| is_done(cell.upstream())).await;
+            for ticket in cell.tickets() {
+                ticket.slot.wait_until(deadline, |_| is_done(ticket.upstream.load(Ordering::SeqCst))).await;
+            }
+        }
+    }
+
+    /// All that is to survive the process.
+    pub(crate) fn everything(&self) -> Stored {
+        let mut all = Stored::default();
+        let departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.accounts.extend(departed.iter().map(|(appid, left)| (appid.clone(), left.state())));
+        drop(departed);
+        let departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        all.tickets.extend(departed.iter().map(|(of, state)| (of.clone(), state.clone())));
+        drop(departed);
+        for (appid, cell) in &self.directory.load().by_appid {
+            all.accounts.insert(appid.clone(), cell.load().state.clone());
+            let tickets = cell.tickets();
+            all.tickets.extend(tickets.map(|ticket| (ticket.of.clone(), TicketState::clone(&ticket.load()))));
+        }
+        all
+    }
+}

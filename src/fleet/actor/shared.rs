@@ -1,0 +1,299 @@
+//! What all actors of a fleet have in common.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wxtokend_core::account::{Account, Appid};
+use wxtokend_core::clock::{Clock, Moment};
+use wxtokend_core::fault::Fault;
+use wxtokend_core::ticket::{Credential, TicketKind, TicketKinds, TicketState};
+use wxtokend_core::token::schedule::{Agenda, Draw, Rules};
+use wxtokend_core::token::state::{AccountState, Activity};
+use wxtokend_core::token::transition::Fetched;
+
+use super::surroundings::{Jitter, MakeTransport, Surroundings};
+use super::withheld::Withheld;
+use crate::config::Upstream;
+use crate::fleet::cells::cell::AccountCell;
+use crate::fleet::cells::directory::Directory;
+use crate::fleet::cells::holders::Holders;
+use crate::fleet::cells::tally::{RejectionOutcome, Tally};
+use crate::fleet::cells::ticket_cell::TicketCell;
+use crate::fleet::journal::event::What;
+use crate::fleet::journal::ring::Journal;
+use crate::fleet::publish::Publishers;
+use crate::store::{Store, Stored};
+use crate::wechat::{TransportError, WeChat, upstream_label};
+
+/// What an actor needs besides its own account.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    /// A number in [0, 1), drawn when a call has ended or failed.
+    pub(crate) jitter: Jitter,
+    agenda: Agenda,
+    pub(crate) store: Store,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) publishers: Publishers,
+    pub(crate) holders: Holders,
+    /// Calls under way, whose ends a stopping fleet waits for.
+    pub(crate) flights: TaskTracker,
+    pub(crate) directory: Arc<ArcSwap<Directory>>,
+    /// What has happened to all accounts, to those that are gone, too.
+    pub(crate) tally: Tally,
+    /// The same for tickets.
+    pub(crate) ticket_tally: Tally,
+    upstream: ArcSwap<Upper>,
+    make_transport: MakeTransport,
+    /// Accounts that are not configured: their versions and budgets are for when they come back.
+    pub(crate) departed: Mutex<BTreeMap<Appid, Departed>>,
+    /// The same of tickets that are not kept.
+    pub(crate) departed_tickets: Mutex<BTreeMap<Credential, TicketState>>,
+    /// What another boot has stored and is not judged yet.
+    pub(crate) withheld: Withheld,
+    draining: CancellationToken,
+}
+
+/// What is left of an account that was configured before.
+pub(crate) enum Departed {
+    /// Before this process.
+    Stored(Box<AccountState>),
+    /// Until a reload; a call of it may be under way still.
+    Removed(Arc<AccountCell>),
+}
+
+impl Departed {
+    pub(crate) fn state(&self) -> AccountState {
+        match self {
+            Self::Stored(state) => AccountState::clone(state),
+            Self::Removed(cell) => cell.load().state.clone(),
+        }
+    }
+}
+
+pub(crate) struct Upper {
+    wechat: Arc<WeChat>,
+    settings: Upstream,
+}
+
+impl Shared {
+    pub(crate) async fn new(
+        settings: Upstream,
+        directory: Directory,
+        store: Store,
+        departed: Stored,
+        withheld: Withheld,
+        Surroundings { clock, jitter, make_transport, .. }: Surroundings,
+    ) -> Result<Arc<Self>, TransportError> {
+        let journal = Arc::new(Journal::new(clock.now()));
+        let upstream = Upper::new(settings, &make_transport, &clock, &journal).await?;
+        let (holders, agenda) = (Holders::default(), Agenda::default());
+        for (appid, cell) in &directory.by_appid {
+            holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
+        }
+        let directory = Arc::new(ArcSwap::from_pointee(directory));
+        let shared = Self {
+            journal,
+            publishers: Publishers::new(Arc::clone(&directory), Arc::clone(&clock)),
+            holders,
+            clock,
+            jitter,
+            agenda,
+            store,
+            flights: TaskTracker::new(),
+            directory,
+            tally: Tally::default(),
+            ticket_tally: Tally::default(),
+            upstream: ArcSwap::from_pointee(upstream),
+            make_transport,
+            departed: Mutex::new(stored(departed.accounts)),
+            departed_tickets: Mutex::new(departed.tickets),
+            withheld,
+            draining: CancellationToken::new(),
+        };
+        for cell in shared.directory.load().by_appid.values() {
+            shared.plan(&cell.load().state);
+        }
+        Ok(Arc::new(shared))
+    }
+
+    /// Notes when a stored token is refreshed, so that others keep away from that instant.
+    pub(crate) fn plan(&self, state: &AccountState) {
+        if let Some(token) = &state.token {
+            self.agenda.plan(token.refresh_at);
+        }
+    }
+
+    pub(crate) fn wechat(&self) -> Arc<WeChat> {
+        Arc::clone(&self.upstream.load().wechat)
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        rules_of(&self.upstream.load().settings)
+    }
+
+    /// What chance decides of a call that has ended.
+    pub(crate) fn draw(&self) -> Draw<'_> {
+        Draw::new([(self.jitter)(), (self.jitter)()], &self.agenda)
+    }
+
+    /// What [`Shared::set_upstream`] is to put in place; nothing where the settings are unchanged, which keeps their
+    /// connections and their knowledge of the hosts.
+    pub(crate) async fn new_upstream(&self, settings: &Upstream) -> Result<Option<Upper>, TransportError> {
+        if self.upstream.load().settings == *settings {
+            return Ok(None);
+        }
+        let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal);
+        Ok(Some(upstream.await?))
+    }
+
+    /// Puts a changed upstream in place of the old one; calls under way end on the old one.
+    pub(crate) fn set_upstream(&self, upstream: Upper) {
+        self.upstream.store(Arc::new(upstream));
+    }
+
+    /// From now on no call is begun.
+    pub(crate) fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Returns when nothing is withheld any more, which takes no longer than a call; or when the fleet begins to stop.
+    pub(crate) async fn until_released(&self) {
+        tokio::select! {
+            () = self.withheld.until_released() => {}
+            () = self.until_draining() => {}
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Returns when the fleet begins to stop.
+    pub(crate) async fn until_draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// The cell of an account that is added, with its version and what it has spent if it was there before.
+    pub(crate) fn cell_of_new(&self, account: Arc<Account>) -> Arc<AccountCell> {
+        let left = self.departed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
+        let mut state = left.as_ref().map(Departed::state).unwrap_or_default();
+        let upstream = self.store.upstream();
+        state.next_at = Some(self.now());
+        if let Some(Departed::Removed(cell)) = left {
+            // A call that outlived the removal must end before the next begins.
+            drop(cell.take_end());
+            if !cell.is_clear() {
+                cell.set_upstream(upstream);
+                self.publish(&cell, &account, &state);
+                cell.slot.set_gone(false);
+                return cell;
+            }
+        }
+        state.activity = Activity::Idle;
+        let cell = AccountCell::new(account, state);
+        cell.set_upstream(upstream);
+        cell
+    }
+
+    /// Keeps the tickets that an account is to have, and no others: those that are kept from now on, and what is
+    /// left of those that are not any more.
+    pub(crate) fn keep_tickets(
+        &self,
+        cell: &AccountCell,
+        appid: &Appid,
+        kinds: TicketKinds,
+    ) -> (Vec<Credential>, BTreeMap<Credential, TicketState>) {
+        let (mut added, mut gone) = (Vec::new(), BTreeMap::new());
+        for kind in TicketKind::ALL {
+            let of = Credential::ticket(appid.clone(), kind);
+            let mut departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
+            match (cell.ticket(kind), kinds.has(kind)) {
+                (None, true) => {
+                    let mut state = departed.remove(&of).unwrap_or_default();
+                    state.next_at = Some(self.now());
+                    cell.set_ticket(
+                        kind,
+                        Some(TicketCell::new(of.clone(), kind, state, self.store.upstream())),
+                    );
+                    added.push(of);
+                }
+                (Some(ticket), false) => {
+                    let left = ticket.load().departed();
+                    departed.insert(of.clone(), left.clone());
+                    cell.set_ticket(kind, None);
+                    ticket.slot.set_gone(true);
+                    gone.insert(of, left);
+                }
+                (Some(_), true) | (None, false) => {}
+            }
+        }
+        (added, gone)
+    }
+
+    /// Replaces what readers see, here and elsewhere.
+    pub(crate) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
+        let old = cell.load().state.token.clone();
+        self.holders.note(&account.appid, old.as_ref(), state.token.as_ref(), self.now());
+        cell.publish(account, state);
+        self.publishers.note(&account.appid);
+    }
+
+    pub(crate) fn keep_departed(&self, appid: &Appid, cell: Arc<AccountCell>) {
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        departed.insert(appid.clone(), Departed::Removed(cell));
+    }
+
+    /// Counts how a token call ended, for the account and for the fleet.
+    pub(crate) fn count_fetch(&self, cell: &AccountCell, fetched: Fetched, fault: Option<&Fault>) {
+        cell.tally.count_fetch(fetched, fault);
+        self.tally.count_fetch(fetched, fault);
+    }
+
+    /// Counts how a rejection was decided, for the account and for the fleet.
+    pub(crate) fn count_rejection(&self, cell: &AccountCell, outcome: RejectionOutcome) {
+        cell.tally.count_rejection(outcome);
+        self.tally.count_rejection(outcome);
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+}
+
+fn stored(states: BTreeMap<Appid, AccountState>) -> BTreeMap<Appid, Departed> {
+    states.into_iter().map(|(appid, state)| (appid, Departed::Stored(Box::new(state)))).collect()
+}
+
+impl Upper {
+    async fn new(
+        settings: Upstream,
+        make_transport: &MakeTransport,
+        clock: &Clock,
+        journal: &Arc<Journal>,
+    ) -> Result<Self, TransportError> {
+        let transport = make_transport(&settings).await?;
+        let wechat = WeChat::new(
+            &settings.base_urls,
+            settings.max_in_flight,
+            settings.max_per_second,
+            transport,
+            Arc::clone(clock),
+        );
+        let journal = Arc::clone(journal);
+        wechat.hosts().on_turn(move |host, now| journal.note_of_all(now, What::Host(host)));
+        Ok(Self { wechat: Arc::new(wechat), settings })
+    }
+}
+
+/// What the decisions depend on.
+pub(crate) fn rules_of(settings: &Upstream) -> Rules {
+    Rules { overlap: settings.overlap, timeout: settings.timeout }
+}
+
+/// The names of what tokens come from, as the store remembers them: hosts with their paths.
+pub(crate) fn hosts_of(settings: &Upstream) -> Vec<String> {
+    settings.base_urls.iter().map(upstream_label).collect()
+}

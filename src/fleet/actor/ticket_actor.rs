@@ -1,0 +1,333 @@
+//! One ticket's actor: asks WeChat for it when its state says so, with the account's token, and keeps it on disk.
+//!
+//! A call for a ticket mints nothing that another would end, so it needs none of the care that a token's does: it ends
+//! with its actor, and is made again.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kameo::error::Infallible;
+use kameo::mailbox::{MailboxReceiver, Signal};
+use kameo::prelude::*;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, info_span};
+use wxtokend_core::account::Account;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::fault::Fault;
+use wxtokend_core::ticket::{AskEnd, TicketActivity, TicketState, TicketStep};
+use wxtokend_core::token::HeldToken;
+
+use super::flight::queue;
+use super::pending::{Due, Pending, Waits, alarm, next};
+use super::shared::Shared;
+use crate::fleet::cells::cell::AccountCell;
+use crate::fleet::cells::mailbox::{RefreshRequest, Trial, Wake};
+use crate::fleet::cells::tally::RejectionOutcome;
+use crate::fleet::cells::ticket_cell::TicketCell;
+use crate::fleet::cells::wanted::NewSettings;
+use crate::fleet::journal::actor_log::TicketTeller;
+use crate::wechat::{Permit, Require};
+
+/// How long a wait for the account's token lasts before it is thought over.
+const TOKEN_AWAITED: Duration = Duration::from_secs(60);
+
+/// Sees to one ticket.
+pub(crate) struct TicketActor {
+    cell: Arc<TicketCell>,
+    /// Whose it is.
+    account: Arc<AccountCell>,
+    settings: Arc<Account>,
+    shared: Arc<Shared>,
+    state: TicketState,
+    /// A wake-up, a place in the queue or a call.
+    pending: Pending<AskEnd>,
+    /// How many of the hosts' recoveries it has reckoned with.
+    recoveries: u64,
+    call_started: Instant,
+    /// The version of the token that WeChat has last refused for the ticket and found good when it was checked; 0 where
+    /// there is none. To report it again would spend what clients need for theirs.
+    honoured: Arc<AtomicU64>,
+}
+
+/// Changed settings are wanted.
+pub(crate) struct Reconfigured;
+
+impl Actor for TicketActor {
+    type Args = (Arc<TicketCell>, Arc<AccountCell>, Arc<Shared>);
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "ticket"
+    }
+
+    async fn on_start((cell, account, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        let state = cell.load().resumed();
+        let settings = Arc::clone(&account.load().account);
+        let (pending, call_started) = (Pending::on(async { Due::Wake }), Instant::now());
+        let recoveries = shared.wechat().hosts().look().0.recoveries;
+        let honoured = Arc::default();
+        let mut actor =
+            Self { cell, account, settings, shared, state, pending, recoveries, call_started, honoured };
+        actor.configure().await;
+        Ok(actor)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        Ok(next(self, mailbox).await)
+    }
+
+    /// The supervisor is gone: so are we.
+    async fn on_link_died(
+        &mut self,
+        _: WeakActorRef<Self>,
+        _: ActorId,
+        _: ActorStopReason,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        Ok(ControlFlow::Break(ActorStopReason::Normal))
+    }
+}
+
+impl Message<Wake> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
+        self.advance();
+    }
+}
+
+impl Message<Trial> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
+        self.try_despite_down();
+    }
+}
+
+impl Waits for TicketActor {
+    type End = AskEnd;
+
+    fn pending(&mut self) -> &mut Pending<AskEnd> {
+        &mut self.pending
+    }
+
+    async fn take_in(&mut self, due: Due<AskEnd>) {
+        match due {
+            Due::Wake => self.advance(),
+            Due::Admitted(admitted) => {
+                debug_assert_eq!(
+                    self.state.activity,
+                    Some(TicketActivity::Queued),
+                    "whatever ends that cancels this"
+                );
+                self.state.activity = None;
+                match admitted {
+                    Ok(permit) => self.ask(permit).await,
+                    Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
+                }
+            }
+            Due::Ended(end) => self.ended(end).await,
+        }
+    }
+}
+
+impl Message<Reconfigured> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Reconfigured, _: &mut Context<Self, ()>) {
+        self.configure().await;
+    }
+}
+
+impl TicketActor {
+    /// Takes in changed settings, if some are wanted.
+    async fn configure(&mut self) {
+        let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
+        // Not from the account's cell, which has them only once the account's own actor has had its turn.
+        self.settings = settings;
+        self.state.reconfigured(self.shared.now());
+        if forget {
+            (self.state, self.pending) = (self.state.departed(), Pending::nothing());
+            self.cell.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
+            // Who reads now waits for the first of the new one.
+            self.state.next_at = Some(self.shared.now());
+            self.publish();
+            self.commit().await;
+        }
+        self.advance();
+    }
+
+    /// Does what the state says, unless something is being done already.
+    fn advance(&mut self) {
+        let is_busy = matches!(self.state.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
+        if is_busy {
+            return;
+        }
+        if self.shared.is_draining() {
+            // Nothing is begun, and what has come is seen, in Redis, too.
+            return self.publish();
+        }
+        let now = self.shared.now();
+        // Before the decision: a host that is back right after it must not be missed.
+        let (hosts, recovery) = self.shared.wechat().hosts().look();
+        if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
+            self.state.host_is_back(now);
+        }
+        let has_token = self.account.read(now).is_some();
+        let step = self.state.next_step(&self.settings, has_token, hosts.up, now);
+        let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
+        let recovery = awaits_host.then_some(recovery);
+        let (activity, next_at, pending) = match step {
+            TicketStep::Wait(at) => (None, Some(at), alarm(Some(at.until(now)), recovery)),
+            TicketStep::AwaitHost => (None, None, alarm(None, recovery)),
+            TicketStep::AwaitToken => (Some(TicketActivity::AwaitsToken), None, self.await_token()),
+            TicketStep::Ask => return self.queue(Require::NotDown, now),
+        };
+        (self.state.activity, self.state.next_at, self.pending) = (activity, next_at, pending);
+        self.publish();
+    }
+
+    /// All hosts count as down: this ticket is to try whether they are, if it needs a call still.
+    fn try_despite_down(&mut self) {
+        let now = self.shared.now();
+        let has_token = self.account.read(now).is_some();
+        if !self.shared.is_draining() && self.state.trial_urgency(&self.settings, has_token, now).is_some() {
+            self.queue(Require::Nothing, now);
+        }
+    }
+
+    fn queue(&mut self, require: Require, now: Moment) {
+        let left_ms = i64::try_from(self.state.usable_for(now).as_millis()).unwrap_or(i64::MAX);
+        (self.state.activity, self.state.next_at) = (Some(TicketActivity::Queued), Some(now));
+        self.pending = queue(&self.shared, left_ms, require);
+        self.publish();
+    }
+
+    fn await_token(&self) -> Pending<AskEnd> {
+        let (account, clock) = (Arc::clone(&self.account), Arc::clone(&self.shared.clock));
+        Pending::on(async move {
+            let deadline = Instant::now() + TOKEN_AWAITED;
+            if account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await.is_none()
+            {
+                // An account that is gone is at once: it must not keep us from hearing that we are, too.
+                sleep_until(deadline).await;
+            }
+            Due::Wake
+        })
+    }
+
+    /// It is our turn: decide once more, put the charge on disk, call.
+    async fn ask(&mut self, permit: Permit) {
+        let (now, account) = (self.shared.now(), Arc::clone(&self.settings));
+        let token = self.account.read(now).map(|token| Arc::clone(token.held()));
+        let (Some(token), TicketStep::Ask) = (token, self.state.next_step(&account, true, true, now)) else {
+            return self.advance();
+        };
+        if self.shared.is_draining() {
+            return;
+        }
+        if let Err(free_at) = self.state.begin_ask(&account, now) {
+            let fault = Fault::budget_exhausted(account.daily_budget, free_at.until(now));
+            return self.ended(AskEnd { sent_at: None, result: Err(fault) }).await;
+        }
+        self.state.activity = Some(TicketActivity::Asking);
+        self.publish();
+        self.commit().await;
+        self.call_started = Instant::now();
+        self.pending = self.call(token, permit);
+    }
+
+    fn call(&self, token: Arc<HeldToken>, mut permit: Permit) -> Pending<AskEnd> {
+        let (kind, shared, honoured) = (self.cell.kind, Arc::clone(&self.shared), Arc::clone(&self.honoured));
+        let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
+        let span = info_span!(
+            "call",
+            appid = self.cell.of.appid.as_str(),
+            endpoint = "ticket",
+            ticket = kind.as_str()
+        );
+        // One refusal may pass.
+        let again = self.state.trouble.as_deref().is_some_and(|trouble| trouble.fault.blames_the_token());
+        Pending::on(async move {
+            permit.take_off().await;
+            let (wechat, sent) = (shared.wechat(), token.value.clone());
+            // A task of its own catches a panic of the HTTP client's as well as one of ours.
+            let call = async move { wechat.ticket(kind, &sent).await };
+            let call = AbortOnDropHandle::new(tokio::spawn(call.instrument(span)));
+            let mut end = call.await.unwrap_or_else(|_panic| AskEnd {
+                sent_at: Some(started_at),
+                result: Err(Fault::internal("the call to WeChat panicked")),
+            });
+            drop(permit);
+            let refused = end.result.as_ref().err().filter(|fault| fault.is_token_refused());
+            if let Some(errcode) = refused.and_then(|fault| fault.errcode) {
+                if honoured.load(Ordering::SeqCst) != token.version
+                    && let Some(actor) = account.mailbox()
+                {
+                    // Like any client that is refused: it is checked, and this waits for what comes of it.
+                    let limit = shared.rules().timeout * 4;
+                    let doubted = RefreshRequest::Doubted(token.value.clone());
+                    let told = timeout(limit, actor.ask(doubted)).await;
+                    if let Ok(Ok(RejectionOutcome::StillValid)) = told {
+                        honoured.store(token.version, Ordering::SeqCst);
+                    }
+                }
+                if again && honoured.load(Ordering::SeqCst) == token.version {
+                    end.result = Err(Fault::ticket_refused(errcode));
+                }
+            }
+            Due::Ended(end)
+        })
+    }
+
+    /// Takes in how a call ended, or why none was made. On disk before any reader sees it.
+    async fn ended(&mut self, end: AskEnd) {
+        let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
+        let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        self.state.activity = None;
+        let was_failing = self.state.trouble.is_some();
+        let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
+        let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
+        let fault = self.state.trouble.as_deref().map(|trouble| &*trouble.fault);
+        self.cell.tally.count_fetch(fetched, fault);
+        self.shared.ticket_tally.count_fetch(fetched, fault);
+        self.commit().await;
+        self.advance();
+        let teller = TicketTeller {
+            journal: &self.shared.journal,
+            cell: &self.account,
+            kind: self.cell.kind,
+            state: &self.state,
+            was_failing,
+            now: self.shared.now(),
+        };
+        teller.ended(fetched, took_ms);
+        told.into_iter().for_each(|told| teller.told_life(told));
+    }
+
+    fn publish(&self) {
+        self.cell.slot.store(self.state.clone());
+        self.shared.publishers.note_ticket(&self.cell.of.appid, self.cell.kind);
+    }
+
+    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
+    async fn commit(&mut self) {
+        let upstream = self.cell.upstream.load(Ordering::SeqCst);
+        let _ = self.shared.store.commit_ticket(&self.cell.of, &self.state, upstream).await;
+    }
+}
+
+/// Makes the actor panic in a handler.
+#[cfg(test)]
+pub(crate) struct Crash;
+
+#[cfg(test)]
+impl Message<Crash> for TicketActor {
+    type Reply = ();
+    async fn handle(&mut self, _: Crash, _: &mut Context<Self, ()>) {
+        panic!("asked to");
+    }
+}

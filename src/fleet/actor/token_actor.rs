@@ -1,0 +1,241 @@
+//! One account's actor: asks the policy what is next, does it, takes in how it ended.
+//!
+//! [`take_in`](Waits::take_in) is one turn of that cycle, [`Activity`] says where in it the account is. Every change is
+//! put on disk and into the cell in the order that the invariants ask for: a charge and an intent before the call, a
+//! token before any reader sees it, the news that a token is dead before anything else.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kameo::error::Infallible;
+use kameo::mailbox::{MailboxReceiver, Signal};
+use kameo::prelude::*;
+use tokio::time::Instant;
+use wxtokend_core::account::Account;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::fault::Fault;
+use wxtokend_core::token::decide::{Step, next_step};
+use wxtokend_core::token::state::{AccountState, Activity};
+use wxtokend_core::token::transition::FetchEnd;
+
+use super::flight::{landing, queue};
+use super::pending::{Due, Pending, Waits, alarm, next};
+use super::shared::Shared;
+use super::waiters::Waiters;
+use crate::fleet::cells::cell::AccountCell;
+use crate::fleet::cells::wanted::NewSettings;
+use crate::fleet::journal::actor_log::Teller;
+
+mod end;
+mod finish;
+mod handlers;
+mod turn;
+
+use end::End;
+
+/// Sees to one account.
+pub(crate) struct TokenActor {
+    cell: Arc<AccountCell>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) account: Arc<Account>,
+    /// Boxed, since the task of an actor holds it more than once.
+    pub(crate) state: Box<AccountState>,
+    waiters: Waiters,
+    /// What ends the state's activity: see [`enter`](Self::enter).
+    pending: Pending<()>,
+    /// How many of the hosts' recoveries it has reckoned with.
+    recoveries: u64,
+    call_started: Instant,
+}
+
+impl Actor for TokenActor {
+    type Args = (Arc<AccountCell>, Arc<Shared>);
+    type Error = Infallible;
+
+    fn name() -> &'static str {
+        "token"
+    }
+
+    async fn on_start((cell, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        let snapshot = cell.load();
+        let recoveries = shared.wechat().hosts().look().0.recoveries;
+        let mut actor = Self {
+            account: Arc::clone(&snapshot.account),
+            state: Box::new(snapshot.state.clone()),
+            cell,
+            shared,
+            waiters: Waiters::default(),
+            pending: Pending::nothing(),
+            recoveries,
+            call_started: Instant::now(),
+        };
+        actor.resume();
+        actor.configure().await;
+        Ok(actor)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        Ok(next(self, mailbox).await)
+    }
+
+    /// The supervisor is gone: so are we.
+    async fn on_link_died(
+        &mut self,
+        _: WeakActorRef<Self>,
+        _: ActorId,
+        _: ActorStopReason,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        Ok(ControlFlow::Break(ActorStopReason::Normal))
+    }
+}
+
+impl Waits for TokenActor {
+    type End = ();
+
+    fn pending(&mut self) -> &mut Pending<()> {
+        &mut self.pending
+    }
+
+    async fn take_in(&mut self, due: Due<()>) {
+        match due {
+            // From idle: decide.
+            Due::Wake => self.advance(),
+            // From the queue, or with a slot: decide once more, charge, put the intent on disk, call.
+            Due::Admitted(Ok(permit)) => self.call(permit).await,
+            // The hosts went down while it waited to hear of them; it is wanted all the same.
+            Due::Admitted(Err(_)) if self.state.despite_down => self.reconsider(),
+            Due::Admitted(Err(host_down)) => self.finish(End::Refused(host_down)).await,
+            // From a call in flight: take in how it ended.
+            Due::Ended(()) => {
+                if let Some(end) = self.cell.take_end() {
+                    self.finish(End::Called(end)).await;
+                }
+            }
+        }
+    }
+}
+
+impl TokenActor {
+    /// After a crash: what was under way is either still under way, or over, or it was lost in the crash.
+    fn resume(&mut self) {
+        let (now, activity) = (self.shared.now(), self.state.activity.left_behind());
+        if activity.is_busy() && !self.cell.is_clear() {
+            return self.enter(activity, landing(&self.cell));
+        }
+        if activity == Activity::Fetching {
+            let end = FetchEnd {
+                force: false,
+                sent_at: self.state.intent.map(|intent| intent.at).or(Some(now)),
+                may_have_minted: true,
+                result: Err(Fault::internal("the account's actor crashed over an answer")),
+            };
+            self.state.end_fetch(end, &self.account, self.shared.rules(), now, self.shared.draw());
+        }
+        self.enter(Activity::Idle, Pending::on(async { Due::Wake }));
+    }
+
+    /// Takes in changed settings, if some are wanted.
+    pub(crate) async fn configure(&mut self) {
+        let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
+        self.state.reconfigured(&self.account, &settings, self.shared.now());
+        self.account = settings;
+        if forget {
+            self.cell.disown();
+            self.state.upstream_exchanged();
+            self.cell.set_upstream(self.shared.store.upstream());
+            // Who reads now waits for the first of the new one.
+            self.state.next_at = Some(self.shared.now());
+            self.publish();
+            self.commit().await;
+        }
+        // A call in the queue asks the policy again when its turn comes.
+        self.advance();
+        self.publish();
+        self.teller(self.shared.now()).configured();
+    }
+
+    /// Does what the policy says, unless something is being done already.
+    pub(crate) fn advance(&mut self) {
+        if self.state.activity.is_busy() {
+            return;
+        }
+        if self.shared.is_draining() {
+            // Nothing is begun, and what has landed is seen, in Redis, too.
+            return self.publish();
+        }
+        let now = self.shared.now();
+        // Before the decision: a host that is back right after it must not be missed.
+        let (hosts, recovery) = self.shared.wechat().hosts().look();
+        if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
+            self.state.host_is_back(now);
+        }
+        let step = next_step(&self.state, &self.account, hosts.up, now);
+        match step {
+            Step::Wait(at) => {
+                self.state.next_at = Some(at);
+                let audit = self.state.audit_at.filter(|_| self.state.is_usable(now));
+                let wait = audit.into_iter().chain([at]).map(|at| at.until(now)).min();
+                self.enter(Activity::Idle, self.alarm(wait, now, recovery));
+            }
+            Step::AwaitHost => {
+                self.state.next_at = None;
+                self.enter(Activity::Idle, self.alarm(None, now, recovery));
+            }
+            Step::Fetch { .. } | Step::Check => {
+                if let Step::Fetch { reason, .. } = step {
+                    self.state.reason = Some(reason);
+                }
+                self.state.next_at = Some(now);
+                let turn = queue(&self.shared, self.urgency_ms(now), self.requires(step, hosts.up, now));
+                self.enter(Activity::Queued, turn);
+            }
+        }
+        self.publish();
+    }
+
+    /// What it waited for is not to be done: decides anew.
+    pub(crate) fn reconsider(&mut self) {
+        self.enter(Activity::Idle, Pending::nothing());
+        self.advance();
+    }
+
+    /// The account does this from now on, until `pending` has come; what it did is cancelled.
+    pub(crate) fn enter(&mut self, activity: Activity, pending: Pending<()>) {
+        (self.state.activity, self.pending) = (activity, pending);
+    }
+
+    /// Wakes us after `wait`, or when the token ends, which is news; and, where the host is to blame for our
+    /// trouble, when it is back.
+    fn alarm(
+        &self,
+        wait: Option<Duration>,
+        now: Moment,
+        recovery: impl Future<Output = ()> + Send + 'static,
+    ) -> Pending<()> {
+        let token_ends = Some(self.state.usable_for(now)).filter(|left| !left.is_zero());
+        let wait = wait.into_iter().chain(token_ends).min();
+        let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
+        alarm(wait, awaits_host.then_some(recovery))
+    }
+
+    pub(crate) fn publish(&self) {
+        self.shared.publish(&self.cell, &self.account, &self.state);
+        self.teller(self.shared.now()).looks();
+    }
+
+    pub(crate) fn teller(&self, now: Moment) -> Teller<'_> {
+        let (journal, cell) = (&self.shared.journal, &*self.cell);
+        Teller { journal, cell, account: &self.account, state: &self.state, now }
+    }
+
+    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on. `&mut`, since what it
+    /// waits for cannot be shared between threads.
+    pub(crate) async fn commit(&mut self) {
+        let _ = self.shared.store.commit(&self.account.appid, &self.state, self.cell.upstream()).await;
+    }
+}

@@ -1,0 +1,130 @@
+//! How a call of an account's ends: one order for every end, which is the one that the invariants ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wxtokend_core::fault::Fault;
+use wxtokend_core::token::state::Activity;
+use wxtokend_core::token::transition::{CheckEnd, Fetched};
+
+use super::TokenActor;
+use super::end::End;
+use crate::fleet::actor::pending::Pending;
+use crate::fleet::actor::waiters::Settled;
+use crate::fleet::cells::call_state::CallEnd;
+
+/// What an end has changed.
+enum Change {
+    /// A token call was made.
+    Fetched {
+        fetched: Fetched,
+        took_ms: u64,
+        /// How long WeChat says that the token lives.
+        told: Option<Duration>,
+    },
+    /// A call was not made, and that counts as a failure.
+    Refused(Arc<Fault>),
+    /// A check was made.
+    Checked(CheckEnd),
+    /// A token call was made, and what it brought is not wanted any more.
+    Dropped,
+    /// The check of a token that is served was not made: that is no failure.
+    PutOff,
+}
+
+impl TokenActor {
+    /// Takes in what has become of the call that was due, and goes on to what is next.
+    pub(super) async fn finish(&mut self, end: End) {
+        self.enter(Activity::Idle, Pending::nothing());
+        let change = self.apply(end);
+        self.count(&change);
+        if let Change::Checked(end) = &change {
+            self.teller(self.shared.now()).check_ended(end);
+            // A token found dead is out of every answer before the disk hears of it.
+            self.publish();
+        }
+        if change.was_called() {
+            // A new token is on disk before anybody reads it.
+            self.commit().await;
+        }
+        if change.is_attempt() {
+            self.cell.clear_awaited();
+        }
+        self.advance();
+        // Both look at what is next: when the refresh is due, whether another call follows on the heels of this one.
+        self.tell(&change);
+        self.settle(&change);
+    }
+
+    fn apply(&mut self, end: End) -> Change {
+        let (rules, now) = (self.shared.rules(), self.shared.now());
+        match end {
+            End::Called(CallEnd::Fetch { end, spare_left }) => {
+                if spare_left {
+                    self.state.return_spare();
+                }
+                let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
+                let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
+                Change::Fetched { fetched, took_ms, told }
+            }
+            End::Called(CallEnd::Check(end)) => {
+                self.state.end_check(&end, &self.account, now);
+                Change::Checked(end)
+            }
+            End::Called(CallEnd::Abandoned { force, was_sent }) => {
+                self.state.drop_fetch(force, was_sent);
+                Change::Dropped
+            }
+            End::Refused(_) if self.state.put_off_audit(now) => Change::PutOff,
+            End::Refused(fault) => {
+                self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
+                Change::Refused(Arc::new(fault))
+            }
+        }
+    }
+
+    fn count(&self, change: &Change) {
+        let (fetched, fault) = match change {
+            Change::Fetched { fetched, .. } => {
+                (*fetched, self.state.trouble.as_deref().map(|trouble| &*trouble.fault))
+            }
+            Change::Refused(fault) => (Fetched::Failed, Some(&**fault)),
+            Change::Checked(_) | Change::Dropped | Change::PutOff => return,
+        };
+        self.shared.count_fetch(&self.cell, fetched, fault);
+    }
+
+    fn tell(&self, change: &Change) {
+        let teller = self.teller(self.shared.now());
+        match change {
+            Change::Fetched { fetched, took_ms, told } => {
+                teller.fetch_ended(*fetched, *took_ms);
+                told.iter().for_each(|told| teller.told_life(*told));
+            }
+            Change::Refused(fault) => teller.failed(fault, None),
+            Change::Checked(_) | Change::Dropped | Change::PutOff => {}
+        }
+    }
+
+    fn settle(&mut self, change: &Change) {
+        let settled = match change {
+            Change::Fetched { fetched, .. } => Settled::Fetch(*fetched),
+            Change::Refused(_) => Settled::Fetch(Fetched::Failed),
+            Change::Checked(_) => Settled::Check,
+            Change::Dropped | Change::PutOff => return,
+        };
+        self.waiters.settle(&self.state, settled, self.shared.now());
+    }
+}
+
+impl Change {
+    fn was_called(&self) -> bool {
+        matches!(self, Self::Fetched { .. } | Self::Checked(_) | Self::Dropped)
+    }
+
+    /// Whether those who wait for a token have seen an attempt to get one.
+    fn is_attempt(&self) -> bool {
+        matches!(self, Self::Fetched { .. } | Self::Refused(_))
+    }
+}

@@ -1,0 +1,117 @@
+//! An account's turn at the global limits: what it needs to have one, and what it does with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wxtokend_core::account::Endpoint;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::fault::Fault;
+use wxtokend_core::token::decide::{Step, next_step, trial_urgency};
+use wxtokend_core::token::state::{Activity, Reason, Want};
+
+use super::TokenActor;
+use super::end::End;
+use crate::fleet::actor::flight::{Call, fly, landing, queue, take_off};
+use crate::fleet::actor::pending::Pending;
+use crate::wechat::{Permit, Require};
+
+impl TokenActor {
+    /// Less goes first: for whose token somebody waits, who has none, then whose token ends soonest.
+    pub(super) fn urgency_ms(&self, now: Moment) -> i64 {
+        match self.state.usable_for(now) {
+            Duration::ZERO if self.cell.is_awaited() => -1,
+            left => i64::try_from(left.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// What the call that `step` says requires of the hosts.
+    pub(super) fn requires(&self, step: Step, hosts_up: bool, now: Moment) -> Require {
+        let fetches = matches!(step, Step::Fetch { .. });
+        if self.state.despite_down && !hosts_up {
+            Require::Nothing
+        } else if fetches && self.account.endpoint == Endpoint::Token && self.state.is_usable(now) {
+            // A lost answer would leave the token trusted for the overlap only.
+            Require::Heard
+        } else {
+            Require::NotDown
+        }
+    }
+
+    /// All hosts count as down: this account is to try whether they are, if it needs a call still.
+    pub(super) fn try_despite_down(&mut self) {
+        let now = self.shared.now();
+        if trial_urgency(&self.state, &self.account, now).is_none() {
+            return;
+        }
+        if next_step(&self.state, &self.account, true, now) != Step::Check {
+            self.state.want.get_or_insert(Want::Fetch(Reason::Trial));
+        }
+        self.state.despite_down = true;
+        self.advance();
+    }
+
+    /// Goes to the head of the queue, if it stands there without a token.
+    pub(super) fn move_up(&mut self) {
+        let now = self.shared.now();
+        if self.state.activity == Activity::Queued && self.urgency_ms(now) < 0 {
+            // Without a token there is none to be wary for.
+            self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), Require::NotDown));
+        }
+    }
+
+    /// It is our turn: decide once more, charge, put the intent on disk, call.
+    pub(super) async fn call(&mut self, permit: Permit) {
+        // Counts as a flight from before the look: a stopping fleet waits for it.
+        let _flight = self.shared.flights.token();
+        if self.shared.is_draining() {
+            return self.enter(Activity::Idle, Pending::nothing());
+        }
+        let now = self.shared.now();
+        self.state.others_waiting = permit.others_waiting();
+        let call = match next_step(&self.state, &self.account, true, now) {
+            // It is reckoned with that a call goes out right after its intent.
+            Step::Fetch { reason, force }
+                if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
+            {
+                let hosts_up = self.shared.wechat().hosts().look().0.up;
+                let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
+                if requires == Require::Heard {
+                    // It queued for something else, which asks for less.
+                    drop(permit);
+                    self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), requires));
+                } else {
+                    self.enter(Activity::AwaitingSlot, take_off(permit));
+                }
+                return;
+            }
+            Step::Fetch { reason, force } => {
+                self.state.reason = Some(reason);
+                let despite_down = self.state.despite_down;
+                if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
+                    let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
+                    return self.finish(End::Refused(fault)).await;
+                }
+                let several = self.shared.wechat().hosts().are_several();
+                let spare = several && self.state.charge_spare(&self.account, now);
+                self.enter(Activity::Fetching, landing(&self.cell));
+                // Readers must stop trusting the token too long before the call can end it.
+                self.publish();
+                self.commit().await;
+                Call::Fetch { reason, force, spare, despite_down }
+            }
+            Step::Check => {
+                let Some(token) = self.state.token.clone() else { return self.reconsider() };
+                self.enter(Activity::Checking, landing(&self.cell));
+                self.publish();
+                // Whoever complains waits for what is told; nobody else would, of a token that is served.
+                let twice = self.state.want.is_none() && self.state.is_usable(now);
+                Call::Check { token: token.value.clone(), twice }
+            }
+            // What was due when we queued is not any more: a reload, or a jump of the clock.
+            Step::Wait(_) | Step::AwaitHost => return self.reconsider(),
+        };
+        self.call_started = Instant::now();
+        fly(&self.cell, &self.shared, Arc::clone(&self.account), permit, call);
+    }
+}

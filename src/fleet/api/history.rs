@@ -1,0 +1,66 @@
+//! What a fleet can tell of its past and of what is happening.
+
+use std::sync::Arc;
+
+use super::handle::Fleet;
+use crate::fleet::journal::event::{Event, What};
+use crate::fleet::journal::ring::Batch;
+
+/// A place among a fleet's events, from which on they are followed.
+pub(crate) struct Follow {
+    fleet: Fleet,
+    place: u64,
+    /// Whether it is known already that some were missed.
+    missed: bool,
+}
+
+impl Fleet {
+    /// The recent events of `appid`, the newest first; `None` when there is no such account.
+    pub(crate) fn history(&self, appid: &str, limit: usize) -> Option<Vec<Arc<Event>>> {
+        Some(self.inner.shared.journal.history(&*self.cell(appid).ok()?, limit))
+    }
+
+    /// Follows what happens from now on, or what has happened since the event that is named.
+    pub(crate) fn follow(&self, last_event: Option<&str>) -> Follow {
+        let journal = &self.inner.shared.journal;
+        let place = last_event.map(|id| journal.place_behind(id));
+        Follow {
+            place: place.flatten().unwrap_or_else(|| journal.end()),
+            missed: place == Some(None),
+            fleet: self.clone(),
+        }
+    }
+
+    /// Notes that the configuration was read again, and whether all of it is in force: who hears of it asks at once
+    /// for what has changed, and must not be judged by the clients of before.
+    pub(crate) fn note_reload(&self, successful: bool) {
+        let shared = &self.inner.shared;
+        shared.journal.note_of_all(shared.now(), What::Reload { successful });
+    }
+}
+
+impl Follow {
+    /// The next events, once there are some. May be dropped and asked again.
+    pub(crate) async fn next(&mut self) -> Batch {
+        let journal = &self.fleet.inner.shared.journal;
+        if std::mem::take(&mut self.missed) {
+            return Batch { events: Vec::new(), missed: true, behind: self.id_of_place() };
+        }
+        journal.next(&mut self.place).await
+    }
+
+    /// Whether it is known already that some were missed.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.missed
+    }
+
+    /// What an event is named.
+    pub(crate) fn id(&self, event: &Event) -> String {
+        self.fleet.inner.shared.journal.id(event)
+    }
+
+    /// A name for where this is, before anything has happened.
+    pub(crate) fn id_of_place(&self) -> String {
+        self.fleet.inner.shared.journal.id_before(self.place)
+    }
+}

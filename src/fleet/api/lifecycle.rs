@@ -1,0 +1,245 @@
+//! A fleet's start, reload and end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kameo::mailbox;
+use kameo::prelude::*;
+use rand::random;
+use tokio::time::timeout;
+use wxtokend_core::clock::SystemClock;
+use wxtokend_core::phase::Phase;
+use wxtokend_core::ticket::TicketKinds;
+
+use super::answers::{ReloadError, Reloaded, StartError};
+use super::handle::{Fleet, Inner, Reads};
+use crate::config::Config;
+use crate::fleet::actor::clock_watch::watch_clocks;
+use crate::fleet::actor::release::release;
+use crate::fleet::actor::shared::{Shared, hosts_of, rules_of};
+use crate::fleet::actor::supervisor::{Applied, Apply, Supervisor};
+use crate::fleet::actor::surroundings::{Surroundings, http_transport};
+use crate::fleet::actor::trials::try_while_down;
+use crate::fleet::actor::withheld::Withheld;
+use crate::fleet::cells::cell::AccountCell;
+use crate::fleet::cells::directory::Directory;
+use crate::fleet::publish::Publishers;
+use crate::store::{Opened, RedbBackend, Store, Stored, is_one_upstream};
+
+/// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
+const LAST_CALLS: Duration = Duration::from_secs(7);
+/// How long what they brought may take to be stored.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+impl Fleet {
+    /// Opens the store, makes every stored token available and starts the accounts' actors, which goes on after
+    /// this returns. What an earlier boot of the machine has stored becomes available once WeChat has told the time, or
+    /// after `upstream.timeout`: readers wait for it meanwhile.
+    ///
+    /// # Errors
+    /// When the store is in use, damaged or not ours, or TLS cannot be set up.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = wxtokend::Config::load("accounts.yaml".as_ref())?;
+    /// let fleet = wxtokend::Fleet::start(config).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let backend = RedbBackend::open(&config.store.path)?;
+        let surroundings = Surroundings {
+            clock: Arc::new(SystemClock::new()),
+            jitter: Arc::new(random::<f64>),
+            backend: Arc::new(backend),
+            make_transport: Arc::new(http_transport),
+        };
+        Self::start_on(config, surroundings).await
+    }
+
+    pub(crate) async fn start_on(config: Config, on: Surroundings) -> Result<Self, StartError> {
+        if !Publishers::can_publish_to(&config.publish) {
+            return Err(StartError::NoRedis);
+        }
+        let hosts = hosts_of(&config.upstream);
+        let Opened { store, mut stored, mut withheld } =
+            Store::open(Arc::clone(&on.backend), hosts, Arc::clone(&on.clock)).await?;
+        let now = on.clock.now();
+        let rules = rules_of(&config.upstream);
+        let cells: Vec<_> = config
+            .accounts
+            .iter()
+            .map(|account| {
+                let mut state = stored.accounts.remove(&account.appid).unwrap_or_default();
+                state.recover(account, rules, now);
+                // Due as soon as its actor has started; until then readers may count on that.
+                state.next_at = Some(now);
+                (account.appid.clone(), AccountCell::new(Arc::clone(account), state))
+            })
+            .collect();
+        // Removed from the file while we were not running: their tokens go, as at a reload.
+        let departed = stored
+            .accounts
+            .iter_mut()
+            .filter(|(appid, state)| withheld.accounts.remove(*appid).is_some() || state.token.is_some());
+        let accounts = departed.map(|(appid, state)| {
+            state.forget_token();
+            (appid.clone(), state.clone())
+        });
+        let mut erased = Stored { accounts: accounts.collect(), ..Stored::default() };
+        let directory = Directory::new(cells);
+        for (of, state) in &mut stored.tickets {
+            let cell = directory.by_appid.get(&of.appid);
+            let is_kept =
+                of.ticket.is_some_and(|kind| cell.is_some_and(|cell| cell.load().account.tickets.has(kind)));
+            if !is_kept && (withheld.tickets.remove(of).is_some() || state.ticket.is_some()) {
+                *state = state.departed();
+                erased.tickets.insert(of.clone(), state.clone());
+            }
+        }
+        // When this fails the store says so and tries again.
+        let _ = store.commit_all(&erased).await;
+        let waits = Withheld::new(&withheld);
+        let shared = Shared::new(config.upstream.clone(), directory, store, stored, waits, on).await?;
+        let everything = Arc::downgrade(&shared);
+        shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
+        for (appid, cell) in &shared.directory.load().by_appid {
+            let kinds = cell.load().account.tickets;
+            if kinds != TicketKinds::default() {
+                shared.keep_tickets(cell, appid, kinds);
+            }
+        }
+        shared.publishers.set(&config.publish);
+        let supervisor = Supervisor::spawn_with_mailbox(Arc::clone(&shared), mailbox::unbounded());
+        let watches = tokio::spawn({
+            let (shared, supervisor) = (Arc::clone(&shared), supervisor.clone());
+            async move {
+                let release = release(Arc::clone(&shared), supervisor.clone(), withheld);
+                let trials = try_while_down(Arc::clone(&shared), supervisor.clone());
+                tokio::join!(release, trials, watch_clocks(shared, supervisor));
+            }
+        });
+        Ok(Self {
+            inner: Arc::new(Inner {
+                directory: Arc::clone(&shared.directory),
+                shared,
+                supervisor,
+                running: config.into(),
+                watches: watches.abort_handle(),
+                ready: AtomicBool::new(false),
+                reads: Reads::of("wxtokend_token_reads_total"),
+                ticket_reads: Reads::of("wxtokend_ticket_reads_total"),
+            }),
+        })
+    }
+
+    /// Whether every account had, at one time or another, a valid token or a first attempt that ended.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let inner = &self.inner;
+        if inner.shared.is_draining() {
+            return false;
+        }
+        if !inner.ready.load(Ordering::Relaxed) {
+            let (now, directory) = (inner.shared.now(), inner.shared.directory.load());
+            // The last first: they have their turn last, too, so that one that still starts is soon found.
+            let mut cells = directory.in_order.iter().rev().filter_map(|appid| directory.by_appid.get(appid));
+            let all =
+                cells.all(|cell| cell.slot.look(|snapshot| snapshot.state.phase(now) != Phase::Starting));
+            inner.ready.fetch_or(all, Ordering::Relaxed);
+        }
+        inner.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the fleet is stopping.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.inner.shared.is_draining()
+    }
+
+    /// Applies accounts, upstream and sinks of `config`: accounts are added, removed and changed, the others go on
+    /// undisturbed. Listeners and the store stay as they are. A caller that gives up does not cancel it.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the fleet runs on unchanged.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        // In a task of its own: one that ended half-way would leave accounts and `running` at odds.
+        let fleet = self.clone();
+        match tokio::spawn(async move { fleet.apply(config).await }).await {
+            Ok(told) => told,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_runtime_is_gone) => Err(ReloadError::ShuttingDown),
+        }
+    }
+
+    async fn apply(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        if !Publishers::can_publish_to(&config.publish) {
+            return Err(ReloadError::NoRedis);
+        }
+        let inner = &self.inner;
+        inner.shared.until_released().await;
+        let mut running = inner.running.lock().await;
+        if inner.shared.is_draining() {
+            return Err(ReloadError::ShuttingDown);
+        }
+        let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
+        let elsewhere = !is_one_upstream(&old_hosts, &new_hosts);
+        let upstream = inner.shared.new_upstream(&config.upstream).await?;
+        if elsewhere {
+            // Before a token of the new one can be: what is on disk is all of one upstream. When this fails the store
+            // says so and tries again.
+            let _ = inner.shared.store.exchange(new_hosts.clone(), &inner.shared.everything()).await;
+        }
+        if let Some(upstream) = upstream {
+            inner.shared.set_upstream(upstream);
+        }
+        let (accounts, before) = (config.accounts.clone(), running.accounts.clone());
+        let apply = Apply { accounts, before, forget_tokens: elsewhere };
+        let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
+        inner.shared.publishers.set(&config.publish);
+        if elsewhere {
+            inner.shared.until_exchanged().await;
+        } else if old_hosts != new_hosts {
+            // When this fails the store says so and tries again.
+            let _ = inner.shared.store.set_hosts(new_hosts).await;
+        }
+        *running = config;
+        let Applied { added, removed, changed } = applied;
+        Ok(Reloaded { added, removed, changed })
+    }
+
+    /// Stops: no call is begun, calls under way end (for at most 7 s) and their tokens are stored, those who wait
+    /// are answered.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.shared.drain();
+        inner.watches.abort();
+        inner.shared.flights.close();
+        let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
+        // The accounts' actors first: what has landed is taken in and stored before they stop.
+        let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.mailbox()).collect();
+        for actor in &actors {
+            actor.stop().await;
+        }
+        let all_stopped = async {
+            for actor in &actors {
+                actor.stopped().await;
+            }
+        };
+        let _ = timeout(LAST_WRITES, all_stopped).await;
+        inner.shared.publishers.stop();
+        let _ = timeout(LAST_WRITES, inner.shared.publishers.stopped()).await;
+        inner.supervisor.kill();
+        inner.shared.store.close().await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.watches.abort();
+        self.shared.publishers.stop();
+        self.supervisor.kill();
+    }
+}

@@ -1,0 +1,156 @@
+//! What clients report and operators wish: that a token is refused, that one is fetched now.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::info;
+use wxtokend_core::secret::Secret;
+
+use super::answers::{Rejected, TokenError};
+use super::handle::Fleet;
+use crate::fleet::cells::cell::AccountCell;
+use crate::fleet::cells::mailbox::{Answer, NoValidToken, Prompt, RefreshRequest};
+use crate::fleet::cells::tally::RejectionOutcome;
+use crate::fleet::journal::event::{Wish, outcome_label};
+
+impl Fleet {
+    /// Reports that WeChat refused `access_token` (40001, 40014, 42001). Only the current token matters; it is
+    /// checked, once for all who report it, and replaced if WeChat refuses it.
+    ///
+    /// # Errors
+    /// [`TokenError`]: unknown account, no valid token could be had, or the fleet is stopping.
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet, token: wxtokend::Token) -> Result<(), wxtokend::TokenError> {
+    /// let rejected = fleet.reject("wx0123456789abcdef", &token).await?;
+    /// if let Some(current) = rejected.token {
+    ///     println!("{:?}: go on with version {}", rejected.outcome, current.version());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reject(
+        &self,
+        appid: impl AsRef<str>,
+        access_token: impl AsRef<str>,
+    ) -> Result<Rejected, TokenError> {
+        self.reject_for(None, appid, access_token).await
+    }
+
+    /// [`Fleet::reject`], as the client of that name.
+    pub(crate) async fn reject_for(
+        &self,
+        by: Option<&str>,
+        appid: impl AsRef<str>,
+        access_token: impl AsRef<str>,
+    ) -> Result<Rejected, TokenError> {
+        let cell = self.cell(appid.as_ref())?;
+        self.until_at_work(&cell).await;
+        let presented = Secret::new(access_token.as_ref());
+        // Older tokens are most of what is reported after a refresh: their answer needs no actor.
+        let snapshot = cell.load();
+        let superseded =
+            !snapshot.state.is_current(&presented) && snapshot.state.is_usable(self.inner.shared.now());
+        let answer = match (superseded, cell.mailbox()) {
+            (true, _) => Ok(RejectionOutcome::Superseded),
+            (false, Some(actor)) => self.patiently(actor.ask(RefreshRequest::Reject(presented))).await?,
+            // Its actor has crashed and is being restarted.
+            (false, None) => Err(NoValidToken),
+        };
+        let rejected = self.decided(&cell, answer);
+        let outcome = rejected.as_ref().ok().map(|rejected| rejected.outcome);
+        let shared = &self.inner.shared;
+        let wish = Wish::report(by, outcome, shared.now());
+        if shared.journal.note_wish(&cell, shared.now(), wish) {
+            let (appid, outcome) = (snapshot.account.appid.as_str(), outcome_label(outcome));
+            info!(event = "rejection", appid, by, outcome, "a client reports a token as refused");
+        }
+        rejected
+    }
+
+    /// Refreshes now, as an operator's wish: also on a parked account. On `stable_token`, `force` replaces a token
+    /// that still lives.
+    ///
+    /// # Errors
+    /// As [`Fleet::reject`].
+    pub async fn refresh(&self, appid: impl AsRef<str>, force: bool) -> Result<Rejected, TokenError> {
+        self.refresh_for(None, appid, force).await
+    }
+
+    /// [`Fleet::refresh`], as the client of that name.
+    pub(crate) async fn refresh_for(
+        &self,
+        by: Option<&str>,
+        appid: impl AsRef<str>,
+        force: bool,
+    ) -> Result<Rejected, TokenError> {
+        let cell = self.cell(appid.as_ref())?;
+        self.until_at_work(&cell).await;
+        let answer = match cell.mailbox() {
+            Some(actor) => self.patiently(actor.ask(RefreshRequest::Refresh { force })).await?,
+            None => Err(NoValidToken),
+        };
+        let refreshed = self.decided(&cell, answer);
+        let outcome = refreshed.as_ref().ok().map(|refreshed| refreshed.outcome);
+        let shared = &self.inner.shared;
+        let wish = Wish::refresh(by, force, outcome, shared.now());
+        if shared.journal.note_wish(&cell, shared.now(), wish) {
+            let (appid, outcome) = (appid.as_ref(), outcome_label(outcome));
+            info!(event = "refresh", appid, by, force, outcome, "an operator asked for a refresh");
+        }
+        refreshed
+    }
+
+    /// Brings the refresh forward that is due in the last part of a token's life on `stable_token`, if that has begun:
+    /// somebody asks who takes us for WeChat, which would mint now. Nobody waits for it.
+    pub(crate) fn bring_refresh_forward(&self, appid: &str) {
+        let now = self.inner.shared.now();
+        let Ok(cell) = self.cell(appid) else { return };
+        let snapshot = cell.load();
+        let is_admitted = || {
+            let mut early = cell.early.lock().unwrap_or_else(PoisonError::into_inner);
+            early.admit(snapshot.state.version, snapshot.account.retry.initial, now)
+        };
+        if snapshot.state.may_refresh_early(now)
+            && is_admitted()
+            && let Some(actor) = cell.mailbox()
+        {
+            // One that has crashed is about to look by itself.
+            actor.tell(Prompt::RefreshEarly);
+        }
+    }
+
+    /// What an earlier boot has stored must be judged before anybody acts on it.
+    async fn until_at_work(&self, cell: &AccountCell) {
+        if cell.mailbox().is_none() {
+            self.inner.shared.until_released().await;
+        }
+    }
+
+    /// A check and two fetches, each with a second host, must fit in.
+    async fn patiently(&self, asked: impl Future<Output = Answer>) -> Result<Answer, TokenError> {
+        let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
+        tokio::select! {
+            answered = timeout(limit, asked) => Ok(answered.unwrap_or(Err(NoValidToken))),
+            () = self.inner.shared.until_draining() => Err(TokenError::ShuttingDown),
+        }
+    }
+
+    fn decided(&self, cell: &AccountCell, answer: Answer) -> Result<Rejected, TokenError> {
+        let snapshot = cell.load();
+        let token = snapshot.state.read(self.inner.shared.now());
+        let outcome = match (answer, &token) {
+            // There is no current token to hand out in place of the old one.
+            (Ok(RejectionOutcome::Superseded), None) | (Err(_), None) => {
+                return Err(self.unavailable(&snapshot));
+            }
+            (Ok(outcome), _) => outcome,
+            // Nobody could look into it, and the token is as good as it was.
+            (Err(_), Some(_)) => RejectionOutcome::Limited,
+        };
+        self.inner.shared.count_rejection(cell, outcome);
+        Ok(Rejected { outcome, version: snapshot.state.version, token, last_fault: snapshot.last_fault() })
+    }
+}

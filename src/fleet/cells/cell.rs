@@ -1,0 +1,200 @@
+//! What must outlive an actor, and what readers load.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+use wxtokend_core::account::Account;
+use wxtokend_core::clock::{Clock, Moment};
+use wxtokend_core::phase::Phase;
+use wxtokend_core::ticket::TicketKind;
+use wxtokend_core::token::Token;
+use wxtokend_core::token::state::{AccountState, Early};
+
+use super::call_state::{CallEnd, CallState};
+use super::mailbox::{Mailbox, Prompt};
+use super::slot::{Effort, Slot};
+use super::tally::Tally;
+use super::ticket_cell::TicketCell;
+use super::wanted::Wanted;
+
+/// One account, as everybody but its actor sees it.
+pub(crate) struct AccountCell {
+    pub(crate) slot: Slot<Snapshot>,
+    tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
+    pub(crate) wanted: Wanted,
+    /// The upstream that its token is of, as the store counts them.
+    upstream: AtomicU64,
+    call: Mutex<CallState>,
+    touchdown: Notify,
+    mailbox: ArcSwapOption<Mailbox>,
+    /// Somebody waits for a token and there is none.
+    awaited: AtomicBool,
+    /// How often its refresh was brought forward.
+    pub(crate) early: Mutex<Early>,
+    pub(crate) tally: Tally,
+    /// The newest of its events in the journal; 0 before the first.
+    pub(crate) last_event: AtomicU64,
+    /// The state that the journal has last noted, and how many calls had failed in a row by then.
+    pub(crate) noted: Mutex<Option<(Phase, u32)>>,
+}
+
+/// An account and its state at one instant. Never changes; a newer one takes its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) account: Arc<Account>,
+    pub(crate) state: AccountState,
+}
+
+/// Why a read got no token.
+#[derive(Debug)]
+pub(crate) struct NoToken(pub(crate) Arc<Snapshot>);
+
+impl AccountCell {
+    pub(crate) fn new(account: Arc<Account>, state: AccountState) -> Arc<Self> {
+        Arc::new(Self {
+            slot: Slot::new(Snapshot { account, state }),
+            tickets: Default::default(),
+            wanted: Wanted::default(),
+            upstream: AtomicU64::new(0),
+            call: Mutex::default(),
+            touchdown: Notify::new(),
+            mailbox: ArcSwapOption::empty(),
+            awaited: AtomicBool::new(false),
+            early: Mutex::default(),
+            tally: Tally::default(),
+            last_event: AtomicU64::new(0),
+            noted: Mutex::default(),
+        })
+    }
+
+    /// What is known now.
+    pub(crate) fn load(&self) -> Arc<Snapshot> {
+        self.slot.load()
+    }
+
+    /// The token, if one may be served now. No lock, no allocation, no wait.
+    pub(crate) fn read(&self, now: Moment) -> Option<Token> {
+        self.slot.look(|snapshot| snapshot.state.read(now))
+    }
+
+    /// Replaces what readers see, and tells those who wait.
+    pub(crate) fn publish(&self, account: &Arc<Account>, state: &AccountState) {
+        self.slot.store(Snapshot { account: Arc::clone(account), state: state.clone() });
+    }
+
+    /// See [`Slot::read_or_wait`]. Where there is no token, its account goes before those for which nobody waits.
+    pub(crate) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
+        let effort = |snapshot: &Snapshot| {
+            let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
+            Effort { attempts_ended: *attempts_ended, is_busy: activity.is_busy(), next_at: *next_at }
+        };
+        let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
+        let now = clock.now();
+        let is_waited_for =
+            self.slot.look(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
+        if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
+            // An actor that is yet to be started sees it then.
+            if let Some(actor) = self.mailbox() {
+                actor.tell(Prompt::Hurry);
+            }
+        }
+        self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst)
+    }
+
+    /// Those who waited have their answer.
+    pub(crate) fn clear_awaited(&self) {
+        self.awaited.store(false, Ordering::SeqCst);
+    }
+
+    /// What is kept of one of its tickets, if it is kept.
+    pub(crate) fn ticket(&self, kind: TicketKind) -> Option<Arc<TicketCell>> {
+        self.tickets[kind as usize].load_full()
+    }
+
+    /// The tickets that are kept.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = Arc<TicketCell>> {
+        self.tickets.iter().filter_map(ArcSwapOption::load_full)
+    }
+
+    pub(crate) fn set_ticket(&self, kind: TicketKind, cell: Option<Arc<TicketCell>>) {
+        self.tickets[kind as usize].store(cell);
+    }
+
+    /// Its actor's; `None` while it has none.
+    pub(crate) fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        self.mailbox.load_full()
+    }
+
+    pub(crate) fn set_mailbox(&self, mailbox: Option<Mailbox>) {
+        self.mailbox.store(mailbox.map(Arc::new));
+    }
+
+    /// The upstream that its token is of, as the store counts them.
+    pub(crate) fn upstream(&self) -> u64 {
+        self.upstream.load(Ordering::SeqCst)
+    }
+
+    /// What it holds is of this upstream from now on: it has forgotten what was of another.
+    pub(crate) fn set_upstream(&self, upstream: u64) {
+        self.upstream.store(upstream, Ordering::SeqCst);
+    }
+
+    /// A call is under way from now on.
+    pub(crate) fn depart(&self) {
+        *self.lock_call() = CallState::InFlight;
+    }
+
+    /// The call under way has ended.
+    pub(crate) fn land(&self, end: CallEnd) {
+        let mut call = self.lock_call();
+        let end = if matches!(*call, CallState::Abandoned) { end.abandoned() } else { end };
+        *call = CallState::Finished(end);
+        drop(call);
+        self.touchdown.notify_one();
+    }
+
+    /// Waits until a call has ended whose end is still to be taken in. For the account's actor alone.
+    pub(crate) async fn landed(&self) {
+        while !matches!(*self.lock_call(), CallState::Finished(_)) {
+            self.touchdown.notified().await;
+        }
+    }
+
+    /// What a call under way brings, or one that has ended unnoticed has brought, is not wanted any more.
+    pub(crate) fn disown(&self) {
+        let mut call = self.lock_call();
+        *call = match std::mem::take(&mut *call) {
+            CallState::Idle => CallState::Idle,
+            CallState::InFlight | CallState::Abandoned => CallState::Abandoned,
+            CallState::Finished(end) => CallState::Finished(end.abandoned()),
+        };
+    }
+
+    /// Whether no call is under way and none has ended unnoticed.
+    pub(crate) fn is_clear(&self) -> bool {
+        matches!(*self.lock_call(), CallState::Idle)
+    }
+
+    /// How the call under way ended, if it has; once.
+    pub(crate) fn take_end(&self) -> Option<CallEnd> {
+        let mut call = self.lock_call();
+        match std::mem::take(&mut *call) {
+            CallState::Finished(end) => Some(end),
+            other => {
+                *call = other;
+                None
+            }
+        }
+    }
+
+    fn lock_call(&self) -> MutexGuard<'_, CallState> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,111 @@
+//! A value that others read and wait for: one immutable value at a time, swapped atomically.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use wxtokend_core::clock::{Clock, Moment};
+
+/// Written by one actor, read by everybody.
+pub(crate) struct Slot<T> {
+    value: ArcSwap<T>,
+    changed: Notify,
+    gone: AtomicBool,
+}
+
+/// Whether it is worth waiting for a value to get better.
+pub(crate) struct Effort {
+    pub(crate) attempts_ended: u64,
+    pub(crate) is_busy: bool,
+    pub(crate) next_at: Option<Moment>,
+}
+
+impl Effort {
+    /// Whether an attempt is running or due within `timeout`.
+    pub(crate) fn is_soon(&self, now: Moment, timeout: Duration) -> bool {
+        self.is_busy || self.next_at.is_some_and(|at| at.until(now) <= timeout)
+    }
+}
+
+impl<T> Slot<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { value: ArcSwap::from_pointee(value), changed: Notify::new(), gone: AtomicBool::new(false) }
+    }
+
+    /// What is known now.
+    pub(crate) fn load(&self) -> Arc<T> {
+        self.value.load_full()
+    }
+
+    /// What `look` makes of it. No lock, no allocation, no wait.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value.load())
+    }
+
+    /// Replaces what readers see, and tells those who wait.
+    pub(crate) fn store(&self, value: T) {
+        self.value.store(Arc::new(value));
+        self.changed.notify_waiters();
+    }
+
+    /// There is nothing to wait for any more; or there is again.
+    pub(crate) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the next publication after `look` was called, or until `deadline`; `look` decides whether it is
+    /// worth waiting. `None` at once when it is gone.
+    pub(crate) async fn wait_until<R>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut(&Arc<T>) -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Before looking: a publication in between must not be missed.
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.load()) {
+                return Some(found);
+            }
+            if self.is_gone() {
+                return None;
+            }
+            timeout_at(deadline, changed).await.ok()?;
+        }
+    }
+
+    /// What `read` finds, waiting for an attempt that is running or due within `timeout`: at most `timeout` + 1 s. All
+    /// who wait share that attempt's end, its failure included; nobody starts one.
+    ///
+    /// # Errors
+    /// The value in which there was nothing to be read.
+    pub(crate) async fn read_or_wait<R>(
+        &self,
+        clock: &Clock,
+        timeout: Duration,
+        read: impl Fn(&T, Moment) -> Option<R>,
+        effort: impl Fn(&T) -> Effort,
+    ) -> Result<R, Arc<T>> {
+        let deadline = Instant::now() + timeout + Duration::from_secs(1);
+        let mut attempts_before = None;
+        let outcome = self.wait_until(deadline, |value| {
+            let now = clock.now();
+            if let Some(found) = read(value, now) {
+                return Some(Ok(found));
+            }
+            let effort = effort(value);
+            let ended = effort.attempts_ended != *attempts_before.get_or_insert(effort.attempts_ended);
+            (ended || !effort.is_soon(now, timeout)).then(|| Err(Arc::clone(value)))
+        });
+        outcome.await.unwrap_or_else(|| Err(self.load()))
+    }
+}

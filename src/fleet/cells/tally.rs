@@ -1,0 +1,94 @@
+//! What has happened, counted for the metrics: of one account, kept with it, so that it vanishes with it; and of all
+//! accounts, whose counts must not fall when one of them goes.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use wxtokend_core::fault::Fault;
+use wxtokend_core::token::transition::Fetched;
+
+/// Counters of one account, or of all, since the program started.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    refreshed: AtomicU64,
+    unchanged: AtomicU64,
+    failed: AtomicU64,
+    rejections: [AtomicU64; 4],
+    failures: Mutex<BTreeMap<(&'static str, Option<i64>), u64>>,
+}
+
+/// How a rejection or a wish to refresh was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectionOutcome {
+    /// There is a new token.
+    Refreshed,
+    /// The token named was not the current one.
+    Superseded,
+    /// WeChat honours the current token.
+    StillValid,
+    /// Not now: cool-down, spacing or the budget forbid it.
+    Limited,
+}
+
+impl RejectionOutcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Refreshed, Self::Superseded, Self::StillValid, Self::Limited];
+
+    /// The name in the API and the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::Superseded => "superseded",
+            Self::StillValid => "still_valid",
+            Self::Limited => "limited",
+        }
+    }
+}
+
+impl Tally {
+    pub(crate) fn count_fetch(&self, fetched: Fetched, fault: Option<&Fault>) {
+        let counter = match fetched {
+            Fetched::New => &self.refreshed,
+            Fetched::Same => &self.unchanged,
+            Fetched::Failed => &self.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let (Fetched::Failed, Some(fault)) = (fetched, fault) {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            *failures.entry((fault.kind.as_str(), fault.errcode)).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn count_rejection(&self, outcome: RejectionOutcome) {
+        self.rejections[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Token calls by how they ended: `refreshed`, `unchanged` (WeChat handed out the same token) or `failed`.
+    #[must_use]
+    pub(crate) fn refreshes(&self) -> [(&'static str, u64); 3] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("refreshed", read(&self.refreshed)),
+            ("unchanged", read(&self.unchanged)),
+            ("failed", read(&self.failed)),
+        ]
+    }
+
+    /// Rejections by outcome.
+    #[must_use]
+    pub(crate) fn rejections(&self) -> [(&'static str, u64); 4] {
+        RejectionOutcome::ALL
+            .map(|outcome| (outcome.as_str(), self.rejections[outcome as usize].load(Ordering::Relaxed)))
+    }
+
+    /// Failed token calls by kind and errcode.
+    #[must_use]
+    pub(crate) fn failures(&self) -> Vec<(&'static str, Option<i64>, u64)> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().map(|((kind, errcode), count)| (*kind, *errcode, *count)).collect()
+    }
+}

@@ -1,0 +1,59 @@
+//! What readers load of one ticket.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use wxtokend_core::clock::{Clock, Moment};
+use wxtokend_core::ticket::{Credential, Ticket, TicketKind, TicketState};
+
+use super::slot::{Effort, Slot};
+use super::tally::Tally;
+use super::wanted::Wanted;
+
+/// One ticket, as everybody but its actor sees it.
+pub(crate) struct TicketCell {
+    pub(crate) kind: TicketKind,
+    pub(crate) of: Credential,
+    pub(crate) slot: Slot<TicketState>,
+    pub(crate) wanted: Wanted,
+    /// The upstream that it is of, as the store counts them.
+    pub(crate) upstream: AtomicU64,
+    pub(crate) tally: Tally,
+}
+
+impl TicketCell {
+    pub(crate) fn new(of: Credential, kind: TicketKind, state: TicketState, upstream: u64) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            of,
+            slot: Slot::new(state),
+            wanted: Wanted::default(),
+            upstream: AtomicU64::new(upstream),
+            tally: Tally::default(),
+        })
+    }
+
+    /// What is known now.
+    pub(crate) fn load(&self) -> Arc<TicketState> {
+        self.slot.load()
+    }
+
+    /// The ticket, if one may be served now.
+    pub(crate) fn read(&self, now: Moment) -> Option<Ticket> {
+        self.slot.look(|state| state.read(now))
+    }
+
+    /// See [`Slot::read_or_wait`].
+    pub(crate) async fn read_or_wait(
+        &self,
+        clock: &Clock,
+        timeout: Duration,
+    ) -> Result<Ticket, Arc<TicketState>> {
+        let effort = |state: &TicketState| {
+            let is_busy = state.activity.is_some();
+            Effort { attempts_ended: state.attempts_ended, is_busy, next_at: state.next_at }
+        };
+        self.slot.read_or_wait(clock, timeout, TicketState::read, effort).await
+    }
+}

@@ -1,0 +1,209 @@
+//! What of an account may be shown: everything but its token.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use wxtokend_core::account::{Appid, Endpoint};
+use wxtokend_core::budget::{Ledger, Purse};
+use wxtokend_core::clock::Moment;
+use wxtokend_core::fault::{Fault, FaultKind};
+use wxtokend_core::phase::Phase;
+use wxtokend_core::ticket::TicketKind;
+use wxtokend_core::trouble::Trouble;
+
+use super::cell::{AccountCell, Snapshot};
+use super::ticket_cell::TicketCell;
+use crate::wechat::HostState;
+
+/// An account as the API, the library and the command line show it. Instants are on the wall clock.
+#[derive(Debug, Clone, Serialize)]
+pub struct AccountView {
+    /// Its id at WeChat.
+    pub appid: Appid,
+    /// What people call it.
+    pub name: String,
+    /// Its labels.
+    pub tags: Vec<String>,
+    /// Which call mints its token.
+    pub endpoint: Endpoint,
+    /// What it looks like now.
+    pub state: Phase,
+    /// Of the newest token; 0 before the first.
+    pub version: u64,
+    /// When the call that first brought the valid token was sent.
+    pub issued_at: Option<Timestamp>,
+    /// When the valid token ends.
+    pub expires_at: Option<Timestamp>,
+    /// When WeChat is asked next; `None` while that depends on a host that is down.
+    pub next_refresh_at: Option<Timestamp>,
+    /// How many calls have failed in a row.
+    pub consecutive_failures: u32,
+    /// What is wrong: why the last call failed, or, of a parked account, what needs a person. `None` once a call has
+    /// succeeded.
+    pub last_fault: Option<FaultView>,
+    /// What keeps a parked account from being asked again: a host that is down, a spent budget.
+    pub obstacle: Option<FaultView>,
+    /// The daily budget.
+    pub budget: BudgetView,
+    /// The tickets that are kept.
+    pub tickets: Vec<TicketView>,
+}
+
+/// A ticket as the API and the library show it: without its value.
+#[derive(Debug, Clone, Serialize)]
+pub struct TicketView {
+    /// Which one.
+    #[serde(rename = "type")]
+    pub kind: TicketKind,
+    /// What it looks like now.
+    pub state: Phase,
+    /// Of the newest; 0 before the first.
+    pub version: u64,
+    /// When the valid one was made, as far as is known.
+    pub issued_at: Option<Timestamp>,
+    /// Until when it is trusted.
+    pub expires_at: Option<Timestamp>,
+    /// When WeChat is asked next; `None` while that depends on the token or on a host that is down.
+    pub next_refresh_at: Option<Timestamp>,
+    /// How many calls have failed in a row.
+    pub consecutive_failures: u32,
+    /// What is wrong: why the last call failed, or, of a parked ticket, what needs a person. `None` once a call has
+    /// succeeded.
+    pub last_fault: Option<FaultView>,
+    /// What keeps a parked ticket from being asked for again: a host that is down, a spent budget.
+    pub obstacle: Option<FaultView>,
+    /// Its own daily budget.
+    pub budget: BudgetView,
+}
+
+/// A failure as it is shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct FaultView {
+    /// `transient`, `throttled`, `parked` or `unknown_outcome`.
+    pub kind: &'static str,
+    /// WeChat's code, where it gave one.
+    pub errcode: Option<i64>,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub advice: String,
+    /// When.
+    pub at: Timestamp,
+    /// WeChat's request id.
+    pub rid: Option<String>,
+}
+
+/// A host of the upstream as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostView {
+    /// `host` or `host:port`, as in `upstream.base_urls`.
+    pub host: String,
+    /// Whether it is not known to be down.
+    pub up: bool,
+    /// Since when it has been down.
+    pub down_since: Option<Timestamp>,
+    /// Why it is down.
+    pub reason: Option<String>,
+}
+
+/// The daily budget as it is shown.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct BudgetView {
+    /// Token calls that may be made in any 24 h.
+    pub limit: u32,
+    /// Token calls that may be made right now; of a full budget, half.
+    pub remaining: u32,
+}
+
+impl HostView {
+    pub(crate) fn of(state: &HostState) -> Self {
+        Self {
+            host: state.host.clone(),
+            up: state.down.is_none(),
+            down_since: state.down.as_ref().map(|(at, _)| at.timestamp()),
+            reason: state.down.as_ref().map(|(_, why)| why.clone()),
+        }
+    }
+}
+
+impl BudgetView {
+    pub(crate) fn new(ledger: &Ledger, daily_budget: u32, now: Moment) -> Self {
+        Self { limit: daily_budget, remaining: ledger.remaining(Purse::Main, daily_budget, now) }
+    }
+}
+
+/// When something is done next, by the wall clock of now, whatever it was when that was decided.
+fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
+    at.map(|at| (now + at.until(now)).timestamp())
+}
+
+impl FaultView {
+    /// What is wrong, if anything is.
+    pub(crate) fn of(trouble: Option<&Trouble>) -> Option<Self> {
+        trouble.map(Trouble::cause).map(|(fault, at)| Self::new(fault, at))
+    }
+
+    /// What keeps WeChat from being asked again about that.
+    pub(crate) fn of_obstacle(trouble: Option<&Trouble>) -> Option<Self> {
+        trouble.and_then(|trouble| Some(Self::new(trouble.obstacle()?, trouble.at)))
+    }
+
+    pub(crate) fn new(fault: &Fault, at: Moment) -> Self {
+        Self {
+            kind: FaultKind::as_str(fault.kind),
+            errcode: fault.errcode,
+            message: fault.message.clone(),
+            advice: fault.advice.clone(),
+            at: at.timestamp(),
+            rid: fault.rid.clone(),
+        }
+    }
+}
+
+impl AccountCell {
+    pub(crate) fn view(&self, now: Moment) -> AccountView {
+        let snapshot = self.load();
+        let (account, state) = (&snapshot.account, &snapshot.state);
+        let token = state.token.as_deref().filter(|_| state.is_usable(now));
+        AccountView {
+            appid: account.appid.clone(),
+            name: account.name.clone(),
+            tags: account.tags.clone(),
+            endpoint: account.endpoint,
+            state: state.phase(now),
+            version: state.version,
+            issued_at: token.map(|token| token.issued_at.timestamp()),
+            expires_at: token.map(|token| token.expires_at.timestamp()),
+            next_refresh_at: next_at(state.next_at, now),
+            consecutive_failures: state.failures(),
+            last_fault: snapshot.last_fault(),
+            obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
+            budget: BudgetView::new(&state.ledger, account.daily_budget, now),
+            tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
+        }
+    }
+}
+
+impl TicketCell {
+    pub(crate) fn view(&self, daily_budget: u32, now: Moment) -> TicketView {
+        let state = self.load();
+        let ticket = state.ticket.as_deref().filter(|_| state.is_usable(now));
+        TicketView {
+            kind: self.kind,
+            state: state.phase(now),
+            version: state.version,
+            issued_at: ticket.map(|ticket| ticket.issued_at.timestamp()),
+            expires_at: ticket.map(|ticket| ticket.expires_at.timestamp()),
+            next_refresh_at: next_at(state.next_at, now),
+            consecutive_failures: state.trouble.as_deref().map_or(0, |trouble| trouble.failures),
+            last_fault: FaultView::of(state.trouble.as_deref()),
+            obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
+            budget: BudgetView::new(&state.ledger, daily_budget, now),
+        }
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn last_fault(&self) -> Option<FaultView> {
+        FaultView::of(self.state.trouble.as_deref())
+    }
+}

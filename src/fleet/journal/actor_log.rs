@@ -1,0 +1,255 @@
+//! What an account's actor tells: a line in the log and an event in the journal, by the same name, for each thing
+//! that matters, where it is handled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+use wxtokend_core::account::Account;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::fault::{Fault, FaultKind};
+use wxtokend_core::ticket::{TicketKind, TicketState};
+use wxtokend_core::token::state::{AccountState, Reason};
+use wxtokend_core::token::transition::{CheckEnd, Fetched, is_strangely_long};
+
+use super::event::What;
+use super::ring::{Change, Journal};
+use crate::fleet::cells::cell::AccountCell;
+
+/// Tells of one account, as it is now.
+pub(crate) struct Teller<'a> {
+    pub(crate) journal: &'a Journal,
+    pub(crate) cell: &'a AccountCell,
+    pub(crate) account: &'a Account,
+    pub(crate) state: &'a AccountState,
+    pub(crate) now: Moment,
+}
+
+impl Teller<'_> {
+    /// A token call has ended and its account's next step is known.
+    pub(crate) fn fetch_ended(&self, fetched: Fetched, duration_ms: u64) {
+        let (appid, version, reason) = (self.account.appid.as_str(), self.state.version, self.state.reason);
+        match (fetched, &self.state.token, &self.state.trouble) {
+            (Fetched::New, Some(token), _) => {
+                info!(
+                    event = "token",
+                    appid,
+                    version,
+                    reason = reason.map(Reason::as_str),
+                    endpoint = self.account.endpoint.as_str(),
+                    expires_in_s = token.expires_at.until(self.now).as_secs(),
+                    duration_ms,
+                    next_refresh_in_s = self.seconds_to_next(),
+                    "token refreshed"
+                );
+                let (issued_at, expires_at) = (token.issued_at, token.expires_at);
+                let next_at = self.state.next_at;
+                self.note(What::Token { version, reason, issued_at, expires_at, next_at, duration_ms });
+            }
+            (Fetched::Same, _, None) => {
+                info!(
+                    event = "token_unchanged",
+                    appid,
+                    version,
+                    reason = reason.map(Reason::as_str),
+                    duration_ms,
+                    next_refresh_in_s = self.seconds_to_next(),
+                    "WeChat handed out the same token"
+                );
+                self.note(What::TokenUnchanged { version, reason, duration_ms });
+            }
+            (_, _, Some(trouble)) => self.failed(&trouble.fault, Some(duration_ms)),
+            (_, _, None) => {}
+        }
+    }
+
+    /// How long WeChat says that the token lives on.
+    pub(crate) fn told_life(&self, expires_in: Duration) {
+        if is_strangely_long(expires_in) {
+            warn!(
+                event = "strange_lifetime",
+                appid = self.account.appid.as_str(),
+                expires_in_s = expires_in.as_secs(),
+                next_refresh_in_s = self.seconds_to_next(),
+                "WeChat says that the token lives {} s, and 7200 s are usual: on stable_token 2 h of it are believed, \
+                 on token a day",
+                expires_in.as_secs()
+            );
+        }
+    }
+
+    /// The token call failed, or was not made.
+    pub(crate) fn failed(&self, fault: &Arc<Fault>, duration_ms: Option<u64>) {
+        warn!(
+            event = "fault",
+            appid = self.account.appid.as_str(),
+            name = self.account.name,
+            reason = self.state.reason.map(Reason::as_str),
+            fault = fault.kind.as_str(),
+            errcode = fault.errcode_label(),
+            rid = fault.rid.as_deref(),
+            failures = self.state.failures(),
+            duration_ms,
+            next_refresh_in_s = self.seconds_to_next(),
+            valid_for_s = self.state.usable_for(self.now).as_secs(),
+            advice = fault.advice,
+            "{}: {}",
+            if fault.kind == FaultKind::Parked { "account needs a person" } else { "refresh failed" },
+            fault.message
+        );
+        self.note(What::Fault { fault: Arc::clone(fault), reason: self.state.reason, duration_ms });
+    }
+
+    /// A check has told something.
+    pub(crate) fn check_ended(&self, end: &CheckEnd) {
+        let appid = self.account.appid.as_str();
+        let (told, fault) = match end {
+            CheckEnd::Honoured => {
+                info!(event = "check", appid, told = "honoured", "WeChat honours the token");
+                ("honoured", None)
+            }
+            CheckEnd::Refused => {
+                warn!(event = "check", appid, told = "refused", "WeChat refuses the token; it is replaced");
+                ("refused", None)
+            }
+            CheckEnd::Inconclusive(fault) => {
+                warn!(
+                    event = "check",
+                    appid,
+                    told = "inconclusive",
+                    errcode = fault.errcode_label(),
+                    rid = fault.rid.as_deref(),
+                    "the check of the token tells nothing: {}",
+                    fault.message
+                );
+                ("inconclusive", Some(fault))
+            }
+        };
+        self.note(What::Check {
+            told,
+            errcode: fault.and_then(|fault| fault.errcode),
+            message: fault.map(|fault| fault.message.clone()),
+        });
+    }
+
+    /// A reload has changed its settings.
+    pub(crate) fn configured(&self) {
+        debug!(
+            event = "configured",
+            appid = self.account.appid.as_str(),
+            "the account's settings have changed"
+        );
+        self.note(What::Configured);
+    }
+
+    /// It may look different from outside now.
+    pub(crate) fn looks(&self) {
+        let Some(Change { state, was }) = self.journal.note_state(self.cell, self.now) else { return };
+        let appid = self.account.appid.as_str();
+        let (state_name, was_name) = (state.as_str(), was.as_str());
+        // Each refresh makes an account refreshing and fresh again.
+        let usual = [state, was].iter().all(|phase| !phase.is_trouble());
+        if usual {
+            debug!(event = "state", appid, state = state_name, was = was_name, "the account is {state_name}");
+        } else {
+            info!(
+                event = "state",
+                appid,
+                name = self.account.name,
+                state = state_name,
+                was = was_name,
+                "the account is {state_name}"
+            );
+        }
+    }
+
+    fn note(&self, what: What) {
+        self.journal.note(self.cell, self.now, what);
+    }
+
+    fn seconds_to_next(&self) -> Option<u64> {
+        self.state.next_at.map(|at| at.until(self.now).as_secs())
+    }
+}
+
+/// Tells of one ticket, as it is now.
+pub(crate) struct TicketTeller<'a> {
+    pub(crate) journal: &'a Journal,
+    pub(crate) cell: &'a AccountCell,
+    pub(crate) kind: TicketKind,
+    pub(crate) state: &'a TicketState,
+    /// Whether the call before this one failed.
+    pub(crate) was_failing: bool,
+    pub(crate) now: Moment,
+}
+
+impl TicketTeller<'_> {
+    /// How long WeChat says that the ticket lives.
+    pub(crate) fn told_life(&self, expires_in: Duration) {
+        if is_strangely_long(expires_in) {
+            warn!(
+                event = "strange_lifetime",
+                appid = self.cell.load().account.appid.as_str(),
+                ticket = self.kind.as_str(),
+                expires_in_s = expires_in.as_secs(),
+                "WeChat says that the ticket lives {} s, and 7200 s are usual: 2 h of it are believed",
+                expires_in.as_secs()
+            );
+        }
+    }
+
+    /// A call has ended, or was not made.
+    pub(crate) fn ended(&self, fetched: Fetched, duration_ms: Option<u64>) {
+        let (account, kind, version) = (&self.cell.load().account, self.kind, self.state.version);
+        let (appid, ticket) = (account.appid.as_str(), kind.as_str());
+        let next_in_s = self.state.next_at.map(|at| at.until(self.now).as_secs());
+        let what = match (fetched, &self.state.ticket, &self.state.trouble) {
+            (Fetched::New, Some(held), _) => {
+                let expires_in_s = held.expires_at.until(self.now).as_secs();
+                info!(
+                    event = "ticket",
+                    appid, ticket, version, expires_in_s, duration_ms, next_in_s, "ticket fetched"
+                );
+                let (expires_at, next_at) = (held.expires_at, self.state.next_at);
+                What::Ticket {
+                    kind,
+                    version,
+                    expires_at,
+                    next_at,
+                    duration_ms: duration_ms.unwrap_or_default(),
+                }
+            }
+            (Fetched::Failed, _, Some(trouble)) => {
+                let fault = &trouble.fault;
+                warn!(
+                    event = "ticket_fault",
+                    appid,
+                    name = account.name,
+                    ticket,
+                    fault = fault.kind.as_str(),
+                    errcode = fault.errcode_label(),
+                    rid = fault.rid.as_deref(),
+                    failures = trouble.failures,
+                    duration_ms,
+                    next_in_s,
+                    valid_for_s = self.state.usable_for(self.now).as_secs(),
+                    advice = fault.advice,
+                    "no ticket: {}",
+                    fault.message
+                );
+                What::TicketFault { kind, trouble: trouble.clone(), duration_ms }
+            }
+            _ => {
+                debug!(
+                    event = "ticket_unchanged",
+                    appid, ticket, version, next_in_s, "WeChat has the same ticket"
+                );
+                if !self.was_failing {
+                    return;
+                }
+                What::TicketUnchanged { kind, version, duration_ms: duration_ms.unwrap_or_default() }
+            }
+        };
+        self.journal.note(self.cell, self.now, what);
+    }
+}

@@ -1,0 +1,326 @@
+//! What happens to accounts, as their history and the event stream tell it. Never with a token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use wxtokend_core::account::{Account, Appid};
+use wxtokend_core::clock::Moment;
+use wxtokend_core::fault::Fault;
+use wxtokend_core::phase::Phase;
+use wxtokend_core::ticket::TicketKind;
+use wxtokend_core::token::state::Reason;
+use wxtokend_core::trouble::Trouble;
+
+use crate::fleet::cells::tally::RejectionOutcome;
+use crate::fleet::cells::view::{FaultView, HostView};
+use crate::wechat::HostState;
+
+/// One thing that has happened.
+pub(crate) struct Event {
+    /// Its place among all of this process, from 1.
+    pub(crate) seq: u64,
+    /// That of the one before of the same account; 0 if there was none.
+    pub(crate) previous: u64,
+    pub(crate) at: Moment,
+    /// Whom it happened to; nobody, if to the fleet as a whole.
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) what: What,
+}
+
+/// What it was.
+pub(crate) enum What {
+    /// There is a new token.
+    Token {
+        version: u64,
+        reason: Option<Reason>,
+        issued_at: Moment,
+        expires_at: Moment,
+        next_at: Option<Moment>,
+        duration_ms: u64,
+    },
+    /// WeChat handed out the token that we have.
+    TokenUnchanged { version: u64, reason: Option<Reason>, duration_ms: u64 },
+    /// There is a new ticket.
+    Ticket { kind: TicketKind, version: u64, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
+    /// A call for a ticket has succeeded after one that failed, and brought the ticket that we have.
+    TicketUnchanged { kind: TicketKind, version: u64, duration_ms: u64 },
+    /// A call for a ticket failed, or was not made.
+    TicketFault { kind: TicketKind, trouble: Box<Trouble>, duration_ms: Option<u64> },
+    /// A token call failed, or was not made.
+    Fault { fault: Arc<Fault>, reason: Option<Reason>, duration_ms: Option<u64> },
+    /// WeChat was asked whether it honours the token.
+    Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
+    /// A client said that WeChat refused a token, or an operator asked for a token call.
+    Wish(Wish),
+    /// The account looks different from outside, or another call has failed.
+    State { state: Phase, was: Phase, trouble: Option<Box<Trouble>>, next_at: Option<Moment> },
+    /// Its settings were changed by a reload.
+    Configured,
+    /// A host of the upstream has gone down, or answers again.
+    Host(HostState),
+    /// The configuration was read again: accounts may have come and gone, if it could be used.
+    Reload { successful: bool },
+}
+
+/// What one client wanted, and what came of it; all that ended alike, shortly after each other, is one.
+pub(crate) struct Wish {
+    /// Whether a token call was asked for, and if a forced one; `None` for a token that was reported.
+    force: Option<bool>,
+    outcome: &'static str,
+    by: Option<Box<str>>,
+    times: AtomicU64,
+    last_wall_ms: AtomicI64,
+}
+
+impl Wish {
+    /// A report that WeChat refused a token.
+    pub(crate) fn report(by: Option<&str>, outcome: Option<RejectionOutcome>, at: Moment) -> Self {
+        Self {
+            force: None,
+            outcome: outcome_label(outcome),
+            by: by.map(Box::from),
+            times: AtomicU64::new(1),
+            last_wall_ms: AtomicI64::new(at.wall_ms),
+        }
+    }
+
+    /// An operator's order to ask for a token.
+    pub(crate) fn refresh(
+        by: Option<&str>,
+        force: bool,
+        outcome: Option<RejectionOutcome>,
+        at: Moment,
+    ) -> Self {
+        Self { force: Some(force), ..Self::report(by, outcome, at) }
+    }
+
+    /// Counts it with this one, if they are alike.
+    pub(crate) fn counts(&self, other: &Self) -> bool {
+        let alike = (self.force, self.outcome, &self.by) == (other.force, other.outcome, &other.by);
+        if alike {
+            self.times.fetch_add(1, Ordering::Relaxed);
+            self.last_wall_ms.store(other.last_wall_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        alike
+    }
+}
+
+/// Without an outcome there was no token to hand out.
+pub(crate) fn outcome_label(outcome: Option<RejectionOutcome>) -> &'static str {
+    outcome.map_or("unavailable", RejectionOutcome::as_str)
+}
+
+impl Event {
+    /// The name in the history, in the stream and in the log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.what {
+            What::Token { .. } => "token",
+            What::TokenUnchanged { .. } => "token_unchanged",
+            What::Ticket { .. } => "ticket",
+            What::TicketUnchanged { .. } => "ticket_unchanged",
+            What::TicketFault { .. } => "ticket_fault",
+            What::Fault { .. } => "fault",
+            What::Check { .. } => "check",
+            What::Wish(Wish { force: None, .. }) => "rejection",
+            What::Wish(_) => "refresh",
+            What::State { .. } => "state",
+            What::Configured => "configured",
+            What::Host(_) => "host",
+            What::Reload { .. } => "reload",
+        }
+    }
+
+    /// Whether it is told as it happens; the rest is details, for the account's history.
+    pub(crate) fn is_streamed(&self) -> bool {
+        matches!(
+            self.what,
+            What::Token { .. }
+                | What::Ticket { .. }
+                | What::TicketFault { .. }
+                | What::TicketUnchanged { .. }
+                | What::State { .. }
+                | What::Host(_)
+                | What::Reload { .. }
+        )
+    }
+
+    /// Whether it is worth remembering; that each refresh makes an account `refreshing` and `fresh` again is not.
+    pub(crate) fn is_history(&self) -> bool {
+        match &self.what {
+            What::State { state, was, .. } => {
+                *state != Phase::Refreshing
+                    && (*was, *state) != (Phase::Refreshing, Phase::Fresh)
+                    && state != was
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The same JSON in the history and in the stream.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let told = Told {
+            event: self.name(),
+            at: self.at.timestamp(),
+            appid: self.account.as_ref().map(|account| &account.appid),
+            what: Details::of(&self.what),
+        };
+        told.serialize(to)
+    }
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    event: &'static str,
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appid: Option<&'a Appid>,
+    #[serde(flatten)]
+    what: Details<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Details<'a> {
+    Token {
+        version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+        next_refresh_at: Option<Timestamp>,
+        duration_ms: u64,
+    },
+    Unchanged {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        r#type: Option<TicketKind>,
+        version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+        duration_ms: u64,
+    },
+    Ticket {
+        r#type: TicketKind,
+        version: u64,
+        expires_at: Timestamp,
+        next_refresh_at: Option<Timestamp>,
+        duration_ms: u64,
+    },
+    Fault {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        r#type: Option<TicketKind>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+        kind: &'static str,
+        errcode: Option<i64>,
+        message: &'a str,
+        advice: &'a str,
+        rid: Option<&'a str>,
+        /// What is wrong with a parked ticket, where this call has not got as far.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_fault: Option<FaultView>,
+        duration_ms: Option<u64>,
+    },
+    Check {
+        told: &'static str,
+        errcode: Option<i64>,
+        message: Option<&'a str>,
+    },
+    Wish {
+        outcome: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        force: Option<bool>,
+        by: Option<&'a str>,
+        times: u64,
+        last_at: Option<Timestamp>,
+    },
+    State {
+        state: Phase,
+        was: Phase,
+        consecutive_failures: u32,
+        last_fault: Option<FaultView>,
+        obstacle: Option<FaultView>,
+        next_refresh_at: Option<Timestamp>,
+    },
+    Configured {},
+    Host(HostView),
+    Reload {
+        successful: bool,
+    },
+}
+
+impl<'a> Details<'a> {
+    fn fault(
+        fault: &'a Fault,
+        reason: Option<Reason>,
+        duration_ms: Option<u64>,
+        of_ticket: Option<(TicketKind, &Trouble)>,
+    ) -> Self {
+        let trouble = of_ticket.map(|(_, trouble)| trouble).filter(|trouble| trouble.obstacle().is_some());
+        Self::Fault {
+            r#type: of_ticket.map(|(kind, _)| kind),
+            reason,
+            last_fault: FaultView::of(trouble),
+            kind: fault.kind.as_str(),
+            errcode: fault.errcode,
+            message: &fault.message,
+            advice: &fault.advice,
+            rid: fault.rid.as_deref(),
+            duration_ms,
+        }
+    }
+
+    fn of(what: &'a What) -> Self {
+        match what {
+            &What::Token { version, reason, issued_at, expires_at, next_at, duration_ms } => Self::Token {
+                version,
+                reason,
+                issued_at: issued_at.timestamp(),
+                expires_at: expires_at.timestamp(),
+                next_refresh_at: next_at.map(Moment::timestamp),
+                duration_ms,
+            },
+            &What::TokenUnchanged { version, reason, duration_ms } => {
+                Self::Unchanged { r#type: None, version, reason, duration_ms }
+            }
+            &What::TicketUnchanged { kind, version, duration_ms } => {
+                Self::Unchanged { r#type: Some(kind), version, reason: None, duration_ms }
+            }
+            &What::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
+                r#type: kind,
+                version,
+                expires_at: expires_at.timestamp(),
+                next_refresh_at: next_at.map(Moment::timestamp),
+                duration_ms,
+            },
+            What::TicketFault { kind, trouble, duration_ms } => {
+                Self::fault(&trouble.fault, None, *duration_ms, Some((*kind, trouble)))
+            }
+            What::Fault { fault, reason, duration_ms } => Self::fault(fault, *reason, *duration_ms, None),
+            What::Check { told, errcode, message } => {
+                Self::Check { told, errcode: *errcode, message: message.as_deref() }
+            }
+            What::Wish(Wish { force, outcome, by, times, last_wall_ms }) => Self::Wish {
+                outcome,
+                force: *force,
+                by: by.as_deref(),
+                times: times.load(Ordering::Relaxed),
+                last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
+            },
+            What::State { state, was, trouble, next_at } => Self::State {
+                state: *state,
+                was: *was,
+                consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
+                last_fault: FaultView::of(trouble.as_deref()),
+                obstacle: FaultView::of_obstacle(trouble.as_deref()),
+                next_refresh_at: next_at.map(Moment::timestamp),
+            },
+            What::Configured => Self::Configured {},
+            What::Host(host) => Self::Host(HostView::of(host)),
+            &What::Reload { successful } => Self::Reload { successful },
+        }
+    }
+}

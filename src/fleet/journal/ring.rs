@@ -1,0 +1,197 @@
+//! The fleet's recent past: one bounded ring of events for all accounts, out of which histories are read and
+//! streams are fed.
+//!
+//! A stream has a place in the ring and no queue of its own, so that a slow client costs nothing: one that falls
+//! behind the ring's end is told that it has missed something. Each event knows the one before of its account, so
+//! that a history costs its length and not the ring's.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::phase::Phase;
+
+use super::event::{Event, What, Wish};
+use crate::fleet::cells::cell::AccountCell;
+
+/// So many events are kept: half a day of 3000 accounts, some 10 MB.
+const KEPT: usize = 65_536;
+/// So many are handed to a stream at a time.
+const BATCH: usize = 256;
+/// Wishes that end alike within this are one event: who hammers an account must not push out everybody's past.
+const ALIKE_WITHIN: Duration = Duration::from_secs(60);
+/// So far back among an account's events is looked for one that is alike: of more clients than anybody has.
+const LOOKED_BACK: usize = 256;
+
+/// The ring.
+pub(crate) struct Journal {
+    ring: Mutex<Ring>,
+    news: Notify,
+    /// Tells this process's events from those of another.
+    epoch: i64,
+}
+
+struct Ring {
+    /// The place of the next event.
+    next: u64,
+    events: VecDeque<Arc<Event>>,
+}
+
+/// What a stream gets to tell.
+pub(crate) struct Batch {
+    pub(crate) events: Vec<Arc<Event>>,
+    /// Whether there were more, before these, that nobody has any more.
+    pub(crate) missed: bool,
+    /// The name of the event before these.
+    pub(crate) behind: String,
+}
+
+impl Journal {
+    pub(crate) fn new(started: Moment) -> Self {
+        let ring = Ring { next: 1, events: VecDeque::new() };
+        Self { ring: Mutex::new(ring), news: Notify::new(), epoch: started.wall_ms }
+    }
+
+    /// Notes what has happened to an account.
+    pub(crate) fn note(&self, cell: &AccountCell, at: Moment, what: What) {
+        let account = Some(Arc::clone(&cell.load().account));
+        let mut ring = self.ring();
+        let seq = ring.next;
+        let previous = cell.last_event.swap(seq, Ordering::Relaxed);
+        ring.push(Event { seq, previous, at, account, what });
+        drop(ring);
+        self.news.notify_waiters();
+    }
+
+    /// Notes what has happened to the fleet as a whole.
+    pub(crate) fn note_of_all(&self, at: Moment, what: What) {
+        let mut ring = self.ring();
+        let seq = ring.next;
+        ring.push(Event { seq, previous: 0, at, account: None, what });
+        drop(ring);
+        self.news.notify_waiters();
+    }
+
+    /// Notes what a client wanted; whether it is the first of its kind for a while.
+    pub(crate) fn note_wish(&self, cell: &AccountCell, at: Moment, wish: Wish) -> bool {
+        let ring = self.ring();
+        let recent = ring.history(cell).take(LOOKED_BACK);
+        let mut recent = recent.take_while(|event| event.at.elapsed(at) < ALIKE_WITHIN);
+        if recent.any(|event| matches!(&event.what, What::Wish(earlier) if earlier.counts(&wish))) {
+            return false;
+        }
+        drop(recent);
+        drop(ring);
+        self.note(cell, at, What::Wish(wish));
+        true
+    }
+
+    /// Notes how the account looks, if that has changed since it was last noted: to be called whenever it may have.
+    pub(crate) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<Change> {
+        let snapshot = cell.load();
+        let (state, failures) = (snapshot.state.phase(now), snapshot.state.failures());
+        let mut noted = cell.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = noted.replace((state, failures));
+        drop(noted);
+        // How it starts is no change.
+        let (was, failures_then) = was?;
+        if (was, failures_then) == (state, failures) {
+            return None;
+        }
+        let trouble = snapshot.state.trouble.clone();
+        self.note(cell, now, What::State { state, was, trouble, next_at: snapshot.state.next_at });
+        (state != was).then_some(Change { state, was })
+    }
+
+    /// An account's events, the newest first.
+    pub(crate) fn history(&self, cell: &AccountCell, limit: usize) -> Vec<Arc<Event>> {
+        let ring = self.ring();
+        ring.history(cell).filter(|event| event.is_history()).take(limit).map(Arc::clone).collect()
+    }
+
+    /// The place behind the newest event.
+    pub(crate) fn end(&self) -> u64 {
+        self.ring().next
+    }
+
+    /// What an event is named, for one who comes back and wants to go on behind it.
+    pub(crate) fn id(&self, event: &Event) -> String {
+        self.id_before(event.seq + 1)
+    }
+
+    /// The name of the event before `place`, there be one or not.
+    pub(crate) fn id_before(&self, place: u64) -> String {
+        format!("{:x}-{}", self.epoch, place - 1)
+    }
+
+    /// The place behind the event of that name; `None` if it is not one of this process's.
+    pub(crate) fn place_behind(&self, id: &str) -> Option<u64> {
+        let (epoch, seq) = id.split_once('-')?;
+        let ours = i64::from_str_radix(epoch, 16) == Ok(self.epoch);
+        let place = seq.parse::<u64>().ok()?.checked_add(1)?;
+        (ours && place <= self.end()).then_some(place)
+    }
+
+    /// The next events from `place` on, which moves behind them; waits until there are some.
+    pub(crate) async fn next(&self, place: &mut u64) -> Batch {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            // Before looking: what happens in between must not be missed.
+            news.as_mut().enable();
+            let (events, missed) = self.ring().from(place);
+            if missed || !events.is_empty() {
+                let behind = self.id_before(*place - events.len() as u64);
+                return Batch { events, missed, behind };
+            }
+            news.await;
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An account has come to look different.
+pub(crate) struct Change {
+    pub(crate) state: Phase,
+    pub(crate) was: Phase,
+}
+
+impl Ring {
+    fn push(&mut self, event: Event) {
+        if self.events.len() == KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(Arc::new(event));
+        self.next += 1;
+    }
+
+    /// The place of the oldest.
+    fn first(&self) -> u64 {
+        self.next - self.events.len() as u64
+    }
+
+    fn at(&self, seq: u64) -> Option<&Arc<Event>> {
+        self.events.get(usize::try_from(seq.checked_sub(self.first())?).ok()?)
+    }
+
+    /// The next events from `place` on, which moves behind them, and whether there were some before that are gone.
+    fn from(&self, place: &mut u64) -> (Vec<Arc<Event>>, bool) {
+        let missed = *place < self.first();
+        *place = (*place).max(self.first());
+        let skipped = usize::try_from(*place - self.first()).unwrap_or(usize::MAX);
+        let events: Vec<_> = self.events.iter().skip(skipped).take(BATCH).map(Arc::clone).collect();
+        *place += events.len() as u64;
+        (events, missed)
+    }
+
+    fn history(&self, cell: &AccountCell) -> impl Iterator<Item = &Arc<Event>> {
+        let newest = self.at(cell.last_event.load(Ordering::Relaxed));
+        std::iter::successors(newest, |event| self.at(event.previous))
+    }
+}

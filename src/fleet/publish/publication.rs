@@ -1,0 +1,205 @@
+//! What the keys of a token or a ticket in Redis should hold, what they do hold, and what is to be done about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wxtokend_core::account::Account;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::sdk::layout::{Entry, Layout, Promised};
+use wxtokend_core::secret::Secret;
+use wxtokend_core::ticket::Credential;
+
+use crate::config::Grants;
+use crate::fleet::cells::directory::Directory;
+use crate::fleet::publish::connection::Change;
+
+/// By so much a clock may go wrong between ours and Redis'.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// A token or a ticket as it may be relied on now.
+pub(crate) struct Wanted {
+    account: Arc<Account>,
+    value: Secret,
+    promise: Duration,
+}
+
+impl Wanted {
+    /// `None` where none may be served, or only for less than the second that is Redis' unit, or where `accounts` does
+    /// not cover its account.
+    pub(crate) fn of(
+        directory: &Directory,
+        credential: &Credential,
+        accounts: &Grants,
+        now: Moment,
+    ) -> Option<Self> {
+        let cell = directory.by_appid.get(&credential.appid)?;
+        let snapshot = cell.load();
+        let (value, promise) = match credential.ticket {
+            None => snapshot.state.read(now).map(|token| (token.held().value.clone(), token.expires_in())),
+            Some(kind) => {
+                let ticket = cell.ticket(kind)?.read(now);
+                ticket.map(|ticket| (Secret::new(ticket.value()), ticket.expires_in()))
+            }
+        }?;
+        let is_wanted = promise.as_secs() > 0 && accounts.covers(&snapshot.account);
+        is_wanted.then(|| Self { account: Arc::clone(&snapshot.account), value, promise })
+    }
+}
+
+/// What we have put into Redis for one token or ticket.
+#[derive(Default)]
+pub(crate) struct Published {
+    source: Option<(Arc<Account>, Secret)>,
+    entries: Vec<Entry>,
+    /// Of a write that failed: they may stand there.
+    tried: Vec<Entry>,
+    /// When the keys end, at the earliest,
+    until: Moment,
+    /// and at the latest: when Redis began to count is not known better.
+    until_by: Moment,
+    /// Nothing speaks against the entries standing there.
+    is_sure: bool,
+    pub(crate) look_at: Option<Instant>,
+}
+
+impl Published {
+    /// What stands there is not known any more.
+    pub(crate) fn forget(&mut self) {
+        self.is_sure = false;
+    }
+
+    /// `plan` may have been carried out, or not.
+    pub(crate) fn tried(&mut self, plan: Plan) {
+        self.is_sure = false;
+        if let Plan::Put(put) = plan {
+            self.tried = put.entries;
+        }
+    }
+
+    /// What certainly must be there, and for more than a moment.
+    pub(crate) fn standing(&self, now: Moment) -> Option<&[Entry]> {
+        (self.is_sure && self.until.until(now) > Duration::from_secs(1)).then_some(&self.entries)
+    }
+
+    /// How long the keys may stay there: as long as they were given, or as is promised for the token by now.
+    pub(crate) fn at_most(&self, wanted: Option<&Wanted>, now: Moment) -> Duration {
+        let promise = wanted.filter(|wanted| self.is_of(wanted)).map(|wanted| wanted.promise);
+        self.until_by.until(now).max(promise.unwrap_or_default()) + SLACK
+    }
+
+    /// How long until the promise is looked at again: it may have grown, and must be written before the keys end.
+    pub(crate) fn next_look(&self, now: Moment) -> Duration {
+        (self.until.until(now) / 2).max(Duration::from_millis(200))
+    }
+
+    /// Whether there is anything.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    fn is_of(&self, wanted: &Wanted) -> bool {
+        let same =
+            |(account, value): &(Arc<Account>, Secret)| *account == wanted.account && *value == wanted.value;
+        self.source.as_ref().is_some_and(same)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().chain(&self.tried)
+    }
+}
+
+/// What is to be done.
+pub(crate) enum Plan {
+    /// Nothing: it is there, or neither there nor wanted.
+    Keep,
+    Put(Put),
+    TakeBack(Vec<Entry>),
+}
+
+pub(crate) struct Put {
+    source: (Arc<Account>, Secret),
+    entries: Vec<Entry>,
+    for_s: u64,
+    until: Moment,
+    /// At keys that are not its any more.
+    take_back: Vec<Entry>,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        credential: &Credential,
+        wanted: Option<Wanted>,
+        published: Option<&Published>,
+        layout: &Layout,
+        now: Moment,
+    ) -> Self {
+        let Some(wanted) = wanted else {
+            let theirs: Vec<_> = published.into_iter().flat_map(Published::all).cloned().collect();
+            return if theirs.is_empty() { Self::Keep } else { Self::TakeBack(theirs) };
+        };
+        let promise = wanted.promise;
+        let for_s = promise.as_secs();
+        let until = now + Duration::from_secs(for_s);
+        let stands = published
+            .filter(|published| published.is_sure && published.is_of(&wanted))
+            .is_some_and(|published| is_enough(published.until, until, now + promise, now));
+        if stands {
+            return Self::Keep;
+        }
+        let promised = Promised {
+            value: wanted.value.expose(),
+            expires_in_s: for_s,
+            expires_at_s: until.wall_ms.div_euclid(1_000),
+        };
+        let entries = match credential.ticket {
+            None => layout.entries(&wanted.account, promised),
+            Some(kind) => layout.ticket_entries(&wanted.account, kind, promised),
+        };
+        let stray = |entry: &&Entry| !entries.iter().any(|kept| kept.key == entry.key);
+        let take_back: Vec<_> =
+            published.into_iter().flat_map(Published::all).filter(stray).cloned().collect();
+        // Its SDK shares no tickets of this kind.
+        if entries.is_empty() && take_back.is_empty() {
+            return Self::Keep;
+        }
+        let source = (wanted.account, wanted.value);
+        Self::Put(Put { source, entries, for_s, until, take_back })
+    }
+
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        let (put, take_back) = match self {
+            Self::Keep => (None, [].as_slice()),
+            Self::Put(put) => (Some(put), put.take_back.as_slice()),
+            Self::TakeBack(entries) => (None, entries.as_slice()),
+        };
+        let puts = put
+            .into_iter()
+            .flat_map(|put| put.entries.iter().map(move |entry| Change::Put { entry, for_s: put.for_s }));
+        puts.chain(take_back.iter().map(Change::TakeBack))
+    }
+
+    /// What stands there when it was done by `now`.
+    pub(crate) fn published(self, now: Moment) -> Option<Published> {
+        let Self::Put(put) = self else { return None };
+        Some(Published {
+            source: Some(put.source),
+            entries: put.entries,
+            tried: Vec::new(),
+            until: put.until,
+            until_by: now + Duration::from_secs(put.for_s),
+            is_sure: true,
+            look_at: None,
+        })
+    }
+}
+
+/// Whether keys that end at `is` do, where they could be given until `could_be`: not beyond the promise's `end`, and
+/// short of what is possible by less than a second, or by less than half of what they have left.
+fn is_enough(is: Moment, could_be: Moment, end: Moment, now: Moment) -> bool {
+    let slack = (is.until(now) / 2).min(Duration::from_secs(1));
+    is.until(end).is_zero() && could_be.until(is) < slack
+}
+
+#[cfg(test)]
+mod tests;

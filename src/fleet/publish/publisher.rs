@@ -1,0 +1,342 @@
+//! Keeps what stands in one Redis equal to what the accounts' readers get.
+//!
+//! Each key ends with the promise that was given for its token: if we die, or cannot reach Redis, nobody finds a
+//! token there that must not be used. So a promise that grows with time is written again before the key ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::{Instant, sleep_until};
+use wxtokend_core::account::{Account, Appid};
+use wxtokend_core::clock::{Clock, Moment};
+use wxtokend_core::ticket::Credential;
+
+use self::log::Log;
+use self::refusals::Refusals;
+use super::outbox::Outbox;
+use super::publication::{Plan, Published, Wanted};
+use crate::fleet::cells::directory::Directory;
+use crate::fleet::publish::connection::{Change, Connection, Expected};
+use crate::fleet::publish::trouble::{Refusal, Trouble};
+
+mod log;
+mod refusals;
+
+/// Tokens and tickets that are sent in one go.
+const AT_ONCE: usize = 250;
+/// How often Redis is asked whether it is there: one that came back empty is filled again after so long,
+const PING: Duration = Duration::from_secs(1);
+/// and how often some of what stands there is compared,
+const LOOK: Duration = Duration::from_secs(1);
+/// all of it in so many times,
+const LOOKS: u32 = 10;
+/// and of so many tokens and tickets at a time.
+const MOST_LOOKED_AT: usize = 1_000;
+/// The wait before the next try to connect grows from this,
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// to this.
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// How long it may refuse all that it is given before it counts as down.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One sink's task.
+pub(crate) struct Publisher {
+    outbox: Arc<Outbox>,
+    directory: Arc<ArcSwap<Directory>>,
+    clock: Clock,
+    connection: Option<Connection>,
+    /// What may have to be written.
+    todo: BTreeSet<Credential>,
+    /// What stands in Redis as far as we know.
+    published: BTreeMap<Credential, Published>,
+    /// When to look at which promise again.
+    due: BTreeSet<(Instant, Credential)>,
+    refusals: Refusals,
+    /// Since when nothing of ours stands there, and what should is refused.
+    refuses_all_since: Option<Instant>,
+    failures: u32,
+    log: Log,
+    retry_at: Instant,
+    ping_at: Instant,
+    look_at: Instant,
+    /// The last that was compared.
+    looked_at: Option<Credential>,
+    /// How many were compared in a row, most of which were not ours.
+    lost: usize,
+}
+
+impl Publisher {
+    pub(crate) fn new(outbox: Arc<Outbox>, directory: Arc<ArcSwap<Directory>>, clock: Clock) -> Self {
+        let now = Instant::now();
+        Self {
+            log: Log::of(outbox.name()),
+            outbox,
+            directory,
+            clock,
+            connection: None,
+            todo: BTreeSet::new(),
+            published: BTreeMap::new(),
+            due: BTreeSet::new(),
+            refusals: Refusals::default(),
+            refuses_all_since: None,
+            failures: 0,
+            retry_at: now,
+            ping_at: now,
+            look_at: now + LOOK,
+            looked_at: None,
+            lost: 0,
+        }
+    }
+
+    /// Until it is asked to stop. What has changed by then is written, if Redis is there.
+    pub(crate) async fn run(mut self) {
+        let outbox = Arc::clone(&self.outbox);
+        while outbox.stop.run_until_cancelled(self.turn()).await.is_some() {}
+        self.collect();
+        let _ = self.write().await;
+    }
+
+    /// May be dropped at any time: what is not known to be written stays on the list.
+    async fn turn(&mut self) {
+        self.collect();
+        if let Err(trouble) = self.advance().await {
+            self.failed(&trouble);
+        }
+        self.log.tell_of_drift();
+        self.log.tell_of(&mut self.refusals);
+        let due = self.due.first().map(|(at, _)| *at).into_iter().chain(self.refusals.next());
+        let wake_at = match &self.connection {
+            None => self.retry_at,
+            Some(_) => due.fold(self.ping_at.min(self.look_at), Instant::min),
+        };
+        let outbox = Arc::clone(&self.outbox);
+        tokio::select! {
+            () = outbox.told.notified() => {}
+            () = sleep_until(wake_at) => {}
+        }
+    }
+
+    async fn advance(&mut self) -> Result<(), Trouble> {
+        if self.connection.is_none() {
+            if Instant::now() < self.retry_at {
+                return Ok(());
+            }
+            self.connection = Some(Connection::open(&self.outbox.sink.url).await?);
+            // It may have lost everything, or not have heard the last of it.
+            self.published.values_mut().for_each(Published::forget);
+            self.outbox.note_all();
+            self.collect();
+        }
+        self.write().await?;
+        if Instant::now() >= self.look_at {
+            let (looked, changed) = self.look().await?;
+            self.look_at = Instant::now() + self.pause(looked, changed);
+            self.write().await?;
+        }
+        if let Some(connection) = self.connection.as_mut().filter(|_| Instant::now() >= self.ping_at) {
+            connection.ping().await?;
+            self.ping_at = Instant::now() + PING;
+        }
+        self.answers();
+        Ok(())
+    }
+
+    /// Takes in what has changed, and what is due.
+    fn collect(&mut self) {
+        let news = self.outbox.take_news();
+        let directory = self.directory.load();
+        let accounts = self.outbox.accounts.load();
+        let covered = |appid: &Appid| {
+            let account = Arc::clone(&directory.by_appid.get(appid)?.load().account);
+            Some(account).filter(|account| accounts.covers(account))
+        };
+        if news.of_all {
+            let all = directory.in_order.iter().filter_map(covered);
+            self.todo.extend(all.flat_map(|account| credentials_of(&account)));
+            self.todo.extend(self.published.keys().cloned());
+        }
+        let concerns = |credential: &Credential| {
+            self.published.contains_key(credential) || covered(&credential.appid).is_some()
+        };
+        self.todo.extend(news.of.into_iter().filter(concerns));
+        let now = Instant::now();
+        while let Some((at, _)) = self.due.first()
+            && *at <= now
+        {
+            self.todo.extend(self.due.pop_first().map(|(_, credential)| credential));
+        }
+        self.todo.extend(self.refusals.due(now).cloned());
+        let pending = self.todo.len() + self.refusals.count_beside(&self.todo);
+        self.outbox.tally.pending.store(pending, Ordering::Relaxed);
+    }
+
+    /// Writes all that is on the list.
+    async fn write(&mut self) -> Result<(), Trouble> {
+        while self.connection.is_some() && !self.todo.is_empty() {
+            let now = self.clock.now();
+            let batch = self.todo.iter().take(AT_ONCE);
+            let plans: Vec<_> =
+                batch.map(|credential| (credential.clone(), self.plan(credential, now))).collect();
+            let made = self.make(&plans).await;
+            let (outcomes, trouble) = match made {
+                Ok(outcomes) => (outcomes, None),
+                Err(trouble) => (Vec::new(), Some(trouble)),
+            };
+            let mut outcomes = outcomes.into_iter();
+            for (credential, plan) in plans {
+                match outcomes.next() {
+                    Some(Ok(())) => self.is_made(credential, plan, now),
+                    Some(Err(refusal)) => self.is_refused(credential, plan, refusal),
+                    None => self.published.entry(credential).or_default().tried(plan),
+                }
+            }
+            trouble.map_or(Ok(()), Err)?;
+            self.collect();
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, credential: &Credential, now: Moment) -> Option<Wanted> {
+        Wanted::of(&self.directory.load(), credential, &self.outbox.accounts.load(), now)
+    }
+
+    fn plan(&self, credential: &Credential, now: Moment) -> Plan {
+        let (wanted, published) = (self.wanted(credential, now), self.published.get(credential));
+        Plan::new(credential, wanted, published, &self.outbox.sink.layout, now)
+    }
+
+    /// Carries out `plans`, and says of each whether Redis has taken it.
+    async fn make(&mut self, plans: &[(Credential, Plan)]) -> Result<Vec<Result<(), Refusal>>, Trouble> {
+        let changes: Vec<Vec<Change<'_>>> = plans.iter().map(|(_, plan)| plan.changes().collect()).collect();
+        let all = changes.iter().filter(|changes| !changes.is_empty()).count();
+        let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
+        let made = connection.make(&changes).await;
+        let refused =
+            made.as_ref().map_or(all, |outcomes| outcomes.iter().filter(|made| made.is_err()).count());
+        Outbox::count(&self.outbox.tally.written, all - refused);
+        Outbox::count(&self.outbox.tally.failed, refused);
+        made
+    }
+
+    fn is_made(&mut self, credential: Credential, plan: Plan, now: Moment) {
+        self.todo.remove(&credential);
+        self.refusals.lift(&credential);
+        if let Some(at) = self.published.get(&credential).and_then(|published| published.look_at) {
+            self.due.remove(&(at, credential.clone()));
+        }
+        let published = match plan {
+            Plan::Keep => self.published.remove(&credential).filter(Published::is_any),
+            plan => plan.published(self.clock.now()),
+        };
+        if let Some(mut published) = published {
+            let at = Instant::now() + published.next_look(now);
+            published.look_at = Some(at);
+            self.due.insert((at, credential.clone()));
+            self.published.insert(credential, published);
+        } else {
+            self.published.remove(&credential);
+        }
+    }
+
+    fn is_refused(&mut self, credential: Credential, plan: Plan, refusal: Refusal) {
+        self.todo.remove(&credential);
+        if refusal.in_part {
+            self.published.entry(credential.clone()).or_default().tried(plan);
+        }
+        self.refusals.add(credential, refusal, Instant::now());
+    }
+
+    /// The wait before the next look. Where most was changed, Redis was emptied: the rest is looked at at once, but not
+    /// over and over where it holds on to nothing.
+    fn pause(&mut self, looked: usize, changed: usize) -> Duration {
+        let is_lost = changed * 2 > looked;
+        self.lost = if is_lost { self.lost + looked } else { 0 };
+        if is_lost && self.lost < self.published.len() {
+            return Duration::ZERO;
+        }
+        self.lost = 0;
+        if is_lost { LOOK * LOOKS } else { LOOK }
+    }
+
+    /// Compares the next part of what stands in Redis with what we put there. How much that was, and how much of it is
+    /// not ours.
+    async fn look(&mut self) -> Result<(usize, usize), Trouble> {
+        let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
+        let share = self.published.len().div_ceil(LOOKS as usize).min(MOST_LOOKED_AT);
+        let round: Vec<Credential> = behind.by_ref().take(share).cloned().collect();
+        self.looked_at = behind.next().and(round.last()).cloned();
+        let mut changed = 0;
+        for batch in round.chunks(AT_ONCE) {
+            let now = self.clock.now();
+            let (mut credentials, mut expected) = (Vec::new(), Vec::new());
+            for credential in batch {
+                let Some(published) = self.published.get(credential) else { continue };
+                let at_most = published.at_most(self.wanted(credential, now).as_ref(), now);
+                for entry in published.standing(now).unwrap_or_default() {
+                    credentials.push(credential);
+                    expected.push(Expected { entry, at_most });
+                }
+            }
+            let Some(connection) = self.connection.as_mut().filter(|_| !expected.is_empty()) else {
+                continue;
+            };
+            let (mut drifted, mut refused) = (BTreeSet::new(), BTreeMap::new());
+            for (credential, differs) in credentials.into_iter().zip(connection.differ(&expected).await?) {
+                match differs {
+                    Ok(false) => {}
+                    Ok(true) => drop(drifted.insert(credential.clone())),
+                    Err(refusal) => drop(refused.insert(credential.clone(), refusal)),
+                }
+            }
+            Outbox::count(&self.outbox.tally.failed, refused.len());
+            for (credential, refusal) in refused {
+                self.refusals.add(credential, refusal, Instant::now());
+            }
+            changed += drifted.len();
+            self.log.drift(drifted.len());
+            Outbox::count(&self.outbox.tally.drifted, drifted.len());
+            for credential in drifted {
+                self.published.entry(credential.clone()).and_modify(Published::forget);
+                self.todo.insert(credential);
+            }
+        }
+        Ok((round.len(), changed))
+    }
+
+    /// It does what it is asked to, but for what it refuses, which may be everything.
+    fn answers(&mut self) {
+        self.failures = 0;
+        let now = self.clock.now();
+        let stands = || self.published.values().any(|published| published.standing(now).is_some());
+        let refusal = self.refusals.last().filter(|_| !stands());
+        let since = refusal.map(|_| self.refuses_all_since.unwrap_or_else(Instant::now));
+        self.refuses_all_since = since;
+        if let Some(refusal) = refusal.filter(|_| since.is_some_and(|since| since.elapsed() >= PATIENCE)) {
+            self.outbox.tally.up.store(false, Ordering::Relaxed);
+            self.log.down(&refusal.trouble);
+        } else if !self.outbox.tally.up.swap(true, Ordering::Relaxed) {
+            self.log.up(self.published.len());
+        }
+    }
+
+    fn failed(&mut self, trouble: &Trouble) {
+        self.connection = None;
+        self.outbox.tally.up.store(false, Ordering::Relaxed);
+        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Instant::now() + wait;
+        self.log.down(trouble);
+    }
+}
+
+/// What may be published of an account.
+fn credentials_of(account: &Account) -> Vec<Credential> {
+    let tickets = account.tickets.iter().map(|kind| Credential::ticket(account.appid.clone(), kind));
+    tickets.chain([Credential::token(account.appid.clone())]).collect()
+}

@@ -1,0 +1,90 @@
+//! What is logged of a sink: each trouble once, and once more when it is over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::refusals::Refusals;
+use crate::fleet::publish::trouble::Trouble;
+
+/// How often drift is logged, and how often that accounts are refused.
+const OFTEN: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Log {
+    sink: String,
+    is_down: bool,
+    drifted: usize,
+    drift_told_at: Option<Instant>,
+    refusal_told_at: Option<Instant>,
+}
+
+impl Log {
+    pub(super) fn of(sink: &str) -> Self {
+        Self { sink: sink.to_owned(), ..Self::default() }
+    }
+
+    pub(super) fn up(&mut self, accounts: usize) {
+        self.is_down = false;
+        let sink = self.sink.as_str();
+        info!(event = "redis_up", sink, accounts, "tokens are published to {sink}");
+    }
+
+    pub(super) fn down(&mut self, trouble: &Trouble) {
+        if !std::mem::replace(&mut self.is_down, true) {
+            let sink = self.sink.as_str();
+            warn!(
+                event = "redis_down",
+                sink,
+                error = %trouble,
+                "tokens cannot be published to {sink}; they are, when it is back: {trouble}"
+            );
+        }
+    }
+
+    /// So many more accounts had been changed by somebody else.
+    pub(super) fn drift(&mut self, accounts: usize) {
+        self.drifted += accounts;
+    }
+
+    /// Tells of drift, if that was not just now.
+    pub(super) fn tell_of_drift(&mut self) {
+        if self.drifted == 0 || !may_be_told(&mut self.drift_told_at) {
+            return;
+        }
+        let (sink, accounts) = (self.sink.as_str(), std::mem::take(&mut self.drifted));
+        warn!(
+            event = "redis_drift",
+            sink,
+            accounts,
+            "somebody else deleted or overwrote tokens in {sink}; ours are put back. An SDK does so when it meets 40001, \
+             or fetches tokens itself: find who else has the AppSecrets"
+        );
+    }
+
+    /// Tells of accounts that were not refused before, if that was not just now, nor all of it as `down`.
+    pub(super) fn tell_of(&mut self, refusals: &mut Refusals) {
+        let Some(refusal) = refusals.last().filter(|_| !self.is_down) else { return };
+        let (code, trouble) = (refusal.code.as_str(), &refusal.trouble);
+        let (sink, accounts) = (self.sink.as_str(), refusals.count());
+        if refusals.is_news() && may_be_told(&mut self.refusal_told_at) {
+            warn!(
+                event = "redis_refused",
+                sink,
+                accounts,
+                code,
+                "{sink} does not take some keys, which are tried again (accounts: {accounts}): {trouble}"
+            );
+            refusals.are_told();
+        }
+    }
+}
+
+fn may_be_told(told_at: &mut Option<Instant>) -> bool {
+    let may = told_at.is_none_or(|at| at.elapsed() >= OFTEN);
+    if may {
+        *told_at = Some(Instant::now());
+    }
+    may
+}

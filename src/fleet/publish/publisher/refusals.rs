@@ -1,0 +1,118 @@
+//! The tokens and tickets whose keys Redis refuses, while it takes others'.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wxtokend_core::ticket::Credential;
+
+use crate::fleet::publish::trouble::Refusal;
+
+/// The wait before the next try grows from this,
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// to this.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Each waits by itself: what is refused holds up nothing else.
+#[derive(Default)]
+pub(super) struct Refusals {
+    of: BTreeMap<Credential, Refused>,
+    last: Option<Refusal>,
+    /// One that has not been refused before is among them.
+    is_news: bool,
+}
+
+struct Refused {
+    times: u32,
+    retry_at: Instant,
+}
+
+impl Refusals {
+    /// It was refused, once more or for the first time.
+    pub(super) fn add(&mut self, credential: Credential, refusal: Refusal, now: Instant) {
+        let times = self.of.get(&credential).map_or(0, |refused| refused.times);
+        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(times)).min(LAST_RETRY);
+        self.of.insert(credential, Refused { times: times.saturating_add(1), retry_at: now + wait });
+        self.last = Some(refusal);
+        self.is_news |= times == 0;
+    }
+
+    /// It is refused no more.
+    pub(super) fn lift(&mut self, credential: &Credential) {
+        self.of.remove(credential);
+    }
+
+    /// How many are refused.
+    pub(super) fn count(&self) -> usize {
+        self.of.len()
+    }
+
+    /// The last refusal, while anything is refused.
+    pub(super) fn last(&self) -> Option<&Refusal> {
+        self.last.as_ref().filter(|_| !self.of.is_empty())
+    }
+
+    /// Whether there are any that nobody has heard of.
+    pub(super) fn is_news(&self) -> bool {
+        self.is_news
+    }
+
+    /// Somebody has.
+    pub(super) fn are_told(&mut self) {
+        self.is_news = false;
+    }
+
+    /// How many are not on the list of those that are to be written.
+    pub(super) fn count_beside(&self, todo: &BTreeSet<Credential>) -> usize {
+        self.of.keys().filter(|credential| !todo.contains(*credential)).count()
+    }
+
+    /// Those to be tried again.
+    pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = &Credential> {
+        self.of.iter().filter(move |(_, refused)| refused.retry_at <= now).map(|(credential, _)| credential)
+    }
+
+    /// When the next is to be tried again.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.of.values().map(|refused| refused.retry_at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wxtokend_core::account::Appid;
+
+    fn refusal() -> Refusal {
+        Refusal::example("NOPERM")
+    }
+
+    #[test]
+    fn what_is_refused_waits_longer_each_time_and_alone() {
+        let [a, b] = ["wxa", "wxb"].map(|appid| Credential::token(Appid::new(appid).unwrap()));
+        let start = Instant::now();
+        let mut refusals = Refusals::default();
+        let mut now = start;
+        let waits: Vec<u64> = (0..8)
+            .map(|time| {
+                refusals.add(a.clone(), refusal(), now);
+                assert_eq!(refusals.is_news(), time == 0);
+                refusals.are_told();
+                let next = refusals.next().unwrap();
+                assert_eq!(refusals.due(now).count(), 0);
+                let wait = (next - now).as_secs();
+                now = next;
+                assert_eq!(refusals.due(now).collect::<Vec<_>>(), [&a]);
+                wait
+            })
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+
+        refusals.add(b.clone(), refusal(), now);
+        assert_eq!((refusals.count(), refusals.count_beside(&BTreeSet::from([a.clone()]))), (2, 1));
+        refusals.lift(&a);
+        assert_eq!(refusals.next(), Some(now + FIRST_RETRY));
+        refusals.lift(&b);
+        assert_eq!((refusals.count(), refusals.next(), refusals.last()), (0, None, None));
+    }
+}

@@ -1,0 +1,65 @@
+//! For the project's own simulation, benchmarks, fuzzers and tests. Nothing here is promised: it changes without notice.
+//!
+//! A fleet on other [`Surroundings`] than the machine, a look into its accounts, and the parsers of what comes from
+//! outside.
+
+use wxtokend_core::account::Appid;
+use wxtokend_core::clock::Moment;
+use wxtokend_core::ticket::TicketState;
+use wxtokend_core::token::Token;
+use wxtokend_core::token::state::AccountState;
+
+pub use crate::fleet::{Jitter, MakeTransport, Surroundings};
+pub use crate::store::{Backend, Batch, Contents, RedbBackend, Writing, is_reading, record};
+pub use crate::wechat::answers::{NoToken, no_answer, read_check, read_token};
+pub use crate::wechat::transport::{Lost, Method, Request, Response};
+pub use crate::wechat::{HttpTransport, Pending, Transport};
+use crate::{Config, Fleet, StartError};
+
+/// [`Fleet::start`], on these surroundings.
+///
+/// # Errors
+/// As those.
+pub async fn start_on(config: Config, on: Surroundings) -> Result<Fleet, StartError> {
+    Fleet::start_on(config, on).await
+}
+
+/// The fleet's time.
+#[must_use]
+pub fn now(fleet: &Fleet) -> Moment {
+    fleet.now()
+}
+
+/// The token of an account, if one may be served now.
+#[must_use]
+pub fn token_at_once(fleet: &Fleet, appid: &str) -> Option<Token> {
+    fleet.token_at_once(appid)
+}
+
+/// What is known of an account.
+#[must_use]
+pub fn state_of(fleet: &Fleet, appid: &str) -> Option<AccountState> {
+    Some(fleet.snapshot(appid)?.state.clone())
+}
+
+/// What is known of each account, in the order of their appids.
+#[must_use]
+pub fn states(fleet: &Fleet) -> Vec<AccountState> {
+    fleet.cells().iter().map(|cell| cell.load().state.clone()).collect()
+}
+
+/// What is known of the tickets of an account.
+#[must_use]
+pub fn tickets_of(fleet: &Fleet, appid: &Appid) -> Vec<(wxtokend_core::ticket::TicketKind, TicketState)> {
+    let Some(cell) = fleet.cell_of(appid) else { return Vec::new() };
+    cell.tickets().map(|ticket| (ticket.kind, TicketState::clone(&ticket.load()))).collect()
+}
+
+/// Has the actor of an account panic in a handler; whether it has one.
+#[must_use]
+pub fn crash(fleet: &Fleet, appid: &Appid) -> bool {
+    let Some(actor) = fleet.cell_of(appid).and_then(|cell| cell.mailbox()) else { return false };
+    // Not to be told is to have crashed already.
+    let _ = actor.tell(crate::fleet::Prompt::Crash);
+    true
+}

@@ -1,4 +1,0 @@
-//! What the outside can see of the running program.
-
-pub mod logging;
-pub mod metrics;

@@ -1,0 +1,46 @@
+//! Chores of the project that want more than a shell: `cargo xtask --help`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command tells what it does")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it has no runtime, and waits for programs"
+)]
+
+mod build;
+mod mutate;
+mod run;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Breaks the program on purpose, in one way after another, and shows that the simulation or a test notices
+    Mutate(mutate::Mutate),
+}
+
+fn main() -> ExitCode {
+    let Cli { chore } = Cli::parse();
+    // Of the workspace, which cargo runs this in.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let done = match chore {
+        Chore::Mutate(chore) => chore.run(root),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
