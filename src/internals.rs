@@ -9,12 +9,13 @@ use wxtokend_core::ticket::TicketState;
 use wxtokend_core::token::Token;
 use wxtokend_core::token::state::AccountState;
 
+use crate::config::Config;
+use crate::fleet::{Fleet, StartError};
 pub use crate::fleet::{Jitter, MakeTransport, Surroundings};
 pub use crate::store::{Backend, Batch, Contents, RedbBackend, Writing, is_reading, record};
 pub use crate::wechat::answers::{NoToken, no_answer, read_check, read_token};
 pub use crate::wechat::transport::{Lost, Method, Request, Response};
 pub use crate::wechat::{HttpTransport, Pending, Transport};
-use crate::{Config, Fleet, StartError};
 
 /// [`Fleet::start`], on these surroundings.
 ///

@@ -9,6 +9,10 @@ pub(super) const MINUTE: i64 = 60 * SECOND;
 pub(super) const HOUR: i64 = 60 * MINUTE;
 pub(super) const DAY: i64 = 24 * HOUR;
 
+/// What `upstream.base_urls` may name; all of them lead to the same WeChat.
+pub(super) const HOSTS: [&str; 2] = ["http://api.test/", "http://api2.test/"];
+pub(super) const NAMES: [&str; 2] = ["api.test", "api2.test"];
+
 /// The size of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {

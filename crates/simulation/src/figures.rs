@@ -15,11 +15,11 @@ use wxtokend_core::account::{Account, Appid, Endpoint};
 use wxtokend_core::phase::Phase;
 use wxtokend_core::secret::Secret;
 
+use super::climate::NAMES;
 use super::climate::{Climate, DAY, HOUR, MINUTE, SECOND, Size};
 use super::life::{runtime, start};
-use super::sim::{HostTrouble, Sim};
-use super::weather::NAMES;
-use super::{judged, lock, simulate_all};
+use super::run::{TRACE_LINES, judged, simulate_all};
+use super::sim::{HostTrouble, Sim, lock};
 
 /// `stable_token` and `token`, as the columns of the table.
 const COLUMNS: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
@@ -223,7 +223,7 @@ pub(super) fn hold_against_the_goals() -> ExitCode {
 pub(super) fn print(seeds: u64, repeats: u64) -> ExitCode {
     let [stable, token] = columns(ACCOUNTS, repeats);
     let size = Size { accounts: 20, days: 30, read_every_ms: 10_000 };
-    let months = simulate_all(0..seeds, size, super::TRACE_LINES, false);
+    let months = simulate_all(0..seeds, size, TRACE_LINES, false);
     let mut table = String::new();
     let mut row = |name: &str, goal: &str, told: &dyn Fn(&Column) -> String| {
         writeln!(table, "| {name} | {} | {} | {goal} |", told(&stable), told(&token)).unwrap();

@@ -97,7 +97,7 @@ fn jitter(sim: &Arc<Sim>) -> f64 {
             .iter_mut()
             .filter(|book| now - book.told_at < MINUTE)
             .for_each(|book| book.is_in_doubt(now));
-        panic!("{}", super::PANIC);
+        panic!("{}", super::panics::PANIC);
     }
     sim.draw(|rng| rng.random())
 }

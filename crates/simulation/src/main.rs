@@ -15,7 +15,9 @@ mod disk;
 mod figures;
 mod life;
 mod network;
+mod panics;
 mod reloads;
+mod run;
 mod sim;
 mod tally;
 mod ticket_book;
@@ -23,23 +25,17 @@ mod time;
 mod troubles;
 mod weather;
 
-use std::ops::Range;
 use std::process::{Command, ExitCode};
-use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Parser, Subcommand};
 
-use self::climate::{Climate, Size};
-use self::sim::{Sim, lock};
-use self::tally::Tally;
+use self::climate::Size;
+use self::run::{TRACE_LINES, judged, simulate, simulate_all};
 
 /// What a seed lives through to be replayed.
 const REPLAYED: Size = Size { accounts: 12, days: 4, read_every_ms: 10_000 };
 /// How many seeds are replayed.
 const REPLAYS: u64 = 4;
-/// How much of what happened is told in words where nobody asks for more.
-const TRACE_LINES: usize = 400;
 
 /// Lives through months of a fleet's life and judges what it sees.
 #[derive(Parser)]
@@ -119,12 +115,6 @@ fn live_through(months: &Months) -> ExitCode {
     judged(&tally.violations)
 }
 
-/// Tells what is not as it must be.
-fn judged(violations: &[String]) -> ExitCode {
-    violations.iter().for_each(|violation| println!("{violation}"));
-    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
 fn replay() -> ExitCode {
     if cfg!(not(tokio_unstable)) {
         return judged(&[
@@ -151,70 +141,4 @@ fn replay() -> ExitCode {
     }
     let differ = digests.windows(2).all(|pair| pair[0] != pair[1]);
     judged(if differ { &[] } else { &same })
-}
-
-/// What panics on purpose says, so that it is not printed.
-const PANIC: &str = "a panic of the simulation's";
-
-/// Panics are part of the weather: only others are printed.
-fn quieten_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let ours = info.payload_as_str().is_some_and(|text| text == PANIC || text == "asked to");
-            if !ours {
-                before(info);
-            }
-        }));
-    });
-}
-
-/// Runs one seed, with so much of what happened in words; the digest tells apart runs that differ in anything.
-fn simulate(seed: u64, size: Size, words: Option<usize>) -> (Tally, u64) {
-    quieten_panics();
-    let sim = Sim::new(seed, size, Climate::of(seed), words);
-    life::run(&sim);
-    let tally = lock(&sim.tally).clone();
-    let digest = lock(&sim.trace).digest();
-    (tally, digest)
-}
-
-/// Runs one seed, once more with words if it fails; a panic that is not the weather's is a violation, too.
-fn simulate_or_tell(seed: u64, size: Size, trace_lines: usize) -> Tally {
-    let lived = std::panic::catch_unwind(|| {
-        let (mut tally, _) = simulate(seed, size, None);
-        if !tally.violations.is_empty() {
-            tally.violations = simulate(seed, size, Some(trace_lines)).0.violations;
-        }
-        tally
-    });
-    let panicked = || vec![format!("seed {seed}, the simulation: panicked, as is told above")];
-    lived.unwrap_or_else(|_| Tally { violations: panicked(), ..Tally::default() })
-}
-
-/// Runs `seeds` on all cores; where the first violation is enough, the program ends with it.
-fn simulate_all(seeds: Range<u64>, size: Size, trace_lines: usize, first_only: bool) -> Tally {
-    let next = AtomicU64::new(seeds.start);
-    let total = std::sync::Mutex::new(Tally::default());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let tally = simulate_or_tell(seed, size, trace_lines);
-                    if first_only && !tally.violations.is_empty() {
-                        // At once: the other seed under way may take long to end.
-                        println!("{}", tally.violations.join("\n"));
-                        std::process::exit(1);
-                    }
-                    lock(&total).add(tally);
-                }
-            });
-        }
-    });
-    total.into_inner().unwrap()
 }

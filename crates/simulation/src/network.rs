@@ -189,7 +189,7 @@ async fn exchange(
             let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
             book.is_in_doubt(now);
         }
-        panic!("{}", super::PANIC);
+        panic!("{}", super::panics::PANIC);
     }
     let Ok(reaction) = answered.await else { return std::future::pending().await };
     let arrived_at = sim.time.now();

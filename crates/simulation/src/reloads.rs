@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rand::RngExt as _;
 use wxtokend_core::account::{Account, Endpoint};
 
+use super::climate::HOSTS;
 use super::climate::MINUTE;
-use super::sim::Sim;
-use super::weather::{HOSTS, new_secret};
+use super::sim::{Sim, new_secret};
 
 /// Changes a few things in the file and has it read again.
 pub(super) fn reload(sim: &Arc<Sim>) {

@@ -20,7 +20,6 @@ use super::climate::{Climate, DAY, MINUTE, SECOND, Size};
 use super::tally::{Tally, Trace};
 use super::ticket_book::TicketScene;
 use super::time::TrueTime;
-use super::troubles::Troubles;
 
 /// A simulation under way.
 pub(super) struct Sim {
@@ -78,6 +77,17 @@ pub(super) struct Oracle {
     pub(super) asks_the_time: bool,
     /// The weather is over: peace until the end.
     pub(super) peace: bool,
+}
+
+/// The troubles of the whole fleet that there are now.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    /// The share of token calls that nobody answers and WeChat gets later.
+    pub(super) late: f64,
+    /// The check, and so the probe, is answered by a gateway.
+    pub(super) check_is_ill: bool,
+    /// The share of token calls that leave by an address that is not whitelisted.
+    pub(super) refused: f64,
 }
 
 /// What is wrong with a host.
@@ -143,7 +153,7 @@ impl Sim {
         };
         let mut config = Config::new(accounts.clone());
         config.upstream.base_urls =
-            super::weather::HOSTS[..1].iter().map(|url| url.parse().unwrap()).collect();
+            super::climate::HOSTS[..1].iter().map(|url| url.parse().unwrap()).collect();
         config.upstream.max_per_second = [5, 100][rng.random_range(0..2)];
         let oracle = Oracle {
             world: World::new(settings),
@@ -317,7 +327,7 @@ impl Sim {
         let mut oracle = self.oracle();
         let oracle = &mut *oracle;
         if let (Some(fault), Some(account)) = (fault, account) {
-            lock(&self.tally).count_fault(super::weather::name_of(&fault.kind));
+            lock(&self.tally).count_fault(super::tally::name_of(&fault.kind));
             oracle.world.inject(Some(&oracle.books[account].appid), fault);
         }
         let reaction = oracle.world.handle(asked, now);
@@ -422,4 +432,9 @@ pub(super) fn some_switches(rng: &mut StdRng) -> Switches {
         day_begins_at_s: rng.random_range(0..24) * 3600,
         ..Switches::default()
     }
+}
+
+/// A new AppSecret for an account, as its owner sets it in the console.
+pub(super) fn new_secret(sim: &Sim, account: usize) -> Secret {
+    Secret::new(format!("secret of {account}, {}", sim.draw(|rng| rng.random::<u32>())))
 }

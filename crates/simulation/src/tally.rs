@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use wxtokend_sandbox::FaultKind;
+
 use super::climate::HOUR;
 
 /// Counts of everything that happened.
@@ -115,5 +117,23 @@ impl Trace {
             whom == Some("-") || account.is_none() || whom == account
         };
         self.last.iter().filter(concerns).map(|line| format!("  {line}\n")).collect()
+    }
+}
+
+/// The name under which a fault is counted.
+pub(super) fn name_of(fault: &FaultKind) -> String {
+    match fault {
+        FaultKind::Errcode { errcode, .. } => format!("errcode {errcode}"),
+        FaultKind::Status { status } => format!("HTTP {status}"),
+        FaultKind::Lost { seen_as } => format!("minted, answer lost as {seen_as:?}"),
+        FaultKind::Raw(_) => "raw".to_owned(),
+        FaultKind::Late { .. } => "delivered late".to_owned(),
+        FaultKind::BadExpires { .. } => "another expires_in".to_owned(),
+        FaultKind::Delay { .. } => "late".to_owned(),
+        FaultKind::Html => "a page with 200".to_owned(),
+        FaultKind::Hang => "hang".to_owned(),
+        FaultKind::Half => "half an answer".to_owned(),
+        FaultKind::Reset => "reset".to_owned(),
+        FaultKind::EmptyToken => "empty token".to_owned(),
     }
 }

@@ -18,17 +18,6 @@ pub(super) enum Trouble {
     Slew,
 }
 
-/// Those that there are now.
-#[derive(Debug, Default)]
-pub(super) struct Troubles {
-    /// The share of token calls that nobody answers and WeChat gets later.
-    pub(super) late: f64,
-    /// The check, and so the probe, is answered by a gateway.
-    pub(super) check_is_ill: bool,
-    /// The share of token calls that leave by an address that is not whitelisted.
-    pub(super) refused: f64,
-}
-
 impl Trouble {
     pub(super) const ALL: [Self; 4] =
         [Self::LateDelivery, Self::IllCheck, Self::RefusedAddresses, Self::Slew];

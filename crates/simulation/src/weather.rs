@@ -8,17 +8,13 @@ use std::time::Duration;
 use rand::RngExt as _;
 use wxtokend::internals::crash;
 use wxtokend_core::account::Endpoint;
-use wxtokend_core::secret::Secret;
 use wxtokend_sandbox::{Fault, FaultKind, LostAs, Request as Asked};
 
+use super::climate::NAMES;
 use super::climate::{DAY, HOUR, MINUTE, SECOND};
-use super::sim::{HostTrouble, Oracle, Sim, lock};
-use super::troubles::{Trouble, Troubles};
+use super::sim::{HostTrouble, Oracle, Sim, Troubles, lock};
+use super::troubles::Trouble;
 use super::{clients, reloads};
-
-/// What `upstream.base_urls` may name; all of them lead to the same WeChat.
-pub(super) const HOSTS: [&str; 2] = ["http://api.test/", "http://api2.test/"];
-pub(super) const NAMES: [&str; 2] = ["api.test", "api2.test"];
 
 /// Something that is going to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -496,24 +492,6 @@ fn menu(index: usize, sim: &Sim) -> FaultKind {
     }
 }
 
-/// The name under which a fault is counted.
-pub(super) fn name_of(fault: &FaultKind) -> String {
-    match fault {
-        FaultKind::Errcode { errcode, .. } => format!("errcode {errcode}"),
-        FaultKind::Status { status } => format!("HTTP {status}"),
-        FaultKind::Lost { seen_as } => format!("minted, answer lost as {seen_as:?}"),
-        FaultKind::Raw(_) => "raw".to_owned(),
-        FaultKind::Late { .. } => "delivered late".to_owned(),
-        FaultKind::BadExpires { .. } => "another expires_in".to_owned(),
-        FaultKind::Delay { .. } => "late".to_owned(),
-        FaultKind::Html => "a page with 200".to_owned(),
-        FaultKind::Hang => "hang".to_owned(),
-        FaultKind::Half => "half an answer".to_owned(),
-        FaultKind::Reset => "reset".to_owned(),
-        FaultKind::EmptyToken => "empty token".to_owned(),
-    }
-}
-
 impl Sim {
     /// The refusal of the address by which a token call has come, if it is one of those.
     pub(super) fn draw_refused_address(&self, account: usize, asked: &Asked) -> Option<Fault> {
@@ -558,9 +536,4 @@ impl Sim {
         drop(oracle);
         Some(Fault::new(kind).times(1))
     }
-}
-
-/// A new AppSecret for an account, as its owner sets it in the console.
-pub(super) fn new_secret(sim: &Sim, account: usize) -> Secret {
-    Secret::new(format!("secret of {account}, {}", sim.draw(|rng| rng.random::<u32>())))
 }

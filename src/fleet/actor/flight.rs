@@ -2,7 +2,7 @@
 //!
 //! A handler never awaits the network. The call runs in a task of its own and its end is put down in the
 //! account's cell, where the actor waits for it: one that crashed meanwhile finds it there when it is back, and
-//! the account never has two calls under way.
+//! the account never has two token or check calls under way.
 
 use std::sync::Arc;
 use std::time::Duration;

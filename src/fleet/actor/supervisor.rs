@@ -342,4 +342,4 @@ fn tickets_not_kept(old: &Directory, accounts: &[Arc<Account>]) -> Vec<Credentia
 }
 
 #[cfg(test)]
-pub(crate) mod crash;
+pub(crate) mod crash_for_tests;

@@ -8,7 +8,7 @@ use wxtokend_core::ticket::TicketKind::{self, Jsapi, WxCard};
 use wxtokend_sandbox::Switches;
 
 use super::*;
-use crate::fleet::actor::supervisor::crash::CrashTicket;
+use crate::fleet::actor::supervisor::crash_for_tests::CrashTicket;
 use crate::fleet::{TicketError, TicketView};
 
 fn with_tickets(endpoint: Endpoint, kinds: &[TicketKind]) -> Account {

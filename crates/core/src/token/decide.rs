@@ -1,7 +1,7 @@
 //! What an account does next: a pure function of its state and the clock.
 //!
 //! The actor asks [`next_step`] after everything that happens to its account and does what it says; no other
-//! place decides to call WeChat.
+//! place decides to call WeChat for a token. For a ticket `TicketState::next_step` does.
 
 use std::time::Duration;
 

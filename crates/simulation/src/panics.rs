@@ -1,0 +1,20 @@
+//! Panics that are part of the weather.
+
+use std::sync::Once;
+
+/// What panics on purpose says, so that it is not printed.
+pub(super) const PANIC: &str = "a panic of the simulation's";
+
+/// Panics are part of the weather: only others are printed.
+pub(super) fn quieten() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let ours = info.payload_as_str().is_some_and(|text| text == PANIC || text == "asked to");
+            if !ours {
+                before(info);
+            }
+        }));
+    });
+}
