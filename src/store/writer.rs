@@ -21,7 +21,7 @@ pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
 const COMMIT_EVERY: Duration = Duration::from_millis(5);
 /// So soon readers see what was written, where an actor has its turn at all: to keep more of it would be a tenth of all
 /// memory after a start with an empty store.
-const SEEN_WITHIN: Duration = Duration::from_millis(250);
+const SEEN_WITHIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Writer {
     queue: Arc<Queue>,
