@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::harness::{
-    Act, BadHost, CERTIFICATE, Call, Daemon, Door, Lab, Reader, SMUGGLED, answer, tls_before, until,
+    Act, BadHost, CERTIFICATE, Call, Daemon, Door, Lab, Port, Reader, SMUGGLED, answer, tls_before, until,
 };
 use Act::{Close, Flood, Hold, Reset, Send, Trickle};
 use End::{Cut, Fine, Gateway, Late, Unreadable};
@@ -559,7 +559,10 @@ impl Nowhere {
         }
         let daemon = Daemon::start(program).await;
         for (appid, unsure) in [("stable", "transient"), ("classic", "unknown_outcome")] {
-            daemon.until_state(appid, "unavailable").await;
+            until(&format!("{name}: {appid} is unavailable"), async || {
+                daemon.state(appid).await == "unavailable"
+            })
+            .await;
             let view = daemon.view(appid).await;
             let kind = if sent { unsure } else { "transient" };
             assert!(
@@ -610,7 +613,7 @@ async fn full_house() -> (TcpListener, Vec<TcpStream>) {
 async fn a_host_that_no_call_reaches_says_whether_it_is_dns_tcp_or_tls() {
     let behind = Lab::new(7_200_000, 300_000).await.with_both();
     let wechat = behind.wechat.address;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = Port::reserve();
     let full = full_house().await;
     let tls = tls_before(wechat).await;
     let at = |door| async move {
@@ -630,7 +633,7 @@ async fn a_host_that_no_call_reaches_says_whether_it_is_dns_tcp_or_tls() {
     };
     let rows = [
         nowhere("no name", "https://nonexistent.invalid".to_owned(), "no connection: DNS: "),
-        nowhere("no port", format!("http://{closed}"), "no connection: Connection refused"),
+        nowhere("no port", format!("http://{}", closed.address), "no connection: Connection refused"),
         nowhere("full", format!("http://{}", full.0.local_addr().unwrap()), "no connection: timed out"),
         nowhere("no tls", format!("https://{wechat}"), "no connection: TLS: the host does not speak TLS"),
         nowhere("silent tls", format!("https://{silent}"), "no connection: timed out"),

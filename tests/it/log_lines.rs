@@ -1,7 +1,6 @@
 //! Standard error that nobody reads.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Daemon, Http, Lab, PATIENCE, until};
+use crate::harness::{Daemon, Http, Lab, PATIENCE, Port, until};
 
 /// What a supervisor gives a process before it kills it, and what a slow machine may add.
 const LONGEST_STOP: Duration = Duration::from_secs(15);
@@ -97,7 +96,8 @@ async fn ends_well(mut child: Child) {
 #[tokio::test]
 async fn with_a_log_that_was_stuck_from_the_start_it_starts_serves_and_ends_and_so_does_the_sandbox() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let reserved = Port::reserve();
+    let port = reserved.address;
     lab.config["api"]["listen"] = json!(port.to_string());
     lab.write();
     for (line, path) in [

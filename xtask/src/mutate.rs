@@ -85,7 +85,10 @@ impl Mutate {
             names => names.iter().map(|name| folder.join(name).with_extension("patch")).collect(),
         };
         paths.sort();
-        paths.into_iter().map(Patch::read).collect()
+        let mut patches = paths.into_iter().map(Patch::read).collect::<Outcome<Vec<_>>>()?;
+        // One package after the other: what two patches leave alone is not built between them.
+        patches.sort_by(|a, b| a.packages.cmp(&b.packages));
+        Ok(patches)
     }
 
     /// What notices the tree as it is; `None` when nothing does.
@@ -141,21 +144,30 @@ impl Patch {
     }
 }
 
-/// What is kept of the project, as it stands, in `tree`.
+/// Makes `tree` what is kept of the project, as it stands. What is the same already is not written again: cargo goes by a
+/// file's time, and would build every crate anew.
 fn copy(root: &Path, tree: &Path) -> Outcome<()> {
-    if tree.exists() {
-        fs::remove_dir_all(tree)?;
+    fs::create_dir_all(tree)?;
+    let kept = files(root, &["-zco", "--exclude-standard"])?;
+    // What a patch added, and what has left the project since.
+    for stray in files(tree, &["-zo"])?.difference(&kept) {
+        fs::remove_file(tree.join(stray))?;
     }
-    let listed =
-        Command::new("git").args(["ls-files", "-zco", "--exclude-standard"]).current_dir(root).output()?;
-    for file in String::from_utf8(listed.stdout)?.split('\0').filter(|file| !file.is_empty()) {
+    for file in &kept {
         let (from, to) = (root.join(file), tree.join(file));
-        if from.is_file() {
+        if fs::read(&to).ok() != Some(fs::read(&from)?) {
             fs::create_dir_all(to.parent().unwrap_or(tree))?;
             fs::copy(from, to)?;
         }
     }
     Ok(())
+}
+
+/// What git lists below a folder.
+fn files(folder: &Path, listing: &[&str]) -> Outcome<BTreeSet<String>> {
+    let listed = Command::new("git").arg("ls-files").args(listing).current_dir(folder).output()?;
+    let listed = String::from_utf8(listed.stdout)?;
+    Ok(listed.split('\0').filter(|file| folder.join(file).is_file()).map(str::to_owned).collect())
 }
 
 fn apply(patch: &Patch, tree: &Path) -> Outcome<()> {

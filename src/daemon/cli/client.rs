@@ -260,9 +260,11 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn nobody_there_names_the_address_and_the_way_out() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
+        // Held, so that nobody else comes to listen there.
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.set_reuseaddr(true).unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = format!("http://{}", silent.local_addr().unwrap());
         let told = client(&server, None).get(&["v1"], &[]).await.unwrap_err().to_string();
         assert!(told.starts_with(&format!("no answer from {server}/: Connection refused")), "{told}");
         assert!(told.contains("--server") && told.contains("WXTOKEND_SERVER"), "{told}");

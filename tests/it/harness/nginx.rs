@@ -1,16 +1,17 @@
 //! docs/sdk/nginx.conf in a real nginx, between SDKs, a daemon and the simulated WeChat.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use tokio::process::Child;
 
-use super::{Daemon, Http, Lab, Log, tool, until};
+use super::{Daemon, Http, Lab, Log, Port, tool, until};
 
 const SNIPPET: &str = include_str!("../../../docs/sdk/nginx.conf");
 
 /// A running nginx; killed when it is dropped.
 pub(crate) struct Nginx {
     _child: Child,
+    _port: Port,
     pub(crate) http: Http,
     pub(crate) log: Log,
 }
@@ -38,11 +39,11 @@ impl Nginx {
 
     /// Starts one before an API, to which it keeps idle connections for `keeps`, and waits until it answers.
     pub(crate) async fn before(lab: &Lab, api: SocketAddr, keeps: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = Port::reserve();
         let changes = [
             ("server 127.0.0.1:8787;", format!("server {api};")),
             ("keepalive_timeout 60s;", format!("keepalive_timeout {keeps};")),
-            ("listen 8080;", format!("listen {port};")),
+            ("listen 8080;", format!("listen {};", port.address)),
             ("proxy_pass https://api.weixin.qq.com;", format!("proxy_pass http://{};", lab.wechat.address)),
         ];
         let folder = lab.folder.path().to_str().unwrap();
@@ -51,12 +52,12 @@ impl Nginx {
         command.args(["-p", folder, "-e", "stderr", "-c"]).arg(lab.path("nginx.conf"));
         let mut child = lab.prepared(command).spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
-        let http = Http::to(port);
+        let http = Http::to(port.address);
         until("nginx answers", async || {
             assert!(child.try_wait().unwrap().is_none(), "{}", log.text());
             http.try_get("/cgi-bin/token").await.is_some()
         })
         .await;
-        Self { _child: child, http, log }
+        Self { _child: child, _port: port, http, log }
     }
 }

@@ -1,6 +1,5 @@
 //! Debian's Prometheus, on a port and in a folder of its own.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,11 +8,12 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::log::Log;
-use super::{Http, Lab, find, tool};
+use super::{Http, Lab, Port, tool, until};
 
 /// A running Prometheus; killed when it is dropped.
 pub(crate) struct Prometheus {
     http: Http,
+    _port: Port,
     _child: Child,
 }
 
@@ -28,36 +28,20 @@ pub(crate) enum Told {
 impl Prometheus {
     /// Starts one with `config`, and waits until it is ready.
     pub(crate) async fn start(lab: &Lab, config: &Path) -> Self {
-        // Another program may take the port that was free a moment ago.
-        for _ in 0..5 {
-            if let Some(prometheus) = Self::try_start(lab, config).await {
-                return prometheus;
-            }
-        }
-        panic!("prometheus found no port to listen on");
-    }
-
-    async fn try_start(lab: &Lab, config: &Path) -> Option<Self> {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = Port::reserve();
         let mut command = tool("prometheus", "prometheus").await;
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", lab.path("tsdb").display()));
-        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
+        command.arg(format!("--web.listen-address={}", port.address)).arg("--log.level=warn");
         let mut child = lab.prepared(command).spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
-        let http = Http::to(address);
-        let is_ready = find("prometheus is ready or has ended", async || {
-            if child.try_wait().unwrap().is_some() {
-                return Some(false);
-            }
-            let ready = http.try_get("/-/ready").await;
-            ready.is_some_and(|answer| answer.status == 200).then_some(true)
-        });
-        if is_ready.await {
-            return Some(Self { http, _child: child });
-        }
-        assert!(log.text().contains("address already in use"), "prometheus ended:\n{}", log.text());
-        None
+        let http = Http::to(port.address);
+        until("prometheus is ready", async || {
+            assert!(child.try_wait().unwrap().is_none(), "prometheus ended:\n{}", log.text());
+            http.try_get("/-/ready").await.is_some_and(|answer| answer.status == 200)
+        })
+        .await;
+        Self { http, _port: port, _child: child }
     }
 
     async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Value {

@@ -1,17 +1,17 @@
 //! Debian's Redis, on a port and in a folder of its own, which can be killed and started again.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, cmd};
 use tokio::process::Child;
 
 use super::log::Log;
-use super::{CERTIFICATE, KEY, Lab, PATIENCE, find, tool};
+use super::{CERTIFICATE, KEY, Lab, PATIENCE, Port, find, tool};
 
 /// A Redis that keeps nothing on disk; killed when it is dropped.
 pub(crate) struct Redis {
-    port: u16,
+    /// Its own while it is down as well.
+    port: Port,
     password: &'static str,
     child: Option<Child>,
 }
@@ -24,25 +24,31 @@ impl Redis {
 
     /// Starts one that wants `password`, if there is one, with more arguments.
     pub(crate) async fn start_with(lab: &Lab, password: &'static str, more: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::reserve();
         let mut redis = Self { port, password, child: None };
-        redis.run(lab, &["--port", &port.to_string()], more).await;
+        let port = redis.number();
+        redis.run(lab, &["--port", &port], more).await;
         redis
     }
 
     /// Starts one that speaks TLS alone, by the certificate of the tests.
     pub(crate) async fn start_with_tls(lab: &Lab) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::reserve();
         let files: [PathBuf; 2] =
             [("redis-cert.pem", CERTIFICATE), ("redis-key.pem", KEY)].map(|(name, text)| {
                 std::fs::write(lab.path(name), text).unwrap();
                 lab.path(name)
             });
         let mut redis = Self { port, password: "", child: None };
+        let port = redis.number();
         let [cert, key] = files.each_ref().map(|path| path.to_str().unwrap());
         let tls = ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no"];
-        redis.run(lab, &["--port", "0", "--tls-port", &port.to_string()], &tls).await;
+        redis.run(lab, &["--port", "0", "--tls-port", &port], &tls).await;
         redis
+    }
+
+    fn number(&self) -> String {
+        self.port.address.port().to_string()
     }
 
     async fn run(&mut self, lab: &Lab, port: &[&str], more: &[&str]) {
@@ -68,14 +74,14 @@ impl Redis {
 
     /// Starts it again, empty, where it was.
     pub(crate) async fn restart(&mut self, lab: &Lab) {
-        self.run(lab, &["--port", &self.port.to_string()], &[]).await;
+        self.run(lab, &["--port", &self.number()], &[]).await;
     }
 
     /// Its URL, password included.
     pub(crate) fn url(&self) -> String {
         match self.password {
-            "" => format!("redis://127.0.0.1:{}", self.port),
-            password => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            "" => format!("redis://127.0.0.1:{}", self.port.address.port()),
+            password => format!("redis://:{password}@127.0.0.1:{}", self.port.address.port()),
         }
     }
 
