@@ -39,7 +39,12 @@ pub(super) fn create<S: StorageBackend>(
     clear_leftovers(folder, &prefix);
     // A name of its own: another start may be at it, too.
     let (beside, file) = Beside::create(folder, &prefix).map_err(failed)?;
-    let database = on_file(file).and_then(database_on).map_err(|error| failed(into_io(error)))?;
+    let database = match on_file(file).and_then(database_on) {
+        Ok(database) => database,
+        // Somebody who makes a store there, too, is about to remove it as a leftover.
+        Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(Created::Elsewhere),
+        Err(error) => return Err(failed(into_io(error))),
+    };
     let begin = || -> Result<(), redb::Error> {
         let write = database.begin_write()?;
         write.open_table(META)?.insert("format", FORMAT)?;
