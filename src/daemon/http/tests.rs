@@ -44,7 +44,7 @@ use crate::fleet::Fleet;
 /// The AppSecret of every account.
 pub(crate) const SECRET: &str = "appsecret-canary-4711";
 /// More than anything here takes; only a test that fails waits as long.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn id(appid: &str) -> Appid {
     Appid::new(appid).unwrap()
