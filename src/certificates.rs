@@ -21,14 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) type Certificates = Vec<CertificateDer<'static>>;
 
 /// What a reading comes to; nothing while it is under way.
-type Outcome = Option<Result<Certificates, Missing>>;
+type CertificatesResult = Option<Result<Certificates, Missing>>;
 
 /// There are no CA certificates to know a host by.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Missing(String);
 
-static SYSTEM: Reader = Reader { read: || usable(load_native_certs()), under_way: Mutex::new(None) };
+static SYSTEM: CertificateReader =
+    CertificateReader { read: || usable(load_native_certs()), under_way: Mutex::new(None) };
 
 /// The system's CA certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, as they are now.
 ///
@@ -48,13 +49,13 @@ pub(crate) fn places() -> String {
 }
 
 /// Reads certificates beside those who wait for them.
-struct Reader {
+struct CertificateReader {
     read: fn() -> Result<Certificates, Missing>,
     /// The reading that was begun last.
-    under_way: Mutex<Option<watch::Receiver<Outcome>>>,
+    under_way: Mutex<Option<watch::Receiver<CertificatesResult>>>,
 }
 
-impl Reader {
+impl CertificateReader {
     async fn certificates(&self, patience: Duration) -> Result<Certificates, Missing> {
         let mut reading = self.join_or_begin().map_err(|error| Missing(error.to_string()))?;
         match timeout(patience, reading.wait_for(Option::is_some)).await {
@@ -70,7 +71,7 @@ impl Reader {
     }
 
     /// The reading that is under way, or a new one.
-    fn join_or_begin(&self) -> io::Result<watch::Receiver<Outcome>> {
+    fn join_or_begin(&self) -> io::Result<watch::Receiver<CertificatesResult>> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let joined =
             under_way.as_ref().filter(|reading| reading.borrow().is_none() && reading.has_changed().is_ok());
@@ -121,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_reading_that_hangs_is_told_so_and_starts_no_other() {
-        let reader = Reader { read: hang, under_way: Mutex::new(None) };
+        let reader = CertificateReader { read: hang, under_way: Mutex::new(None) };
         for _ in 0..3 {
             let told = timeout(Duration::from_secs(20), reader.certificates(Duration::from_millis(50))).await;
             let late = told.expect("an end of the wait").unwrap_err();
@@ -139,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reading_that_panics_is_told_and_the_next_is_tried() {
-        let reader = Reader { read: || panic!("a bug"), under_way: Mutex::new(None) };
+        let reader = CertificateReader { read: || panic!("a bug"), under_way: Mutex::new(None) };
         for _ in 0..2 {
             let told = reader.certificates(Duration::from_secs(20)).await.unwrap_err().to_string();
             assert_eq!(told, "the reading thread has ended");

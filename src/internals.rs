@@ -1,6 +1,6 @@
 //! For the project's own simulation, benchmarks, fuzzers and tests. Nothing here is promised: it changes without notice.
 //!
-//! A fleet on other [`Surroundings`] than the machine, a look into its accounts, and the parsers of what comes from
+//! A fleet on other [`Environment`] than the machine, a look into its accounts, and the parsers of what comes from
 //! outside.
 
 use wxtokend_core::account::Appid;
@@ -10,18 +10,18 @@ use wxtokend_core::token::Token;
 use wxtokend_core::token::state::AccountState;
 
 use crate::config::Config;
+pub use crate::fleet::{Environment, Jitter, MakeTransport};
 use crate::fleet::{Fleet, StartError};
-pub use crate::fleet::{Jitter, MakeTransport, Surroundings};
 pub use crate::store::{Backend, Batch, Contents, RedbBackend, Writing, is_reading, record};
-pub use crate::wechat::answers::{NoToken, no_answer, read_check, read_token};
+pub use crate::wechat::answers::{FailedFetch, no_answer, read_check, read_token};
 pub use crate::wechat::transport::{Lost, Method, Request, Response};
-pub use crate::wechat::{HttpTransport, Pending, Transport};
+pub use crate::wechat::{HttpTransport, ResponseFuture, Transport};
 
 /// [`Fleet::start`], on these surroundings.
 ///
 /// # Errors
 /// As those.
-pub async fn start_on(config: Config, on: Surroundings) -> Result<Fleet, StartError> {
+pub async fn start_on(config: Config, on: Environment) -> Result<Fleet, StartError> {
     Fleet::start_on(config, on).await
 }
 
@@ -61,6 +61,6 @@ pub fn tickets_of(fleet: &Fleet, appid: &Appid) -> Vec<(wxtokend_core::ticket::T
 pub fn crash(fleet: &Fleet, appid: &Appid) -> bool {
     let Some(actor) = fleet.cell_of(appid).and_then(|cell| cell.mailbox()) else { return false };
     // Not to be told is to have crashed already.
-    let _ = actor.tell(crate::fleet::Prompt::Crash);
+    let _ = actor.tell(crate::fleet::Notice::Crash);
     true
 }

@@ -23,13 +23,13 @@ pub struct Config {
     /// The file it was read from; empty when there is none.
     pub path: PathBuf,
     /// The HTTP API.
-    pub api: Api,
+    pub api: ApiConfig,
     /// Where metrics are served, and of which accounts.
-    pub metrics: Metrics,
+    pub metrics: MetricsConfig,
     /// What must survive a restart.
-    pub store: Store,
+    pub store: StoreConfig,
     /// How WeChat is called.
-    pub upstream: Upstream,
+    pub upstream: UpstreamConfig,
     /// Where tokens are published besides; default nowhere.
     pub publish: Vec<Sink>,
     /// The accounts in the order of the file, each appid once.
@@ -44,10 +44,10 @@ impl Config {
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         Self {
             path: PathBuf::new(),
-            api: Api::default(),
-            metrics: Metrics::default(),
-            store: Store::default(),
-            upstream: Upstream::default(),
+            api: ApiConfig::default(),
+            metrics: MetricsConfig::default(),
+            store: StoreConfig::default(),
+            upstream: UpstreamConfig::default(),
             publish: Vec::new(),
             accounts: accounts.into_iter().map(Arc::new).collect(),
             warnings: Vec::new(),
@@ -57,7 +57,7 @@ impl Config {
 
 /// The HTTP API.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Api {
+pub struct ApiConfig {
     /// Where it listens; default 127.0.0.1:8787. A loopback address unless there are clients.
     pub listen: SocketAddr,
     /// WeChat's own calls are answered at the root, and below this path; begins with `/`, which is the default.
@@ -66,7 +66,7 @@ pub struct Api {
     pub clients: Vec<Client>,
 }
 
-impl Default for Api {
+impl Default for ApiConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787),
@@ -78,7 +78,7 @@ impl Default for Api {
 
 /// Where metrics are served, and of which accounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metrics {
+pub struct MetricsConfig {
     /// A listener of their own. `None`: on the API's, where that is a loopback address.
     pub listen: Option<SocketAddr>,
     /// Which accounts have series of their own; default all. Those of the fleet are there in any case.
@@ -114,12 +114,12 @@ impl PerAccount {
 
 /// What must survive a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Store {
+pub struct StoreConfig {
     /// The database file; default `wxtokend.redb`. A relative path in a file counts from that file's folder.
     pub path: PathBuf,
 }
 
-impl Default for Store {
+impl Default for StoreConfig {
     fn default() -> Self {
         Self { path: PathBuf::from("wxtokend.redb") }
     }
@@ -127,7 +127,7 @@ impl Default for Store {
 
 /// How WeChat is called.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// Hosts to try in this order, at least one. Each path ends in `/`, so that [`Url::join`] appends to it.
     pub base_urls: Vec<Url>,
     /// How long one try may take, connecting included; default 5 s.
@@ -140,7 +140,7 @@ pub struct Upstream {
     pub max_per_second: u32,
 }
 
-impl Default for Upstream {
+impl Default for UpstreamConfig {
     fn default() -> Self {
         Self {
             base_urls: Url::parse(WECHAT).into_iter().collect(),

@@ -19,7 +19,7 @@ mod unseen;
 #[cfg(feature = "yaml")]
 mod yaml;
 
-pub use checked::{Api, Config, Defaults, Metrics, PerAccount, Store, Upstream};
+pub use checked::{ApiConfig, Config, Defaults, MetricsConfig, PerAccount, StoreConfig, UpstreamConfig};
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, Position, Problem};
 pub use sink::Sink;

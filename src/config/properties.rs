@@ -13,8 +13,10 @@ use wxtokend_core::account::{Appid, Endpoint, RefreshAhead, Retry};
 use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::TicketKind;
 
-use super::checked::Api;
-use super::{Allow, Client, Config, ConfigError, Defaults, Grants, PerAccount, Problem, Store, Upstream};
+use super::checked::ApiConfig;
+use super::{
+    Allow, Client, Config, ConfigError, Defaults, Grants, PerAccount, Problem, StoreConfig, UpstreamConfig,
+};
 
 /// A part of every secret, which stands in no other value.
 const CANARY: &str = "5ecre7canary";
@@ -187,7 +189,7 @@ fn written(
         json!({ "api": {}, "metrics": {}, "store": {}, "upstream": {}, "defaults": {}, "accounts": [] });
     let mut config = Config::new([]);
     config.path = PATH.into();
-    config.store = Store { path: "/etc/wxtokend/wxtokend.redb".into() };
+    config.store = StoreConfig { path: "/etc/wxtokend/wxtokend.redb".into() };
     if store {
         said["store"]["path"] = json!("data/w.redb");
         config.store.path = "/etc/wxtokend/data/w.redb".into();
@@ -200,7 +202,7 @@ fn written(
         said["metrics"]["per_account"] = json!(accounts.as_str());
         config.metrics.per_account = accounts;
     }
-    let Upstream { base_urls, .. } = Upstream::default();
+    let UpstreamConfig { base_urls, .. } = UpstreamConfig::default();
     let distinct: BTreeSet<_> = urls.into_iter().collect();
     let urls: Vec<Url> = distinct.iter().map(|index| Url::parse(URLS[*index]).unwrap()).collect();
     if !urls.is_empty() {
@@ -279,8 +281,11 @@ fn written(
     if open && !clients.is_empty() {
         said["api"]["listen"] = json!("0.0.0.0:80");
         said["api"]["wechat_path"] = json!("/wx");
-        config.api =
-            Api { listen: SocketAddr::from(([0, 0, 0, 0], 80)), wechat_path: "/wx".to_owned(), ..config.api };
+        config.api = ApiConfig {
+            listen: SocketAddr::from(([0, 0, 0, 0], 80)),
+            wechat_path: "/wx".to_owned(),
+            ..config.api
+        };
     }
     (said, config)
 }

@@ -15,7 +15,7 @@ pub struct Sink {
     pub url: Secret,
     /// How the tokens stand there.
     pub layout: Layout,
-    /// Whose tokens.
+    /// FaultScope tokens.
     pub accounts: Grants,
 }
 

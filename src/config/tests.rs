@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use wxtokend_core::account::{Account, Endpoint, RefreshAhead};
 use wxtokend_core::ticket::TicketKind;
 
-use super::{Allow, Config, ConfigError, Defaults, PerAccount, Store, Upstream};
+use super::{Allow, Config, ConfigError, Defaults, PerAccount, StoreConfig, UpstreamConfig};
 use crate::config::yaml::file;
 
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
@@ -180,7 +180,7 @@ fn a_minimal_file_has_the_defaults_of_the_library() {
     let mut expected = Config::new([built]);
     expected.path.clone_from(&config.path);
     expected.warnings.clone_from(&config.warnings);
-    expected.store = Store { path: "/etc/wxtokend/wxtokend.redb".into() };
+    expected.store = StoreConfig { path: "/etc/wxtokend/wxtokend.redb".into() };
     assert_eq!(config, expected);
 }
 
@@ -213,7 +213,7 @@ accounts:
         ["http://127.0.0.1:9/wx/", "http://localhost:9/", "http://[::1]:9/", "https://a.example/b/"];
     assert_eq!(urls, expected);
     let ms = |millis| std::time::Duration::from_millis(millis);
-    let Upstream { timeout, overlap, max_in_flight, max_per_second, .. } = config.upstream;
+    let UpstreamConfig { timeout, overlap, max_in_flight, max_per_second, .. } = config.upstream;
     assert_eq!((timeout, overlap, max_in_flight, max_per_second), (ms(1500), ms(10_000), 1, 7));
     let [a, b] = &config.accounts[..] else { panic!("two accounts") };
     assert_eq!((a.endpoint, a.daily_budget, a.verify_rejections), (Endpoint::Token, 4, false));

@@ -5,5 +5,5 @@ mod http;
 mod telemetry;
 
 pub use cli::main;
-pub use http::{Api, BindError, Clients, Listeners};
+pub use http::{ApiServer, BindError, Clients, Listeners};
 pub use telemetry::metrics::Metrics;

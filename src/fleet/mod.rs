@@ -18,7 +18,7 @@ mod publish;
 pub(crate) mod tests;
 
 #[cfg(feature = "internals")]
-pub use actor::surroundings::{Jitter, MakeTransport, Surroundings};
+pub use actor::environment::{Environment, Jitter, MakeTransport};
 pub use api::answers::{Rejected, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable};
 pub use api::handle::Fleet;
 #[cfg(feature = "daemon")]
@@ -27,7 +27,7 @@ pub use api::watch::Watch;
 #[cfg(feature = "daemon")]
 pub(crate) use cells::cell::{AccountCell, Snapshot};
 #[cfg(feature = "internals")]
-pub(crate) use cells::mailbox::Prompt;
+pub(crate) use cells::mailbox::Notice;
 pub use cells::tally::RejectionOutcome;
 #[cfg(feature = "daemon")]
 pub(crate) use cells::tally::Tally;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use backend::{Backend, Batch, Contents, Writing};
 pub use error::StoreError;
-use queue::Queue;
+use queue::WriteQueue;
 use record::{Reading, Record};
 pub use redb::RedbBackend;
 #[cfg(any(feature = "daemon", feature = "internals"))]
@@ -33,7 +33,7 @@ use wxtokend_core::clock::Clock;
 use wxtokend_core::ticket::{Credential, TicketState};
 use wxtokend_core::token::state::AccountState;
 
-use writer::Writer;
+use writer::StoreWriter;
 
 /// A store that was opened, and what it holds.
 pub(crate) struct Opened {
@@ -54,7 +54,7 @@ pub(crate) struct Store {
 }
 
 /// The writer ends with the last of them.
-struct Handle(Arc<Queue>);
+struct Handle(Arc<WriteQueue>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
@@ -102,9 +102,9 @@ impl Store {
             let erased = if elsewhere { stored.encoded(boot) } else { Vec::new() };
             backend.write(Batch { records: erased, hosts: Some(hosts.clone()) }).await?;
         }
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(WriteQueue::default());
         // It ends with `close`, or with the last handle.
-        tokio::spawn(Writer::new(Arc::clone(&queue), backend, hosts, boot).run());
+        tokio::spawn(StoreWriter::new(Arc::clone(&queue), backend, hosts, boot).run());
         // At once: the wall clock connects two boots, and it may jump before this one's next start.
         queue.hand_in(Batch { records: retold, hosts: None });
         Ok(Opened { store: Self { handle: Arc::new(Handle(queue)), clock }, stored, withheld })
@@ -162,7 +162,7 @@ impl Store {
     ) -> Result<(), Arc<StoreError>> {
         let boot = self.clock.boot_id();
         let record = record::encode(state, boot);
-        let batch = |waiting: &mut queue::Waiting| {
+        let batch = |waiting: &mut queue::QueueInner| {
             let is_of_another = upstream != waiting.upstream;
             let record = if is_of_another { record::encode(&state.forgotten(), boot) } else { record };
             Batch { records: vec![(of, record)], hosts: None }
@@ -185,7 +185,7 @@ impl Store {
     /// As [`Store::commit`].
     pub(crate) async fn exchange(&self, hosts: Vec<String>, all: &Stored) -> Result<(), Arc<StoreError>> {
         let records = all.forgotten().encoded(self.clock.boot_id());
-        let batch = |waiting: &mut queue::Waiting| {
+        let batch = |waiting: &mut queue::QueueInner| {
             waiting.upstream += 1;
             Batch { records, hosts: Some(hosts) }
         };

@@ -16,23 +16,23 @@ use super::error::{SLOWEST_COMMIT, StoreError};
 use super::stored::Stored;
 
 /// How a write ended.
-pub(super) type Outcome = Result<(), Arc<StoreError>>;
+pub(super) type WriteResult = Result<(), Arc<StoreError>>;
 
 /// All that memory holds; nothing while the program stops.
 type Everything = Box<dyn Fn() -> Option<Stored> + Send + Sync>;
 
 /// Shared by the handles and the writer.
 #[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct WriteQueue {
+    waiting: Mutex<QueueInner>,
     told: Notify,
     everything: OnceLock<Everything>,
 }
 
 #[derive(Default)]
-pub(super) struct Waiting {
-    pending: Pending,
-    callers: Vec<oneshot::Sender<Outcome>>,
+pub(super) struct QueueInner {
+    pending: Unwritten,
+    callers: Vec<oneshot::Sender<WriteResult>>,
     /// Why nothing is written for now: whoever hands something in is told at once.
     failing: Option<Arc<StoreError>>,
     /// Counts the upstream's exchanges.
@@ -43,21 +43,21 @@ pub(super) struct Waiting {
 
 /// What is not on disk yet, newest state of each account and ticket.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(super) struct Unwritten {
     /// In order, which a tree on disk takes most easily.
     pub(super) records: BTreeMap<Credential, Vec<u8>>,
     pub(super) hosts: Option<Vec<String>>,
 }
 
 /// What the writer takes at once.
-pub(super) struct Group {
-    pub(super) pending: Pending,
-    pub(super) callers: Vec<oneshot::Sender<Outcome>>,
+pub(super) struct WriteGroup {
+    pub(super) pending: Unwritten,
+    pub(super) callers: Vec<oneshot::Sender<WriteResult>>,
     /// Nothing comes after this.
     pub(super) last: bool,
 }
 
-impl Pending {
+impl Unwritten {
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty() && self.hosts.is_none()
     }
@@ -81,9 +81,9 @@ impl Pending {
     }
 }
 
-impl Queue {
+impl WriteQueue {
     /// Returns when what `batch` makes of the queue is on disk.
-    pub(super) async fn write(&self, batch: impl FnOnce(&mut Waiting) -> Batch) -> Outcome {
+    pub(super) async fn write(&self, batch: impl FnOnce(&mut QueueInner) -> Batch) -> WriteResult {
         let written = {
             let mut waiting = self.lock();
             if waiting.closed {
@@ -161,9 +161,9 @@ impl Queue {
         }
     }
 
-    pub(super) fn take(&self) -> Group {
+    pub(super) fn take(&self) -> WriteGroup {
         let mut waiting = self.lock();
-        Group {
+        WriteGroup {
             pending: std::mem::take(&mut waiting.pending),
             callers: std::mem::take(&mut waiting.callers),
             last: waiting.last,
@@ -171,7 +171,7 @@ impl Queue {
     }
 
     /// Puts back what was not written, below what has come since; from now on all are told why.
-    pub(super) fn put_back(&self, older: Pending, why: &Arc<StoreError>) {
+    pub(super) fn put_back(&self, older: Unwritten, why: &Arc<StoreError>) {
         self.lock().pending.add_below(older);
         self.fail(why);
     }
@@ -203,7 +203,7 @@ impl Queue {
         self.told.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueueInner> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -215,8 +215,8 @@ impl Queue {
     }
 }
 
-impl Waiting {
-    fn wait(&mut self) -> oneshot::Receiver<Outcome> {
+impl QueueInner {
+    fn wait(&mut self) -> oneshot::Receiver<WriteResult> {
         if self.callers.len() == self.callers.capacity() {
             // Who has given up leaves its place, so that this does not grow with time.
             self.callers.retain(|caller| !caller.is_closed());
@@ -229,7 +229,7 @@ impl Waiting {
 }
 
 /// Serving must not wait for a disk for longer.
-async fn bounded(written: oneshot::Receiver<Outcome>) -> Outcome {
+async fn bounded(written: oneshot::Receiver<WriteResult>) -> WriteResult {
     match timeout(SLOWEST_COMMIT, written).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),

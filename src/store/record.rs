@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use wxtokend_core::clock::Moment;
 use wxtokend_core::ticket::TicketState;
-use wxtokend_core::token::Standing;
+use wxtokend_core::token::Validity;
 use wxtokend_core::token::state::AccountState;
 
 /// What is written of one account or ticket.
@@ -40,7 +40,7 @@ impl Record for AccountState {
 
     fn may_live(&self, now: Moment) -> bool {
         // One that a check has found dead is not served whatever its age is.
-        let token = self.token.as_ref().filter(|token| token.standing == Standing::Good);
+        let token = self.token.as_ref().filter(|token| token.standing == Validity::Unchallenged);
         token.is_some_and(|token| token.expires_at.wall_ms > now.wall_ms)
     }
 }
@@ -51,7 +51,7 @@ impl Record for TicketState {
     }
 
     fn forgotten(&self) -> Self {
-        self.departed()
+        self.tombstone()
     }
 
     fn may_live(&self, now: Moment) -> bool {
@@ -71,19 +71,19 @@ struct Written<'a, R> {
 struct BootFirst<'a, R>(Cow<'a, str>, R);
 
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A record whose boot stands elsewhere, as somebody may have edited it.
 #[derive(Deserialize)]
-struct OfBoot<'a> {
+struct BootAnywhere<'a> {
     #[serde(borrow)]
     boot: Cow<'a, str>,
 }
 
 impl<'de, R: Record> Deserialize<'de> for BootFirst<'de, R> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct InOrder<R>(PhantomData<R>);
-        impl<'de, R: Record> Visitor<'de> for InOrder<R> {
+        struct BootOrder<R>(PhantomData<R>);
+        impl<'de, R: Record> Visitor<'de> for BootOrder<R> {
             type Value = BootFirst<'de, R>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +92,14 @@ impl<'de, R: Record> Deserialize<'de> for BootFirst<'de, R> {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 match map.next_entry()? {
-                    Some((Text(key), Text(boot))) if key == "boot" => {
+                    Some((BorrowedText(key), BorrowedText(boot))) if key == "boot" => {
                         Ok(BootFirst(boot, R::deserialize(MapAccessDeserializer::new(map))?))
                     }
                     _ => Err(M::Error::missing_field("boot")),
                 }
             }
         }
-        from.deserialize_map(InOrder(PhantomData))
+        from.deserialize_map(BootOrder(PhantomData))
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) struct Reading<'a> {
 }
 
 /// A record that was read.
-pub(super) struct Read<R> {
+pub(super) struct DecodedRecord<R> {
     /// Told on the clocks of this boot.
     pub(super) state: R,
     /// As another boot has written it, where the wall clock alone says that its token or ticket lives, and the `state` is
@@ -139,19 +139,19 @@ pub(super) struct Read<R> {
 }
 
 impl Reading<'_> {
-    pub(super) fn of<R: Record>(&self, bytes: &[u8]) -> Result<Read<R>, String> {
+    pub(super) fn of<R: Record>(&self, bytes: &[u8]) -> Result<DecodedRecord<R>, String> {
         let (written, is_of_another): (R, bool) = decode(bytes, self.boot)?;
         let written = if self.elsewhere { written.forgotten() } else { written };
         if !is_of_another {
-            return Ok(Read { state: written, withheld: None, retold: None });
+            return Ok(DecodedRecord { state: written, withheld: None, retold: None });
         }
         if written.may_live(self.now) {
             let state = written.forgotten().rebased(self.now);
-            return Ok(Read { state, withheld: Some(written), retold: None });
+            return Ok(DecodedRecord { state, withheld: Some(written), retold: None });
         }
         let state = written.rebased(self.now);
         let retold = Some(encode(&state, self.boot));
-        Ok(Read { state, withheld: None, retold })
+        Ok(DecodedRecord { state, withheld: None, retold })
     }
 }
 
@@ -168,6 +168,6 @@ fn read<R: Record>(bytes: &[u8]) -> Result<(Cow<'_, str>, R), String> {
     let unreadable = |error: serde_json::Error| {
         format!("no readable record at line {} column {}", error.line(), error.column())
     };
-    let OfBoot { boot } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let BootAnywhere { boot } = serde_json::from_slice(bytes).map_err(unreadable)?;
     Ok((boot, serde_json::from_slice(bytes).map_err(unreadable)?))
 }

@@ -1,10 +1,10 @@
 //! The real store: one redb file, readable by its owner only.
 
-mod beside;
+mod create;
 mod error;
 mod file;
-mod gated;
-mod new;
+mod gated_file;
+mod new_file;
 mod open;
 mod tables;
 
@@ -17,11 +17,11 @@ use std::time::Duration;
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
 
+use self::create::{Created, create};
 #[cfg(any(feature = "daemon", feature = "internals"))]
 pub use self::error::is_reading;
 use self::error::{contradictory, foreign, into_io, reading, replaced, unusable};
 use self::file::{inspect, open, write_again};
-use self::new::{Created, create};
 use self::open::{Open, at, identity_of};
 use self::tables::{read_all, transact};
 use super::{Backend, Batch, Contents, StoreError, Writing};
@@ -39,13 +39,13 @@ type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
 #[derive(Debug, Clone)]
 pub struct RedbBackend<F = OnFile> {
     path: Arc<PathBuf>,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<OpenStore>>,
     on_file: F,
 }
 
 /// The store as this process has it.
 #[derive(Debug)]
-struct Held {
+struct OpenStore {
     /// Nothing after a failed write.
     open: Option<Open>,
     /// Which file it is.
@@ -81,7 +81,7 @@ where
         if !is_tidy {
             write_again(path, &on_file)?;
         }
-        let mut held = Held { open: None, identity: None, write_again: false };
+        let mut held = OpenStore { open: None, identity: None, write_again: false };
         held.take(path, open(path, &on_file)?)?;
         Ok(Self { path: Arc::new(path.to_owned()), held: Arc::new(Mutex::new(held)), on_file })
     }
@@ -117,7 +117,7 @@ where
     }
 
     /// Opens the file once more after a failed write, unless something else has taken its place.
-    fn reopen(&self, held: &mut Held) -> Result<(), StoreError> {
+    fn reopen(&self, held: &mut OpenStore) -> Result<(), StoreError> {
         let path = &*self.path;
         let there = at(path)?;
         if held.identity.is_some_and(|identity| identity != identity_of(&there)) {
@@ -151,7 +151,7 @@ where
     }
 }
 
-impl Held {
+impl OpenStore {
     fn take(&mut self, path: &Path, open: Open) -> Result<(), StoreError> {
         self.identity = Some(open.identity().map_err(|error| StoreError::io("open", path, error))?);
         self.open = Some(open);

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use wxtokend_core::account::{Account, Endpoint};
 use wxtokend_core::clock::{ClockSource as _, Moment};
 use wxtokend_core::secret::Secret;
-use wxtokend_core::ticket::{AskEnd, TicketKind};
+use wxtokend_core::ticket::{TicketCallEnd, TicketKind};
 use wxtokend_core::token::HeldToken;
 use wxtokend_core::token::transition::Answer;
 use wxtokend_testkit::TokioClock;
@@ -52,7 +52,7 @@ fn holding_ticket(version: u64) -> TicketState {
     let at = example_token().issued_at;
     let answer = Answer { value: Secret::new("ticket-1"), expires_in: Duration::from_secs(7200) };
     let account = Account::example(Endpoint::Token);
-    state.end_ask(AskEnd { sent_at: Some(at), result: Ok(answer) }, &account, at, 0.5);
+    state.end_ask(TicketCallEnd { sent_at: Some(at), result: Ok(answer) }, &account, at, 0.5);
     TicketState { version, ..state }
 }
 

@@ -11,7 +11,7 @@ use wxtokend_core::ticket::Credential;
 
 use super::backend::{Backend, Batch, Writing};
 use super::error::{SLOWEST_COMMIT, StoreError};
-use super::queue::{Group, Pending, Queue};
+use super::queue::{Unwritten, WriteGroup, WriteQueue};
 
 /// The wait before what could not be written is tried again grows from this,
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -23,32 +23,32 @@ const COMMIT_EVERY: Duration = Duration::from_millis(5);
 /// memory after a start with an empty store.
 const SEEN_WITHIN: Duration = Duration::from_millis(100);
 
-pub(super) struct Writer {
-    queue: Arc<Queue>,
+pub(super) struct StoreWriter {
+    queue: Arc<WriteQueue>,
     backend: Arc<dyn Backend>,
     /// The upstream's hosts as they are on disk.
     hosts: Vec<String>,
     boot: String,
-    trouble: Option<Trouble>,
-    recent: Recent,
+    trouble: Option<DiskFailure>,
+    recent: RecentWrites,
 }
 
 /// The disk fails.
-struct Trouble {
+struct DiskFailure {
     since: Instant,
     wait: Duration,
     retry_at: Instant,
 }
 
 /// What was written a moment ago: it may be newer than what readers see, which is what a store that is gone is made of.
-struct Recent {
+struct RecentWrites {
     newer: BTreeMap<Credential, Vec<u8>>,
     older: BTreeMap<Credential, Vec<u8>>,
     /// When the newer began.
     since: Instant,
 }
 
-impl Recent {
+impl RecentWrites {
     fn new() -> Self {
         Self { newer: BTreeMap::new(), older: BTreeMap::new(), since: Instant::now() }
     }
@@ -66,9 +66,14 @@ impl Recent {
     }
 }
 
-impl Writer {
-    pub(super) fn new(queue: Arc<Queue>, backend: Arc<dyn Backend>, hosts: Vec<String>, boot: &str) -> Self {
-        Self { queue, backend, hosts, boot: boot.to_owned(), trouble: None, recent: Recent::new() }
+impl StoreWriter {
+    pub(super) fn new(
+        queue: Arc<WriteQueue>,
+        backend: Arc<dyn Backend>,
+        hosts: Vec<String>,
+        boot: &str,
+    ) -> Self {
+        Self { queue, backend, hosts, boot: boot.to_owned(), trouble: None, recent: RecentWrites::new() }
     }
 
     /// Until the store is closed, or its last handle is dropped.
@@ -95,11 +100,11 @@ impl Writer {
         }
     }
 
-    async fn take_in(&mut self, group: Group, started: Instant) {
-        let Group { pending, callers, .. } = group;
+    async fn take_in(&mut self, group: WriteGroup, started: Instant) {
+        let WriteGroup { pending, callers, .. } = group;
         match self.write(&pending).await {
             Ok(()) => {
-                if let Some(Trouble { since, .. }) = self.trouble.take() {
+                if let Some(DiskFailure { since, .. }) = self.trouble.take() {
                     info!(
                         event = "store_recovered",
                         records = pending.records.len(),
@@ -120,7 +125,7 @@ impl Writer {
                 let earlier = self.trouble.take();
                 let since = earlier.as_ref().map_or(started, |trouble| trouble.since);
                 let wait = earlier.map_or(FIRST_RETRY, |trouble| (trouble.wait * 2).min(LAST_RETRY));
-                self.trouble = Some(Trouble { since, wait, retry_at: Instant::now() + wait });
+                self.trouble = Some(DiskFailure { since, wait, retry_at: Instant::now() + wait });
                 counter!("wxtokend_store_errors_total").increment(1);
                 error!(
                     event = "store_failed",
@@ -138,7 +143,7 @@ impl Writer {
     }
 
     /// Writes `pending`, or looks after the store where there is nothing to write; a store that is gone, anew.
-    async fn write(&mut self, pending: &Pending) -> Result<(), StoreError> {
+    async fn write(&mut self, pending: &Unwritten) -> Result<(), StoreError> {
         let started = Instant::now();
         let outcome = if pending.is_empty() {
             self.patiently(self.backend.look()).await
@@ -162,7 +167,7 @@ impl Writer {
     }
 
     /// All that is to be on disk.
-    fn all(&self, pending: &Pending) -> Option<Batch> {
+    fn all(&self, pending: &Unwritten) -> Option<Batch> {
         let mut records: BTreeMap<_, _> = self.queue.everything()?.encoded(&self.boot).into_iter().collect();
         for newer in [&self.recent.older, &self.recent.newer, &pending.records] {
             records.extend(newer.iter().map(|(of, record)| (of.clone(), record.clone())));

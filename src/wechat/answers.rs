@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use wxtokend_core::account::Endpoint;
-use wxtokend_core::fault::{Fault, RETIRED_CODES, TOKEN_REFUSED, Whose};
+use wxtokend_core::fault::{Fault, FaultScope, RETIRED_CODES, TOKEN_REFUSED};
 use wxtokend_core::secret::Secret;
 use wxtokend_core::token::transition::{Answer, CheckEnd, Reply};
 
-use super::body::{Body, Unreadable, decode, trimmed};
+use super::body::{AnswerBody, Unreadable, decode, trimmed};
 use super::transport::{Lost, Response};
 
 /// How a plain text begins by which a retired access point answers every call.
@@ -17,7 +17,7 @@ pub(super) const RETIRED: &str = "a retired access point of WeChat's answers";
 
 /// A token call without a token.
 #[derive(Debug)]
-pub struct NoToken {
+pub struct FailedFetch {
     /// Why there is none.
     pub fault: Fault,
     /// What that says about whether a token was minted all the same.
@@ -28,62 +28,62 @@ pub struct NoToken {
 ///
 /// # Errors
 /// When it brings no token.
-pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
+pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, FailedFetch> {
     token_of(endpoint, answer, sent)
-        .map_err(|none| NoToken { fault: none.fault.not_before(answer.asked_pause()), ..none })
+        .map_err(|none| FailedFetch { fault: none.fault.not_before(answer.asked_pause()), ..none })
 }
 
-fn token_of(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, NoToken> {
-    let unknown = |fault| NoToken { fault, reply: Reply::Unclear };
+fn token_of(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, FailedFetch> {
+    let unknown = |fault| FailedFetch { fault, reply: Reply::Unclear };
     if let Some(fault) = retired(answer, sent) {
-        return Err(NoToken { fault, reply: Reply::Retired });
+        return Err(FailedFetch { fault, reply: Reply::Retired });
     }
     match answer.status {
-        412 => return Err(NoToken { fault: Fault::precondition_failed(), reply: Reply::Refused }),
-        504 => return Err(unknown(unclear(endpoint, Whose::Host, "HTTP 504 from a gateway"))),
+        412 => return Err(FailedFetch { fault: Fault::precondition_failed(), reply: Reply::Refused }),
+        504 => return Err(unknown(unclear(endpoint, FaultScope::Host, "HTTP 504 from a gateway"))),
         status @ 500..=599 => return Err(unknown(Fault::host(&format!("HTTP {status} from the host")))),
         _ => {}
     }
-    match Body::of(answer) {
-        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
-            Err(NoToken { fault: refusal(errcode, &errmsg, sent), reply: Reply::Refused })
+    match AnswerBody::of(answer) {
+        Ok(AnswerBody { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+            Err(FailedFetch { fault: refusal(errcode, &errmsg, sent), reply: Reply::Refused })
         }
         _ if answer.status != 200 => {
             Err(unknown(Fault::unreadable(&format!("HTTP {} from a gateway", answer.status))))
         }
-        Ok(Body { access_token: Some(value), expires_in: Some(seconds @ 1..), .. }) => {
+        Ok(AnswerBody { access_token: Some(value), expires_in: Some(seconds @ 1..), .. }) => {
             Ok(Answer { value: Secret::new(value), expires_in: Duration::from_secs(seconds.into()) })
         }
         Ok(_) => Err(unknown(unclear(
             endpoint,
-            Whose::Account,
+            FaultScope::Account,
             "an answer without a usable access_token and expires_in",
         ))),
-        Err(why) => Err(unknown(unclear(endpoint, Whose::Account, &why.to_string()))),
+        Err(why) => Err(unknown(unclear(endpoint, FaultScope::Account, &why.to_string()))),
     }
 }
 
 /// A token call that got no answer.
 #[must_use]
-pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> NoToken {
+pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> FailedFetch {
     let reply = match lost {
         Lost::NotSent(_) => Reply::NotSent,
         Lost::TimedOut => Reply::TimedOut,
         Lost::Cut(_) => Reply::Cut,
     };
     let fault = if reply.may_have_minted() {
-        unclear(endpoint, Whose::Host, &lost.to_string())
+        unclear(endpoint, FaultScope::Host, &lost.to_string())
     } else {
         Fault::host(&lost.to_string())
     };
-    NoToken { fault, reply }
+    FailedFetch { fault, reply }
 }
 
 /// On `token` the call may have minted; on `stable_token` the next one brings the same token.
-fn unclear(endpoint: Endpoint, whose: Whose, message: &str) -> Fault {
+fn unclear(endpoint: Endpoint, whose: FaultScope, message: &str) -> Fault {
     match (endpoint, whose) {
         (Endpoint::Token, _) => Fault::unknown_outcome(whose, message),
-        (Endpoint::StableToken, Whose::Host) => Fault::host(message),
+        (Endpoint::StableToken, FaultScope::Host) => Fault::host(message),
         (Endpoint::StableToken, _) => Fault::unreadable(message),
     }
 }
@@ -99,12 +99,14 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
     if let Some(fault) = no_answer_of_the_api(answer, sent) {
         return inconclusive(fault);
     }
-    match Body::of(answer) {
-        Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => CheckEnd::Refused,
-        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+    match AnswerBody::of(answer) {
+        Ok(AnswerBody { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
+            CheckEnd::Refused
+        }
+        Ok(AnswerBody { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
             inconclusive(refusal(errcode, &errmsg, sent))
         }
-        Ok(Body { errcode, has_ip_list, .. })
+        Ok(AnswerBody { errcode, has_ip_list, .. })
             if answer.status == 200 && (errcode == Some(0) || has_ip_list) =>
         {
             CheckEnd::Honoured
@@ -127,15 +129,15 @@ fn ticket_of(answer: &Response, sent: &Secret) -> Result<Answer, Fault> {
     if let Some(fault) = no_answer_of_the_api(answer, sent) {
         return Err(fault);
     }
-    match Body::of(answer) {
-        Ok(Body { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
+    match AnswerBody::of(answer) {
+        Ok(AnswerBody { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
             Err(Fault::token_refused(errcode))
         }
-        Ok(Body { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
+        Ok(AnswerBody { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
             Err(refusal(errcode, &errmsg, sent))
         }
         Ok(_) if answer.status != 200 => Err(Fault::unreadable(&Unreadable::NotJson.to_string())),
-        Ok(Body { ticket: Some(value), expires_in: Some(seconds @ 1..), .. }) => {
+        Ok(AnswerBody { ticket: Some(value), expires_in: Some(seconds @ 1..), .. }) => {
             Ok(Answer { value: Secret::new(value), expires_in: Duration::from_secs(seconds.into()) })
         }
         Ok(_) => Err(Fault::unreadable("an answer without a usable ticket and expires_in")),
@@ -173,8 +175,8 @@ fn retired(answer: &Response, sent: &Secret) -> Option<Fault> {
 
 /// What an access point that WeChat has given up says of itself, and its errcode where it gives one.
 fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
-    let text = match Body::of(answer) {
-        Ok(Body { errcode: Some(errcode), errmsg, .. }) => {
+    let text = match AnswerBody::of(answer) {
+        Ok(AnswerBody { errcode: Some(errcode), errmsg, .. }) => {
             return RETIRED_CODES.contains(&errcode).then_some((Some(errcode), errmsg));
         }
         // Who has given something has not been given up.
@@ -344,7 +346,7 @@ mod tests {
             let is_hosts = |fault: &Fault| {
                 assert_eq!(
                     (fault.kind, fault.whose, fault.errcode),
-                    (Transient, Whose::Host, errcode),
+                    (Transient, FaultScope::Host, errcode),
                     "{body}"
                 );
                 assert!(fault.advice.contains("hosts file"), "{}", fault.advice);
@@ -397,11 +399,11 @@ mod tests {
         let whose =
             |endpoint, response: &Response| read_token(endpoint, response, &sent()).unwrap_err().fault.whose;
         for endpoint in [Endpoint::Token, Endpoint::StableToken] {
-            assert_eq!(whose(endpoint, &answer(502, "")), Whose::Host);
-            assert_eq!(whose(endpoint, &answer(504, "")), Whose::Host);
-            assert_eq!(whose(endpoint, &answer(200, "<html>")), Whose::Account);
+            assert_eq!(whose(endpoint, &answer(502, "")), FaultScope::Host);
+            assert_eq!(whose(endpoint, &answer(504, "")), FaultScope::Host);
+            assert_eq!(whose(endpoint, &answer(200, "<html>")), FaultScope::Account);
             for lost in [Lost::NotSent("x".into()), Lost::TimedOut, Lost::Cut("x".into())] {
-                assert_eq!(no_answer(endpoint, &lost).fault.whose, Whose::Host);
+                assert_eq!(no_answer(endpoint, &lost).fault.whose, FaultScope::Host);
             }
         }
         assert!(!no_answer(Endpoint::Token, &Lost::NotSent("x".into())).reply.may_have_minted());
@@ -422,17 +424,17 @@ mod tests {
         let fault = read(200, r#"{"errcode":48001,"errmsg":"for what-was-sent"}"#).unwrap_err();
         assert_eq!((fault.kind, &*fault.message), (Parked, "for [redacted]"));
         for (status, body, whose) in [
-            (502, ticket, Whose::Host),
-            (404, ticket, Whose::Account),
-            (200, "<html>", Whose::Account),
-            (200, r#"{"errcode":0,"ticket":"","expires_in":7200}"#, Whose::Account),
-            (200, r#"{"errcode":0,"ticket":"t","expires_in":0}"#, Whose::Account),
-            (200, r#"{"errcode":0,"expires_in":7200}"#, Whose::Account),
+            (502, ticket, FaultScope::Host),
+            (404, ticket, FaultScope::Account),
+            (200, "<html>", FaultScope::Account),
+            (200, r#"{"errcode":0,"ticket":"","expires_in":7200}"#, FaultScope::Account),
+            (200, r#"{"errcode":0,"ticket":"t","expires_in":0}"#, FaultScope::Account),
+            (200, r#"{"errcode":0,"expires_in":7200}"#, FaultScope::Account),
         ] {
             let fault = read(status, body).unwrap_err();
             assert_eq!((fault.kind, fault.whose), (Transient, whose), "{status} {body}");
         }
-        assert_eq!(read_ticket(Err(&Lost::TimedOut), &sent()).unwrap_err().whose, Whose::Host);
+        assert_eq!(read_ticket(Err(&Lost::TimedOut), &sent()).unwrap_err().whose, FaultScope::Host);
     }
 
     #[test]

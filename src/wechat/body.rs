@@ -10,7 +10,7 @@ use super::transport::Response;
 
 /// What WeChat's API answers, as far as any of our calls needs it.
 #[derive(Default)]
-pub(super) struct Body {
+pub(super) struct AnswerBody {
     /// 0 counts as an errcode, too: WeChat has understood the call.
     pub(super) errcode: Option<i64>,
     /// Empty where there is no text.
@@ -32,26 +32,26 @@ pub(super) enum Unreadable {
     Unclear,
 }
 
-impl Body {
+impl AnswerBody {
     pub(super) fn of(answer: &Response) -> Result<Self, Unreadable> {
         let text = decode(&answer.body);
         let members = members(trimmed(&text)).ok_or(Unreadable::NotJson)?;
         let mut body = Self::default();
         for (name, value) in members {
             match (name.as_str(), value) {
-                (_, Value::Bare("null")) => {}
+                (_, JsonValue::Bare("null")) => {}
                 ("errcode", value) => {
                     agree(&mut body.errcode, value.number().and_then(whole).ok_or(Unreadable::Unclear)?)?;
                 }
-                ("errmsg", Value::Text(text)) => body.errmsg = text,
-                ("access_token", Value::Text(value)) => agree_on_secret(&mut body.access_token, value)?,
-                ("ticket", Value::Text(value)) => agree_on_secret(&mut body.ticket, value)?,
+                ("errmsg", JsonValue::Text(text)) => body.errmsg = text,
+                ("access_token", JsonValue::Text(value)) => agree_on_secret(&mut body.access_token, value)?,
+                ("ticket", JsonValue::Text(value)) => agree_on_secret(&mut body.ticket, value)?,
                 ("expires_in", value) => {
                     let told = value.number().and_then(seconds);
                     // Of two the shorter can do no harm.
                     body.expires_in = body.expires_in.into_iter().chain(told).min();
                 }
-                ("ip_list", Value::List) => body.has_ip_list = true,
+                ("ip_list", JsonValue::List) => body.has_ip_list = true,
                 _ => {}
             }
         }
@@ -123,7 +123,7 @@ fn seconds(text: &str) -> Option<u32> {
     number.is_finite().then_some(number as u32)
 }
 
-enum Value<'a> {
+enum JsonValue<'a> {
     Text(String),
     /// A number, `true`, `false` or `null`.
     Bare(&'a str),
@@ -131,7 +131,7 @@ enum Value<'a> {
     Object,
 }
 
-impl Value<'_> {
+impl JsonValue<'_> {
     fn number(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -142,8 +142,8 @@ impl Value<'_> {
 }
 
 /// The members of the object that is the whole of `text`, in order; `None` when it is none.
-fn members(text: &str) -> Option<Vec<(String, Value<'_>)>> {
-    let mut reader = Reader { rest: text };
+fn members(text: &str) -> Option<Vec<(String, JsonValue<'_>)>> {
+    let mut reader = BodyReader { rest: text };
     let mut members = Vec::new();
     reader.take('{')?;
     // A comma behind the last one is forgiven.
@@ -174,32 +174,32 @@ fn ends_text(rest: &str) -> bool {
     }
 }
 
-struct Reader<'a> {
+struct BodyReader<'a> {
     rest: &'a str,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> BodyReader<'a> {
     /// Takes `wanted` where it comes next but for blanks.
     fn take(&mut self, wanted: char) -> Option<()> {
         self.rest = self.rest.trim_start().strip_prefix(wanted)?;
         Some(())
     }
 
-    fn value(&mut self) -> Option<Value<'a>> {
+    fn value(&mut self) -> Option<JsonValue<'a>> {
         if self.take('"').is_some() {
-            return self.string(ends_text).map(Value::Text);
+            return self.string(ends_text).map(JsonValue::Text);
         }
         self.rest = self.rest.trim_start();
         if self.rest.starts_with(['[', '{']) {
             let is_list = self.rest.starts_with('[');
             self.skip_nested()?;
-            return Some(if is_list { Value::List } else { Value::Object });
+            return Some(if is_list { JsonValue::List } else { JsonValue::Object });
         }
         let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
         let end = self.rest.find(|c| !is_bare(c)).filter(|end| *end > 0)?;
         let (bare, rest) = self.rest.split_at(end);
         self.rest = rest;
-        Some(Value::Bare(bare))
+        Some(JsonValue::Bare(bare))
     }
 
     /// A string whose opening quote is taken, to the first quote that ends it.
@@ -289,8 +289,8 @@ mod tests {
 
     use super::*;
 
-    fn read(body: impl AsRef<[u8]>) -> Result<Body, Unreadable> {
-        Body::of(&Response { status: 200, body: body.as_ref().to_vec(), date: None, retry_after: None })
+    fn read(body: impl AsRef<[u8]>) -> Result<AnswerBody, Unreadable> {
+        AnswerBody::of(&Response { status: 200, body: body.as_ref().to_vec(), date: None, retry_after: None })
     }
 
     /// `errmsg` as it stands in the answer, in any encoding.

@@ -12,15 +12,15 @@ use wxtokend_core::account::Account;
 use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::fault::Fault;
 use wxtokend_core::secret::Secret;
-use wxtokend_core::ticket::{AskEnd, TicketKind};
+use wxtokend_core::ticket::{TicketCallEnd, TicketKind};
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd, Reply, may_try_next_host};
 
 use super::answers::{
-    NoToken, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
+    FailedFetch, RETIRED, host_trouble, is_retired, no_answer, read_check, read_ticket, read_token,
 };
+use super::call_queue::{CallQueue, Permit};
 use super::date;
-use super::gate::{Gate, Permit};
-use super::hosts::{By, Hosts, upstream_label};
+use super::hosts::{Evidence, Hosts, upstream_label};
 use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
 use super::transport::{Lost, Request, Response, Transport};
 
@@ -32,7 +32,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct WeChat {
     transport: Arc<dyn Transport>,
     hosts: Arc<Hosts>,
-    gate: Gate,
+    gate: CallQueue,
     clock: Clock,
 }
 
@@ -68,7 +68,7 @@ impl WeChat {
         clock: Clock,
     ) -> Self {
         let hosts = Hosts::new(base_urls, Arc::clone(&transport), Arc::clone(&clock));
-        Self { transport, hosts, gate: Gate::new(max_in_flight, max_per_second), clock }
+        Self { transport, hosts, gate: CallQueue::new(max_in_flight, max_per_second), clock }
     }
 
     /// The health of its hosts.
@@ -87,7 +87,7 @@ impl WeChat {
         let admitted = async {
             let mut permit = self.gate.admit(urgency_ms).await;
             if require == Require::Heard {
-                permit.take_off().await;
+                permit.acquire_slot().await;
                 self.hosts.hear().await;
             }
             permit
@@ -119,11 +119,11 @@ impl WeChat {
             let end = FetchEnd { force, sent_at: None, may_have_minted: false, result: Err(self.down()) };
             return FetchReport { end, calls_sent: 0 };
         }
-        self.fetch_despite_down(account, force, spare).await
+        self.fetch_for_trial(account, force, spare).await
     }
 
     /// The same, even while all hosts count as down.
-    pub(crate) async fn fetch_despite_down(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
+    pub(crate) async fn fetch_for_trial(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
         let endpoint = account.endpoint;
         let (mut calls_sent, mut first_sent_at) = (0, None);
         let (mut sent_at, mut result) = (None, Err(no_answer(endpoint, &no_host())));
@@ -144,7 +144,7 @@ impl WeChat {
             }
         }
         let may_have_minted = result.as_ref().is_err_and(|none| none.reply.may_have_minted());
-        let result = result.map_err(|NoToken { fault, .. }| fault);
+        let result = result.map_err(|FailedFetch { fault, .. }| fault);
         // Expiry counts from the try that was answered, the charge from any that was sent.
         let end = FetchEnd { force, sent_at: sent_at.or(first_sent_at), may_have_minted, result };
         FetchReport { end, calls_sent }
@@ -156,7 +156,7 @@ impl WeChat {
         read_check(answer.as_ref(), token)
     }
 
-    /// By how much its clock is ahead of ours at least and at most, in milliseconds; below zero where it is behind. Asks with
+    /// Evidence how much its clock is ahead of ours at least and at most, in milliseconds; below zero where it is behind. Asks with
     /// a call that changes nothing, until somebody answers; `None` where the answer has no `Date`.
     pub(crate) async fn ahead_ms(&self) -> Option<(i64, i64)> {
         loop {
@@ -164,17 +164,17 @@ impl WeChat {
             let (_, answer) = self.send_somewhere("check", &probe()).await;
             if let Some(answer) = answer.ok().filter(|answer| host_trouble(answer).is_none()) {
                 // It tells whole seconds, of when it answered: between our asking and now.
-                let told_ms = date(&answer)?.as_millisecond();
-                return Some((told_ms - self.clock.now().wall_ms, told_ms + 1_000 - asked.wall_ms));
+                let stated_ms = date(&answer)?.as_millisecond();
+                return Some((stated_ms - self.clock.now().wall_ms, stated_ms + 1_000 - asked.wall_ms));
             }
             sleep(ASK_AGAIN).await;
         }
     }
 
     /// Asks for a ticket with `token`.
-    pub(crate) async fn ticket(&self, kind: TicketKind, token: &Secret) -> AskEnd {
+    pub(crate) async fn ticket(&self, kind: TicketKind, token: &Secret) -> TicketCallEnd {
         let (sent_at, answer) = self.send_somewhere("ticket", &ticket_request(kind, token.expose())).await;
-        AskEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
+        TicketCallEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
     }
 
     /// Tries one host after the other until the request is sent to one that is not retired. When that was, and what
@@ -224,7 +224,7 @@ impl WeChat {
             Ok(answer) => host_trouble(answer),
             Err(lost) => Some(lost.to_string()),
         };
-        let by = if path == CHECK_PATH { By::Check } else { By::Call };
+        let by = if path == CHECK_PATH { Evidence::Check } else { Evidence::Call };
         match (trouble, &answer) {
             (None, Ok(answer)) => {
                 self.hosts.answered(index, by);

@@ -25,7 +25,7 @@ use super::transport::{Lost, Response, Transport};
 mod host;
 
 pub(crate) use host::HostState;
-pub(super) use host::{By, host_label};
+pub(super) use host::{Evidence, host_label};
 use host::{Health, Host};
 
 /// A host that failed is tried last for this long.
@@ -153,14 +153,14 @@ impl Hosts {
     }
 
     /// The host has answered as WeChat does.
-    pub(super) fn answered(&self, index: usize, by: By) {
+    pub(super) fn answered(&self, index: usize, by: Evidence) {
         let host = &self.hosts[index];
         let was_down = {
             let mut health = host.lock();
             health.failed_at = None;
             health.heard_at = Some(self.clock.now());
             let was_down = self.turn_up(host, &mut health);
-            health.misled = by == By::Call && (was_down || health.misled);
+            health.misled = by == Evidence::Call && (was_down || health.misled);
             was_down
         };
         if was_down {
@@ -170,10 +170,10 @@ impl Hosts {
     }
 
     /// A call to the host failed in a way that may be the host's fault.
-    pub(super) fn failed(self: &Arc<Self>, index: usize, by: By, why: &str) {
+    pub(super) fn failed(self: &Arc<Self>, index: usize, by: Evidence, why: &str) {
         {
             let mut health = self.hosts[index].lock();
-            if by == By::Check && health.distrusts_probes() {
+            if by == Evidence::Check && health.distrusts_probes() {
                 return;
             }
             health.failed_at = Some(self.clock.now());

@@ -15,7 +15,7 @@ use wxtokend_core::clock::{Clock, SystemClock};
 
 use super::date;
 use super::hosts::host_label;
-use super::transport::{Lost, Method, Pending, Request, Response, Transport};
+use super::transport::{Lost, Method, Request, Response, ResponseFuture, Transport};
 use crate::certificates::{self, Missing};
 
 /// WeChat's answers are under 2 KiB; what is longer is none of them.
@@ -97,7 +97,7 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+    fn send(&self, base: &Url, request: Request) -> ResponseFuture<Result<Response, Lost>> {
         let mut url = base.clone();
         url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), request.path));
         if !request.query.is_empty() {

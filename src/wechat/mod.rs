@@ -7,9 +7,9 @@
 
 pub(crate) mod answers;
 mod body;
+mod call_queue;
 mod client;
 mod date;
-mod gate;
 mod hosts;
 mod http;
 mod requests;
@@ -17,8 +17,8 @@ mod requests;
 mod tests;
 pub(crate) mod transport;
 
+pub(crate) use call_queue::Permit;
 pub(crate) use client::{FetchReport, Require, WeChat};
-pub(crate) use gate::Permit;
 pub(crate) use hosts::{HostState, upstream_label};
 pub use http::{HttpTransport, TransportError};
-pub use transport::{Pending, Transport};
+pub use transport::{ResponseFuture, Transport};

@@ -7,14 +7,14 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::sleep;
 use wxtokend_core::account::{Account, Endpoint};
-use wxtokend_core::fault::{FaultKind, Whose};
+use wxtokend_core::fault::{FaultKind, FaultScope};
 use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::transition::CheckEnd;
 use wxtokend_testkit::TokioClock;
 
 use super::hosts::Overall;
-use super::transport::{Lost, Pending, Request, Response, Transport};
+use super::transport::{Lost, Request, Response, ResponseFuture, Transport};
 use super::*;
 
 type Answer = Result<Response, Lost>;
@@ -33,7 +33,7 @@ struct Script {
 }
 
 impl Transport for Arc<Script> {
-    fn send(&self, base: &Url, request: Request) -> Pending<Answer> {
+    fn send(&self, base: &Url, request: Request) -> ResponseFuture<Answer> {
         let script = Arc::clone(self);
         let host = base.host_str().unwrap().to_owned();
         let probe = request.query.iter().any(|(_, value)| value == "probe");
@@ -132,7 +132,7 @@ async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_t
                 let FetchReport { end, calls_sent: calls } = wechat.fetch(&account, force, spare).await;
                 assert_eq!((end.may_have_minted, calls, asked(&script).len()), (false, sent, sent as usize));
                 let fault = end.result.unwrap_err();
-                assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+                assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
                 assert!(end.sent_at.is_some());
             }
         }
@@ -142,7 +142,7 @@ async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_t
         assert!(wechat.ticket(TicketKind::Jsapi, &token).await.result.is_ok());
         let (_, wechat) = start(vec![ok(says), ok(says)]);
         let end = wechat.ticket(TicketKind::Jsapi, &token).await;
-        assert!(end.sent_at.is_some() && end.result.unwrap_err().whose == Whose::Host);
+        assert!(end.sent_at.is_some() && end.result.unwrap_err().whose == FaultScope::Host);
     }
 }
 
@@ -156,7 +156,7 @@ async fn a_probe_that_a_retired_access_point_answers_has_found_the_host_down() {
         let Err(fault) = wechat.admit(0, Require::NotDown).await else {
             panic!("let through to a retired access point")
         };
-        assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+        assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
         assert!(fault.advice.contains("hosts file"), "{}", fault.advice);
         *script.says.lock().unwrap() = None;
         sleep(Duration::from_secs(3)).await;
@@ -202,7 +202,7 @@ async fn a_call_that_sent_no_byte_anywhere_says_so() {
     let FetchReport { end, .. } = wechat.fetch(&Account::example(Endpoint::StableToken), false, 1).await;
     assert!(end.sent_at.is_some());
     let fault = end.result.unwrap_err();
-    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +237,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     let Err(fault) = wechat.admit(0, Require::NotDown).await else {
         panic!("let through to a host that is down")
     };
-    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, Whose::Host));
+    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
     assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
     assert!(wechat.hosts().states().iter().all(|host| host.down.is_some()));
     // One that was let through just before.
@@ -274,7 +274,7 @@ async fn a_wary_call_waits_for_a_probe_unless_the_host_has_just_answered() {
     sleep(Duration::from_secs(30)).await;
     script.down.lock().unwrap().push("b");
     let fault = wechat.admit(0, Require::Heard).await.err().unwrap();
-    assert_eq!(fault.whose, Whose::Host);
+    assert_eq!(fault.whose, FaultScope::Host);
     assert_eq!(asked(&script).len(), 1, "nothing but probes was sent");
 }
 
@@ -369,7 +369,7 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     sleep(Duration::from_secs(1)).await;
     assert!(wechat.admit(0, Require::NotDown).await.is_err(), "down");
     drop(wechat.admit(0, Require::Nothing).await.unwrap());
-    wechat.fetch_despite_down(&account, false, 1).await.end.result.unwrap();
+    wechat.fetch_for_trial(&account, false, 1).await.end.result.unwrap();
     assert_eq!(
         wechat.hosts().look().0,
         Overall { up: true, recoveries: 1 },

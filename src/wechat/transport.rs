@@ -8,12 +8,12 @@ use std::time::Duration;
 use reqwest::Url;
 
 /// A boxed future, because transports are chosen at run time.
-pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Sends a request to a host of WeChat's.
 pub trait Transport: Send + Sync + 'static {
     /// One try: no redirects, no retries; gives up after the configured timeout.
-    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>>;
+    fn send(&self, base: &Url, request: Request) -> ResponseFuture<Result<Response, Lost>>;
 }
 
 /// GET or POST.

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 use wxtokend::internals::{Backend as _, RedbBackend};
 use wxtokend_core::account::Appid;
-use wxtokend_core::budget::{Purse, burst, interval};
+use wxtokend_core::budget::{Bucket, burst, interval};
 use wxtokend_core::clock::{ClockSource as _, SystemClock};
 use wxtokend_core::ticket::Credential;
 use wxtokend_core::token::state::AccountState;
@@ -115,7 +115,7 @@ impl Crowd {
         let (calls, burst) = (u32::try_from(calls).unwrap(), burst(self.daily_budget));
         let came_back = since.as_nanos() / interval(self.daily_budget).as_nanos();
         let came_back = u32::try_from(came_back).unwrap();
-        let remaining = stored.ledger.remaining(Purse::Main, self.daily_budget, SystemClock::new().now());
+        let remaining = stored.ledger.remaining(Bucket::Calls, self.daily_budget, SystemClock::new().now());
         let told =
             format!("{calls} calls, {remaining} of {burst} left, {came_back} came back, {kills} kills");
         assert!(remaining + calls <= burst + came_back, "{account}: a charge is forgotten: {told}");

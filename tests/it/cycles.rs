@@ -34,14 +34,14 @@ struct Module {
     needs: Vec<Names>,
 }
 
-struct Reader<'a> {
+struct ImportReader<'a> {
     sources: &'a Sources,
     modules: Modules,
     at: Names,
     file: String,
 }
 
-impl Reader<'_> {
+impl ImportReader<'_> {
     /// Reads the file of the module where it is.
     fn read(&mut self) {
         let place = self.at.join("/");
@@ -100,7 +100,7 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-impl Visit<'_> for Reader<'_> {
+impl Visit<'_> for ImportReader<'_> {
     fn visit_item(&mut self, item: &Item) {
         let is_for = |attribute: &Attribute| {
             let when = attribute.path().is_ident("cfg").then(|| attribute.parse_args::<syn::Path>());
@@ -155,7 +155,7 @@ fn definer(modules: &Modules, at: &[String], path: &[String]) -> Option<(String,
 }
 
 fn arrows(sources: &Sources) -> Arrows {
-    let mut reader = Reader { sources, modules: Modules::new(), at: Names::new(), file: String::new() };
+    let mut reader = ImportReader { sources, modules: Modules::new(), at: Names::new(), file: String::new() };
     reader.read();
     let mut arrows = Arrows::new();
     for (at, module) in &reader.modules {

@@ -7,7 +7,7 @@ use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 use crate::harness::{Answer, Daemon, Lab, appid, find, until};
 
 /// What an account in trouble must look like.
-struct Row {
+struct FaultRow {
     account: String,
     /// At WeChat; `None`: the trouble is in the configuration.
     fault: Option<FaultKind>,
@@ -27,7 +27,7 @@ const PARKED: (i64, i64) = (300, 300);
 /// Errcodes, their kind, part of the advice, the wait.
 type Line = (&'static [i64], &'static str, &'static str, (i64, i64));
 
-fn errcodes() -> Vec<Row> {
+fn errcodes() -> Vec<FaultRow> {
     let table: &[Line] = &[
         (&[-1], "transient", "busy", BACK_OFF),
         (&[45011], "throttled", "per minute", (60, 60)),
@@ -47,7 +47,7 @@ fn errcodes() -> Vec<Row> {
         (&[99_999], "parked", "does not know", (0, 600)),
     ];
     let rows = table.iter().flat_map(|(codes, kind, advice, wait_s)| {
-        codes.iter().map(|code| Row {
+        codes.iter().map(|code| FaultRow {
             account: format!("code{}", code.unsigned_abs()),
             fault: Some(FaultKind::Errcode { errcode: *code, errmsg: None }),
             endpoint: "stable_token",
@@ -61,7 +61,7 @@ fn errcodes() -> Vec<Row> {
 }
 
 /// What comes without an errcode, on both endpoints: the kind on `stable_token`, the kind on `token`.
-fn answers_that_are_none() -> Vec<Row> {
+fn answers_that_are_none() -> Vec<FaultRow> {
     let status = |status| FaultKind::Status { status };
     let table = [
         ("s500", status(500), "transient", "transient", BACK_OFF),
@@ -76,7 +76,7 @@ fn answers_that_are_none() -> Vec<Row> {
         ("s412", status(412), "parked", "parked", PARKED),
     ];
     let rows = table.into_iter().flat_map(|(name, fault, stable, classic, wait_s)| {
-        [("stable_token", stable), ("token", classic)].map(|(endpoint, kind)| Row {
+        [("stable_token", stable), ("token", classic)].map(|(endpoint, kind)| FaultRow {
             account: format!("{name}-{endpoint}"),
             fault: Some(fault.clone()),
             endpoint,
@@ -90,8 +90,8 @@ fn answers_that_are_none() -> Vec<Row> {
 }
 
 /// Mistakes in the configuration that WeChat itself answers.
-fn mistakes() -> Vec<Row> {
-    let row = |account: &str, errcode, advice| Row {
+fn mistakes() -> Vec<FaultRow> {
+    let row = |account: &str, errcode, advice| FaultRow {
         account: account.to_owned(),
         fault: None,
         endpoint: "token",
@@ -112,8 +112,8 @@ fn seconds_between(from: &Value, to: &Value) -> i64 {
 }
 
 /// Waits until the account is in the trouble that `row` says, and looks at it from every side.
-async fn assert_in_trouble(daemon: &Daemon, row: &Row) {
-    let Row { account, kind, errcode, advice, wait_s, .. } = row;
+async fn assert_in_trouble(daemon: &Daemon, row: &FaultRow) {
+    let FaultRow { account, kind, errcode, advice, wait_s, .. } = row;
     let view = find(&format!("{account} is {kind} {errcode:?}"), async || {
         let view = daemon.view(account).await;
         let fault = &view["last_fault"];
@@ -137,7 +137,8 @@ async fn assert_in_trouble(daemon: &Daemon, row: &Row) {
 async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_it_is_mended() {
     let mut lab = Lab::new(7_200_000, 300_000).await;
     lab.config["upstream"]["timeout"] = json!("1s");
-    let rows: Vec<Row> = [errcodes(), answers_that_are_none(), mistakes()].into_iter().flatten().collect();
+    let rows: Vec<FaultRow> =
+        [errcodes(), answers_that_are_none(), mistakes()].into_iter().flatten().collect();
     for row in &rows {
         lab.add(&row.account, json!({ "endpoint": row.endpoint }));
         if let Some(kind) = &row.fault {
@@ -150,7 +151,7 @@ async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_
     let daemon = lab.start().await;
     for row in &rows {
         let account = if row.account == "unknown-appid" { "unknown-to-wechat" } else { &row.account };
-        assert_in_trouble(&daemon, &Row { account: account.to_owned(), fault: None, ..*row }).await;
+        assert_in_trouble(&daemon, &FaultRow { account: account.to_owned(), fault: None, ..*row }).await;
     }
 
     for row in &rows {

@@ -27,7 +27,7 @@ enum End {
     Fine,
 }
 
-struct Row {
+struct MisbehaviourRow {
     name: &'static str,
     end: End,
     script: fn(&Call) -> Vec<Act>,
@@ -59,13 +59,13 @@ fn smuggled(call: &Call) -> (Act, Act) {
 }
 
 /// Below HTTP: what becomes of the connection.
-const WIRE: [Row; 9] = [
-    Row { name: "silence", end: Late, script: |_| vec![Hold] },
-    Row { name: "closed", end: Cut, script: |_| vec![Close] },
-    Row { name: "reset", end: Cut, script: |_| vec![Reset] },
-    Row { name: "half-status", end: Cut, script: |_| vec![bytes("HTTP/1.1 20"), Close] },
-    Row { name: "half-status-held", end: Late, script: |_| vec![bytes("HTTP/1.1 20"), Hold] },
-    Row {
+const WIRE: [MisbehaviourRow; 9] = [
+    MisbehaviourRow { name: "silence", end: Late, script: |_| vec![Hold] },
+    MisbehaviourRow { name: "closed", end: Cut, script: |_| vec![Close] },
+    MisbehaviourRow { name: "reset", end: Cut, script: |_| vec![Reset] },
+    MisbehaviourRow { name: "half-status", end: Cut, script: |_| vec![bytes("HTTP/1.1 20"), Close] },
+    MisbehaviourRow { name: "half-status-held", end: Late, script: |_| vec![bytes("HTTP/1.1 20"), Hold] },
+    MisbehaviourRow {
         name: "half-body",
         end: Cut,
         script: |call| {
@@ -73,7 +73,7 @@ const WIRE: [Row; 9] = [
             vec![bytes(&whole[..whole.len() - 10]), Close]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "reset-in-body",
         end: Cut,
         script: |call| {
@@ -81,8 +81,12 @@ const WIRE: [Row; 9] = [
             vec![bytes(&whole[..whole.len() - 10]), Reset]
         },
     },
-    Row { name: "slow-head", end: Late, script: |call| vec![Trickle(answer("200 OK", &call.body))] },
-    Row {
+    MisbehaviourRow {
+        name: "slow-head",
+        end: Late,
+        script: |call| vec![Trickle(answer("200 OK", &call.body))],
+    },
+    MisbehaviourRow {
         name: "slow-body",
         end: Late,
         script: |call| {
@@ -94,8 +98,8 @@ const WIRE: [Row; 9] = [
 ];
 
 /// Without an end.
-const ENDLESS: [Row; 8] = [
-    Row {
+const ENDLESS: [MisbehaviourRow; 8] = [
+    MisbehaviourRow {
         name: "endless-chunked",
         end: Cut,
         script: |_| {
@@ -103,17 +107,17 @@ const ENDLESS: [Row; 8] = [
             vec![bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Flood(chunk)]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "endless-lengthless",
         end: Cut,
         script: |_| vec![bytes("HTTP/1.1 200 OK\r\n\r\n"), Flood(vec![b'x'; 0x4000])],
     },
-    Row {
+    MisbehaviourRow {
         name: "endless-blanks",
         end: Cut,
         script: |_| vec![bytes("HTTP/1.1 200 OK\r\n\r\n"), Flood(vec![b' '; 0x4000])],
     },
-    Row {
+    MisbehaviourRow {
         name: "endless-trailers",
         end: Cut,
         script: |_| {
@@ -121,7 +125,7 @@ const ENDLESS: [Row; 8] = [
             vec![bytes(start), Flood(b"X-Trailer: of no use\r\n".repeat(500))]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "endless-chunk-extension",
         end: Cut,
         script: |_| {
@@ -129,18 +133,18 @@ const ENDLESS: [Row; 8] = [
             vec![bytes(start), Flood(vec![b'x'; 0x4000])]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "endless-headers",
         end: Cut,
         script: |_| vec![bytes("HTTP/1.1 200 OK\r\n"), Flood(b"X-Filler: of no use\r\n".repeat(500))],
     },
-    Row {
+    MisbehaviourRow {
         name: "endless-header",
         end: Cut,
         script: |_| vec![bytes("HTTP/1.1 200 OK\r\nX-Filler: "), Flood(vec![b'x'; 0x4000])],
     },
     // As fast as it goes this would keep a core busy until the timeout.
-    Row {
+    MisbehaviourRow {
         name: "many-continues",
         end: Late,
         script: |_| vec![Send(b"HTTP/1.1 100 Continue\r\n\r\n".repeat(20_000)), Hold],
@@ -148,8 +152,8 @@ const ENDLESS: [Row; 8] = [
 ];
 
 /// What is no HTTP, or contradicts itself.
-const FRAMING: [Row; 20] = [
-    Row {
+const FRAMING: [MisbehaviourRow; 20] = [
+    MisbehaviourRow {
         name: "length-too-long",
         end: Cut,
         script: |call| {
@@ -157,7 +161,7 @@ const FRAMING: [Row; 20] = [
             [with_head(&length, call), vec![Close]].concat()
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "length-too-long-held",
         end: Late,
         script: |call| {
@@ -165,18 +169,22 @@ const FRAMING: [Row; 20] = [
             [with_head(&length, call), vec![Hold]].concat()
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "length-too-short",
         end: Unreadable,
         script: |call| with_head(&format!("Content-Length: {}\r\n", call.body.len() - 9), call),
     },
-    Row { name: "length-negative", end: Cut, script: |call| with_head("Content-Length: -1\r\n", call) },
-    Row {
+    MisbehaviourRow {
+        name: "length-negative",
+        end: Cut,
+        script: |call| with_head("Content-Length: -1\r\n", call),
+    },
+    MisbehaviourRow {
         name: "length-immense",
         end: Cut,
         script: |call| with_head("Content-Length: 99999999999999999999\r\n", call),
     },
-    Row {
+    MisbehaviourRow {
         name: "lengths-that-differ",
         end: Cut,
         script: |call| {
@@ -184,12 +192,12 @@ const FRAMING: [Row; 20] = [
             with_head(&format!("Content-Length: {length}\r\nContent-Length: {}\r\n", length - 9), call)
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "chunk-size-no-number",
         end: Cut,
         script: |_| vec![bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")],
     },
-    Row {
+    MisbehaviourRow {
         name: "chunk-size-immense",
         end: Cut,
         script: |_| {
@@ -198,38 +206,38 @@ const FRAMING: [Row; 20] = [
             )]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "chunk-size-largest",
         end: Cut,
         script: |_| {
             vec![bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}"), Close]
         },
     },
-    Row { name: "http09", end: Cut, script: |call| vec![bytes(&call.body), Close] },
-    Row {
+    MisbehaviourRow { name: "http09", end: Cut, script: |call| vec![bytes(&call.body), Close] },
+    MisbehaviourRow {
         name: "http2",
         end: Cut,
         script: |_| vec![bytes(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x80"), Hold],
     },
-    Row {
+    MisbehaviourRow {
         name: "http2-preface",
         end: Cut,
         script: |_| vec![bytes("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Hold],
     },
-    Row { name: "nuls", end: Cut, script: |_| vec![Send(vec![0; 4096]), Close] },
-    Row {
+    MisbehaviourRow { name: "nuls", end: Cut, script: |_| vec![Send(vec![0; 4096]), Close] },
+    MisbehaviourRow {
         name: "noise",
         end: Cut,
         script: |_| vec![bytes(b"\xde\xad\xbe\xef\x1b[31m\xff\xfe\r\n\r\n"), Close],
     },
-    Row {
+    MisbehaviourRow {
         name: "status-of-four-digits",
         end: Cut,
         script: |_| vec![bytes("HTTP/1.1 2000 OK\r\n\r\n"), Close],
     },
-    Row { name: "a-request", end: Cut, script: |call| vec![Send(call.request.clone()), Close] },
-    Row { name: "an-echo", end: Unreadable, script: |call| with_body(&call.request) },
-    Row {
+    MisbehaviourRow { name: "a-request", end: Cut, script: |call| vec![Send(call.request.clone()), Close] },
+    MisbehaviourRow { name: "an-echo", end: Unreadable, script: |call| with_body(&call.request) },
+    MisbehaviourRow {
         name: "an-echo-in-the-status",
         end: Gateway,
         script: |call| {
@@ -237,7 +245,7 @@ const FRAMING: [Row; 20] = [
             vec![bytes(format!("HTTP/1.1 404 {echo}\r\nLocation: /{echo}\r\nContent-Length: 0\r\n\r\n"))]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "other-protocol",
         end: Gateway,
         script: |_| {
@@ -247,17 +255,21 @@ const FRAMING: [Row; 20] = [
             ]
         },
     },
-    Row { name: "no-content", end: Gateway, script: |_| vec![bytes("HTTP/1.1 204 No Content\r\n\r\n")] },
+    MisbehaviourRow {
+        name: "no-content",
+        end: Gateway,
+        script: |_| vec![bytes("HTTP/1.1 204 No Content\r\n\r\n")],
+    },
 ];
 
 /// A token all the same, with something behind it or around it.
-const SURROUNDED: [Row; 12] = [
-    Row {
+const SURROUNDED: [MisbehaviourRow; 12] = [
+    MisbehaviourRow {
         name: "surplus",
         end: Fine,
         script: |call| vec![Send([&answer("200 OK", &call.body)[..], b"surplus"].concat())],
     },
-    Row {
+    MisbehaviourRow {
         name: "second-answer",
         end: Fine,
         script: |call| match smuggled(call) {
@@ -265,7 +277,7 @@ const SURROUNDED: [Row; 12] = [
             _ => Vec::new(),
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "second-answer-apart",
         end: Fine,
         script: |call| {
@@ -273,7 +285,7 @@ const SURROUNDED: [Row; 12] = [
             vec![first, second]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "length-and-chunks",
         end: Fine,
         script: |call| {
@@ -283,7 +295,7 @@ const SURROUNDED: [Row; 12] = [
             vec![Send([head.as_bytes(), chunk.as_bytes(), &call.body, b"\r\n0\r\n\r\n"].concat())]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "hints-before",
         end: Fine,
         script: |call| {
@@ -291,15 +303,19 @@ const SURROUNDED: [Row; 12] = [
             vec![Send(hints), Send(answer("200 OK", &call.body))]
         },
     },
-    Row { name: "until-the-end", end: Fine, script: |call| [with_head("", call), vec![Close]].concat() },
-    Row {
+    MisbehaviourRow {
+        name: "until-the-end",
+        end: Fine,
+        script: |call| [with_head("", call), vec![Close]].concat(),
+    },
+    MisbehaviourRow {
         name: "said-to-be-gzip",
         end: Fine,
         script: |call| {
             with_head(&format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", call.body.len()), call)
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "deep-beside",
         end: Fine,
         script: |call| {
@@ -307,22 +323,22 @@ const SURROUNDED: [Row; 12] = [
             edited(call, |body| body.replacen('{', &format!("{{\"deep\":{deep},"), 1))
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "byte-order-mark",
         end: Fine,
         script: |call| edited(call, |body| format!("\u{feff}{body}\r\n\0")),
     },
-    Row {
+    MisbehaviourRow {
         name: "expires-as-text",
         end: Fine,
         script: |call| expiring(call, |seconds| format!("\"{seconds}\"")),
     },
-    Row {
+    MisbehaviourRow {
         name: "expires-as-decimal",
         end: Fine,
         script: |call| expiring(call, |seconds| format!("{seconds}.5")),
     },
-    Row {
+    MisbehaviourRow {
         name: "bare-line-ends",
         end: Fine,
         script: |call| {
@@ -333,10 +349,10 @@ const SURROUNDED: [Row; 12] = [
 ];
 
 /// HTTP, and no answer of WeChat's.
-const JSON: [Row; 14] = [
-    Row { name: "empty", end: Unreadable, script: |_| with_body(b"") },
-    Row { name: "nul-body", end: Unreadable, script: |_| with_body(&[0; 60_000]) },
-    Row {
+const JSON: [MisbehaviourRow; 14] = [
+    MisbehaviourRow { name: "empty", end: Unreadable, script: |_| with_body(b"") },
+    MisbehaviourRow { name: "nul-body", end: Unreadable, script: |_| with_body(&[0; 60_000]) },
+    MisbehaviourRow {
         name: "gzip-noise",
         end: Unreadable,
         script: |_| {
@@ -345,7 +361,7 @@ const JSON: [Row; 14] = [
             )]
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "utf16",
         end: Unreadable,
         script: |call| {
@@ -353,40 +369,56 @@ const JSON: [Row; 14] = [
             with_body(&text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "no-utf8",
         end: Unreadable,
         script: |_| with_body(b"{\"access_token\":\"\xff\xfe\",\"expires_in\":7200}"),
     },
-    Row {
+    MisbehaviourRow {
         name: "half-a-surrogate",
         end: Unreadable,
         script: |_| with_body(br#"{"access_token":"\ud800","expires_in":7200}"#),
     },
-    Row { name: "deep", end: Unreadable, script: |_| with_body(&[b'['; 60_000]) },
-    Row {
+    MisbehaviourRow { name: "deep", end: Unreadable, script: |_| with_body(&[b'['; 60_000]) },
+    MisbehaviourRow {
         name: "deep-token",
         end: Unreadable,
         script: |_| {
             with_body(format!("{{\"expires_in\":7200,\"access_token\":{}", "[".repeat(60_000)).as_bytes())
         },
     },
-    Row {
+    MisbehaviourRow {
         name: "a-list",
         end: Unreadable,
         script: |_| with_body(format!("[0,\"ok\",\"{SMUGGLED}\",7200,null]").as_bytes()),
     },
-    Row {
+    MisbehaviourRow {
         name: "two-tokens",
         end: Unreadable,
         script: |call| {
             edited(call, |body| body.replacen('{', &format!("{{\"access_token\":\"{SMUGGLED}\","), 1))
         },
     },
-    Row { name: "twice", end: Unreadable, script: |call| edited(call, |body| format!("{body}{body}")) },
-    Row { name: "expires-1e400", end: Unreadable, script: |call| expiring(call, |_| "1e400".to_owned()) },
-    Row { name: "expires-negative", end: Unreadable, script: |call| expiring(call, |_| "-7200".to_owned()) },
-    Row { name: "expires-null", end: Unreadable, script: |call| expiring(call, |_| "null".to_owned()) },
+    MisbehaviourRow {
+        name: "twice",
+        end: Unreadable,
+        script: |call| edited(call, |body| format!("{body}{body}")),
+    },
+    MisbehaviourRow {
+        name: "expires-1e400",
+        end: Unreadable,
+        script: |call| expiring(call, |_| "1e400".to_owned()),
+    },
+    MisbehaviourRow {
+        name: "expires-negative",
+        end: Unreadable,
+        script: |call| expiring(call, |_| "-7200".to_owned()),
+    },
+    MisbehaviourRow {
+        name: "expires-null",
+        end: Unreadable,
+        script: |call| expiring(call, |_| "null".to_owned()),
+    },
 ];
 
 /// The true answer with another `expires_in`.
@@ -413,7 +445,7 @@ impl End {
 }
 
 /// Where an account stands in a test of its row.
-enum Stage {
+enum LifeStage {
     /// It gets its first token.
     First,
     /// Its host misbehaves.
@@ -429,11 +461,11 @@ enum Stage {
 
 /// One account that lives through one row.
 struct Life<'a> {
-    row: &'a Row,
+    row: &'a MisbehaviourRow,
     appid: String,
     classic: bool,
     reader: Reader,
-    stage: Stage,
+    stage: LifeStage,
 }
 
 impl Life<'_> {
@@ -445,25 +477,25 @@ impl Life<'_> {
         let reading = if has_token { self.reader.read(daemon).await } else { None };
         let version = view["version"].as_u64().unwrap();
         match self.stage {
-            Stage::First if reading.is_some() => {
+            LifeStage::First if reading.is_some() => {
                 host.misbehave(&self.appid, self.row.script);
                 // Looked at anew: it may have been refreshed since.
                 let version = daemon.view(&self.appid).await["version"].as_u64().unwrap();
-                self.stage = Stage::Bad { version };
+                self.stage = LifeStage::Bad { version };
             }
-            Stage::Bad { version: first } => match self.row.end.fault() {
+            LifeStage::Bad { version: first } => match self.row.end.fault() {
                 Some(expected) if !view["last_fault"].is_null() => {
                     self.assert_told(&view["last_fault"], expected);
                     assert_eq!(version, first, "{view}");
                     host.behave(&self.appid);
-                    self.stage = Stage::Well { version: first };
+                    self.stage = LifeStage::Well { version: first };
                 }
                 // Several, so that something comes after each bad answer.
-                None if version >= first + 2 => self.stage = Stage::Over,
+                None if version >= first + 2 => self.stage = LifeStage::Over,
                 _ => assert!(self.row.end != Fine || view["last_fault"].is_null(), "{view}"),
             },
-            Stage::Well { version: first } if version > first && view["state"] == "fresh" => {
-                self.stage = Stage::Over;
+            LifeStage::Well { version: first } if version > first && view["state"] == "fresh" => {
+                self.stage = LifeStage::Over;
             }
             _ => {}
         }
@@ -500,7 +532,7 @@ async fn whatever_a_host_answers_no_dead_token_is_served_and_all_is_well_when_th
         let appid = format!("{}-{endpoint}", row.name);
         lab.add(&appid, json!({ "endpoint": endpoint }));
         let reader = Reader::new(&lab.wechat, &appid);
-        lives.push(Life { row, appid, classic: endpoint == "token", reader, stage: Stage::First });
+        lives.push(Life { row, appid, classic: endpoint == "token", reader, stage: LifeStage::First });
     }
     let lab = lab.with_both();
     let mut others = ["stable", "classic"].map(|appid| (appid, Reader::new(&lab.wechat, appid)));
@@ -510,7 +542,7 @@ async fn whatever_a_host_answers_no_dead_token_is_served_and_all_is_well_when_th
     }
     let before = daemon.vitals();
     until("all have lived through it", async || {
-        for life in lives.iter_mut().filter(|life| !matches!(life.stage, Stage::Over)) {
+        for life in lives.iter_mut().filter(|life| !matches!(life.stage, LifeStage::Over)) {
             life.go_on(&daemon, &host).await;
         }
         for (appid, reader) in &mut others {
@@ -518,7 +550,7 @@ async fn whatever_a_host_answers_no_dead_token_is_served_and_all_is_well_when_th
             let view = daemon.view(appid).await;
             assert!(view["last_fault"].is_null(), "{view}");
         }
-        lives.iter().all(|life| matches!(life.stage, Stage::Over))
+        lives.iter().all(|life| matches!(life.stage, LifeStage::Over))
     })
     .await;
     // Of the calls that are under way some are open.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use wxtokend::daemon::Api;
+use wxtokend::daemon::ApiServer;
 use wxtokend::daemon::Metrics;
 use wxtokend::{Config, Fleet};
 
@@ -30,7 +30,7 @@ async fn serve(lab: &Lab) -> (SocketAddr, SocketAddr) {
     let text = lab.config.to_string();
     let config = Config::parse(&text, &lab.path("accounts.yaml"), |_| None).unwrap();
     let fleet = Fleet::start(config.clone()).await.unwrap();
-    let api = Api::bind(&config, fleet, Metrics::detached()).await.unwrap().keep_idle(IDLE);
+    let api = ApiServer::bind(&config, fleet, Metrics::detached()).await.unwrap().keep_idle(IDLE);
     let addresses = (api.address(), api.metrics_address().unwrap());
     drop(tokio::spawn(api.serve(std::future::pending())));
     Http::to(addresses.0).until_state("stable", "fresh").await;

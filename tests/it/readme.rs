@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wxtokend_core::fault::{Fault, Wait, Whose};
+use wxtokend_core::fault::{Fault, FaultScope, Wait};
 use wxtokend_core::secret::{Secret, hex};
 
 use crate::harness::{Daemon, Http, Lab, ended, find, until};
@@ -296,7 +296,9 @@ fn the_fault_table_of_the_readme_is_the_programs() {
             for code in codes.split(", ").filter_map(|code| code.parse().ok()) {
                 let fault = Fault::from_errcode(code, "");
                 let (kind, wait) = match fault.whose {
-                    Whose::Host => (format!("{} (host)", fault.kind.as_str()), "at once, of the next host"),
+                    FaultScope::Host => {
+                        (format!("{} (host)", fault.kind.as_str()), "at once, of the next host")
+                    }
                     _ => (fault.kind.as_str().to_owned(), in_words(fault.wait)),
                 };
                 assert_eq!((kind.as_str(), wait), (row[1], waits[index]), "{code}");

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use wxtokend::daemon::Api;
+use wxtokend::daemon::ApiServer;
 use wxtokend::daemon::Metrics;
 use wxtokend::{Config, Defaults, Fleet};
 use wxtokend_core::account::Appid;
@@ -88,7 +88,7 @@ async fn start(accounts: usize, store: &std::path::Path) -> Outcome<(SocketAddr,
     drop(tokio::spawn(async move { sandbox.serve(upstream, std::future::pending()).await }));
     let metrics = Metrics::install()?;
     let fleet = Fleet::start(config.clone()).await?;
-    let api = Api::bind(&config, fleet.clone(), metrics).await?;
+    let api = ApiServer::bind(&config, fleet.clone(), metrics).await?;
     let address = api.address();
     drop(tokio::spawn(api.serve(std::future::pending())));
     let settled = |phase| matches!(phase, Phase::Fresh | Phase::Parked);

@@ -34,42 +34,42 @@ pub struct Ledger {
 
 /// Which cell is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purse {
+pub enum Bucket {
     /// Every token call draws on it.
-    Main,
+    Calls,
     /// Each rejection looked into and each forced refresh draws on it, besides the calls that follow.
-    OnRequest,
+    ClientRequests,
 }
 
-impl Purse {
+impl Bucket {
     /// How many may be spent at once, and how many come back in each 24 h.
     fn size(self, daily_budget: u32) -> NonZeroU32 {
         let share = match self {
-            Self::Main => daily_budget / 2,
-            Self::OnRequest => daily_budget / 8,
+            Self::Calls => daily_budget / 2,
+            Self::ClientRequests => daily_budget / 8,
         };
         NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
     }
 }
 
 impl Ledger {
-    /// Takes one unit out of `purse`.
+    /// Takes one unit out of `bucket`.
     ///
     /// # Errors
     /// The instant at which there will be one, when there is none now; nothing is taken then.
-    pub fn charge(&mut self, purse: Purse, daily_budget: u32, now: Moment) -> Result<(), Moment> {
-        let limiter = limiter(purse, daily_budget, *self.cell(purse), now);
+    pub fn charge(&mut self, bucket: Bucket, daily_budget: u32, now: Moment) -> Result<(), Moment> {
+        let limiter = limiter(bucket, daily_budget, *self.cell(bucket), now);
         match limiter.check() {
             Ok(()) => {
                 let spent = limiter.into_state_store().0.get().map(Nanos::as_u64);
-                *self.cell(purse) = spent.map(|tat| moment_of(tat, now));
+                *self.cell(bucket) = spent.map(|tat| moment_of(tat, now));
                 Ok(())
             }
             Err(not_yet) => Err(now + whole_ms_up(not_yet.wait_time_from(At(boot_ns(now))))),
         }
     }
 
-    /// Gives one unit back to the main purse: the call it was taken for never sent a byte. `price` is the
+    /// Gives one unit back to the main bucket: the call it was taken for never sent a byte. `price` is the
     /// [`interval`] of the budget that it was taken from, which may have changed since.
     pub fn refund(&mut self, price: Duration) {
         if let Some(spent_until) = &mut self.main {
@@ -77,20 +77,20 @@ impl Ledger {
         }
     }
 
-    /// Gives one unit back to the purse of what is asked for: it was not done.
+    /// Gives one unit back to the bucket of what is asked for: it was not done.
     pub fn refund_request(&mut self, daily_budget: u32) {
         if let Some(spent_until) = &mut self.on_request {
-            *spent_until = *spent_until - period(Purse::OnRequest.size(daily_budget));
+            *spent_until = *spent_until - period(Bucket::ClientRequests.size(daily_budget));
         }
     }
 
-    /// How many units `purse` holds at `now`.
+    /// How many units `bucket` holds at `now`.
     #[must_use]
-    pub fn remaining(&self, purse: Purse, daily_budget: u32, now: Moment) -> u32 {
-        let size = purse.size(daily_budget);
-        let spent_until = match purse {
-            Purse::Main => self.main,
-            Purse::OnRequest => self.on_request,
+    pub fn remaining(&self, bucket: Bucket, daily_budget: u32, now: Moment) -> u32 {
+        let size = bucket.size(daily_budget);
+        let spent_until = match bucket {
+            Bucket::Calls => self.main,
+            Bucket::ClientRequests => self.on_request,
         };
         let owed = spent_until.map_or(Duration::ZERO, |tat| tat.until(now));
         let spent = owed.as_nanos().div_ceil(period(size).as_nanos());
@@ -106,45 +106,45 @@ impl Ledger {
         Self { main: self.main.map(rebase), on_request: self.on_request.map(rebase) }
     }
 
-    fn cell(&mut self, purse: Purse) -> &mut Option<Moment> {
-        match purse {
-            Purse::Main => &mut self.main,
-            Purse::OnRequest => &mut self.on_request,
+    fn cell(&mut self, bucket: Bucket) -> &mut Option<Moment> {
+        match bucket {
+            Bucket::Calls => &mut self.main,
+            Bucket::ClientRequests => &mut self.on_request,
         }
     }
 }
 
-/// How long one call of the main purse takes to come back.
+/// How long one call of the main bucket takes to come back.
 #[must_use]
 pub fn interval(daily_budget: u32) -> Duration {
-    period(Purse::Main.size(daily_budget))
+    period(Bucket::Calls.size(daily_budget))
 }
 
-/// One unit of a purse of `size` in time. Whole milliseconds, rounded up, because that is what a [`Moment`] can
+/// One unit of a bucket of `size` in time. Whole milliseconds, rounded up, because that is what a [`Moment`] can
 /// hold: a ledger read back from disk means exactly what was written.
 fn period(size: NonZeroU32) -> Duration {
     whole_ms_up(WINDOW / size.get())
 }
 
-/// How many calls may be made at once out of a full main purse.
+/// How many calls may be made at once out of a full main bucket.
 #[must_use]
 pub fn burst(daily_budget: u32) -> u32 {
-    Purse::Main.size(daily_budget).get()
+    Bucket::Calls.size(daily_budget).get()
 }
 
 /// Whether there is a call to spare for a try at hosts that count as down: the last quarter is for when they are back.
 #[must_use]
-pub fn affords_a_trial(ledger: &Ledger, daily_budget: u32, now: Moment) -> bool {
+pub fn can_afford_trial(ledger: &Ledger, daily_budget: u32, now: Moment) -> bool {
     // Two, should there be another host to try.
-    ledger.remaining(Purse::Main, daily_budget, now) > burst(daily_budget).div_ceil(4).max(2)
+    ledger.remaining(Bucket::Calls, daily_budget, now) > burst(daily_budget).div_ceil(4).max(2)
 }
 
 type Limiter = RateLimiter<NotKeyed, Spent, Fixed, NoOpMiddleware<At>>;
 
 /// A limiter at one instant, over one cell. It starts at the boot clock's zero, which makes governor's relative
 /// state absolute.
-fn limiter(purse: Purse, daily_budget: u32, spent_until: Option<Moment>, now: Moment) -> Limiter {
-    let size = purse.size(daily_budget);
+fn limiter(bucket: Bucket, daily_budget: u32, spent_until: Option<Moment>, now: Moment) -> Limiter {
+    let size = bucket.size(daily_budget);
     let quota =
         Quota::with_period(period(size)).map_or_else(|| Quota::per_second(size), |q| q.allow_burst(size));
     let clock = Fixed { started: Cell::new(false), now: At(boot_ns(now)) };
@@ -226,15 +226,15 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn spend_all(ledger: &mut Ledger, budget: u32, now: Moment) -> u32 {
-        std::iter::from_fn(|| ledger.charge(Purse::Main, budget, now).ok()).count() as u32
+        std::iter::from_fn(|| ledger.charge(Bucket::Calls, budget, now).ok()).count() as u32
     }
 
     #[test]
     fn half_the_budget_may_be_spent_at_once_and_the_rest_over_a_day() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.remaining(Purse::Main, 2000, START), 1000);
+        assert_eq!(ledger.remaining(Bucket::Calls, 2000, START), 1000);
         assert_eq!(spend_all(&mut ledger, 2000, START), 1000);
-        assert_eq!(ledger.remaining(Purse::Main, 2000, START), 0);
+        assert_eq!(ledger.remaining(Bucket::Calls, 2000, START), 0);
         let mut later = 0;
         for minute in 1..24 * 60 {
             later += spend_all(&mut ledger, 2000, START + Duration::from_secs(60 * minute));
@@ -246,10 +246,10 @@ mod tests {
     fn an_empty_purse_says_when_it_will_hold_something() {
         let mut ledger = Ledger::default();
         spend_all(&mut ledger, 4, START);
-        let free_at = ledger.charge(Purse::Main, 4, START).unwrap_err();
+        let free_at = ledger.charge(Bucket::Calls, 4, START).unwrap_err();
         assert_eq!(free_at, START + 12 * HOUR);
-        assert!(ledger.charge(Purse::Main, 4, free_at - Duration::from_millis(1)).is_err());
-        assert!(ledger.charge(Purse::Main, 4, free_at).is_ok());
+        assert!(ledger.charge(Bucket::Calls, 4, free_at - Duration::from_millis(1)).is_err());
+        assert!(ledger.charge(Bucket::Calls, 4, free_at).is_ok());
     }
 
     #[test]
@@ -263,10 +263,10 @@ mod tests {
     #[test]
     fn what_is_spent_on_request_leaves_three_quarters_untouched() {
         let mut ledger = Ledger::default();
-        let spent = std::iter::from_fn(|| ledger.charge(Purse::OnRequest, 2000, START).ok()).count();
+        let spent = std::iter::from_fn(|| ledger.charge(Bucket::ClientRequests, 2000, START).ok()).count();
         assert_eq!(spent, 250);
-        assert_eq!(ledger.remaining(Purse::OnRequest, 2000, START), 0);
-        assert_eq!(ledger.remaining(Purse::Main, 2000, START), 1000);
+        assert_eq!(ledger.remaining(Bucket::ClientRequests, 2000, START), 0);
+        assert_eq!(ledger.remaining(Bucket::Calls, 2000, START), 1000);
     }
 
     #[test]
@@ -275,8 +275,8 @@ mod tests {
         spend_all(&mut ledger, 100, START);
         for jump_ms in [86_400_000, -86_400_000] {
             let jumped = Moment { wall_ms: START.wall_ms + jump_ms, ..START };
-            assert_eq!(ledger.remaining(Purse::Main, 100, jumped), 0);
-            assert!(ledger.charge(Purse::Main, 100, jumped).is_err());
+            assert_eq!(ledger.remaining(Bucket::Calls, 100, jumped), 0);
+            assert!(ledger.charge(Bucket::Calls, 100, jumped).is_err());
         }
     }
 
@@ -285,20 +285,20 @@ mod tests {
         let mut ledger = Ledger::default();
         spend_all(&mut ledger, 100, START);
         let after_boot = Moment { wall_ms: START.wall_ms + 12 * 3_600_000, boot_ms: 40 };
-        assert_eq!(ledger.rebased(after_boot).remaining(Purse::Main, 100, after_boot), 25);
+        assert_eq!(ledger.rebased(after_boot).remaining(Bucket::Calls, 100, after_boot), 25);
         let set_back = Moment { wall_ms: START.wall_ms - 1_000_000_000, boot_ms: 40 };
         let mut starved_for_a_day_at_most = ledger.rebased(set_back);
-        assert!(starved_for_a_day_at_most.charge(Purse::Main, 100, set_back + WINDOW).is_ok());
+        assert!(starved_for_a_day_at_most.charge(Bucket::Calls, 100, set_back + WINDOW).is_ok());
     }
 
     #[test]
     fn a_changed_budget_keeps_the_share_that_is_spent() {
         let mut ledger = Ledger::default();
         for _ in 0..500 {
-            ledger.charge(Purse::Main, 2000, START).unwrap();
+            ledger.charge(Bucket::Calls, 2000, START).unwrap();
         }
-        assert_eq!(ledger.remaining(Purse::Main, 200, START), 50);
-        assert_eq!(ledger.remaining(Purse::Main, 4000, START), 1000);
+        assert_eq!(ledger.remaining(Bucket::Calls, 200, START), 50);
+        assert_eq!(ledger.remaining(Bucket::Calls, 4000, START), 1000);
     }
 
     proptest! {
@@ -317,7 +317,7 @@ mod tests {
                     ledger = serde_json::from_str(&serde_json::to_string(&ledger).unwrap()).unwrap();
                 }
                 for _ in 0..action {
-                    if ledger.charge(Purse::Main, budget, now).is_ok() {
+                    if ledger.charge(Bucket::Calls, budget, now).is_ok() {
                         charged.push(now);
                     }
                 }
@@ -330,10 +330,10 @@ mod tests {
         fn what_remains_can_be_spent_and_not_one_more(budget in 4_u32..3000, spent in 0_u32..1500, wait_s in 0_u64..90_000) {
             let mut ledger = Ledger::default();
             for _ in 0..spent {
-                let _ = ledger.charge(Purse::Main, budget, START);
+                let _ = ledger.charge(Bucket::Calls, budget, START);
             }
             let now = START + Duration::from_secs(wait_s);
-            let remaining = ledger.remaining(Purse::Main, budget, now);
+            let remaining = ledger.remaining(Bucket::Calls, budget, now);
             prop_assert_eq!(spend_all(&mut ledger, budget, now), remaining);
         }
     }

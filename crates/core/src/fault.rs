@@ -10,15 +10,15 @@ use table::{RETIRED_ADVICE, classify};
 mod kind;
 mod table;
 
-pub use kind::{FaultKind, Wait, Whose};
+pub use kind::{FaultKind, FaultScope, Wait};
 
 /// A classified failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// How it is treated.
     pub kind: FaultKind,
-    /// Whose trouble it is.
-    pub whose: Whose,
+    /// FaultScope trouble it is.
+    pub whose: FaultScope,
     /// WeChat's code, where it gave one.
     pub errcode: Option<i64>,
     /// What happened, in a sentence without secrets.
@@ -49,7 +49,7 @@ impl Fault {
         let (kind, wait, advice) = classify(errcode, errmsg);
         Self {
             kind,
-            whose: if RETIRED_CODES.contains(&errcode) { Whose::Host } else { Whose::Account },
+            whose: if RETIRED_CODES.contains(&errcode) { FaultScope::Host } else { FaultScope::Account },
             errcode: Some(errcode),
             message: tidy(errmsg),
             advice,
@@ -63,7 +63,7 @@ impl Fault {
     pub fn host(message: &str) -> Self {
         Self::without_code(
             FaultKind::Transient,
-            Whose::Host,
+            FaultScope::Host,
             message,
             "check the network, the DNS, the certificates and the proxy between this machine and \
              upstream.base_urls; it is tried again by itself",
@@ -74,14 +74,14 @@ impl Fault {
     /// An access point that WeChat has given up answers in its place, without an errcode.
     #[must_use]
     pub fn retired(message: &str) -> Self {
-        Self::without_code(FaultKind::Transient, Whose::Host, message, RETIRED_ADVICE, Wait::BackOff)
+        Self::without_code(FaultKind::Transient, FaultScope::Host, message, RETIRED_ADVICE, Wait::BackOff)
     }
 
     /// The same, to be tried again no sooner than whoever answered has asked for (`Retry-After`). Believed for a minute of
     /// a host, and for an hour of an account.
     #[must_use]
     pub fn not_before(self, pause: Option<Duration>) -> Self {
-        let longest = if self.whose == Whose::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
+        let longest = if self.whose == FaultScope::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
         let Some(pause) = pause.map(|pause| pause.min(longest)) else { return self };
         let wait = match self.wait {
             Wait::For(time) | Wait::Every(time) => Wait::For(time.max(pause)),
@@ -93,7 +93,7 @@ impl Fault {
 
     /// A call on `token` whose answer is lost: it may have minted.
     #[must_use]
-    pub fn unknown_outcome(whose: Whose, message: &str) -> Self {
+    pub fn unknown_outcome(whose: FaultScope, message: &str) -> Self {
         Self::without_code(
             FaultKind::UnknownOutcome,
             whose,
@@ -109,7 +109,7 @@ impl Fault {
     pub fn unreadable(message: &str) -> Self {
         Self::without_code(
             FaultKind::Transient,
-            Whose::Account,
+            FaultScope::Account,
             message,
             "a gateway between us and WeChat answers in its place; it is tried again by itself",
             Wait::BackOff,
@@ -121,7 +121,7 @@ impl Fault {
     pub fn precondition_failed() -> Self {
         Self::without_code(
             FaultKind::Parked,
-            Whose::Account,
+            FaultScope::Account,
             "HTTP 412: the request reached WeChat without Content-Length",
             "a proxy in between re-chunks requests, or this is a bug of ours: take the proxy out, or report it",
             PARKED,
@@ -133,7 +133,7 @@ impl Fault {
     pub fn budget_exhausted(daily_budget: u32, free_in: Duration) -> Self {
         Self::without_code(
             FaultKind::Throttled,
-            Whose::Budget,
+            FaultScope::Budget,
             &format!("the daily budget of {daily_budget} calls is spent"),
             "find out what spends it (the rejections and the failures of this account), or raise daily_budget",
             Wait::For(free_in),
@@ -145,7 +145,7 @@ impl Fault {
     pub fn refused_token() -> Self {
         Self::without_code(
             FaultKind::Transient,
-            Whose::Account,
+            FaultScope::Account,
             "WeChat refuses the token that it hands out",
             "it is replaced by a forced refresh, of which WeChat allows 20 a day: if this happens often, \
              somebody else holds the AppSecret and forces tokens; find them or reset the secret",
@@ -158,7 +158,7 @@ impl Fault {
     pub fn token_refused(errcode: i64) -> Self {
         let fault = Self::without_code(
             FaultKind::Transient,
-            Whose::Account,
+            FaultScope::Account,
             "WeChat refused the access_token that the ticket was asked for with",
             "nothing to do: the token is checked, and replaced if it is dead; it is tried again by itself",
             Wait::BackOff,
@@ -169,7 +169,7 @@ impl Fault {
     /// Whether it is [`Fault::token_refused`].
     #[must_use]
     pub fn is_token_refused(&self) -> bool {
-        self.kind == FaultKind::Transient && self.blames_the_token()
+        self.kind == FaultKind::Transient && self.blames_token()
     }
 
     /// WeChat refuses a call for a ticket by the code of a bad token, and honours the token.
@@ -177,7 +177,7 @@ impl Fault {
     pub fn ticket_refused(errcode: i64) -> Self {
         let fault = Self::without_code(
             FaultKind::Parked,
-            Whose::Account,
+            FaultScope::Account,
             "WeChat refuses the ticket as if the access_token were bad, and honours that token",
             "the account may not use this ticket: check its type and permissions in the WeChat console, or take the \
              ticket out of its tickets in the file",
@@ -188,7 +188,7 @@ impl Fault {
 
     /// Whether WeChat's code is one by which calls are told that their token is bad.
     #[must_use]
-    pub fn blames_the_token(&self) -> bool {
+    pub fn blames_token(&self) -> bool {
         self.errcode.is_some_and(|errcode| TOKEN_REFUSED.contains(&errcode))
     }
 
@@ -201,7 +201,9 @@ impl Fault {
     /// Whether it leaves open what WeChat thinks of the account: WeChat was not reached, or did not get as far as that.
     #[must_use]
     pub fn says_nothing_of_the_account(&self) -> bool {
-        self.whose != Whose::Account || matches!(self.errcode, None | Some(-1)) || self.is_token_refused()
+        self.whose != FaultScope::Account
+            || matches!(self.errcode, None | Some(-1))
+            || self.is_token_refused()
     }
 
     /// Something in this program broke while the call was under way.
@@ -209,7 +211,7 @@ impl Fault {
     pub fn internal(message: &str) -> Self {
         Self::without_code(
             FaultKind::Transient,
-            Whose::Account,
+            FaultScope::Account,
             message,
             "a bug of ours: report it with the log around this line; it is tried again by itself",
             Wait::BackOff,
@@ -222,7 +224,7 @@ impl Fault {
         errcode_label(self.errcode)
     }
 
-    fn without_code(kind: FaultKind, whose: Whose, message: &str, advice: &str, wait: Wait) -> Self {
+    fn without_code(kind: FaultKind, whose: FaultScope, message: &str, advice: &str, wait: Wait) -> Self {
         Self {
             kind,
             whose,
@@ -286,7 +288,7 @@ mod tests {
         for (codes, kind, wait, advice) in table {
             for code in *codes {
                 let fault = Fault::from_errcode(*code, "x");
-                let whose = if advice.contains("retired") { Whose::Host } else { Whose::Account };
+                let whose = if advice.contains("retired") { FaultScope::Host } else { FaultScope::Account };
                 assert_eq!((fault.kind, fault.wait, fault.whose), (*kind, *wait, whose), "{code}");
                 assert!(fault.advice.contains(advice), "{code}: {}", fault.advice);
                 assert_eq!(fault.errcode, Some(*code));

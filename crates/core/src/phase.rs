@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::trouble::Trouble;
+use crate::last_failure::LastFailure;
 
 /// What the account looks like from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -29,8 +29,8 @@ impl Phase {
 
     /// That of a credential: what is wrong with it, whether it may be served, whether a call is under way.
     #[must_use]
-    pub fn of(trouble: Option<&Trouble>, is_usable: bool, is_busy: bool, attempts_ended: u64) -> Self {
-        match (trouble.map(Trouble::is_parked), is_usable) {
+    pub fn of(trouble: Option<&LastFailure>, is_usable: bool, is_busy: bool, attempts_ended: u64) -> Self {
+        match (trouble.map(LastFailure::is_parked), is_usable) {
             (Some(true), _) => Self::Parked,
             (_, true) if is_busy => Self::Refreshing,
             (Some(_), true) => Self::Degraded,

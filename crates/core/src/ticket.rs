@@ -20,12 +20,12 @@ mod kind;
 mod state;
 
 pub use kind::{InvalidTicketKind, TicketKind, TicketKinds};
-pub use state::{AskEnd, TicketActivity, TicketState, TicketStep};
+pub use state::{TicketActivity, TicketCallEnd, TicketState, TicketStep};
 
 /// One thing that is kept fresh: an account's token, or a ticket of its.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Credential {
-    /// Whose it is.
+    /// FaultScope it is.
     pub appid: Appid,
     /// Which ticket; `None` for the token.
     pub ticket: Option<TicketKind>,

@@ -20,14 +20,17 @@ pub mod transition;
 /// What is known of a held token besides its expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum Validity {
     /// Nothing speaks against it.
     #[default]
-    Good,
+    #[serde(rename = "good")]
+    Unchallenged,
     /// A check has found it dead: it appears in no answer.
-    Refused,
+    #[serde(rename = "refused")]
+    Rejected,
     /// It is dead, and WeChat handed out the same one again in normal mode: only a forced call replaces it.
-    RefusedAgain,
+    #[serde(rename = "refused_again")]
+    RejectedTwice,
 }
 
 /// An access_token as the account keeps it and the store writes it.
@@ -50,7 +53,7 @@ pub struct HeldToken {
     /// When to fetch its successor; drawn once.
     pub refresh_at: Moment,
     /// Whether a check has refused it.
-    pub standing: Standing,
+    pub standing: Validity,
 }
 
 impl HeldToken {
@@ -169,7 +172,7 @@ impl HeldToken {
             expires_at: sent_at + lifetime,
             overlap,
             refresh_at: schedule::refresh_at(account, sent_at, lifetime, overlap, false, 0.5),
-            standing: Standing::Good,
+            standing: Validity::Unchallenged,
         }
     }
 }

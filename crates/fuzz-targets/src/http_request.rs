@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{pause, timeout};
 use wxtokend::config::{Allow, Client, Grants};
-use wxtokend::daemon::Api;
+use wxtokend::daemon::ApiServer;
 use wxtokend::daemon::Metrics;
 use wxtokend::internals::{Backend, Batch, RedbBackend};
 use wxtokend::{Config, Defaults, Fleet};
@@ -68,8 +68,8 @@ pub fn run(input: &[u8]) {
 
 struct Rig {
     runtime: Runtime,
-    with_keys: Api,
-    without_keys: Api,
+    with_keys: ApiServer,
+    without_keys: ApiServer,
     _folder: TempDir,
 }
 
@@ -89,12 +89,12 @@ impl Rig {
             store_a_token(&config).await;
             let fleet = Fleet::start(config.clone()).await.expect("a fleet");
             let metrics = Metrics::detached();
-            let open = Api::bind(&config, fleet.clone(), metrics.clone()).await.expect("an API");
+            let open = ApiServer::bind(&config, fleet.clone(), metrics.clone()).await.expect("an API");
             config.api.clients = vec![
                 client(READER, &["wx1"], Allow { read: true, ..Allow::NONE }),
                 client(WRITER, &["*"], Allow { read: false, ..Allow::ALL }),
             ];
-            let guarded = Api::bind(&config, fleet, metrics).await.expect("an API");
+            let guarded = ApiServer::bind(&config, fleet, metrics).await.expect("an API");
             pause();
             (guarded, open)
         });
@@ -123,7 +123,7 @@ impl Rig {
 }
 
 /// Everything is written, and read until the server ends the connection, or streams.
-async fn talk(api: &Api, sent: &[u8]) -> Vec<u8> {
+async fn talk(api: &ApiServer, sent: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(4096);
     let (mut reads, mut writes) = split(client);
     let mut came = Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wxtokend::Defaults;
 use wxtokend::internals::record::{decode, encode};
 use wxtokend_core::account::{Account, Appid, Endpoint};
-use wxtokend_core::budget::Purse;
+use wxtokend_core::budget::Bucket;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
 use wxtokend_core::secret::Secret;
@@ -47,9 +47,9 @@ pub fn run(input: &[u8]) {
 
 fn live_on(next: u8, mut state: AccountState, account: &Account) {
     let version = state.version;
-    let remaining = state.ledger.remaining(Purse::Main, account.daily_budget, NOW);
+    let remaining = state.ledger.remaining(Bucket::Calls, account.daily_budget, NOW);
     assert!(remaining <= account.daily_budget);
-    let _ = (state.phase(NOW), next_step(&state, account, next & 2 == 0, NOW), state.departed());
+    let _ = (state.phase(NOW), next_step(&state, account, next & 2 == 0, NOW), state.tombstone());
     let presented = state.token.as_ref().map_or_else(|| Secret::new("x"), |token| token.value.clone());
     let mut judged = state.clone();
     let _ = judge_rejection(&mut judged, account, &presented, NOW);

@@ -14,7 +14,7 @@ use wxtokend_core::secret::Secret;
 pub struct TokenTruth {
     /// Its value.
     pub access_token: Secret,
-    /// Whose it is.
+    /// FaultScope it is.
     pub appid: Appid,
     /// Which call minted it.
     pub endpoint: Endpoint,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rand::RngExt as _;
 use wxtokend::{Rejected, RejectionOutcome};
 
-use super::book::Rejecter;
-use super::climate::{HOUR, MINUTE, SECOND};
+use super::checker::Rejecter;
+use super::fault_rates::{HOUR, MINUTE, SECOND};
 use super::sim::Sim;
 
 /// Honest: only what is dead.
@@ -26,18 +26,18 @@ const NEVER: &str = "never was a token";
 pub(super) fn rejecter_comes(sim: &Arc<Sim>, account: usize) {
     let style = sim.draw(|rng| rng.random_range(0..4));
     let left = sim.draw(|rng| rng.random_range(1..60));
-    sim.oracle().books[account].rejecter = Some(Rejecter { style, left });
+    sim.oracle().checkers[account].rejecter = Some(Rejecter { style, left });
 }
 
 /// Reports once; tells when it does so again.
 pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
     let (style, value, dead) = {
         let mut oracle = sim.oracle();
-        let book = &mut oracle.books[account];
-        let rejecter = book.rejecter.as_mut()?;
+        let checker = &mut oracle.checkers[account];
+        let rejecter = checker.rejecter.as_mut()?;
         rejecter.left = rejecter.left.checked_sub(1)?;
         let style = rejecter.style;
-        (style, book.current_value(), book.is_dead_in_secret(sim.now()))
+        (style, checker.current_value(), checker.is_dead_in_secret(sim.now()))
     };
     let presented = match style {
         HONEST => value.clone().filter(|_| dead),
@@ -49,16 +49,16 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
     if let (Some(presented), Some(fleet)) = (presented, sim.fleet()) {
         sim.count("rejections");
         {
-            let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+            let (now, checker) = (sim.now(), &mut sim.oracle().checkers[account]);
             if value.as_ref() == Some(&presented) {
-                (book.reported_at, book.is_reported) = (now, true);
+                (checker.reported_at, checker.is_reported) = (now, true);
             }
-            if !book.account.verify_rejections && value.as_ref() == Some(&presented) {
+            if !checker.account.verify_rejections && value.as_ref() == Some(&presented) {
                 // Believed: it may be worth a call.
-                book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);
+                checker.may_call_until = checker.may_call_until.max(now + 10 * MINUTE);
             }
         }
-        let (sim, appid) = (Arc::clone(sim), sim.oracle().books[account].appid.clone());
+        let (sim, appid) = (Arc::clone(sim), sim.oracle().checkers[account].appid.clone());
         // A crowd reports together.
         for _ in 0..sim.draw(|rng| [1, 1, 5][rng.random_range(0..3)]) {
             let (sim, appid, fleet) = (Arc::clone(&sim), appid.clone(), fleet.clone());
@@ -71,7 +71,7 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
                 if let Ok(told) = answer {
                     if told.outcome == RejectionOutcome::Limited {
                         // Nobody looks into it.
-                        sim.oracle().books[account].reported_at = i64::MIN / 2;
+                        sim.oracle().checkers[account].reported_at = i64::MIN / 2;
                     }
                     judge(&sim, account, &told, Some(&presented));
                 }
@@ -91,13 +91,13 @@ pub(super) fn refresh(sim: &Arc<Sim>, account: usize) {
     let force = sim.chance(0.4);
     let now = sim.now();
     let appid = {
-        let book = &mut sim.oracle().books[account];
-        book.may_call_until = book.may_call_until.max(now + HOUR);
+        let checker = &mut sim.oracle().checkers[account];
+        checker.may_call_until = checker.may_call_until.max(now + HOUR);
         if force {
-            book.may_force_until = now + HOUR;
-            book.excuse_promises();
+            checker.may_force_until = now + HOUR;
+            checker.excuse_promises();
         }
-        book.appid.clone()
+        checker.appid.clone()
     };
     let sim = Arc::clone(sim);
     tokio::spawn(async move {

@@ -71,7 +71,7 @@ fn put(sim: &Sim, batch: &Batch) {
             format!("version {} intent {} doubt {}", told["version"], told["intent"], told["doubt"])
         });
         if let Some(account) = account {
-            sim.oracle().books[account].on_disk = told["version"].as_u64().unwrap();
+            sim.oracle().checkers[account].on_disk = told["version"].as_u64().unwrap();
         }
     }
     if let Some(hosts) = &batch.hosts {

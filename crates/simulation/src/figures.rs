@@ -15,8 +15,8 @@ use wxtokend_core::account::{Account, Appid, Endpoint};
 use wxtokend_core::phase::Phase;
 use wxtokend_core::secret::Secret;
 
-use super::climate::NAMES;
-use super::climate::{Climate, DAY, HOUR, MINUTE, SECOND, Size};
+use super::fault_rates::NAMES;
+use super::fault_rates::{DAY, FaultRates, HOUR, MINUTE, SECOND, Size};
 use super::life::{runtime, start};
 use super::run::{TRACE_LINES, judged, simulate_all};
 use super::sim::{HostTrouble, Sim, lock};
@@ -34,7 +34,7 @@ fn fleet_of(endpoint: Endpoint, accounts: usize, seed: u64) -> Arc<Sim> {
     };
     let accounts: Vec<(Account, bool)> = (0..accounts).map(account).collect();
     let size = Size { accounts: accounts.len(), days: 0, read_every_ms: 10_000 };
-    let sim = Sim::with(seed, size, Climate::default(), accounts, StdRng::seed_from_u64(seed), None);
+    let sim = Sim::with(seed, size, FaultRates::default(), accounts, StdRng::seed_from_u64(seed), None);
     sim.oracle().config.upstream.max_per_second = 100;
     sim
 }
@@ -71,7 +71,10 @@ fn calls_in_peace(endpoint: Endpoint) -> Sample {
         for _ in 0..7 {
             sleep(Duration::from_secs(86_400)).await;
             let now = sim.now();
-            sim.oracle().books.iter_mut().for_each(|book| calls.add(book.calls_in_a_day(now) as f64));
+            sim.oracle()
+                .checkers
+                .iter_mut()
+                .for_each(|checker| calls.add(checker.calls_in_a_day(now) as f64));
         }
         drop(fleet);
     });
@@ -111,16 +114,19 @@ fn outage(endpoint: Endpoint, accounts: usize, trouble: HostTrouble, length: i64
             sleep(Duration::from_secs(1)).await;
             sim.look_at_all();
             let oracle = sim.oracle();
-            for (book, lost) in
-                oracle.books.iter().zip(&mut lost).filter(|(book, lost)| !book.served && !**lost)
+            for (checker, lost) in
+                oracle.checkers.iter().zip(&mut lost).filter(|(checker, lost)| !checker.served && !**lost)
             {
                 *lost = true;
                 seen.lasted.add((sim.now() - began) as f64 / MINUTE as f64);
-                let _ = book;
+                let _ = checker;
             }
         }
         let now = sim.now();
-        sim.oracle().books.iter_mut().for_each(|book| seen.calls.add(book.calls_in_a_day(now) as f64));
+        sim.oracle()
+            .checkers
+            .iter_mut()
+            .for_each(|checker| seen.calls.add(checker.calls_in_a_day(now) as f64));
         sim.oracle().hosts.clear();
         let ended = sim.now();
         let (mut back, mut fresh) = (vec![false; accounts], vec![false; accounts]);

@@ -8,16 +8,16 @@ use rand::RngExt as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 use wxtokend::Fleet;
-use wxtokend::internals::{Surroundings, start_on};
+use wxtokend::internals::{Environment, start_on};
 use wxtokend_core::account::{Appid, Endpoint};
 use wxtokend_core::ticket::Credential;
 
-use super::climate::{HOUR, MINUTE, SECOND};
 use super::disk::SimDisk;
+use super::events::{Agenda, Event, carry_out, set_wall};
+use super::fault_rates::{HOUR, MINUTE, SECOND};
 use super::network::Network;
 use super::sim::{Death, Oracle, Sim, lock};
 use super::time::MachineClock;
-use super::weather::{Agenda, Event, carry_out, set_wall};
 
 /// Runs `sim` to its end.
 pub(super) fn run(sim: &Arc<Sim>) {
@@ -26,7 +26,7 @@ pub(super) fn run(sim: &Arc<Sim>) {
         let runtime = runtime(sim);
         let death = runtime.block_on(life(sim, &mut agenda));
         lock(&sim.tally).simulated_ms = sim.now();
-        let calling: Vec<bool> = sim.oracle().books.iter().map(|book| book.in_flight > 0).collect();
+        let calling: Vec<bool> = sim.oracle().checkers.iter().map(|checker| checker.in_flight > 0).collect();
         sim.set_fleet(None);
         drop(runtime);
         if death == Death::Over {
@@ -67,7 +67,7 @@ async fn life(sim: &Arc<Sim>, agenda: &mut Agenda) -> Death {
 pub(super) async fn start(sim: &Arc<Sim>) -> Result<Fleet, wxtokend::StartError> {
     let config = sim.oracle().config.clone();
     let (network, judge) = (Arc::clone(sim), Arc::clone(sim));
-    let on = Surroundings {
+    let on = Environment {
         clock: Arc::new(MachineClock::of_this_boot(&sim.time)),
         jitter: Arc::new(move || jitter(&judge)),
         backend: Arc::new(SimDisk(Arc::clone(sim))),
@@ -88,15 +88,15 @@ pub(super) async fn start(sim: &Arc<Sim>) -> Result<Fleet, wxtokend::StartError>
 
 /// Drawn in an actor's handler, which may panic there.
 fn jitter(sim: &Arc<Sim>) -> f64 {
-    if sim.chance(sim.climate.panics / 1000.0) && !sim.oracle().peace {
+    if sim.chance(sim.rates.panics / 1000.0) && !sim.oracle().peace {
         sim.count("panics over answers");
         let now = sim.now();
-        // Whose answer it was is not told here; it is lost, as it would be on the network.
+        // FaultScope answer it was is not told here; it is lost, as it would be on the network.
         sim.oracle()
-            .books
+            .checkers
             .iter_mut()
-            .filter(|book| now - book.told_at < MINUTE)
-            .for_each(|book| book.is_in_doubt(now));
+            .filter(|checker| now - checker.told_at < MINUTE)
+            .for_each(|checker| checker.is_in_doubt(now));
         panic!("{}", super::panics::PANIC);
     }
     sim.draw(|rng| rng.random())
@@ -162,7 +162,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     if death == Death::PowerCut {
         let was_right = erred_ms == 0 && back_at - sim.oracle().wall_set_at > 6 * HOUR;
         sim.time.reboot(sim.between(5 * SECOND, MINUTE));
-        if sim.chance(0.3) && sim.climate.jumps > 0.0 {
+        if sim.chance(0.3) && sim.rates.jumps > 0.0 {
             set_wall(sim, sim.between(-HOUR, HOUR));
         } else if sim.chance(0.3) {
             sim.count("reboots with the clock behind");
@@ -184,25 +184,25 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         // What WeChat has told of the time may not have been written yet.
         _ => oracle.came_up_behind && now - oracle.rebooted_at < MINUTE,
     };
-    let Oracle { books, on_the_way, .. } = &mut *oracle;
-    for (account, (book, calling)) in books.iter_mut().zip(calling).enumerate() {
-        (book.in_flight, book.checking) = (0, 0);
-        book.tickets.process_died(forgets);
+    let Oracle { checkers, on_the_way, .. } = &mut *oracle;
+    for (account, (checker, calling)) in checkers.iter_mut().zip(calling).enumerate() {
+        (checker.in_flight, checker.checking) = (0, 0);
+        checker.tickets.process_died(forgets);
         if forgets || time_is_lost {
-            book.tickets_excused_until = back_at + 4 * HOUR;
+            checker.tickets_excused_until = back_at + 4 * HOUR;
         }
-        book.process_died(now);
+        checker.process_died(now);
         if forgets {
             let its = on_the_way.values().filter(|sent| sent.account == Some(account));
-            book.forget(its.map(|sent| sent.at_ms).max());
+            checker.forget(its.map(|sent| sent.at_ms).max());
         }
         if time_is_lost {
-            book.lose_the_time(back_at);
+            checker.lose_the_time(back_at);
         }
         // Also one whose answer had come and was not written yet.
-        let was_calling = *calling || has_intent(sim, &book.appid);
-        if was_calling && book.account.endpoint == Endpoint::Token {
-            book.is_in_doubt(back_at);
+        let was_calling = *calling || has_intent(sim, &checker.appid);
+        if was_calling && checker.account.endpoint == Endpoint::Token {
+            checker.is_in_doubt(back_at);
         }
     }
 }

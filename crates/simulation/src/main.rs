@@ -8,10 +8,11 @@
 #![expect(clippy::print_stdout, reason = "commands show what the simulation has seen")]
 #![expect(clippy::unwrap_used, reason = "what cannot be in a world of our own ends the run")]
 
-mod book;
+mod checker;
 mod clients;
-mod climate;
 mod disk;
+mod events;
+mod fault_rates;
 mod figures;
 mod life;
 mod network;
@@ -20,16 +21,15 @@ mod reloads;
 mod run;
 mod sim;
 mod tally;
-mod ticket_book;
+mod ticket_checker;
 mod time;
 mod troubles;
-mod weather;
 
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use self::climate::Size;
+use self::fault_rates::Size;
 use self::run::{TRACE_LINES, judged, simulate, simulate_all};
 
 /// What a seed lives through to be replayed.

@@ -1,4 +1,4 @@
-//! What lies between the program and WeChat: it delays, refuses, loses, cuts, and delivers what was sent even when
+//! RequestKind lies between the program and WeChat: it delays, refuses, loses, cuts, and delivers what was sent even when
 //! who sent it is gone.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,13 +8,13 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::time::{sleep, timeout};
 use url::Url;
-use wxtokend::internals::{Lost, Method, Pending, Request, Response, Transport};
+use wxtokend::internals::{Lost, Method, Request, Response, ResponseFuture, Transport};
 use wxtokend_core::account::Endpoint;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_sandbox::{Request as Asked, Wire};
 
-use super::book::Book;
-use super::climate::HOUR;
+use super::checker::AccountChecker;
+use super::fault_rates::HOUR;
 use super::sim::{Death, HostTrouble, Sim};
 use super::troubles::late_ms;
 
@@ -23,9 +23,9 @@ pub(super) struct Network {
     pub(super) timeout: Duration,
 }
 
-/// What a request is about.
+/// RequestKind a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum RequestKind {
     Mint { endpoint: Endpoint, force: bool },
     Check,
     Probe,
@@ -33,7 +33,7 @@ enum What {
 }
 
 impl Transport for Network {
-    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+    fn send(&self, base: &Url, request: Request) -> ResponseFuture<Result<Response, Lost>> {
         let (sim, host) = (Arc::clone(&self.sim), base.host_str().unwrap_or_default().to_owned());
         let within = self.timeout;
         Box::pin(async move {
@@ -47,7 +47,7 @@ impl Transport for Network {
             });
             if let Some(account) = account {
                 told_of(&sim, account, what, &told);
-            } else if what == What::Probe {
+            } else if what == RequestKind::Probe {
                 told_the_time(&sim, &told);
             }
             told
@@ -56,37 +56,37 @@ impl Transport for Network {
 }
 
 /// A call of `account` has ended for the program.
-fn told_of(sim: &Sim, account: usize, what: What, told: &Result<Response, Lost>) {
+fn told_of(sim: &Sim, account: usize, what: RequestKind, told: &Result<Response, Lost>) {
     let now = sim.now();
     let tells = told.as_ref().is_ok_and(|told| told.status < 500);
     let was_sent = !matches!(told, Err(Lost::NotSent(_)));
-    let book = &mut sim.oracle().books[account];
+    let checker = &mut sim.oracle().checkers[account];
     match what {
-        What::Mint { endpoint, .. } => {
-            book.told_at = now;
+        RequestKind::Mint { endpoint, .. } => {
+            checker.told_at = now;
             // Whatever parked it is looked at again, however young its token is; where no answer comes, the next host is
             // asked for the same.
             if let Ok(told) = told {
-                book.was_refused = told.status == 412 || says_errcode(&told.body);
+                checker.was_refused = told.status == 412 || says_errcode(&told.body);
             }
             if was_sent && !tells && endpoint == Endpoint::Token {
-                book.is_in_doubt(now);
+                checker.is_in_doubt(now);
             }
         }
         // It does not tell whether the token lives, nor does a retired address: that is worth a call.
-        What::Check
+        RequestKind::Check
             if !told.as_ref().is_ok_and(|told| says_refused(&told.body) || says_honoured(&told.body)) =>
         {
-            book.may_call_until = book.may_call_until.max(now + 3 * HOUR)
+            checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR)
         }
-        What::Check | What::Probe => {}
-        What::Ticket(kind) => {
+        RequestKind::Check | RequestKind::Probe => {}
+        RequestKind::Ticket(kind) => {
             if !was_sent {
-                book.tickets.unsent(kind);
+                checker.tickets.unsent(kind);
             }
             if told.as_ref().is_ok_and(|told| says_refused(&told.body)) {
                 // It reports its token, which is checked, and worth a call where that does not tell.
-                book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+                checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR);
             }
         }
     }
@@ -97,7 +97,7 @@ fn told_the_time(sim: &Sim, told: &Result<Response, Lost>) {
     let mut oracle = sim.oracle();
     let asked = std::mem::take(&mut oracle.asks_the_time);
     if asked && told.as_ref().is_ok_and(|told| told.status < 500 && told.date.is_some()) {
-        oracle.books.iter_mut().for_each(Book::find_the_time);
+        oracle.checkers.iter_mut().for_each(AccountChecker::find_the_time);
         drop(oracle);
         sim.count("times told after a reboot");
     }
@@ -107,7 +107,7 @@ async fn exchange(
     sim: &Arc<Sim>,
     host: &str,
     request: Request,
-    what: What,
+    what: RequestKind,
     account: Option<usize>,
     within: Duration,
 ) -> Result<Response, Lost> {
@@ -115,8 +115,8 @@ async fn exchange(
     let loss = sim.oracle().loss;
     if trouble == Some(HostTrouble::Refuses) || sim.chance(loss) {
         sleep(ms(sim.between(1, 60))).await;
-        if let Some(account) = account.filter(|_| matches!(what, What::Mint { .. })) {
-            sim.oracle().books[account].unsent(matches!(what, What::Mint { force: true, .. }));
+        if let Some(account) = account.filter(|_| matches!(what, RequestKind::Mint { .. })) {
+            sim.oracle().checkers[account].unsent(matches!(what, RequestKind::Mint { force: true, .. }));
         }
         return Err(Lost::NotSent("connection refused".to_owned()));
     }
@@ -130,7 +130,7 @@ async fn exchange(
     let going = way_ms(sim, within);
     let says =
         |status, body: &[u8]| Ok(Response { status, body: body.to_vec(), date: None, retry_after: None });
-    let ill = matches!(what, What::Check | What::Probe) && sim.oracle().troubles.check_is_ill;
+    let ill = matches!(what, RequestKind::Check | RequestKind::Probe) && sim.oracle().troubles.check_is_ill;
     match trouble {
         Some(HostTrouble::Says(status)) => {
             sleep(ms(going)).await;
@@ -138,9 +138,9 @@ async fn exchange(
         }
         Some(HostTrouble::IsRetired) => {
             sleep(ms(going)).await;
-            if let (Some(account), What::Mint { force: true, .. }) = (account, what) {
+            if let (Some(account), RequestKind::Mint { force: true, .. }) = (account, what) {
                 // It has forced nothing: the next host may be asked at once.
-                sim.oracle().books[account].forced_nothing();
+                sim.oracle().checkers[account].forced_nothing();
             }
             let bodies: [&[u8]; 3] = [
                 br#"{"errcode":410,"errmsg":"server IP address changed"}"#,
@@ -158,7 +158,7 @@ async fn exchange(
     let late = sim.oracle().troubles.late;
     // Of two that arrive after the token that came between, the second may end that at once: nobody could know.
     let another = sim.oracle().on_the_way.values().any(|sent| sent.account == account);
-    if matches!(what, What::Mint { force: false, .. }) && !another && sim.chance(late) {
+    if matches!(what, RequestKind::Mint { force: false, .. }) && !another && sim.chance(late) {
         sim.count("calls delivered late");
         let within_ms = i64::try_from(within.as_millis()).unwrap();
         let going = late_ms(sim, within_ms);
@@ -170,7 +170,7 @@ async fn exchange(
         });
         return std::future::pending().await;
     }
-    let secret = (what == What::Check).then(|| token_of(&request).to_owned());
+    let secret = (what == RequestKind::Check).then(|| token_of(&request).to_owned());
     let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
     // Not this future: whoever sent it may give up, or crash.
     let sea = Arc::clone(sim);
@@ -179,15 +179,15 @@ async fn exchange(
         sea.arrive(id);
     });
     // By chance alone processes would hardly ever die in the few milliseconds that matter most.
-    if sim.chance(sim.climate.crashes / 2000.0) && !sim.oracle().peace {
+    if sim.chance(sim.rates.crashes / 2000.0) && !sim.oracle().peace {
         sim.count("kills in the midst of calls");
         sim.die(Death::Killed);
     }
-    if sim.chance(sim.climate.panics / 2000.0) && !sim.oracle().peace {
+    if sim.chance(sim.rates.panics / 2000.0) && !sim.oracle().peace {
         sim.count("panics of calls");
         if let Some(account) = account {
-            let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
-            book.is_in_doubt(now);
+            let (now, checker) = (sim.now(), &mut sim.oracle().checkers[account]);
+            checker.is_in_doubt(now);
         }
         panic!("{}", super::panics::PANIC);
     }
@@ -203,11 +203,11 @@ async fn exchange(
         Wire::Refuse | Wire::Hang => return std::future::pending().await,
     };
     if let (Some(account), Some(token)) = (account, secret) {
-        let (now, book) = (sim.now(), &mut sim.oracle().books[account]);
+        let (now, checker) = (sim.now(), &mut sim.oracle().checkers[account]);
         if says_refused(&answer.body) {
-            book.condemn(&token, now);
+            checker.note_refused(&token, now);
         } else if answer.status == 200 && says_honoured(&answer.body) {
-            book.vouch(&token, now);
+            checker.vouch(&token, now);
         }
     }
     let date = sim.oracle().world.date(arrived_at);
@@ -239,31 +239,31 @@ fn ms(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap())
 }
 
-fn about(sim: &Sim, request: &Request) -> (What, Option<usize>) {
+fn about(sim: &Sim, request: &Request) -> (RequestKind, Option<usize>) {
     let by_query =
         |key: &str| request.query.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
     match request.path {
         "/cgi-bin/token" => {
             let account = by_query("appid").and_then(|appid| sim.index(appid));
-            (What::Mint { endpoint: Endpoint::Token, force: false }, account)
+            (RequestKind::Mint { endpoint: Endpoint::Token, force: false }, account)
         }
         "/cgi-bin/stable_token" => {
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
             let force = body["force_refresh"] == true;
             let account = body["appid"].as_str().and_then(|appid| sim.index(appid));
-            (What::Mint { endpoint: Endpoint::StableToken, force }, account)
+            (RequestKind::Mint { endpoint: Endpoint::StableToken, force }, account)
         }
         "/cgi-bin/ticket/getticket" => {
             let account =
                 sim.oracle().world.token_truth(token_of(request)).and_then(|of| sim.index(of.appid.as_str()));
             let kind = by_query("type").and_then(|kind| kind.parse().ok()).unwrap_or(TicketKind::Jsapi);
-            (What::Ticket(kind), account)
+            (RequestKind::Ticket(kind), account)
         }
         _ => {
             let oracle = sim.oracle();
             match oracle.world.token_truth(token_of(request)) {
-                Some(truth) => (What::Check, sim.index(truth.appid.as_str())),
-                None => (What::Probe, None),
+                Some(truth) => (RequestKind::Check, sim.index(truth.appid.as_str())),
+                None => (RequestKind::Probe, None),
             }
         }
     }
@@ -289,32 +289,34 @@ fn asked(request: Request) -> Asked {
 /// A call of one account, from the sending to the answer or the giving up.
 struct Flight {
     sim: Arc<Sim>,
-    what: What,
+    what: RequestKind,
     account: Option<usize>,
 }
 
 impl Flight {
-    fn begin(sim: &Arc<Sim>, request: &Request, what: What, account: Option<usize>) -> Self {
+    fn begin(sim: &Arc<Sim>, request: &Request, what: RequestKind, account: Option<usize>) -> Self {
         sim.note("sent", account, || format!("{what:?}"));
         if let Some(account) = account {
             sim.look(account);
             let now = sim.now();
             let mut oracle = sim.oracle();
             let slack = oracle.budget_slack(account, now);
-            let book = &mut oracle.books[account];
+            let checker = &mut oracle.checkers[account];
             let held = match what {
-                What::Mint { endpoint, force } => book.sends(endpoint, force, slack, now),
-                What::Check | What::Probe => book.checks(token_of(request), now),
-                What::Ticket(kind) => book.tickets.asks(kind, book.budget_of_a_day(now) + slack, now),
+                RequestKind::Mint { endpoint, force } => checker.sends(endpoint, force, slack, now),
+                RequestKind::Check | RequestKind::Probe => checker.checks(token_of(request), now),
+                RequestKind::Ticket(kind) => {
+                    checker.tickets.asks(kind, checker.budget_of_a_day(now) + slack, now)
+                }
             };
             drop(oracle);
             sim.hold(account, held);
         }
         let mut tally = super::sim::lock(&sim.tally);
         match what {
-            What::Mint { .. } => tally.calls += 1,
-            What::Check | What::Probe => tally.checks += 1,
-            What::Ticket(_) => tally.tickets += 1,
+            RequestKind::Mint { .. } => tally.calls += 1,
+            RequestKind::Check | RequestKind::Probe => tally.checks += 1,
+            RequestKind::Ticket(_) => tally.tickets += 1,
         }
         drop(tally);
         Self { sim: Arc::clone(sim), what, account }
@@ -325,11 +327,11 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let Some(account) = self.account else { return };
         let mut oracle = self.sim.oracle();
-        let book = &mut oracle.books[account];
+        let checker = &mut oracle.checkers[account];
         match self.what {
-            What::Mint { .. } => book.in_flight -= 1,
-            What::Check | What::Probe => book.checking -= 1,
-            What::Ticket(kind) => book.tickets.asked(kind),
+            RequestKind::Mint { .. } => checker.in_flight -= 1,
+            RequestKind::Check | RequestKind::Probe => checker.checking -= 1,
+            RequestKind::Ticket(kind) => checker.tickets.asked(kind),
         }
     }
 }

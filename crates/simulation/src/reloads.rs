@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rand::RngExt as _;
 use wxtokend_core::account::{Account, Endpoint};
 
-use super::climate::HOSTS;
-use super::climate::MINUTE;
+use super::fault_rates::HOSTS;
+use super::fault_rates::MINUTE;
 use super::sim::{Sim, new_secret};
 
 /// Changes a few things in the file and has it read again.
@@ -14,7 +14,7 @@ pub(super) fn reload(sim: &Arc<Sim>) {
     sim.count("reloads");
     for _ in 0..sim.between(1, 3) {
         let account = usize::try_from(sim.between(0, sim.size.accounts as i64 - 1)).unwrap();
-        if !sim.oracle().books[account].calm {
+        if !sim.oracle().checkers[account].calm {
             edit(sim, account);
         }
     }
@@ -33,24 +33,24 @@ pub(super) fn reload(sim: &Arc<Sim>) {
 
 /// Puts every account back with the secret that WeChat knows.
 pub(super) fn settle(sim: &Arc<Sim>) {
-    sim.oracle().books.iter_mut().for_each(|book| book.configured = true);
+    sim.oracle().checkers.iter_mut().for_each(|checker| checker.configured = true);
     apply(sim);
 }
 
 fn edit(sim: &Arc<Sim>, account: usize) {
     let now = sim.now();
-    let before = Account::clone(&sim.oracle().books[account].account);
+    let before = Account::clone(&sim.oracle().checkers[account].account);
     let secret = new_secret(sim, account);
     let what = sim.draw(|rng| rng.random_range(0..6));
     let mut oracle = sim.oracle();
     let oracle = &mut *oracle;
-    let book = &mut oracle.books[account];
+    let checker = &mut oracle.checkers[account];
     let after = match what {
         0 => {
-            book.configured = !book.configured;
-            book.excuse_promises();
-            book.forget_checks();
-            book.may_call_until = book.may_call_until.max(now + 10 * MINUTE);
+            checker.configured = !checker.configured;
+            checker.excuse_promises();
+            checker.forget_checks();
+            checker.may_call_until = checker.may_call_until.max(now + 10 * MINUTE);
             return;
         }
         1 => Account { daily_budget: [2000, 400, 100, 40, 24][now as usize % 5], ..before },
@@ -62,21 +62,21 @@ fn edit(sim: &Arc<Sim>, account: usize) {
             Account { endpoint, ..before }
         }
         3 => {
-            oracle.world.put_account(&book.appid, secret.clone());
+            oracle.world.put_account(&checker.appid, secret.clone());
             Account { secret, ..before }
         }
         4 => Account { verify_rejections: !before.verify_rejections, ..before },
         _ => Account { name: format!("renamed at {now}"), ..before },
     };
-    book.set_account(Arc::new(after), now);
+    checker.set_account(Arc::new(after), now);
 }
 
 /// The file as it is now is what the program is to run on.
 fn apply(sim: &Arc<Sim>) {
     let config = {
         let mut oracle = sim.oracle();
-        let accounts = oracle.books.iter().filter(|book| book.configured);
-        let accounts = accounts.map(|book| Arc::clone(&book.account)).collect();
+        let accounts = oracle.checkers.iter().filter(|checker| checker.configured);
+        let accounts = accounts.map(|checker| Arc::clone(&checker.account)).collect();
         oracle.config.accounts = accounts;
         oracle.config.clone()
     };

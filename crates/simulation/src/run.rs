@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::climate::{Climate, Size};
+use super::fault_rates::{FaultRates, Size};
 use super::sim::{Sim, lock};
 use super::tally::Tally;
 use super::{life, panics};
@@ -21,7 +21,7 @@ pub(super) fn judged(violations: &[String]) -> ExitCode {
 /// Runs one seed, with so much of what happened in words; the digest tells apart runs that differ in anything.
 pub(super) fn simulate(seed: u64, size: Size, words: Option<usize>) -> (Tally, u64) {
     panics::quieten();
-    let sim = Sim::new(seed, size, Climate::of(seed), words);
+    let sim = Sim::new(seed, size, FaultRates::of(seed), words);
     life::run(&sim);
     let tally = lock(&sim.tally).clone();
     let digest = lock(&sim.trace).digest();

@@ -15,17 +15,17 @@ use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::{Credential, TicketKind};
 use wxtokend_sandbox::{Reaction, Request as Asked, Settings, Switches, World};
 
-use super::book::{Book, Scene};
-use super::climate::{Climate, DAY, MINUTE, SECOND, Size};
+use super::checker::{AccountChecker, Context};
+use super::fault_rates::{DAY, FaultRates, MINUTE, SECOND, Size};
 use super::tally::{Tally, Trace};
-use super::ticket_book::TicketScene;
+use super::ticket_checker::TicketContext;
 use super::time::TrueTime;
 
 /// A simulation under way.
 pub(super) struct Sim {
     pub(super) seed: u64,
     pub(super) size: Size,
-    pub(super) climate: Climate,
+    pub(super) rates: FaultRates,
     pub(super) time: Arc<TrueTime>,
     rng: Mutex<StdRng>,
     pub(super) oracle: Mutex<Oracle>,
@@ -55,7 +55,7 @@ pub(super) enum Death {
 /// What nobody but the simulation knows.
 pub(super) struct Oracle {
     pub(super) world: World,
-    pub(super) books: Vec<Book>,
+    pub(super) checkers: Vec<AccountChecker>,
     pub(super) config: Config,
     /// The trouble of each host by its name.
     pub(super) hosts: BTreeMap<String, HostTrouble>,
@@ -124,19 +124,19 @@ pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sim {
     /// A fleet such as `seed` has it.
-    pub(super) fn new(seed: u64, size: Size, climate: Climate, words: Option<usize>) -> Arc<Self> {
+    pub(super) fn new(seed: u64, size: Size, rates: FaultRates, words: Option<usize>) -> Arc<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
         // A quarter of the accounts is left in peace.
         let account = |n: usize| (some_account(n, &mut rng), n.is_multiple_of(4));
         let accounts: Vec<_> = (0..size.accounts).map(account).collect();
-        Self::with(seed, size, climate, accounts, rng, words)
+        Self::with(seed, size, rates, accounts, rng, words)
     }
 
     /// A fleet of these accounts; with each stands whether nothing ever happens to it alone.
     pub(super) fn with(
         seed: u64,
         size: Size,
-        climate: Climate,
+        rates: FaultRates,
         accounts: Vec<(Account, bool)>,
         mut rng: StdRng,
         words: Option<usize>,
@@ -153,15 +153,15 @@ impl Sim {
         };
         let mut config = Config::new(accounts.clone());
         config.upstream.base_urls =
-            super::climate::HOSTS[..1].iter().map(|url| url.parse().unwrap()).collect();
+            super::fault_rates::HOSTS[..1].iter().map(|url| url.parse().unwrap()).collect();
         config.upstream.max_per_second = [5, 100][rng.random_range(0..2)];
         let oracle = Oracle {
             world: World::new(settings),
-            books: accounts
+            checkers: accounts
                 .into_iter()
                 .map(Arc::new)
                 .zip(calm)
-                .map(|(account, calm)| Book::new(account, calm))
+                .map(|(account, calm)| AccountChecker::new(account, calm))
                 .collect(),
             config,
             hosts: BTreeMap::new(),
@@ -179,7 +179,7 @@ impl Sim {
         Arc::new(Self {
             seed,
             size,
-            climate,
+            rates,
             time: Arc::new(TrueTime::new()),
             rng: Mutex::new(rng),
             oracle: Mutex::new(oracle),
@@ -262,23 +262,23 @@ impl Sim {
         let Some(fleet) = fleet.as_ref() else { return };
         let mut oracle = self.oracle();
         let oracle = &mut *oracle;
-        let book = &mut oracle.books[account];
-        let token = token_at_once(fleet, book.appid.as_str());
+        let checker = &mut oracle.checkers[account];
+        let token = token_at_once(fleet, checker.appid.as_str());
         let now = self.now();
-        let scene = Scene {
+        let scene = Context {
             now,
             may_lack_until: oracle.may_lack_until,
             disk_is_well: now > lock(&self.disk).unwell_until,
         };
-        let held = book.look(token.as_ref(), &oracle.world, scene);
+        let held = checker.look(token.as_ref(), &oracle.world, scene);
         {
             let mut tally = lock(&self.tally);
             tally.reads += 1;
             tally.without_token += u64::from(token.is_none());
         }
-        let held = held.and_then(|()| look_at_tickets(fleet, book, &oracle.world, self.time.now(), scene));
+        let held = held.and_then(|()| look_at_tickets(fleet, checker, &oracle.world, self.time.now(), scene));
         if let Err(what) = held {
-            let view = state_of(fleet, book.appid.as_str());
+            let view = state_of(fleet, checker.appid.as_str());
             self.violated(Some(account), &format!("{what}\n  {view:?}"));
         }
     }
@@ -328,14 +328,14 @@ impl Sim {
         let oracle = &mut *oracle;
         if let (Some(fault), Some(account)) = (fault, account) {
             lock(&self.tally).count_fault(super::tally::name_of(&fault.kind));
-            oracle.world.inject(Some(&oracle.books[account].appid), fault);
+            oracle.world.inject(Some(&oracle.checkers[account].appid), fault);
         }
         let reaction = oracle.world.handle(asked, now);
         if let Some(account) = account {
             // A fault that did not fit the call must not wait for the next.
-            let book = &mut oracle.books[account];
-            oracle.world.clear_faults(Some(&book.appid));
-            let held = book.world_changed(&oracle.world, self.now());
+            let checker = &mut oracle.checkers[account];
+            oracle.world.clear_faults(Some(&checker.appid));
+            let held = checker.world_changed(&oracle.world, self.now());
             if let Err(what) = held {
                 self.violated(Some(account), &what);
             }
@@ -360,7 +360,7 @@ impl Oracle {
     /// the calls before were, and it errs by 2 h at the most.
     pub(super) fn budget_slack(&self, account: usize, now: i64) -> usize {
         let knows_the_time = now - self.rebooted_at > DAY || self.rebooted_at - self.wall_set_at > 2 * DAY;
-        if knows_the_time { 0 } else { self.books[account].account.daily_budget as usize / 24 + 2 }
+        if knows_the_time { 0 } else { self.checkers[account].account.daily_budget as usize / 24 + 2 }
     }
 
     /// How long it takes until everybody has looked at its token again. Who was refused for an address of several a moment
@@ -375,7 +375,7 @@ impl Oracle {
     pub(super) fn recovery_ms(&self) -> i64 {
         let timeout = i64::try_from(self.config.upstream.timeout.as_millis()).unwrap();
         let per_second = i64::from(self.config.upstream.max_per_second);
-        let accounts = i64::try_from(self.books.len()).unwrap();
+        let accounts = i64::try_from(self.checkers.len()).unwrap();
         // Where the probe is ill as well, a call that is tried once a minute finds out.
         let by_trial = if self.troubles.check_is_ill { 2 * MINUTE } else { 0 };
         60 * SECOND + accounts * SECOND / per_second + timeout + by_trial
@@ -385,21 +385,22 @@ impl Oracle {
 /// A reader of the account's tickets comes by.
 fn look_at_tickets(
     fleet: &Fleet,
-    book: &mut Book,
+    checker: &mut AccountChecker,
     world: &World,
     at: Duration,
-    scene: Scene,
+    scene: Context,
 ) -> Result<(), String> {
     let now = now(fleet);
-    for (kind, state) in tickets_of(fleet, &book.appid) {
+    for (kind, state) in tickets_of(fleet, &checker.appid) {
         let read = state.read(now);
-        let is_alive = read.as_ref().is_none_or(|read| world.is_ticket_alive(&book.appid, read.value(), at));
-        let excused = scene.now <= book.tickets_excused_until;
+        let is_alive =
+            read.as_ref().is_none_or(|read| world.is_ticket_alive(&checker.appid, read.value(), at));
+        let excused = scene.now <= checker.tickets_excused_until;
         let over_for = read.as_ref().map_or(0, |read| {
             i64::try_from(read.held().ends_by.elapsed(now).as_millis()).unwrap_or(i64::MAX)
         });
-        let scene = TicketScene { now: scene.now, is_alive, over_for, excused };
-        book.tickets.look(kind, read.as_ref(), scene)?;
+        let scene = TicketContext { now: scene.now, is_alive, over_for, excused };
+        checker.tickets.look(kind, read.as_ref(), scene)?;
     }
     Ok(())
 }

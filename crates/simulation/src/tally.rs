@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use wxtokend_sandbox::FaultKind;
 
-use super::climate::HOUR;
+use super::fault_rates::HOUR;
 
 /// Counts of everything that happened.
 #[derive(Debug, Clone, Default)]

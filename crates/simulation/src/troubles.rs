@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::RngExt as _;
 use wxtokend_core::token::schedule::LATE;
 
-use super::climate::{Climate, HOUR, MINUTE, SECOND};
+use super::fault_rates::{FaultRates, HOUR, MINUTE, SECOND};
 use super::sim::Sim;
 
 /// One of them.
@@ -23,12 +23,12 @@ impl Trouble {
         [Self::LateDelivery, Self::IllCheck, Self::RefusedAddresses, Self::Slew];
 
     /// How often a day it comes.
-    pub(super) fn rate(self, climate: &Climate) -> f64 {
+    pub(super) fn rate(self, rates: &FaultRates) -> f64 {
         match self {
-            Self::LateDelivery => climate.late_deliveries,
-            Self::IllCheck => climate.ill_checks,
-            Self::RefusedAddresses => climate.refused_addresses,
-            Self::Slew => climate.slews,
+            Self::LateDelivery => rates.late_deliveries,
+            Self::IllCheck => rates.ill_checks,
+            Self::RefusedAddresses => rates.refused_addresses,
+            Self::Slew => rates.slews,
         }
     }
 
@@ -57,11 +57,11 @@ impl Trouble {
                 let now = sim.now();
                 let mut oracle = sim.oracle();
                 oracle.wall_set_at = now + lasts;
-                for book in &mut oracle.books {
+                for checker in &mut oracle.checkers {
                     // A token seems to end earlier than it does, or was promised for longer than is thought now.
-                    book.may_call_until = book.may_call_until.max(now + lasts + 3 * HOUR);
-                    book.excuse_promises();
-                    book.slewed_until = now + lasts;
+                    checker.may_call_until = checker.may_call_until.max(now + lasts + 3 * HOUR);
+                    checker.excuse_promises();
+                    checker.slewed_until = now + lasts;
                 }
                 lasts
             }

@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
 
-use super::node::{Allowance, Key, Leaves, Manner, Mapping, Node, Read, Stray, mapping};
+use super::node::{
+    AliasAllowance, KeyMatch, Mapping, Node, NodeReader, ReadOptions, ScalarMode, UnknownKeys, mapping,
+};
 use super::place::Place;
-use super::tags::{self, Walk};
+use super::tags::{self, TagFinder};
 use crate::config::problem::{Position, Problem};
 
 /// The parser looks at every open bracket again with each word: a file of nothing else would keep it busy for days.
@@ -84,10 +86,10 @@ pub(crate) fn read(text: &str) -> Result<Node<File>, Problem> {
         return Err(Problem { position: None, key: String::new(), what });
     }
     let read = |leaves| {
-        let manner = Manner { leaves, allowance: &Allowance::of(text) };
-        Read::<File>::new(manner).deserialize(serde_yaml::Deserializer::from_str(text))
+        let manner = ReadOptions { leaves, allowance: &AliasAllowance::of(text) };
+        NodeReader::<File>::new(manner).deserialize(serde_yaml::Deserializer::from_str(text))
     };
-    if let Ok(file) = read(Leaves::Verbatim) {
+    if let Ok(file) = read(ScalarMode::Verbatim) {
         return Ok(file);
     }
     // The parser's own messages quote nothing of the file; those of serde may, so they are not shown.
@@ -98,7 +100,7 @@ pub(crate) fn read(text: &str) -> Result<Node<File>, Problem> {
         let what = format!("not YAML: {}", error.to_string().replacen(&said, "", 1));
         return Err(Problem { position, key: String::new(), what });
     }
-    read(Leaves::AnyForm).map_err(|error| Problem {
+    read(ScalarMode::AnyForm).map_err(|error| Problem {
         position: position(&error),
         key: String::new(),
         what: "cannot be read here: too many levels or aliases".to_owned(),
@@ -126,8 +128,8 @@ pub(crate) fn tagged(text: &str, told: &mut dyn FnMut(&Place<'_>)) -> bool {
     }
     let text = tags::made_local(text);
     let known = all_keys().into_iter().flat_map(|(_, keys)| keys).collect::<HashSet<_>>();
-    let manner = Manner { leaves: Leaves::AnyForm, allowance: &Allowance::of(&text) };
-    let walk = Walk { place: &Place::TOP, exact: true, known: &known, manner, told };
+    let manner = ReadOptions { leaves: ScalarMode::AnyForm, allowance: &AliasAllowance::of(&text) };
+    let walk = TagFinder { place: &Place::TOP, exact: true, known: &known, manner, told };
     walk.deserialize(serde_yaml::Deserializer::from_str(&text)).is_ok()
 }
 

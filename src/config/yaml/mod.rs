@@ -16,8 +16,8 @@ mod value;
 use std::ffi::OsString;
 use std::path::Path;
 
-use reader::{Env, Findings};
-use regular_file::{Content, Files};
+use reader::{Diagnostics, Env};
+use regular_file::{FileContent, Files};
 
 use super::{Config, ConfigError};
 
@@ -36,7 +36,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let mut files = Files::default();
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        let Content { text, mode } = files.read(path, LONGEST).map_err(unreadable)?;
+        let FileContent { text, mode } = files.read(path, LONGEST).map_err(unreadable)?;
         Self::checked(&text, path, Some(mode), &|name| std::env::var_os(name), files)
     }
 
@@ -60,7 +60,7 @@ impl Config {
         env: Env<'_>,
         files: Files,
     ) -> Result<Self, ConfigError> {
-        let problems = |Findings { problems, warnings }| ConfigError::Problems {
+        let problems = |Diagnostics { problems, warnings }| ConfigError::Problems {
             path: path.to_owned(),
             problems,
             warnings,

@@ -1,7 +1,7 @@
 //! What may stand at one place of the file, read so that nothing aborts.
 //!
 //! serde stops at the first value that does not fit, and its messages quote values, secrets included. Here what
-//! does not fit becomes a [`Node::Wrong`], an unknown or repeated key a note in [`Stray`]: one reading finds every
+//! does not fit becomes a [`Node::Wrong`], an unknown or repeated key a note in [`UnknownKeys`]: one reading finds every
 //! problem, and the words of each are ours.
 
 use std::cell::Cell;
@@ -27,7 +27,7 @@ pub(crate) enum Node<T> {
     Wrong(&'static str),
 }
 
-impl<T: Content> Node<T> {
+impl<T: NodeForm> Node<T> {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
@@ -36,14 +36,14 @@ impl<T: Content> Node<T> {
     pub(crate) fn fill<'de, A: MapAccess<'de>>(
         &mut self,
         map: &mut A,
-        manner: Manner<'_>,
-    ) -> Result<Key, A::Error> {
-        let value = map.next_value_seed(Read::<T>::new(manner))?;
+        manner: ReadOptions<'_>,
+    ) -> Result<KeyMatch, A::Error> {
+        let value = map.next_value_seed(NodeReader::<T>::new(manner))?;
         if !self.is_absent() {
-            return Ok(Key::Twice);
+            return Ok(KeyMatch::Twice);
         }
         *self = value;
-        Ok(Key::Taken)
+        Ok(KeyMatch::Taken)
     }
 }
 
@@ -52,7 +52,7 @@ pub(crate) const TAGGED: &str = "a tagged value";
 
 /// How single values are read.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Leaves {
+pub(crate) enum ScalarMode {
     /// As the characters that stand in the file, so that an AppSecret of digits stays what it is. A list in such
     /// a place ends the reading.
     Verbatim,
@@ -66,9 +66,9 @@ const ALIASED_NODES: usize = 1_000_000;
 const BYTES_A_NODE: usize = 16;
 
 /// How much more may be read.
-pub(crate) struct Allowance(Cell<usize>);
+pub(crate) struct AliasAllowance(Cell<usize>);
 
-impl Allowance {
+impl AliasAllowance {
     /// What `text` holds without aliases, and some more.
     pub(crate) fn of(text: &str) -> Self {
         Self(Cell::new(text.len().saturating_add(ALIASED_NODES)))
@@ -77,15 +77,15 @@ impl Allowance {
 
 /// How a file is read.
 #[derive(Clone, Copy)]
-pub(crate) struct Manner<'a> {
-    pub(crate) leaves: Leaves,
-    pub(crate) allowance: &'a Allowance,
+pub(crate) struct ReadOptions<'a> {
+    pub(crate) leaves: ScalarMode,
+    pub(crate) allowance: &'a AliasAllowance,
 }
 
-impl Manner<'_> {
+impl ReadOptions<'_> {
     /// Counts a node with `bytes` of text.
     pub(crate) fn charge<E: Error>(self, bytes: usize) -> Result<(), E> {
-        let Self { allowance: Allowance(left), .. } = self;
+        let Self { allowance: AliasAllowance(left), .. } = self;
         let rest = left.get().checked_sub(1 + bytes / BYTES_A_NODE);
         left.set(rest.ok_or_else(|| E::custom("too much"))?);
         Ok(())
@@ -93,14 +93,14 @@ impl Manner<'_> {
 }
 
 /// What a key of a mapping turned out to be.
-pub(crate) enum Key {
+pub(crate) enum KeyMatch {
     Taken,
     Twice,
     Unknown,
 }
 
 /// A form that a [`Node`] may have: a single value, a list, a mapping.
-pub(crate) trait Content: Sized {
+pub(crate) trait NodeForm: Sized {
     /// The form's name in messages.
     const FORM: &'static str;
     const SINGLE: bool = false;
@@ -109,20 +109,20 @@ pub(crate) trait Content: Sized {
         Node::Wrong("a single value")
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
-        while items.next_element_seed(Read::<Skipped>::new(manner))?.is_some() {}
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
+        while items.next_element_seed(NodeReader::<Ignored>::new(manner))?.is_some() {}
         Ok(Node::Wrong("a list"))
     }
 
-    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
-        while map.next_key_seed(Read::<Skipped>::new(manner))?.is_some() {
-            map.next_value_seed(Read::<Skipped>::new(manner))?;
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
+        while map.next_key_seed(NodeReader::<Ignored>::new(manner))?.is_some() {
+            map.next_value_seed(NodeReader::<Ignored>::new(manner))?;
         }
         Ok(Node::Wrong("a mapping"))
     }
 }
 
-impl Content for String {
+impl NodeForm for String {
     const FORM: &'static str = "a single value";
     const SINGLE: bool = true;
 
@@ -132,18 +132,18 @@ impl Content for String {
 }
 
 /// Whatever stands in a wrong place.
-struct Skipped;
+struct Ignored;
 
-impl Content for Skipped {
+impl NodeForm for Ignored {
     const FORM: &'static str = "anything";
 }
 
-impl<T: Content> Content for Vec<Node<T>> {
+impl<T: NodeForm> NodeForm for Vec<Node<T>> {
     const FORM: &'static str = "a list";
 
-    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
         let mut read = Self::new();
-        while let Some(item) = items.next_element_seed(Read::<T>::new(manner))? {
+        while let Some(item) = items.next_element_seed(NodeReader::<T>::new(manner))? {
             read.push(item);
         }
         Ok(Node::Value(read))
@@ -159,35 +159,35 @@ pub(crate) trait Mapping: Default {
         &mut self,
         key: &str,
         map: &mut A,
-        manner: Manner<'_>,
-    ) -> Result<Key, A::Error>;
+        manner: ReadOptions<'_>,
+    ) -> Result<KeyMatch, A::Error>;
     /// The keys that should not be there.
-    fn stray(&mut self) -> &mut Stray;
+    fn stray(&mut self) -> &mut UnknownKeys;
 }
 
 /// Keys that should not be there.
 #[derive(Default)]
-pub(crate) struct Stray {
+pub(crate) struct UnknownKeys {
     /// `None`: the key is no text.
     pub(crate) unknown: Vec<Option<String>>,
     pub(crate) twice: Vec<String>,
 }
 
-impl<T: Mapping> Content for T {
+impl<T: Mapping> NodeForm for T {
     const FORM: &'static str = "a mapping";
 
-    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: Manner<'_>) -> Result<Node<Self>, A::Error> {
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
         let mut read = Self::default();
-        while let Some(key) = map.next_key_seed(Read::<String>::new(manner))? {
+        while let Some(key) = map.next_key_seed(NodeReader::<String>::new(manner))? {
             let Node::Value(key) = key else {
                 map.next_value::<IgnoredAny>()?;
                 read.stray().unknown.push(None);
                 continue;
             };
             match read.take(&key, &mut map, manner)? {
-                Key::Taken => {}
-                Key::Twice => read.stray().twice.push(key),
-                Key::Unknown => {
+                KeyMatch::Taken => {}
+                KeyMatch::Twice => read.stray().twice.push(key),
+                KeyMatch::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                     read.stray().unknown.push(Some(key));
                 }
@@ -205,7 +205,7 @@ macro_rules! mapping {
         pub(crate) struct $name {
             $(pub(crate) $key: Node<$form>,)*
             $(pub(crate) $inner: $inner_form,)?
-            stray: Stray,
+            stray: UnknownKeys,
         }
 
         impl Mapping for $name {
@@ -215,18 +215,18 @@ macro_rules! mapping {
             }
 
             fn take<'de, A: MapAccess<'de>>(
-                &mut self, key: &str, map: &mut A, manner: Manner<'_>,
-            ) -> Result<Key, A::Error> {
+                &mut self, key: &str, map: &mut A, manner: ReadOptions<'_>,
+            ) -> Result<KeyMatch, A::Error> {
                 $(if key == stringify!($key) {
                     return self.$key.fill(map, manner);
                 })*
                 $(if true {
                     return self.$inner.take(key, map, manner);
                 })?
-                Ok(Key::Unknown)
+                Ok(KeyMatch::Unknown)
             }
 
-            fn stray(&mut self) -> &mut Stray {
+            fn stray(&mut self) -> &mut UnknownKeys {
                 &mut self.stray
             }
         }
@@ -235,19 +235,19 @@ macro_rules! mapping {
 pub(crate) use mapping;
 
 /// Reads a [`Node`].
-pub(crate) struct Read<'a, T>(Manner<'a>, PhantomData<T>);
+pub(crate) struct NodeReader<'a, T>(ReadOptions<'a>, PhantomData<T>);
 
-impl<'a, T> Read<'a, T> {
-    pub(crate) fn new(manner: Manner<'a>) -> Self {
+impl<'a, T> NodeReader<'a, T> {
+    pub(crate) fn new(manner: ReadOptions<'a>) -> Self {
         Self(manner, PhantomData)
     }
 }
 
-impl<'de, T: Content> DeserializeSeed<'de> for Read<'_, T> {
+impl<'de, T: NodeForm> DeserializeSeed<'de> for NodeReader<'_, T> {
     type Value = Node<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<Node<T>, D::Error> {
-        if T::SINGLE && self.0.leaves == Leaves::Verbatim {
+        if T::SINGLE && self.0.leaves == ScalarMode::Verbatim {
             node.deserialize_option(self)
         } else {
             node.deserialize_any(self)
@@ -255,7 +255,7 @@ impl<'de, T: Content> DeserializeSeed<'de> for Read<'_, T> {
     }
 }
 
-impl<'de, T: Content> Visitor<'de> for Read<'_, T> {
+impl<'de, T: NodeForm> Visitor<'de> for NodeReader<'_, T> {
     type Value = Node<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -319,7 +319,7 @@ impl<'de, T: Content> Visitor<'de> for Read<'_, T> {
     fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node<T>, A::Error> {
         self.0.charge(0)?;
         let (IgnoredAny, value) = tagged.variant()?;
-        value.newtype_variant_seed(Read::<Skipped>::new(self.0))?;
+        value.newtype_variant_seed(NodeReader::<Ignored>::new(self.0))?;
         Ok(Node::Wrong(TAGGED))
     }
 }

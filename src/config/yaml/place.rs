@@ -52,10 +52,10 @@ impl<'a> Place<'a> {
     }
 
     /// A seed that fails at this place, so that the parser's error tells the line.
-    pub(crate) fn seek(&self) -> Seek<'a> {
+    pub(crate) fn seek(&self) -> PlaceSeeker<'a> {
         let mut way = self.steps();
         way.reverse();
-        Seek { way }
+        PlaceSeeker { way }
     }
 }
 
@@ -74,12 +74,12 @@ impl fmt::Display for Place<'_> {
 }
 
 /// Walks down to a [`Place`], or as near to it as the file goes, and fails there.
-pub(crate) struct Seek<'a> {
+pub(crate) struct PlaceSeeker<'a> {
     /// The steps still to go, the next one last.
     way: Vec<Step<'a>>,
 }
 
-impl<'de> DeserializeSeed<'de> for Seek<'_> {
+impl<'de> DeserializeSeed<'de> for PlaceSeeker<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<(), D::Error> {
@@ -88,7 +88,7 @@ impl<'de> DeserializeSeed<'de> for Seek<'_> {
 }
 
 /// Every kind of value without a method here fails by itself, which is what is wanted of it.
-impl<'de> Visitor<'de> for Seek<'_> {
+impl<'de> Visitor<'de> for PlaceSeeker<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
             _ => return Err(A::Error::custom("here")),
         };
         let last = self.way.is_empty();
-        while let Some(same) = map.next_key_seed(SeekKey { key, fail: last && skip == 0 })? {
+        while let Some(same) = map.next_key_seed(KeySeeker { key, fail: last && skip == 0 })? {
             if same && skip == 0 {
                 return map.next_value_seed(self);
             }
@@ -122,12 +122,12 @@ impl<'de> Visitor<'de> for Seek<'_> {
 }
 
 /// Compares a key, and fails when it is the one and the walk ends with it.
-struct SeekKey<'a> {
+struct KeySeeker<'a> {
     key: &'a str,
     fail: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for SeekKey<'_> {
+impl<'de> DeserializeSeed<'de> for KeySeeker<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<bool, D::Error> {
@@ -135,7 +135,7 @@ impl<'de> DeserializeSeed<'de> for SeekKey<'_> {
     }
 }
 
-impl Visitor<'_> for SeekKey<'_> {
+impl Visitor<'_> for KeySeeker<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::file;
-use super::node::{Content, Mapping, Node, TAGGED};
+use super::node::{Mapping, Node, NodeForm, TAGGED};
 use super::place::Place;
 use super::regular_file::Files;
 use crate::config::problem::{Position, Problem};
@@ -18,7 +18,7 @@ const READ_AGAIN_TO_WARN_BYTES: usize = 16 << 20;
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// One run over a file.
-pub(crate) struct Reader<'a> {
+pub(crate) struct ConfigReader<'a> {
     text: &'a str,
     folder: &'a Path,
     env: Env<'a>,
@@ -36,7 +36,7 @@ pub(crate) struct Reader<'a> {
 }
 
 /// What is wrong, or perhaps not meant.
-pub(crate) struct Findings {
+pub(crate) struct Diagnostics {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
 }
@@ -51,7 +51,7 @@ fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     pub(crate) fn new(text: &'a str, folder: &'a Path, env: Env<'a>, files: Files) -> Self {
         Self {
             text,
@@ -68,8 +68,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn finish(self) -> Findings {
-        Findings { problems: self.problems, warnings: self.warnings }
+    pub(crate) fn finish(self) -> Diagnostics {
+        Diagnostics { problems: self.problems, warnings: self.warnings }
     }
 
     /// The files that the text names.
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands there, if anything does and it has the right form.
-    pub(crate) fn form<T: Content>(&mut self, place: &Place<'_>, node: Node<T>) -> Option<T> {
+    pub(crate) fn form<T: NodeForm>(&mut self, place: &Place<'_>, node: Node<T>) -> Option<T> {
         match node {
             Node::Value(value) => Some(value),
             Node::Absent | Node::Null => None,
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
 
     /// A list; empty when there is none. A key without a value is a problem: with its items commented out, a list of
     /// clients would let everybody in.
-    pub(crate) fn list<T: Content>(&mut self, place: &Place<'_>, node: Node<Vec<Node<T>>>) -> Vec<Node<T>> {
+    pub(crate) fn list<T: NodeForm>(&mut self, place: &Place<'_>, node: Node<Vec<Node<T>>>) -> Vec<Node<T>> {
         if matches!(node, Node::Null) {
             self.report(place, "is empty; write [] for none, or leave the key out");
         }
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list with something in it; `needed` says what.
-    pub(crate) fn filled_list<T: Content>(
+    pub(crate) fn filled_list<T: NodeForm>(
         &mut self,
         place: &Place<'_>,
         node: Node<Vec<Node<T>>>,

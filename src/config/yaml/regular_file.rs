@@ -20,7 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// What a file holds, and who may read it.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct FileContent {
     pub(crate) text: String,
     /// The permission bits.
     pub(crate) mode: u32,
@@ -60,7 +60,7 @@ impl Files {
     ///
     /// # Errors
     /// What the system says, or in the same form that it is no regular file, longer, not UTF-8, or not read in time.
-    pub(crate) fn read(&mut self, path: &Path, longest: u64) -> io::Result<Content> {
+    pub(crate) fn read(&mut self, path: &Path, longest: u64) -> io::Result<FileContent> {
         self.in_time(path.to_owned(), move |path| read(path, longest))
     }
 
@@ -143,7 +143,7 @@ impl Files {
     }
 }
 
-fn read(path: &Path, longest: u64) -> io::Result<Content> {
+fn read(path: &Path, longest: u64) -> io::Result<FileContent> {
     // Looked at first, since opening a device can already do something; and again once open, since it may have changed.
     must_be_regular(&fs::metadata(path)?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -151,7 +151,7 @@ fn read(path: &Path, longest: u64) -> io::Result<Content> {
     let found = file.metadata()?;
     must_be_regular(&found)?;
     let text = read_open(file, found.len(), longest)?;
-    Ok(Content { text, mode: found.mode() & 0o7777 })
+    Ok(FileContent { text, mode: found.mode() & 0o7777 })
 }
 
 fn read_open(file: File, told: u64, longest: u64) -> io::Result<String> {

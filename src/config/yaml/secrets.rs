@@ -11,7 +11,7 @@ use wxtokend_core::secret::Secret;
 
 use super::node::Node;
 use super::place::Place;
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use super::value::WITH_BRACES;
 use crate::config::unseen;
 
@@ -27,7 +27,7 @@ const THE_VALUE: &str = "the value";
 
 /// What a secret is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum SecretUse {
     /// An account's AppSecret.
     AppSecret,
     /// A client's key.
@@ -41,7 +41,7 @@ pub(crate) fn in_lower_case(secret: &Secret) -> Secret {
     Secret::new(secret.expose().to_ascii_lowercase())
 }
 
-impl Use {
+impl SecretUse {
     /// Whether `char` may not stand in it: at its ends, or between (`inside`).
     fn excludes(self, char: char, inside: bool) -> bool {
         match self {
@@ -62,9 +62,9 @@ impl Use {
     }
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// A secret that stands in the file or in a variable.
-    pub(crate) fn secret(&mut self, place: &Place<'_>, node: Node<String>, of: Use) -> Option<Secret> {
+    pub(crate) fn secret(&mut self, place: &Place<'_>, node: Node<String>, of: SecretUse) -> Option<Secret> {
         let value = self.value_of_a_secret(place, node)?;
         let from = value.variable().map(|name| format!("the environment variable {name}"));
         if value.text.is_empty() {
@@ -79,7 +79,7 @@ impl Reader<'_> {
         let from = from.unwrap_or_else(|| THE_VALUE.to_owned());
         let secret = self.sound(place, &from, &value.text, of, hint)?;
         // A URL without a password is none.
-        if inline && (of != Use::Url || secret.expose().contains('@')) {
+        if inline && (of != SecretUse::Url || secret.expose().contains('@')) {
             self.note_secret_in_text();
         }
         Some(secret)
@@ -87,7 +87,12 @@ impl Reader<'_> {
 
     /// A secret in a file of its own, less one trailing newline. The path is not quoted: it may be the secret,
     /// put under the wrong key.
-    pub(crate) fn secret_file(&mut self, place: &Place<'_>, node: Node<String>, of: Use) -> Option<Secret> {
+    pub(crate) fn secret_file(
+        &mut self,
+        place: &Place<'_>,
+        node: Node<String>,
+        of: SecretUse,
+    ) -> Option<Secret> {
         let path = self.path(place, node)?;
         let content = self.read_file(place, &path)?;
         let text = content.text.as_str();
@@ -104,7 +109,7 @@ impl Reader<'_> {
     }
 
     /// What the file at `path` holds. After one that was not read in time none is tried, and each is told.
-    fn read_file(&mut self, place: &Place<'_>, path: &Path) -> Option<super::regular_file::Content> {
+    fn read_file(&mut self, place: &Place<'_>, path: &Path) -> Option<super::regular_file::FileContent> {
         if let Some(other) = self.hung_at() {
             let what = format!("the file was not read, since that of {other} does not answer");
             self.report(place, what);
@@ -123,7 +128,14 @@ impl Reader<'_> {
     }
 
     /// `text` as a secret, if it holds nothing that slipped in; `from` says where it stands.
-    fn sound(&mut self, place: &Place<'_>, from: &str, text: &str, of: Use, hint: &str) -> Option<Secret> {
+    fn sound(
+        &mut self,
+        place: &Place<'_>,
+        from: &str,
+        text: &str,
+        of: SecretUse,
+        hint: &str,
+    ) -> Option<Secret> {
         let is_inside = |at: usize, char: char| at > 0 && at + char.len_utf8() < text.len();
         let mut chars = text.char_indices();
         let Some((at, char)) = chars.find(|(at, char)| of.excludes(*char, is_inside(*at, *char))) else {
@@ -140,7 +152,7 @@ impl Reader<'_> {
         None
     }
 
-    fn warn_of_secret(&mut self, place: &Place<'_>, from: &str, text: &str, of: Use) {
+    fn warn_of_secret(&mut self, place: &Place<'_>, from: &str, text: &str, of: SecretUse) {
         if is_placeholder(text) {
             let hint = if from == THE_VALUE { format!("; {WITH_BRACES}") } else { String::new() };
             let what = "is taken as it stands, and looks like a placeholder that nothing was put in for";
@@ -148,17 +160,17 @@ impl Reader<'_> {
         }
         let length = text.chars().count();
         match of {
-            Use::AppSecret => {
+            SecretUse::AppSecret => {
                 let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if length != APP_SECRET_DIGITS || !digits {
                     self.warn(place, "is not 32 hex digits, as WeChat's AppSecrets are");
                 }
             }
-            Use::Key if length < SHORT_KEY => {
+            SecretUse::Key if length < SHORT_KEY => {
                 let what = format!("has {length} characters; a key of under {SHORT_KEY} can be guessed");
                 self.warn(place, what);
             }
-            Use::Key | Use::Url => {}
+            SecretUse::Key | SecretUse::Url => {}
         }
     }
 
@@ -207,7 +219,7 @@ fn is_name(text: &str) -> bool {
 /// One visible character, which is a short key and nothing worse.
 const ONE_CHARACTER: &str = "a single character";
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// The digest of a key, if it is none that a slip with `sha256sum` makes.
     pub(crate) fn key_digest(&mut self, place: &Place<'_>, digest: [u8; 32]) -> Option<[u8; 32]> {
         static KNOWN: OnceLock<HashMap<[u8; 32], &'static str>> = OnceLock::new();

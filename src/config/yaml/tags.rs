@@ -11,7 +11,7 @@ use serde::de::{
     Visitor,
 };
 
-use super::node::Manner;
+use super::node::ReadOptions;
 use super::place::Place;
 
 /// Where YAML 1.1 ends a line.
@@ -56,24 +56,24 @@ pub(crate) fn made_local(text: &str) -> String {
 }
 
 /// Walks through a file and tells every place where a tag stands.
-pub(crate) struct Walk<'a> {
+pub(crate) struct TagFinder<'a> {
     pub(crate) place: &'a Place<'a>,
     /// Whether `place` is the very place; else it is the nearest one above whose keys we know.
     pub(crate) exact: bool,
     /// The keys that may be shown. What else stands there may be a secret.
     pub(crate) known: &'a HashSet<&'static str>,
-    pub(crate) manner: Manner<'a>,
+    pub(crate) manner: ReadOptions<'a>,
     pub(crate) told: &'a mut dyn FnMut(&Place<'_>),
 }
 
-impl Walk<'_> {
+impl TagFinder<'_> {
     /// The same walk at another place.
-    fn at<'b>(&'b mut self, place: &'b Place<'b>, exact: bool) -> Walk<'b> {
-        Walk { place, exact, known: self.known, manner: self.manner, told: &mut *self.told }
+    fn at<'b>(&'b mut self, place: &'b Place<'b>, exact: bool) -> TagFinder<'b> {
+        TagFinder { place, exact, known: self.known, manner: self.manner, told: &mut *self.told }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
+impl<'de> DeserializeSeed<'de> for TagFinder<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<(), D::Error> {
@@ -81,7 +81,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
+impl<'de> Visitor<'de> for TagFinder<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +138,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         self.manner.charge(0)?;
-        while let Some(key) = map.next_key_seed(KeyOf(self.at(self.place, false)))? {
+        while let Some(key) = map.next_key_seed(KeyText(self.at(self.place, false)))? {
             let key = key.as_deref().and_then(|key| self.known.get(key)).filter(|_| self.exact);
             match key {
                 Some(key) => map.next_value_seed(self.at(&self.place.key(key), true))?,
@@ -156,9 +156,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
 }
 
 /// Reads a key as a text, if it is one, and tells of tags on it and in it.
-struct KeyOf<'a>(Walk<'a>);
+struct KeyText<'a>(TagFinder<'a>);
 
-impl<'de> DeserializeSeed<'de> for KeyOf<'_> {
+impl<'de> DeserializeSeed<'de> for KeyText<'_> {
     type Value = Option<String>;
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<Option<String>, D::Error> {
@@ -166,7 +166,7 @@ impl<'de> DeserializeSeed<'de> for KeyOf<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for KeyOf<'_> {
+impl<'de> Visitor<'de> for KeyText<'_> {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

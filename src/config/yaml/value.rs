@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::node::Node;
 use super::place::Place;
-use super::reader::{Reader, is_harmless};
+use super::reader::{ConfigReader, is_harmless};
 use crate::config::unseen;
 
 /// How a variable is put in.
@@ -46,7 +46,7 @@ pub(crate) fn not_one_line(text: &str) -> Option<&'static str> {
     }
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// The value of a key that must be there; `needed` says why.
     pub(crate) fn required(&mut self, place: &Place<'_>, node: Node<String>, needed: &str) -> Option<Value> {
         if node.is_absent() {

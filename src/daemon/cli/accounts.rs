@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use wxtokend_core::clock::{ClockSource, SystemClock};
 
-use super::client::{Client, LastFault, read};
+use super::client::{DaemonClient, LastFault, read};
 use super::failure::Failure;
-use super::table::{Colour, Head, Table, printable};
+use super::table::{Colour, ColumnHead, Table, printable};
 use crate::daemon::telemetry::logging;
 
 /// What has no value.
@@ -29,23 +29,23 @@ const STATES: [(&str, Colour); 6] = [
 ];
 
 #[derive(Deserialize)]
-struct Page {
+struct AccountList {
     accounts: Vec<Value>,
     next: Option<String>,
     #[serde(default)]
-    hosts: Vec<Host>,
+    hosts: Vec<ListedHost>,
 }
 
 /// What the daemon keeps.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) accounts: Vec<Value>,
-    pub(super) hosts: Vec<Host>,
+    pub(super) hosts: Vec<ListedHost>,
 }
 
 /// One of WeChat's hosts.
 #[derive(Clone, Deserialize)]
-pub(super) struct Host {
+pub(super) struct ListedHost {
     host: String,
     up: bool,
     down_since: Option<Timestamp>,
@@ -53,7 +53,7 @@ pub(super) struct Host {
 }
 
 #[derive(Deserialize)]
-struct Account {
+struct ListedAccount {
     appid: String,
     name: String,
     state: String,
@@ -63,25 +63,25 @@ struct Account {
     next_refresh_at: Option<Timestamp>,
     consecutive_failures: u32,
     last_fault: Option<LastFault>,
-    budget: Budget,
+    budget: ListedBudget,
     #[serde(default)]
-    tickets: Vec<Ticket>,
+    tickets: Vec<ListedTicket>,
 }
 
 #[derive(Deserialize)]
-struct Ticket {
+struct ListedTicket {
     r#type: String,
     consecutive_failures: u32,
     last_fault: Option<LastFault>,
 }
 
 #[derive(Deserialize)]
-struct Budget {
+struct ListedBudget {
     limit: u32,
     remaining: u32,
 }
 
-impl Account {
+impl ListedAccount {
     fn has_token(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| end > now)
     }
@@ -112,25 +112,25 @@ impl Account {
     }
 
     /// Those whose last call failed, with why.
-    fn tickets_in_trouble(&self) -> impl Iterator<Item = (&Ticket, &LastFault)> {
+    fn tickets_in_trouble(&self) -> impl Iterator<Item = (&ListedTicket, &LastFault)> {
         self.tickets.iter().filter_map(|ticket| Some((ticket, ticket.last_fault.as_ref()?)))
     }
 }
 
 /// How all are now, for stdout.
 pub(super) fn as_table(listing: Listing) -> Result<String, Failure> {
-    let accounts: Vec<Account> = listing.accounts.into_iter().map(read).collect::<Result<_, _>>()?;
+    let accounts: Vec<ListedAccount> = listing.accounts.into_iter().map(read).collect::<Result<_, _>>()?;
     let now = SystemClock::new().now().timestamp();
     Ok(table_at(accounts, &listing.hosts, now, logging::colour(&io::stdout())))
 }
 
 /// All accounts, and the hosts they depend on.
-pub(super) async fn list(client: &Client) -> Result<Listing, Failure> {
+pub(super) async fn list(client: &DaemonClient) -> Result<Listing, Failure> {
     let mut all = Listing::default();
     let mut after: Option<String> = None;
     loop {
         let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
-        let page: Page = read(client.get(&["v1", "accounts"], &query).await?)?;
+        let page: AccountList = read(client.get(&["v1", "accounts"], &query).await?)?;
         all.accounts.extend(page.accounts);
         all.hosts = page.hosts;
         match page.next {
@@ -142,20 +142,25 @@ pub(super) async fn list(client: &Client) -> Result<Listing, Failure> {
     }
 }
 
-fn table_at(mut accounts: Vec<Account>, hosts: &[Host], now: Timestamp, coloured: bool) -> String {
+fn table_at(
+    mut accounts: Vec<ListedAccount>,
+    hosts: &[ListedHost],
+    now: Timestamp,
+    coloured: bool,
+) -> String {
     let unreachable = !hosts.is_empty() && hosts.iter().all(|host| !host.up);
     // They come by appid, and those that are alike stay so.
     accounts.sort_by_key(|account| account.urgency(unreachable, now));
     let mut table = Table::new([
-        Head::Left("STATE"),
-        Head::Left("APPID"),
-        Head::Left("NAME"),
-        Head::Right("VERSION"),
-        Head::Right("AGE"),
-        Head::Right("EXPIRES IN"),
-        Head::Right("NEXT"),
-        Head::Right("BUDGET"),
-        Head::Left("FAULT"),
+        ColumnHead::Left("STATE"),
+        ColumnHead::Left("APPID"),
+        ColumnHead::Left("NAME"),
+        ColumnHead::Right("VERSION"),
+        ColumnHead::Right("AGE"),
+        ColumnHead::Right("EXPIRES IN"),
+        ColumnHead::Right("NEXT"),
+        ColumnHead::Right("BUDGET"),
+        ColumnHead::Left("FAULT"),
     ]);
     for account in &accounts {
         let (cells, notes) = row(account, now);
@@ -166,9 +171,9 @@ fn table_at(mut accounts: Vec<Account>, hosts: &[Host], now: Timestamp, coloured
 }
 
 /// A line for WeChat when it cannot be reached, or for each of its hosts that is down.
-fn down(hosts: &[Host], unreachable: bool, now: Timestamp, coloured: bool) -> String {
+fn down(hosts: &[ListedHost], unreachable: bool, now: Timestamp, coloured: bool) -> String {
     let since = |at: Timestamp| format!("since {} ({})", at.strftime("%Y-%m-%dT%H:%M:%SZ"), lapse(at, now));
-    let why = |host: &Host| host.reason.clone().unwrap_or_default();
+    let why = |host: &ListedHost| host.reason.clone().unwrap_or_default();
     let mut lines = Vec::new();
     if unreachable {
         let last = hosts.iter().filter_map(|host| host.down_since).max().unwrap_or(now);
@@ -196,7 +201,7 @@ fn rank(state: &str) -> usize {
     STATES.iter().position(|(name, _)| *name == state).unwrap_or(STATES.len())
 }
 
-fn row(account: &Account, now: Timestamp) -> ([String; 9], Vec<String>) {
+fn row(account: &ListedAccount, now: Timestamp) -> ([String; 9], Vec<String>) {
     let ahead = |at: Option<Timestamp>| at.map_or_else(|| NONE.to_owned(), |at| lapse(now, at));
     let age = account.issued_at.map_or_else(|| NONE.to_owned(), |at| lapse(at, now));
     let (mut faults, mut notes) = (Vec::new(), Vec::new());
@@ -234,7 +239,7 @@ fn told(fault: &LastFault, failures: u32) -> String {
 }
 
 /// `3 accounts: 1 unavailable, 2 fresh; 1 has no token, 2 end within 5 min; 1 ticket in trouble`.
-fn summary(accounts: &[Account], unreachable: bool, now: Timestamp) -> String {
+fn summary(accounts: &[ListedAccount], unreachable: bool, now: Timestamp) -> String {
     let mut text = match accounts.len() {
         1 => "1 account".to_owned(),
         more => format!("{more} accounts"),
@@ -248,7 +253,7 @@ fn summary(accounts: &[Account], unreachable: bool, now: Timestamp) -> String {
         }
     }
     let without = accounts.iter().filter(|account| !account.has_token(now)).count();
-    let is_ending = |account: &&Account| {
+    let is_ending = |account: &&ListedAccount| {
         account.has_token(now) && account.ends_soon(now) && account.is_at_risk(unreachable, now)
     };
     let impact = [
@@ -260,7 +265,7 @@ fn summary(accounts: &[Account], unreachable: bool, now: Timestamp) -> String {
         let _ = write!(text, "{separator}{count} {}", if count == 1 { one } else { more });
         separator = ", ";
     }
-    match accounts.iter().flat_map(Account::tickets_in_trouble).count() {
+    match accounts.iter().flat_map(ListedAccount::tickets_in_trouble).count() {
         0 => {}
         1 => text += "; 1 ticket in trouble",
         more => drop(write!(text, "; {more} tickets in trouble")),
@@ -324,7 +329,7 @@ mod tests {
         "2026-09-21T10:12:05Z".parse().unwrap()
     }
 
-    fn hosts(hosts: Value) -> Vec<Host> {
+    fn hosts(hosts: Value) -> Vec<ListedHost> {
         serde_json::from_value(hosts).unwrap()
     }
 
@@ -470,7 +475,7 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
     }
 
     /// A daemon whose list has these pages, each found by its `after`.
-    async fn daemon(pages: Value) -> Client {
+    async fn daemon(pages: Value) -> DaemonClient {
         use axum::extract::{Query, State};
         use axum::{Json, Router, routing::get};
         type Asked = std::collections::HashMap<String, String>;

@@ -21,7 +21,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// A daemon, and what opens it.
-pub(super) struct Client {
+pub(super) struct DaemonClient {
     http: reqwest::Client,
     server: Url,
     key: Option<Secret>,
@@ -30,7 +30,7 @@ pub(super) struct Client {
 /// An error in the daemon's words (RFC 9457).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Problem {
+struct RemoteProblem {
     code: Option<String>,
     title: Option<String>,
     detail: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct LastFault {
     pub(super) advice: String,
 }
 
-impl Client {
+impl DaemonClient {
     /// Takes the key from the file that is named, else from `WXTOKEND_KEY`.
     pub(super) fn new(args: Server) -> Result<Self, Failure> {
         let key = match args.key_file {
@@ -137,12 +137,12 @@ impl Client {
             return Ok(answer);
         }
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error.without_url()))?;
-        let problem = serde_json::from_slice::<Problem>(&body).unwrap_or_default();
+        let problem = serde_json::from_slice::<RemoteProblem>(&body).unwrap_or_default();
         let told = self.explain(status, &problem);
         Err(if status.is_server_error() { Failure::Later(told) } else { Failure::Failed(told) })
     }
 
-    fn explain(&self, status: StatusCode, problem: &Problem) -> String {
+    fn explain(&self, status: StatusCode, problem: &RemoteProblem) -> String {
         let Some(code) = &problem.code else { return self.stranger(status).to_string() };
         if code == "unauthorized" {
             return self.locked_out();
@@ -215,12 +215,12 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Fai
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::daemon::cli) fn client(server: &str, key: Option<&str>) -> Client {
+    pub(in crate::daemon::cli) fn client(server: &str, key: Option<&str>) -> DaemonClient {
         let server = Server { server: Url::parse(server).unwrap(), key_file: None };
-        Client { key: key.map(Secret::new), ..Client::new(server).unwrap() }
+        DaemonClient { key: key.map(Secret::new), ..DaemonClient::new(server).unwrap() }
     }
 
-    fn explained(client: &Client, status: u16, body: &str) -> String {
+    fn explained(client: &DaemonClient, status: u16, body: &str) -> String {
         client.explain(StatusCode::from_u16(status).unwrap(), &serde_json::from_str(body).unwrap())
     }
 

@@ -52,13 +52,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Told(&'static str, #[source] Option<Box<Told>>);
+    struct TestError(&'static str, #[source] Option<Box<TestError>>);
 
     #[test]
     fn a_chain_tells_every_cause_once() {
-        let cause = Told("permission denied", None);
-        let error = Told("open it: permission denied", Some(Box::new(cause)));
-        let error = Told("start", Some(Box::new(error)));
+        let cause = TestError("permission denied", None);
+        let error = TestError("open it: permission denied", Some(Box::new(cause)));
+        let error = TestError("start", Some(Box::new(error)));
         assert_eq!(chain(&error), "start: open it: permission denied");
     }
 

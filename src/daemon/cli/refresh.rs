@@ -3,13 +3,13 @@
 use serde::Deserialize;
 
 use super::args::Refresh;
-use super::client::{Client, LastFault, read};
+use super::client::{DaemonClient, LastFault, read};
 use super::failure::Failure;
 use super::output;
 
 /// The token that the answer may carry is not read: nobody asked for it.
 #[derive(Deserialize)]
-struct Answer {
+struct RefreshAnswer {
     outcome: String,
     version: u64,
     expires_in: Option<u64>,
@@ -17,18 +17,18 @@ struct Answer {
 }
 
 pub(super) async fn refresh(args: Refresh) -> Result<(), Failure> {
-    let client = Client::new(args.server)?;
+    let client = DaemonClient::new(args.server)?;
     let path = ["v1", "accounts", args.appid.as_str(), "token", "refresh"];
     let force: &[_] = if args.force { &[("force", "true")] } else { &[] };
-    let answer: Answer = read(client.post(&path, force).await?)?;
+    let answer: RefreshAnswer = read(client.post(&path, force).await?)?;
     let (told, failure) = judge(&answer);
     output::print(&told)?;
     failure.map_or(Ok(()), Err)
 }
 
 /// The line for stdout, and why it came to nothing, if it did.
-fn judge(answer: &Answer) -> (String, Option<Failure>) {
-    let Answer { outcome, version, expires_in, last_fault } = answer;
+fn judge(answer: &RefreshAnswer) -> (String, Option<Failure>) {
+    let RefreshAnswer { outcome, version, expires_in, last_fault } = answer;
     let lasts = expires_in.map_or_else(String::new, |seconds| format!(", good for {seconds} s"));
     let told = format!("{outcome}: version {version}{lasts}\n");
     let why = match (outcome.as_str(), last_fault) {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use tracing::{error, info, warn};
 use wxtokend_core::clock::{ClockSource, SystemClock};
 
+use super::embedded_sandbox::SandboxRun;
 use super::failure::chain;
-use super::simulation::Rehearsal;
 use super::source::Source;
 use super::warnings;
 use crate::config::{Config, ConfigError, Problem};
@@ -18,18 +18,18 @@ use crate::fleet::{Fleet, ReloadError, Reloaded};
 /// What a reload needs, and all that it changes.
 pub(super) struct Reloader {
     pub(super) source: Source,
-    pub(super) fixed: Fixed,
+    pub(super) fixed: RestartOnly,
     pub(super) fleet: Fleet,
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
-    pub(super) rehearsal: Option<Rehearsal>,
+    pub(super) rehearsal: Option<SandboxRun>,
     /// Those of the file as it was applied last, which have been logged.
     pub(super) warnings: Vec<Problem>,
 }
 
 /// The settings that only a restart changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fixed {
+pub(super) struct RestartOnly {
     listen: SocketAddr,
     wechat_path: String,
     metrics: Option<SocketAddr>,
@@ -38,7 +38,7 @@ pub(super) struct Fixed {
 
 /// A reload was refused as a whole; the daemon runs on as it was.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum ReloadRefused {
     #[error("{}", in_one_line(.0))]
     Broken(ConfigError),
     #[error("a bug of ours ended the reading")]
@@ -73,17 +73,17 @@ impl Reloader {
         }
     }
 
-    async fn apply(&mut self) -> Result<Reloaded, Refused> {
+    async fn apply(&mut self) -> Result<Reloaded, ReloadRefused> {
         let source = self.source.clone();
         // A large file takes a second.
         let read = tokio::task::spawn_blocking(move || source.read()).await;
-        let mut config = read.map_err(|_| Refused::Panicked)?.map_err(Refused::Broken)?;
+        let mut config = read.map_err(|_| ReloadRefused::Panicked)?.map_err(ReloadRefused::Broken)?;
         self.fixed.still_guarded(&config)?;
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.redirect(&mut config);
         }
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
-        let wants = Fixed::of(&config);
+        let wants = RestartOnly::of(&config);
         let new_warnings = std::mem::take(&mut config.warnings);
         let needed_keys = !self.clients.need_no_key();
         // First: who is let in no more must not see what the accounts become.
@@ -109,7 +109,7 @@ impl Reloader {
     }
 }
 
-impl Fixed {
+impl RestartOnly {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             listen: config.api.listen,
@@ -132,9 +132,9 @@ impl Fixed {
 
     /// A file without clients that asks for a loopback address is sound, but the address that we listen on may be
     /// another: everybody who reaches it could then read every token.
-    fn still_guarded(&self, config: &Config) -> Result<(), Refused> {
+    fn still_guarded(&self, config: &Config) -> Result<(), ReloadRefused> {
         let guarded = !config.api.clients.is_empty() || is_loopback(self.listen);
-        if guarded { Ok(()) } else { Err(Refused::Unguarded(self.listen)) }
+        if guarded { Ok(()) } else { Err(ReloadRefused::Unguarded(self.listen)) }
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::daemon::http::tests::{Plan, READ, Rig, SECRET, client};
+    use crate::daemon::http::tests::{READ, Rig, SECRET, TestApi, client};
 
     fn config(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("accounts.yaml"), |_| None)
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_are_exchanged_before_accounts_and_put_back_if_those_stay() {
-        let plan = Plan { clients: vec![client("the-old-key", &["*"], READ)], ..Plan::default() };
+        let plan = TestApi { clients: vec![client("the-old-key", &["*"], READ)], ..TestApi::default() };
         let rig = Rig::start(plan).await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accounts.yaml");
@@ -177,7 +177,7 @@ mod tests {
         std::fs::write(&path, file("the-new-key-of-16").to_string()).unwrap();
         let mut reloader = Reloader {
             source: Source::File(path.clone()),
-            fixed: Fixed::of(&rig.config),
+            fixed: RestartOnly::of(&rig.config),
             fleet: rig.fleet.clone(),
             clients: rig.clients.clone(),
             metrics: rig.metrics.clone(),
@@ -196,19 +196,19 @@ mod tests {
         assert!(came_first.await.unwrap() && rig.fleet.account("added").is_some());
         rig.fleet.shutdown().await;
         std::fs::write(&path, file("another-key-of-16").to_string()).unwrap();
-        assert!(matches!(reloader.apply().await, Err(Refused::Fleet(ReloadError::ShuttingDown))));
+        assert!(matches!(reloader.apply().await, Err(ReloadRefused::Fleet(ReloadError::ShuttingDown))));
         let names: Vec<_> = rig.clients.exchange(Vec::new()).into_iter().map(|client| client.name).collect();
         assert_eq!(names, ["the-new-key-of-16"]);
     }
 
     #[test]
     fn what_only_a_restart_applies_is_named() {
-        let before = Fixed::of(&config(ACCOUNTS).unwrap());
+        let before = RestartOnly::of(&config(ACCOUNTS).unwrap());
         assert!(before.differences(&before).is_empty());
         let text = format!(
             "api: {{ listen: '127.0.0.1:1', wechat_path: /wx }}\nmetrics: {{ listen: '0.0.0.0:2' }}\nstore: {{ path: x }}\n{ACCOUNTS}"
         );
-        let after = Fixed::of(&config(&text).unwrap());
+        let after = RestartOnly::of(&config(&text).unwrap());
         assert_eq!(
             before.differences(&after),
             ["api.listen", "api.wechat_path", "metrics.listen", "store.path"]
@@ -219,15 +219,15 @@ mod tests {
     fn a_listener_that_others_reach_does_not_lose_its_keys() {
         let open = config(&format!("api: {{ listen: '0.0.0.0:1', {CLIENTS} }}\n{ACCOUNTS}")).unwrap();
         let local = config(ACCOUNTS).unwrap();
-        assert!(matches!(Fixed::of(&open).still_guarded(&local), Err(Refused::Unguarded(_))));
-        assert!(Fixed::of(&open).still_guarded(&open).is_ok());
-        assert!(Fixed::of(&local).still_guarded(&local).is_ok());
+        assert!(matches!(RestartOnly::of(&open).still_guarded(&local), Err(ReloadRefused::Unguarded(_))));
+        assert!(RestartOnly::of(&open).still_guarded(&open).is_ok());
+        assert!(RestartOnly::of(&local).still_guarded(&local).is_ok());
     }
 
     #[test]
     fn all_problems_of_a_broken_file_fit_into_one_line() {
         let broken = config("accounts: [{ appid: a, secret: '' }, { appid: b }]").unwrap_err();
-        let told = chain(&Refused::Broken(broken));
+        let told = chain(&ReloadRefused::Broken(broken));
         assert!(told.contains("accounts[0].secret") && told.contains("; accounts[1]"), "{told}");
         assert!(!told.contains('\n'), "{told}");
     }

@@ -9,15 +9,15 @@ use tracing::{info, warn};
 use wxtokend_core::clock::{ClockSource, SystemClock};
 
 use super::args::Run;
+use super::embedded_sandbox::{SandboxRun, Times};
 use super::failure::Failure;
-use super::reload::{Fixed, Reloader};
+use super::reload::{Reloader, RestartOnly};
 use super::signals::{Reload, Stop};
-use super::simulation::{Rehearsal, Times};
 use super::source::Source;
-use super::welcome::{self, Scene};
+use super::welcome::{self, Overview};
 use super::{open_files, warnings};
 use crate::config::Config;
-use crate::daemon::http::{Api, Listeners, is_loopback};
+use crate::daemon::http::{ApiServer, Listeners, is_loopback};
 use crate::daemon::telemetry::logging::{self, Format};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
@@ -63,22 +63,22 @@ impl Daemon {
         let metrics = Metrics::install().map_err(|error| Failure::to("set up the metrics", &error))?;
         let mut rehearsal = None;
         if args.sandbox {
-            rehearsal.insert(Rehearsal::start(times, &config).await?).redirect(&mut config);
+            rehearsal.insert(SandboxRun::start(times, &config).await?).redirect(&mut config);
         }
         let failed = |error: &dyn std::error::Error| Failure::to("start", error);
         let listeners = Listeners::bind(&config).await.map_err(|error| failed(&error))?;
         let fleet = Fleet::start(config.clone()).await.map_err(|error| failed(&error))?;
-        let api = Api::on(listeners, &config, fleet.clone(), metrics.clone());
+        let api = ApiServer::on(listeners, &config, fleet.clone(), metrics.clone());
         let scene = rehearsal.as_ref().map(|rehearsal| {
             let simulation = rehearsal.simulation.address();
-            Scene { source: &source, config: &config, times, simulation }
+            Overview { source: &source, config: &config, times, simulation }
         });
         announce(&config, &api, scene.as_ref(), log_format);
         metrics.note_reload(true, SystemClock::new().now());
         let stop_serving = CancellationToken::new();
         let reloader = Reloader {
             source,
-            fixed: Fixed::of(&config),
+            fixed: RestartOnly::of(&config),
             fleet: fleet.clone(),
             clients: api.clients(),
             metrics,
@@ -128,7 +128,7 @@ async fn load(source: &Source) -> Result<Config, Failure> {
     read.map_err(|error| Failure::to("read the configuration", &error))?
 }
 
-fn announce(config: &Config, api: &Api, scene: Option<&Scene<'_>>, log_format: Format) {
+fn announce(config: &Config, api: &ApiServer, scene: Option<&Overview<'_>>, log_format: Format) {
     // Where metrics have no listener of their own, the API serves them, unless others can reach it.
     let local = Some(api.address()).filter(|address| is_loopback(*address));
     let metrics = api.metrics_address().or(local);

@@ -3,11 +3,11 @@
 use tracing::{info, warn};
 
 use super::args::Sandbox;
+use super::embedded_sandbox::{EmbeddedSandbox, Times};
 use super::failure::Failure;
 use super::signals::Stop;
-use super::simulation::{Simulation, Times};
 use super::source::Source;
-use super::welcome::{self, Scene};
+use super::welcome::{self, Overview};
 use crate::daemon::telemetry::logging::{self, Format};
 
 pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Failure> {
@@ -15,7 +15,7 @@ pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Fai
     let source = Source::for_simulation(args.config, "".as_ref());
     let config = source.load()?;
     let mut stop = Stop::listen()?;
-    let simulation = Simulation::start(args.listen, times, &config).await.map_err(|error| {
+    let simulation = EmbeddedSandbox::start(args.listen, times, &config).await.map_err(|error| {
         let place = args.listen.map_or_else(String::new, |address| format!(" on {address}"));
         Failure::to(&format!("listen{place}"), &error)
     })?;
@@ -25,7 +25,7 @@ pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Fai
         warn!(event = "sandbox_is_open", "everybody who reaches {address} can read its tokens");
     }
     if log_format == Format::Text {
-        let scene = Scene { source: &source, config: &config, times, simulation: address };
+        let scene = Overview { source: &source, config: &config, times, simulation: address };
         logging::tell(&welcome::to_sandbox(&scene));
     }
     let signal = stop.asked().await;

@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use super::accounts::{as_table, list};
 use super::args::Status;
-use super::client::Client;
+use super::client::DaemonClient;
 use super::failure::Failure;
 use super::output;
 use super::watch::watch;
 
 pub(super) async fn status(args: Status) -> Result<(), Failure> {
-    let client = Client::new(args.server)?;
+    let client = DaemonClient::new(args.server)?;
     if args.watch {
         return watch(&client, args.json).await;
     }

@@ -6,7 +6,7 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use super::client::Client;
+use super::client::DaemonClient;
 use super::failure::Failure;
 use crate::daemon::telemetry::logging;
 
@@ -16,8 +16,8 @@ const SILENCE: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The events of a daemon from now on.
-pub(super) struct Stream<'a> {
-    client: &'a Client,
+pub(super) struct EventStream<'a> {
+    client: &'a DaemonClient,
     query: Vec<(&'static str, &'a str)>,
     open: Option<Response>,
     buffer: Vec<u8>,
@@ -28,7 +28,7 @@ pub(super) struct Stream<'a> {
 
 /// What a stream brings.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum StreamItem {
     /// It is open, for the first time or again: what is known may be old.
     Open,
     /// There is no connection any more, for this reason; the next news is that it is open again.
@@ -37,9 +37,9 @@ pub(super) enum News {
     Event { name: String, data: Value },
 }
 
-impl<'a> Stream<'a> {
+impl<'a> EventStream<'a> {
     /// Of all accounts, or of one.
-    pub(super) fn new(client: &'a Client, appid: Option<&'a str>) -> Self {
+    pub(super) fn new(client: &'a DaemonClient, appid: Option<&'a str>) -> Self {
         let query = appid.into_iter().map(|appid| ("appid", appid)).collect();
         Self {
             client,
@@ -54,7 +54,7 @@ impl<'a> Stream<'a> {
 
     /// The next news. Fails when the daemon refuses, and when it cannot be reached at all; a connection that is lost
     /// later is made again. To be awaited to its end: who asks anew begins its waits and pauses anew.
-    pub(super) async fn next(&mut self) -> Result<News, Failure> {
+    pub(super) async fn next(&mut self) -> Result<StreamItem, Failure> {
         loop {
             let Some(open) = &mut self.open else { return self.connect().await };
             if let Some(block) = take_block(&mut self.buffer) {
@@ -72,11 +72,13 @@ impl<'a> Stream<'a> {
     }
 
     /// [`Self::next`] for those who write lines: a person is told that the connection is lost, and that it is back.
-    pub(super) async fn next_telling(&mut self) -> Result<News, Failure> {
+    pub(super) async fn next_telling(&mut self) -> Result<StreamItem, Failure> {
         loop {
             let was_lost = self.is_lost;
             match self.next().await? {
-                News::Lost(why) => logging::tell(&format!("{why}\n  it is asked again until it is back\n")),
+                StreamItem::Lost(why) => {
+                    logging::tell(&format!("{why}\n  it is asked again until it is back\n"))
+                }
                 news => {
                     if was_lost {
                         logging::tell("the daemon is back\n");
@@ -87,7 +89,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn connect(&mut self) -> Result<News, Failure> {
+    async fn connect(&mut self) -> Result<StreamItem, Failure> {
         self.buffer.clear();
         loop {
             let path = ["v1", "events"];
@@ -95,11 +97,11 @@ impl<'a> Stream<'a> {
                 Ok(open) => {
                     (self.was_open, self.is_lost) = (true, false);
                     self.open = Some(open);
-                    return Ok(News::Open);
+                    return Ok(StreamItem::Open);
                 }
                 Err(Failure::Later(why)) if self.was_open => {
                     if !std::mem::replace(&mut self.is_lost, true) {
-                        return Ok(News::Lost(why));
+                        return Ok(StreamItem::Lost(why));
                     }
                     sleep(PAUSE).await;
                 }
@@ -108,7 +110,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn read(&mut self, block: &str) -> Option<News> {
+    fn read(&mut self, block: &str) -> Option<StreamItem> {
         let (mut name, mut data) = (None, None);
         for (field, value) in block.lines().filter_map(|line| line.split_once(':')) {
             let value = value.strip_prefix(' ').unwrap_or(value);
@@ -119,7 +121,7 @@ impl<'a> Stream<'a> {
                 _ => {}
             }
         }
-        Some(News::Event { name: name?, data: data? })
+        Some(StreamItem::Event { name: name?, data: data? })
     }
 }
 
@@ -140,7 +142,7 @@ mod tests {
     #[test]
     fn an_event_may_come_in_pieces_and_comments_are_passed_over() {
         let client = crate::daemon::cli::client::tests::client("http://127.0.0.1:1", None);
-        let mut stream = Stream::new(&client, None);
+        let mut stream = EventStream::new(&client, None);
         let text =
             ":\n\nid: 1-2\nretry: 2000\n\nid: 1-3\nevent: token\ndata: {\"name\":\"花店: a\"}\n\n".as_bytes();
         let (mut buffer, mut news) = (Vec::new(), Vec::new());
@@ -151,7 +153,7 @@ mod tests {
             }
         }
         assert_eq!(stream.last_event.as_deref(), Some("1-3"));
-        let [News::Event { name, data }] = &news[..] else { panic!("{news:?}") };
+        let [StreamItem::Event { name, data }] = &news[..] else { panic!("{news:?}") };
         assert_eq!((name.as_str(), &data["name"]), ("token", &Value::from("花店: a")));
     }
 
@@ -166,20 +168,20 @@ mod tests {
             connection.write_all(head).await.unwrap();
         };
         let client = crate::daemon::cli::client::tests::client(&format!("http://{address}"), None);
-        let mut stream = Stream::new(&client, None);
+        let mut stream = EventStream::new(&client, None);
         let (news, ()) = tokio::join!(stream.next(), answer(listener));
-        assert!(matches!(news, Ok(News::Open)), "{news:?}");
+        assert!(matches!(news, Ok(StreamItem::Open)), "{news:?}");
         let news = stream.next().await;
-        assert!(matches!(&news, Ok(News::Lost(why)) if why.contains("no answer from")), "{news:?}");
+        assert!(matches!(&news, Ok(StreamItem::Lost(why)) if why.contains("no answer from")), "{news:?}");
         let listener = TcpListener::bind(address).await.unwrap();
         let (news, ()) = tokio::join!(stream.next(), answer(listener));
-        assert!(matches!(news, Ok(News::Open)), "{news:?}");
+        assert!(matches!(news, Ok(StreamItem::Open)), "{news:?}");
     }
 
     #[tokio::test]
     async fn a_daemon_that_was_never_there_is_a_failure() {
         let client = crate::daemon::cli::client::tests::client("http://127.0.0.1:1", None);
-        let failure = Stream::new(&client, None).next().await.unwrap_err();
+        let failure = EventStream::new(&client, None).next().await.unwrap_err();
         assert!(failure.to_string().contains("is the daemon running?"), "{failure}");
     }
 }

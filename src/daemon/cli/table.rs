@@ -4,18 +4,18 @@ use std::fmt::Write as _;
 
 /// Rows of `N` cells; the last column is not padded.
 pub(super) struct Table<const N: usize> {
-    heads: [Head; N],
-    rows: Vec<Row<N>>,
+    heads: [ColumnHead; N],
+    rows: Vec<TableRow<N>>,
 }
 
 /// The name of a column, and the side its cells keep to.
 #[derive(Clone, Copy)]
-pub(super) enum Head {
+pub(super) enum ColumnHead {
     Left(&'static str),
     Right(&'static str),
 }
 
-struct Row<const N: usize> {
+struct TableRow<const N: usize> {
     cells: [String; N],
     /// Of the first cell.
     colour: Colour,
@@ -33,13 +33,13 @@ pub(super) enum Colour {
 }
 
 impl<const N: usize> Table<N> {
-    pub(super) fn new(heads: [Head; N]) -> Self {
+    pub(super) fn new(heads: [ColumnHead; N]) -> Self {
         Self { heads, rows: Vec::new() }
     }
 
     pub(super) fn push(&mut self, colour: Colour, cells: [String; N], notes: &[String]) {
         let notes = notes.iter().map(|note| printable(note)).collect();
-        self.rows.push(Row { cells: cells.map(|cell| printable(&cell)), colour, notes });
+        self.rows.push(TableRow { cells: cells.map(|cell| printable(&cell)), colour, notes });
     }
 
     pub(super) fn render(&self, coloured: bool) -> String {
@@ -70,15 +70,15 @@ impl<const N: usize> Table<N> {
             };
             let gap = if column == 0 { "" } else { "  " };
             let _ = match self.heads[column] {
-                Head::Left(_) => write!(line, "{gap}{cell}{pad}"),
-                Head::Right(_) => write!(line, "{gap}{pad}{cell}"),
+                ColumnHead::Left(_) => write!(line, "{gap}{cell}{pad}"),
+                ColumnHead::Right(_) => write!(line, "{gap}{pad}{cell}"),
             };
         }
         let _ = writeln!(text, "{}", line.trim_end());
     }
 }
 
-impl Head {
+impl ColumnHead {
     fn name(self) -> &'static str {
         match self {
             Self::Left(name) | Self::Right(name) => name,
@@ -130,7 +130,8 @@ mod tests {
     }
 
     fn table() -> Table<3> {
-        let mut table = Table::new([Head::Left("STATE"), Head::Left("NAME"), Head::Right("N")]);
+        let mut table =
+            Table::new([ColumnHead::Left("STATE"), ColumnHead::Left("NAME"), ColumnHead::Right("N")]);
         let cells = |cells: [&str; 3]| cells.map(str::to_owned);
         table.push(Colour::Red, cells(["parked", "花店", "1"]), &["why".to_owned()]);
         table.push(Colour::Green, cells(["fresh", "a\x1b[2Jb", "10"]), &[]);

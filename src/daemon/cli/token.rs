@@ -6,21 +6,21 @@ use serde::Deserialize;
 use wxtokend_core::secret::Secret;
 
 use super::args::Token;
-use super::client::{Client, read};
+use super::client::{DaemonClient, read};
 use super::failure::Failure;
 use super::output;
 use super::signals::Stop;
-use super::stream::{News, Stream};
+use super::stream::{EventStream, StreamItem};
 use crate::daemon::telemetry::logging;
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenAnswer {
     access_token: String,
     version: u64,
 }
 
 pub(super) async fn token(args: Token) -> Result<(), Failure> {
-    let client = Client::new(args.server)?;
+    let client = DaemonClient::new(args.server)?;
     let appid = args.appid.as_str();
     if args.watch {
         let mut stop = Stop::listen()?;
@@ -34,21 +34,21 @@ pub(super) async fn token(args: Token) -> Result<(), Failure> {
 }
 
 /// The token and its version.
-async fn current(client: &Client, appid: &str) -> Result<(Secret, u64), Failure> {
+async fn current(client: &DaemonClient, appid: &str) -> Result<(Secret, u64), Failure> {
     let answer = client.get(&["v1", "accounts", appid, "token"], &[]).await?;
-    let Answer { access_token, version } = read(answer)?;
+    let TokenAnswer { access_token, version } = read(answer)?;
     Ok((Secret::new(access_token), version))
 }
 
 /// Prints the token, and each that follows it.
-async fn watch(client: &Client, appid: &str) -> Result<(), Failure> {
-    let mut stream = Stream::new(client, Some(appid));
+async fn watch(client: &DaemonClient, appid: &str) -> Result<(), Failure> {
+    let mut stream = EventStream::new(client, Some(appid));
     let mut printed = 0;
     loop {
         match stream.next_telling().await? {
             // After a reload there may be no such account any more, which it says then.
-            News::Event { name, .. } if !matches!(&*name, "token" | "reload" | "gap") => continue,
-            News::Open | News::Event { .. } | News::Lost(_) => {}
+            StreamItem::Event { name, .. } if !matches!(&*name, "token" | "reload" | "gap") => continue,
+            StreamItem::Open | StreamItem::Event { .. } | StreamItem::Lost(_) => {}
         }
         match current(client, appid).await {
             Ok((token, version)) if version != printed => {

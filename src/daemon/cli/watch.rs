@@ -13,12 +13,12 @@ use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
-use super::accounts::{Host, Listing, as_table, list};
-use super::client::Client;
+use super::accounts::{ListedHost, Listing, as_table, list};
+use super::client::DaemonClient;
 use super::failure::Failure;
 use super::output;
 use super::signals::Stop;
-use super::stream::{News, Stream};
+use super::stream::{EventStream, StreamItem};
 use super::table::printable;
 
 /// How often the screen is drawn: ages go on while nothing happens.
@@ -26,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// So many accounts are asked for one by one; if more have changed, the list is.
 const ONE_BY_ONE: usize = 20;
 
-pub(super) async fn watch(client: &Client, json: bool) -> Result<(), Failure> {
+pub(super) async fn watch(client: &DaemonClient, json: bool) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let watching = async {
         match (json, io::stdout().is_terminal()) {
@@ -42,10 +42,10 @@ pub(super) async fn watch(client: &Client, json: bool) -> Result<(), Failure> {
 }
 
 /// Prints what `told` makes of each event, until nobody reads on.
-async fn lines(client: &Client, told: impl Fn(&str, &Value) -> Option<String>) -> Result<(), Failure> {
-    let mut stream = Stream::new(client, None);
+async fn lines(client: &DaemonClient, told: impl Fn(&str, &Value) -> Option<String>) -> Result<(), Failure> {
+    let mut stream = EventStream::new(client, None);
     loop {
-        if let News::Event { name, data } = stream.next_telling().await?
+        if let StreamItem::Event { name, data } = stream.next_telling().await?
             && let Some(line) = told(&name, &data)
             && let ControlFlow::Break(()) = output::print_on(&line)?
         {
@@ -97,9 +97,9 @@ fn because(fault: &Value) -> String {
 }
 
 /// Draws the table each second.
-async fn screen(client: &Client) -> Result<(), Failure> {
-    let mut stream = Stream::new(client, None);
-    let mut known = Known::default();
+async fn screen(client: &DaemonClient) -> Result<(), Failure> {
+    let mut stream = EventStream::new(client, None);
+    let mut known = WatchedFleet::default();
     let mut changed = Changed::All;
     let mut lost = None;
     let mut next_draw = Instant::now();
@@ -125,8 +125,8 @@ async fn screen(client: &Client) -> Result<(), Failure> {
         };
         changed.take_in(&news);
         lost = match news {
-            News::Lost(why) => Some(why),
-            News::Open | News::Event { .. } => None,
+            StreamItem::Lost(why) => Some(why),
+            StreamItem::Open | StreamItem::Event { .. } => None,
         };
     }
 }
@@ -138,9 +138,9 @@ enum Changed {
 }
 
 impl Changed {
-    fn take_in(&mut self, news: &News) {
+    fn take_in(&mut self, news: &StreamItem) {
         match (self, news) {
-            (Self::These(these), News::Event { data, .. }) if data["appid"].is_string() => {
+            (Self::These(these), StreamItem::Event { data, .. }) if data["appid"].is_string() => {
                 these.extend(data["appid"].as_str().map(str::to_owned));
             }
             (all, _) => *all = Self::All,
@@ -150,13 +150,13 @@ impl Changed {
 
 /// What the daemon has said of its accounts and of the hosts.
 #[derive(Default)]
-struct Known {
+struct WatchedFleet {
     accounts: BTreeMap<String, Value>,
-    hosts: Vec<Host>,
+    hosts: Vec<ListedHost>,
 }
 
-impl Known {
-    async fn bring_up_to_date(&mut self, client: &Client, changed: &Changed) -> Result<(), Failure> {
+impl WatchedFleet {
+    async fn bring_up_to_date(&mut self, client: &DaemonClient, changed: &Changed) -> Result<(), Failure> {
         match changed {
             Changed::These(these) if these.len() <= ONE_BY_ONE => {
                 for appid in these {
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn only_what_has_changed_is_asked_for() {
-        let event = |data: Value| News::Event { name: "state".to_owned(), data };
+        let event = |data: Value| StreamItem::Event { name: "state".to_owned(), data };
         let mut changed = Changed::These(BTreeSet::new());
         changed.take_in(&event(json!({"appid": "wx1"})));
         assert!(matches!(&changed, Changed::These(these) if these.len() == 1));

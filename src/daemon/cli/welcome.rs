@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::simulation::Times;
+use super::embedded_sandbox::Times;
 use super::source::Source;
 use crate::config::{Config, duration};
 
 /// What there is to see.
-pub(super) struct Scene<'a> {
+pub(super) struct Overview<'a> {
     pub(super) source: &'a Source,
     pub(super) config: &'a Config,
     pub(super) times: Times,
@@ -15,8 +15,8 @@ pub(super) struct Scene<'a> {
 }
 
 /// After `run --sandbox` has started.
-pub(super) fn to_rehearsal(scene: &Scene<'_>, api: SocketAddr, metrics: Option<SocketAddr>) -> String {
-    let Scene { config, simulation, .. } = scene;
+pub(super) fn to_rehearsal(scene: &Overview<'_>, api: SocketAddr, metrics: Option<SocketAddr>) -> String {
+    let Overview { config, simulation, .. } = scene;
     let program = std::env::args().next().unwrap_or_else(|| "wxtokend".to_owned());
     let appid = first_appid(config);
     let server = match api.to_string().as_str() {
@@ -52,8 +52,8 @@ pub(super) fn to_rehearsal(scene: &Scene<'_>, api: SocketAddr, metrics: Option<S
 }
 
 /// After `sandbox` has started. No AppSecret is shown: the file may hold real ones.
-pub(super) fn to_sandbox(scene: &Scene<'_>) -> String {
-    let Scene { config, simulation, .. } = scene;
+pub(super) fn to_sandbox(scene: &Overview<'_>) -> String {
+    let Overview { config, simulation, .. } = scene;
     let appid = first_appid(config);
     format!(
         "
@@ -75,8 +75,8 @@ pub(super) fn to_sandbox(scene: &Scene<'_>) -> String {
     )
 }
 
-fn about(scene: &Scene<'_>) -> String {
-    let Scene { source, config, times, .. } = scene;
+fn about(scene: &Overview<'_>) -> String {
+    let Overview { source, config, times, .. } = scene;
     let accounts = match config.accounts.len() {
         1 => "One account".to_owned(),
         more => format!("{more} accounts"),
@@ -97,7 +97,7 @@ mod tests {
 
     fn told(text: &str) -> (String, String) {
         let config = Config::parse(text, Path::new("accounts.yaml"), |_| None).unwrap();
-        let scene = Scene {
+        let scene = Overview {
             source: &Source::Embedded,
             config: &config,
             times: Times::new(None, None).unwrap(),

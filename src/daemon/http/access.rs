@@ -11,8 +11,8 @@ use std::task::Poll;
 
 use axum::http::Extensions;
 
-use super::edge::Edge;
-use super::problem::Problem;
+use super::app_state::AppState;
+use super::problem::ApiProblem;
 use super::rights::{Rights, Scope};
 
 /// What one request was let in for. Clones share it.
@@ -54,20 +54,20 @@ impl Access {
     /// The refusal that it would get now.
     pub(super) async fn while_let_in<T>(
         &self,
-        edge: &Edge,
+        app: &AppState,
         answer: impl Future<Output = T>,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, ApiProblem> {
         let mut answer = pin!(answer);
-        let mut exchanged = pin!(edge.clients.exchanged());
+        let mut exchanged = pin!(app.clients.exchanged());
         let mut has_waited = false;
         poll_fn(|cx| {
             loop {
                 if has_waited {
-                    self.again(edge)?;
+                    self.again(app)?;
                 }
                 if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                     if has_waited {
-                        self.again(edge)?;
+                        self.again(app)?;
                     }
                     return Poll::Ready(Ok(answer));
                 }
@@ -75,19 +75,19 @@ impl Access {
                 if exchanged.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                exchanged.set(edge.clients.exchanged());
+                exchanged.set(app.clients.exchanged());
             }
         })
         .await
     }
 
-    fn again(&self, edge: &Edge) -> Result<(), Problem> {
+    fn again(&self, app: &AppState) -> Result<(), ApiProblem> {
         let granted = self.granted();
         let Some(rights) = &granted.rights else { return Ok(()) };
-        let rights = edge.clients.again(rights)?;
+        let rights = app.clients.again(rights)?;
         granted.needs.iter().try_for_each(|need| match need {
             Need::Scope(scope) => rights.needs(*scope),
-            Need::Account(appid, scope) => rights.deals_with(appid, &edge.fleet, *scope),
+            Need::Account(appid, scope) => rights.deals_with(appid, &app.fleet, *scope),
             Need::Page(url) => rights.has_signed(url),
         })
     }

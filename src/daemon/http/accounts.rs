@@ -10,10 +10,10 @@ use serde::Serialize;
 use wxtokend_core::account::Appid;
 use wxtokend_core::phase::Phase;
 
+use super::app_state::{AppState, large};
 use super::caller::Caller;
-use super::edge::{Edge, large};
-use super::extract::Named;
-use super::problem::Problem;
+use super::extract::AppidPath;
+use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::{Rights, Scope};
 use crate::fleet::{AccountView, HostView, Snapshot};
@@ -34,7 +34,7 @@ struct Filter {
 }
 
 #[derive(Serialize)]
-struct Page {
+struct AccountPage {
     accounts: Vec<AccountView>,
     /// What to ask for `after` to read on; `null` at the end.
     next: Option<Appid>,
@@ -43,22 +43,26 @@ struct Page {
 }
 
 pub(super) async fn one(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
-    let account = edge.fleet.account(&appid).ok_or_else(Problem::unknown_account)?;
+    AppidPath(appid): AppidPath,
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Read)?;
+    let account = app.fleet.account(&appid).ok_or_else(ApiProblem::unknown_account)?;
     Ok((JSON, json(&account)).into_response())
 }
 
-pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<AppState>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, ApiProblem> {
     caller.needs(Scope::Read)?;
     let filter = Filter::of(&uri)?;
     let filter = Arc::new(filter);
     loop {
         let rights = caller.rights()?;
-        let page = page(&edge, rights.clone(), Arc::clone(&filter)).await;
+        let page = page(&app, rights.clone(), Arc::clone(&filter)).await;
         // It waited for its turn: what a client sees is by the grants that it has when it sees it.
         if caller.rights()? == rights {
             return Ok((JSON, page).into_response());
@@ -67,9 +71,9 @@ pub(super) async fn list(State(edge): State<Edge>, caller: Caller, uri: Uri) -> 
 }
 
 /// The accounts that `filter` asks for, of those that `rights` cover.
-async fn page(edge: &Edge, rights: Rights, filter: Arc<Filter>) -> Bytes {
-    let listed = Edge::clone(edge);
-    let page = large(&edge.pages, move || {
+async fn page(app: &AppState, rights: Rights, filter: Arc<Filter>) -> Bytes {
+    let listed = AppState::clone(app);
+    let page = large(&app.pages, move || {
         let now = listed.fleet.now();
         let wanted = |snapshot: &Snapshot| {
             rights.covers(&snapshot.account)
@@ -79,18 +83,18 @@ async fn page(edge: &Edge, rights: Rights, filter: Arc<Filter>) -> Bytes {
         let (page, more) = listed.fleet.page(filter.after.as_deref(), filter.limit, wanted);
         let accounts: Vec<_> = page.iter().map(|cell| cell.view(now)).collect();
         let last = accounts.last().map(|account: &AccountView| account.appid.clone());
-        json(&Page { accounts, next: last.filter(|_| more), hosts: listed.fleet.hosts() })
+        json(&AccountPage { accounts, next: last.filter(|_| more), hosts: listed.fleet.hosts() })
     });
     page.await
 }
 
 impl Filter {
-    fn of(uri: &Uri) -> Result<Self, Problem> {
+    fn of(uri: &Uri) -> Result<Self, ApiProblem> {
         let query = Query::of(uri, &["state", "tag", "limit", "after"])?;
         let limit = match query.number("limit")?.map(usize::try_from) {
             None => PAGE,
             Some(Ok(limit @ 1..=LONGEST_PAGE)) => limit,
-            Some(_) => return Err(Problem::bad_request(format!("limit is 1 to {LONGEST_PAGE}"))),
+            Some(_) => return Err(ApiProblem::bad_request(format!("limit is 1 to {LONGEST_PAGE}"))),
         };
         Ok(Self {
             state: query.text("state").map(phase).transpose()?,
@@ -101,9 +105,9 @@ impl Filter {
     }
 }
 
-fn phase(name: &str) -> Result<Phase, Problem> {
+fn phase(name: &str) -> Result<Phase, ApiProblem> {
     Phase::ALL.into_iter().find(|phase| phase.as_str() == name).ok_or_else(|| {
-        Problem::bad_request(format!("state is one of: {}", Phase::ALL.map(Phase::as_str).join(", ")))
+        ApiProblem::bad_request(format!("state is one of: {}", Phase::ALL.map(Phase::as_str).join(", ")))
     })
 }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 
 /// Bodies may not be longer; ours have one short field.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;
@@ -24,31 +24,31 @@ pub(super) struct Body {
 }
 
 /// The body of a request, which has to be JSON of the `form` that refusals show.
-pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body, Problem> {
+pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body, ApiProblem> {
     if !is_json(request.headers()) {
-        return Err(Problem::new(Code::UnsupportedMediaType, format!("send application/json: {form}")));
+        return Err(ApiProblem::new(Code::UnsupportedMediaType, format!("send application/json: {form}")));
     }
     Ok(Body { bytes: whole(request).await?, form })
 }
 
 /// The body of a request, whatever it is.
-pub(super) async fn whole(request: Request) -> Result<Bytes, Problem> {
+pub(super) async fn whole(request: Request) -> Result<Bytes, ApiProblem> {
     let refused = |rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => Problem::bad_request("the body did not arrive whole"),
+        _ => ApiProblem::bad_request("the body did not arrive whole"),
     };
-    let late = |_| Problem::bad_request("the body did not arrive within 10 s");
+    let late = |_| ApiProblem::bad_request("the body did not arrive within 10 s");
     timeout(WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)
 }
 
-pub(super) fn too_large() -> Problem {
-    Problem::new(Code::TooLarge, "a body may have at most 65536 bytes")
+pub(super) fn too_large() -> ApiProblem {
+    ApiProblem::new(Code::TooLarge, "a body may have at most 65536 bytes")
 }
 
 impl Body {
     /// What it says. Never refused in serde's words, which quote what was sent.
-    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        let wrong = || Problem::bad_request(format!("the body is not {}", self.form));
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiProblem> {
+        let wrong = || ApiProblem::bad_request(format!("the body is not {}", self.form));
         object(&self.bytes).ok_or_else(wrong)
     }
 }

@@ -6,7 +6,7 @@
 
 use super::access::{Access, Need};
 use super::clients::Clients;
-use super::problem::Problem;
+use super::problem::ApiProblem;
 use super::rights::{Rights, Scope};
 use crate::fleet::Fleet;
 
@@ -30,7 +30,7 @@ impl Caller {
     ///
     /// # Errors
     /// When it would not be let in any more.
-    pub(super) fn rights(&self) -> Result<Rights, Problem> {
+    pub(super) fn rights(&self) -> Result<Rights, ApiProblem> {
         self.clients.again(&self.rights)
     }
 
@@ -45,21 +45,21 @@ impl Caller {
     }
 
     /// Lets the caller do what needs `scope`, now and for as long as its request takes.
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
+    pub(super) fn needs(&self, scope: Scope) -> Result<(), ApiProblem> {
         self.rights()?.needs(scope)?;
         self.access.note(Need::Scope(scope));
         Ok(())
     }
 
     /// Lets the caller deal with `appid`, now and for as long as its request takes.
-    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), Problem> {
+    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
         self.rights()?.deals_with(appid, fleet, scope)?;
         self.access.note(Need::Account(appid.to_owned(), scope));
         Ok(())
     }
 
     /// Lets the caller have the page at `url` signed, now and for as long as its request takes.
-    pub(super) fn has_signed(&self, url: &str) -> Result<(), Problem> {
+    pub(super) fn has_signed(&self, url: &str) -> Result<(), ApiProblem> {
         self.rights()?.has_signed(url)?;
         self.access.note(Need::Page(url.to_owned()));
         Ok(())

@@ -19,16 +19,16 @@ use wxtokend_core::ticket::Ticket;
 use wxtokend_core::token::Token;
 
 use super::access::Access;
+use super::app_state::AppState;
 use super::body;
 use super::caller::Caller;
-use super::edge::Edge;
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use super::rights::Scope;
 
 /// What both calls say, the one in its query, the other in its body.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct TokenQuery {
     grant_type: String,
     appid: String,
     secret: String,
@@ -38,19 +38,19 @@ struct Asked {
 
 /// A refusal in WeChat's form.
 #[derive(Debug, Serialize)]
-struct Refusal {
+struct WeChatRefusal {
     errcode: i64,
     errmsg: Cow<'static, str>,
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct TokenBody<'a> {
     access_token: &'a str,
     expires_in: u64,
 }
 
 #[derive(Serialize)]
-struct TicketAnswer<'a> {
+struct TicketBody<'a> {
     errcode: i64,
     errmsg: &'static str,
     ticket: &'a str,
@@ -58,16 +58,16 @@ struct TicketAnswer<'a> {
 }
 
 /// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`, or a form of the same.
-pub(super) async fn token(State(edge): State<Edge>, request: Request) -> Response {
+pub(super) async fn token(State(app): State<AppState>, request: Request) -> Response {
     let access = Access::of(request.extensions());
     match Form::of(request).await {
-        Ok(form) => answer(&edge, &access, &form.asked(), Endpoint::Token).await,
+        Ok(form) => answer(&app, &access, &form.asked(), Endpoint::Token).await,
         Err(refused) => refused,
     }
 }
 
 /// `POST /cgi-bin/stable_token` with `{"grant_type":"client_credential","appid":"","secret":"","force_refresh":false}`
-pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, request: Request) -> Response {
+pub(super) async fn stable_token(State(app): State<AppState>, method: Method, request: Request) -> Response {
     if method != Method::POST {
         return refuse(43002, "require POST method").into_response();
     }
@@ -77,8 +77,8 @@ pub(super) async fn stable_token(State(edge): State<Edge>, method: Method, reque
         Ok(body) => body,
         Err(problem) => return refusal(problem),
     };
-    match body::object::<Asked>(&body) {
-        Some(asked) => answer(&edge, &access, &asked, Endpoint::StableToken).await,
+    match body::object::<TokenQuery>(&body) {
+        Some(asked) => answer(&app, &access, &asked, Endpoint::StableToken).await,
         // Not in serde's words, which quote what was sent.
         None if is_meant_for_json(&body) => {
             refuse(47001, "data format error: the body is no JSON of this call").into_response()
@@ -95,19 +95,19 @@ fn is_meant_for_json(body: &[u8]) -> bool {
 }
 
 /// `GET /cgi-bin/ticket/getticket?access_token=&type=`, or a form of the same; who has the token may have the ticket.
-pub(super) async fn ticket(State(edge): State<Edge>, request: Request) -> Response {
+pub(super) async fn ticket(State(app): State<AppState>, request: Request) -> Response {
     let form = match Form::of(request).await {
         Ok(form) => form,
         Err(refused) => return refused,
     };
-    let found = Box::pin(find_ticket(&edge, &form)).await;
+    let found = Box::pin(find_ticket(&app, &form)).await;
     found.map_or_else(IntoResponse::into_response, |ticket| {
         let (ticket, expires_in) = (ticket.value(), promised(ticket.expires_in()));
-        json(&TicketAnswer { errcode: 0, errmsg: "ok", ticket, expires_in })
+        json(&TicketBody { errcode: 0, errmsg: "ok", ticket, expires_in })
     })
 }
 
-async fn find_ticket(edge: &Edge, asked: &Form) -> Result<Ticket, Refusal> {
+async fn find_ticket(app: &AppState, asked: &Form) -> Result<Ticket, WeChatRefusal> {
     let access_token = asked.given("access_token");
     if access_token.is_empty() {
         return Err(refuse(41001, "access_token missing"));
@@ -117,10 +117,10 @@ async fn find_ticket(edge: &Edge, asked: &Form) -> Result<Ticket, Refusal> {
     };
     let holder = || {
         let why = "invalid credential, access_token is invalid or not latest";
-        edge.fleet.holder(access_token).ok_or_else(|| refuse(40001, why))
+        app.fleet.holder(access_token).ok_or_else(|| refuse(40001, why))
     };
     let appid = holder()?;
-    let found = edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await;
+    let found = app.unless_stopping(app.fleet.ticket(&appid, kind)).await;
     // It may have been waited for, and the token have ended meanwhile.
     holder()?;
     match found {
@@ -131,11 +131,11 @@ async fn find_ticket(edge: &Edge, asked: &Form) -> Result<Ticket, Refusal> {
     }
 }
 
-async fn answer(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Response {
-    let found = Box::pin(find(edge, access, asked, at)).await;
+async fn answer(app: &AppState, access: &Access, asked: &TokenQuery, at: Endpoint) -> Response {
+    let found = Box::pin(find(app, access, asked, at)).await;
     found.map_or_else(IntoResponse::into_response, |token| {
         let access_token = token.access_token();
-        json(&Answer { access_token, expires_in: promised(token.expires_in()) })
+        json(&TokenBody { access_token, expires_in: promised(token.expires_in()) })
     })
 }
 
@@ -144,32 +144,37 @@ fn promised(expires_in: Duration) -> u64 {
     expires_in.as_secs().max(1)
 }
 
-async fn find(edge: &Edge, access: &Access, asked: &Asked, at: Endpoint) -> Result<Token, Refusal> {
-    let Asked { grant_type, appid, secret, force_refresh } = asked;
+async fn find(
+    app: &AppState,
+    access: &Access,
+    asked: &TokenQuery,
+    at: Endpoint,
+) -> Result<Token, WeChatRefusal> {
+    let TokenQuery { grant_type, appid, secret, force_refresh } = asked;
     if appid.is_empty() {
         return Err(refuse(41002, "appid missing"));
     }
     if grant_type != "client_credential" {
         return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
     }
-    let caller = who(edge, access, secret)?;
-    caller.deals_with(appid, &edge.fleet, Scope::Token)?;
-    let token = edge.unless_stopping(edge.fleet.token(appid)).await?;
+    let caller = who(app, access, secret)?;
+    caller.deals_with(appid, &app.fleet, Scope::Token)?;
+    let token = app.unless_stopping(app.fleet.token(appid)).await?;
     if at == Endpoint::StableToken {
-        edge.fleet.bring_refresh_forward(appid);
+        app.fleet.bring_refresh_forward(appid);
     }
     // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
     if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
-        let report = edge.fleet.reject_for(caller.name(), appid, token.access_token());
-        let rejected = edge.unless_stopping(report).await?;
+        let report = app.fleet.reject_for(caller.name(), appid, token.access_token());
+        let rejected = app.unless_stopping(report).await?;
         return rejected.token.ok_or_else(|| refuse(-1, "system busy: there is no valid token just now"));
     }
     Ok(token)
 }
 
-fn who(edge: &Edge, access: &Access, key: &str) -> Result<Caller, Refusal> {
-    if let Some(rights) = edge.clients.rights_with_key(key.as_bytes()) {
-        return Ok(Caller::new(&edge.clients, rights, access));
+fn who(app: &AppState, access: &Access, key: &str) -> Result<Caller, WeChatRefusal> {
+    if let Some(rights) = app.clients.rights_with_key(key.as_bytes()) {
+        return Ok(Caller::new(&app.clients, rights, access));
     }
     Err(match key {
         "" => refuse(41004, "appsecret missing: send a client's key of wxtokend as secret"),
@@ -178,8 +183,8 @@ fn who(edge: &Edge, access: &Access, key: &str) -> Result<Caller, Refusal> {
 }
 
 /// `problem` in WeChat's form.
-pub(super) fn refusal(problem: Problem) -> Response {
-    Refusal::from(problem).into_response()
+pub(super) fn refusal(problem: ApiProblem) -> Response {
+    WeChatRefusal::from(problem).into_response()
 }
 
 /// The request as if it had come to the root, if it is for one of these below the base path.
@@ -215,8 +220,8 @@ fn in_form(text: &str) -> Vec<(String, String)> {
     url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
-fn refuse(errcode: i64, errmsg: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal { errcode, errmsg: errmsg.into() }
+fn refuse(errcode: i64, errmsg: impl Into<Cow<'static, str>>) -> WeChatRefusal {
+    WeChatRefusal { errcode, errmsg: errmsg.into() }
 }
 
 fn json(answer: &impl Serialize) -> Response {
@@ -224,8 +229,8 @@ fn json(answer: &impl Serialize) -> Response {
     (headers, serde_json::to_vec(answer).unwrap_or_default()).into_response()
 }
 
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
+impl From<ApiProblem> for WeChatRefusal {
+    fn from(problem: ApiProblem) -> Self {
         let (errcode, errmsg) = match problem.code {
             Code::Unauthorized => (40125, "invalid appsecret"),
             Code::Forbidden => (48001, "api unauthorized"),
@@ -240,7 +245,7 @@ impl From<Problem> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for WeChatRefusal {
     fn into_response(self) -> Response {
         json(&self)
     }
@@ -275,10 +280,10 @@ impl Form {
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
-    fn asked(&self) -> Asked {
+    fn asked(&self) -> TokenQuery {
         let given = |name| self.given(name).to_owned();
         let (grant_type, appid, secret) = (given("grant_type"), given("appid"), given("secret"));
-        Asked { grant_type, appid, secret, force_refresh: None }
+        TokenQuery { grant_type, appid, secret, force_refresh: None }
     }
 }
 

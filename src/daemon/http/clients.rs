@@ -11,7 +11,7 @@ use tokio::sync::futures::Notified;
 
 use super::cookie;
 use super::peer::note_key;
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use super::rights::Rights;
 use crate::config::Client;
 
@@ -55,7 +55,7 @@ impl Clients {
     ///
     /// # Errors
     /// When the caller would not be let in any more.
-    pub(super) fn again(&self, rights: &Rights) -> Result<Rights, Problem> {
+    pub(super) fn again(&self, rights: &Rights) -> Result<Rights, ApiProblem> {
         let again = match &rights.client {
             None => self.need_no_key().then_some(None),
             Some(client) => {
@@ -65,7 +65,7 @@ impl Clients {
             }
         };
         let refused =
-            || Problem::new(Code::Unauthorized, "the key that this was asked with is valid no more");
+            || ApiProblem::new(Code::Unauthorized, "the key that this was asked with is valid no more");
         Ok(Rights { client: again.ok_or_else(refused)?, ..*rights })
     }
 
@@ -75,13 +75,13 @@ impl Clients {
     }
 
     /// What who sends `headers` may do. A key in `Authorization` goes before one in a cookie.
-    pub(super) fn rights(&self, headers: &HeaderMap) -> Result<Rights, Problem> {
+    pub(super) fn rights(&self, headers: &HeaderMap) -> Result<Rights, ApiProblem> {
         if self.need_no_key() {
             note_key(true);
             return Ok(Rights { client: None, by_cookie: false });
         }
         let refused =
-            || Problem::new(Code::Unauthorized, "send Authorization: Bearer KEY with a client's key");
+            || ApiProblem::new(Code::Unauthorized, "send Authorization: Bearer KEY with a client's key");
         let by_cookie = !headers.contains_key(header::AUTHORIZATION);
         let client = match by_cookie {
             true => cookie::key(headers).and_then(|key| self.with_key(&key)),

@@ -28,7 +28,7 @@ pub(super) struct Connection {
 
 /// What a connection waits for its client to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waits {
+pub(super) enum WaitsFor {
     /// The turn is ours.
     No,
     /// To send something.
@@ -38,16 +38,16 @@ pub(super) enum Waits {
 }
 
 impl Connection {
-    pub(super) fn wait(&self, waits: Waits) {
+    pub(super) fn wait(&self, waits: WaitsFor) {
         self.waits.store(waits as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn waits(&self) -> Waits {
+    pub(super) fn waits(&self) -> WaitsFor {
         let waits = self.waits.load(Ordering::Relaxed);
-        [Waits::No, Waits::ToRead, Waits::ToWrite]
+        [WaitsFor::No, WaitsFor::ToRead, WaitsFor::ToWrite]
             .into_iter()
             .find(|one| *one as u8 == waits)
-            .unwrap_or(Waits::No)
+            .unwrap_or(WaitsFor::No)
     }
 
     /// Has it end now: others need the room.
@@ -75,10 +75,10 @@ impl Connection {
     }
 
     /// A request has come: until what is returned is dropped, it is being answered.
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.is_answering.store(true, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     /// How many requests have come.
@@ -101,21 +101,21 @@ impl Connection {
 }
 
 /// A request that is being answered.
-pub(super) struct UnderWay(Arc<Connection>);
+pub(super) struct ActiveRequest(Arc<Connection>);
 
-impl Drop for UnderWay {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.is_answering.store(false, Ordering::Relaxed);
     }
 }
 
 /// The body of an answer. The request is under way until hyper has taken all of it, or given it up.
-pub(super) struct Answer {
+pub(super) struct TrackedBody {
     pub(super) body: Body,
-    pub(super) _under_way: UnderWay,
+    pub(super) _under_way: ActiveRequest,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -18,10 +18,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::accounts::{JSON, json};
+use super::app_state::AppState;
 use super::caller::Caller;
-use super::edge::Edge;
-use super::extract::Named;
-use super::problem::Problem;
+use super::extract::AppidPath;
+use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::{Rights, Scope};
 use crate::fleet::{Event, Follow};
@@ -45,42 +45,42 @@ struct History {
 }
 
 pub(super) async fn history(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
+    AppidPath(appid): AppidPath,
     uri: Uri,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Read)?;
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Read)?;
     let limit = match Query::of(&uri, &["limit"])?.number("limit")?.map(usize::try_from) {
         None => EVENTS,
         Some(Ok(limit @ 1..=MOST_EVENTS)) => limit,
-        Some(_) => return Err(Problem::bad_request(format!("limit is 1 to {MOST_EVENTS}"))),
+        Some(_) => return Err(ApiProblem::bad_request(format!("limit is 1 to {MOST_EVENTS}"))),
     };
-    let events = edge.fleet.history(&appid, limit).ok_or_else(Problem::unknown_account)?;
+    let events = app.fleet.history(&appid, limit).ok_or_else(ApiProblem::unknown_account)?;
     Ok((JSON, json(&History { appid, events })).into_response())
 }
 
 pub(super) async fn stream(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiProblem> {
     caller.needs(Scope::Read)?;
     let appid = Query::of(&uri, &["appid"])?.text("appid").map(str::to_owned);
     if let Some(appid) = &appid {
-        caller.deals_with(appid, &edge.fleet, Scope::Read)?;
-        edge.fleet.snapshot(appid).ok_or_else(Problem::unknown_account)?;
+        caller.deals_with(appid, &app.fleet, Scope::Read)?;
+        app.fleet.snapshot(appid).ok_or_else(ApiProblem::unknown_account)?;
     }
     let last_event = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));
     // As it is sent by whoever has heard of no event yet.
     let last_event = last_event.filter(|id| !id.is_empty());
-    let follow = edge.fleet.follow(last_event);
+    let follow = app.fleet.follow(last_event);
     let opened = sse::Event::default().retry(COME_BACK);
     // Says that the stream is open, and from where it would go on before it has told anything. One that has missed
     // something must not go on from here before it has heard so.
     let opened = if follow.has_missed() { opened } else { opened.id(follow.id_of_place()) };
-    let ear = Ear { edge, caller, appid, follow, ready: VecDeque::new(), rested: Instant::now() };
+    let ear = Subscriber { app, caller, appid, follow, ready: VecDeque::new(), rested: Instant::now() };
     let told = stream::once(async { opened })
         .chain(stream::unfold(ear, async |mut ear| Some((ear.next().await?, ear))));
     // nginx would keep it until it has a page full.
@@ -89,30 +89,30 @@ pub(super) async fn stream(
 }
 
 /// One who listens.
-struct Ear {
-    edge: Edge,
+struct Subscriber {
+    app: AppState,
     caller: Caller,
     /// The one account to hear of.
     appid: Option<String>,
     follow: Follow,
-    ready: VecDeque<Told>,
+    ready: VecDeque<StreamMessage>,
     /// When the next events may be looked for.
     rested: Instant,
 }
 
 /// What a stream has to tell.
-enum Told {
+enum StreamMessage {
     Event(Arc<Event>),
     /// That some were missed; and the name of the last of them, behind which it goes on.
     Gap(String),
 }
 
-impl Ear {
+impl Subscriber {
     /// What is told next; nothing when the server stops, or does not let the key in any more.
     async fn next(&mut self) -> Option<sse::Event> {
         let silent_until = Instant::now() + KEEP_ALIVE;
         loop {
-            let clients = self.edge.clients.clone();
+            let clients = self.app.clients.clone();
             // Before looking: an exchange in between must not be missed.
             let exchanged = clients.exchanged();
             let rights = self.caller.rights().ok().filter(|rights| rights.may(Scope::Read))?;
@@ -128,8 +128,8 @@ impl Ear {
             };
             let batch = tokio::select! {
                 biased;
-                () = self.edge.stopping.cancelled() => return None,
-                () = self.edge.fleet.until_draining() => return None,
+                () = self.app.stopping.cancelled() => return None,
+                () = self.app.fleet.until_draining() => return None,
                 () = exchanged => continue,
                 batch = batch => batch,
                 // Where it is: whoever has heard nothing for days would otherwise come back to a place that nobody
@@ -140,16 +140,16 @@ impl Ear {
             };
             self.rested = Instant::now() + TOGETHER;
             if batch.missed {
-                self.ready.push_back(Told::Gap(batch.behind));
+                self.ready.push_back(StreamMessage::Gap(batch.behind));
             }
-            self.ready.extend(batch.events.into_iter().map(Told::Event));
+            self.ready.extend(batch.events.into_iter().map(StreamMessage::Event));
         }
     }
 
-    fn as_told_to(&self, rights: &Rights, told: &Told) -> Option<sse::Event> {
+    fn as_told_to(&self, rights: &Rights, told: &StreamMessage) -> Option<sse::Event> {
         let event = match told {
-            Told::Gap(id) => return Some(sse::Event::default().id(id).event("gap").data("{}")),
-            Told::Event(event) => event,
+            StreamMessage::Gap(id) => return Some(sse::Event::default().id(id).event("gap").data("{}")),
+            StreamMessage::Event(event) => event,
         };
         let is_told = event.is_streamed()
             && event.account.as_ref().is_none_or(|account| {

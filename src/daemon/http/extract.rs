@@ -6,44 +6,44 @@ use wxtokend_core::account::Appid;
 use wxtokend_core::ticket::TicketKind;
 
 use super::access::Access;
+use super::app_state::AppState;
 use super::caller::Caller;
-use super::edge::Edge;
 use super::origin;
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 
-impl FromRequestParts<Edge> for Caller {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        let rights = edge.clients.rights(&parts.headers)?;
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = ApiProblem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiProblem> {
+        let rights = app.clients.rights(&parts.headers)?;
         if rights.by_cookie && !parts.method.is_safe() {
             origin::must_be_our_page(&parts.headers)?;
         }
-        Ok(Self::new(&edge.clients, rights, &Access::of(&parts.extensions)))
+        Ok(Self::new(&app.clients, rights, &Access::of(&parts.extensions)))
     }
 }
 
 /// What stands for `{appid}`, first of all, in a path; it has the form of one, and there may be such an account.
-pub(super) struct Named(pub(super) String);
+pub(super) struct AppidPath(pub(super) String);
 
-impl FromRequestParts<Edge> for Named {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        let path = Path::<Vec<(String, String)>>::from_request_parts(parts, edge).await;
-        let Path(names) = path.map_err(|_not_utf8| Problem::unknown_account())?;
-        let (_, appid) = names.into_iter().next().ok_or_else(Problem::unknown_account)?;
+impl FromRequestParts<AppState> for AppidPath {
+    type Rejection = ApiProblem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiProblem> {
+        let path = Path::<Vec<(String, String)>>::from_request_parts(parts, app).await;
+        let Path(names) = path.map_err(|_not_utf8| ApiProblem::unknown_account())?;
+        let (_, appid) = names.into_iter().next().ok_or_else(ApiProblem::unknown_account)?;
         // What cannot be an appid is nobody's account.
-        Appid::new(&appid).map(|_| Self(appid)).map_err(|_| Problem::unknown_account())
+        Appid::new(&appid).map(|_| Self(appid)).map_err(|_| ApiProblem::unknown_account())
     }
 }
 
 /// What stands for `{type}` in a path.
-pub(super) struct Kind(pub(super) TicketKind);
+pub(super) struct TicketKindPath(pub(super) TicketKind);
 
-impl FromRequestParts<Edge> for Kind {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
-        let path = Path::<(String, String)>::from_request_parts(parts, edge).await;
+impl FromRequestParts<AppState> for TicketKindPath {
+    type Rejection = ApiProblem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiProblem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, app).await;
         let kind = path.ok().and_then(|Path((_, kind))| kind.parse().ok());
-        kind.map(Self).ok_or_else(|| Problem::new(Code::NotFound, "a ticket is jsapi or wx_card"))
+        kind.map(Self).ok_or_else(|| ApiProblem::new(Code::NotFound, "a ticket is jsapi or wx_card"))
     }
 }

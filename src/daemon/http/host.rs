@@ -11,7 +11,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, Version, header};
 
 use super::paths;
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 
 /// What proxies add to requests that they pass on, beside all that begins with `x-forwarded`.
 const BY_PROXIES: [&str; 12] = [
@@ -30,20 +30,20 @@ const BY_PROXIES: [&str; 12] = [
 ];
 
 /// Lets a request pass that names a host, once.
-pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), Problem> {
+pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
     match headers.get_all(header::HOST).iter().count() {
         1 => Ok(()),
         // HTTP/1.0 knows no Host.
         0 if version < Version::HTTP_11 || uri.authority().is_some() => Ok(()),
-        _ => Err(Problem::bad_request("send one Host header")),
+        _ => Err(ApiProblem::bad_request("send one Host header")),
     }
 }
 
 /// Lets a request pass that a local program sent.
-pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), Problem> {
+pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
     if headers.keys().any(|name| is_by_proxies(name.as_str())) {
         let detail = "this came through a proxy, behind which everybody is local: configure api.clients";
-        return Err(Problem::new(Code::Forbidden, detail));
+        return Err(ApiProblem::new(Code::Forbidden, detail));
     }
     let mut names =
         headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default()).peekable();
@@ -51,7 +51,7 @@ pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) ->
     // No browser leaves it out; monitors that know HTTP/1.0 alone do.
     let is_monitor = version < Version::HTTP_11 && paths::is_probe(uri.path());
     if names.peek().is_none() && in_uri.is_none() && !is_monitor {
-        return Err(Problem::bad_request("send one Host header"));
+        return Err(ApiProblem::bad_request("send one Host header"));
     }
     if !names.chain(in_uri).all(is_local) {
         return Err(foreign());
@@ -69,10 +69,10 @@ fn is_by_proxies(name: &str) -> bool {
     name.starts_with("x-forwarded") || BY_PROXIES.contains(&name)
 }
 
-fn foreign() -> Problem {
+fn foreign() -> ApiProblem {
     let detail = "only local callers are let in without a key: call 127.0.0.1, [::1] or localhost by that name, \
                   or configure api.clients";
-    Problem::new(Code::Forbidden, detail)
+    ApiProblem::new(Code::Forbidden, detail)
 }
 
 /// Whether `authority`, a host with or without a port, is this machine by a name that no DNS can point elsewhere.

@@ -18,14 +18,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{Answer, Waits, is_kept, say_last};
-use super::edge::Edge;
-use super::guard::Door;
-use super::leftover::lend;
+use super::api_service::ApiService;
+use super::app_state::AppState;
+use super::connection::{TrackedBody, WaitsFor, is_kept, say_last};
 use super::paths::needs_no_key;
 use super::peer::{CURRENT, Peer};
-use super::slots::{LONGEST_DELAY, Slot, Slots};
-use super::wire::Wire;
+use super::slots::{ConnectionSlot, LONGEST_DELAY, Slots};
+use super::timed_io::TimedIo;
+use super::unread_body::lend;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -64,11 +64,11 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(CONNECTIONS_WAITING)
 }
 
-/// Serves what is behind `door`, on as many connections at once as `slots` has, each kept for `idle` without a request,
+/// Serves what is behind `service`, on as many connections at once as `slots` has, each kept for `idle` without a request,
 /// until `stopping`, and then until the last connection has ended.
 pub(super) async fn serve(
     listener: TcpListener,
-    door: Door,
+    service: ApiService,
     slots: Arc<Slots>,
     idle: Duration,
     stopping: CancellationToken,
@@ -82,7 +82,7 @@ pub(super) async fn serve(
             Ok((stream, peer)) => {
                 failing = false;
                 let slot = slots.enter(room, peer.ip());
-                connections.spawn(connection(stream, slot, door.clone(), idle, stopping.clone()));
+                connections.spawn(connection(stream, slot, service.clone(), idle, stopping.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -107,12 +107,18 @@ pub(super) fn most_connections() -> usize {
     CONNECTIONS.min(files - OTHER_FILES.min(files / 2))
 }
 
-async fn connection(stream: TcpStream, slot: Slot, door: Door, idle: Duration, stopping: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    slot: ConnectionSlot,
+    service: ApiService,
+    idle: Duration,
+    stopping: CancellationToken,
+) {
     // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
     let _ = stream.set_nodelay(true);
     let connection = Arc::clone(&slot.place.connection);
-    let stream = converse(stream, has_unread, door, idle, Arc::new(Peer::at(&slot)), &stopping).await;
-    connection.wait(Waits::ToRead);
+    let stream = converse(stream, has_unread, service, idle, Arc::new(Peer::at(&slot)), &stopping).await;
+    connection.wait(WaitsFor::ToRead);
     let stopped = async {
         stopping.cancelled().await;
         sleep(LAST_LINGER).await;
@@ -131,11 +137,11 @@ async fn connection(stream: TcpStream, slot: Slot, door: Door, idle: Duration, s
     }
 }
 
-/// Answers what comes over `stream`, and gives it back when no more is said. See [`Wire::new`].
+/// Answers what comes over `stream`, and gives it back when no more is said. See [`TimedIo::new`].
 pub(super) async fn converse<S>(
     stream: S,
     has_unread: fn(&S) -> bool,
-    door: Door,
+    service: ApiService,
     idle: Duration,
     peer: Arc<Peer>,
     stopping: &CancellationToken,
@@ -144,22 +150,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connection = Arc::clone(&peer.connection);
-    let wire = Wire::new(stream, has_unread, Arc::clone(&connection), idle);
+    let wire = TimedIo::new(stream, has_unread, Arc::clone(&connection), idle);
     let keep = keep_alive(idle);
     let served = Arc::clone(&peer);
     let service = service_fn(move |request| {
         let under_way = served.connection.begin();
         let keep = keep.clone().filter(|_| is_kept(request.version(), request.headers()));
-        let (door, peer) = (door.clone(), Arc::clone(&served));
-        let edge = Edge::clone(&door.edge);
+        let (service, peer) = (service.clone(), Arc::clone(&served));
+        let app = AppState::clone(&service.app);
         async move {
             if !peer.key_waits().is_zero() && !needs_no_key(request.uri().path()) {
-                Box::pin(hold_back(&peer, &edge)).await?;
+                Box::pin(hold_back(&peer, &app)).await?;
             }
             let (request, leftover) = lend(request);
-            let Ok(mut response) = door.answer(request).await;
+            let Ok(mut response) = service.answer(request).await;
             if peer.take_guess() {
-                edge.wrong_keys.note(peer.address());
+                app.wrong_keys.note(peer.address());
             }
             let goes_on = match leftover {
                 Some(leftover) => Box::pin(leftover.drain()).await,
@@ -172,7 +178,7 @@ where
                 headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
                 headers.insert(KEEP_ALIVE, keep);
             }
-            Ok::<_, io::Error>(response.map(|body| Answer { body, _under_way: under_way }))
+            Ok::<_, io::Error>(response.map(|body| TrackedBody { body, _under_way: under_way }))
         }
     });
     let mut http = http1::Builder::new()
@@ -208,9 +214,9 @@ where
 ///
 /// # Errors
 /// When the connection ends first: then the key is not looked at.
-async fn hold_back(peer: &Peer, edge: &Edge) -> io::Result<()> {
+async fn hold_back(peer: &Peer, app: &AppState) -> io::Result<()> {
     let connection = &peer.connection;
-    connection.wait(Waits::ToRead);
+    connection.wait(WaitsFor::ToRead);
     let turn = async {
         // Again and again: others of its address that waited beside it may have had their turn, and been wrong.
         loop {
@@ -223,9 +229,9 @@ async fn hold_back(peer: &Peer, edge: &Edge) -> io::Result<()> {
     tokio::select! {
         _ = timeout(LONGEST_DELAY, turn) => {}
         () = connection.until_evicted() => return Err(io::ErrorKind::ConnectionAborted.into()),
-        () = edge.stopping.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        () = app.stopping.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
     }
-    connection.wait(Waits::No);
+    connection.wait(WaitsFor::No);
     Ok(())
 }
 

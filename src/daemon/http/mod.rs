@@ -2,20 +2,18 @@
 
 mod access;
 mod accounts;
+mod api_service;
+mod app_state;
 mod body;
 mod caller;
 mod cgi_bin;
 mod clients;
 mod connection;
 mod cookie;
-mod edge;
 mod encoding;
 mod events;
 mod extract;
-mod guard;
-mod guesses;
 mod host;
-mod leftover;
 mod listener;
 mod origin;
 mod paths;
@@ -30,10 +28,12 @@ mod scrape;
 mod session;
 mod slots;
 mod tickets;
+mod timed_io;
 mod timing;
 mod token;
 mod ui;
-mod wire;
+mod unread_body;
+mod wrong_keys;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -47,8 +47,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
+use app_state::AppState;
 pub use clients::Clients;
-use edge::Edge;
 use slots::Slots;
 
 use crate::config::Config;
@@ -66,8 +66,8 @@ pub struct Listeners {
 }
 
 /// The API, bound to its addresses but not serving yet.
-pub struct Api {
-    edge: Edge,
+pub struct ApiServer {
+    app: AppState,
     api: (TcpListener, SocketAddr),
     metrics: Option<(TcpListener, SocketAddr)>,
     idle: Duration,
@@ -108,7 +108,7 @@ impl Listeners {
     }
 }
 
-impl Api {
+impl ApiServer {
     /// The API of `fleet`, on the addresses that `config` names.
     ///
     /// # Errors
@@ -123,8 +123,8 @@ impl Api {
         let Listeners { api, metrics: own } = listeners;
         metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
-        let edge = edge::Inner::new(fleet, clients, metrics, &config.api.wechat_path);
-        Self { edge, api, metrics: own, idle: listener::IDLE }
+        let app = app_state::AppStateInner::new(fleet, clients, metrics, &config.api.wechat_path);
+        Self { app, api, metrics: own, idle: listener::IDLE }
     }
 
     /// Keeps connections for `idle` without a request, in place of 80 s. Clients are told a sixteenth less.
@@ -148,14 +148,14 @@ impl Api {
     /// Who may call, to be exchanged by a reload.
     #[must_use]
     pub fn clients(&self) -> Clients {
-        self.edge.clients.clone()
+        self.app.clients.clone()
     }
 
     /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let door = routes::api(&self.edge, self.serves_metrics());
+        let service = routes::api(&self.app, self.serves_metrics());
         let peer = Arc::default();
-        drop(listener::converse(stream, |_| false, door, self.idle, peer, &self.edge.stopping).await);
+        drop(listener::converse(stream, |_| false, service, self.idle, peer, &self.app.stopping).await);
     }
 
     fn serves_metrics(&self) -> bool {
@@ -166,30 +166,30 @@ impl Api {
     /// end, for at most 3 s, and it returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let with_metrics = self.serves_metrics();
-        let Self { edge, api: (listener, _), metrics, idle } = self;
-        let stopping = edge.stopping.clone();
+        let Self { app, api: (listener, _), metrics, idle } = self;
+        let stopping = app.stopping.clone();
         let slots = Slots::new(listener::most_connections());
-        let api = listener::serve(listener, routes::api(&edge, with_metrics), slots, idle, stopping.clone());
+        let api = listener::serve(listener, routes::api(&app, with_metrics), slots, idle, stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {
-                let door = routes::metrics(&edge);
+                let service = routes::metrics(&app);
                 let slots = Slots::without_keys(listener::SCRAPERS);
-                listener::serve(listener, door, slots, idle, stopping.clone()).await;
+                listener::serve(listener, service, slots, idle, stopping.clone()).await;
             }
         };
         let stop = async {
             tokio::select! {
                 () = shutdown => {}
                 // Without its fleet the API has nothing to serve.
-                () = edge.fleet.until_draining() => {}
+                () = app.fleet.until_draining() => {}
             }
             stopping.cancel();
         };
         let upkeep = async {
             loop {
                 sleep(UPKEEP).await;
-                edge.metrics.upkeep();
-                edge.wrong_keys.tell();
+                app.metrics.upkeep();
+                app.wrong_keys.tell();
             }
         };
         tokio::select! {

@@ -5,11 +5,11 @@
 
 use axum::http::{HeaderMap, header};
 
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 
 /// Lets a request pass that a page of this very origin has sent. `Sec-Fetch-Site` says so wherever there is TLS or
 /// the host is local; elsewhere the browser sends `Origin`, which has to name our host.
-pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), ApiProblem> {
     let ours = match headers.get("sec-fetch-site") {
         Some(site) => site == "same-origin",
         None => origin(headers).is_some_and(|(_, authority)| {
@@ -20,7 +20,7 @@ pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), Problem> {
     };
     let detail =
         "only the status page itself may do this with its cookie; programs send Authorization: Bearer KEY";
-    if ours { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    if ours { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
 }
 
 /// Whether the page came over TLS, which a proxy ends before us.

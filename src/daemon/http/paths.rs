@@ -75,7 +75,7 @@ pub(super) fn needs_no_key(path: &str) -> bool {
     of_path(path).is_some_and(|route| route >= OPEN)
 }
 
-/// Whose token is read at `path`, where that is what is done there.
+/// FaultScope token is read at `path`, where that is what is done there.
 pub(super) fn appid_of_a_read(path: &str) -> Option<&str> {
     let appid = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.strip_suffix("/token")?;
     Some(appid).filter(|appid| !appid.contains('/'))

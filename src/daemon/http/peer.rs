@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::slots::{Place, Slot};
+use super::slots::{ConnectionSlot, SlotId};
 
 tokio::task_local! {
     /// The one whose requests this task answers.
@@ -18,7 +18,7 @@ tokio::task_local! {
 pub(super) struct Peer {
     pub(super) connection: Arc<Connection>,
     /// Among the others of its listener, if it came by one.
-    place: Option<Place>,
+    place: Option<SlotId>,
     has_guessed: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn note_key(is_right: bool) {
 }
 
 impl Peer {
-    pub(super) fn at(slot: &Slot) -> Self {
+    pub(super) fn at(slot: &ConnectionSlot) -> Self {
         let (connection, place) = (Arc::clone(&slot.place.connection), Some(slot.place.clone()));
         Self { connection, place, has_guessed: AtomicBool::new(false) }
     }
@@ -55,11 +55,11 @@ impl Peer {
 
     /// How long a key has to wait before it is looked at.
     pub(super) fn key_waits(&self) -> Duration {
-        self.place.as_ref().map_or(Duration::ZERO, Place::key_waits)
+        self.place.as_ref().map_or(Duration::ZERO, SlotId::key_waits)
     }
 
     /// The client's address; none without a socket.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.place.as_ref().map(Place::address)
+        self.place.as_ref().map(SlotId::address)
     }
 }

@@ -7,8 +7,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use wxtokend_core::phase::Phase;
 
-use super::edge::Edge;
-use super::problem::{Code, Problem, Waiting};
+use super::app_state::AppState;
+use super::problem::{ApiProblem, Code, RetryInfo};
 
 const JSON: [(header::HeaderName, &str); 2] =
     [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
@@ -17,15 +17,15 @@ pub(super) async fn healthz() -> impl IntoResponse {
     (JSON, "{\"status\":\"ok\"}")
 }
 
-pub(super) async fn readyz(State(edge): State<Edge>) -> Result<impl IntoResponse, Problem> {
-    if edge.stopping.is_cancelled() || edge.fleet.is_shutting_down() {
-        return Err(Problem::shutting_down());
+pub(super) async fn readyz(State(app): State<AppState>) -> Result<impl IntoResponse, ApiProblem> {
+    if app.stopping.is_cancelled() || app.fleet.is_shutting_down() {
+        return Err(ApiProblem::shutting_down());
     }
-    if edge.fleet.is_ready() {
+    if app.fleet.is_ready() {
         return Ok((JSON, "{\"status\":\"ready\"}"));
     }
     let detail = "some accounts have neither a valid token nor a first attempt that ended";
     let waiting =
-        Waiting { state: Some(Phase::Starting), last_fault: None, retry_after: Duration::from_secs(1) };
-    Err(Problem::later(Code::TokenUnavailable, detail, waiting))
+        RetryInfo { state: Some(Phase::Starting), last_fault: None, retry_after: Duration::from_secs(1) };
+    Err(ApiProblem::later(Code::TokenUnavailable, detail, waiting))
 }

@@ -64,22 +64,22 @@ impl Code {
 
 /// A refusal. Its texts never repeat what the client sent, which may be a token in the wrong place.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct ApiProblem {
     pub(super) code: Code,
     detail: Cow<'static, str>,
-    waiting: Option<Box<Waiting>>,
+    waiting: Option<Box<RetryInfo>>,
 }
 
 /// What every 503 tells besides: how things stand, and when to come back.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct RetryInfo {
     pub(super) state: Option<Phase>,
     pub(super) last_fault: Option<FaultView>,
     pub(super) retry_after: Duration,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ProblemBody<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
@@ -87,16 +87,16 @@ struct Body<'a> {
     code: &'static str,
     detail: &'a str,
     #[serde(flatten)]
-    waiting: Option<WaitingBody<'a>>,
+    waiting: Option<RetryBody<'a>>,
 }
 
 #[derive(Serialize)]
-struct WaitingBody<'a> {
+struct RetryBody<'a> {
     state: Option<Phase>,
     last_fault: Option<&'a FaultView>,
 }
 
-impl Problem {
+impl ApiProblem {
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into(), waiting: None }
     }
@@ -110,12 +110,12 @@ impl Problem {
     }
 
     /// A 503.
-    pub(super) fn later(code: Code, detail: impl Into<Cow<'static, str>>, waiting: Waiting) -> Self {
+    pub(super) fn later(code: Code, detail: impl Into<Cow<'static, str>>, waiting: RetryInfo) -> Self {
         Self { code, detail: detail.into(), waiting: Some(Box::new(waiting)) }
     }
 
     pub(super) fn shutting_down() -> Self {
-        let waiting = Waiting { retry_after: Duration::from_secs(5), ..Waiting::default() };
+        let waiting = RetryInfo { retry_after: Duration::from_secs(5), ..RetryInfo::default() };
         Self::later(Code::ShuttingDown, "the server is shutting down; ask again when it is back", waiting)
     }
 
@@ -128,7 +128,7 @@ impl Problem {
     pub(super) fn body(&self) -> Vec<u8> {
         let status = self.code.status();
         let waiting = self.waiting.as_deref();
-        let body = Body {
+        let body = ProblemBody {
             // The code says what it is; there is no page about it.
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
@@ -136,21 +136,21 @@ impl Problem {
             code: self.code.as_str(),
             detail: &self.detail,
             waiting: waiting
-                .map(|waiting| WaitingBody { state: waiting.state, last_fault: waiting.last_fault.as_ref() }),
+                .map(|waiting| RetryBody { state: waiting.state, last_fault: waiting.last_fault.as_ref() }),
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }
 }
 
-impl Problem {
+impl ApiProblem {
     fn unavailable(detail: String, why: Unavailable) -> Self {
         let Unavailable { state, last_fault, retry_after, budget_exhausted } = why;
         let code = if budget_exhausted { Code::BudgetExhausted } else { Code::TokenUnavailable };
-        Self::later(code, detail, Waiting { state: Some(state), last_fault, retry_after })
+        Self::later(code, detail, RetryInfo { state: Some(state), last_fault, retry_after })
     }
 }
 
-impl From<TokenError> for Problem {
+impl From<TokenError> for ApiProblem {
     fn from(error: TokenError) -> Self {
         let detail = error.to_string();
         match error {
@@ -161,7 +161,7 @@ impl From<TokenError> for Problem {
     }
 }
 
-impl From<TicketError> for Problem {
+impl From<TicketError> for ApiProblem {
     fn from(error: TicketError) -> Self {
         let detail = error.to_string();
         match error {
@@ -173,7 +173,7 @@ impl From<TicketError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ApiProblem {
     fn into_response(self) -> Response {
         let mut response = Response::new(self.body().into());
         *response.status_mut() = self.code.status();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 
-use super::problem::Problem;
+use super::problem::ApiProblem;
 use crate::config::duration;
 
 /// Parameters by name. An empty value counts as not given.
@@ -12,18 +12,18 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// The parameters of `uri`, each at most once and each one of `known`.
-    pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Self, ApiProblem> {
         if uri.query().is_none() {
             return Ok(Self(Vec::new()));
         }
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
-        let pairs = pairs.map_err(|_| Problem::bad_request("the query is malformed"))?.0;
+        let pairs = pairs.map_err(|_| ApiProblem::bad_request("the query is malformed"))?.0;
         for (index, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                return Err(Problem::bad_request(format!("the query may have: {}", known.join(", "))));
+                return Err(ApiProblem::bad_request(format!("the query may have: {}", known.join(", "))));
             }
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Problem::bad_request(format!("{name} is given twice")));
+                return Err(ApiProblem::bad_request(format!("{name} is given twice")));
             }
         }
         Ok(Self(pairs))
@@ -34,23 +34,23 @@ impl Query {
         named.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
-        let wrong = |_| Problem::bad_request(format!("{name} is a whole number"));
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, ApiProblem> {
+        let wrong = |_| ApiProblem::bad_request(format!("{name} is a whole number"));
         self.text(name).map(|text| text.parse().map_err(wrong)).transpose()
     }
 
-    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiProblem> {
         match self.text(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(Problem::bad_request(format!("{name} is true or false"))),
+            Some(_) => Err(ApiProblem::bad_request(format!("{name} is true or false"))),
         }
     }
 
-    pub(super) fn duration(&self, name: &str, longest: Duration) -> Result<Option<Duration>, Problem> {
+    pub(super) fn duration(&self, name: &str, longest: Duration) -> Result<Option<Duration>, ApiProblem> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let fits = duration::parse(text).ok().filter(|given| *given <= longest);
         let wrong = || format!("{name} is a duration like 500ms or 30s, at most {}", duration::show(longest));
-        fits.map(Some).ok_or_else(|| Problem::bad_request(wrong()))
+        fits.map(Some).ok_or_else(|| ApiProblem::bad_request(wrong()))
     }
 }

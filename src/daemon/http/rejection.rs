@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::app_state::AppState;
 use super::body;
 use super::caller::Caller;
-use super::edge::Edge;
-use super::extract::Named;
-use super::problem::Problem;
+use super::extract::AppidPath;
+use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::Scope;
 use super::token::write_fields;
@@ -27,32 +27,32 @@ struct Report<'a> {
 }
 
 pub(super) async fn reject(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
+    AppidPath(appid): AppidPath,
     request: Request,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Refresh)?;
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Refresh)?;
     let body = body::of_json(request, "{\"access_token\":\"…\"}").await?;
     let report: Report<'_> = body.read()?;
     if report.access_token.is_empty() {
-        return Err(Problem::bad_request("access_token is empty"));
+        return Err(ApiProblem::bad_request("access_token is empty"));
     }
     let rejected =
-        edge.unless_stopping(edge.fleet.reject_for(caller.name(), &appid, &report.access_token)).await?;
+        app.unless_stopping(app.fleet.reject_for(caller.name(), &appid, &report.access_token)).await?;
     Ok(answer(&appid, &rejected, caller.may(Scope::Token)))
 }
 
 pub(super) async fn refresh(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
+    AppidPath(appid): AppidPath,
     uri: Uri,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Admin)?;
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
-    let refreshed = edge.unless_stopping(edge.fleet.refresh_for(caller.name(), &appid, force)).await?;
+    let refreshed = app.unless_stopping(app.fleet.refresh_for(caller.name(), &appid, force)).await?;
     Ok(answer(&appid, &refreshed, caller.may(Scope::Token) && !wants_the_least(&headers)))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wxtokend_core::account::{Account, Appid};
 
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use crate::config::{Allow, Client};
 use crate::fleet::Fleet;
 
@@ -55,7 +55,7 @@ impl Rights {
     }
 
     /// Refused unless it may.
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
+    pub(super) fn needs(&self, scope: Scope) -> Result<(), ApiProblem> {
         let detail = match scope {
             Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
                 "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
@@ -65,14 +65,14 @@ impl Rights {
             Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
             Scope::Sign => "this key may not have pages signed: its client needs allow: [sign]",
         };
-        if self.may(scope) { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+        if self.may(scope) { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
     }
 
     /// Refused unless the page at `url` may be signed for it.
-    pub(super) fn has_signed(&self, url: &str) -> Result<(), Problem> {
+    pub(super) fn has_signed(&self, url: &str) -> Result<(), ApiProblem> {
         let detail = "no page at that address may be signed for this key: see urls of its client";
         let may = self.client.as_deref().is_none_or(|client| client.may_sign(url));
-        if may { Ok(()) } else { Err(Problem::new(Code::Forbidden, detail)) }
+        if may { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
     }
 
     pub(super) fn covers(&self, account: &Account) -> bool {
@@ -81,7 +81,7 @@ impl Rights {
 
     /// Refused unless it may deal with `appid`. A client must not learn which accounts there are beside its own: where
     /// its grants do not name the appid, the answer is the same whether there is such an account or not.
-    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), Problem> {
+    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
         self.needs(scope)?;
         let Some(client) = &self.client else { return Ok(()) };
         if client.accounts.covers_appid(appid) {
@@ -91,7 +91,7 @@ impl Rights {
             return Ok(());
         }
         // What cannot be an appid is nobody's account.
-        Appid::new(appid).map_err(|_| Problem::unknown_account())?;
-        Err(Problem::new(Code::Forbidden, "this key may not deal with that account"))
+        Appid::new(appid).map_err(|_| ApiProblem::unknown_account())?;
+        Err(ApiProblem::new(Code::Forbidden, "this key may not deal with that account"))
     }
 }

@@ -4,18 +4,18 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
 
+use super::api_service::ApiService;
+use super::app_state::AppState;
 use super::body::LARGEST_BODY;
-use super::edge::Edge;
-use super::guard::Door;
 use super::paths::{
     ACCOUNT, ACCOUNTS, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, PROBES, READYZ, REFRESH,
     REJECT, ROUTES, SESSION, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
 };
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, tickets, token, ui};
 
 /// The API, with or without `/metrics`.
-pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
+pub(super) fn api(app: &AppState, with_metrics: bool) -> ApiService {
     let api = Router::new()
         .route(TOKEN, get(token::read))
         .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(LARGEST_BODY)))
@@ -41,28 +41,28 @@ pub(super) fn api(edge: &Edge, with_metrics: bool) -> Door {
         .merge(probes());
     let api = if with_metrics { api.route(METRICS, get(scrape::metrics)) } else { api };
     let serves = 0..ROUTES.len() - usize::from(!with_metrics);
-    Door { edge: Edge::clone(edge), router: refusing(api, edge), serves, is_guarded: true }
+    ApiService { app: AppState::clone(app), router: refusing(api, app), serves, is_guarded: true }
 }
 
 /// What a listener for metrics alone serves.
-pub(super) fn metrics(edge: &Edge) -> Door {
-    let router = refusing(probes().route(METRICS, get(scrape::metrics)), edge);
-    Door { edge: Edge::clone(edge), router, serves: PROBES..ROUTES.len(), is_guarded: false }
+pub(super) fn metrics(app: &AppState) -> ApiService {
+    let router = refusing(probes().route(METRICS, get(scrape::metrics)), app);
+    ApiService { app: AppState::clone(app), router, serves: PROBES..ROUTES.len(), is_guarded: false }
 }
 
-fn probes() -> Router<Edge> {
+fn probes() -> Router<AppState> {
     Router::new().route(HEALTHZ, get(probes::healthz)).route(READYZ, get(probes::readyz))
 }
 
 /// What no route answers is refused in our words.
-fn refusing(router: Router<Edge>, edge: &Edge) -> Router {
+fn refusing(router: Router<AppState>, app: &AppState) -> Router {
     router
-        .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
+        .fallback(async || ApiProblem::new(Code::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
-            Problem::new(
+            ApiProblem::new(
                 Code::MethodNotAllowed,
                 "this path does not take that method; Allow names those it takes",
             )
         })
-        .with_state(Edge::clone(edge))
+        .with_state(AppState::clone(app))
 }

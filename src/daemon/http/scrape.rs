@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
-use super::edge::Edge;
+use super::app_state::AppState;
 use super::encoding::asks_for_gzip;
 
 /// So many parts may wait to be sent.
@@ -27,13 +27,13 @@ const LONGEST_PART: usize = 64 * 1024;
 /// A scrape that takes longer helps nobody, and keeps others from theirs.
 const WITHIN: Duration = Duration::from_secs(60);
 
-pub(super) async fn metrics(State(edge): State<Edge>, headers: HeaderMap) -> Response {
+pub(super) async fn metrics(State(app): State<AppState>, headers: HeaderMap) -> Response {
     let gzip = asks_for_gzip(&headers);
     // Fails only where a semaphore was closed, and none is.
-    let turn = Arc::clone(&edge.scrapes).acquire_owned().await.ok();
+    let turn = Arc::clone(&app.scrapes).acquire_owned().await.ok();
     let (sender, parts) = channel(PARTS);
-    let sink = Sink { parts: sender, end: Instant::now() + WITHIN };
-    let written = spawn_blocking(move || write(&edge, sink, gzip));
+    let sink = ScrapeSink { parts: sender, end: Instant::now() + WITHIN };
+    let written = spawn_blocking(move || write(&app, sink, gzip));
     let body = Body::new(Scrape { parts, written, _turn: turn });
     let head = [
         (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"),
@@ -46,23 +46,23 @@ pub(super) async fn metrics(State(edge): State<Edge>, headers: HeaderMap) -> Res
     response
 }
 
-fn write(edge: &Edge, mut sink: Sink, gzip: bool) -> Result<()> {
+fn write(app: &AppState, mut sink: ScrapeSink, gzip: bool) -> Result<()> {
     if !gzip {
-        return edge.metrics.write(&edge.fleet, &mut sink);
+        return app.metrics.write(&app.fleet, &mut sink);
     }
     // The text repeats itself: what better levels save in length is little beside the time they take.
     let mut packed = GzEncoder::new(sink, Compression::fast());
-    edge.metrics.write(&edge.fleet, &mut packed)?;
+    app.metrics.write(&app.fleet, &mut packed)?;
     packed.finish().map(drop)
 }
 
 /// Hands parts to those who send them, and waits while enough of them wait already.
-struct Sink {
+struct ScrapeSink {
     parts: Sender<Bytes>,
     end: Instant,
 }
 
-impl Write for Sink {
+impl Write for ScrapeSink {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         if Instant::now() > self.end {
             return Err(ErrorKind::TimedOut.into());
@@ -115,7 +115,7 @@ mod tests {
         for (fails, panics) in [(false, false), (true, false), (false, true)] {
             let (sender, parts) = channel(1);
             let written = spawn_blocking(move || {
-                let mut sink = Sink { parts: sender, end: Instant::now() + WITHIN };
+                let mut sink = ScrapeSink { parts: sender, end: Instant::now() + WITHIN };
                 sink.write_all(b"# HELP")?;
                 assert!(!panics, "a bug");
                 if fails { Err(ErrorKind::TimedOut.into()) } else { Ok(()) }

@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::app_state::AppState;
 use super::caller::Caller;
-use super::edge::Edge;
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use super::{body, cookie, origin};
 
 /// Who guesses keys waits so long for each; who mistypes one hardly notices.
@@ -30,34 +30,34 @@ struct Credentials<'a> {
 }
 
 /// Who is signed in, what they may do, and what the page shows of us. Its clock may be off, so it is told ours.
-pub(super) async fn show(State(edge): State<Edge>, caller: Caller) -> Result<Response, Problem> {
+pub(super) async fn show(State(app): State<AppState>, caller: Caller) -> Result<Response, ApiProblem> {
     let rights = caller.rights()?;
     let allow: Vec<_> = rights.allow().names().collect();
     let session = json!({
         "client": rights.name(),
         "allow": allow,
         "version": env!("CARGO_PKG_VERSION"),
-        "now": edge.fleet.now().timestamp(),
+        "now": app.fleet.now().timestamp(),
     });
     Ok((NOT_KEPT, Json(session)).into_response())
 }
 
-pub(super) async fn sign_in(State(edge): State<Edge>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Result<Response, ApiProblem> {
     origin::must_be_our_page(request.headers())?;
     let over_tls = origin::is_https(request.headers());
     let body = body::of_json(request, "{\"key\":\"…\"}").await?;
     let Credentials { key } = body.read()?;
-    let Some(client) = edge.clients.with_key(key.as_bytes()) else {
-        if edge.wrong_keys.is_sign_in_told() {
+    let Some(client) = app.clients.with_key(key.as_bytes()) else {
+        if app.wrong_keys.is_sign_in_told() {
             warn!(
                 event = "sign_in_refused",
                 "somebody tried to sign in to the status page with a key of nobody's"
             );
         }
-        return edge
+        return app
             .unless_stopping(async {
                 sleep(REFUSED_AFTER).await;
-                Err(Problem::new(Code::Unauthorized, "no client has that key"))
+                Err(ApiProblem::new(Code::Unauthorized, "no client has that key"))
             })
             .await;
     };
@@ -66,7 +66,7 @@ pub(super) async fn sign_in(State(edge): State<Edge>, request: Request) -> Resul
     Ok((StatusCode::NO_CONTENT, NOT_KEPT, cookie).into_response())
 }
 
-pub(super) async fn sign_out(headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn sign_out(headers: HeaderMap) -> Result<Response, ApiProblem> {
     origin::must_be_our_page(&headers)?;
     Ok((StatusCode::NO_CONTENT, NOT_KEPT, [(header::SET_COOKIE, cookie::forget())]).into_response())
 }

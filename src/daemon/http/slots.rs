@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, Waits};
+use super::connection::{Connection, WaitsFor};
 
 /// A newcomer has so long to say what it wants before it may be ended for the next.
 const NEWCOMER: Duration = Duration::from_millis(500);
@@ -40,17 +40,17 @@ pub(super) struct Slots {
     most_unproven: usize,
     most_of_address: usize,
     /// Whether anybody has ever shown a wrong key: a read with none must not look further.
-    was_guessed: AtomicBool,
-    state: Mutex<State>,
+    has_seen_wrong_key: AtomicBool,
+    state: Mutex<SlotTable>,
 }
 
 #[derive(Default)]
-struct State {
+struct SlotTable {
     next: u64,
     /// By arrival.
     unproven: BTreeMap<u64, Unproven>,
     proven: usize,
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<IpAddr, AddressUse>,
 }
 
 /// A connection that has shown no key and was not told to end.
@@ -61,7 +61,7 @@ struct Unproven {
 }
 
 #[derive(Default)]
-struct Address {
+struct AddressUse {
     unproven: usize,
     proven: usize,
     /// When a right key was shown last.
@@ -71,14 +71,14 @@ struct Address {
 }
 
 /// A connection's place among the others, until it is dropped.
-pub(super) struct Slot {
-    pub(super) place: Place,
+pub(super) struct ConnectionSlot {
+    pub(super) place: SlotId,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Which of the connections of a listener one is.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct SlotId {
     slots: Arc<Slots>,
     id: u64,
     address: IpAddr,
@@ -102,7 +102,7 @@ impl Slots {
             most,
             most_unproven: unproven.max(1),
             most_of_address: of_address.max(1),
-            was_guessed: AtomicBool::new(false),
+            has_seen_wrong_key: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -122,12 +122,12 @@ impl Slots {
     }
 
     /// The place of a connection that `peer` has opened.
-    pub(super) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> Slot {
+    pub(super) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> ConnectionSlot {
         let (address, now) = (network(peer), Instant::now());
         let mut state = self.state();
         let connection = Arc::<Connection>::default();
         let place =
-            Place { slots: Arc::clone(self), id: state.next, address, connection: Arc::clone(&connection) };
+            SlotId { slots: Arc::clone(self), id: state.next, address, connection: Arc::clone(&connection) };
         state.next += 1;
         let entry = Unproven { address, since: now, connection };
         state.unproven.insert(place.id, entry);
@@ -139,7 +139,7 @@ impl Slots {
         }
         drop(state);
         victims.iter().for_each(|connection| connection.evict());
-        Slot { place, _permit: permit }
+        ConnectionSlot { place, _permit: permit }
     }
 
     /// Whether there is hardly room for more.
@@ -147,13 +147,13 @@ impl Slots {
         self.permits.available_permits() < self.most / 8
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SlotTable> {
         // Counts are right whoever panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SlotTable {
     /// Takes out those above the share of `address` that only wait.
     fn over_share(&mut self, address: IpAddr, share: usize, now: Instant) -> Vec<Arc<Connection>> {
         let mut victims = Vec::new();
@@ -198,12 +198,12 @@ impl State {
             });
         let mut slow = None;
         let found = of_age.find_map(|(id, one)| match one.connection.waits() {
-            Waits::ToRead => Some(*id),
-            Waits::ToWrite => {
+            WaitsFor::ToRead => Some(*id),
+            WaitsFor::ToWrite => {
                 slow = slow.or(Some(*id));
                 None
             }
-            Waits::No => None,
+            WaitsFor::No => None,
         });
         let one = self.unproven.remove(&found.or(slow)?)?;
         if let Some(address) = self.addresses.get_mut(&one.address) {
@@ -219,7 +219,7 @@ impl State {
     }
 }
 
-impl Address {
+impl AddressUse {
     fn is_trusted(&self, now: Instant) -> bool {
         self.proven > 0 || self.right.is_some_and(|right| now < right + TRUSTED_FOR)
     }
@@ -234,7 +234,7 @@ impl Address {
     }
 }
 
-impl Place {
+impl SlotId {
     /// A right key was shown here. Whether the connection is one of the proven from now on, which have their room and
     /// are not ended for others.
     pub(super) fn prove(&self) -> bool {
@@ -265,7 +265,7 @@ impl Place {
         let mut state = self.slots.state();
         let address = state.addresses.entry(self.address).or_default();
         if !address.is_trusted(now) {
-            self.slots.was_guessed.store(true, Ordering::Relaxed);
+            self.slots.has_seen_wrong_key.store(true, Ordering::Relaxed);
             let until = address.with_another_guess(now);
             address.guessed_until = Some(until.min(now + FREE + LONGEST_DELAY));
         }
@@ -273,7 +273,7 @@ impl Place {
 
     /// How long a key that comes now has to wait before it is looked at, for the wrong ones that its address has shown.
     pub(super) fn key_waits(&self) -> Duration {
-        if self.connection.is_proven() || !self.slots.was_guessed.load(Ordering::Relaxed) {
+        if self.connection.is_proven() || !self.slots.has_seen_wrong_key.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         let now = Instant::now();
@@ -289,14 +289,14 @@ impl Place {
     }
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Whether there is hardly room for more connections.
     pub(super) fn is_crowded(&self) -> bool {
         self.place.slots.is_crowded()
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let now = Instant::now();
         let mut state = self.place.slots.state();
@@ -333,13 +333,13 @@ mod tests {
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-    async fn enter(slots: &Arc<Slots>, peer: IpAddr) -> Slot {
+    async fn enter(slots: &Arc<Slots>, peer: IpAddr) -> ConnectionSlot {
         let slot = slots.enter(slots.room().await, peer);
-        slot.place.connection.wait(Waits::ToRead);
+        slot.place.connection.wait(WaitsFor::ToRead);
         slot
     }
 
-    fn ended(slots: &[Slot]) -> Vec<bool> {
+    fn ended(slots: &[ConnectionSlot]) -> Vec<bool> {
         slots.iter().map(|slot| slot.place.connection.is_evicted()).collect()
     }
 
@@ -352,8 +352,8 @@ mod tests {
             crowd.push(enter(&slots, ONE).await);
         }
         assert!(ended(&crowd).iter().all(|ended| !ended), "newcomers have time to say what they want");
-        crowd[0].place.connection.wait(Waits::No);
-        crowd[1].place.connection.wait(Waits::ToWrite);
+        crowd[0].place.connection.wait(WaitsFor::No);
+        crowd[1].place.connection.wait(WaitsFor::ToWrite);
         assert!(crowd[2].place.prove() && !crowd[2].place.connection.is_evicted());
         advance(NEWCOMER).await;
         crowd.push(enter(&slots, ONE).await);
@@ -406,7 +406,7 @@ mod tests {
         let slots = Slots::new(64);
         let (guesser, client) = (enter(&slots, ONE).await, enter(&slots, OTHER).await);
         assert!(client.place.prove());
-        let waits = |place: &Place| {
+        let waits = |place: &SlotId| {
             let waits = place.key_waits();
             place.guessed();
             waits

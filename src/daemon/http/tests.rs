@@ -8,7 +8,6 @@ mod events;
 mod half_close;
 mod idle;
 mod keys;
-mod leftover;
 mod page;
 mod refusals;
 mod rejection;
@@ -19,6 +18,7 @@ mod stopping;
 mod streams;
 mod tickets;
 mod token;
+mod unread_body;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::secret::Secret;
 use wxtokend_sandbox::{Fault, Sandbox, Settings, Switches};
 
-use super::{Api, Clients};
+use super::{ApiServer, Clients};
 use crate::config::{Allow, Client, Config, Defaults, Grants};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
@@ -84,7 +84,7 @@ pub(crate) struct Rig {
 }
 
 /// What a test changes about it.
-pub(crate) struct Plan {
+pub(crate) struct TestApi {
     pub(crate) accounts: Vec<Account>,
     pub(crate) clients: Vec<Client>,
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -96,7 +96,7 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<(&'static str, Fault)>,
 }
 
-impl Default for Plan {
+impl Default for TestApi {
     fn default() -> Self {
         Self {
             accounts: vec![account("wx1"), account("wx2")],
@@ -112,13 +112,13 @@ impl Default for Plan {
 
 impl Rig {
     /// The server, once every account has a token or a fault.
-    pub(crate) async fn start(plan: Plan) -> Self {
+    pub(crate) async fn start(plan: TestApi) -> Self {
         let rig = Self::start_at_once(plan).await;
         until("ready", || rig.fleet.is_ready()).await;
         rig
     }
 
-    pub(crate) async fn start_at_once(plan: Plan) -> Self {
+    pub(crate) async fn start_at_once(plan: TestApi) -> Self {
         let accounts = plan.accounts.iter().map(|account| (account.appid.clone(), account.secret.clone()));
         let sandbox = Sandbox::new(Settings { accounts: accounts.collect(), ..Settings::default() });
         for (appid, fault) in plan.faults {
@@ -139,7 +139,7 @@ impl Rig {
         drop(tokio::spawn(async move { wechat.serve(upstream, std::future::pending()).await }));
         let fleet = Fleet::start(config.clone()).await.unwrap();
         let metrics = Metrics::detached();
-        let api = Api::bind(&config, fleet.clone(), metrics.clone()).await.unwrap();
+        let api = ApiServer::bind(&config, fleet.clone(), metrics.clone()).await.unwrap();
         let api = match plan.idle {
             Some(idle) => api.keep_idle(idle),
             None => api,

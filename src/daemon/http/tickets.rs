@@ -9,16 +9,16 @@ use serde::Serialize;
 use wxtokend_core::ticket::{Ticket, TicketKind};
 
 use super::accounts::json;
+use super::app_state::AppState;
 use super::caller::Caller;
-use super::edge::Edge;
-use super::extract::{Kind, Named};
-use super::problem::Problem;
+use super::extract::{AppidPath, TicketKindPath};
+use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::Scope;
 use super::token::is_known;
 
 #[derive(Serialize)]
-struct Found<'a> {
+struct FoundTicket<'a> {
     appid: &'a str,
     r#type: TicketKind,
     ticket: &'a str,
@@ -28,20 +28,20 @@ struct Found<'a> {
 }
 
 pub(super) async fn read(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
-    Kind(kind): Kind,
+    AppidPath(appid): AppidPath,
+    TicketKindPath(kind): TicketKindPath,
     request: Request,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Token)?;
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Token)?;
     Query::of(request.uri(), &[])?;
-    let ticket = edge.unless_stopping(edge.fleet.ticket(&appid, kind)).await?;
+    let ticket = app.unless_stopping(app.fleet.ticket(&appid, kind)).await?;
     let validators = validators(&ticket);
     if is_known(request.headers(), &validators[0].1) {
         return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
     }
-    let found = Found {
+    let found = FoundTicket {
         appid: &appid,
         r#type: kind,
         ticket: ticket.value(),
@@ -59,26 +59,26 @@ fn validators(ticket: &Ticket) -> [(header::HeaderName, String); 2] {
 
 /// `?url=`, URL-encoded
 pub(super) async fn sign(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
+    AppidPath(appid): AppidPath,
     uri: Uri,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Sign)?;
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Sign)?;
     let query = Query::of(&uri, &["url"])?;
     let page = query.text("url").ok_or_else(|| {
-        Problem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")
+        ApiProblem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")
     })?;
     must_be_a_page(page)?;
     caller.has_signed(page)?;
-    let signed = edge.unless_stopping(edge.fleet.js_config(&appid, page)).await?;
+    let signed = app.unless_stopping(app.fleet.js_config(&appid, page)).await?;
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, json(&signed)).into_response())
 }
 
 /// What is no page's address is a slip: the signature would be refused, and nobody would know why.
-fn must_be_a_page(url: &str) -> Result<(), Problem> {
+fn must_be_a_page(url: &str) -> Result<(), ApiProblem> {
     let is_page = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     let detail = "url is the page's address as its browser shows it, with http:// or https://";
-    if is_page { Ok(()) } else { Err(Problem::bad_request(detail)) }
+    if is_page { Ok(()) } else { Err(ApiProblem::bad_request(detail)) }
 }

@@ -9,11 +9,11 @@ use axum::response::Response;
 use jiff::fmt::temporal::DateTimePrinter;
 use wxtokend_core::token::Token;
 
+use super::app_state::AppState;
 use super::caller::Caller;
-use super::edge::Edge;
-use super::extract::Named;
+use super::extract::AppidPath;
 use super::paths::appid_of_a_read;
-use super::problem::Problem;
+use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::Scope;
 
@@ -27,34 +27,34 @@ static RFC_3339: DateTimePrinter = DateTimePrinter::new();
 
 /// The answer to nearly all reads, which ask for no more than the token that there is: without the router's way, which
 /// costs as much as all else. Whatever is to be answered otherwise, [`read`] answers.
-pub(super) fn at_once<B>(edge: &Edge, request: &axum::http::Request<B>) -> Option<Response> {
+pub(super) fn at_once<B>(app: &AppState, request: &axum::http::Request<B>) -> Option<Response> {
     let (uri, headers) = (request.uri(), request.headers());
     let is_plain = request.method() == Method::GET
         && uri.query().is_none()
         && !headers.contains_key(header::IF_NONE_MATCH);
     let appid = appid_of_a_read(uri.path()).filter(|_| is_plain)?;
-    let rights = edge.clients.rights(headers).ok()?;
-    rights.deals_with(appid, &edge.fleet, Scope::Token).ok()?;
-    let token = edge.fleet.token_at_once(appid)?;
+    let rights = app.clients.rights(headers).ok()?;
+    rights.deals_with(appid, &app.fleet, Scope::Token).ok()?;
+    let token = app.fleet.token_at_once(appid)?;
     Some(found(appid, &token, &quoted(&token)))
 }
 
 pub(super) async fn read(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     caller: Caller,
-    Named(appid): Named,
+    AppidPath(appid): AppidPath,
     request: Request,
-) -> Result<Response, Problem> {
-    caller.deals_with(&appid, &edge.fleet, Scope::Token)?;
+) -> Result<Response, ApiProblem> {
+    caller.deals_with(&appid, &app.fleet, Scope::Token)?;
     // Waits are boxed, so that nearly all reads, which wait for nothing, do not carry their state about.
     let token = match Poll::asked_for(request.uri())? {
-        None => match edge.fleet.token_at_once(&appid) {
+        None => match app.fleet.token_at_once(&appid) {
             Some(token) => token,
-            None => Box::pin(edge.unless_stopping(edge.fleet.token(&appid))).await?,
+            None => Box::pin(app.unless_stopping(app.fleet.token(&appid))).await?,
         },
         Some(Poll { after, wait }) => {
-            let newer = Box::pin(edge.unless_stopping(edge.fleet.token_after(&appid, after, wait))).await?;
-            let Some(newer) = newer else { return Ok(still_the_same(&edge, &appid)) };
+            let newer = Box::pin(app.unless_stopping(app.fleet.token_after(&appid, after, wait))).await?;
+            let Some(newer) = newer else { return Ok(still_the_same(&app, &appid)) };
             newer
         }
     };
@@ -72,14 +72,14 @@ struct Poll {
 }
 
 impl Poll {
-    fn asked_for(uri: &Uri) -> Result<Option<Self>, Problem> {
+    fn asked_for(uri: &Uri) -> Result<Option<Self>, ApiProblem> {
         let query = Query::of(uri, &["after", "wait"])?;
         let after = query.number("after")?;
         let wait = query.duration("wait", LONGEST_WAIT)?;
         match (after, wait) {
             (Some(after), wait) => Ok(Some(Self { after, wait: wait.unwrap_or(WAIT) })),
             (None, Some(_)) => {
-                Err(Problem::bad_request("wait needs after, the version that is known already"))
+                Err(ApiProblem::bad_request("wait needs after, the version that is known already"))
             }
             (None, None) => Ok(None),
         }
@@ -104,9 +104,9 @@ fn not_modified(token: &Token, etag: &str) -> Response {
 }
 
 /// A long poll has ended without news.
-fn still_the_same(edge: &Edge, appid: &str) -> Response {
-    let snapshot = edge.fleet.snapshot(appid);
-    let token = snapshot.and_then(|snapshot| snapshot.state.read(edge.fleet.now()));
+fn still_the_same(app: &AppState, appid: &str) -> Response {
+    let snapshot = app.fleet.snapshot(appid);
+    let token = snapshot.and_then(|snapshot| snapshot.state.read(app.fleet.now()));
     token.map_or_else(
         || {
             let mut response = Response::new(Body::empty());

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use wxtokend_core::secret::hex;
 
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use super::token::is_known;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -77,14 +77,14 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     serve(0, &headers)
 }
 
-pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, ApiProblem> {
     let name = uri.path().strip_prefix("/ui/").unwrap_or_default();
     let index = FILES.iter().position(|file| file.0 == name);
     // The page has one address.
     let index = index.filter(|index| *index > 0);
     index
         .map(|index| serve(index, &headers))
-        .ok_or_else(|| Problem::new(Code::NotFound, "there is no such file"))
+        .ok_or_else(|| ApiProblem::new(Code::NotFound, "there is no such file"))
 }
 
 fn serve(index: usize, headers: &HeaderMap) -> Response {

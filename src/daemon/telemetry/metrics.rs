@@ -31,7 +31,7 @@ use wxtokend_core::clock::{ClockSource, Moment, SystemClock};
 use crate::config::PerAccount;
 use crate::daemon::telemetry::logging;
 use crate::fleet::{Fleet, HostView};
-use text::Text;
+use text::Exposition;
 
 const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
 const STORE_COMMIT: &str = "wxtokend_store_commit_duration_seconds";
@@ -107,7 +107,7 @@ impl Metrics {
     /// # Errors
     /// Those of `out`.
     pub(crate) fn write(&self, fleet: &Fleet, out: &mut dyn io::Write) -> io::Result<()> {
-        let mut text = Text::to(out);
+        let mut text = Exposition::to(out);
         text.families(&self.handle.render())?;
         let mut hosts = BTreeMap::new();
         for HostView { host, up, .. } in fleet.hosts() {

@@ -1,4 +1,4 @@
-//! What the supervisor holds of each actor.
+//! EventKind the supervisor holds of each actor.
 
 use kameo::prelude::*;
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ticket_actor::TicketActor;
 use super::token_actor::TokenActor;
-use crate::fleet::cells::mailbox::{Trial, Wake};
+use crate::fleet::cells::mailbox::{Recheck, Trial};
 
 /// An actor, or the wait for its restart.
 #[derive(Default)]
@@ -34,12 +34,12 @@ impl Running {
 
     pub(crate) async fn wake(&self) {
         match self {
-            Self::Token(actor) => drop(actor.tell(Wake).await),
-            Self::Ticket(actor) => drop(actor.tell(Wake).await),
+            Self::Token(actor) => drop(actor.tell(Recheck).await),
+            Self::Ticket(actor) => drop(actor.tell(Recheck).await),
         }
     }
 
-    pub(crate) async fn try_despite_down(&self) {
+    pub(crate) async fn run_trial(&self) {
         match self {
             Self::Token(actor) => drop(actor.tell(Trial).await),
             Self::Ticket(actor) => drop(actor.tell(Trial).await),

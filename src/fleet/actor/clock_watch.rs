@@ -6,8 +6,8 @@ use std::time::Duration;
 use kameo::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use super::shared::Shared;
-use super::supervisor::{Supervisor, WakeAll};
+use super::context::ActorContext;
+use super::supervisor::{RecheckAll, Supervisor};
 
 /// How often the clocks are compared.
 const CLOCK_WATCH: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const CLOCK_JUMP_MS: i64 = 2_000;
 /// Timers stand still while the machine sleeps and know nothing of the wall clock: when either clock has moved away
 /// from them since everybody looked last, everybody looks again. A clock that is slewed by chrony's most, 416 ms in
 /// 5 s, never jumps, and is minutes off in the end: hence since then, and not since the clocks were compared last.
-pub(crate) async fn watch_clocks(shared: Arc<Shared>, supervisor: ActorRef<Supervisor>) {
+pub(crate) async fn watch_clocks(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>) {
     let mut woken = (shared.now(), Instant::now());
     loop {
         sleep(CLOCK_WATCH).await;
@@ -33,7 +33,7 @@ pub(crate) async fn watch_clocks(shared: Arc<Shared>, supervisor: ActorRef<Super
                 boot_ms,
                 "a clock jumped or is being slewed, or the machine slept; every account looks at its token again"
             );
-            let _ = supervisor.tell(WakeAll).await;
+            let _ = supervisor.tell(RecheckAll).await;
             woken = now;
         }
     }

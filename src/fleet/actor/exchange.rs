@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wxtokend_core::ticket::TicketState;
 
-use super::shared::Shared;
+use super::context::ActorContext;
 use crate::store::Stored;
 
 /// An actor that crashes over a reload takes it in when it is back: so long a reload to another upstream waits at most.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(5);
 
-impl Shared {
+impl ActorContext {
     /// Returns when nobody is served a token or ticket of an upstream before this one any more.
     pub(crate) async fn until_exchanged(&self) {
         let (upstream, deadline) = (self.store.upstream(), Instant::now() + LONGEST_EXCHANGE);
@@ -29,12 +29,12 @@ impl Shared {
     /// All that is to survive the process.
     pub(crate) fn everything(&self) -> Stored {
         let mut all = Stored::default();
-        let departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        all.accounts.extend(departed.iter().map(|(appid, left)| (appid.clone(), left.state())));
-        drop(departed);
-        let departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        all.tickets.extend(departed.iter().map(|(of, state)| (of.clone(), state.clone())));
-        drop(departed);
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.accounts.extend(removed.iter().map(|(appid, left)| (appid.clone(), left.state())));
+        drop(removed);
+        let removed = self.removed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        all.tickets.extend(removed.iter().map(|(of, state)| (of.clone(), state.clone())));
+        drop(removed);
         for (appid, cell) in &self.directory.load().by_appid {
             all.accounts.insert(appid.clone(), cell.load().state.clone());
             let tickets = cell.tickets();

@@ -1,14 +1,14 @@
 //! The actors: who decides and acts for an account or a ticket, and who looks after them.
 
+mod call;
 mod child;
 pub(super) mod clock_watch;
+pub(super) mod context;
+pub(super) mod environment;
 mod exchange;
-mod flight;
 mod pending;
 pub(super) mod release;
-pub(super) mod shared;
 pub(super) mod supervisor;
-pub(super) mod surroundings;
 mod ticket_actor;
 mod token_actor;
 pub(super) mod trials;

@@ -1,4 +1,4 @@
-//! What an actor waits for beside its mailbox: an alarm, a turn at the gate, the end of a call.
+//! EventKind an actor waits for beside its mailbox: an alarm, a turn at the gate, the end of a call.
 //!
 //! The actor awaits that itself, in [`Actor::next`], and is not told of it by message: a mailbox that has had 32 messages
 //! takes 3 KiB more from then on, a quarter of what an account takes in all.
@@ -13,10 +13,10 @@ use wxtokend_core::fault::Fault;
 
 use crate::wechat::Permit;
 
-/// What was waited for and has come; `E` is the end of the actor's own kind of call.
+/// EventKind was waited for and has come; `E` is the end of the actor's own kind of call.
 pub(crate) enum Due<E> {
     /// It is time to look at the clock and the hosts, and to do what is due.
-    Wake,
+    Recheck,
     /// The global limits let a call through, or the host is down.
     Admitted(Result<Permit, Fault>),
     /// The call under way has ended.
@@ -36,7 +36,7 @@ impl<E> Pending<E> {
         Self(Some(Box::pin(what)))
     }
 
-    /// Waits for it, once; for ever where there is nothing. To be dropped at any time, and called again.
+    /// AwaitsPending for it, once; for ever where there is nothing. To be dropped at any time, and called again.
     async fn comes(&mut self) -> Due<E> {
         let Some(what) = &mut self.0 else { return std::future::pending().await };
         let due = what.await;
@@ -46,7 +46,7 @@ impl<E> Pending<E> {
 }
 
 /// An actor that waits for something beside its mailbox.
-pub(crate) trait Waits: Actor {
+pub(crate) trait AwaitsPending: Actor {
     type End: Send;
 
     fn pending(&mut self) -> &mut Pending<Self::End>;
@@ -54,9 +54,12 @@ pub(crate) trait Waits: Actor {
     async fn take_in(&mut self, due: Due<Self::End>);
 }
 
-/// The next message. What has come is taken in before any message, so that an actor that is told to stop does so with
+/// The next message. EventKind has come is taken in before any message, so that an actor that is told to stop does so with
 /// what has landed.
-pub(crate) async fn next<A: Waits>(actor: &mut A, mailbox: &mut MailboxReceiver<A>) -> Option<Signal<A>> {
+pub(crate) async fn next<A: AwaitsPending>(
+    actor: &mut A,
+    mailbox: &mut MailboxReceiver<A>,
+) -> Option<Signal<A>> {
     loop {
         let due = tokio::select! {
             biased;
@@ -78,15 +81,15 @@ pub(crate) fn alarm<E>(
         // Nearly all alarms are of this kind, one for each account.
         (Some(wait), None) => Pending::on(async move {
             sleep(wait).await;
-            Due::Wake
+            Due::Recheck
         }),
         (None, Some(recovery)) => Pending::on(async move {
             recovery.await;
-            Due::Wake
+            Due::Recheck
         }),
         (Some(wait), Some(recovery)) => Pending::on(async move {
             let _ = timeout(wait, recovery).await;
-            Due::Wake
+            Due::Recheck
         }),
     }
 }
@@ -105,7 +108,7 @@ mod tests {
         notes: Arc<Mutex<Vec<&'static str>>>,
     }
 
-    struct Told;
+    struct TestMessage;
 
     impl Actor for Clerk {
         type Args = Self;
@@ -124,14 +127,14 @@ mod tests {
         }
     }
 
-    impl Message<Told> for Clerk {
+    impl Message<TestMessage> for Clerk {
         type Reply = ();
-        async fn handle(&mut self, _: Told, _: &mut Context<Self, ()>) {
+        async fn handle(&mut self, _: TestMessage, _: &mut Context<Self, ()>) {
             self.notes.lock().unwrap().push("told");
         }
     }
 
-    impl Waits for Clerk {
+    impl AwaitsPending for Clerk {
         type End = bool;
 
         fn pending(&mut self) -> &mut Pending<bool> {
@@ -140,7 +143,7 @@ mod tests {
 
         async fn take_in(&mut self, due: Due<bool>) {
             let note = match due {
-                Due::Wake => "woken",
+                Due::Recheck => "woken",
                 Due::Ended(is_to_be) => {
                     assert!(is_to_be, "asked to");
                     "ended"
@@ -151,12 +154,12 @@ mod tests {
         }
     }
 
-    /// What a clerk notes that waits for `pending` and is told something and to stop before it has come to anything,
+    /// EventKind a clerk notes that waits for `pending` and is told something and to stop before it has come to anything,
     /// and whether it crashed.
     async fn notes_of(pending: Pending<bool>) -> (Vec<&'static str>, bool) {
         let notes = Arc::default();
         let clerk = Clerk::spawn(Clerk { pending, notes: Arc::clone(&notes) });
-        let _ = clerk.tell(Told).try_send();
+        let _ = clerk.tell(TestMessage).try_send();
         let _ = clerk.stop_gracefully().await;
         clerk.wait_for_shutdown().await;
         let crashed =
@@ -186,7 +189,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_alarm_rings_by_time_while_the_host_is_away() {
         let mut away = alarm::<()>(Some(Duration::from_secs(1)), Some(std::future::pending()));
-        assert!(matches!(away.comes().await, Due::Wake));
+        assert!(matches!(away.comes().await, Due::Recheck));
         // It has rung: there is nothing more to come.
         assert!(timeout(Duration::from_secs(9), away.comes()).await.is_err());
     }

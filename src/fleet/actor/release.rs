@@ -1,4 +1,4 @@
-//! What another boot has stored: withheld until WeChat's clock has told how old it is.
+//! EventKind another boot has stored: withheld until WeChat's clock has told how old it is.
 //!
 //! Between two boots only the wall clock tells how much time has passed, and a machine can come up with that behind: its
 //! battery is empty, it was restored from an image, NTP has not answered yet. By such a clock tokens that have ended would
@@ -12,7 +12,7 @@ use kameo::prelude::*;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::shared::Shared;
+use super::context::ActorContext;
 use super::supervisor::{Start, Supervisor};
 use crate::store::Stored;
 
@@ -21,7 +21,7 @@ const NOTABLE_MS: i64 = 5_000;
 
 /// Has what is withheld judged, served and kept fresh. One that is cut off leaves it on disk as it is: the next start asks
 /// again.
-pub(crate) async fn release(shared: Arc<Shared>, supervisor: ActorRef<Supervisor>, stored: Stored) {
+pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>, stored: Stored) {
     if stored.is_empty() {
         return;
     }
@@ -54,7 +54,7 @@ pub(crate) async fn release(shared: Arc<Shared>, supervisor: ActorRef<Supervisor
 }
 
 /// By how much later it is than the wall clock says at least and at most, in milliseconds, as far as WeChat tells.
-async fn ask_the_time(shared: &Shared) -> (i64, i64) {
+async fn ask_the_time(shared: &ActorContext) -> (i64, i64) {
     let accounts = shared.withheld.all().iter().map(|of| &of.appid).collect::<BTreeSet<_>>().len();
     let asked = timeout(shared.rules().timeout, shared.wechat().ahead_ms()).await;
     let Some((ahead_ms, at_most_ms)) = asked.ok().flatten() else {

@@ -17,13 +17,13 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::ticket::{Credential, TicketKind, TicketKinds};
 
 use super::child::{Child, Running};
-use super::shared::Shared;
+use super::context::ActorContext;
 use super::ticket_actor::{Reconfigured, TicketActor};
 use super::token_actor::TokenActor;
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::directory::Directory;
-use crate::fleet::cells::mailbox::{Configure, Mailbox};
-use crate::fleet::cells::wanted::NewSettings;
+use crate::fleet::cells::mailbox::{ApplySettings, Mailbox};
+use crate::fleet::cells::wanted_settings::NewSettings;
 use crate::store::Stored;
 
 /// The wait before a crashed actor is started again grows from this,
@@ -38,21 +38,21 @@ const STARTED_AT_ONCE: usize = 500;
 /// Owns the actors.
 pub(crate) struct Supervisor {
     me: ActorRef<Self>,
-    shared: Arc<Shared>,
+    shared: Arc<ActorContext>,
     /// In order, so that whoever acts on all of them does so in the same order each time.
     children: BTreeMap<Credential, Child>,
     by_actor: HashMap<ActorId, Credential>,
 }
 
 impl Actor for Supervisor {
-    type Args = Arc<Shared>;
+    type Args = Arc<ActorContext>;
     type Error = Infallible;
 
     fn name() -> &'static str {
         "supervisor"
     }
 
-    async fn on_start(shared: Arc<Shared>, me: ActorRef<Self>) -> Result<Self, Infallible> {
+    async fn on_start(shared: Arc<ActorContext>, me: ActorRef<Self>) -> Result<Self, Infallible> {
         let directory = shared.directory.load_full();
         let tokens = directory.in_order.iter().cloned().map(Credential::token);
         let cells = directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid));
@@ -89,12 +89,12 @@ pub(crate) struct Apply {
     pub(crate) forget_tokens: bool,
 }
 /// A clock has jumped, or the machine has slept: everybody looks again.
-pub(crate) struct WakeAll;
+pub(crate) struct RecheckAll;
 
 /// All hosts count as down: let this one try whether they are. One that is being started again has its turn later.
-pub(crate) struct TryDespiteDown(pub(crate) Credential);
+pub(crate) struct RunTrial(pub(crate) Credential);
 
-/// What a reload has changed.
+/// EventKind a reload has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) added: usize,
@@ -122,20 +122,20 @@ impl Message<Restart> for Supervisor {
     }
 }
 
-impl Message<WakeAll> for Supervisor {
+impl Message<RecheckAll> for Supervisor {
     type Reply = ();
-    async fn handle(&mut self, _: WakeAll, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, _: RecheckAll, _: &mut Context<Self, ()>) {
         for actor in self.children.values().filter_map(|child| child.actor.as_ref()) {
             actor.wake().await;
         }
     }
 }
 
-impl Message<TryDespiteDown> for Supervisor {
+impl Message<RunTrial> for Supervisor {
     type Reply = ();
-    async fn handle(&mut self, TryDespiteDown(of): TryDespiteDown, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, RunTrial(of): RunTrial, _: &mut Context<Self, ()>) {
         if let Some(actor) = self.children.get(&of).and_then(|child| child.actor.as_ref()) {
-            actor.try_despite_down().await;
+            actor.run_trial().await;
         }
     }
 }
@@ -249,7 +249,7 @@ impl Supervisor {
         let actor = self.children.get(&of).and_then(|child| child.actor.clone());
         cell.wanted.put(account, forget_token);
         if let Some(Running::Token(actor)) = actor {
-            return drop(actor.tell(Configure).await);
+            return drop(actor.tell(ApplySettings).await);
         }
         let Some(NewSettings { settings, forget }) = cell.wanted.take() else { return };
         let snapshot = cell.load();
@@ -276,10 +276,10 @@ impl Supervisor {
             cell.disown();
             drop(cell.wanted.take());
             let snapshot = cell.load();
-            let state = snapshot.state.departed();
+            let state = snapshot.state.tombstone();
             self.shared.publish(cell, &snapshot.account, &state);
             cell.slot.set_gone(true);
-            self.shared.keep_departed(appid, Arc::clone(cell));
+            self.shared.keep_removed(appid, Arc::clone(cell));
             left.accounts.insert(appid.clone(), state);
         }
         if !left.is_empty() {
@@ -306,7 +306,7 @@ impl Supervisor {
             {
                 let _ = actor.tell(Reconfigured).await;
             } else if forget {
-                let mut state = ticket.load().departed();
+                let mut state = ticket.load().tombstone();
                 state.next_at = Some(self.shared.now());
                 ticket.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
                 ticket.slot.store(state.clone());

@@ -17,18 +17,18 @@ use tracing::{Instrument as _, info_span};
 use wxtokend_core::account::Account;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
-use wxtokend_core::ticket::{AskEnd, TicketActivity, TicketState, TicketStep};
+use wxtokend_core::ticket::{TicketActivity, TicketCallEnd, TicketState, TicketStep};
 use wxtokend_core::token::HeldToken;
 
-use super::flight::queue;
-use super::pending::{Due, Pending, Waits, alarm, next};
-use super::shared::Shared;
+use super::call::queue;
+use super::context::ActorContext;
+use super::pending::{AwaitsPending, Due, Pending, alarm, next};
 use crate::fleet::cells::cell::AccountCell;
-use crate::fleet::cells::mailbox::{RefreshRequest, Trial, Wake};
+use crate::fleet::cells::mailbox::{Recheck, RefreshRequest, Trial};
 use crate::fleet::cells::tally::RejectionOutcome;
 use crate::fleet::cells::ticket_cell::TicketCell;
-use crate::fleet::cells::wanted::NewSettings;
-use crate::fleet::journal::actor_log::TicketTeller;
+use crate::fleet::cells::wanted_settings::NewSettings;
+use crate::fleet::journal::event_log::TicketEventLog;
 use crate::wechat::{Permit, Require};
 
 /// How long a wait for the account's token lasts before it is thought over.
@@ -37,13 +37,13 @@ const TOKEN_AWAITED: Duration = Duration::from_secs(60);
 /// Sees to one ticket.
 pub(crate) struct TicketActor {
     cell: Arc<TicketCell>,
-    /// Whose it is.
+    /// FaultScope it is.
     account: Arc<AccountCell>,
     settings: Arc<Account>,
-    shared: Arc<Shared>,
+    shared: Arc<ActorContext>,
     state: TicketState,
     /// A wake-up, a place in the queue or a call.
-    pending: Pending<AskEnd>,
+    pending: Pending<TicketCallEnd>,
     /// How many of the hosts' recoveries it has reckoned with.
     recoveries: u64,
     call_started: Instant,
@@ -56,7 +56,7 @@ pub(crate) struct TicketActor {
 pub(crate) struct Reconfigured;
 
 impl Actor for TicketActor {
-    type Args = (Arc<TicketCell>, Arc<AccountCell>, Arc<Shared>);
+    type Args = (Arc<TicketCell>, Arc<AccountCell>, Arc<ActorContext>);
     type Error = Infallible;
 
     fn name() -> &'static str {
@@ -66,7 +66,7 @@ impl Actor for TicketActor {
     async fn on_start((cell, account, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let state = cell.load().resumed();
         let settings = Arc::clone(&account.load().account);
-        let (pending, call_started) = (Pending::on(async { Due::Wake }), Instant::now());
+        let (pending, call_started) = (Pending::on(async { Due::Recheck }), Instant::now());
         let recoveries = shared.wechat().hosts().look().0.recoveries;
         let honoured = Arc::default();
         let mut actor =
@@ -94,9 +94,9 @@ impl Actor for TicketActor {
     }
 }
 
-impl Message<Wake> for TicketActor {
+impl Message<Recheck> for TicketActor {
     type Reply = ();
-    async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, _: Recheck, _: &mut Context<Self, ()>) {
         self.advance();
     }
 }
@@ -104,20 +104,20 @@ impl Message<Wake> for TicketActor {
 impl Message<Trial> for TicketActor {
     type Reply = ();
     async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
-        self.try_despite_down();
+        self.run_trial();
     }
 }
 
-impl Waits for TicketActor {
-    type End = AskEnd;
+impl AwaitsPending for TicketActor {
+    type End = TicketCallEnd;
 
-    fn pending(&mut self) -> &mut Pending<AskEnd> {
+    fn pending(&mut self) -> &mut Pending<TicketCallEnd> {
         &mut self.pending
     }
 
-    async fn take_in(&mut self, due: Due<AskEnd>) {
+    async fn take_in(&mut self, due: Due<TicketCallEnd>) {
         match due {
-            Due::Wake => self.advance(),
+            Due::Recheck => self.advance(),
             Due::Admitted(admitted) => {
                 debug_assert_eq!(
                     self.state.activity,
@@ -127,7 +127,9 @@ impl Waits for TicketActor {
                 self.state.activity = None;
                 match admitted {
                     Ok(permit) => self.ask(permit).await,
-                    Err(host_down) => self.ended(AskEnd { sent_at: None, result: Err(host_down) }).await,
+                    Err(host_down) => {
+                        self.ended(TicketCallEnd { sent_at: None, result: Err(host_down) }).await
+                    }
                 }
             }
             Due::Ended(end) => self.ended(end).await,
@@ -150,7 +152,7 @@ impl TicketActor {
         self.settings = settings;
         self.state.reconfigured(self.shared.now());
         if forget {
-            (self.state, self.pending) = (self.state.departed(), Pending::nothing());
+            (self.state, self.pending) = (self.state.tombstone(), Pending::nothing());
             self.cell.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
             // Who reads now waits for the first of the new one.
             self.state.next_at = Some(self.shared.now());
@@ -191,7 +193,7 @@ impl TicketActor {
     }
 
     /// All hosts count as down: this ticket is to try whether they are, if it needs a call still.
-    fn try_despite_down(&mut self) {
+    fn run_trial(&mut self) {
         let now = self.shared.now();
         let has_token = self.account.read(now).is_some();
         if !self.shared.is_draining() && self.state.trial_urgency(&self.settings, has_token, now).is_some() {
@@ -206,7 +208,7 @@ impl TicketActor {
         self.publish();
     }
 
-    fn await_token(&self) -> Pending<AskEnd> {
+    fn await_token(&self) -> Pending<TicketCallEnd> {
         let (account, clock) = (Arc::clone(&self.account), Arc::clone(&self.shared.clock));
         Pending::on(async move {
             let deadline = Instant::now() + TOKEN_AWAITED;
@@ -215,7 +217,7 @@ impl TicketActor {
                 // An account that is gone is at once: it must not keep us from hearing that we are, too.
                 sleep_until(deadline).await;
             }
-            Due::Wake
+            Due::Recheck
         })
     }
 
@@ -231,7 +233,7 @@ impl TicketActor {
         }
         if let Err(free_at) = self.state.begin_ask(&account, now) {
             let fault = Fault::budget_exhausted(account.daily_budget, free_at.until(now));
-            return self.ended(AskEnd { sent_at: None, result: Err(fault) }).await;
+            return self.ended(TicketCallEnd { sent_at: None, result: Err(fault) }).await;
         }
         self.state.activity = Some(TicketActivity::Asking);
         self.publish();
@@ -240,7 +242,7 @@ impl TicketActor {
         self.pending = self.call(token, permit);
     }
 
-    fn call(&self, token: Arc<HeldToken>, mut permit: Permit) -> Pending<AskEnd> {
+    fn call(&self, token: Arc<HeldToken>, mut permit: Permit) -> Pending<TicketCallEnd> {
         let (kind, shared, honoured) = (self.cell.kind, Arc::clone(&self.shared), Arc::clone(&self.honoured));
         let (account, started_at) = (Arc::clone(&self.account), self.shared.now());
         let span = info_span!(
@@ -250,14 +252,14 @@ impl TicketActor {
             ticket = kind.as_str()
         );
         // One refusal may pass.
-        let again = self.state.trouble.as_deref().is_some_and(|trouble| trouble.fault.blames_the_token());
+        let again = self.state.trouble.as_deref().is_some_and(|trouble| trouble.fault.blames_token());
         Pending::on(async move {
-            permit.take_off().await;
+            permit.acquire_slot().await;
             let (wechat, sent) = (shared.wechat(), token.value.clone());
             // A task of its own catches a panic of the HTTP client's as well as one of ours.
             let call = async move { wechat.ticket(kind, &sent).await };
             let call = AbortOnDropHandle::new(tokio::spawn(call.instrument(span)));
-            let mut end = call.await.unwrap_or_else(|_panic| AskEnd {
+            let mut end = call.await.unwrap_or_else(|_panic| TicketCallEnd {
                 sent_at: Some(started_at),
                 result: Err(Fault::internal("the call to WeChat panicked")),
             });
@@ -284,7 +286,7 @@ impl TicketActor {
     }
 
     /// Takes in how a call ended, or why none was made. On disk before any reader sees it.
-    async fn ended(&mut self, end: AskEnd) {
+    async fn ended(&mut self, end: TicketCallEnd) {
         let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.state.activity = None;
@@ -296,7 +298,7 @@ impl TicketActor {
         self.shared.ticket_tally.count_fetch(fetched, fault);
         self.commit().await;
         self.advance();
-        let teller = TicketTeller {
+        let log = TicketEventLog {
             journal: &self.shared.journal,
             cell: &self.account,
             kind: self.cell.kind,
@@ -304,8 +306,8 @@ impl TicketActor {
             was_failing,
             now: self.shared.now(),
         };
-        teller.ended(fetched, took_ms);
-        told.into_iter().for_each(|told| teller.told_life(told));
+        log.ended(fetched, took_ms);
+        told.into_iter().for_each(|told| log.note_stated_lifetime(told));
     }
 
     fn publish(&self) {

@@ -1,6 +1,6 @@
 //! One account's actor: asks the policy what is next, does it, takes in how it ended.
 //!
-//! [`take_in`](Waits::take_in) is one turn of that cycle, [`Activity`] says where in it the account is. Every change is
+//! [`take_in`](AwaitsPending::take_in) is one turn of that cycle, [`Activity`] says where in it the account is. Every change is
 //! put on disk and into the cell in the order that the invariants ask for: a charge and an intent before the call, a
 //! token before any reader sees it, the news that a token is dead before anything else.
 
@@ -19,30 +19,30 @@ use wxtokend_core::token::decide::{Step, next_step};
 use wxtokend_core::token::state::{AccountState, Activity};
 use wxtokend_core::token::transition::FetchEnd;
 
-use super::flight::{landing, queue};
-use super::pending::{Due, Pending, Waits, alarm, next};
-use super::shared::Shared;
+use super::call::{landing, queue};
+use super::context::ActorContext;
+use super::pending::{AwaitsPending, Due, Pending, alarm, next};
 use super::waiters::Waiters;
 use crate::fleet::cells::cell::AccountCell;
-use crate::fleet::cells::wanted::NewSettings;
-use crate::fleet::journal::actor_log::Teller;
+use crate::fleet::cells::wanted_settings::NewSettings;
+use crate::fleet::journal::event_log::EventLog;
 
 mod end;
 mod finish;
 mod handlers;
 mod turn;
 
-use end::End;
+use end::TokenCallEnd;
 
 /// Sees to one account.
 pub(crate) struct TokenActor {
     cell: Arc<AccountCell>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ActorContext>,
     pub(crate) account: Arc<Account>,
     /// Boxed, since the task of an actor holds it more than once.
     pub(crate) state: Box<AccountState>,
     waiters: Waiters,
-    /// What ends the state's activity: see [`enter`](Self::enter).
+    /// EventKind ends the state's activity: see [`enter`](Self::enter).
     pending: Pending<()>,
     /// How many of the hosts' recoveries it has reckoned with.
     recoveries: u64,
@@ -50,7 +50,7 @@ pub(crate) struct TokenActor {
 }
 
 impl Actor for TokenActor {
-    type Args = (Arc<AccountCell>, Arc<Shared>);
+    type Args = (Arc<AccountCell>, Arc<ActorContext>);
     type Error = Infallible;
 
     fn name() -> &'static str {
@@ -94,7 +94,7 @@ impl Actor for TokenActor {
     }
 }
 
-impl Waits for TokenActor {
+impl AwaitsPending for TokenActor {
     type End = ();
 
     fn pending(&mut self) -> &mut Pending<()> {
@@ -104,16 +104,16 @@ impl Waits for TokenActor {
     async fn take_in(&mut self, due: Due<()>) {
         match due {
             // From idle: decide.
-            Due::Wake => self.advance(),
+            Due::Recheck => self.advance(),
             // From the queue, or with a slot: decide once more, charge, put the intent on disk, call.
             Due::Admitted(Ok(permit)) => self.call(permit).await,
             // The hosts went down while it waited to hear of them; it is wanted all the same.
-            Due::Admitted(Err(_)) if self.state.despite_down => self.reconsider(),
-            Due::Admitted(Err(host_down)) => self.finish(End::Refused(host_down)).await,
+            Due::Admitted(Err(_)) if self.state.is_trial => self.reconsider(),
+            Due::Admitted(Err(host_down)) => self.finish(TokenCallEnd::Refused(host_down)).await,
             // From a call in flight: take in how it ended.
             Due::Ended(()) => {
                 if let Some(end) = self.cell.take_end() {
-                    self.finish(End::Called(end)).await;
+                    self.finish(TokenCallEnd::Called(end)).await;
                 }
             }
         }
@@ -136,7 +136,7 @@ impl TokenActor {
             };
             self.state.end_fetch(end, &self.account, self.shared.rules(), now, self.shared.draw());
         }
-        self.enter(Activity::Idle, Pending::on(async { Due::Wake }));
+        self.enter(Activity::Idle, Pending::on(async { Due::Recheck }));
     }
 
     /// Takes in changed settings, if some are wanted.
@@ -156,7 +156,7 @@ impl TokenActor {
         // A call in the queue asks the policy again when its turn comes.
         self.advance();
         self.publish();
-        self.teller(self.shared.now()).configured();
+        self.log(self.shared.now()).configured();
     }
 
     /// Does what the policy says, unless something is being done already.
@@ -198,7 +198,7 @@ impl TokenActor {
         self.publish();
     }
 
-    /// What it waited for is not to be done: decides anew.
+    /// EventKind it waited for is not to be done: decides anew.
     pub(crate) fn reconsider(&mut self) {
         self.enter(Activity::Idle, Pending::nothing());
         self.advance();
@@ -225,12 +225,12 @@ impl TokenActor {
 
     pub(crate) fn publish(&self) {
         self.shared.publish(&self.cell, &self.account, &self.state);
-        self.teller(self.shared.now()).looks();
+        self.log(self.shared.now()).looks();
     }
 
-    pub(crate) fn teller(&self, now: Moment) -> Teller<'_> {
+    pub(crate) fn log(&self, now: Moment) -> EventLog<'_> {
         let (journal, cell) = (&self.shared.journal, &*self.cell);
-        Teller { journal, cell, account: &self.account, state: &self.state, now }
+        EventLog { journal, cell, account: &self.account, state: &self.state, now }
     }
 
     /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on. `&mut`, since what it

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use wxtokend_core::ticket::Credential;
 use wxtokend_core::token::decide::trial_urgency;
 
-use super::shared::Shared;
-use super::supervisor::{Supervisor, TryDespiteDown};
+use super::context::ActorContext;
+use super::supervisor::{RunTrial, Supervisor};
 
 /// How long after the hosts went down the first call is tried;
 const FIRST_TRIAL: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const FIRST_TRIAL: Duration = Duration::from_secs(5);
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// Has a call tried now and then while all hosts count as down. Never ends.
-pub(crate) async fn try_while_down(shared: Arc<Shared>, supervisor: ActorRef<Supervisor>) {
+pub(crate) async fn try_while_down(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>) {
     loop {
         let mut hosts = shared.wechat().hosts().watch();
         // An error means that these hosts were given up for others.
@@ -32,7 +32,7 @@ pub(crate) async fn try_while_down(shared: Arc<Shared>, supervisor: ActorRef<Sup
         while timeout(wait, hosts.wait_for(|overall| overall.up)).await.is_err() {
             let next = match most_urgent(&shared, &mut tried) {
                 Some(of) => {
-                    let _ = supervisor.tell(TryDespiteDown(of)).try_send();
+                    let _ = supervisor.tell(RunTrial(of)).try_send();
                     wait * 2
                 }
                 None => FIRST_TRIAL,
@@ -42,8 +42,8 @@ pub(crate) async fn try_while_down(shared: Arc<Shared>, supervisor: ActorRef<Sup
     }
 }
 
-/// What needs a call most, tokens and tickets, one after the other: what fails may do so for a reason of its own.
-fn most_urgent(shared: &Shared, tried: &mut HashSet<Credential>) -> Option<Credential> {
+/// EventKind needs a call most, tokens and tickets, one after the other: what fails may do so for a reason of its own.
+fn most_urgent(shared: &ActorContext, tried: &mut HashSet<Credential>) -> Option<Credential> {
     let (now, directory) = (shared.now(), shared.directory.load_full());
     let cells = directory.in_order.iter().filter_map(|appid| Some((appid, directory.by_appid.get(appid)?)));
     let ((was_tried, ..), of) = cells

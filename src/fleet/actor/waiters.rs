@@ -3,11 +3,11 @@
 use kameo::reply::ReplySender;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::secret::Secret;
-use wxtokend_core::token::Standing;
+use wxtokend_core::token::Validity;
 use wxtokend_core::token::state::{AccountState, Verdict};
 use wxtokend_core::token::transition::Fetched;
 
-use crate::fleet::cells::mailbox::{Answer, NoValidToken};
+use crate::fleet::cells::mailbox::{NoValidToken, RefreshReply};
 use crate::fleet::cells::tally::RejectionOutcome;
 
 /// Those who wait for one account.
@@ -17,10 +17,10 @@ pub(crate) struct Waiters(Vec<Waiter>);
 struct Waiter {
     /// The token that was rejected; `None` for a wish to refresh.
     presented: Option<Secret>,
-    reply: ReplySender<Answer>,
+    reply: ReplySender<RefreshReply>,
 }
 
-/// What has just come to an end.
+/// EventKind has just come to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
     Check,
@@ -28,7 +28,7 @@ pub(crate) enum Settled {
 }
 
 impl Waiters {
-    pub(crate) fn add(&mut self, presented: Option<Secret>, reply: ReplySender<Answer>) {
+    pub(crate) fn add(&mut self, presented: Option<Secret>, reply: ReplySender<RefreshReply>) {
         self.0.push(Waiter { presented, reply });
     }
 
@@ -45,13 +45,13 @@ impl Waiters {
 
 impl Waiter {
     /// The answer; `None` while there is more to come.
-    fn decide(&self, state: &AccountState, settled: Settled, now: Moment) -> Option<Answer> {
+    fn decide(&self, state: &AccountState, settled: Settled, now: Moment) -> Option<RefreshReply> {
         let replaced = self.presented.as_ref().is_some_and(|presented| !state.is_current(presented));
         if replaced || settled == Settled::Fetch(Fetched::New) {
             return Some(Ok(RejectionOutcome::Refreshed));
         }
         let about_to_call = state.want.is_some()
-            || state.token.as_ref().is_some_and(|token| token.standing != Standing::Good)
+            || state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged)
                 && state.activity.is_busy();
         let usable = state.is_usable(now);
         match settled {

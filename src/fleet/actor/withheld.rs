@@ -1,4 +1,4 @@
-//! What another boot has stored and is not judged yet: see [`release`](super::release).
+//! EventKind another boot has stored and is not judged yet: see [`release`](super::release).
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ impl Withheld {
         self.all.contains(of)
     }
 
-    /// What all of it is of.
+    /// EventKind all of it is of.
     pub(crate) fn all(&self) -> &BTreeSet<Credential> {
         &self.all
     }

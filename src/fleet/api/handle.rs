@@ -11,15 +11,15 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 #[cfg(feature = "internals")]
 use wxtokend_core::account::Appid;
-use wxtokend_core::budget::Purse;
+use wxtokend_core::budget::Bucket;
 use wxtokend_core::clock::Moment;
-use wxtokend_core::fault::Whose;
+use wxtokend_core::fault::FaultScope;
 use wxtokend_core::token::Token;
 
 use super::answers::{TokenError, Unavailable};
 use super::watch::Watch;
 use crate::config::Config;
-use crate::fleet::actor::shared::Shared;
+use crate::fleet::actor::context::ActorContext;
 use crate::fleet::actor::supervisor::Supervisor;
 use crate::fleet::cells::cell::{AccountCell, NoToken, Snapshot};
 use crate::fleet::cells::directory::Directory;
@@ -34,11 +34,11 @@ use crate::fleet::publish::outbox::Outbox;
 /// which loses nothing that was promised.
 #[derive(Clone)]
 pub struct Fleet {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<FleetInner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct FleetInner {
+    pub(crate) shared: Arc<ActorContext>,
     /// The one of `shared`, a pointer nearer to every read.
     pub(crate) directory: Arc<ArcSwap<Directory>>,
     pub(crate) supervisor: ActorRef<Supervisor>,
@@ -254,10 +254,10 @@ impl Fleet {
         let now = self.inner.shared.now();
         let state = &snapshot.state;
         let trouble = state.trouble.as_deref();
-        let refused = trouble.is_some_and(|trouble| trouble.fault.whose == Whose::Budget);
+        let refused = trouble.is_some_and(|trouble| trouble.fault.whose == FaultScope::Budget);
         // The next try waits for the budget, though the last one failed for another reason.
         let spent = trouble.is_some_and(|trouble| !trouble.is_parked())
-            && state.ledger.remaining(Purse::Main, snapshot.account.daily_budget, now) == 0;
+            && state.ledger.remaining(Bucket::Calls, snapshot.account.daily_budget, now) == 0;
         TokenError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault: snapshot.last_fault(),

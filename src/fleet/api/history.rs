@@ -1,10 +1,10 @@
-//! What a fleet can tell of its past and of what is happening.
+//! EventKind a fleet can tell of its past and of what is happening.
 
 use std::sync::Arc;
 
 use super::handle::Fleet;
-use crate::fleet::journal::event::{Event, What};
-use crate::fleet::journal::ring::Batch;
+use crate::fleet::journal::event::{Event, EventKind};
+use crate::fleet::journal::ring::EventBatch;
 
 /// A place among a fleet's events, from which on they are followed.
 pub(crate) struct Follow {
@@ -35,16 +35,16 @@ impl Fleet {
     /// for what has changed, and must not be judged by the clients of before.
     pub(crate) fn note_reload(&self, successful: bool) {
         let shared = &self.inner.shared;
-        shared.journal.note_of_all(shared.now(), What::Reload { successful });
+        shared.journal.note_of_all(shared.now(), EventKind::Reload { successful });
     }
 }
 
 impl Follow {
     /// The next events, once there are some. May be dropped and asked again.
-    pub(crate) async fn next(&mut self) -> Batch {
+    pub(crate) async fn next(&mut self) -> EventBatch {
         let journal = &self.fleet.inner.shared.journal;
         if std::mem::take(&mut self.missed) {
-            return Batch { events: Vec::new(), missed: true, behind: self.id_of_place() };
+            return EventBatch { events: Vec::new(), missed: true, behind: self.id_of_place() };
         }
         journal.next(&mut self.place).await
     }
@@ -54,7 +54,7 @@ impl Follow {
         self.missed
     }
 
-    /// What an event is named.
+    /// EventKind an event is named.
     pub(crate) fn id(&self, event: &Event) -> String {
         self.fleet.inner.shared.journal.id(event)
     }

@@ -13,13 +13,13 @@ use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKinds;
 
 use super::answers::{ReloadError, Reloaded, StartError};
-use super::handle::{Fleet, Inner, Reads};
+use super::handle::{Fleet, FleetInner, Reads};
 use crate::config::Config;
 use crate::fleet::actor::clock_watch::watch_clocks;
+use crate::fleet::actor::context::{ActorContext, hosts_of, rules_of};
+use crate::fleet::actor::environment::{Environment, http_transport};
 use crate::fleet::actor::release::release;
-use crate::fleet::actor::shared::{Shared, hosts_of, rules_of};
 use crate::fleet::actor::supervisor::{Applied, Apply, Supervisor};
-use crate::fleet::actor::surroundings::{Surroundings, http_transport};
 use crate::fleet::actor::trials::try_while_down;
 use crate::fleet::actor::withheld::Withheld;
 use crate::fleet::cells::cell::AccountCell;
@@ -50,7 +50,7 @@ impl Fleet {
     /// ```
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let backend = RedbBackend::open(&config.store.path)?;
-        let surroundings = Surroundings {
+        let surroundings = Environment {
             clock: Arc::new(SystemClock::new()),
             jitter: Arc::new(random::<f64>),
             backend: Arc::new(backend),
@@ -59,7 +59,7 @@ impl Fleet {
         Self::start_on(config, surroundings).await
     }
 
-    pub(crate) async fn start_on(config: Config, on: Surroundings) -> Result<Self, StartError> {
+    pub(crate) async fn start_on(config: Config, on: Environment) -> Result<Self, StartError> {
         if !Publishers::can_publish_to(&config.publish) {
             return Err(StartError::NoRedis);
         }
@@ -80,11 +80,11 @@ impl Fleet {
             })
             .collect();
         // Removed from the file while we were not running: their tokens go, as at a reload.
-        let departed = stored
+        let removed = stored
             .accounts
             .iter_mut()
             .filter(|(appid, state)| withheld.accounts.remove(*appid).is_some() || state.token.is_some());
-        let accounts = departed.map(|(appid, state)| {
+        let accounts = removed.map(|(appid, state)| {
             state.forget_token();
             (appid.clone(), state.clone())
         });
@@ -95,14 +95,14 @@ impl Fleet {
             let is_kept =
                 of.ticket.is_some_and(|kind| cell.is_some_and(|cell| cell.load().account.tickets.has(kind)));
             if !is_kept && (withheld.tickets.remove(of).is_some() || state.ticket.is_some()) {
-                *state = state.departed();
+                *state = state.tombstone();
                 erased.tickets.insert(of.clone(), state.clone());
             }
         }
         // When this fails the store says so and tries again.
         let _ = store.commit_all(&erased).await;
         let waits = Withheld::new(&withheld);
-        let shared = Shared::new(config.upstream.clone(), directory, store, stored, waits, on).await?;
+        let shared = ActorContext::new(config.upstream.clone(), directory, store, stored, waits, on).await?;
         let everything = Arc::downgrade(&shared);
         shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
         for (appid, cell) in &shared.directory.load().by_appid {
@@ -122,7 +122,7 @@ impl Fleet {
             }
         });
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(FleetInner {
                 directory: Arc::clone(&shared.directory),
                 shared,
                 supervisor,
@@ -236,7 +236,7 @@ impl Fleet {
     }
 }
 
-impl Drop for Inner {
+impl Drop for FleetInner {
     fn drop(&mut self) {
         self.watches.abort();
         self.shared.publishers.stop();

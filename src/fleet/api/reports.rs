@@ -10,9 +10,9 @@ use wxtokend_core::secret::Secret;
 use super::answers::{Rejected, TokenError};
 use super::handle::Fleet;
 use crate::fleet::cells::cell::AccountCell;
-use crate::fleet::cells::mailbox::{Answer, NoValidToken, Prompt, RefreshRequest};
+use crate::fleet::cells::mailbox::{NoValidToken, Notice, RefreshReply, RefreshRequest};
 use crate::fleet::cells::tally::RejectionOutcome;
-use crate::fleet::journal::event::{Wish, outcome_label};
+use crate::fleet::journal::event::{ClientRequest, outcome_label};
 
 impl Fleet {
     /// Reports that WeChat refused `access_token` (40001, 40014, 42001). Only the current token matters; it is
@@ -62,8 +62,8 @@ impl Fleet {
         let rejected = self.decided(&cell, answer);
         let outcome = rejected.as_ref().ok().map(|rejected| rejected.outcome);
         let shared = &self.inner.shared;
-        let wish = Wish::report(by, outcome, shared.now());
-        if shared.journal.note_wish(&cell, shared.now(), wish) {
+        let wish = ClientRequest::report(by, outcome, shared.now());
+        if shared.journal.note_request(&cell, shared.now(), wish) {
             let (appid, outcome) = (snapshot.account.appid.as_str(), outcome_label(outcome));
             info!(event = "rejection", appid, by, outcome, "a client reports a token as refused");
         }
@@ -95,8 +95,8 @@ impl Fleet {
         let refreshed = self.decided(&cell, answer);
         let outcome = refreshed.as_ref().ok().map(|refreshed| refreshed.outcome);
         let shared = &self.inner.shared;
-        let wish = Wish::refresh(by, force, outcome, shared.now());
-        if shared.journal.note_wish(&cell, shared.now(), wish) {
+        let wish = ClientRequest::refresh(by, force, outcome, shared.now());
+        if shared.journal.note_request(&cell, shared.now(), wish) {
             let (appid, outcome) = (appid.as_ref(), outcome_label(outcome));
             info!(event = "refresh", appid, by, force, outcome, "an operator asked for a refresh");
         }
@@ -118,7 +118,7 @@ impl Fleet {
             && let Some(actor) = cell.mailbox()
         {
             // One that has crashed is about to look by itself.
-            actor.tell(Prompt::RefreshEarly);
+            actor.tell(Notice::RefreshEarly);
         }
     }
 
@@ -130,7 +130,7 @@ impl Fleet {
     }
 
     /// A check and two fetches, each with a second host, must fit in.
-    async fn patiently(&self, asked: impl Future<Output = Answer>) -> Result<Answer, TokenError> {
+    async fn patiently(&self, asked: impl Future<Output = RefreshReply>) -> Result<RefreshReply, TokenError> {
         let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
         tokio::select! {
             answered = timeout(limit, asked) => Ok(answered.unwrap_or(Err(NoValidToken))),
@@ -138,7 +138,7 @@ impl Fleet {
         }
     }
 
-    fn decided(&self, cell: &AccountCell, answer: Answer) -> Result<Rejected, TokenError> {
+    fn decided(&self, cell: &AccountCell, answer: RefreshReply) -> Result<Rejected, TokenError> {
         let snapshot = cell.load();
         let token = snapshot.state.read(self.inner.shared.now());
         let outcome = match (answer, &token) {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rand::distr::{Alphanumeric, SampleString};
 use wxtokend_core::account::Appid;
-use wxtokend_core::fault::Whose;
+use wxtokend_core::fault::FaultScope;
+use wxtokend_core::last_failure::LastFailure;
 use wxtokend_core::sdk::jssdk::JsConfig;
 use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::{Ticket, TicketKind, TicketState};
-use wxtokend_core::trouble::Trouble;
 
 use super::answers::{TicketError, TokenError, Unavailable};
 use super::handle::{Fleet, retry_after};
@@ -80,8 +80,8 @@ impl Fleet {
     /// The account whose token that is, while WeChat honours it as far as is known.
     pub(crate) fn holder(&self, access_token: &str) -> Option<Appid> {
         let now = self.inner.shared.now();
-        let (presented, holders) = (Secret::new(access_token), &self.inner.shared.holders);
-        let appid = holders.of(&presented, now)?;
+        let (presented, token_index) = (Secret::new(access_token), &self.inner.shared.token_index);
+        let appid = token_index.of(&presented, now)?;
         let snapshot = self.snapshot(appid.as_str())?;
         // The current one may have ended, or be known to be dead.
         (!snapshot.state.is_current(&presented) || snapshot.state.is_usable(now)).then_some(appid)
@@ -91,7 +91,7 @@ impl Fleet {
         let now = self.inner.shared.now();
         // Without a fault of its own it waits for the token, whose account knows why.
         let last_fault = FaultView::of(state.trouble.as_deref()).or_else(|| account.load().last_fault());
-        let is_ours = |trouble: &Trouble| trouble.fault.whose == Whose::Budget;
+        let is_ours = |trouble: &LastFailure| trouble.fault.whose == FaultScope::Budget;
         TicketError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault,

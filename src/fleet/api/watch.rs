@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wxtokend_core::token::Token;
 
-use crate::fleet::actor::shared::Shared;
+use crate::fleet::actor::context::ActorContext;
 use crate::fleet::cells::cell::{AccountCell, Snapshot};
 
 /// Yields each new token of one account, the current one first.
 pub struct Watch {
     cell: Arc<AccountCell>,
-    shared: Arc<Shared>,
+    shared: Arc<ActorContext>,
     seen: Option<u64>,
 }
 
@@ -20,7 +20,7 @@ pub struct Watch {
 const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Watch {
-    pub(crate) fn new(cell: Arc<AccountCell>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(cell: Arc<AccountCell>, shared: Arc<ActorContext>) -> Self {
         Self { cell, shared, seen: None }
     }
 

@@ -11,20 +11,20 @@ use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::Token;
-use wxtokend_core::token::state::{AccountState, Early};
+use wxtokend_core::token::state::{AccountState, EarlyRefreshes};
 
 use super::call_state::{CallEnd, CallState};
-use super::mailbox::{Mailbox, Prompt};
-use super::slot::{Effort, Slot};
+use super::mailbox::{Mailbox, Notice};
 use super::tally::Tally;
 use super::ticket_cell::TicketCell;
-use super::wanted::Wanted;
+use super::wanted_settings::WantedSettings;
+use super::watched::{Effort, Watched};
 
 /// One account, as everybody but its actor sees it.
 pub(crate) struct AccountCell {
-    pub(crate) slot: Slot<Snapshot>,
+    pub(crate) slot: Watched<Snapshot>,
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: WantedSettings,
     /// The upstream that its token is of, as the store counts them.
     upstream: AtomicU64,
     call: Mutex<CallState>,
@@ -33,7 +33,7 @@ pub(crate) struct AccountCell {
     /// Somebody waits for a token and there is none.
     awaited: AtomicBool,
     /// How often its refresh was brought forward.
-    pub(crate) early: Mutex<Early>,
+    pub(crate) early: Mutex<EarlyRefreshes>,
     pub(crate) tally: Tally,
     /// The newest of its events in the journal; 0 before the first.
     pub(crate) last_event: AtomicU64,
@@ -55,9 +55,9 @@ pub(crate) struct NoToken(pub(crate) Arc<Snapshot>);
 impl AccountCell {
     pub(crate) fn new(account: Arc<Account>, state: AccountState) -> Arc<Self> {
         Arc::new(Self {
-            slot: Slot::new(Snapshot { account, state }),
+            slot: Watched::new(Snapshot { account, state }),
             tickets: Default::default(),
-            wanted: Wanted::default(),
+            wanted: WantedSettings::default(),
             upstream: AtomicU64::new(0),
             call: Mutex::default(),
             touchdown: Notify::new(),
@@ -85,7 +85,7 @@ impl AccountCell {
         self.slot.store(Snapshot { account: Arc::clone(account), state: state.clone() });
     }
 
-    /// See [`Slot::read_or_wait`]. Where there is no token, its account goes before those for which nobody waits.
+    /// See [`Watched::read_or_wait`]. Where there is no token, its account goes before those for which nobody waits.
     pub(crate) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
         let effort = |snapshot: &Snapshot| {
             let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
@@ -98,7 +98,7 @@ impl AccountCell {
         if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
             // An actor that is yet to be started sees it then.
             if let Some(actor) = self.mailbox() {
-                actor.tell(Prompt::Hurry);
+                actor.tell(Notice::Prioritise);
             }
         }
         self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)

@@ -8,16 +8,16 @@ use wxtokend_core::secret::Secret;
 use super::tally::RejectionOutcome;
 
 /// Look at the clock and do what is due.
-pub(crate) struct Wake;
+pub(crate) struct Recheck;
 /// Changed settings are wanted.
-pub(crate) struct Configure;
+pub(crate) struct ApplySettings;
 /// All hosts count as down: try whether they are.
 pub(crate) struct Trial;
 
 /// What an account's actor is told, and nobody waits for.
-pub(crate) enum Prompt {
+pub(crate) enum Notice {
     /// Somebody waits for the token.
-    Hurry,
+    Prioritise,
     /// The refresh that is due in the token's last part is to be now.
     RefreshEarly,
     /// Panic in a handler.
@@ -39,7 +39,7 @@ pub(crate) enum RefreshRequest {
 }
 
 /// How a rejection or a wish to refresh ended; the error when there is no valid token.
-pub(crate) type Answer = Result<RejectionOutcome, NoValidToken>;
+pub(crate) type RefreshReply = Result<RejectionOutcome, NoValidToken>;
 
 /// A replacement was tried and there is no valid token.
 #[derive(Debug, Clone, Copy)]
@@ -47,25 +47,25 @@ pub(crate) struct NoValidToken;
 
 /// An account's actor, as others reach it.
 pub(crate) struct Mailbox {
-    prompts: Recipient<Prompt>,
+    prompts: Recipient<Notice>,
     requests: ReplyRecipient<RefreshRequest, RejectionOutcome, NoValidToken>,
 }
 
 impl Mailbox {
     pub(crate) fn of<A>(actor: &ActorRef<A>) -> Self
     where
-        A: Message<Prompt> + Message<RefreshRequest, Reply = DelegatedReply<Answer>>,
+        A: Message<Notice> + Message<RefreshRequest, Reply = DelegatedReply<RefreshReply>>,
     {
         Self { prompts: actor.clone().recipient(), requests: actor.clone().reply_recipient() }
     }
 
     /// Tells it that, and whether it will hear of it.
-    pub(crate) fn tell(&self, prompt: Prompt) -> bool {
+    pub(crate) fn tell(&self, prompt: Notice) -> bool {
         self.prompts.tell(prompt).try_send().is_ok()
     }
 
     /// Asks it that. One that crashes has no valid token to offer.
-    pub(crate) async fn ask(&self, request: RefreshRequest) -> Answer {
+    pub(crate) async fn ask(&self, request: RefreshRequest) -> RefreshReply {
         self.requests.ask(request).into_future().await.map_err(|_| NoValidToken)
     }
 

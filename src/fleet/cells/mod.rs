@@ -3,10 +3,10 @@
 pub(super) mod call_state;
 pub(super) mod cell;
 pub(super) mod directory;
-pub(super) mod holders;
 pub(super) mod mailbox;
-mod slot;
 pub(super) mod tally;
 pub(super) mod ticket_cell;
+pub(super) mod token_index;
 pub(super) mod view;
-pub(super) mod wanted;
+pub(super) mod wanted_settings;
+mod watched;

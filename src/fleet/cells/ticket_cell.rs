@@ -7,16 +7,16 @@ use std::time::Duration;
 use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::ticket::{Credential, Ticket, TicketKind, TicketState};
 
-use super::slot::{Effort, Slot};
 use super::tally::Tally;
-use super::wanted::Wanted;
+use super::wanted_settings::WantedSettings;
+use super::watched::{Effort, Watched};
 
 /// One ticket, as everybody but its actor sees it.
 pub(crate) struct TicketCell {
     pub(crate) kind: TicketKind,
     pub(crate) of: Credential,
-    pub(crate) slot: Slot<TicketState>,
-    pub(crate) wanted: Wanted,
+    pub(crate) slot: Watched<TicketState>,
+    pub(crate) wanted: WantedSettings,
     /// The upstream that it is of, as the store counts them.
     pub(crate) upstream: AtomicU64,
     pub(crate) tally: Tally,
@@ -27,8 +27,8 @@ impl TicketCell {
         Arc::new(Self {
             kind,
             of,
-            slot: Slot::new(state),
-            wanted: Wanted::default(),
+            slot: Watched::new(state),
+            wanted: WantedSettings::default(),
             upstream: AtomicU64::new(upstream),
             tally: Tally::default(),
         })
@@ -44,7 +44,7 @@ impl TicketCell {
         self.slot.look(|state| state.read(now))
     }
 
-    /// See [`Slot::read_or_wait`].
+    /// See [`Watched::read_or_wait`].
     pub(crate) async fn read_or_wait(
         &self,
         clock: &Clock,

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use wxtokend_core::account::{Appid, Endpoint};
-use wxtokend_core::budget::{Ledger, Purse};
+use wxtokend_core::budget::{Bucket, Ledger};
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::{Fault, FaultKind};
+use wxtokend_core::last_failure::LastFailure;
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
-use wxtokend_core::trouble::Trouble;
 
 use super::cell::{AccountCell, Snapshot};
 use super::ticket_cell::TicketCell;
@@ -127,7 +127,7 @@ impl HostView {
 
 impl BudgetView {
     pub(crate) fn new(ledger: &Ledger, daily_budget: u32, now: Moment) -> Self {
-        Self { limit: daily_budget, remaining: ledger.remaining(Purse::Main, daily_budget, now) }
+        Self { limit: daily_budget, remaining: ledger.remaining(Bucket::Calls, daily_budget, now) }
     }
 }
 
@@ -138,12 +138,12 @@ fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
 
 impl FaultView {
     /// What is wrong, if anything is.
-    pub(crate) fn of(trouble: Option<&Trouble>) -> Option<Self> {
-        trouble.map(Trouble::cause).map(|(fault, at)| Self::new(fault, at))
+    pub(crate) fn of(trouble: Option<&LastFailure>) -> Option<Self> {
+        trouble.map(LastFailure::cause).map(|(fault, at)| Self::new(fault, at))
     }
 
     /// What keeps WeChat from being asked again about that.
-    pub(crate) fn of_obstacle(trouble: Option<&Trouble>) -> Option<Self> {
+    pub(crate) fn of_obstacle(trouble: Option<&LastFailure>) -> Option<Self> {
         trouble.and_then(|trouble| Some(Self::new(trouble.obstacle()?, trouble.at)))
     }
 

@@ -1,4 +1,4 @@
-//! What happens to accounts, as their history and the event stream tell it. Never with a token.
+//! EventKind happens to accounts, as their history and the event stream tell it. Never with a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
+use wxtokend_core::last_failure::LastFailure;
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::state::Reason;
-use wxtokend_core::trouble::Trouble;
 
 use crate::fleet::cells::tally::RejectionOutcome;
 use crate::fleet::cells::view::{FaultView, HostView};
@@ -26,11 +26,11 @@ pub(crate) struct Event {
     pub(crate) at: Moment,
     /// Whom it happened to; nobody, if to the fleet as a whole.
     pub(crate) account: Option<Arc<Account>>,
-    pub(crate) what: What,
+    pub(crate) what: EventKind,
 }
 
-/// What it was.
-pub(crate) enum What {
+/// EventKind it was.
+pub(crate) enum EventKind {
     /// There is a new token.
     Token {
         version: u64,
@@ -47,15 +47,15 @@ pub(crate) enum What {
     /// A call for a ticket has succeeded after one that failed, and brought the ticket that we have.
     TicketUnchanged { kind: TicketKind, version: u64, duration_ms: u64 },
     /// A call for a ticket failed, or was not made.
-    TicketFault { kind: TicketKind, trouble: Box<Trouble>, duration_ms: Option<u64> },
+    TicketFault { kind: TicketKind, trouble: Box<LastFailure>, duration_ms: Option<u64> },
     /// A token call failed, or was not made.
     Fault { fault: Arc<Fault>, reason: Option<Reason>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
     Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
     /// A client said that WeChat refused a token, or an operator asked for a token call.
-    Wish(Wish),
+    ClientRequest(ClientRequest),
     /// The account looks different from outside, or another call has failed.
-    State { state: Phase, was: Phase, trouble: Option<Box<Trouble>>, next_at: Option<Moment> },
+    State { state: Phase, was: Phase, trouble: Option<Box<LastFailure>>, next_at: Option<Moment> },
     /// Its settings were changed by a reload.
     Configured,
     /// A host of the upstream has gone down, or answers again.
@@ -64,8 +64,8 @@ pub(crate) enum What {
     Reload { successful: bool },
 }
 
-/// What one client wanted, and what came of it; all that ended alike, shortly after each other, is one.
-pub(crate) struct Wish {
+/// EventKind one client wanted, and what came of it; all that ended alike, shortly after each other, is one.
+pub(crate) struct ClientRequest {
     /// Whether a token call was asked for, and if a forced one; `None` for a token that was reported.
     force: Option<bool>,
     outcome: &'static str,
@@ -74,7 +74,7 @@ pub(crate) struct Wish {
     last_wall_ms: AtomicI64,
 }
 
-impl Wish {
+impl ClientRequest {
     /// A report that WeChat refused a token.
     pub(crate) fn report(by: Option<&str>, outcome: Option<RejectionOutcome>, at: Moment) -> Self {
         Self {
@@ -116,19 +116,19 @@ impl Event {
     /// The name in the history, in the stream and in the log.
     pub(crate) fn name(&self) -> &'static str {
         match self.what {
-            What::Token { .. } => "token",
-            What::TokenUnchanged { .. } => "token_unchanged",
-            What::Ticket { .. } => "ticket",
-            What::TicketUnchanged { .. } => "ticket_unchanged",
-            What::TicketFault { .. } => "ticket_fault",
-            What::Fault { .. } => "fault",
-            What::Check { .. } => "check",
-            What::Wish(Wish { force: None, .. }) => "rejection",
-            What::Wish(_) => "refresh",
-            What::State { .. } => "state",
-            What::Configured => "configured",
-            What::Host(_) => "host",
-            What::Reload { .. } => "reload",
+            EventKind::Token { .. } => "token",
+            EventKind::TokenUnchanged { .. } => "token_unchanged",
+            EventKind::Ticket { .. } => "ticket",
+            EventKind::TicketUnchanged { .. } => "ticket_unchanged",
+            EventKind::TicketFault { .. } => "ticket_fault",
+            EventKind::Fault { .. } => "fault",
+            EventKind::Check { .. } => "check",
+            EventKind::ClientRequest(ClientRequest { force: None, .. }) => "rejection",
+            EventKind::ClientRequest(_) => "refresh",
+            EventKind::State { .. } => "state",
+            EventKind::Configured => "configured",
+            EventKind::Host(_) => "host",
+            EventKind::Reload { .. } => "reload",
         }
     }
 
@@ -136,20 +136,20 @@ impl Event {
     pub(crate) fn is_streamed(&self) -> bool {
         matches!(
             self.what,
-            What::Token { .. }
-                | What::Ticket { .. }
-                | What::TicketFault { .. }
-                | What::TicketUnchanged { .. }
-                | What::State { .. }
-                | What::Host(_)
-                | What::Reload { .. }
+            EventKind::Token { .. }
+                | EventKind::Ticket { .. }
+                | EventKind::TicketFault { .. }
+                | EventKind::TicketUnchanged { .. }
+                | EventKind::State { .. }
+                | EventKind::Host(_)
+                | EventKind::Reload { .. }
         )
     }
 
     /// Whether it is worth remembering; that each refresh makes an account `refreshing` and `fresh` again is not.
     pub(crate) fn is_history(&self) -> bool {
         match &self.what {
-            What::State { state, was, .. } => {
+            EventKind::State { state, was, .. } => {
                 *state != Phase::Refreshing
                     && (*was, *state) != (Phase::Refreshing, Phase::Fresh)
                     && state != was
@@ -162,29 +162,29 @@ impl Event {
 /// The same JSON in the history and in the stream.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let told = Told {
+        let told = EventBody {
             event: self.name(),
             at: self.at.timestamp(),
             appid: self.account.as_ref().map(|account| &account.appid),
-            what: Details::of(&self.what),
+            what: EventDetails::of(&self.what),
         };
         told.serialize(to)
     }
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct EventBody<'a> {
     event: &'static str,
     at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     appid: Option<&'a Appid>,
     #[serde(flatten)]
-    what: Details<'a>,
+    what: EventDetails<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Details<'a> {
+enum EventDetails<'a> {
     Token {
         version: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +219,7 @@ enum Details<'a> {
         message: &'a str,
         advice: &'a str,
         rid: Option<&'a str>,
-        /// What is wrong with a parked ticket, where this call has not got as far.
+        /// EventKind is wrong with a parked ticket, where this call has not got as far.
         #[serde(skip_serializing_if = "Option::is_none")]
         last_fault: Option<FaultView>,
         duration_ms: Option<u64>,
@@ -229,7 +229,7 @@ enum Details<'a> {
         errcode: Option<i64>,
         message: Option<&'a str>,
     },
-    Wish {
+    ClientRequest {
         outcome: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         force: Option<bool>,
@@ -252,12 +252,12 @@ enum Details<'a> {
     },
 }
 
-impl<'a> Details<'a> {
+impl<'a> EventDetails<'a> {
     fn fault(
         fault: &'a Fault,
         reason: Option<Reason>,
         duration_ms: Option<u64>,
-        of_ticket: Option<(TicketKind, &Trouble)>,
+        of_ticket: Option<(TicketKind, &LastFailure)>,
     ) -> Self {
         let trouble = of_ticket.map(|(_, trouble)| trouble).filter(|trouble| trouble.obstacle().is_some());
         Self::Fault {
@@ -273,44 +273,50 @@ impl<'a> Details<'a> {
         }
     }
 
-    fn of(what: &'a What) -> Self {
+    fn of(what: &'a EventKind) -> Self {
         match what {
-            &What::Token { version, reason, issued_at, expires_at, next_at, duration_ms } => Self::Token {
-                version,
-                reason,
-                issued_at: issued_at.timestamp(),
-                expires_at: expires_at.timestamp(),
-                next_refresh_at: next_at.map(Moment::timestamp),
-                duration_ms,
-            },
-            &What::TokenUnchanged { version, reason, duration_ms } => {
+            &EventKind::Token { version, reason, issued_at, expires_at, next_at, duration_ms } => {
+                Self::Token {
+                    version,
+                    reason,
+                    issued_at: issued_at.timestamp(),
+                    expires_at: expires_at.timestamp(),
+                    next_refresh_at: next_at.map(Moment::timestamp),
+                    duration_ms,
+                }
+            }
+            &EventKind::TokenUnchanged { version, reason, duration_ms } => {
                 Self::Unchanged { r#type: None, version, reason, duration_ms }
             }
-            &What::TicketUnchanged { kind, version, duration_ms } => {
+            &EventKind::TicketUnchanged { kind, version, duration_ms } => {
                 Self::Unchanged { r#type: Some(kind), version, reason: None, duration_ms }
             }
-            &What::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
+            &EventKind::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
                 r#type: kind,
                 version,
                 expires_at: expires_at.timestamp(),
                 next_refresh_at: next_at.map(Moment::timestamp),
                 duration_ms,
             },
-            What::TicketFault { kind, trouble, duration_ms } => {
+            EventKind::TicketFault { kind, trouble, duration_ms } => {
                 Self::fault(&trouble.fault, None, *duration_ms, Some((*kind, trouble)))
             }
-            What::Fault { fault, reason, duration_ms } => Self::fault(fault, *reason, *duration_ms, None),
-            What::Check { told, errcode, message } => {
+            EventKind::Fault { fault, reason, duration_ms } => {
+                Self::fault(fault, *reason, *duration_ms, None)
+            }
+            EventKind::Check { told, errcode, message } => {
                 Self::Check { told, errcode: *errcode, message: message.as_deref() }
             }
-            What::Wish(Wish { force, outcome, by, times, last_wall_ms }) => Self::Wish {
-                outcome,
-                force: *force,
-                by: by.as_deref(),
-                times: times.load(Ordering::Relaxed),
-                last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
-            },
-            What::State { state, was, trouble, next_at } => Self::State {
+            EventKind::ClientRequest(ClientRequest { force, outcome, by, times, last_wall_ms }) => {
+                Self::ClientRequest {
+                    outcome,
+                    force: *force,
+                    by: by.as_deref(),
+                    times: times.load(Ordering::Relaxed),
+                    last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
+                }
+            }
+            EventKind::State { state, was, trouble, next_at } => Self::State {
                 state: *state,
                 was: *was,
                 consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
@@ -318,9 +324,9 @@ impl<'a> Details<'a> {
                 obstacle: FaultView::of_obstacle(trouble.as_deref()),
                 next_refresh_at: next_at.map(Moment::timestamp),
             },
-            What::Configured => Self::Configured {},
-            What::Host(host) => Self::Host(HostView::of(host)),
-            &What::Reload { successful } => Self::Reload { successful },
+            EventKind::Configured => Self::Configured {},
+            EventKind::Host(host) => Self::Host(HostView::of(host)),
+            &EventKind::Reload { successful } => Self::Reload { successful },
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::phase::Phase;
 
-use super::event::{Event, What, Wish};
+use super::event::{ClientRequest, Event, EventKind};
 use crate::fleet::cells::cell::AccountCell;
 
 /// So many events are kept: half a day of 3000 accounts, some 10 MB.
@@ -40,8 +40,8 @@ struct Ring {
     events: VecDeque<Arc<Event>>,
 }
 
-/// What a stream gets to tell.
-pub(crate) struct Batch {
+/// EventKind a stream gets to tell.
+pub(crate) struct EventBatch {
     pub(crate) events: Vec<Arc<Event>>,
     /// Whether there were more, before these, that nobody has any more.
     pub(crate) missed: bool,
@@ -56,7 +56,7 @@ impl Journal {
     }
 
     /// Notes what has happened to an account.
-    pub(crate) fn note(&self, cell: &AccountCell, at: Moment, what: What) {
+    pub(crate) fn note(&self, cell: &AccountCell, at: Moment, what: EventKind) {
         let account = Some(Arc::clone(&cell.load().account));
         let mut ring = self.ring();
         let seq = ring.next;
@@ -67,7 +67,7 @@ impl Journal {
     }
 
     /// Notes what has happened to the fleet as a whole.
-    pub(crate) fn note_of_all(&self, at: Moment, what: What) {
+    pub(crate) fn note_of_all(&self, at: Moment, what: EventKind) {
         let mut ring = self.ring();
         let seq = ring.next;
         ring.push(Event { seq, previous: 0, at, account: None, what });
@@ -76,21 +76,23 @@ impl Journal {
     }
 
     /// Notes what a client wanted; whether it is the first of its kind for a while.
-    pub(crate) fn note_wish(&self, cell: &AccountCell, at: Moment, wish: Wish) -> bool {
+    pub(crate) fn note_request(&self, cell: &AccountCell, at: Moment, wish: ClientRequest) -> bool {
         let ring = self.ring();
         let recent = ring.history(cell).take(LOOKED_BACK);
         let mut recent = recent.take_while(|event| event.at.elapsed(at) < ALIKE_WITHIN);
-        if recent.any(|event| matches!(&event.what, What::Wish(earlier) if earlier.counts(&wish))) {
+        if recent
+            .any(|event| matches!(&event.what, EventKind::ClientRequest(earlier) if earlier.counts(&wish)))
+        {
             return false;
         }
         drop(recent);
         drop(ring);
-        self.note(cell, at, What::Wish(wish));
+        self.note(cell, at, EventKind::ClientRequest(wish));
         true
     }
 
     /// Notes how the account looks, if that has changed since it was last noted: to be called whenever it may have.
-    pub(crate) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<Change> {
+    pub(crate) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<AppearanceChange> {
         let snapshot = cell.load();
         let (state, failures) = (snapshot.state.phase(now), snapshot.state.failures());
         let mut noted = cell.noted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +104,8 @@ impl Journal {
             return None;
         }
         let trouble = snapshot.state.trouble.clone();
-        self.note(cell, now, What::State { state, was, trouble, next_at: snapshot.state.next_at });
-        (state != was).then_some(Change { state, was })
+        self.note(cell, now, EventKind::State { state, was, trouble, next_at: snapshot.state.next_at });
+        (state != was).then_some(AppearanceChange { state, was })
     }
 
     /// An account's events, the newest first.
@@ -117,7 +119,7 @@ impl Journal {
         self.ring().next
     }
 
-    /// What an event is named, for one who comes back and wants to go on behind it.
+    /// EventKind an event is named, for one who comes back and wants to go on behind it.
     pub(crate) fn id(&self, event: &Event) -> String {
         self.id_before(event.seq + 1)
     }
@@ -136,7 +138,7 @@ impl Journal {
     }
 
     /// The next events from `place` on, which moves behind them; waits until there are some.
-    pub(crate) async fn next(&self, place: &mut u64) -> Batch {
+    pub(crate) async fn next(&self, place: &mut u64) -> EventBatch {
         loop {
             let news = self.news.notified();
             tokio::pin!(news);
@@ -145,7 +147,7 @@ impl Journal {
             let (events, missed) = self.ring().from(place);
             if missed || !events.is_empty() {
                 let behind = self.id_before(*place - events.len() as u64);
-                return Batch { events, missed, behind };
+                return EventBatch { events, missed, behind };
             }
             news.await;
         }
@@ -157,7 +159,7 @@ impl Journal {
 }
 
 /// An account has come to look different.
-pub(crate) struct Change {
+pub(crate) struct AppearanceChange {
     pub(crate) state: Phase,
     pub(crate) was: Phase,
 }

@@ -13,8 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 use wxtokend_core::sdk::layout::{Content, Entry};
 use wxtokend_core::secret::Secret;
 
-use super::stream::{self, Bounded};
-use super::trouble::{Refusal, Trouble};
+use super::sink_error::{RedisRefusal, SinkError};
+use super::stream::{self, BoundedReader};
 use crate::certificates;
 
 /// How long connecting may take, TLS and signing in included.
@@ -30,14 +30,14 @@ const TAKE_BACK_HASH: &str =
     "if redis.pcall('HGET', KEYS[1], ARGV[2]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// Signed in. Dropped, it is closed.
-pub(crate) struct Connection {
+pub(crate) struct RedisConnection {
     redis: MultiplexedConnection,
     /// Writes what is asked and reads what is answered.
     _driver: AbortOnDropHandle<()>,
 }
 
 /// What is to be done to a key.
-pub(crate) enum Change<'a> {
+pub(crate) enum KeyChange<'a> {
     /// Write it, with an end.
     Put {
         /// What stands there afterwards.
@@ -49,30 +49,30 @@ pub(crate) enum Change<'a> {
     TakeBack(&'a Entry),
 }
 
-impl Connection {
+impl RedisConnection {
     /// Connects, signs in, and hears that Redis answers.
-    pub(crate) async fn open(url: &Secret) -> Result<Self, Trouble> {
+    pub(crate) async fn open(url: &Secret) -> Result<Self, SinkError> {
         let info = url.expose().into_connection_info()?;
         // They have a time of their own, and a reason that would be lost in the one of connecting.
         let certificates = match stream::is_tls(info.addr()) {
             true => {
-                certificates::system().await.map_err(|missing| Trouble::without_certificates(&missing))?
+                certificates::system().await.map_err(|missing| SinkError::without_certificates(&missing))?
             }
             false => Vec::new(),
         };
         let connected = timeout(CONNECT, async {
             let limits = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
-            let stream = Bounded::new(stream::connect(info.addr(), certificates).await?);
+            let stream = BoundedReader::new(stream::connect(info.addr(), certificates).await?);
             MultiplexedConnection::new_with_config(info.redis_settings(), stream, limits).await
         });
-        let (redis, driver) = connected.await.map_err(|_| Trouble::late())??;
+        let (redis, driver) = connected.await.map_err(|_| SinkError::late())??;
         let mut connection = Self { redis, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) };
         connection.ping().await?;
         Ok(connection)
     }
 
     /// Whether it answers. One that refuses to, since its ACL lacks PING or somebody has renamed it, has answered.
-    pub(crate) async fn ping(&mut self) -> Result<(), Trouble> {
+    pub(crate) async fn ping(&mut self) -> Result<(), SinkError> {
         match cmd("PING").query_async(&mut self.redis).await {
             Err(error) if is_about_the_command(&error) => Ok(()),
             answered => Ok(answered?),
@@ -82,8 +82,8 @@ impl Connection {
     /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them, and says which it refuses.
     pub(crate) async fn make(
         &mut self,
-        groups: &[Vec<Change<'_>>],
-    ) -> Result<Vec<Result<(), Refusal>>, Trouble> {
+        groups: &[Vec<KeyChange<'_>>],
+    ) -> Result<Vec<Result<(), RedisRefusal>>, SinkError> {
         let mut pipe = pipe();
         pipe.ignore_errors();
         let mut lengths = Vec::with_capacity(groups.len());
@@ -106,8 +106,8 @@ impl Connection {
     /// For each of `expected`, whether what stands there is something else, or nothing, or stays for longer.
     pub(crate) async fn differ(
         &mut self,
-        expected: &[Expected<'_>],
-    ) -> Result<Vec<Result<bool, Refusal>>, Trouble> {
+        expected: &[ExpectedValue<'_>],
+    ) -> Result<Vec<Result<bool, RedisRefusal>>, SinkError> {
         let mut lengths = pipe();
         lengths.ignore_errors();
         for expected in expected {
@@ -141,19 +141,23 @@ impl Connection {
 }
 
 /// What is to be found at a key.
-pub(crate) struct Expected<'a> {
+pub(crate) struct ExpectedValue<'a> {
     pub(crate) entry: &'a Entry,
     /// How long it may stay there.
     pub(crate) at_most: Duration,
 }
 
-impl Expected<'_> {
+impl ExpectedValue<'_> {
     fn mark(&self) -> &[u8] {
         self.entry.content.mark().expose().as_bytes()
     }
 
     /// Whether its length or its end shows that it is not ours.
-    fn is_another(&self, length: RedisResult<Value>, left_ms: RedisResult<Value>) -> Result<bool, Refusal> {
+    fn is_another(
+        &self,
+        length: RedisResult<Value>,
+        left_ms: RedisResult<Value>,
+    ) -> Result<bool, RedisRefusal> {
         let length: usize = match length {
             Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
             length => from_redis_value(length?).map_err(RedisError::from)?,
@@ -166,7 +170,7 @@ impl Expected<'_> {
     }
 
     /// Whether it is something else of that length.
-    fn differs(&self, held: RedisResult<Value>) -> Result<bool, Refusal> {
+    fn differs(&self, held: RedisResult<Value>) -> Result<bool, RedisRefusal> {
         let held: Option<Vec<u8>> = match held {
             Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
             held => from_redis_value(held?).map_err(RedisError::from)?,
@@ -181,7 +185,7 @@ fn is_about_the_command(error: &RedisError) -> bool {
 }
 
 /// A refusal that is not about what was asked is the connection's trouble.
-fn in_particular<T>(outcome: Result<T, Refusal>) -> Result<Result<T, Refusal>, Trouble> {
+fn in_particular<T>(outcome: Result<T, RedisRefusal>) -> Result<Result<T, RedisRefusal>, SinkError> {
     match outcome {
         Err(refusal) if refusal.is_of_all => Err(refusal.trouble),
         outcome => Ok(outcome),
@@ -189,7 +193,7 @@ fn in_particular<T>(outcome: Result<T, Refusal>) -> Result<Result<T, Refusal>, T
 }
 
 /// What came of transactions that have so many replies each.
-fn outcomes(lengths: &[usize], replies: Vec<RedisResult<Value>>) -> Vec<Result<(), Refusal>> {
+fn outcomes(lengths: &[usize], replies: Vec<RedisResult<Value>>) -> Vec<Result<(), RedisRefusal>> {
     let mut replies = replies.into_iter();
     let next = |length: &usize| {
         // All of them, also those after a refusal: the next transaction's begin behind.
@@ -201,22 +205,27 @@ fn outcomes(lengths: &[usize], replies: Vec<RedisResult<Value>>) -> Vec<Result<(
 
 /// What came of a transaction. What is refused as it is queued keeps all of it from being done; what is refused as it
 /// is done does not.
-fn outcome(mut replies: impl Iterator<Item = RedisResult<Value>>) -> Result<(), Refusal> {
-    replies.next().transpose().map_err(|error| Refusal { is_of_all: true, ..Refusal::from(error) })?;
+fn outcome(mut replies: impl Iterator<Item = RedisResult<Value>>) -> Result<(), RedisRefusal> {
+    replies
+        .next()
+        .transpose()
+        .map_err(|error| RedisRefusal { is_of_all: true, ..RedisRefusal::from(error) })?;
     for reply in replies {
         if let Value::Array(done) = reply? {
             for reply in done {
-                reply.extract_error().map_err(|error| Refusal { in_part: true, ..Refusal::from(error) })?;
+                reply
+                    .extract_error()
+                    .map_err(|error| RedisRefusal { in_part: true, ..RedisRefusal::from(error) })?;
             }
         }
     }
     Ok(())
 }
 
-fn add(pipe: &mut Pipeline, change: &Change<'_>) {
+fn add(pipe: &mut Pipeline, change: &KeyChange<'_>) {
     match change {
-        Change::Put { entry, for_s } => put(pipe, entry, *for_s),
-        Change::TakeBack(entry) => take_back(pipe, entry),
+        KeyChange::Put { entry, for_s } => put(pipe, entry, *for_s),
+        KeyChange::TakeBack(entry) => take_back(pipe, entry),
     }
 }
 
@@ -274,7 +283,7 @@ mod tests {
         if let Value::ServerError(error) = value { Err(error.into()) } else { Ok(value) }
     }
 
-    fn after(replies: &[&str]) -> Result<(), Refusal> {
+    fn after(replies: &[&str]) -> Result<(), RedisRefusal> {
         outcome(replies.iter().copied().map(parsed))
     }
 
@@ -295,12 +304,12 @@ mod tests {
             ("-WRONGTYPE x", ":100", true),
         ] {
             for entry in [&text, &hash] {
-                let expected = Expected { entry, at_most: Duration::from_millis(2_500) };
+                let expected = ExpectedValue { entry, at_most: Duration::from_millis(2_500) };
                 let found = expected.is_another(parsed(length), parsed(left_ms));
                 assert_eq!(found, Ok(another), "{length} {left_ms}");
             }
         }
-        let expected = Expected { entry: &text, at_most: Duration::MAX };
+        let expected = ExpectedValue { entry: &text, at_most: Duration::MAX };
         for (held, differs) in
             [("$4\r\nours", false), ("$4\r\nhers", true), ("$-1", true), ("-WRONGTYPE x", true)]
         {
@@ -338,7 +347,7 @@ mod tests {
             &["+OK\r\n+OK\r\n", "*2000000000\r\n", ":1111111111111111111\r\n"],
             &["-", "x"],
         ] {
-            let trouble = Connection::open(&fake(answers).await).await.err().unwrap();
+            let trouble = RedisConnection::open(&fake(answers).await).await.err().unwrap();
             assert_eq!(trouble.to_string(), "an answer is longer than 1 MiB", "{answers:?}");
         }
     }
@@ -350,10 +359,10 @@ mod tests {
             "-ERR unknown command 'PING', with args beginning with: \r\n",
         ] {
             let answers = vec!["+OK\r\n+OK\r\n", refusal, ""].leak();
-            assert!(Connection::open(&fake(answers).await).await.is_ok(), "{refusal}");
+            assert!(RedisConnection::open(&fake(answers).await).await.is_ok(), "{refusal}");
         }
         let answers = &["+OK\r\n+OK\r\n", "-LOADING Redis is loading the dataset in memory\r\n", ""];
-        assert!(Connection::open(&fake(answers).await).await.is_err());
+        assert!(RedisConnection::open(&fake(answers).await).await.is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 #[cfg(feature = "redis")]
 mod connection;
 #[cfg(not(feature = "redis"))]
-mod nowhere;
+mod disabled;
 #[cfg(feature = "redis")]
 pub(super) mod outbox;
 #[cfg(feature = "redis")]
@@ -15,11 +15,11 @@ mod publisher;
 #[cfg(feature = "redis")]
 mod publishers;
 #[cfg(feature = "redis")]
-mod stream;
+mod sink_error;
 #[cfg(feature = "redis")]
-mod trouble;
+mod stream;
 
 #[cfg(not(feature = "redis"))]
-pub(super) use nowhere::Publishers;
+pub(super) use disabled::Publishers;
 #[cfg(feature = "redis")]
 pub(super) use publishers::Publishers;

@@ -18,13 +18,13 @@ pub(crate) struct Outbox {
     pub(crate) accounts: ArcSwap<Grants>,
     pub(crate) stop: CancellationToken,
     pub(crate) told: Notify,
-    news: Mutex<News>,
+    news: Mutex<ChangedCredentials>,
     pub(crate) tally: SinkTally,
 }
 
 /// Which tokens and tickets have changed.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct ChangedCredentials {
     pub(crate) of_all: bool,
     pub(crate) of: HashSet<Credential>,
 }
@@ -50,7 +50,7 @@ impl Outbox {
             sink: sink.clone(),
             stop: CancellationToken::new(),
             told: Notify::new(),
-            news: Mutex::new(News { of_all: true, ..News::default() }),
+            news: Mutex::new(ChangedCredentials { of_all: true, ..ChangedCredentials::default() }),
             tally: SinkTally::default(),
         }
     }
@@ -72,7 +72,7 @@ impl Outbox {
         self.told.notify_one();
     }
 
-    pub(crate) fn take_news(&self) -> News {
+    pub(crate) fn take_news(&self) -> ChangedCredentials {
         std::mem::take(&mut *self.lock())
     }
 
@@ -80,7 +80,7 @@ impl Outbox {
         counter.fetch_add(u64::try_from(more).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, News> {
+    fn lock(&self) -> MutexGuard<'_, ChangedCredentials> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,19 +12,19 @@ use wxtokend_core::ticket::Credential;
 
 use crate::config::Grants;
 use crate::fleet::cells::directory::Directory;
-use crate::fleet::publish::connection::Change;
+use crate::fleet::publish::connection::KeyChange;
 
 /// By so much a clock may go wrong between ours and Redis'.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// A token or a ticket as it may be relied on now.
-pub(crate) struct Wanted {
+pub(crate) struct Desired {
     account: Arc<Account>,
     value: Secret,
     promise: Duration,
 }
 
-impl Wanted {
+impl Desired {
     /// `None` where none may be served, or only for less than the second that is Redis' unit, or where `accounts` does
     /// not cover its account.
     pub(crate) fn of(
@@ -83,7 +83,7 @@ impl Published {
     }
 
     /// How long the keys may stay there: as long as they were given, or as is promised for the token by now.
-    pub(crate) fn at_most(&self, wanted: Option<&Wanted>, now: Moment) -> Duration {
+    pub(crate) fn at_most(&self, wanted: Option<&Desired>, now: Moment) -> Duration {
         let promise = wanted.filter(|wanted| self.is_of(wanted)).map(|wanted| wanted.promise);
         self.until_by.until(now).max(promise.unwrap_or_default()) + SLACK
     }
@@ -98,7 +98,7 @@ impl Published {
         !self.entries.is_empty()
     }
 
-    fn is_of(&self, wanted: &Wanted) -> bool {
+    fn is_of(&self, wanted: &Desired) -> bool {
         let same =
             |(account, value): &(Arc<Account>, Secret)| *account == wanted.account && *value == wanted.value;
         self.source.as_ref().is_some_and(same)
@@ -129,7 +129,7 @@ pub(crate) struct Put {
 impl Plan {
     pub(crate) fn new(
         credential: &Credential,
-        wanted: Option<Wanted>,
+        wanted: Option<Desired>,
         published: Option<&Published>,
         layout: &Layout,
         now: Moment,
@@ -167,7 +167,7 @@ impl Plan {
         Self::Put(Put { source, entries, for_s, until, take_back })
     }
 
-    pub(crate) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+    pub(crate) fn changes(&self) -> impl Iterator<Item = KeyChange<'_>> {
         let (put, take_back) = match self {
             Self::Keep => (None, [].as_slice()),
             Self::Put(put) => (Some(put), put.take_back.as_slice()),
@@ -175,8 +175,8 @@ impl Plan {
         };
         let puts = put
             .into_iter()
-            .flat_map(|put| put.entries.iter().map(move |entry| Change::Put { entry, for_s: put.for_s }));
-        puts.chain(take_back.iter().map(Change::TakeBack))
+            .flat_map(|put| put.entries.iter().map(move |entry| KeyChange::Put { entry, for_s: put.for_s }));
+        puts.chain(take_back.iter().map(KeyChange::TakeBack))
     }
 
     /// What stands there when it was done by `now`.

@@ -18,10 +18,10 @@ use wxtokend_core::ticket::Credential;
 use self::log::Log;
 use self::refusals::Refusals;
 use super::outbox::Outbox;
-use super::publication::{Plan, Published, Wanted};
+use super::publication::{Desired, Plan, Published};
 use crate::fleet::cells::directory::Directory;
-use crate::fleet::publish::connection::{Change, Connection, Expected};
-use crate::fleet::publish::trouble::{Refusal, Trouble};
+use crate::fleet::publish::connection::{ExpectedValue, KeyChange, RedisConnection};
+use crate::fleet::publish::sink_error::{RedisRefusal, SinkError};
 
 mod log;
 mod refusals;
@@ -49,7 +49,7 @@ pub(crate) struct Publisher {
     outbox: Arc<Outbox>,
     directory: Arc<ArcSwap<Directory>>,
     clock: Clock,
-    connection: Option<Connection>,
+    connection: Option<RedisConnection>,
     /// What may have to be written.
     todo: BTreeSet<Credential>,
     /// What stands in Redis as far as we know.
@@ -121,12 +121,12 @@ impl Publisher {
         }
     }
 
-    async fn advance(&mut self) -> Result<(), Trouble> {
+    async fn advance(&mut self) -> Result<(), SinkError> {
         if self.connection.is_none() {
             if Instant::now() < self.retry_at {
                 return Ok(());
             }
-            self.connection = Some(Connection::open(&self.outbox.sink.url).await?);
+            self.connection = Some(RedisConnection::open(&self.outbox.sink.url).await?);
             // It may have lost everything, or not have heard the last of it.
             self.published.values_mut().for_each(Published::forget);
             self.outbox.note_all();
@@ -176,7 +176,7 @@ impl Publisher {
     }
 
     /// Writes all that is on the list.
-    async fn write(&mut self) -> Result<(), Trouble> {
+    async fn write(&mut self) -> Result<(), SinkError> {
         while self.connection.is_some() && !self.todo.is_empty() {
             let now = self.clock.now();
             let batch = self.todo.iter().take(AT_ONCE);
@@ -201,8 +201,8 @@ impl Publisher {
         Ok(())
     }
 
-    fn wanted(&self, credential: &Credential, now: Moment) -> Option<Wanted> {
-        Wanted::of(&self.directory.load(), credential, &self.outbox.accounts.load(), now)
+    fn wanted(&self, credential: &Credential, now: Moment) -> Option<Desired> {
+        Desired::of(&self.directory.load(), credential, &self.outbox.accounts.load(), now)
     }
 
     fn plan(&self, credential: &Credential, now: Moment) -> Plan {
@@ -211,8 +211,12 @@ impl Publisher {
     }
 
     /// Carries out `plans`, and says of each whether Redis has taken it.
-    async fn make(&mut self, plans: &[(Credential, Plan)]) -> Result<Vec<Result<(), Refusal>>, Trouble> {
-        let changes: Vec<Vec<Change<'_>>> = plans.iter().map(|(_, plan)| plan.changes().collect()).collect();
+    async fn make(
+        &mut self,
+        plans: &[(Credential, Plan)],
+    ) -> Result<Vec<Result<(), RedisRefusal>>, SinkError> {
+        let changes: Vec<Vec<KeyChange<'_>>> =
+            plans.iter().map(|(_, plan)| plan.changes().collect()).collect();
         let all = changes.iter().filter(|changes| !changes.is_empty()).count();
         let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
         let made = connection.make(&changes).await;
@@ -243,7 +247,7 @@ impl Publisher {
         }
     }
 
-    fn is_refused(&mut self, credential: Credential, plan: Plan, refusal: Refusal) {
+    fn is_refused(&mut self, credential: Credential, plan: Plan, refusal: RedisRefusal) {
         self.todo.remove(&credential);
         if refusal.in_part {
             self.published.entry(credential.clone()).or_default().tried(plan);
@@ -265,7 +269,7 @@ impl Publisher {
 
     /// Compares the next part of what stands in Redis with what we put there. How much that was, and how much of it is
     /// not ours.
-    async fn look(&mut self) -> Result<(usize, usize), Trouble> {
+    async fn look(&mut self) -> Result<(usize, usize), SinkError> {
         let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut behind = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
         let share = self.published.len().div_ceil(LOOKS as usize).min(MOST_LOOKED_AT);
@@ -280,7 +284,7 @@ impl Publisher {
                 let at_most = published.at_most(self.wanted(credential, now).as_ref(), now);
                 for entry in published.standing(now).unwrap_or_default() {
                     credentials.push(credential);
-                    expected.push(Expected { entry, at_most });
+                    expected.push(ExpectedValue { entry, at_most });
                 }
             }
             let Some(connection) = self.connection.as_mut().filter(|_| !expected.is_empty()) else {
@@ -325,7 +329,7 @@ impl Publisher {
         }
     }
 
-    fn failed(&mut self, trouble: &Trouble) {
+    fn failed(&mut self, trouble: &SinkError) {
         self.connection = None;
         self.outbox.tally.up.store(false, Ordering::Relaxed);
         let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);

@@ -19,9 +19,9 @@ use crate::certificates::Certificates;
 const LONGEST_ANSWER: usize = 1024 * 1024;
 
 /// A connection, with TLS or without.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for S {}
 
 /// Whether TLS is spoken there.
 pub(crate) fn is_tls(to: &ConnectionAddr) -> bool {
@@ -29,7 +29,10 @@ pub(crate) fn is_tls(to: &ConnectionAddr) -> bool {
 }
 
 /// Connects to where the URL points; a host with TLS is known by `certificates`.
-pub(crate) async fn connect(to: &ConnectionAddr, certificates: Certificates) -> io::Result<Box<dyn Stream>> {
+pub(crate) async fn connect(
+    to: &ConnectionAddr,
+    certificates: Certificates,
+) -> io::Result<Box<dyn RedisStream>> {
     let (host, port, with_tls) = match to {
         ConnectionAddr::Tcp(host, port) => (host, *port, false),
         ConnectionAddr::TcpTls { host, port, .. } => (host, *port, true),
@@ -50,18 +53,18 @@ pub(crate) async fn connect(to: &ConnectionAddr, certificates: Certificates) -> 
 }
 
 /// Fails when more than [`LONGEST_ANSWER`] comes in and nothing was asked meanwhile.
-pub(crate) struct Bounded<S> {
+pub(crate) struct BoundedReader<S> {
     stream: S,
     left: usize,
 }
 
-impl<S> Bounded<S> {
+impl<S> BoundedReader<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, left: LONGEST_ANSWER }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BoundedReader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +80,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BoundedReader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -9,7 +9,7 @@ use wxtokend_core::account::Endpoint;
 use wxtokend_core::budget::{burst, interval};
 use wxtokend_core::clock::ClockSource as _;
 use wxtokend_core::phase::Phase;
-use wxtokend_core::token::Standing;
+use wxtokend_core::token::Validity;
 use wxtokend_core::token::schedule::Rules;
 use wxtokend_core::token::state::{AccountState, Activity};
 use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs, Switches};
@@ -23,14 +23,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What clients of all processes were given, and what they know.
 #[derive(Default)]
-struct Clients {
+struct ReadingClients {
     newest: Cell<u64>,
     by_version: RefCell<HashMap<u64, String>>,
     /// A token that somebody else has ended.
     ended: RefCell<Option<String>>,
 }
 
-impl Clients {
+impl ReadingClients {
     /// Looks at what is served. It lives, or it is the one of which nobody but a client can know.
     async fn look(&self, lab: &Lab) {
         let Some(token) = lab.fleet.token_at_once(APPID) else { return };
@@ -96,7 +96,7 @@ impl Clients {
             "{told}: what lives is served at once"
         );
         let Some(token) = stored.token else { return };
-        let due = (token.refresh_at.until(now) < 5 * SECOND) || token.standing != Standing::Good;
+        let due = (token.refresh_at.until(now) < 5 * SECOND) || token.standing != Validity::Unchallenged;
         if served.is_some() && !at_risk && !due {
             let calls = lab.calls();
             sleep(3 * SECOND).await;
@@ -108,8 +108,9 @@ impl Clients {
 /// What a process that is about to die must have put on disk before it went on: that its token is dead.
 fn judge_dying(lab: &Lab, told: &str) {
     let state = lab.fleet.cells()[0].load().state.clone();
-    let is_good =
-        |state: &AccountState| state.token.as_ref().is_some_and(|token| token.standing == Standing::Good);
+    let is_good = |state: &AccountState| {
+        state.token.as_ref().is_some_and(|token| token.standing == Validity::Unchallenged)
+    };
     if !is_good(&state)
         && matches!(state.activity, Activity::Queued | Activity::AwaitingSlot | Activity::Fetching)
     {
@@ -140,7 +141,7 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
     // As badly as nobody has ruled out.
     let harsh = Switches { second_mint_kills_first: true, forced_kills_at_once: true, ..Switches::default() };
     lab.wechat.set_switches(harsh);
-    let (clients, born) = (Clients::default(), Instant::now());
+    let (clients, born) = (ReadingClients::default(), Instant::now());
     let mut boundaries = cut;
     for crashes in 1..=3 {
         let told = format!("{endpoint:?}, boundary {cut}, crash {crashes}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wxtokend_core::account::{Account, Appid, Endpoint};
-use wxtokend_core::budget::Purse;
+use wxtokend_core::budget::Bucket;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
 use wxtokend_core::secret::Secret;
@@ -24,7 +24,7 @@ use wxtokend_testkit::scenarios::{
 };
 
 use crate::config::Config;
-use crate::wechat::answers::{NoToken, no_answer, read_check, read_token};
+use crate::wechat::answers::{FailedFetch, no_answer, read_check, read_token};
 use crate::wechat::transport::{Lost, Response};
 
 const ONE_WAY: Duration = Duration::from_millis(10);
@@ -237,7 +237,7 @@ impl Decision {
                 force,
                 sent_at: was_sent.then_some(flight.sent_at),
                 may_have_minted: result.as_ref().is_err_and(|none| none.reply.may_have_minted()),
-                result: result.map_err(|NoToken { fault, .. }| fault),
+                result: result.map_err(|FailedFetch { fault, .. }| fault),
             };
             let fetched = self.state.end_fetch(end, &self.account, self.rules(), now, Draw::alone(JITTER));
             self.ended = Some(Ended::Fetch(fetched));
@@ -271,7 +271,7 @@ impl Decision {
             Judgement::Superseded => return Outcome::Unavailable,
             Judgement::StillValid => return Outcome::StillValid,
             Judgement::Limited => return Outcome::Limited,
-            Judgement::Join | Judgement::Accepted => self.persist(),
+            Judgement::WaitForCurrent | Judgement::Accepted => self.persist(),
         }
         let version = self.state.version;
         self.ended = None;
@@ -349,9 +349,9 @@ fn answer_of(
 }
 
 /// [`Stage`] looks at WeChat through a shared reference.
-struct Shared(std::cell::RefCell<Decision>);
+struct SharedDecision(std::cell::RefCell<Decision>);
 
-impl Stage for Shared {
+impl Stage for SharedDecision {
     const DRIVER: Driver = Driver::Decision;
 
     fn wechat<R>(&self, look: impl FnOnce(&mut World, Duration) -> R) -> R {
@@ -381,7 +381,7 @@ impl Stage for Shared {
             state: serde_json::from_value(json!(state.phase(now))).unwrap(),
             version: state.version,
             failures: state.failures().into(),
-            remaining: state.ledger.remaining(Purse::Main, decision.account.daily_budget, now).into(),
+            remaining: state.ledger.remaining(Bucket::Calls, decision.account.daily_budget, now).into(),
             fault: state.trouble.as_deref().map(|trouble| trouble.cause().0).map(|fault| FaultSeen {
                 kind: word(fault.kind.as_str()),
                 errcode: fault.errcode,
@@ -427,7 +427,7 @@ impl Stage for Shared {
                 decision.state.next_at = Some(now);
             }
             (None, _) => {
-                decision.state = decision.state.departed();
+                decision.state = decision.state.tombstone();
                 decision.flight.as_mut().into_iter().for_each(|flight| flight.disowned = true);
                 decision.persist();
             }
@@ -467,7 +467,7 @@ fn every_scenario_goes_as_expected_for_the_decision_alone() {
     let mut failures = Vec::new();
     for scenario in all().iter().filter(|scenario| scenario.is_for(Driver::Decision)) {
         for bad in [true, false] {
-            let mut stage = Shared(Decision::new(scenario, bad).into());
+            let mut stage = SharedDecision(Decision::new(scenario, bad).into());
             let played = at_once(play(scenario, &mut stage));
             failures.extend(played.err().map(|why| format!("{why} (WeChat at its worst: {bad})")));
         }

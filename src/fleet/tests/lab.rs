@@ -14,12 +14,12 @@ use wxtokend_core::token::Token;
 use wxtokend_sandbox::{Counters, Request as Asked, Sandbox, Settings, Wire};
 use wxtokend_testkit::TokioClock;
 
-use crate::config::{Config, Defaults, Upstream};
-use crate::fleet::actor::surroundings::{Jitter, Surroundings};
-use crate::fleet::journal::event::What;
+use crate::config::{Config, Defaults, UpstreamConfig};
+use crate::fleet::actor::environment::{Environment, Jitter};
+use crate::fleet::journal::event::EventKind;
 use crate::fleet::{AccountView, Fleet};
 use crate::store::memory::MemoryBackend;
-use crate::wechat::transport::{Lost, Method, Pending, Request, Response, Transport};
+use crate::wechat::transport::{Lost, Method, Request, Response, ResponseFuture, Transport};
 
 pub(crate) struct Lab {
     pub(crate) wechat: Sandbox,
@@ -54,7 +54,7 @@ impl Lab {
         Self::tuned(accounts, |_| {}).await
     }
 
-    pub(crate) async fn tuned(accounts: Vec<Account>, tune: impl FnOnce(&mut Upstream)) -> Self {
+    pub(crate) async fn tuned(accounts: Vec<Account>, tune: impl FnOnce(&mut UpstreamConfig)) -> Self {
         Self::drawing(&[0.5], accounts, tune).await
     }
 
@@ -62,7 +62,7 @@ impl Lab {
     pub(super) async fn drawing(
         lots: &'static [f64],
         accounts: Vec<Account>,
-        tune: impl FnOnce(&mut Upstream),
+        tune: impl FnOnce(&mut UpstreamConfig),
     ) -> Self {
         let known = accounts.iter().map(|account| (account.appid.clone(), account.secret.clone())).collect();
         let wechat = Sandbox::new(Settings { accounts: known, ..Settings::default() });
@@ -166,7 +166,7 @@ impl Lab {
 /// Notes so many events of `appid`, which no stream tells.
 pub(crate) fn fill_journal(fleet: &Fleet, appid: &str, events: usize) {
     let (cell, shared) = (fleet.cell(appid).unwrap(), &fleet.inner.shared);
-    (0..events).for_each(|_| shared.journal.note(&cell, shared.now(), What::Configured));
+    (0..events).for_each(|_| shared.journal.note(&cell, shared.now(), EventKind::Configured));
 }
 
 /// These lots, again and again.
@@ -185,7 +185,7 @@ async fn boot(
 ) -> Fleet {
     let wire = InProcess { wechat: wechat.clone(), disk: Arc::clone(disk), probes: Arc::clone(probes) };
     let clock = Arc::clone(clock);
-    let on = Surroundings {
+    let on = Environment {
         clock,
         jitter: Arc::clone(jitter),
         backend: Arc::new(Arc::clone(disk)),
@@ -212,7 +212,7 @@ const ONE_WAY: Duration = Duration::from_millis(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Transport for InProcess {
-    fn send(&self, base: &Url, request: Request) -> Pending<Result<Response, Lost>> {
+    fn send(&self, base: &Url, request: Request) -> ResponseFuture<Result<Response, Lost>> {
         let (wechat, disk) = (self.wechat.clone(), Arc::clone(&self.disk));
         let is_probe = request.query.iter().any(|(_, value)| value == "probe");
         self.probes.fetch_add(usize::from(is_probe), Ordering::SeqCst);

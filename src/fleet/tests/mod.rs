@@ -27,7 +27,7 @@ use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs, Outage};
 
 use self::lab::{APPID, Lab, account, appid, drawn_from};
 use super::TokenError;
-use crate::fleet::cells::mailbox::Prompt;
+use crate::fleet::cells::mailbox::Notice;
 use crate::fleet::cells::tally::RejectionOutcome;
 
 const BOTH: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
@@ -190,7 +190,7 @@ async fn a_crashed_actor_is_restarted_and_its_token_served_meanwhile() {
     let mut waits = Vec::new();
     for _ in 0..3 {
         let actor = lab.fleet.cells()[0].mailbox().unwrap();
-        assert!(actor.tell(Prompt::Crash));
+        assert!(actor.tell(Notice::Crash));
         actor.stopped().await;
         assert_eq!(lab.token().await.access_token(), token.access_token());
         let crashed = Instant::now();
@@ -212,7 +212,7 @@ async fn an_actor_that_crashes_during_a_call_takes_its_answer_in_when_it_is_back
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 3000 }).times(1));
     sleep(SECOND).await;
     assert_eq!(lab.calls(), 1);
-    assert!(lab.fleet.cells()[0].mailbox().unwrap().tell(Prompt::Crash));
+    assert!(lab.fleet.cells()[0].mailbox().unwrap().tell(Notice::Crash));
     lab.assert_alive(&lab.token().await);
     sleep(60 * SECOND).await;
     assert_eq!(lab.calls(), 1);

@@ -312,7 +312,7 @@ async fn settings_that_reach_a_crashing_actor_are_its_successors() {
     // Behind these, before their ends are known.
     let crash = CrashTicket(Credential::ticket(appid(), Jsapi));
     lab.fleet.inner.supervisor.tell(crash).try_send().unwrap();
-    assert!(lab.fleet.cells()[0].mailbox().unwrap().tell(Prompt::Crash));
+    assert!(lab.fleet.cells()[0].mailbox().unwrap().tell(Notice::Crash));
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     sleep(SECOND).await;
     assert_eq!(lab.view().name, "New");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::error::{reading, replaced};
-use super::gated::{Gate, Gated};
+use super::gated_file::{FileGate, GatedFile};
 use crate::store::StoreError;
 
 /// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
@@ -20,7 +20,7 @@ const HEAD_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) struct Open {
     database: Option<Database>,
-    gate: Arc<Gate>,
+    gate: Arc<FileGate>,
     /// The same file, to be looked at.
     file: File,
     /// As we have left it.
@@ -34,7 +34,7 @@ impl Open {
         on_file: &impl Fn(File) -> Result<S, DatabaseError>,
     ) -> Result<Self, DatabaseError> {
         let handed_over = file.try_clone().map_err(redb::StorageError::Io)?;
-        let (storage, gate) = Gated::new(on_file(handed_over)?);
+        let (storage, gate) = GatedFile::new(on_file(handed_over)?);
         let database = database_on(storage)?;
         let mut open = Self { database: Some(database), gate, file, head: Vec::new() };
         open.note_head().map_err(redb::StorageError::Io)?;

@@ -5,7 +5,7 @@ use std::fs;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use wxtokend_core::budget::Purse;
+use wxtokend_core::budget::Bucket;
 use wxtokend_core::secret::Secret;
 use wxtokend_core::token::state::Intent;
 
@@ -14,12 +14,12 @@ use super::*;
 
 /// What is stored, in a form that can be compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Stored {
+struct WholeStore {
     records: BTreeMap<Credential, Vec<u8>>,
     hosts: Vec<String>,
 }
 
-impl Stored {
+impl WholeStore {
     fn of(backend: &impl Backend) -> Self {
         let Contents { records, hosts } = backend.load().unwrap();
         Self { records: records.into_iter().collect(), hosts }
@@ -45,7 +45,7 @@ impl Stored {
 struct Life {
     found: Option<Remains>,
     ops: Vec<Op>,
-    acknowledged: Vec<(usize, Stored)>,
+    acknowledged: Vec<(usize, WholeStore)>,
 }
 
 /// A state that grows with its version, as all parts of a real one do.
@@ -59,12 +59,12 @@ fn grown(version: u64, random: &mut StdRng) -> Vec<u8> {
     token.version = version;
     state.token = Some(Arc::new(token));
     for _ in 0..version % 7 {
-        let _ = state.ledger.charge(Purse::Main, 2000, now);
+        let _ = state.ledger.charge(Bucket::Calls, 2000, now);
     }
     state.intent = version.is_multiple_of(3).then_some(Intent { at: now, trusted_until: now });
     state.forced = vec![now; usize::try_from(version % 21).unwrap()];
     if version % 11 == 10 {
-        state = state.departed();
+        state = state.tombstone();
     }
     record::encode(&state, "test")
 }
@@ -103,7 +103,7 @@ async fn live_on(disk: &Arc<Disk>, found: Option<Remains>, batches: Vec<Batch>) 
         fs::write(&path, found.when_all_was_done()).unwrap();
     }
     let backend = RedbBackend::open_by(&path, disk.on_file()).unwrap();
-    let mut acknowledged = vec![(disk.ops_so_far(), Stored::of(&backend))];
+    let mut acknowledged = vec![(disk.ops_so_far(), WholeStore::of(&backend))];
     for batch in batches {
         let stored = acknowledged.last().unwrap().1.with(&batch);
         while let Err(error) = backend.write(batch.clone()).await {
@@ -121,7 +121,7 @@ struct Left<'a> {
     file: Vec<u8>,
     /// Whether it lies where a new store is made, and not in its place.
     in_making: bool,
-    allowed: &'a [(usize, Stored)],
+    allowed: &'a [(usize, WholeStore)],
 }
 
 impl Life {
@@ -133,7 +133,7 @@ impl Life {
     }
 
     /// What may be stored after the first `cut` operations: what was acknowledged last, or what was to be next.
-    fn allowed(&self, cut: usize) -> &[(usize, Stored)] {
+    fn allowed(&self, cut: usize) -> &[(usize, WholeStore)] {
         let acknowledged = self.acknowledged.partition_point(|(ops, _)| *ops <= cut);
         &self.acknowledged[acknowledged.saturating_sub(1)..self.acknowledged.len().min(acknowledged + 1)]
     }
@@ -179,7 +179,7 @@ async fn revive(left: Left<'_>) {
     }
     let opened = RedbBackend::open_by(&path, Disk::new().on_file());
     let backend = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let stored = Stored::of(&backend);
+    let stored = WholeStore::of(&backend);
     assert!(
         allowed.iter().any(|(_, allowed)| *allowed == stored),
         "{what}: {:?} where {:?} is allowed",
@@ -193,7 +193,7 @@ async fn revive(left: Left<'_>) {
     let then = batches(9, 1).remove(0);
     let both = stored.with(&then);
     backend.write(then).await.unwrap_or_else(|error| panic!("{what}, then: {error}"));
-    assert!(Stored::of(&backend) == both, "{what}: what was written then is not what is stored");
+    assert!(WholeStore::of(&backend) == both, "{what}: what was written then is not what is stored");
 }
 
 #[tokio::test]

@@ -36,9 +36,9 @@ pub(super) struct Health {
     pub(super) misled: bool,
 }
 
-/// By what a host was seen to answer or to fail.
+/// Evidence what a host was seen to answer or to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wechat) enum By {
+pub(in crate::wechat) enum Evidence {
     /// A check, which is what probes are, too.
     Check,
     /// Any other call.

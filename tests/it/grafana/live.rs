@@ -16,7 +16,7 @@ use crate::harness::{Daemon, Http, Lab, Prometheus, Told, appid, find, said, too
 
 /// Several scrapes, a second apart, and as much again for a slow machine.
 const BOUND: Duration = Duration::from_secs(90);
-/// Whose dashboard is looked at: parked, with a token and with tickets.
+/// FaultScope dashboard is looked at: parked, with a token and with tickets.
 const LOOKED_AT: &str = "parked";
 
 /// What Grafana puts in place of its variables.

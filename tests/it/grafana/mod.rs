@@ -35,7 +35,7 @@ fn advice() -> BTreeSet<[String; 3]> {
     rows.insert(row(&Fault::from_errcode(12_345, ""), "other"));
     for fault in [
         Fault::host(""),
-        Fault::unknown_outcome(wxtokend_core::fault::Whose::Account, ""),
+        Fault::unknown_outcome(wxtokend_core::fault::FaultScope::Account, ""),
         Fault::budget_exhausted(1, std::time::Duration::ZERO),
         Fault::precondition_failed(),
     ] {

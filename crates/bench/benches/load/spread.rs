@@ -15,7 +15,7 @@ use wxtokend_core::account::{Account, Appid, Endpoint};
 use wxtokend_core::clock::Moment;
 use wxtokend_core::secret::Secret;
 use wxtokend_core::token::decide::{Step, next_step};
-use wxtokend_core::token::schedule::{Agenda, Draw, Rules};
+use wxtokend_core::token::schedule::{Draw, PlannedRefreshes, Rules};
 use wxtokend_core::token::state::AccountState;
 use wxtokend_core::token::transition::{Answer, FetchEnd};
 
@@ -62,7 +62,7 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mut due: BinaryHeap<Reverse<(i64, usize)>> = (0..accounts).map(|index| Reverse((0, index))).collect();
     let mut tenths = vec![0_u32; usize::try_from(DAYS * DAY_S * 10)?];
     let mut waiting = VecDeque::new();
-    let agenda = Agenda::default();
+    let planned_refreshes = PlannedRefreshes::default();
     let mut free_at = 0;
     let mut nothing_waits_ms = None;
     loop {
@@ -102,7 +102,7 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
         let end =
             FetchEnd { force: false, sent_at: Some(at(sent)), may_have_minted: false, result: Ok(answer) };
         let done = sent + LATENCY_MS;
-        state.end_fetch(end, &account, rules, at(done), Draw::new(rng.random(), &agenda));
+        state.end_fetch(end, &account, rules, at(done), Draw::new(rng.random(), &planned_refreshes));
         due.push(Reverse((done, index)));
     }
     let calls = tenths.iter().sum::<u32>();

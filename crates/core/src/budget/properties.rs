@@ -24,7 +24,7 @@ enum Event {
         calls: u8,
         reload: Option<u32>,
     },
-    /// As many of these as the second purse allows.
+    /// As many of these as the second bucket allows.
     Requests(u8),
     Reload(u32),
     /// What is on disk is all that remains.
@@ -68,7 +68,7 @@ struct Audit {
     t: i64,
     booted_at: i64,
     wall_off: i64,
-    /// What the wall clock was off by when each purse was charged last.
+    /// What the wall clock was off by when each bucket was charged last.
     main_off: i64,
     request_off: i64,
     calls: Vec<i64>,
@@ -152,7 +152,7 @@ impl Audit {
             Event::Requests(requests) => {
                 let (budget, now) = (self.account.daily_budget, self.now());
                 for _ in 0..requests {
-                    if self.state.ledger.charge(Purse::OnRequest, budget, now).is_ok() {
+                    if self.state.ledger.charge(Bucket::ClientRequests, budget, now).is_ok() {
                         self.request_off = self.wall_off;
                         self.requests.push(self.t);
                     }
@@ -170,7 +170,7 @@ impl Audit {
             }
             Event::WallOff { ms } => self.wall_off = ms,
             Event::Leave => {
-                self.state = self.state.departed();
+                self.state = self.state.tombstone();
                 self.reread();
             }
         }
@@ -205,7 +205,7 @@ proptest! {
             audit.happen(event);
             let (held, largest) = (audit.held(&audit.calls), audit.largest());
             prop_assert!(held <= largest, "{held} calls under a budget of {largest} after {event:?}");
-            // Two a day is the least that a purse can hold; a quarter of less than 8 would be one.
+            // Two a day is the least that a bucket can hold; a quarter of less than 8 would be one.
             let (held, quarter) = (audit.held(&audit.requests), (largest / 4).max(2));
             prop_assert!(held <= quarter, "{held} requests under a quarter of {quarter} after {event:?}");
         }
@@ -222,7 +222,7 @@ proptest! {
         let mut audit = Audit::new(first);
         events.iter().for_each(|event| audit.happen(event));
         let remaining =
-            |audit: &Audit| audit.state.ledger.remaining(Purse::Main, audit.account.daily_budget, audit.now());
+            |audit: &Audit| audit.state.ledger.remaining(Bucket::Calls, audit.account.daily_budget, audit.now());
         let before = remaining(&audit);
         audit.happen(&Event::Unsent { calls, reload });
         prop_assert_eq!(remaining(&audit), before);
@@ -239,9 +239,9 @@ proptest! {
         // A unit takes up to a millisecond more than its share of the day to come back.
         audit.t += WINDOW.as_millis() as i64 + 1000;
         let (budget, now) = (audit.account.daily_budget, audit.now());
-        prop_assert_eq!(audit.state.ledger.remaining(Purse::Main, budget, now), burst(budget));
-        let requests = audit.state.ledger.remaining(Purse::OnRequest, budget, now);
-        prop_assert_eq!(requests, Purse::OnRequest.size(budget).get());
+        prop_assert_eq!(audit.state.ledger.remaining(Bucket::Calls, budget, now), burst(budget));
+        let requests = audit.state.ledger.remaining(Bucket::ClientRequests, budget, now);
+        prop_assert_eq!(requests, Bucket::ClientRequests.size(budget).get());
     }
 
     /// What is told to an operator as remaining can be spent, and whoever is refused is told the right instant.
@@ -254,12 +254,12 @@ proptest! {
         events.iter().for_each(|event| audit.happen(event));
         let (budget, now) = (audit.account.daily_budget, audit.now());
         let mut ledger = audit.state.ledger;
-        for _ in 0..ledger.remaining(Purse::Main, budget, now) {
-            prop_assert!(ledger.charge(Purse::Main, budget, now).is_ok());
+        for _ in 0..ledger.remaining(Bucket::Calls, budget, now) {
+            prop_assert!(ledger.charge(Bucket::Calls, budget, now).is_ok());
         }
-        let free_at = ledger.charge(Purse::Main, budget, now).unwrap_err();
+        let free_at = ledger.charge(Bucket::Calls, budget, now).unwrap_err();
         prop_assert!(free_at.until(now) > Duration::ZERO && free_at.until(now) <= WINDOW);
-        prop_assert!(ledger.charge(Purse::Main, budget, free_at - Duration::from_millis(1)).is_err());
-        prop_assert!(ledger.charge(Purse::Main, budget, free_at).is_ok());
+        prop_assert!(ledger.charge(Bucket::Calls, budget, free_at - Duration::from_millis(1)).is_err());
+        prop_assert!(ledger.charge(Bucket::Calls, budget, free_at).is_ok());
     }
 }

@@ -33,9 +33,9 @@ impl FaultKind {
     }
 }
 
-/// Whose trouble a failure is.
+/// FaultScope trouble a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Whose {
+pub enum FaultScope {
     /// This account's alone.
     Account,
     /// Every account's that uses the host.

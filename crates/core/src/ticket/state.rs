@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{HeldTicket, SHORTEST_PAUSE, Ticket, look};
 use crate::account::Account;
-use crate::budget::{self, Ledger, Purse};
+use crate::budget::{self, Bucket, Ledger};
 use crate::clock::Moment;
 use crate::fault::Fault;
+use crate::last_failure::LastFailure;
 use crate::phase::Phase;
 use crate::token::margin;
 use crate::token::state::next_version;
 use crate::token::transition::{Answer, Fetched, USUAL_LIFETIME};
-use crate::trouble::Trouble;
 
 /// Everything that is known of one ticket. The first half is persisted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct TicketState {
 
     /// The last call's failure, until one succeeds.
     #[serde(skip)]
-    pub trouble: Option<Box<Trouble>>,
+    pub trouble: Option<Box<LastFailure>>,
     /// What is being done right now.
     #[serde(skip)]
     pub activity: Option<TicketActivity>,
@@ -69,7 +69,7 @@ pub enum TicketStep {
 
 /// A call for a ticket has ended.
 #[derive(Debug)]
-pub struct AskEnd {
+pub struct TicketCallEnd {
     /// When it was sent; `None` when no byte was.
     pub sent_at: Option<Moment>,
     /// The answer.
@@ -87,7 +87,7 @@ impl TicketState {
         let scheduled = self.ticket.as_ref().map_or(now, |ticket| {
             // To look after a ticket that serves is no reason to spend the calls that its successor will need.
             let half = budget::burst(account.daily_budget) / 2;
-            let spare = self.ledger.remaining(Purse::Main, account.daily_budget, now) > half;
+            let spare = self.ledger.remaining(Bucket::Calls, account.daily_budget, now) > half;
             let due = if spare || !self.is_usable(now) { ticket.ask_at } else { ticket.expires_at };
             now + due.until_by_either(now)
         });
@@ -105,7 +105,7 @@ impl TicketState {
     pub fn trial_urgency(&self, account: &Account, has_token: bool, now: Moment) -> Option<Duration> {
         let is_idle = !matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
         let tries = is_idle
-            && budget::affords_a_trial(&self.ledger, account.daily_budget, now)
+            && budget::can_afford_trial(&self.ledger, account.daily_budget, now)
             && self.next_step(account, has_token, true, now) == TicketStep::Ask;
         tries.then(|| self.usable_for(now))
     }
@@ -115,13 +115,13 @@ impl TicketState {
     /// # Errors
     /// The instant at which the budget allows a call, when it allows none now.
     pub fn begin_ask(&mut self, account: &Account, now: Moment) -> Result<(), Moment> {
-        self.ledger.charge(Purse::Main, account.daily_budget, now)?;
+        self.ledger.charge(Bucket::Calls, account.daily_budget, now)?;
         self.price = budget::interval(account.daily_budget);
         Ok(())
     }
 
     /// Takes in how a call ended, or why none was made.
-    pub fn end_ask(&mut self, end: AskEnd, account: &Account, now: Moment, jitter: f64) -> Fetched {
+    pub fn end_ask(&mut self, end: TicketCallEnd, account: &Account, now: Moment, jitter: f64) -> Fetched {
         self.attempts_ended += 1;
         let price = std::mem::take(&mut self.price);
         match (end.result, end.sent_at) {
@@ -227,7 +227,7 @@ impl TicketState {
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let usable_for = self.usable_for(now);
         let earlier = self.trouble.as_deref();
-        let trouble = Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        let trouble = LastFailure::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
         self.trouble = Some(Box::new(trouble));
         Fetched::Failed
     }
@@ -279,7 +279,7 @@ impl TicketState {
 
     /// What is left when it is not kept any more, or is another upstream's: its version and budget.
     #[must_use]
-    pub fn departed(&self) -> Self {
+    pub fn tombstone(&self) -> Self {
         Self { version: self.version, ledger: self.ledger, ..Self::default() }
     }
 

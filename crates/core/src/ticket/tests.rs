@@ -1,8 +1,8 @@
 use super::*;
 use crate::account::{Account, Endpoint};
-use crate::budget::Purse;
+use crate::budget::Bucket;
 use crate::fault::Fault;
-use crate::fault::{FaultKind, Whose};
+use crate::fault::{FaultKind, FaultScope};
 use crate::phase::Phase;
 use crate::token::transition::{Answer, Fetched};
 
@@ -25,12 +25,12 @@ fn answer(value: &str) -> Answer {
 
 /// A call sent at `sent` and answered a second later.
 fn asked(state: &mut TicketState, value: &str, sent: f64) -> Fetched {
-    let end = AskEnd { sent_at: Some(at(sent)), result: Ok(answer(value)) };
+    let end = TicketCallEnd { sent_at: Some(at(sent)), result: Ok(answer(value)) };
     state.end_ask(end, &account(), at(sent + 1.0), 0.5)
 }
 
 fn failed(state: &mut TicketState, fault: Fault, sent: Option<f64>, now: f64) {
-    let end = AskEnd { sent_at: sent.map(at), result: Err(fault) };
+    let end = TicketCallEnd { sent_at: sent.map(at), result: Err(fault) };
     assert_eq!(state.end_ask(end, &account(), at(now), 0.0), Fetched::Failed);
 }
 
@@ -136,7 +136,7 @@ fn after_a_long_pause_the_age_of_what_comes_is_unknown() {
 #[test]
 fn what_wechat_says_is_believed_where_it_is_less() {
     let mut state = known();
-    let end = AskEnd {
+    let end = TicketCallEnd {
         sent_at: Some(at(3000.0)),
         result: Ok(Answer { value: Secret::new("b"), expires_in: Duration::from_secs(60) }),
     };
@@ -164,7 +164,7 @@ fn failures_back_off_and_a_living_ticket_is_served_through_them() {
 fn while_the_host_is_down_nothing_is_asked_and_when_it_is_back_at_once() {
     let mut state = TicketState::default();
     failed(&mut state, Fault::host("refused"), None, 0.0);
-    assert_eq!(state.trouble.as_deref().unwrap().fault.whose, Whose::Host);
+    assert_eq!(state.trouble.as_deref().unwrap().fault.whose, FaultScope::Host);
     assert_eq!(state.next_step(&account(), true, false, at(100.0)), TicketStep::AwaitHost);
     state.host_is_back(at(0.5));
     assert_eq!(step(&state, 0.5), TicketStep::Ask);
@@ -179,7 +179,7 @@ fn every_call_is_charged_and_one_that_was_not_sent_given_back() {
     }
     let free_at = state.begin_ask(&account, at(0.0)).unwrap_err();
     assert_eq!(free_at.until(at(0.0)), Duration::from_secs(6 * 3600));
-    let end = AskEnd { sent_at: None, result: Err(Fault::host("refused")) };
+    let end = TicketCallEnd { sent_at: None, result: Err(Fault::host("refused")) };
     state.end_ask(end, &account, at(0.0), 0.0);
     state.begin_ask(&account, at(0.0)).unwrap();
 }
@@ -236,7 +236,7 @@ fn a_wall_clock_set_ahead_neither_drives_calls_nor_keeps_a_living_ticket_back() 
             let now = f64::from(second);
             if state.next_step(&account(), true, true, ahead(now)) == TicketStep::Ask {
                 calls += 1;
-                let end = AskEnd { sent_at: Some(ahead(now)), result: Ok(answer("b")) };
+                let end = TicketCallEnd { sent_at: Some(ahead(now)), result: Ok(answer("b")) };
                 state.end_ask(end, &account(), ahead(now + 0.1), 0.5);
             }
             without += u32::from(!state.is_usable(ahead(now + 0.1)));
@@ -257,7 +257,7 @@ fn who_looks_after_a_ticket_is_there_when_it_ends() {
                 if step(&state, now) == TicketStep::Ask {
                     calls += 1;
                     let value = format!("ticket-{}", second / life);
-                    let end = AskEnd { sent_at: Some(at(now)), result: Ok(answer(&value)) };
+                    let end = TicketCallEnd { sent_at: Some(at(now)), result: Ok(answer(&value)) };
                     state.end_ask(end, &account(), at(now + 0.1), jitter);
                 }
                 without += u32::from(!state.is_usable(at(now + 0.1)));
@@ -280,7 +280,8 @@ fn lives_of_any_length_are_asked_for_with_pauses() {
                     calls += 1;
                     let expires_in = Duration::from_secs(lifetime.into());
                     let value = Secret::new(format!("ticket-{}", tick / 10 / lifetime));
-                    let end = AskEnd { sent_at: Some(at(now)), result: Ok(Answer { value, expires_in }) };
+                    let end =
+                        TicketCallEnd { sent_at: Some(at(now)), result: Ok(Answer { value, expires_in }) };
                     state.end_ask(end, &account(), at(now), jitter);
                 }
             }
@@ -310,7 +311,7 @@ fn what_a_call_cost_that_ended_in_a_crash_is_not_given_back() {
     state.begin_ask(&account, at(0.0)).unwrap();
     let mut state = TicketState { activity: Some(TicketActivity::Asking), ..state }.resumed();
     assert_eq!(state.activity, None);
-    let left = |state: &TicketState| state.ledger.remaining(Purse::Main, account.daily_budget, at(1.0));
+    let left = |state: &TicketState| state.ledger.remaining(Bucket::Calls, account.daily_budget, at(1.0));
     assert_eq!(left(&state), 3);
     failed(&mut state, Fault::host("down"), None, 1.0);
     assert_eq!(left(&state), 3, "no call was made that could be given back");
@@ -320,7 +321,7 @@ fn what_a_call_cost_that_ended_in_a_crash_is_not_given_back() {
 fn what_is_left_of_a_ticket_is_its_version_and_budget() {
     let mut state = known();
     state.begin_ask(&account(), at(300.0)).unwrap();
-    let left = state.departed();
+    let left = state.tombstone();
     assert_eq!((left.version, left.ledger, left.ticket.is_none()), (state.version, state.ledger, true));
 }
 
@@ -381,7 +382,7 @@ fn through_days_with_others_asking_too_and_answers_lost_no_ticket_is_promised_be
                 if random() < 0.1 {
                     failed(&mut state, Fault::host("timed out"), Some(now), now + 5.0);
                 } else {
-                    let end = AskEnd { sent_at: Some(at(now)), result: Ok(answer(&value)) };
+                    let end = TicketCallEnd { sent_at: Some(at(now)), result: Ok(answer(&value)) };
                     state.end_ask(end, &account(), at(now + 0.4), random());
                 }
             }
@@ -406,7 +407,7 @@ fn through_days_with_others_asking_too_and_answers_lost_no_ticket_is_promised_be
 fn a_ticket_is_believed_to_live_for_two_hours_at_most() {
     let mut state = TicketState::default();
     let answer = Answer { value: Secret::new("t"), expires_in: Duration::from_secs(720_000) };
-    let end = AskEnd { sent_at: Some(at(0.0)), result: Ok(answer) };
+    let end = TicketCallEnd { sent_at: Some(at(0.0)), result: Ok(answer) };
     assert_eq!(state.end_ask(end, &account(), at(1.0), 0.5), Fetched::New);
     assert!(state.usable_for(at(1.0)) <= LIFETIME);
     assert!(!state.is_usable(at(7200.0)));

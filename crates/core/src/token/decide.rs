@@ -9,10 +9,10 @@ use crate::account::{Account, Endpoint};
 use crate::budget;
 use crate::clock::Moment;
 use crate::fault::FaultKind;
+use crate::last_failure::LastFailure;
 use crate::token::schedule::force_allowed_at;
-use crate::token::state::{AccountState, Reason, Want};
-use crate::token::{HeldToken, Standing};
-use crate::trouble::Trouble;
+use crate::token::state::{AccountState, Reason, WantedCall};
+use crate::token::{HeldToken, Validity};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +36,14 @@ pub enum Step {
 #[must_use]
 pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Moment) -> Step {
     match state.want {
-        Some(Want::Check) if state.is_usable(now) => return Step::Check,
-        Some(Want::Check) | None => {}
-        Some(Want::Fetch(reason)) => return Step::Fetch { reason, force: false },
-        Some(Want::Force(reason)) => return Step::Fetch { reason, force: true },
+        Some(WantedCall::Check) if state.is_usable(now) => return Step::Check,
+        Some(WantedCall::Check) | None => {}
+        Some(WantedCall::Fetch(reason)) => return Step::Fetch { reason, force: false },
+        Some(WantedCall::Force(reason)) => return Step::Fetch { reason, force: true },
     }
     let (step, due) = scheduled(state, account, now);
     let held_back = state.trouble.as_deref();
-    if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.despite_down {
+    if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.is_trial {
         // A token about to end is no reason for everybody to call a host that is known to be down: see `trial_urgency`.
         return Step::AwaitHost;
     }
@@ -63,7 +63,7 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
 
 /// A call that follows on one that failed is a retry, whatever the first was for; that WeChat hands out a refused token
 /// again counts as a failure, and says more.
-fn repeated(step: Step, failed: Option<&Trouble>) -> Step {
+fn repeated(step: Step, failed: Option<&LastFailure>) -> Step {
     match (step, failed) {
         (Step::Fetch { reason, force }, Some(_)) if reason != Reason::RefusedAgain => {
             Step::Fetch { reason: Reason::Retry, force }
@@ -73,7 +73,7 @@ fn repeated(step: Step, failed: Option<&Trouble>) -> Step {
 }
 
 /// Whether what failed is tried again before the token needs it: a person must hear soon that a parked account is well.
-fn is_to_be_repeated(state: &AccountState, trouble: &Trouble, now: Moment) -> bool {
+fn is_to_be_repeated(state: &AccountState, trouble: &LastFailure, now: Moment) -> bool {
     trouble.fault.kind == FaultKind::Parked && state.doubt.is_none() && state.is_usable(now)
 }
 
@@ -89,14 +89,14 @@ fn spacing_left(state: &AccountState, now: Moment) -> Duration {
 #[must_use]
 pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
     let left = state.usable_for(now);
-    let affords = budget::affords_a_trial(&state.ledger, account.daily_budget, now);
+    let affords = budget::can_afford_trial(&state.ledger, account.daily_budget, now);
     let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
     let tries = match next_step(state, account, true, now) {
         Step::Fetch { .. } => affords && (account.endpoint == Endpoint::StableToken || left <= in_hand),
         Step::Check => left.is_zero(),
         Step::Wait(_) | Step::AwaitHost => false,
     };
-    (!state.activity.is_busy() && !state.despite_down && tries).then_some(left)
+    (!state.activity.is_busy() && !state.is_trial && tries).then_some(left)
 }
 
 /// The next thing on the schedule and its time, whatever happened to the last call.
@@ -107,9 +107,9 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
         return (fetch(Reason::EndpointChanged), now);
     }
     match token.standing {
-        Standing::Good => {}
-        Standing::Refused => return (fetch(Reason::Refused), now),
-        Standing::RefusedAgain => return replace_by_force(state, token, now),
+        Validity::Unchallenged => {}
+        Validity::Rejected => return (fetch(Reason::Refused), now),
+        Validity::RejectedTwice => return replace_by_force(state, token, now),
     }
     let usable_for = state.usable_for(now);
     if usable_for > Duration::ZERO {

@@ -5,12 +5,12 @@
 //! doubles while fresh tokens keep being refused keeps a war over the account from burning its budget.
 
 use crate::account::{Account, Endpoint};
-use crate::budget::Purse;
+use crate::budget::Bucket;
 use crate::clock::Moment;
 use crate::secret::Secret;
-use crate::token::Standing;
+use crate::token::Validity;
 use crate::token::schedule::force_allowed_at;
-use crate::token::state::{AccountState, Activity, Reason, Verdict, Want};
+use crate::token::state::{AccountState, Activity, Reason, Verdict, WantedCall};
 
 /// What to do with a rejection or a wish to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Judgement {
     /// Not now: cool-down, spacing or the budget forbid it.
     Limited,
     /// Wait for what is under way or due.
-    Join,
+    WaitForCurrent,
     /// Something was put on the account's list; wait for it.
     Accepted,
 }
@@ -37,22 +37,22 @@ pub fn judge_rejection(
     if !state.is_current(presented) {
         return Judgement::Superseded;
     }
-    let dead = state.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+    let dead = state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
     if dead || state.activity.is_busy() || state.want.is_some() || !state.is_usable(now) {
-        return Judgement::Join;
+        return Judgement::WaitForCurrent;
     }
     if state.rejections.cool_until.is_some_and(|until| !until.has_come(now)) {
         let honoured = state.rejections.verdict == Some(Verdict::Honoured);
         return if honoured { Judgement::StillValid } else { Judgement::Limited };
     }
-    if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
+    if state.ledger.charge(Bucket::ClientRequests, account.daily_budget, now).is_err() {
         return Judgement::Limited;
     }
     if account.verify_rejections {
-        state.want = Some(Want::Check);
+        state.want = Some(WantedCall::Check);
     } else {
         state.rejections = state.rejections.refused();
-        state.want = Some(Want::Fetch(Reason::Reported));
+        state.want = Some(WantedCall::Fetch(Reason::Reported));
     }
     Judgement::Accepted
 }
@@ -60,14 +60,14 @@ pub fn judge_rejection(
 /// Decides on an operator's wish to refresh now, and notes in `state` what is to be done.
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
     let force = force && account.endpoint == Endpoint::StableToken;
-    let is_due = matches!(state.want, Some(Want::Fetch(_) | Want::Force(_)));
+    let is_due = matches!(state.want, Some(WantedCall::Fetch(_) | WantedCall::Force(_)));
     let fetching = state.activity == Activity::Fetching;
-    let forcing = matches!(state.serving, Some(Want::Force(_)));
+    let forcing = matches!(state.serving, Some(WantedCall::Force(_)));
     // A normal call under way is not what somebody wants who wants to force.
     if fetching && (forcing || !force) || is_due && !force {
         // What waits already is an operator's wish from now on.
-        state.despite_down |= is_due;
-        return Judgement::Join;
+        state.is_trial |= is_due;
+        return Judgement::WaitForCurrent;
     }
     if force && !force_allowed_at(&state.forced, now).has_come(now) {
         return Judgement::Limited;
@@ -75,12 +75,12 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
     if account.endpoint == Endpoint::Token && state.is_mint_too_soon(now) {
         return Judgement::Limited;
     }
-    if state.ledger.charge(Purse::OnRequest, account.daily_budget, now).is_err() {
+    if state.ledger.charge(Bucket::ClientRequests, account.daily_budget, now).is_err() {
         return Judgement::Limited;
     }
-    let want = if force { Want::Force } else { Want::Fetch };
+    let want = if force { WantedCall::Force } else { WantedCall::Fetch };
     state.want = Some(want(Reason::Operator));
-    state.despite_down = true;
+    state.is_trial = true;
     Judgement::Accepted
 }
 

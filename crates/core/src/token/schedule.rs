@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use crate::account::{Account, Endpoint, RefreshAhead};
-use crate::budget::{self, Ledger, Purse};
+use crate::budget::{self, Bucket, Ledger};
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind, Wait};
 
 mod draw;
 
-pub use draw::{Agenda, Draw};
+pub use draw::{Draw, PlannedRefreshes};
 
 /// What of the configuration of the upstream the decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub fn wait_after(
     };
     // The last quarter of the burst is spent no faster than it comes back, so that there is still a call to be
     // made when the trouble ends.
-    let scarce = ledger.remaining(Purse::Main, account.daily_budget, now)
+    let scarce = ledger.remaining(Bucket::Calls, account.daily_budget, now)
         < budget::burst(account.daily_budget).div_ceil(4);
     if scarce { wait.max(budget::interval(account.daily_budget)) } else { wait }
 }

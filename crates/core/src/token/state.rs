@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Account, Endpoint};
 use crate::budget::Ledger;
 use crate::clock::Moment;
-use crate::fault::Whose;
+use crate::fault::FaultScope;
+use crate::last_failure::LastFailure;
 use crate::phase::Phase;
 use crate::token::schedule::Rules;
-use crate::token::{HeldToken, Standing, Token, margin};
-use crate::trouble::Trouble;
+use crate::token::{HeldToken, Token, Validity, margin};
 
 mod activity;
 mod cooldown;
@@ -21,7 +21,7 @@ mod reason;
 
 pub use activity::Activity;
 pub use cooldown::{Rejections, Verdict};
-pub use early::Early;
+pub use early::EarlyRefreshes;
 pub use reason::Reason;
 
 /// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
@@ -46,16 +46,16 @@ pub struct AccountState {
 
     /// The last call's failure, until one succeeds.
     #[serde(skip)]
-    pub trouble: Option<Box<Trouble>>,
+    pub trouble: Option<Box<LastFailure>>,
     /// Something that somebody asked for, done before anything scheduled.
     #[serde(skip)]
-    pub want: Option<Want>,
+    pub want: Option<WantedCall>,
     /// What is wanted is called for even while all hosts count as down: by an operator, or to try whether they are.
     #[serde(skip)]
-    pub despite_down: bool,
+    pub is_trial: bool,
     /// What the token call under way was asked for by.
     #[serde(skip)]
-    pub serving: Option<Want>,
+    pub serving: Option<WantedCall>,
     /// Why the token call that waits or is under way is made, or else the last one was.
     #[serde(skip)]
     pub reason: Option<Reason>,
@@ -133,7 +133,7 @@ pub fn next_version(last: u64, now: Moment) -> u64 {
 
 /// What somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
+pub enum WantedCall {
     /// Find out whether WeChat honours the token.
     Check,
     /// Fetch now. If it was [`Reason::Reported`] and WeChat hands out the same token again, force.
@@ -147,7 +147,8 @@ impl AccountState {
     /// clock says so first, less the margin. Zero when it must not be served.
     #[must_use]
     pub fn usable_for(&self, now: Moment) -> Duration {
-        let Some(token) = self.token.as_deref().filter(|token| token.standing == Standing::Good) else {
+        let Some(token) = self.token.as_deref().filter(|token| token.standing == Validity::Unchallenged)
+        else {
             return Duration::ZERO;
         };
         let ends = [
@@ -232,10 +233,10 @@ impl AccountState {
         if old.secret != new.secret || old.endpoint != new.endpoint {
             let reason =
                 if old.endpoint == new.endpoint { Reason::SecretChanged } else { Reason::EndpointChanged };
-            self.want = Some(Want::Fetch(reason));
+            self.want = Some(WantedCall::Fetch(reason));
             self.forget_refusal();
         }
-        let starved = |trouble: &&mut Box<Trouble>| trouble.fault.whose == Whose::Budget;
+        let starved = |trouble: &&mut Box<LastFailure>| trouble.fault.whose == FaultScope::Budget;
         if let Some(trouble) = self.trouble.as_mut().filter(starved) {
             trouble.retry_at = now;
         }
@@ -244,7 +245,7 @@ impl AccountState {
     /// The upstream is another one now: the token is not one of its own, nor is the trouble.
     pub fn upstream_exchanged(&mut self) {
         self.forget_token();
-        self.want = Some(Want::Fetch(Reason::UpstreamChanged));
+        self.want = Some(WantedCall::Fetch(Reason::UpstreamChanged));
         self.forget_refusal();
     }
 
@@ -258,7 +259,7 @@ impl AccountState {
     /// What is left of an account that is removed: what must hold when it comes back, and the call that is still
     /// under way, which no other may join.
     #[must_use]
-    pub fn departed(&self) -> Self {
+    pub fn tombstone(&self) -> Self {
         let activity = self.activity.left_behind();
         let (ledger, forced, price) = (self.ledger, self.forced.clone(), self.price);
         let (doubt, audit_at) = (self.doubt, self.audit_at);

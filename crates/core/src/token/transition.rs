@@ -1,16 +1,16 @@
-//! What a call's outcome does to its account: transitions of [`AccountState`], pure but for the agenda in which a fleet
+//! What a call's outcome does to its account: transitions of [`AccountState`], pure but for the planned_refreshes in which a fleet
 //! plans the refresh of a new token ([`Draw`]).
 
 use std::sync::Arc;
 
 use crate::account::{Account, Endpoint};
-use crate::budget::{self, Purse};
+use crate::budget::{self, Bucket};
 use crate::clock::Moment;
 use crate::fault::Fault;
+use crate::last_failure::LastFailure;
 use crate::token::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
-use crate::token::state::{AccountState, Doubt, Intent, Reason, Rejections, Want, next_version};
-use crate::token::{HeldToken, Standing};
-use crate::trouble::Trouble;
+use crate::token::state::{AccountState, Doubt, Intent, Reason, Rejections, WantedCall, next_version};
+use crate::token::{HeldToken, Validity};
 
 mod answer;
 mod doubt;
@@ -50,11 +50,11 @@ impl AccountState {
     /// # Errors
     /// The instant at which the daily budget allows a call, when it allows none now.
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
-        self.ledger.charge(Purse::Main, account.daily_budget, now)?;
+        self.ledger.charge(Bucket::Calls, account.daily_budget, now)?;
         self.price = budget::interval(account.daily_budget);
-        self.despite_down = false;
+        self.is_trial = false;
         // What is asked for from here on is for the call after this one; so is a forced call if this is none.
-        self.serving = self.want.take_if(|want| force || !matches!(want, Want::Force(_)));
+        self.serving = self.want.take_if(|want| force || !matches!(want, WantedCall::Force(_)));
         if force {
             self.forced.retain(|at| at.elapsed(now) < DAY);
             self.forced.push(now);
@@ -76,7 +76,7 @@ impl AccountState {
 
     /// Charges a second call, for a try at another host where that is harmless, if the budget allows it.
     pub fn charge_spare(&mut self, account: &Account, now: Moment) -> bool {
-        self.ledger.charge(Purse::Main, account.daily_budget, now).is_ok()
+        self.ledger.charge(Bucket::Calls, account.daily_budget, now).is_ok()
     }
 
     /// The second call was not made.
@@ -157,9 +157,9 @@ impl AccountState {
     /// The call was not made: the host is down or the budget is spent.
     pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let want = self.want.take();
-        self.despite_down = false;
+        self.is_trial = false;
         self.attempts_ended += 1;
-        if want == Some(Want::Check) {
+        if want == Some(WantedCall::Check) {
             // Nobody has looked into the report: it costs nothing, and the next one waits as after a look.
             self.ledger.refund_request(account.daily_budget);
             self.rejections = Rejections {
@@ -176,7 +176,7 @@ impl AccountState {
         &mut self,
         answer: Answer,
         sent_at: Moment,
-        want: Option<Want>,
+        want: Option<WantedCall>,
         account: &Account,
         rules: Rules,
         now: Moment,
@@ -207,7 +207,7 @@ impl AccountState {
             self.same_again(want, account, now, draw.jitter());
             return Fetched::Same;
         }
-        let refused = self.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+        let refused = self.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
         self.rejections = match want {
             _ if refused || is_replacement(want) => self.rejections.replaced(account, now),
             Some(_) => Rejections { verdict: None, ..self.rejections },
@@ -222,23 +222,23 @@ impl AccountState {
             expires_at,
             overlap,
             refresh_at,
-            standing: Standing::Good,
+            standing: Validity::Unchallenged,
         }));
         Fetched::New
     }
 
     /// WeChat handed out the token we hold: fine, unless it is known or said to be dead.
-    fn same_again(&mut self, want: Option<Want>, account: &Account, now: Moment, jitter: f64) {
-        let standing = self.token.as_ref().map_or(Standing::Good, |token| token.standing);
+    fn same_again(&mut self, want: Option<WantedCall>, account: &Account, now: Moment, jitter: f64) {
+        let standing = self.token.as_ref().map_or(Validity::Unchallenged, |token| token.standing);
         let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
-        if standing != Standing::Good {
-            self.set_standing(Standing::RefusedAgain);
+        if standing != Validity::Unchallenged {
+            self.set_standing(Validity::RejectedTwice);
             self.fail(Fault::refused_token(), account, now, jitter);
-        } else if want == Some(Want::Fetch(Reason::Reported))
+        } else if want == Some(WantedCall::Fetch(Reason::Reported))
             && account.endpoint == Endpoint::StableToken
             && force_allowed
         {
-            self.want = Some(Want::Force(Reason::Reported));
+            self.want = Some(WantedCall::Force(Reason::Reported));
         } else if is_replacement(want) {
             self.rejections = self.rejections.replaced(account, now);
         }
@@ -247,7 +247,7 @@ impl AccountState {
     /// A failure cools rejections down as a success does: what a believed client asks for knows no back-off.
     fn fail_asked(
         &mut self,
-        want: Option<Want>,
+        want: Option<WantedCall>,
         fault: Fault,
         account: &Account,
         now: Moment,
@@ -261,17 +261,18 @@ impl AccountState {
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let (earlier, usable_for) = (self.trouble.as_deref(), self.usable_for(now));
-        let trouble = Trouble::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        let trouble = LastFailure::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
         self.trouble = Some(Box::new(trouble));
         Fetched::Failed
     }
 
     fn is_about_to_force(&self, now: Moment) -> bool {
-        let dead = self.token.as_ref().is_some_and(|token| token.standing == Standing::RefusedAgain);
-        matches!(self.want, Some(Want::Force(_))) || dead && force_allowed_at(&self.forced, now).has_come(now)
+        let dead = self.token.as_ref().is_some_and(|token| token.standing == Validity::RejectedTwice);
+        matches!(self.want, Some(WantedCall::Force(_)))
+            || dead && force_allowed_at(&self.forced, now).has_come(now)
     }
 
-    fn set_standing(&mut self, standing: Standing) {
+    fn set_standing(&mut self, standing: Validity) {
         if let Some(token) = &mut self.token {
             Arc::make_mut(token).standing = standing;
         }
@@ -279,8 +280,8 @@ impl AccountState {
 }
 
 /// Whether a client that is believed asked for it.
-fn is_replacement(want: Option<Want>) -> bool {
-    matches!(want, Some(Want::Fetch(Reason::Reported) | Want::Force(Reason::Reported)))
+fn is_replacement(want: Option<WantedCall>) -> bool {
+    matches!(want, Some(WantedCall::Fetch(Reason::Reported) | WantedCall::Force(Reason::Reported)))
 }
 
 #[cfg(test)]

@@ -13,15 +13,15 @@ use crate::config::yaml::file;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::parse;
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
-use crate::config::yaml::secrets::{Use, in_lower_case};
+use crate::config::yaml::reader::ConfigReader;
+use crate::config::yaml::secrets::{SecretUse, in_lower_case};
 
 /// How many accounts one process is built for.
 const MOST: usize = 100_000;
 
 /// Every account of the file, `None` where one cannot be read.
 pub(super) fn accounts(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     accounts: Node<Vec<Node<file::Account>>>,
     defaults: Defaults,
@@ -53,7 +53,7 @@ pub(super) fn accounts(
 
 /// Each account has an AppSecret of its own; a copied one is somebody's slip.
 fn warn_of_equal_secrets(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     accounts: &[Option<Arc<Account>>],
     secrets_at: &[&'static str],
@@ -73,7 +73,7 @@ fn warn_of_equal_secrets(
     }
 }
 
-fn appid(reader: &mut Reader<'_>, at: &Place<'_>, node: Node<String>) -> Option<Appid> {
+fn appid(reader: &mut ConfigReader<'_>, at: &Place<'_>, node: Node<String>) -> Option<Appid> {
     let appid = reader.required(at, node, "every account has one")?;
     let parse = |text: &str| Appid::new(text).map_err(|why| format!("is not an appid: {why}"));
     let appid = reader.understood(at, &appid, parse)?;
@@ -89,7 +89,7 @@ fn is_as_wechats(appid: &str) -> bool {
 }
 
 fn account(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     appid: Option<Appid>,
     account: file::Account,
@@ -99,15 +99,15 @@ fn account(
     let name = reader.value(&at_name, account.name).and_then(|name| reader.label(&at_name, name));
     let ways = [("secret", !account.secret.is_absent()), ("secret_file", !account.secret_file.is_absent())];
     let secret = reader.one_of(at, &ways).and_then(|way| match way {
-        "secret" => reader.secret(&at.key(way), account.secret, Use::AppSecret),
-        _ => reader.secret_file(&at.key(way), account.secret_file, Use::AppSecret),
+        "secret" => reader.secret(&at.key(way), account.secret, SecretUse::AppSecret),
+        _ => reader.secret_file(&at.key(way), account.secret_file, SecretUse::AppSecret),
     });
     let tags = tags(reader, &at.key("tags"), account.tags);
     let built = settings(reader, at, account.settings, defaults).account(appid?, secret?);
     Some(Account { name: name.unwrap_or(built.name), tags, ..built })
 }
 
-fn tags(reader: &mut Reader<'_>, at: &Place<'_>, tags: Node<Vec<Node<String>>>) -> Vec<String> {
+fn tags(reader: &mut ConfigReader<'_>, at: &Place<'_>, tags: Node<Vec<Node<String>>>) -> Vec<String> {
     let (mut checked, mut known) = (Vec::new(), HashSet::new());
     for (index, tag) in reader.list(at, tags).into_iter().enumerate() {
         let at = at.item(index);
@@ -119,7 +119,7 @@ fn tags(reader: &mut Reader<'_>, at: &Place<'_>, tags: Node<Vec<Node<String>>>) 
 
 /// `base`, less what is said otherwise here.
 pub(super) fn settings(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     own: file::Settings,
     base: Defaults,
@@ -145,7 +145,7 @@ pub(super) fn settings(
     }
 }
 
-fn tickets(reader: &mut Reader<'_>, at: &Place<'_>, tickets: Node<Vec<Node<String>>>) -> TicketKinds {
+fn tickets(reader: &mut ConfigReader<'_>, at: &Place<'_>, tickets: Node<Vec<Node<String>>>) -> TicketKinds {
     let mut kinds = Vec::new();
     for (index, ticket) in reader.list(at, tickets).into_iter().enumerate() {
         kinds.extend(reader.parsed(&at.item(index), ticket, parse::ticket));
@@ -154,7 +154,7 @@ fn tickets(reader: &mut Reader<'_>, at: &Place<'_>, tickets: Node<Vec<Node<Strin
 }
 
 /// One of the two may be left to `base`.
-fn retry(reader: &mut Reader<'_>, at: &Place<'_>, own: Node<file::Retry>, base: Retry) -> Retry {
+fn retry(reader: &mut ConfigReader<'_>, at: &Place<'_>, own: Node<file::Retry>, base: Retry) -> Retry {
     let own = reader.mapping(at, own);
     let says = !own.initial.is_absent() || !own.max.is_absent();
     let mut bound = |key, node: Node<String>, base| match node {

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use wxtokend_core::account::Account;
 use wxtokend_core::secret::Secret;
 
-use super::grants::{List, Wanted, grants};
+use super::grants::{GrantEntry, List, grants};
 use crate::config::grants::{Allow, Client};
 use crate::config::yaml::file;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::parse;
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
-use crate::config::yaml::secrets::{Use, in_lower_case};
+use crate::config::yaml::reader::ConfigReader;
+use crate::config::yaml::secrets::{SecretUse, in_lower_case};
 
 /// The clients, and what can be looked at only once the accounts are known.
-pub(super) struct Clients {
+pub(super) struct ClientDrafts {
     pub(super) list: Vec<Client>,
-    pub(super) wanted: Vec<Wanted>,
+    pub(super) wanted: Vec<GrantEntry>,
     /// By its digest: whose key it is, and in which of the three ways it is given.
     keys: HashMap<Digest, (usize, &'static str)>,
     /// The same by the digest in lower case, of those whose text is known.
@@ -39,12 +39,16 @@ struct Key {
 }
 
 pub(super) fn clients(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     clients: Node<Vec<Node<file::Client>>>,
-) -> Clients {
-    let mut known =
-        Clients { list: Vec::new(), wanted: Vec::new(), keys: HashMap::new(), in_lower_case: HashMap::new() };
+) -> ClientDrafts {
+    let mut known = ClientDrafts {
+        list: Vec::new(),
+        wanted: Vec::new(),
+        keys: HashMap::new(),
+        in_lower_case: HashMap::new(),
+    };
     let mut names = HashMap::new();
     for (index, client) in reader.list(at, clients).into_iter().enumerate() {
         let at_client = at.item(index);
@@ -83,9 +87,9 @@ pub(super) fn clients(
 
 /// Who holds an AppSecret may fetch tokens without us; a client's key must not be one.
 pub(super) fn keys_are_no_app_secrets(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
-    clients: &Clients,
+    clients: &ClientDrafts,
     accounts: &[Option<Arc<Account>>],
 ) {
     if clients.keys.is_empty() {
@@ -107,8 +111,8 @@ pub(super) fn keys_are_no_app_secrets(
     }
 }
 
-/// Whose key is that AppSecret, written in another case or with what `echo` adds: it can be tried in no time.
-fn alike<'a>(clients: &'a Clients, secret: &Secret) -> Option<&'a (usize, &'static str)> {
+/// FaultScope key is that AppSecret, written in another case or with what `echo` adds: it can be tried in no time.
+fn alike<'a>(clients: &'a ClientDrafts, secret: &Secret) -> Option<&'a (usize, &'static str)> {
     let lower = in_lower_case(secret);
     if let Some(found) = clients.in_lower_case.get(&lower.sha256()) {
         return Some(found);
@@ -123,7 +127,7 @@ fn alike<'a>(clients: &'a Clients, secret: &Secret) -> Option<&'a (usize, &'stat
 
 /// A client's key, given in one of three ways.
 fn key(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     key: Node<String>,
     key_file: Node<String>,
@@ -137,8 +141,8 @@ fn key(
     let way = reader.one_of(at, &ways)?;
     let at = at.key(way);
     let key = match way {
-        "key" => reader.secret(&at, key, Use::Key)?,
-        "key_file" => reader.secret_file(&at, key_file, Use::Key)?,
+        "key" => reader.secret(&at, key, SecretUse::Key)?,
+        "key_file" => reader.secret_file(&at, key_file, SecretUse::Key)?,
         _ => {
             // Somebody may have put the key itself here: it is not quoted.
             let digest = parse::sha256_hex(&reader.value(&at, key_sha256)?.text);
@@ -152,7 +156,7 @@ fn key(
     Some(Key { sha256: key.sha256(), in_lower_case: Some(in_lower_case(&key).sha256()), stands_at: way })
 }
 
-fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {
+fn allow(reader: &mut ConfigReader<'_>, at: &Place<'_>, names: List) -> Allow {
     if names.is_absent() {
         return Allow::default();
     }
@@ -172,7 +176,7 @@ fn allow(reader: &mut Reader<'_>, at: &Place<'_>, names: List) -> Allow {
 }
 
 /// Left out, every page is meant; an empty list is a slip of the pen.
-fn urls(reader: &mut Reader<'_>, at: &Place<'_>, urls: List) -> Vec<String> {
+fn urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: List) -> Vec<String> {
     if urls.is_absent() {
         return Vec::new();
     }

@@ -8,12 +8,12 @@ use wxtokend_core::account::{Account, Appid};
 use crate::config::grants::{Grant, Grants, InvalidGrant};
 use crate::config::yaml::node::Node;
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
+use crate::config::yaml::reader::ConfigReader;
 
 pub(super) type List = Node<Vec<Node<String>>>;
 
 /// One entry of the accounts that a client is granted.
-pub(super) struct Wanted {
+pub(super) struct GrantEntry {
     /// The account that it names, if it names just one.
     appid: Option<Appid>,
     grants: Grants,
@@ -24,11 +24,11 @@ pub(super) struct Wanted {
 }
 
 pub(super) fn grants(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     entries: List,
     client: usize,
-    wanted: &mut Vec<Wanted>,
+    wanted: &mut Vec<GrantEntry>,
 ) -> Option<Grants> {
     let needed = "list appids, globs of appids or tag:NAME; [\"*\"] for all";
     let mut texts = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn grants(
             both().map_err(|why: InvalidGrant| format!("names no accounts; {why}"))
         };
         let Some((appid, grants)) = reader.understood(&at, &value, parse) else { continue };
-        wanted.push(Wanted { appid, grants, quoted: value.quoted(), client, entry });
+        wanted.push(GrantEntry { appid, grants, quoted: value.quoted(), client, entry });
         texts.push(value.text);
     }
     Grants::new(texts.iter().map(String::as_str)).ok()
@@ -49,16 +49,16 @@ pub(super) fn grants(
 /// An appid that a client is granted and nobody configured is a slip of the pen. A glob or a tag may wait for
 /// accounts to come, so it is only warned of. While an account cannot be read, it may be the one that is meant.
 pub(super) fn wanted_are_configured(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
-    wanted: &[Wanted],
+    wanted: &[GrantEntry],
     accounts: &[Option<Arc<Account>>],
 ) {
     if accounts.is_empty() || accounts.iter().any(Option::is_none) {
         return;
     }
     let configured: HashSet<_> = accounts.iter().flatten().map(|account| &account.appid).collect();
-    for Wanted { appid, grants, quoted, client, entry } in wanted {
+    for GrantEntry { appid, grants, quoted, client, entry } in wanted {
         let place = at.item(*client);
         let place = place.key("accounts");
         let place = place.item(*entry);

@@ -18,9 +18,9 @@ use super::file;
 use super::node::Node;
 use super::parse;
 use super::place::Place;
-use super::reader::{Env, Findings, Reader};
+use super::reader::{ConfigReader, Diagnostics, Env};
 use super::regular_file::Files;
-use crate::config::checked::{Api, Config, Defaults, Metrics, Upstream};
+use crate::config::checked::{ApiConfig, Config, Defaults, MetricsConfig, UpstreamConfig};
 
 /// Reads `text` as the contents of the file at `path`: the settings, or all that is wrong with it. `mode` tells who may
 /// read that file.
@@ -30,16 +30,16 @@ pub(super) fn config(
     mode: Option<u32>,
     env: Env<'_>,
     files: Files,
-) -> Result<Config, Findings> {
+) -> Result<Config, Diagnostics> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut reader = Reader::new(text, folder, env, files);
+    let mut reader = ConfigReader::new(text, folder, env, files);
     reader.refuse_tags();
     let file = match file::read(text) {
         Ok(file) => reader.item(&Place::TOP, file),
         Err(problem) => {
             let told = reader.finish();
             return Err(if told.problems.is_empty() {
-                Findings { problems: vec![problem], ..told }
+                Diagnostics { problems: vec![problem], ..told }
             } else {
                 told
             });
@@ -65,28 +65,32 @@ pub(super) fn config(
     grants::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
     publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
-    rights::warn_of_what_nobody_may(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
+    rights::warn_of_unreachable_accounts(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
     match mode {
         Some(mode) if reader.holds_secrets() => reader.warn_of_readers(&top, mode, "this file"),
         Some(mode) => reader.warn_of_writers(mode),
         None => {}
     }
 
-    let Findings { problems, warnings } = reader.finish();
+    let Diagnostics { problems, warnings } = reader.finish();
     if !problems.is_empty() {
-        return Err(Findings { problems, warnings });
+        return Err(Diagnostics { problems, warnings });
     }
     let accounts = accounts.into_iter().flatten().collect();
     let publish = sinks.into_iter().map(|placed| placed.sink).collect();
-    let api = Api { clients, ..api };
+    let api = ApiConfig { clients, ..api };
     Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts, warnings })
 }
 
 /// What is said of clients comes beside it, since it is looked at once more.
-fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, clients::Clients) {
+fn api(
+    reader: &mut ConfigReader<'_>,
+    at: &Place<'_>,
+    api: Node<file::Api>,
+) -> (ApiConfig, clients::ClientDrafts) {
     let api = reader.mapping(at, api);
     let at_listen = at.key("listen");
-    let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(Api::default().listen);
+    let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(ApiConfig::default().listen);
     let nobody = match &api.clients {
         Node::Absent => true,
         Node::Value(clients) => clients.is_empty(),
@@ -98,22 +102,22 @@ fn api(reader: &mut Reader<'_>, at: &Place<'_>, api: Node<file::Api>) -> (Api, c
     }
     let clients = clients::clients(reader, &at.key("clients"), api.clients);
     let wechat_path = reader.parsed(&at.key("wechat_path"), api.wechat_path, parse::url_path);
-    let wechat_path = wechat_path.unwrap_or_else(|| Api::default().wechat_path);
-    (Api { listen, wechat_path, clients: Vec::new() }, clients)
+    let wechat_path = wechat_path.unwrap_or_else(|| ApiConfig::default().wechat_path);
+    (ApiConfig { listen, wechat_path, clients: Vec::new() }, clients)
 }
 
-fn metrics(reader: &mut Reader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> Metrics {
+fn metrics(reader: &mut ConfigReader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> MetricsConfig {
     let own = reader.mapping(at, metrics);
     let listen = match own.listen {
         Node::Null => None,
         listen => reader.parsed(&at.key("listen"), listen, parse::address),
     };
     let per_account = reader.parsed(&at.key("per_account"), own.per_account, parse::per_account);
-    Metrics { listen, per_account: per_account.unwrap_or_default() }
+    MetricsConfig { listen, per_account: per_account.unwrap_or_default() }
 }
 
-fn upstream(reader: &mut Reader<'_>, at: &Place<'_>, upstream: Node<file::Upstream>) -> Upstream {
-    let default = Upstream::default();
+fn upstream(reader: &mut ConfigReader<'_>, at: &Place<'_>, upstream: Node<file::Upstream>) -> UpstreamConfig {
+    let default = UpstreamConfig::default();
     let own = reader.mapping(at, upstream);
     let urls = match own.base_urls {
         Node::Absent => default.base_urls,
@@ -123,7 +127,7 @@ fn upstream(reader: &mut Reader<'_>, at: &Place<'_>, upstream: Node<file::Upstre
     let overlap = reader.parsed(&at.key("overlap"), own.overlap, parse::duration);
     let in_flight = reader.parsed(&at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
     let per_second = reader.parsed(&at.key("max_per_second"), own.max_per_second, parse::at_least(1));
-    Upstream {
+    UpstreamConfig {
         base_urls: urls,
         timeout: timeout.unwrap_or(default.timeout),
         overlap: overlap.unwrap_or(default.overlap),
@@ -132,7 +136,7 @@ fn upstream(reader: &mut Reader<'_>, at: &Place<'_>, upstream: Node<file::Upstre
     }
 }
 
-fn base_urls(reader: &mut Reader<'_>, at: &Place<'_>, urls: Node<Vec<Node<String>>>) -> Vec<Url> {
+fn base_urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: Node<Vec<Node<String>>>) -> Vec<Url> {
     let mut first = HashMap::new();
     let mut checked = Vec::new();
     for (index, url) in reader.filled_list(at, urls, "at least one URL is needed").into_iter().enumerate() {

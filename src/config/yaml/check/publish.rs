@@ -7,13 +7,13 @@ use wxtokend_core::account::Account;
 use wxtokend_core::sdk::layout::{Layout, Promised, Template};
 use wxtokend_core::secret::Secret;
 
-use super::grants::{Wanted, grants};
+use super::grants::{GrantEntry, grants};
 use crate::config::sink::{self, Sink};
 use crate::config::yaml::file;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
-use crate::config::yaml::secrets::Use;
+use crate::config::yaml::reader::ConfigReader;
+use crate::config::yaml::secrets::SecretUse;
 use crate::config::yaml::value::not_one_line;
 
 /// A sink, and which of the list it is.
@@ -23,10 +23,10 @@ pub(super) struct Placed {
 }
 
 pub(super) fn sinks(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     sinks: Node<Vec<Node<file::Sink>>>,
-) -> (Vec<Placed>, Vec<Wanted>) {
+) -> (Vec<Placed>, Vec<GrantEntry>) {
     let mut names = HashMap::new();
     let (mut checked, mut wanted) = (Vec::new(), Vec::new());
     for (index, sink) in reader.list(at, sinks).into_iter().enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn sinks(
 
 /// The URL, which is a secret, and what of it is none.
 fn url(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     redis: Node<String>,
     redis_file: Node<String>,
@@ -70,8 +70,8 @@ fn url(
     let way = reader.one_of(at, &ways)?;
     let at = at.key(way);
     let url = match way {
-        "redis" => reader.secret(&at, redis, Use::Url)?,
-        _ => reader.secret_file(&at, redis_file, Use::Url)?,
+        "redis" => reader.secret(&at, redis, SecretUse::Url)?,
+        _ => reader.secret_file(&at, redis_file, SecretUse::Url)?,
     };
     match sink::parse(url.expose()) {
         Ok(address) => Some((url, address)),
@@ -82,7 +82,7 @@ fn url(
     }
 }
 
-fn layout(reader: &mut Reader<'_>, at: &Place<'_>, mut sink: file::Sink) -> Option<Layout> {
+fn layout(reader: &mut ConfigReader<'_>, at: &Place<'_>, mut sink: file::Sink) -> Option<Layout> {
     let known = format!("allowed: {}", Layout::NAMES.join(", "));
     let at_preset = at.key("preset");
     let preset = if !sink.preset.is_absent() {
@@ -108,7 +108,7 @@ fn layout(reader: &mut Reader<'_>, at: &Place<'_>, mut sink: file::Sink) -> Opti
         }
     }
     let own = std::mem::take(&mut sink.prefix);
-    let prefix_or = |reader: &mut Reader<'_>, default: &str| match own {
+    let prefix_or = |reader: &mut ConfigReader<'_>, default: &str| match own {
         Node::Absent => Some(default.to_owned()),
         prefix => {
             let at = at.key("prefix");
@@ -144,7 +144,7 @@ fn layout(reader: &mut Reader<'_>, at: &Place<'_>, mut sink: file::Sink) -> Opti
 
 /// Two accounts at one key would overwrite each other for ever.
 pub(super) fn keys_are_distinct(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     sinks: &[Placed],
     accounts: &[Option<Arc<Account>>],

@@ -8,11 +8,11 @@ use wxtokend_core::ticket::TicketKind;
 use super::publish::Placed;
 use crate::config::grants::{Allow, Client};
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
+use crate::config::yaml::reader::ConfigReader;
 
 /// With clients, what none of them may do cannot be done at all.
-pub(super) fn warn_of_what_nobody_may(
-    reader: &mut Reader<'_>,
+pub(super) fn warn_of_unreachable_accounts(
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     clients: &[Client],
     sinks: &[Placed],
@@ -40,7 +40,7 @@ pub(super) fn warn_of_what_nobody_may(
 
 /// One line for all of them, since there may be thousands.
 fn warn_of_accounts_without_admin(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     clients: &[Client],
     accounts: &[Option<Arc<Account>>],

@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::checked::Store;
+use crate::config::checked::StoreConfig;
 use crate::config::yaml::file;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
+use crate::config::yaml::reader::ConfigReader;
 
 const NO_FOLDER: &str = "the folder of this path does not exist; a start needs it";
 /// As many as Linux follows.
@@ -18,22 +18,22 @@ const MOST_LINKS: usize = 40;
 
 /// The store of the configuration file at `config`.
 pub(super) fn store(
-    reader: &mut Reader<'_>,
+    reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     store: Node<file::Store>,
     config: &Path,
-) -> Store {
+) -> StoreConfig {
     let path = match reader.mapping(at, store).path {
-        Node::Absent => Some(reader.beside_the_file(&Store::default().path)),
+        Node::Absent => Some(reader.beside_the_file(&StoreConfig::default().path)),
         path => reader.path(&at.key("path"), path),
     };
     if let Some(path) = &path {
         warn_of_what_is_no_store(reader, &at.key("path"), path, config);
     }
-    Store { path: path.unwrap_or_default() }
+    StoreConfig { path: path.unwrap_or_default() }
 }
 
-fn warn_of_what_is_no_store(reader: &mut Reader<'_>, at: &Place<'_>, path: &Path, config: &Path) {
+fn warn_of_what_is_no_store(reader: &mut ConfigReader<'_>, at: &Place<'_>, path: &Path, config: &Path) {
     // A store that hangs must not keep the secrets from being read.
     let mut files = reader.files().apart();
     let config = config.to_owned();

@@ -6,7 +6,7 @@ use wxtokend_core::ticket::TicketKind;
 use wxtokend_sandbox::{Call, FaultKind};
 
 use super::*;
-use crate::daemon::http::edge::{Edge, Inner};
+use crate::daemon::http::app_state::{AppState, AppStateInner};
 use crate::daemon::http::{listener, routes};
 use crate::fleet::tests::lab::{APPID, Lab};
 
@@ -17,7 +17,7 @@ const A_MOMENT: Duration = Duration::from_millis(100);
 /// An API of a simulated fleet.
 pub(super) struct Desk {
     pub(super) lab: Lab,
-    pub(super) edge: Edge,
+    pub(super) app: AppState,
 }
 
 /// A request that has no answer yet.
@@ -36,22 +36,22 @@ impl Desk {
         lab.wechat.inject(Some(&id("cold")), Fault::new(FaultKind::Delay { delay_ms: 3_000 }));
         lab.fleet.token(APPID).await.unwrap();
         let clients = Clients::new(clients, true);
-        let edge = Inner::new(lab.fleet.clone(), clients, Metrics::detached(), "/");
-        Self { lab, edge }
+        let app = AppStateInner::new(lab.fleet.clone(), clients, Metrics::detached(), "/");
+        Self { lab, app }
     }
 
     fn set(&self, clients: Vec<Client>) {
-        self.edge.clients.set(clients);
+        self.app.clients.set(clients);
     }
 
     /// Sends `head`, a line and headers, with this much of `body`.
     pub(super) async fn begin(&self, key: &str, head: &str, body: &str, sent: usize) -> Asked {
         let (mut client, server) = duplex(64 * 1024);
-        let edge = Edge::clone(&self.edge);
+        let app = AppState::clone(&self.app);
         drop(tokio::spawn(async move {
-            let door = routes::api(&edge, true);
+            let service = routes::api(&app, true);
             drop(
-                listener::converse(server, |_| false, door, listener::IDLE, Arc::default(), &edge.stopping)
+                listener::converse(server, |_| false, service, listener::IDLE, Arc::default(), &app.stopping)
                     .await,
             );
         }));
@@ -214,8 +214,8 @@ async fn a_page_is_signed_by_the_urls_that_hold_when_it_is() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_waits_for_its_turn_has_the_accounts_that_its_key_has_then() {
     let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
-    let all = u32::try_from(desk.edge.pages.available_permits()).unwrap();
-    let turns = Arc::clone(&desk.edge.pages).acquire_many_owned(all).await.unwrap();
+    let all = u32::try_from(desk.app.pages.available_permits()).unwrap();
+    let turns = Arc::clone(&desk.app.pages).acquire_many_owned(all).await.unwrap();
     let mut asked = desk.ask("key", "GET /v1/accounts", "").await;
     assert!(asked.is_waiting().await);
     desk.set(vec![client("key", &["cold"], READ)]);
@@ -230,11 +230,12 @@ async fn what_a_stream_has_not_told_yet_is_told_by_the_grants_that_hold_when_it_
     let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
     // Takes in nothing until more has happened than fits.
     let (mut client_side, server) = duplex(256);
-    let edge = Edge::clone(&desk.edge);
+    let app = AppState::clone(&desk.app);
     drop(tokio::spawn(async move {
-        let door = routes::api(&edge, true);
+        let service = routes::api(&app, true);
         drop(
-            listener::converse(server, |_| false, door, listener::IDLE, Arc::default(), &edge.stopping).await,
+            listener::converse(server, |_| false, service, listener::IDLE, Arc::default(), &app.stopping)
+                .await,
         );
     }));
     let headers = "Host: localhost\r\nAuthorization: Bearer key\r\nConnection: close";
@@ -247,7 +248,7 @@ async fn what_a_stream_has_not_told_yet_is_told_by_the_grants_that_hold_when_it_
         sleep(A_MOMENT).await;
     }
     desk.set(vec![client("key", &["cold"], READ)]);
-    desk.edge.fleet.note_reload(false);
+    desk.app.fleet.note_reload(false);
     let mut told = String::new();
     while !told.contains("\"successful\":false") {
         let mut some = [0; 256];

@@ -12,7 +12,8 @@ fn ids(answer: &Answer) -> Vec<String> {
 
 #[tokio::test]
 async fn an_account_is_shown_without_its_token() {
-    let rig = Rig::start(Plan { faults: vec![("wx2", Fault::errcode(40125))], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { faults: vec![("wx2", Fault::errcode(40125))], ..TestApi::default() }).await;
     let answer = rig.get("/v1/accounts/wx1").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let json = answer.json();
@@ -50,7 +51,7 @@ async fn an_account_is_shown_without_its_token() {
 #[tokio::test]
 async fn a_list_is_read_page_by_page() {
     let accounts = ["wx5", "wx3", "wx1", "wx4", "wx2"].map(account).into();
-    let rig = Rig::start(Plan { accounts, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts, ..TestApi::default() }).await;
     let all = rig.get("/v1/accounts").await;
     assert_eq!(ids(&all), ["wx1", "wx2", "wx3", "wx4", "wx5"]);
     assert!(all.json()["next"].is_null());
@@ -76,7 +77,7 @@ async fn a_list_is_narrowed_by_state_and_tag() {
     let accounts =
         vec![tagged("wx1", &["a"]), tagged("wx2", &["a", "b"]), tagged("wx3", &["b"]), tagged("wx4", &[])];
     let faults = vec![("wx2", Fault::errcode(40243))];
-    let rig = Rig::start(Plan { accounts, faults, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
     for (query, found) in [
         ("tag=a", &["wx1", "wx2"][..]),
         ("tag=b", &["wx2", "wx3"]),
@@ -96,14 +97,14 @@ async fn a_list_is_narrowed_by_state_and_tag() {
 
 #[tokio::test]
 async fn a_key_lists_its_own_accounts_only() {
-    let plan = Plan {
+    let plan = TestApi {
         accounts: vec![account("aa1"), account("ab1"), tagged("bb1", &["t"]), account("bb2")],
         clients: vec![
             client("a", &["a*"], READ),
             client("t", &["tag:t"], READ),
             client("w", &["*"], REFRESH),
         ],
-        ..Plan::default()
+        ..TestApi::default()
     };
     let rig = Rig::start(plan).await;
     assert_eq!(ids(&rig.get_as("a", "/v1/accounts").await), ["aa1", "ab1"]);
@@ -115,7 +116,7 @@ async fn a_key_lists_its_own_accounts_only() {
 
 #[tokio::test]
 async fn a_removed_account_is_gone_and_an_added_one_there() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     rig.sandbox.add_account(&id("wx3"), Secret::new(SECRET));
     rig.reload(vec![account("wx1"), account("wx3")]).await;
     assert_eq!(ids(&rig.get("/v1/accounts").await), ["wx1", "wx3"]);

@@ -34,7 +34,8 @@ fn is_refused(rig: &Rig, answer: &Answer, errcode: i64) {
 
 #[tokio::test]
 async fn an_sdk_gets_the_token_that_there_is_and_what_it_may_count_on() {
-    let rig = Rig::start(Plan { clients: vec![client("crm-key", &["wx1"], READ)], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { clients: vec![client("crm-key", &["wx1"], READ)], ..TestApi::default() }).await;
     let token = rig.fleet.token("wx1").await.unwrap();
     let before = rig.sandbox.counters(&id("wx1"));
     for path in BOTH {
@@ -53,7 +54,7 @@ async fn an_sdk_gets_the_token_that_there_is_and_what_it_may_count_on() {
 async fn refusals_are_worded_and_numbered_as_wechats() {
     let clients = vec![client("crm", &["wx1", "wx9"], READ), client("ops", &["*"], ADMIN)];
     let faults = vec![("wx2", Fault::errcode(40164))];
-    let rig = Rig::start(Plan { clients, faults, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, faults, ..TestApi::default() }).await;
     rig.clients.set(vec![
         client("crm", &["wx1", "wx9"], READ),
         client("ops", &["*"], ADMIN),
@@ -101,7 +102,7 @@ async fn refusals_are_worded_and_numbered_as_wechats() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_in_wechats_form_however_it_comes() {
-    let rig = Rig::start(Plan { wechat_path: "/wx".to_owned(), ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { wechat_path: "/wx".to_owned(), ..TestApi::default() }).await;
     let long = "x".repeat(64 * 1024 + 1);
     for path in BOTH.iter().flat_map(|path| [(*path).to_owned(), format!("/{path}"), format!("/wx{path}")]) {
         let method = if path.ends_with("stable_token") { "POST" } else { "GET" };
@@ -116,7 +117,7 @@ async fn a_body_that_is_too_large_is_refused_in_wechats_form_however_it_comes() 
 async fn a_forced_refresh_is_a_report_that_is_looked_into() {
     let may = Allow { read: true, ..REFRESH };
     let clients = vec![client("both", &["*"], may), client("reader", &["*"], READ)];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;
     let path = "/cgi-bin/stable_token";
     let mints = || rig.sandbox.counters(&id("wx1")).stable_token_mints;
@@ -143,7 +144,7 @@ async fn a_forced_refresh_is_a_report_that_is_looked_into() {
 
 #[tokio::test]
 async fn without_clients_a_local_sdk_may_send_any_secret_and_a_page_elsewhere_gets_nothing() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let token = rig.token_of("wx1").await;
     for path in BOTH {
         for secret in ["", "whatever", SECRET] {
@@ -156,7 +157,7 @@ async fn without_clients_a_local_sdk_may_send_any_secret_and_a_page_elsewhere_ge
 
 #[tokio::test]
 async fn the_calls_are_found_below_the_base_path_and_behind_stray_slashes() {
-    let rig = Rig::start(Plan { wechat_path: "/wx/hub".to_owned(), ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { wechat_path: "/wx/hub".to_owned(), ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;
     for base in ["", "/", "/wx/hub", "/wx/hub/", "//wx/hub"] {
         for path in BOTH {
@@ -174,7 +175,7 @@ async fn the_calls_are_found_below_the_base_path_and_behind_stray_slashes() {
 /// Community threads show 41002 for both: WeChat looks for the appid first.
 #[tokio::test]
 async fn stable_token_finds_no_appid_in_a_form_or_in_the_url() {
-    let rig = Rig::start(Plan { clients: vec![client("crm", &["*"], READ)], ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients: vec![client("crm", &["*"], READ)], ..TestApi::default() }).await;
     let form = "grant_type=client_credential&appid=wx1&secret=crm";
     let path = "/cgi-bin/stable_token";
     let in_url = format!("{path}?{form}");
@@ -210,7 +211,7 @@ async fn token_and_getticket_take_a_form_as_they_take_a_query() {
     let mut with_ticket = account("wx1");
     with_ticket.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
     let clients = vec![client("c rm+&", &["*"], READ)];
-    let rig = Rig::start(Plan { accounts: vec![with_ticket], clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts: vec![with_ticket], clients, ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;
     let encoded: String = reqwest::Url::parse_with_params("http://x/", [("access_token", &token)])
         .map(|url| url.query().unwrap().to_owned())

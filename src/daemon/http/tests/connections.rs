@@ -5,11 +5,11 @@ use tokio::io::duplex;
 
 use super::*;
 use crate::daemon::http::slots::Slots;
-use crate::daemon::http::{edge, guard, listener};
+use crate::daemon::http::{api_service, app_state, listener};
 
 #[tokio::test]
 async fn what_is_no_http_is_refused_as_a_problem() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for garbage in [
         "nonsense\r\n\r\n",
         "GET /healthz HTTP/9.9\r\n\r\n",
@@ -30,7 +30,7 @@ async fn what_is_no_http_is_refused_as_a_problem() {
 
 #[tokio::test]
 async fn a_very_long_head_is_refused_before_it_is_over() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(4 << 20));
     let text = raw(rig.address, &request).await;
     assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("\"bad_request\""), "{text}");
@@ -41,15 +41,15 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
     async fn broken() -> &'static str {
         panic!("with {}", SECRET)
     }
-    let rig = Rig::start(Plan::default()).await;
-    let edge = edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
+    let rig = Rig::start(TestApi::default()).await;
+    let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
     let router = Router::new().route("/broken", get(broken)).route("/whole", get(async || "whole"));
-    let door = guard::Door { edge, router, serves: 0..0, is_guarded: true };
+    let service = api_service::ApiService { app, router, serves: 0..0, is_guarded: true };
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     drop(tokio::spawn(listener::serve(
         socket,
-        door,
+        service,
         Slots::new(10),
         listener::IDLE,
         CancellationToken::new(),
@@ -78,12 +78,12 @@ async fn a_crowd_that_comes_at_once_finds_room() {
 
 #[tokio::test]
 async fn the_address_and_its_key_are_named_when_it_is_taken() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let taken = rig.address;
     let mut config = rig.config.clone();
     config.api.listen = taken;
     let bind = |config: Config| async move {
-        Api::bind(&config, rig.fleet.clone(), rig.metrics.clone()).await.err().expect("it is taken")
+        ApiServer::bind(&config, rig.fleet.clone(), rig.metrics.clone()).await.err().expect("it is taken")
     };
     let error = bind(config.clone()).await.to_string();
     assert!(error.contains(&taken.to_string()) && error.contains("api.listen"), "{error}");
@@ -94,7 +94,7 @@ async fn the_address_and_its_key_are_named_when_it_is_taken() {
 async fn metrics_may_have_a_listener_of_their_own_and_nothing_else_is_on_it() {
     let clients = vec![client("k", &["*"], Allow::ALL)];
     let metrics_listen = Some("127.0.0.1:0".parse().unwrap());
-    let rig = Rig::start(Plan { clients, metrics_listen, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, metrics_listen, ..TestApi::default() }).await;
     let own = rig.metrics_address.unwrap();
     rig.is_problem(&rig.get("/metrics").await, "not_found");
     for (path, status) in [
@@ -116,7 +116,7 @@ async fn metrics_may_have_a_listener_of_their_own_and_nothing_else_is_on_it() {
 #[tokio::test]
 async fn probes_tell_live_and_ready() {
     let hang = Fault::new(wxtokend_sandbox::FaultKind::Hang);
-    let rig = Rig::start_at_once(Plan { faults: vec![("wx2", hang)], ..Plan::default() }).await;
+    let rig = Rig::start_at_once(TestApi { faults: vec![("wx2", hang)], ..TestApi::default() }).await;
     assert_eq!(rig.get("/healthz").await.status, 200);
     let starting = rig.get("/readyz").await;
     rig.is_problem(&starting, "token_unavailable");
@@ -133,7 +133,7 @@ const LARGE: usize = 8 << 20;
 async fn of_a_large_fleet() -> Rig {
     let mut named = account("wx1");
     named.name = "x".repeat(LARGE);
-    Rig::start(Plan { accounts: vec![named], ..Plan::default() }).await
+    Rig::start(TestApi { accounts: vec![named], ..TestApi::default() }).await
 }
 
 /// A client that has asked for more than it takes in, once the answer has begun.
@@ -155,17 +155,17 @@ async fn let_pass(time: Duration) {
 
 #[tokio::test]
 async fn a_client_that_takes_in_nothing_is_cut_after_its_time() {
-    let rig = Rig::start(Plan::default()).await;
-    let edge = edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
+    let rig = Rig::start(TestApi::default()).await;
+    let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
     let router = Router::new().route("/large", get(async || vec![b'x'; LARGE]));
-    let door = guard::Door { edge, router, serves: 0..0, is_guarded: true };
+    let service = api_service::ApiService { app, router, serves: 0..0, is_guarded: true };
     // No socket, whose size nobody knows: full is full, and the clock moves on only when all of us wait.
     tokio::time::pause();
     for (after, is_cut) in [(Duration::from_secs(29), false), (Duration::from_secs(31), true)] {
         let (mut client, server) = duplex(64 * 1024);
         let stopping = CancellationToken::new();
         let talk =
-            listener::converse(server, |_| false, door.clone(), listener::IDLE, Arc::default(), &stopping);
+            listener::converse(server, |_| false, service.clone(), listener::IDLE, Arc::default(), &stopping);
         let listen = async {
             let request = b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             client.write_all(request).await.unwrap();

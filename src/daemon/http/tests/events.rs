@@ -5,7 +5,7 @@ use reqwest::Response;
 use super::*;
 
 /// What a stream has told, one event at a time.
-struct Told {
+struct HistoryEntry {
     answer: Response,
     buffer: String,
     /// From where it would go on before it has told anything.
@@ -20,7 +20,7 @@ struct One {
 }
 
 impl Rig {
-    async fn listen(&self, key: &str, path: &str, last_event: Option<&str>) -> Told {
+    async fn listen(&self, key: &str, path: &str, last_event: Option<&str>) -> HistoryEntry {
         let mut call = self.http.get(format!("http://{}{path}", self.address));
         if !key.is_empty() {
             call = call.bearer_auth(key);
@@ -32,7 +32,7 @@ impl Rig {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         assert_eq!(answer.headers()["cache-control"], "no-store");
-        let mut told = Told { answer, buffer: String::new(), opened_at: None };
+        let mut told = HistoryEntry { answer, buffer: String::new(), opened_at: None };
         let hello = told.block().await.expect("what opens it");
         assert!(hello.contains("retry:"), "{hello:?}");
         told.opened_at = hello.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
@@ -40,7 +40,7 @@ impl Rig {
     }
 }
 
-impl Told {
+impl HistoryEntry {
     /// The next lines up to an empty one; nothing at the end.
     async fn block(&mut self) -> Option<String> {
         loop {
@@ -86,7 +86,7 @@ impl Told {
 
 #[tokio::test]
 async fn tokens_states_and_reloads_are_told_as_they_happen_and_no_token_with_them() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let mut told = rig.listen("", "/v1/events", None).await;
     let old = rig.fleet.token("wx1").await.unwrap();
     rig.fleet.refresh("wx1", true).await.unwrap();
@@ -111,7 +111,7 @@ async fn tokens_states_and_reloads_are_told_as_they_happen_and_no_token_with_the
 
 #[tokio::test]
 async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     // A second forced call would have to wait.
     rig.sandbox.set_switches(Switches { dead_stable_replaced: true, ..Switches::default() });
     let mut told = rig.listen("", "/v1/events?appid=wx1", None).await;
@@ -151,7 +151,7 @@ async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
 async fn a_key_hears_of_its_own_accounts_only() {
     let clients =
         vec![client("one", &["wx1"], READ), client("all", &["*"], READ), client("none", &["*"], ADMIN)];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     let mut one = rig.listen("one", "/v1/events", None).await;
     let mut all = rig.listen("all", "/v1/events", None).await;
     let mut second = rig.listen("all", "/v1/events?appid=wx2", None).await;
@@ -181,7 +181,8 @@ async fn a_key_hears_of_its_own_accounts_only() {
 
 #[tokio::test]
 async fn a_stream_follows_its_keys_grants_and_ends_with_the_key() {
-    let rig = Rig::start(Plan { clients: vec![client("key", &["wx1"], READ)], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { clients: vec![client("key", &["wx1"], READ)], ..TestApi::default() }).await;
     let mut told = rig.listen("key", "/v1/events", None).await;
     rig.clients.set(vec![client("key", &["wx2"], READ)]);
     // Whether it has heard of the exchange shows in what it tells next.
@@ -198,7 +199,7 @@ async fn a_stream_follows_its_keys_grants_and_ends_with_the_key() {
 
 #[tokio::test]
 async fn a_stopping_server_ends_its_streams() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let mut told = rig.listen("", "/v1/events", None).await;
     rig.stop.cancel();
     assert!(told.next().await.is_none());
@@ -208,7 +209,7 @@ async fn a_stopping_server_ends_its_streams() {
 #[tokio::test]
 async fn a_history_is_newest_first_and_as_long_as_asked_for() {
     let clients = vec![client("crm", &["wx1"], Allow::ALL)];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     let has_token = || rig.fleet.history("wx1", 10).unwrap().iter().any(|event| event.name() == "token");
     until("its token is history", has_token).await;
     let body = serde_json::json!({ "access_token": "an older one" }).to_string();

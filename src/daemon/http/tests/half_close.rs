@@ -27,7 +27,7 @@ async fn half_closed(address: SocketAddr, request: &str) -> String {
 #[tokio::test]
 async fn who_ends_its_writing_side_after_a_request_is_answered_however_long_that_takes() {
     let slow = Fault::new(wxtokend_sandbox::FaultKind::Delay { delay_ms: 700 });
-    let rig = Rig::start_at_once(Plan { faults: vec![("wx2", slow)], ..Plan::default() }).await;
+    let rig = Rig::start_at_once(TestApi { faults: vec![("wx2", slow)], ..TestApi::default() }).await;
     let cold = half_closed(rig.address, &get("/v1/accounts/wx2/token")).await;
     assert!(cold.starts_with("HTTP/1.1 200 ") && cold.contains("access_token"), "a cold read: {cold}");
     until("ready", || rig.fleet.is_ready()).await;
@@ -57,7 +57,7 @@ async fn who_ends_its_writing_side_after_a_request_is_answered_however_long_that
 
 #[tokio::test]
 async fn a_stream_goes_on_for_a_client_that_has_ended_its_writing_side() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     stream.write_all(get("/v1/events").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();

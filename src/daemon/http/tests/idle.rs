@@ -17,12 +17,18 @@ const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// A connection to the server that never was a socket; its time can be paused.
 async fn connected(rig: &Rig) -> DuplexStream {
     let metrics = rig.metrics.clone();
-    let edge = crate::daemon::http::edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), metrics, "/");
+    let app = crate::daemon::http::app_state::AppStateInner::new(
+        rig.fleet.clone(),
+        rig.clients.clone(),
+        metrics,
+        "/",
+    );
     let (client, server) = duplex(64 * 1024);
     drop(tokio::spawn(async move {
-        let door = routes::api(&edge, true);
+        let service = routes::api(&app, true);
         drop(
-            listener::converse(server, |_| false, door, listener::IDLE, Arc::default(), &edge.stopping).await,
+            listener::converse(server, |_| false, service, listener::IDLE, Arc::default(), &app.stopping)
+                .await,
         );
     }));
     client
@@ -47,7 +53,7 @@ const fn s(seconds: u64) -> Duration {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_longer_than_75_s_and_its_client_is_told_so() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     tokio::time::pause();
     let mut client = connected(&rig).await;
     for rest in [s(0), s(11), s(60), s(75), s(79)] {
@@ -69,7 +75,7 @@ async fn an_idle_connection_is_kept_for_longer_than_75_s_and_its_client_is_told_
 
 #[tokio::test]
 async fn a_head_that_has_begun_has_10_s_whenever_it_begins() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     tokio::time::pause();
     let mut client = connected(&rig).await;
     let (first, rest) = HEALTH.split_at(9);
@@ -99,7 +105,7 @@ async fn a_head_that_has_begun_has_10_s_whenever_it_begins() {
 
 #[tokio::test]
 async fn who_does_not_keep_its_connection_is_not_told_how_long_it_is_kept() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for (request, is_kept) in [
         ("HTTP/1.1\r\nHost: localhost", true),
         ("HTTP/1.1\r\nHost: localhost\r\nConnection: close", false),
@@ -214,7 +220,7 @@ async fn around_the_limit(address: SocketAddr, requests: &[String], idle: Durati
 async fn what_reached_us_before_our_end_is_answered_and_what_came_later_finds_an_end() {
     let idle = Duration::from_millis(600);
     let metrics_listen = Some("127.0.0.1:0".parse().unwrap());
-    let rig = Rig::start(Plan { idle: Some(idle), metrics_listen, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { idle: Some(idle), metrics_listen, ..TestApi::default() }).await;
     let report = serde_json::json!({ "access_token": "old" }).to_string();
     let requests = [
         "GET /v1/accounts/wx1/token HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
@@ -240,7 +246,7 @@ async fn what_reached_us_before_our_end_is_answered_and_what_came_later_finds_an
 
 #[tokio::test]
 async fn what_reached_us_before_we_stopped_is_answered_as_the_last() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let (mut fresh, mut kept) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();

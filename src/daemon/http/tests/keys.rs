@@ -22,7 +22,7 @@ async fn no_scope_implies_another() {
         client("refresh", &["*"], REFRESH),
         client("admin", &["*"], ADMIN),
     ];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     for (method, path, needed) in CALLS {
         for key in ["read", "refresh", "admin"] {
             let answer = call_as(&rig, &format!("Bearer {key}"), method, path).await;
@@ -50,7 +50,7 @@ fn a_key_is_right_by_all_of_its_digest() {
 #[tokio::test]
 async fn without_a_right_key_nobody_is_let_in() {
     let clients = vec![client("right", &["*"], Allow::ALL), client("other", &["*"], Allow::ALL)];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     // Who has shown no right key is slowed soon.
     assert_eq!(rig.get_as("right", "/v1/accounts").await.status, 200);
     let digest = wxtokend_core::secret::hex(&Secret::new("right").sha256());
@@ -85,10 +85,10 @@ async fn without_a_right_key_nobody_is_let_in() {
 async fn a_key_cannot_find_out_which_accounts_there_are_beside_its_own() {
     let mut retail = account("cc1");
     retail.tags.push("retail".to_owned());
-    let plan = Plan {
+    let plan = TestApi {
         accounts: vec![account("aa1"), account("bb1"), retail],
         clients: vec![client("k", &["a*", "dd1", "tag:retail"], Allow::ALL)],
-        ..Plan::default()
+        ..TestApi::default()
     };
     let rig = Rig::start(plan).await;
     for (appid, code) in [
@@ -116,7 +116,7 @@ async fn a_key_cannot_find_out_which_accounts_there_are_beside_its_own() {
 
 #[tokio::test]
 async fn a_reload_exchanges_the_keys() {
-    let rig = Rig::start(Plan { clients: vec![client("old", &["*"], READ)], ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients: vec![client("old", &["*"], READ)], ..TestApi::default() }).await;
     assert_eq!(rig.get_as("old", "/v1/accounts").await.status, 200);
     rig.clients.set(vec![client("new", &["*"], READ)]);
     assert_eq!(rig.get_as("old", "/v1/accounts").await.status, 401);
@@ -135,7 +135,7 @@ async fn without_clients_nobody_is_let_in_from_elsewhere() {
 
 #[tokio::test]
 async fn without_clients_only_local_names_are_answered() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let paths = ["/v1/accounts", "/v1/accounts/wx1/token", "/healthz", "/readyz", "/metrics", "/nowhere"];
     for path in paths {
         for host in ["localhost", "127.0.0.1:1", "[::1]:80", "127.9.9.9"] {
@@ -170,7 +170,7 @@ async fn without_clients_only_local_names_are_answered() {
 /// What monitors send that know HTTP/1.0 alone, such as HAProxy's `option httpchk GET /healthz`.
 #[tokio::test]
 async fn a_monitor_that_names_no_host_is_answered_and_nobody_else() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for (path, status) in [
         ("/healthz", 200),
         ("/readyz", 200),
@@ -199,7 +199,7 @@ async fn a_monitor_that_names_no_host_is_answered_and_nobody_else() {
 #[tokio::test]
 async fn a_foreign_name_is_refused_wherever_the_path_is_read_otherwise_than_it_was_sent() {
     let wechat_path = "/wx/api".to_owned();
-    let rig = Rig::start(Plan { wechat_path, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { wechat_path, ..TestApi::default() }).await;
     let query = format!("grant_type=client_credential&appid=wx1&secret={SECRET}");
     for path in [
         "/cgi-bin/token",
@@ -223,7 +223,7 @@ async fn a_foreign_name_is_refused_wherever_the_path_is_read_otherwise_than_it_w
 /// A proxy makes everybody local.
 #[tokio::test]
 async fn without_clients_what_came_through_a_proxy_is_refused() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let marks = [
         ("X-Forwarded-For", "10.0.0.1"),
         ("x-forwarded-for", "127.0.0.1"),
@@ -258,7 +258,7 @@ async fn without_clients_what_came_through_a_proxy_is_refused() {
 
 #[tokio::test]
 async fn with_clients_any_name_is_answered() {
-    let rig = Rig::start(Plan { clients: vec![client("k", &["*"], READ)], ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients: vec![client("k", &["*"], READ)], ..TestApi::default() }).await;
     let head = "Host: tokens.example\r\nOrigin: http://evil.example\r\nAuthorization: Bearer k";
     let answer = raw_answer(rig.address, &format!("GET /v1/accounts HTTP/1.1\r\n{head}\r\n\r\n")).await;
     assert_eq!(answer.status, 200, "{answer:?}");

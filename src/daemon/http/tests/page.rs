@@ -12,7 +12,7 @@ const FILES: [(&str, &str); 5] = [
 
 #[tokio::test]
 async fn the_page_is_served_to_everybody_under_a_strict_policy() {
-    let rig = Rig::start(Plan { clients: vec![client("k", &["*"], READ)], ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients: vec![client("k", &["*"], READ)], ..TestApi::default() }).await;
     for (path, kind) in FILES {
         let answer = rig.get(path).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{path}");
@@ -40,7 +40,7 @@ async fn the_page_is_served_to_everybody_under_a_strict_policy() {
 
 #[tokio::test]
 async fn a_file_that_is_known_is_not_sent_again() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let mut etags = Vec::new();
     for (path, _) in FILES {
         let answer = rig.get(path).await;
@@ -64,7 +64,7 @@ async fn a_file_that_is_known_is_not_sent_again() {
 
 #[tokio::test]
 async fn the_page_loads_all_of_its_files_and_none_from_elsewhere() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let html = rig.get("/").await.body;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon/http/ui");
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -101,7 +101,7 @@ fn every_advice_is_told_in_chinese_too() {
     let others = [
         Failure::from_errcode(40164, "invalid ip"),
         Failure::host("x"),
-        Failure::unknown_outcome(wxtokend_core::fault::Whose::Account, "x"),
+        Failure::unknown_outcome(wxtokend_core::fault::FaultScope::Account, "x"),
         Failure::unreadable("x"),
         Failure::precondition_failed(),
         Failure::budget_exhausted(4, Duration::from_secs(1)),

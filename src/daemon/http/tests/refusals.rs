@@ -2,7 +2,7 @@ use super::*;
 
 #[tokio::test]
 async fn what_is_not_there_is_refused_as_a_problem() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for path in [
         "/ui",
         "/ui/",
@@ -29,7 +29,7 @@ async fn what_is_not_there_is_refused_as_a_problem() {
 
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for (path, allow) in [
         ("/v1/accounts", "GET,HEAD"),
         ("/v1/accounts/wx1", "GET,HEAD"),
@@ -53,7 +53,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
 
 #[tokio::test]
 async fn a_query_is_read_strictly() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for query in [
         "limit=0",
         "limit=-1",
@@ -99,7 +99,7 @@ async fn a_query_is_read_strictly() {
 
 #[tokio::test]
 async fn a_report_must_be_a_small_json_object_with_a_token() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let path = "/v1/accounts/wx1/token/reject";
     let good = "{\"access_token\":\"old\"}";
     for kind in ["application/json", "Application/JSON; charset=utf-8"] {
@@ -141,7 +141,7 @@ async fn a_report_must_be_a_small_json_object_with_a_token() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_however_it_comes() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let path = "/v1/accounts/wx1/token/reject";
     let json = [("content-type", "application/json")];
     let answer = rig.call("POST", path, &json, &"x".repeat(8 << 20)).await;
@@ -157,7 +157,7 @@ async fn a_body_that_is_too_large_is_refused_however_it_comes() {
 
 #[tokio::test]
 async fn who_is_refused_may_finish_sending_and_loses_no_answer() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let mut client = TcpStream::connect(rig.address).await.unwrap();
     let head =
         "POST /v1/accounts/wx1/token/reject HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
@@ -179,7 +179,8 @@ async fn who_is_refused_may_finish_sending_and_loses_no_answer() {
 /// serde takes a list for an object, by the order of its fields.
 #[tokio::test]
 async fn a_body_that_is_no_object_is_refused_wherever_an_object_is_due() {
-    let rig = Rig::start(Plan { clients: vec![client("key", &["*"], Allow::ALL)], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { clients: vec![client("key", &["*"], Allow::ALL)], ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;
     let ours = ("sec-fetch-site", "same-origin");
     let headers = [("authorization", "Bearer key"), ("content-type", "application/json"), ours];

@@ -2,7 +2,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_dead_token_is_replaced_and_the_new_one_told() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let dead = rig.token_of("wx1").await;
     rig.sandbox.kill_tokens(&id("wx1"));
     let answer = rig.reject("wx1", &dead).await;
@@ -25,7 +25,7 @@ async fn a_dead_token_is_replaced_and_the_new_one_told() {
 
 #[tokio::test]
 async fn a_living_token_is_still_valid() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let token = rig.token_of("wx1").await;
     let answer = rig.reject("wx1", &token).await;
     assert_eq!(answer.json()["outcome"], "still_valid", "{answer:?}");
@@ -39,7 +39,7 @@ async fn who_may_not_read_learns_the_outcome_only() {
         client("both", &["*"], Allow { read: true, ..REFRESH }),
         client("admin", &["*"], ADMIN),
     ];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;
     let reject = "/v1/accounts/wx1/token/reject";
     for (key, path, reads) in [
@@ -58,7 +58,7 @@ async fn who_may_not_read_learns_the_outcome_only() {
 
 #[tokio::test]
 async fn a_forced_refresh_brings_a_new_token_and_a_plain_one_need_not() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let before = rig.fleet.token("wx1").await.unwrap().version();
     let plain = rig.post("/v1/accounts/wx1/token/refresh").await;
     assert_eq!((plain.status, &plain.json()["version"]), (200, &before.into()), "{plain:?}");
@@ -71,7 +71,8 @@ async fn a_forced_refresh_brings_a_new_token_and_a_plain_one_need_not() {
 
 #[tokio::test]
 async fn a_parked_account_is_tried_now_and_its_fault_told() {
-    let rig = Rig::start(Plan { faults: vec![("wx2", Fault::errcode(40164))], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { faults: vec![("wx2", Fault::errcode(40164))], ..TestApi::default() }).await;
     let refused = rig.post("/v1/accounts/wx2/token/refresh").await;
     rig.is_problem(&refused, "token_unavailable");
     assert_eq!(refused.json()["state"], "parked");
@@ -86,7 +87,7 @@ async fn a_parked_account_is_tried_now_and_its_fault_told() {
 
 #[tokio::test]
 async fn a_failed_refresh_of_a_living_token_tells_both() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     rig.sandbox.inject(Some(&id("wx1")), Fault::errcode(45009));
     let answer = rig.post("/v1/accounts/wx1/token/refresh").await;
     assert_eq!(answer.status, 200, "{answer:?}");

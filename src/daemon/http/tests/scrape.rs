@@ -28,9 +28,9 @@ async fn scrape(rig: &Rig, accept_encoding: Option<&str>) -> (String, String) {
 #[tokio::test]
 async fn a_scrape_is_compressed_when_that_is_asked_for() {
     // So many accounts that it comes in several parts.
-    let rig = Rig::start(Plan {
+    let rig = Rig::start(TestApi {
         accounts: (0..100).map(|n| account(&format!("wx{n:03}"))).collect(),
-        ..Plan::default()
+        ..TestApi::default()
     })
     .await;
     let series = |text: &str| {
@@ -51,7 +51,7 @@ async fn a_scrape_is_compressed_when_that_is_asked_for() {
 
 #[tokio::test]
 async fn a_head_of_a_scrape_leaves_its_turn_to_others() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for _ in 0..10 {
         assert_eq!(rig.call("HEAD", "/metrics", &[], "").await.status, 200);
     }

@@ -9,7 +9,7 @@ const ORDER: &str = "/v1/accounts/wx1/token/refresh";
 
 async fn rig() -> Rig {
     let clients = vec![client("all", &["*"], Allow::ALL), client("one", &["wx2"], READ)];
-    Rig::start(Plan { clients, ..Plan::default() }).await
+    Rig::start(TestApi { clients, ..TestApi::default() }).await
 }
 
 async fn sign_in(rig: &Rig, key: &str, headers: &[(&str, &str)]) -> Answer {
@@ -61,7 +61,7 @@ async fn a_session_tells_who_one_is_and_what_one_may() {
         assert_eq!(list["accounts"].as_array().unwrap().len(), if key == "all" { 2 } else { 1 });
     }
     rig.is_problem(&rig.get("/v1/session").await, "unauthorized");
-    let open = Rig::start(Plan::default()).await;
+    let open = Rig::start(TestApi::default()).await;
     let session = open.get("/v1/session").await.json();
     assert_eq!((&session["client"], session["allow"].as_array().unwrap().len()), (&Value::Null, 4));
 }
@@ -133,7 +133,7 @@ async fn no_token_goes_to_a_cookie() {
 
 #[tokio::test]
 async fn who_wants_the_least_gets_no_token() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     for (prefer, minimal) in [
         (&["return=minimal"][..], true),
         (&["respond-async, Return=Minimal"], true),

@@ -6,7 +6,7 @@ use tokio::net::TcpSocket;
 
 use super::*;
 use crate::daemon::http::slots::Slots;
-use crate::daemon::http::{edge, listener, routes};
+use crate::daemon::http::{app_state, listener, routes};
 
 const MOST: usize = 64;
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -16,12 +16,12 @@ const READ: &str =
 /// A listener that has `MOST` connections, before a fleet whose clients have the key `k`.
 async fn small() -> (Rig, SocketAddr) {
     let clients = vec![client("k", &["*"], Allow::ALL)];
-    let rig = Rig::start(Plan { clients, ..Plan::default() }).await;
-    let edge = edge::Inner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
+    let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
+    let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
     let socket = listener::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
-    let (door, slots) = (routes::api(&edge, true), Slots::new(MOST));
-    drop(tokio::spawn(listener::serve(socket, door, slots, listener::IDLE, rig.stop.clone())));
+    let (service, slots) = (routes::api(&app, true), Slots::new(MOST));
+    drop(tokio::spawn(listener::serve(socket, service, slots, listener::IDLE, rig.stop.clone())));
     (rig, address)
 }
 

@@ -4,10 +4,10 @@ use super::*;
 
 #[tokio::test]
 async fn those_who_wait_are_answered_when_the_server_stops() {
-    let plan = Plan {
+    let plan = TestApi {
         faults: vec![("wx2", Fault::new(wxtokend_sandbox::FaultKind::Hang))],
         timeout: Duration::from_secs(15),
-        ..Plan::default()
+        ..TestApi::default()
     };
     let rig = Rig::start_at_once(plan).await;
     let version = rig.fleet.token("wx1").await.unwrap().version();
@@ -34,7 +34,7 @@ async fn those_who_wait_are_answered_when_the_server_stops() {
 
 #[tokio::test]
 async fn a_stopping_fleet_stops_the_server() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let version = rig.fleet.token("wx1").await.unwrap().version();
     let path = format!("/v1/accounts/wx1/token?after={version}&wait=60s");
     let (polled, ()) = tokio::join!(rig.get(&path), async {
@@ -47,7 +47,7 @@ async fn a_stopping_fleet_stops_the_server() {
 
 #[tokio::test]
 async fn a_client_that_never_ends_is_cut() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let mut slow = TcpStream::connect(rig.address).await.unwrap();
     let head = "POST /v1/accounts/wx1/token/reject HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     slow.write_all(format!("{head}Content-Length: 100\r\n\r\n{{").as_bytes()).await.unwrap();

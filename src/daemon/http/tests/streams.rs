@@ -8,7 +8,7 @@ use crate::fleet::tests::lab::{APPID, fill_journal};
 const KEPT: usize = 65_536;
 
 /// A stream of `cold`, or of all.
-struct Told {
+struct StreamedEvent {
     asked: Asked,
     buffer: String,
 }
@@ -16,7 +16,7 @@ struct Told {
 /// Its id and its name, which some have not.
 type Block = (String, String);
 
-impl Told {
+impl StreamedEvent {
     async fn open(desk: &Desk, query: &str, last_event: &str) -> (Self, String) {
         let last_event =
             if last_event.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event}\r\n") };
@@ -60,19 +60,19 @@ fn number(id: &str) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_gap_goes_on_before_what_is_told_behind_it() {
     let desk = Desk::open(Vec::new()).await;
-    let (first, place) = Told::open(&desk, "", "").await;
+    let (first, place) = StreamedEvent::open(&desk, "", "").await;
     drop(first);
     for _ in 0..KEPT + 300 {
-        desk.edge.fleet.note_reload(true);
+        desk.app.fleet.note_reload(true);
     }
-    let (mut late, opened_at) = Told::open(&desk, "", &place).await;
+    let (mut late, opened_at) = StreamedEvent::open(&desk, "", &place).await;
     assert_eq!(opened_at, place, "whoever is lost now has missed as much as before");
     let (gap, name) = late.next().await;
     assert_eq!(name, "gap");
     let next = late.next().await;
     assert_eq!((number(&next.0), &*next.1), (number(&gap) + 1, "reload"));
     drop(late);
-    let (mut again, _) = Told::open(&desk, "", &gap).await;
+    let (mut again, _) = StreamedEvent::open(&desk, "", &gap).await;
     assert_eq!(again.next().await, next, "none is lost, and there is no other gap");
 }
 
@@ -81,7 +81,7 @@ async fn a_quiet_stream_is_told_where_it_is_and_has_missed_nothing_when_it_comes
     let desk = Desk::open(Vec::new()).await;
     // All is fetched, and nothing due for an hour.
     sleep(Duration::from_secs(60)).await;
-    let (mut quiet, opened_at) = Told::open(&desk, "?appid=cold", "").await;
+    let (mut quiet, opened_at) = StreamedEvent::open(&desk, "?appid=cold", "").await;
     let mut place = opened_at.clone();
     for _ in 0..3 {
         fill_journal(&desk.lab.fleet, APPID, KEPT / 2);
@@ -94,8 +94,8 @@ async fn a_quiet_stream_is_told_where_it_is_and_has_missed_nothing_when_it_comes
     drop(quiet);
     fill_journal(&desk.lab.fleet, APPID, KEPT / 2);
     for (last_event, is_gap) in [(&place, false), (&opened_at, true)] {
-        let (mut again, _) = Told::open(&desk, "?appid=cold", last_event).await;
-        desk.edge.fleet.note_reload(true);
+        let (mut again, _) = StreamedEvent::open(&desk, "?appid=cold", last_event).await;
+        desk.app.fleet.note_reload(true);
         let (_, name) = again.next().await;
         assert_eq!(name, if is_gap { "gap" } else { "reload" });
     }

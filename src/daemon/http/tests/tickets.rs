@@ -12,7 +12,8 @@ fn with_tickets(appid: &str) -> Account {
 }
 
 async fn rig(clients: Vec<Client>) -> Rig {
-    Rig::start(Plan { accounts: vec![with_tickets("wx1"), account("wx2")], clients, ..Plan::default() }).await
+    Rig::start(TestApi { accounts: vec![with_tickets("wx1"), account("wx2")], clients, ..TestApi::default() })
+        .await
 }
 
 fn jsapi(rig: &Rig, appid: &str) -> String {
@@ -68,7 +69,7 @@ async fn an_account_shows_its_tickets_without_their_values() {
 async fn a_ticket_that_cannot_be_had_is_a_503_that_says_why() {
     let faults = vec![("wx1", Fault::errcode(48001).on(wxtokend_sandbox::Call::Ticket))];
     let accounts = vec![with_tickets("wx1")];
-    let rig = Rig::start(Plan { accounts, faults, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
     let answer = rig.get("/v1/accounts/wx1/tickets/jsapi").await;
     rig.is_problem(&answer, "token_unavailable");
     let json = answer.json();

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_token_is_read_with_what_a_client_needs_to_keep_it() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let answer = rig.get("/v1/accounts/wx1/token").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let token = rig.fleet.token("wx1").await.unwrap();
@@ -28,7 +28,7 @@ async fn a_token_is_read_with_what_a_client_needs_to_keep_it() {
 
 #[tokio::test]
 async fn head_tells_the_same_without_the_body() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let get = rig.get("/v1/accounts/wx1/token").await;
     let head = rig.call("HEAD", "/v1/accounts/wx1/token", &[], "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
@@ -39,7 +39,7 @@ async fn head_tells_the_same_without_the_body() {
 
 #[tokio::test]
 async fn a_token_that_is_known_is_not_sent_again() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let etag = rig.get("/v1/accounts/wx1/token").await.header("etag").to_owned();
     for (known, status) in [
         (etag.clone(), 304),
@@ -61,7 +61,7 @@ async fn a_token_that_is_known_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_long_poll_is_answered_by_the_next_version() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let old = rig.fleet.token("wx1").await.unwrap();
     let path = format!("/v1/accounts/wx1/token?after={}&wait=15s", old.version());
     let started = Instant::now();
@@ -78,7 +78,7 @@ async fn a_long_poll_is_answered_by_the_next_version() {
 
 #[tokio::test]
 async fn a_long_poll_without_news_ends_with_304() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let token = rig.fleet.token("wx1").await.unwrap();
     let path = format!("/v1/accounts/wx1/token?after={}&wait=300ms", token.version());
     let started = Instant::now();
@@ -90,7 +90,7 @@ async fn a_long_poll_without_news_ends_with_304() {
 
 #[tokio::test]
 async fn a_version_other_than_the_current_one_is_answered_at_once() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let version = rig.fleet.token("wx1").await.unwrap().version();
     let started = Instant::now();
     for after in [0, version - 1, version + 1, u64::MAX] {
@@ -103,7 +103,7 @@ async fn a_version_other_than_the_current_one_is_answered_at_once() {
 #[tokio::test]
 async fn without_a_token_the_503_says_why_and_when_to_come_back() {
     let faults = vec![("wx2", Fault::errcode(40164))];
-    let rig = Rig::start(Plan { faults, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { faults, ..TestApi::default() }).await;
     for path in ["/v1/accounts/wx2/token", "/v1/accounts/wx2/token?after=0&wait=100ms"] {
         let answer = rig.get(path).await;
         rig.is_problem(&answer, "token_unavailable");
@@ -120,7 +120,7 @@ async fn without_a_token_the_503_says_why_and_when_to_come_back() {
 #[tokio::test]
 async fn a_first_token_that_is_on_its_way_is_waited_for() {
     let delayed = Fault::new(wxtokend_sandbox::FaultKind::Delay { delay_ms: 500 });
-    let rig = Rig::start_at_once(Plan { faults: vec![("wx1", delayed)], ..Plan::default() }).await;
+    let rig = Rig::start_at_once(TestApi { faults: vec![("wx1", delayed)], ..TestApi::default() }).await;
     let answer = rig.get("/v1/accounts/wx1/token").await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
@@ -131,7 +131,8 @@ async fn a_spent_budget_has_a_code_of_its_own() {
     poor.daily_budget = 4;
     poor.retry =
         wxtokend_core::account::Retry { initial: Duration::from_millis(1), max: Duration::from_millis(5) };
-    let plan = Plan { accounts: vec![poor], faults: vec![("wx1", Fault::errcode(-1))], ..Plan::default() };
+    let plan =
+        TestApi { accounts: vec![poor], faults: vec![("wx1", Fault::errcode(-1))], ..TestApi::default() };
     let rig = Rig::start(plan).await;
     until("the budget is spent", || rig.fleet.account("wx1").unwrap().budget.remaining == 0).await;
     let answer = rig.get("/v1/accounts/wx1/token").await;
@@ -146,7 +147,7 @@ async fn a_spent_budget_has_a_code_of_its_own() {
 
 #[tokio::test]
 async fn an_appid_may_be_percent_encoded() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     assert_eq!(rig.get("/v1/accounts/%77x1/token").await.json()["appid"], "wx1");
 }
 

@@ -17,17 +17,17 @@ const ROOM: usize = 512 * 1024;
 
 /// Lines that wait to be written. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Shared>);
+pub(super) struct Lines(Arc<LinesInner>);
 
 #[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct LinesInner {
+    queue: Mutex<LineQueue>,
     /// Something waits, or nothing does any more.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct LineQueue {
     /// Whole lines, one behind the other.
     waiting: Vec<u8>,
     /// How many were dropped behind them.
@@ -69,7 +69,7 @@ impl Lines {
 
     /// Waits until everything is written, for `limit` at the most.
     pub(super) fn flush(&self, limit: Duration) {
-        let unwritten = |queue: &mut Queue| queue.writing || !queue.waiting.is_empty();
+        let unwritten = |queue: &mut LineQueue| queue.writing || !queue.waiting.is_empty();
         drop(self.0.changed.wait_timeout_while(self.queue(), limit, unwritten));
     }
 
@@ -103,14 +103,14 @@ impl Lines {
         let mut queue = self.queue();
         queue.writing = false;
         self.0.changed.notify_all();
-        let nothing = |queue: &mut Queue| queue.waiting.is_empty();
+        let nothing = |queue: &mut LineQueue| queue.waiting.is_empty();
         let mut queue = self.0.changed.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
         queue.writing = true;
         std::mem::swap(&mut queue.waiting, lines);
         std::mem::take(&mut queue.missing)
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, LineQueue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,20 +4,20 @@ use std::io::Result;
 use wxtokend_core::fault::errcode_label;
 use wxtokend_core::phase::Phase;
 
-use super::row::{Row, Served};
-use super::text::{Text, seconds};
+use super::row::{AccountRow, Served};
+use super::text::{Exposition, seconds};
 use super::tickets::Tickets;
 use super::totals::Totals;
 use crate::config::PerAccount;
 use crate::fleet::Fleet;
 
-pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount) -> Result<()> {
+pub(super) fn write(text: &mut Exposition<'_>, fleet: &Fleet, per_account: PerAccount) -> Result<()> {
     let now = fleet.now();
     let mut totals = Totals::default();
     let mut rows = Vec::new();
     let mut tickets = Tickets::default();
     for cell in fleet.cells() {
-        let row = Row::of(cell, now);
+        let row = AccountRow::of(cell, now);
         totals.add(&row);
         let in_trouble_for_tickets = tickets.add(&row.snapshot.account, &row.cell, per_account, now);
         let has_series = match per_account {
@@ -37,7 +37,7 @@ pub(super) fn write(text: &mut Text<'_>, fleet: &Fleet, per_account: PerAccount)
     tickets.write(text, fleet.ticket_tally(), now)
 }
 
-fn tokens(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
+fn tokens(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     let mut of_each = |name: &str, help: &str, ms: fn(&Served) -> Option<i64>| {
         each(text, rows, name, help, |row| row.token.as_ref().and_then(ms).map(seconds))
     };
@@ -54,7 +54,7 @@ fn tokens(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     })
 }
 
-fn states(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
+fn states(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     let name = "wxtokend_account_state";
     text.family(name, "gauge", "1 for the state that the account is in.")?;
     for row in rows {
@@ -86,7 +86,7 @@ fn states(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     })
 }
 
-fn budgets(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
+fn budgets(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     each(text, rows, "wxtokend_budget_limit_calls", "Token calls that may be made in any 24 h.", |row| {
         Some(row.budget)
     })?;
@@ -95,7 +95,7 @@ fn budgets(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
     each(text, rows, name, help, |row| Some(row.calls_left))
 }
 
-fn counts(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
+fn counts(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     let name = "wxtokend_refreshes_total";
     text.family(name, "counter", "Token calls by how they ended.")?;
     for row in rows {
@@ -128,11 +128,11 @@ fn counts(text: &mut Text<'_>, rows: &[Row]) -> Result<()> {
 
 /// A gauge of those accounts that have it.
 fn each<V: Display>(
-    text: &mut Text<'_>,
-    rows: &[Row],
+    text: &mut Exposition<'_>,
+    rows: &[AccountRow],
     name: &str,
     help: &str,
-    value: impl Fn(&Row) -> Option<V>,
+    value: impl Fn(&AccountRow) -> Option<V>,
 ) -> Result<()> {
     text.family(name, "gauge", help)?;
     for row in rows {

@@ -5,11 +5,11 @@
 
 use std::{fs, io};
 
-use super::text::Text;
+use super::text::Exposition;
 
 const KIB: u64 = 1024;
 
-pub(super) fn write(text: &mut Text<'_>) -> io::Result<()> {
+pub(super) fn write(text: &mut Exposition<'_>) -> io::Result<()> {
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(fields_of_stat) {
         let seconds = |ticks: u64| ticks as f64 / ticks_per_second as f64;
@@ -75,7 +75,7 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
 }
 
 fn one(
-    text: &mut Text<'_>,
+    text: &mut Exposition<'_>,
     name: &str,
     kind: &str,
     help: &str,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wxtokend_core::budget::Purse;
+use wxtokend_core::budget::Bucket;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::phase::Phase;
 
@@ -10,7 +10,7 @@ use crate::fleet::{AccountCell, Snapshot};
 
 /// One account, looked at once: its series agree with each other. What most families ask for is copied, so that
 /// they go through the rows alone, one after another, and not to a few places in memory for each account.
-pub(super) struct Row {
+pub(super) struct AccountRow {
     pub(super) appid: Box<str>,
     pub(super) phase: Phase,
     pub(super) failures: u32,
@@ -31,7 +31,7 @@ pub(super) struct Served {
     pub(super) version: u64,
 }
 
-impl Row {
+impl AccountRow {
     pub(super) fn of(cell: Arc<AccountCell>, now: Moment) -> Self {
         let snapshot = cell.load();
         let Snapshot { account, state } = &*snapshot;
@@ -47,7 +47,7 @@ impl Row {
             phase: state.phase(now),
             failures: state.failures(),
             budget: account.daily_budget,
-            calls_left: state.ledger.remaining(Purse::Main, account.daily_budget, now),
+            calls_left: state.ledger.remaining(Bucket::Calls, account.daily_budget, now),
             token,
             cell,
             snapshot,

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::text::Text;
+use super::text::Exposition;
 use crate::fleet::Outbox;
 
-pub(super) fn write(text: &mut Text<'_>, sinks: &[Arc<Outbox>]) -> io::Result<()> {
+pub(super) fn write(text: &mut Exposition<'_>, sinks: &[Arc<Outbox>]) -> io::Result<()> {
     if sinks.is_empty() {
         return Ok(());
     }

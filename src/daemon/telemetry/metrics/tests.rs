@@ -8,15 +8,15 @@ use wxtokend_core::phase::Phase;
 use wxtokend_sandbox::Fault;
 
 use super::*;
-use crate::daemon::http::tests::{Plan, Rig, SECRET, account, id, until};
+use crate::daemon::http::tests::{Rig, SECRET, TestApi, account, id, until};
 
 /// A scrape, taken apart: each series' value by its name with its labels, and each family's type.
-struct Scrape {
+struct ScrapedText {
     series: BTreeMap<String, f64>,
     types: BTreeMap<String, String>,
 }
 
-impl Scrape {
+impl ScrapedText {
     /// Reads the text, strictly: each family has one HELP and one TYPE, all its samples follow, and no series
     /// stands there twice.
     fn parse(text: &str) -> Self {
@@ -119,8 +119,8 @@ const CONTRACT: [&str; 30] = [
 
 #[tokio::test]
 async fn every_metric_of_the_contract_is_there_from_the_start() {
-    let rig = Rig::start(Plan::default()).await;
-    let scrape = Scrape::of(&rig);
+    let rig = Rig::start(TestApi::default()).await;
+    let scrape = ScrapedText::of(&rig);
     let families: Vec<_> = scrape.families().collect();
     for name in CONTRACT {
         assert!(families.contains(&name), "{name} is not in {families:#?}");
@@ -151,14 +151,14 @@ async fn every_metric_of_the_contract_is_there_from_the_start() {
 async fn an_account_shows_as_it_is_at_this_instant() {
     let mut named = account("wx1");
     named.name = "Flower \"Shop\" \\ 花\nLtd".to_owned();
-    let plan = Plan {
+    let plan = TestApi {
         accounts: vec![named, account("wx2")],
         faults: vec![("wx2", Fault::errcode(40164))],
-        ..Plan::default()
+        ..TestApi::default()
     };
     let rig = Rig::start(plan).await;
     let token = rig.fleet.token("wx1").await.unwrap();
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     let of = |name: &str| scrape.value(&format!("wxtokend_{name}{{appid=\"wx1\"}}"));
     let now = rig.fleet.now().wall_ms as f64 / 1000.0;
     assert_eq!(of("token_version"), token.version() as f64);
@@ -189,8 +189,9 @@ async fn an_account_shows_as_it_is_at_this_instant() {
 
 #[tokio::test]
 async fn an_account_without_a_token_has_a_fault_and_no_token_gauges() {
-    let rig = Rig::start(Plan { faults: vec![("wx2", Fault::errcode(40164))], ..Plan::default() }).await;
-    let scrape = Scrape::of(&rig);
+    let rig =
+        Rig::start(TestApi { faults: vec![("wx2", Fault::errcode(40164))], ..TestApi::default() }).await;
+    let scrape = ScrapedText::of(&rig);
     let tokens = |series: &&String| series.starts_with("wxtokend_token_") && series.contains("\"wx2\"");
     assert_eq!(scrape.series.keys().find(tokens), None);
     let labels = format!("{{appid=\"wx2\",kind=\"{}\",errcode=\"40164\"}}", FaultKind::Parked.as_str());
@@ -200,7 +201,7 @@ async fn an_account_without_a_token_has_a_fault_and_no_token_gauges() {
     assert!(!scrape.has("wxtokend_account_fault{appid=\"wx1\""));
     rig.sandbox.clear_faults(Some(&id("wx2")));
     rig.fleet.refresh("wx2", false).await.unwrap();
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert!(
         !scrape.has("wxtokend_account_fault{") && scrape.has("wxtokend_token_age_seconds{appid=\"wx2\"}")
     );
@@ -210,24 +211,24 @@ async fn an_account_without_a_token_has_a_fault_and_no_token_gauges() {
 #[tokio::test]
 async fn a_fault_without_a_code_says_none() {
     let hang = Fault::new(wxtokend_sandbox::FaultKind::Html);
-    let rig = Rig::start(Plan { faults: vec![("wx2", hang)], ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { faults: vec![("wx2", hang)], ..TestApi::default() }).await;
     let series = "wxtokend_account_fault{appid=\"wx2\",kind=\"transient\",errcode=\"none\"}";
-    assert_eq!(Scrape::of(&rig).value(series), 1.0);
+    assert_eq!(ScrapedText::of(&rig).value(series), 1.0);
 }
 
 #[tokio::test]
 async fn a_removed_account_is_gone_from_the_next_scrape() {
-    let rig = Rig::start(Plan::default()).await;
-    assert!(Scrape::of(&rig).has("appid=\"wx2\""));
+    let rig = Rig::start(TestApi::default()).await;
+    assert!(ScrapedText::of(&rig).has("appid=\"wx2\""));
     rig.reload(vec![account("wx1")]).await;
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert!(!scrape.has("wx2") && scrape.has("appid=\"wx1\""));
     assert_eq!(scrape.value("wxtokend_accounts{state=\"fresh\"}"), 1.0);
 }
 
 #[tokio::test]
 async fn requests_are_timed_by_route_and_status() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     rig.get("/v1/accounts/wx1/token").await;
     rig.get("/v1/accounts/wx2/token").await;
     rig.get("/v1/accounts/wx9/token").await;
@@ -235,7 +236,7 @@ async fn requests_are_timed_by_route_and_status() {
     rig.get("/some/where").await;
     let answer = rig.get("/metrics").await;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    let scrape = Scrape::parse(&answer.body);
+    let scrape = ScrapedText::parse(&answer.body);
     for (route, status, count) in [
         ("/v1/accounts/{appid}/token", 200, 2.0),
         ("/v1/accounts/{appid}/token", 404, 1.0),
@@ -250,17 +251,18 @@ async fn requests_are_timed_by_route_and_status() {
 
 #[tokio::test]
 async fn a_reload_that_fails_shows() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     let at = Moment { wall_ms: 1_790_000_000_500, boot_ms: 0 };
     rig.metrics.note_reload(false, at);
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert_eq!(scrape.value("wxtokend_config_last_reload_successful"), 0.0);
     assert_eq!(scrape.value("wxtokend_config_last_reload_timestamp_seconds"), 1_790_000_000.5);
 }
 
 #[tokio::test]
 async fn no_secret_and_no_token_is_in_a_scrape() {
-    let rig = Rig::start(Plan { faults: vec![("wx2", Fault::errcode(40125))], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { faults: vec![("wx2", Fault::errcode(40125))], ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;
     rig.reject("wx1", &token).await;
     let text = rig.get("/metrics").await.body;
@@ -273,9 +275,9 @@ async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
     poor.daily_budget = 4;
     let faults = vec![("wx2", Fault::errcode(40164)), ("wx5", Fault::errcode(40164))];
     let accounts = ["wx1", "wx2", "wx5"].map(account).into_iter().chain([poor]).collect();
-    let rig = Rig::start(Plan { accounts, faults, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
     rig.fleet.refresh("wx3", false).await.unwrap();
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     let least = |name: &str| scrape.of_each(name).into_iter().reduce(f64::min).unwrap();
     let greatest = |name: &str| scrape.of_each(name).into_iter().reduce(f64::max).unwrap();
     for (series, value) in [
@@ -295,7 +297,7 @@ async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
     }
     for accounts in [PerAccount::Troubled, PerAccount::None] {
         rig.metrics.set_per_account(accounts);
-        let other = Scrape::of(&rig);
+        let other = ScrapedText::of(&rig);
         assert!(scrape.families().eq(other.families()), "{accounts:?}");
         let age = "wxtokend_fleet_token_age_max_seconds";
         let (mut before, mut after) = (scrape.totals(), other.totals());
@@ -307,8 +309,8 @@ async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
 #[tokio::test]
 async fn without_a_valid_token_there_is_no_oldest_one() {
     let faults = ["wx1", "wx2"].map(|appid| (appid, Fault::errcode(40164))).into();
-    let rig = Rig::start(Plan { faults, ..Plan::default() }).await;
-    let scrape = Scrape::of(&rig);
+    let rig = Rig::start(TestApi { faults, ..TestApi::default() }).await;
+    let scrape = ScrapedText::of(&rig);
     assert!(!scrape.has("wxtokend_fleet_token_age") && !scrape.has("wxtokend_fleet_token_expiry"));
 }
 
@@ -316,10 +318,10 @@ async fn without_a_valid_token_there_is_no_oldest_one() {
 async fn an_account_that_is_asked_about_only_in_trouble_has_series_while_it_is() {
     let accounts = ["wx1", "wx2", "wx3"].map(account).into();
     let faults = vec![("wx2", Fault::errcode(40164))];
-    let rig = Rig::start(Plan { accounts, faults, ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
     rig.metrics.set_per_account(PerAccount::Troubled);
     let shown = || {
-        let scrape = Scrape::of(&rig);
+        let scrape = ScrapedText::of(&rig);
         ["wx1", "wx2", "wx3"].map(|appid| scrape.has(&format!("appid=\"{appid}\"")))
     };
     assert_eq!(shown(), [false, true, false], "one is parked");
@@ -327,7 +329,10 @@ async fn an_account_that_is_asked_about_only_in_trouble_has_series_while_it_is()
     rig.fleet.refresh("wx3", false).await.unwrap();
     assert_eq!(rig.fleet.account("wx3").unwrap().state, Phase::Degraded);
     assert_eq!(shown(), [false, true, true], "and one is degraded");
-    assert_eq!(Scrape::of(&rig).value("wxtokend_refreshes_total{appid=\"wx3\",outcome=\"refreshed\"}"), 1.0);
+    assert_eq!(
+        ScrapedText::of(&rig).value("wxtokend_refreshes_total{appid=\"wx3\",outcome=\"refreshed\"}"),
+        1.0
+    );
     rig.sandbox.clear_faults(Some(&id("wx2")));
     rig.fleet.refresh("wx2", false).await.unwrap();
     assert_eq!(shown(), [false, false, true], "its trouble is over");
@@ -335,14 +340,14 @@ async fn an_account_that_is_asked_about_only_in_trouble_has_series_while_it_is()
     assert_eq!(shown(), [false; 3], "it is removed");
     rig.metrics.set_per_account(PerAccount::None);
     rig.sandbox.kill_tokens(&id("wx1"));
-    assert!(!Scrape::of(&rig).has("appid="));
+    assert!(!ScrapedText::of(&rig).has("appid="));
     rig.metrics.set_per_account(PerAccount::All);
     assert_eq!(shown(), [true, true, false]);
 }
 
 #[tokio::test]
 async fn a_call_under_way_does_not_hide_that_the_last_one_failed() {
-    let rig = Rig::start(Plan::default()).await;
+    let rig = Rig::start(TestApi::default()).await;
     rig.metrics.set_per_account(PerAccount::Troubled);
     rig.sandbox.inject(Some(&id("wx1")), Fault::new(wxtokend_sandbox::FaultKind::Html));
     rig.fleet.refresh("wx1", false).await.unwrap();
@@ -354,7 +359,7 @@ async fn a_call_under_way_does_not_hide_that_the_last_one_failed() {
     });
     let is_refreshing = |appid| rig.fleet.account(appid).unwrap().state == Phase::Refreshing;
     until("both are under way", || is_refreshing("wx1") && is_refreshing("wx2")).await;
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert!(scrape.has("appid=\"wx1\"") && !scrape.has("appid=\"wx2\""));
     refreshes.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -362,22 +367,27 @@ async fn a_call_under_way_does_not_hide_that_the_last_one_failed() {
 #[tokio::test]
 async fn an_account_that_is_starting_is_not_in_trouble() {
     let faults = vec![("wx1", Fault::new(wxtokend_sandbox::FaultKind::Hang))];
-    let plan =
-        Plan { accounts: vec![account("wx1")], faults, timeout: Duration::from_secs(60), ..Plan::default() };
+    let plan = TestApi {
+        accounts: vec![account("wx1")],
+        faults,
+        timeout: Duration::from_secs(60),
+        ..TestApi::default()
+    };
     let rig = Rig::start_at_once(plan).await;
     rig.metrics.set_per_account(PerAccount::Troubled);
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert_eq!(scrape.value("wxtokend_accounts{state=\"starting\"}"), 1.0);
     assert!(!scrape.has("appid="));
 }
 
 #[tokio::test]
 async fn what_is_counted_of_all_accounts_does_not_fall_when_one_goes_and_comes_back() {
-    let rig = Rig::start(Plan { faults: vec![("wx2", Fault::errcode(40164))], ..Plan::default() }).await;
+    let rig =
+        Rig::start(TestApi { faults: vec![("wx2", Fault::errcode(40164))], ..TestApi::default() }).await;
     rig.fleet.refresh("wx2", false).await.unwrap_err();
     rig.fleet.refresh("wx1", false).await.unwrap();
     let counts = || {
-        let scrape = Scrape::of(&rig);
+        let scrape = ScrapedText::of(&rig);
         let counts = scrape.totals().into_iter().filter(|(series, _)| series.contains("_total"));
         counts.map(|(series, count)| (series.to_owned(), count)).collect::<BTreeMap<_, _>>()
     };
@@ -410,7 +420,7 @@ impl io::Write for Parts {
 #[tokio::test]
 async fn a_long_scrape_is_made_in_parts_and_no_further_than_somebody_takes_them() {
     let accounts = (0..500).map(|n| account(&format!("wx{n:016}"))).collect();
-    let rig = Rig::start_at_once(Plan { accounts, ..Plan::default() }).await;
+    let rig = Rig::start_at_once(TestApi { accounts, ..TestApi::default() }).await;
     let mut parts = Parts { taken: usize::MAX, lengths: Vec::new() };
     rig.metrics.write(&rig.fleet, &mut parts).unwrap();
     let lengths = parts.lengths;
@@ -427,13 +437,13 @@ async fn a_ticket_has_series_of_its_own_beside_its_accounts() {
     let fault = Fault::errcode(48001).on(wxtokend_sandbox::Call::Ticket);
     let accounts =
         vec![with_tickets.clone(), wxtokend_core::account::Account { appid: id("wx2"), ..with_tickets }];
-    let rig = Rig::start(Plan { accounts, faults: vec![("wx2", fault)], ..Plan::default() }).await;
+    let rig = Rig::start(TestApi { accounts, faults: vec![("wx2", fault)], ..TestApi::default() }).await;
     until("all have ended a call", || {
         let views = rig.fleet.accounts().into_iter().flat_map(|account| account.tickets);
         views.into_iter().all(|ticket| ticket.state != Phase::Starting)
     })
     .await;
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     for kind in ["jsapi", "wx_card"] {
         let labels = format!("appid=\"wx1\",type=\"{kind}\"");
         assert!(scrape.value(&format!("wxtokend_ticket_age_seconds{{{labels}}}")) < 20.0);
@@ -458,7 +468,7 @@ async fn a_ticket_has_series_of_its_own_beside_its_accounts() {
         assert_eq!(scrape.value(&all), count, "{all}");
     }
     rig.metrics.set_per_account(PerAccount::Troubled);
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert!(
         scrape.has("wxtokend_ticket_state{appid=\"wx2\"")
             && !scrape.has("wxtokend_ticket_state{appid=\"wx1\"")
@@ -466,9 +476,9 @@ async fn a_ticket_has_series_of_its_own_beside_its_accounts() {
     let named = |appid: &str| scrape.has(&format!("wxtokend_account_info{{appid=\"{appid}\""));
     assert!(named("wx2") && !named("wx1"), "whose ticket is in trouble has a name");
     rig.metrics.set_per_account(PerAccount::None);
-    let scrape = Scrape::of(&rig);
+    let scrape = ScrapedText::of(&rig);
     assert!(!scrape.has("wxtokend_ticket_state{") && scrape.has("wxtokend_tickets{"));
     rig.reload(vec![account("wx1")]).await;
     rig.metrics.set_per_account(PerAccount::All);
-    assert!(!Scrape::of(&rig).has("wxtokend_ticket_state{"), "nobody keeps them any more");
+    assert!(!ScrapedText::of(&rig).has("wxtokend_ticket_state{"), "nobody keeps them any more");
 }

@@ -7,18 +7,18 @@ use std::io::{Result, Write};
 const PART: usize = 64 * 1024;
 
 /// The part of the text that is being written, and where it goes.
-pub(super) struct Text<'a> {
+pub(super) struct Exposition<'a> {
     part: String,
     out: &'a mut dyn Write,
 }
 
-impl<'a> Text<'a> {
+impl<'a> Exposition<'a> {
     pub(super) fn to(out: &'a mut dyn Write) -> Self {
         // With room for the line that fills it.
         Self { part: String::with_capacity(PART + 1024), out }
     }
 
-    /// Text that is written already, as whole families.
+    /// Exposition that is written already, as whole families.
     pub(super) fn families(&mut self, text: &str) -> Result<()> {
         self.part.push_str(text);
         self.pass_on(PART)

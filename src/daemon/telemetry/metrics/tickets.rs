@@ -5,17 +5,17 @@ use std::io::Result;
 use std::sync::Arc;
 
 use wxtokend_core::account::Account;
-use wxtokend_core::budget::Purse;
+use wxtokend_core::budget::Bucket;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::{HeldTicket, TicketKind, TicketState};
 
-use super::text::{Text, seconds};
+use super::text::{Exposition, seconds};
 use crate::config::PerAccount;
 use crate::fleet::{AccountCell, Tally};
 
 /// One ticket, looked at once.
-struct Row {
+struct TicketRow {
     account: Arc<Account>,
     kind: TicketKind,
     state: Arc<TicketState>,
@@ -24,7 +24,7 @@ struct Row {
     refreshes: [(&'static str, u64); 3],
 }
 
-impl Row {
+impl TicketRow {
     fn labels(&self) -> [(&str, &str); 2] {
         [("appid", self.account.appid.as_str()), ("type", self.kind.as_str())]
     }
@@ -43,7 +43,7 @@ impl Row {
 #[derive(Default)]
 pub(super) struct Tickets {
     states: BTreeMap<(TicketKind, Phase), u64>,
-    rows: Vec<Row>,
+    rows: Vec<TicketRow>,
 }
 
 impl Tickets {
@@ -69,14 +69,14 @@ impl Tickets {
             };
             if has_series {
                 let (account, refreshes) = (Arc::clone(account), ticket.tally.refreshes());
-                self.rows.push(Row { account, kind, state, phase, usable, refreshes });
+                self.rows.push(TicketRow { account, kind, state, phase, usable, refreshes });
             }
         }
         any_in_trouble
     }
 
     /// `tally` is the fleet's, whose counts go on when tickets go.
-    pub(super) fn write(&self, text: &mut Text<'_>, tally: &Tally, now: Moment) -> Result<()> {
+    pub(super) fn write(&self, text: &mut Exposition<'_>, tally: &Tally, now: Moment) -> Result<()> {
         text.family("wxtokend_tickets", "gauge", "Tickets by state.")?;
         for kind in TicketKind::ALL {
             for phase in Phase::ALL {
@@ -96,7 +96,7 @@ impl Tickets {
         self.calls(text, now)
     }
 
-    fn lives(&self, text: &mut Text<'_>, now: Moment) -> Result<()> {
+    fn lives(&self, text: &mut Exposition<'_>, now: Moment) -> Result<()> {
         let name = "wxtokend_ticket_age_seconds";
         text.family(name, "gauge", "Time since the ticket was made, as far as is known.")?;
         for row in &self.rows {
@@ -115,7 +115,7 @@ impl Tickets {
         Ok(())
     }
 
-    fn states(&self, text: &mut Text<'_>) -> Result<()> {
+    fn states(&self, text: &mut Exposition<'_>) -> Result<()> {
         let name = "wxtokend_ticket_state";
         text.family(name, "gauge", "1 for the state that the ticket is in.")?;
         for row in &self.rows {
@@ -136,7 +136,7 @@ impl Tickets {
         Ok(())
     }
 
-    fn calls(&self, text: &mut Text<'_>, now: Moment) -> Result<()> {
+    fn calls(&self, text: &mut Exposition<'_>, now: Moment) -> Result<()> {
         let name = "wxtokend_ticket_budget_remaining_calls";
         text.family(
             name,
@@ -144,7 +144,7 @@ impl Tickets {
             "Calls for the ticket that may be made right now; of a full budget, half.",
         )?;
         for row in &self.rows {
-            let left = row.state.ledger.remaining(Purse::Main, row.account.daily_budget, now);
+            let left = row.state.ledger.remaining(Bucket::Calls, row.account.daily_budget, now);
             text.sample(name, &row.labels(), left)?;
         }
         let name = "wxtokend_ticket_refreshes_total";

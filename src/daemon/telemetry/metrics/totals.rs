@@ -8,8 +8,8 @@ use wxtokend_core::budget::burst;
 use wxtokend_core::fault::errcode_label;
 use wxtokend_core::phase::Phase;
 
-use super::row::Row;
-use super::text::{Text, seconds};
+use super::row::AccountRow;
+use super::text::{Exposition, seconds};
 use crate::fleet::Tally;
 
 /// Less than this share of a full budget is little.
@@ -27,7 +27,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, row: &Row) {
+    pub(super) fn add(&mut self, row: &AccountRow) {
         self.states[row.phase as usize] += 1;
         if let Some(trouble) = &row.snapshot.state.trouble {
             let (fault, _) = trouble.cause();
@@ -44,7 +44,7 @@ impl Totals {
     }
 
     /// `tally` is the fleet's, whose counts go on when accounts go.
-    pub(super) fn write(&self, text: &mut Text<'_>, tally: &Tally) -> Result<()> {
+    pub(super) fn write(&self, text: &mut Exposition<'_>, tally: &Tally) -> Result<()> {
         text.family("wxtokend_accounts", "gauge", "Accounts by state.")?;
         for phase in Phase::ALL {
             text.sample("wxtokend_accounts", &[("state", phase.as_str())], self.states[phase as usize])?;
@@ -77,7 +77,7 @@ impl Totals {
     }
 }
 
-fn counts(text: &mut Text<'_>, tally: &Tally) -> Result<()> {
+fn counts(text: &mut Exposition<'_>, tally: &Tally) -> Result<()> {
     let name = "wxtokend_fleet_refreshes_total";
     text.family(
         name,

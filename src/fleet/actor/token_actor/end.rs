@@ -4,8 +4,8 @@ use wxtokend_core::fault::Fault;
 
 use crate::fleet::cells::call_state::CallEnd;
 
-/// What has become of the call that was due.
-pub(super) enum End {
+/// EventKind has become of the call that was due.
+pub(super) enum TokenCallEnd {
     /// It was in flight, and has ended.
     Called(CallEnd),
     /// It was not made: the hosts are down, the budget is spent.

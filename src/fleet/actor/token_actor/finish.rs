@@ -8,13 +8,13 @@ use wxtokend_core::token::state::Activity;
 use wxtokend_core::token::transition::{CheckEnd, Fetched};
 
 use super::TokenActor;
-use super::end::End;
+use super::end::TokenCallEnd;
 use crate::fleet::actor::pending::Pending;
 use crate::fleet::actor::waiters::Settled;
 use crate::fleet::cells::call_state::CallEnd;
 
-/// What an end has changed.
-enum Change {
+/// EventKind an end has changed.
+enum CallOutcome {
     /// A token call was made.
     Fetched {
         fetched: Fetched,
@@ -34,12 +34,12 @@ enum Change {
 
 impl TokenActor {
     /// Takes in what has become of the call that was due, and goes on to what is next.
-    pub(super) async fn finish(&mut self, end: End) {
+    pub(super) async fn finish(&mut self, end: TokenCallEnd) {
         self.enter(Activity::Idle, Pending::nothing());
         let change = self.apply(end);
         self.count(&change);
-        if let Change::Checked(end) = &change {
-            self.teller(self.shared.now()).check_ended(end);
+        if let CallOutcome::Checked(end) = &change {
+            self.log(self.shared.now()).check_ended(end);
             // A token found dead is out of every answer before the disk hears of it.
             self.publish();
         }
@@ -56,69 +56,69 @@ impl TokenActor {
         self.settle(&change);
     }
 
-    fn apply(&mut self, end: End) -> Change {
+    fn apply(&mut self, end: TokenCallEnd) -> CallOutcome {
         let (rules, now) = (self.shared.rules(), self.shared.now());
         match end {
-            End::Called(CallEnd::Fetch { end, spare_left }) => {
+            TokenCallEnd::Called(CallEnd::Fetch { end, spare_left }) => {
                 if spare_left {
                     self.state.return_spare();
                 }
                 let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
                 let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
-                Change::Fetched { fetched, took_ms, told }
+                CallOutcome::Fetched { fetched, took_ms, told }
             }
-            End::Called(CallEnd::Check(end)) => {
+            TokenCallEnd::Called(CallEnd::Check(end)) => {
                 self.state.end_check(&end, &self.account, now);
-                Change::Checked(end)
+                CallOutcome::Checked(end)
             }
-            End::Called(CallEnd::Abandoned { force, was_sent }) => {
+            TokenCallEnd::Called(CallEnd::Abandoned { force, was_sent }) => {
                 self.state.drop_fetch(force, was_sent);
-                Change::Dropped
+                CallOutcome::Dropped
             }
-            End::Refused(_) if self.state.put_off_audit(now) => Change::PutOff,
-            End::Refused(fault) => {
+            TokenCallEnd::Refused(_) if self.state.put_off_audit(now) => CallOutcome::PutOff,
+            TokenCallEnd::Refused(fault) => {
                 self.state.refuse_fetch(fault.clone(), &self.account, now, (self.shared.jitter)());
-                Change::Refused(Arc::new(fault))
+                CallOutcome::Refused(Arc::new(fault))
             }
         }
     }
 
-    fn count(&self, change: &Change) {
+    fn count(&self, change: &CallOutcome) {
         let (fetched, fault) = match change {
-            Change::Fetched { fetched, .. } => {
+            CallOutcome::Fetched { fetched, .. } => {
                 (*fetched, self.state.trouble.as_deref().map(|trouble| &*trouble.fault))
             }
-            Change::Refused(fault) => (Fetched::Failed, Some(&**fault)),
-            Change::Checked(_) | Change::Dropped | Change::PutOff => return,
+            CallOutcome::Refused(fault) => (Fetched::Failed, Some(&**fault)),
+            CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => return,
         };
         self.shared.count_fetch(&self.cell, fetched, fault);
     }
 
-    fn tell(&self, change: &Change) {
-        let teller = self.teller(self.shared.now());
+    fn tell(&self, change: &CallOutcome) {
+        let log = self.log(self.shared.now());
         match change {
-            Change::Fetched { fetched, took_ms, told } => {
-                teller.fetch_ended(*fetched, *took_ms);
-                told.iter().for_each(|told| teller.told_life(*told));
+            CallOutcome::Fetched { fetched, took_ms, told } => {
+                log.fetch_ended(*fetched, *took_ms);
+                told.iter().for_each(|told| log.note_stated_lifetime(*told));
             }
-            Change::Refused(fault) => teller.failed(fault, None),
-            Change::Checked(_) | Change::Dropped | Change::PutOff => {}
+            CallOutcome::Refused(fault) => log.failed(fault, None),
+            CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => {}
         }
     }
 
-    fn settle(&mut self, change: &Change) {
+    fn settle(&mut self, change: &CallOutcome) {
         let settled = match change {
-            Change::Fetched { fetched, .. } => Settled::Fetch(*fetched),
-            Change::Refused(_) => Settled::Fetch(Fetched::Failed),
-            Change::Checked(_) => Settled::Check,
-            Change::Dropped | Change::PutOff => return,
+            CallOutcome::Fetched { fetched, .. } => Settled::Fetch(*fetched),
+            CallOutcome::Refused(_) => Settled::Fetch(Fetched::Failed),
+            CallOutcome::Checked(_) => Settled::Check,
+            CallOutcome::Dropped | CallOutcome::PutOff => return,
         };
         self.waiters.settle(&self.state, settled, self.shared.now());
     }
 }
 
-impl Change {
+impl CallOutcome {
     fn was_called(&self) -> bool {
         matches!(self, Self::Fetched { .. } | Self::Checked(_) | Self::Dropped)
     }

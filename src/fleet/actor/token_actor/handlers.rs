@@ -1,4 +1,4 @@
-//! What the actor does with what it is told and asked.
+//! EventKind the actor does with what it is told and asked.
 
 use kameo::prelude::*;
 use wxtokend_core::account::Account;
@@ -6,19 +6,21 @@ use wxtokend_core::secret::Secret;
 use wxtokend_core::token::rejection::{Judgement, judge_refresh, judge_rejection};
 
 use super::TokenActor;
-use crate::fleet::cells::mailbox::{Answer, Configure, NoValidToken, Prompt, RefreshRequest, Trial, Wake};
+use crate::fleet::cells::mailbox::{
+    ApplySettings, NoValidToken, Notice, Recheck, RefreshReply, RefreshRequest, Trial,
+};
 use crate::fleet::cells::tally::RejectionOutcome;
 
-impl Message<Wake> for TokenActor {
+impl Message<Recheck> for TokenActor {
     type Reply = ();
-    async fn handle(&mut self, _: Wake, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, _: Recheck, _: &mut Context<Self, ()>) {
         self.advance();
     }
 }
 
-impl Message<Configure> for TokenActor {
+impl Message<ApplySettings> for TokenActor {
     type Reply = ();
-    async fn handle(&mut self, _: Configure, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, _: ApplySettings, _: &mut Context<Self, ()>) {
         self.configure().await;
     }
 }
@@ -26,27 +28,27 @@ impl Message<Configure> for TokenActor {
 impl Message<Trial> for TokenActor {
     type Reply = ();
     async fn handle(&mut self, _: Trial, _: &mut Context<Self, ()>) {
-        self.try_despite_down();
+        self.run_trial();
     }
 }
 
-impl Message<Prompt> for TokenActor {
+impl Message<Notice> for TokenActor {
     type Reply = ();
-    async fn handle(&mut self, prompt: Prompt, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, prompt: Notice, _: &mut Context<Self, ()>) {
         match prompt {
-            Prompt::Hurry => self.move_up(),
-            Prompt::RefreshEarly => {
+            Notice::Prioritise => self.move_up(),
+            Notice::RefreshEarly => {
                 self.state.refresh_early(self.shared.now());
                 self.advance();
             }
             #[cfg(any(test, feature = "internals"))]
-            Prompt::Crash => panic!("asked to"),
+            Notice::Crash => panic!("asked to"),
         }
     }
 }
 
 impl Message<RefreshRequest> for TokenActor {
-    type Reply = DelegatedReply<Answer>;
+    type Reply = DelegatedReply<RefreshReply>;
     async fn handle(&mut self, request: RefreshRequest, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let now = self.shared.now();
         let (judgement, presented) = match request {
@@ -70,19 +72,19 @@ impl TokenActor {
         &mut self,
         judgement: Judgement,
         presented: Option<Secret>,
-        ctx: &mut Context<Self, DelegatedReply<Answer>>,
-    ) -> DelegatedReply<Answer> {
+        ctx: &mut Context<Self, DelegatedReply<RefreshReply>>,
+    ) -> DelegatedReply<RefreshReply> {
         let at_once = match judgement {
             Judgement::Superseded => Some(Ok(RejectionOutcome::Superseded)),
             Judgement::StillValid => Some(Ok(RejectionOutcome::StillValid)),
             Judgement::Limited => Some(Ok(RejectionOutcome::Limited)),
             Judgement::Accepted => {
-                // What it has drawn on the budget must not be forgotten.
+                // EventKind it has drawn on the budget must not be forgotten.
                 self.commit().await;
                 self.advance();
                 None
             }
-            Judgement::Join => {
+            Judgement::WaitForCurrent => {
                 let now = self.shared.now();
                 let soon = self.state.next_at.is_some_and(|at| at.until(now) <= self.shared.rules().timeout);
                 let hopeless = !self.state.activity.is_busy() && !soon;

@@ -8,11 +8,11 @@ use wxtokend_core::account::Endpoint;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
 use wxtokend_core::token::decide::{Step, next_step, trial_urgency};
-use wxtokend_core::token::state::{Activity, Reason, Want};
+use wxtokend_core::token::state::{Activity, Reason, WantedCall};
 
 use super::TokenActor;
-use super::end::End;
-use crate::fleet::actor::flight::{Call, fly, landing, queue, take_off};
+use super::end::TokenCallEnd;
+use crate::fleet::actor::call::{Call, acquire_slot, fly, landing, queue};
 use crate::fleet::actor::pending::Pending;
 use crate::wechat::{Permit, Require};
 
@@ -25,10 +25,10 @@ impl TokenActor {
         }
     }
 
-    /// What the call that `step` says requires of the hosts.
+    /// EventKind the call that `step` says requires of the hosts.
     pub(super) fn requires(&self, step: Step, hosts_up: bool, now: Moment) -> Require {
         let fetches = matches!(step, Step::Fetch { .. });
-        if self.state.despite_down && !hosts_up {
+        if self.state.is_trial && !hosts_up {
             Require::Nothing
         } else if fetches && self.account.endpoint == Endpoint::Token && self.state.is_usable(now) {
             // A lost answer would leave the token trusted for the overlap only.
@@ -39,15 +39,15 @@ impl TokenActor {
     }
 
     /// All hosts count as down: this account is to try whether they are, if it needs a call still.
-    pub(super) fn try_despite_down(&mut self) {
+    pub(super) fn run_trial(&mut self) {
         let now = self.shared.now();
         if trial_urgency(&self.state, &self.account, now).is_none() {
             return;
         }
         if next_step(&self.state, &self.account, true, now) != Step::Check {
-            self.state.want.get_or_insert(Want::Fetch(Reason::Trial));
+            self.state.want.get_or_insert(WantedCall::Fetch(Reason::Trial));
         }
-        self.state.despite_down = true;
+        self.state.is_trial = true;
         self.advance();
     }
 
@@ -81,16 +81,16 @@ impl TokenActor {
                     drop(permit);
                     self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), requires));
                 } else {
-                    self.enter(Activity::AwaitingSlot, take_off(permit));
+                    self.enter(Activity::AwaitingSlot, acquire_slot(permit));
                 }
                 return;
             }
             Step::Fetch { reason, force } => {
                 self.state.reason = Some(reason);
-                let despite_down = self.state.despite_down;
+                let is_trial = self.state.is_trial;
                 if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
                     let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
-                    return self.finish(End::Refused(fault)).await;
+                    return self.finish(TokenCallEnd::Refused(fault)).await;
                 }
                 let several = self.shared.wechat().hosts().are_several();
                 let spare = several && self.state.charge_spare(&self.account, now);
@@ -98,7 +98,7 @@ impl TokenActor {
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
                 self.commit().await;
-                Call::Fetch { reason, force, spare, despite_down }
+                Call::Fetch { reason, force, spare, is_trial }
             }
             Step::Check => {
                 let Some(token) = self.state.token.clone() else { return self.reconsider() };
@@ -108,7 +108,7 @@ impl TokenActor {
                 let twice = self.state.want.is_none() && self.state.is_usable(now);
                 Call::Check { token: token.value.clone(), twice }
             }
-            // What was due when we queued is not any more: a reload, or a jump of the clock.
+            // EventKind was due when we queued is not any more: a reload, or a jump of the clock.
             Step::Wait(_) | Step::AwaitHost => return self.reconsider(),
         };
         self.call_started = Instant::now();

@@ -9,9 +9,9 @@ fn account() -> Arc<Account> {
     Arc::new(Account::example(Endpoint::StableToken))
 }
 
-fn wanted(account: &Arc<Account>, value: &str, promise_ms: u64) -> Option<Wanted> {
+fn wanted(account: &Arc<Account>, value: &str, promise_ms: u64) -> Option<Desired> {
     let promise = Duration::from_millis(promise_ms);
-    Some(Wanted { account: Arc::clone(account), value: Secret::new(value), promise })
+    Some(Desired { account: Arc::clone(account), value: Secret::new(value), promise })
 }
 
 fn token() -> Credential {
@@ -28,21 +28,21 @@ fn wxjava() -> Layout {
 
 /// A change as `key=value for_s`, or `-key`.
 fn shown(plan: &Plan) -> Vec<String> {
-    let show = |change: Change<'_>| match change {
-        Change::Put { entry, for_s } => {
+    let show = |change: KeyChange<'_>| match change {
+        KeyChange::Put { entry, for_s } => {
             format!("{}={} {for_s}", entry.key.expose(), entry.content.mark().expose())
         }
-        Change::TakeBack(entry) => format!("-{}", entry.key.expose()),
+        KeyChange::TakeBack(entry) => format!("-{}", entry.key.expose()),
     };
     plan.changes().map(show).collect()
 }
 
-fn plan(wanted: Option<Wanted>, published: Option<&Published>) -> Plan {
+fn plan(wanted: Option<Desired>, published: Option<&Published>) -> Plan {
     Plan::new(&token(), wanted, published, &wxjava(), NOW)
 }
 
 /// What stands there after `wanted` was put there, for which Redis took a tenth of a second.
-fn published(wanted: Option<Wanted>) -> Published {
+fn published(wanted: Option<Desired>) -> Published {
     plan(wanted, None).published(NOW + Duration::from_millis(100)).unwrap()
 }
 
@@ -123,7 +123,7 @@ fn a_key_that_has_another_name_now_is_taken_back() {
 fn a_key_may_stay_as_long_as_it_was_given_or_its_token_is_promised_and_no_longer() {
     let account = account();
     let published = published(wanted(&account, "t", 100_000));
-    let at_most = |wanted: Option<Wanted>| published.at_most(wanted.as_ref(), NOW).as_millis();
+    let at_most = |wanted: Option<Desired>| published.at_most(wanted.as_ref(), NOW).as_millis();
     assert_eq!(at_most(wanted(&account, "t", 50_000)), 101_100);
     assert_eq!(at_most(wanted(&account, "t", 200_000)), 201_000);
     assert_eq!(at_most(wanted(&account, "u", 200_000)), 101_100, "that is another's promise");

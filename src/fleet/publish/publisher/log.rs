@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::refusals::Refusals;
-use crate::fleet::publish::trouble::Trouble;
+use crate::fleet::publish::sink_error::SinkError;
 
 /// How often drift is logged, and how often that accounts are refused.
 const OFTEN: Duration = Duration::from_secs(60);
@@ -16,8 +16,8 @@ pub(super) struct Log {
     sink: String,
     is_down: bool,
     drifted: usize,
-    drift_told_at: Option<Instant>,
-    refusal_told_at: Option<Instant>,
+    drift_reported_at: Option<Instant>,
+    refusal_reported_at: Option<Instant>,
 }
 
 impl Log {
@@ -31,7 +31,7 @@ impl Log {
         info!(event = "redis_up", sink, accounts, "tokens are published to {sink}");
     }
 
-    pub(super) fn down(&mut self, trouble: &Trouble) {
+    pub(super) fn down(&mut self, trouble: &SinkError) {
         if !std::mem::replace(&mut self.is_down, true) {
             let sink = self.sink.as_str();
             warn!(
@@ -50,7 +50,7 @@ impl Log {
 
     /// Tells of drift, if that was not just now.
     pub(super) fn tell_of_drift(&mut self) {
-        if self.drifted == 0 || !may_be_told(&mut self.drift_told_at) {
+        if self.drifted == 0 || !may_report(&mut self.drift_reported_at) {
             return;
         }
         let (sink, accounts) = (self.sink.as_str(), std::mem::take(&mut self.drifted));
@@ -68,7 +68,7 @@ impl Log {
         let Some(refusal) = refusals.last().filter(|_| !self.is_down) else { return };
         let (code, trouble) = (refusal.code.as_str(), &refusal.trouble);
         let (sink, accounts) = (self.sink.as_str(), refusals.count());
-        if refusals.is_news() && may_be_told(&mut self.refusal_told_at) {
+        if refusals.is_news() && may_report(&mut self.refusal_reported_at) {
             warn!(
                 event = "redis_refused",
                 sink,
@@ -81,10 +81,10 @@ impl Log {
     }
 }
 
-fn may_be_told(told_at: &mut Option<Instant>) -> bool {
-    let may = told_at.is_none_or(|at| at.elapsed() >= OFTEN);
+fn may_report(reported_at: &mut Option<Instant>) -> bool {
+    let may = reported_at.is_none_or(|at| at.elapsed() >= OFTEN);
     if may {
-        *told_at = Some(Instant::now());
+        *reported_at = Some(Instant::now());
     }
     may
 }

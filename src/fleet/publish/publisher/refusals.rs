@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wxtokend_core::ticket::Credential;
 
-use crate::fleet::publish::trouble::Refusal;
+use crate::fleet::publish::sink_error::RedisRefusal;
 
 /// The wait before the next try grows from this,
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -16,23 +16,23 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Each waits by itself: what is refused holds up nothing else.
 #[derive(Default)]
 pub(super) struct Refusals {
-    of: BTreeMap<Credential, Refused>,
-    last: Option<Refusal>,
+    of: BTreeMap<Credential, RefusedKey>,
+    last: Option<RedisRefusal>,
     /// One that has not been refused before is among them.
     is_news: bool,
 }
 
-struct Refused {
+struct RefusedKey {
     times: u32,
     retry_at: Instant,
 }
 
 impl Refusals {
     /// It was refused, once more or for the first time.
-    pub(super) fn add(&mut self, credential: Credential, refusal: Refusal, now: Instant) {
+    pub(super) fn add(&mut self, credential: Credential, refusal: RedisRefusal, now: Instant) {
         let times = self.of.get(&credential).map_or(0, |refused| refused.times);
         let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(times)).min(LAST_RETRY);
-        self.of.insert(credential, Refused { times: times.saturating_add(1), retry_at: now + wait });
+        self.of.insert(credential, RefusedKey { times: times.saturating_add(1), retry_at: now + wait });
         self.last = Some(refusal);
         self.is_news |= times == 0;
     }
@@ -48,7 +48,7 @@ impl Refusals {
     }
 
     /// The last refusal, while anything is refused.
-    pub(super) fn last(&self) -> Option<&Refusal> {
+    pub(super) fn last(&self) -> Option<&RedisRefusal> {
         self.last.as_ref().filter(|_| !self.of.is_empty())
     }
 
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
     use wxtokend_core::account::Appid;
 
-    fn refusal() -> Refusal {
-        Refusal::example("NOPERM")
+    fn refusal() -> RedisRefusal {
+        RedisRefusal::example("NOPERM")
     }
 
     #[test]

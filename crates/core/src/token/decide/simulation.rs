@@ -9,10 +9,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::{Step, next_step};
 use crate::account::{Account, Endpoint};
 use crate::clock::Moment;
-use crate::fault::{Fault, Whose};
+use crate::fault::{Fault, FaultScope};
 use crate::phase::Phase;
 use crate::secret::Secret;
-use crate::token::Standing;
+use crate::token::Validity;
 use crate::token::rejection::{Judgement, judge_refresh, judge_rejection};
 use crate::token::schedule::{Draw, FORCED_A_DAY, FORCED_SPACING, Rules};
 use crate::token::state::{AccountState, Activity};
@@ -441,7 +441,7 @@ impl World {
             assert!(forced.windows(2).all(|pair| pair[1].until(pair[0]) >= FORCED_SPACING));
         }
         let excused =
-            force || self.state.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+            force || self.state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
         if excused || self.state.serving.is_some() && !self.account.verify_rejections {
             self.unkept.extend(self.wechat.minted.iter().map(|minted| minted.value.clone()));
         }
@@ -478,7 +478,7 @@ impl World {
                     self.pending.push((at, force));
                 }
                 may_have_minted = force || self.account.endpoint == Endpoint::Token;
-                let whose = if self.rng.random_bool(0.5) { Whose::Host } else { Whose::Account };
+                let whose = if self.rng.random_bool(0.5) { FaultScope::Host } else { FaultScope::Account };
                 Err(match self.account.endpoint {
                     Endpoint::Token => Fault::unknown_outcome(whose, "timed out"),
                     Endpoint::StableToken => Fault::host("timed out"),

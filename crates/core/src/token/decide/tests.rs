@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::budget::Purse;
+use crate::budget::Bucket;
 use crate::fault::Fault;
+use crate::last_failure::LastFailure;
 use crate::token::schedule::FORCED_A_DAY;
 use crate::token::state::Doubt;
-use crate::trouble::Trouble;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
 const FORCE_AGAIN: Step = Step::Fetch { reason: Reason::RefusedAgain, force: true };
@@ -34,10 +34,18 @@ fn edit(state: &mut AccountState, change: impl FnOnce(&mut HeldToken)) {
     change(Arc::make_mut(state.token.as_mut().unwrap()));
 }
 
-fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Box<Trouble>> {
+fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Box<LastFailure>> {
     let fault = Arc::new(Fault::host("down"));
     let (at, failures) = (START, 1);
-    Some(Box::new(Trouble { fault, at, failures, since_back: 1, retry_at, awaits_host, parked: None }))
+    Some(Box::new(LastFailure {
+        fault,
+        at,
+        failures,
+        failures_since_recovery: 1,
+        retry_at,
+        awaits_host,
+        parked: None,
+    }))
 }
 
 fn doubt(until: u64, check_at: u64, checked: bool) -> Option<Doubt> {
@@ -142,9 +150,9 @@ fn what_is_asked_for_comes_before_back_off_host_and_schedule() {
     state.trouble = trouble(at(7000), true);
     for reason in Reason::ALL {
         for (want, step) in [
-            (Want::Check, Step::Check),
-            (Want::Fetch(reason), fetch(reason)),
-            (Want::Force(reason), Step::Fetch { reason, force: true }),
+            (WantedCall::Check, Step::Check),
+            (WantedCall::Fetch(reason), fetch(reason)),
+            (WantedCall::Force(reason), Step::Fetch { reason, force: true }),
         ] {
             state.want = Some(want);
             assert_eq!(next_step(&state, &account, false, at(1)), step);
@@ -155,7 +163,7 @@ fn what_is_asked_for_comes_before_back_off_host_and_schedule() {
 #[test]
 fn a_token_that_ended_before_its_check_is_not_checked_any_more() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.want = Some(Want::Check);
+    state.want = Some(WantedCall::Check);
     assert_eq!(next_step(&state, &account, true, at(7198)), Step::Check);
     assert_eq!(next_step(&state, &account, true, at(7199)), fetch(Reason::NoToken));
     state.trouble = trouble(at(7300), false);
@@ -166,7 +174,7 @@ fn a_token_that_ended_before_its_check_is_not_checked_any_more() {
 fn a_refused_token_is_replaced_at_once_in_normal_mode() {
     for endpoint in [Endpoint::StableToken, Endpoint::Token] {
         let (account, mut state) = holding(endpoint);
-        edit(&mut state, |token| token.standing = Standing::Refused);
+        edit(&mut state, |token| token.standing = Validity::Rejected);
         assert_eq!(next_step(&state, &account, true, at(1)), fetch(Reason::Refused));
         state.trouble = trouble(at(10), false);
         assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(10)));
@@ -176,7 +184,7 @@ fn a_refused_token_is_replaced_at_once_in_normal_mode() {
 #[test]
 fn a_token_refused_again_is_forced_away_as_soon_as_wechat_would_obey() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    edit(&mut state, |token| token.standing = Standing::RefusedAgain);
+    edit(&mut state, |token| token.standing = Validity::RejectedTwice);
     assert_eq!(next_step(&state, &account, true, at(100)), FORCE_AGAIN);
     state.forced = vec![at(90)];
     assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(at(120)));
@@ -188,7 +196,7 @@ fn that_a_token_was_refused_again_says_more_than_that_a_call_failed() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.trouble = trouble(at(100), false);
     for (standing, reason, force) in
-        [(Standing::Refused, Reason::Retry, false), (Standing::RefusedAgain, Reason::RefusedAgain, true)]
+        [(Validity::Rejected, Reason::Retry, false), (Validity::RejectedTwice, Reason::RefusedAgain, true)]
     {
         edit(&mut state, |token| token.standing = standing);
         assert_eq!(next_step(&state, &account, true, at(100)), Step::Fetch { reason, force });
@@ -198,7 +206,7 @@ fn that_a_token_was_refused_again_says_more_than_that_a_call_failed() {
 #[test]
 fn a_token_refused_again_waits_for_its_window_where_forcing_comes_later() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    edit(&mut state, |token| token.standing = Standing::RefusedAgain);
+    edit(&mut state, |token| token.standing = Validity::RejectedTwice);
     let window = state.token.as_ref().unwrap().refresh_at;
     state.forced = vec![START; FORCED_A_DAY];
     assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(window));
@@ -252,7 +260,7 @@ fn an_audit_is_made_of_what_is_served_and_gives_way_to_what_is_due() {
     assert_eq!(next_step(&state, &account, true, at(5400)), fetch(Reason::Due));
     state.trouble = trouble(at(5500), true);
     assert_eq!(next_step(&state, &account, false, at(5450)), Step::AwaitHost);
-    edit(&mut state, |token| token.standing = Standing::Refused);
+    edit(&mut state, |token| token.standing = Validity::Rejected);
     state.trouble = trouble(at(5500), false);
     assert_eq!(
         next_step(&state, &account, true, at(5450)),
@@ -267,7 +275,7 @@ fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
         let (account, mut state) = holding(endpoint);
         let parked = |retry_at| {
             let fault = Arc::new(Fault::from_errcode(40164, ""));
-            trouble(retry_at, false).map(|trouble| Box::new(Trouble { fault, ..*trouble }))
+            trouble(retry_at, false).map(|trouble| Box::new(LastFailure { fault, ..*trouble }))
         };
         state.trouble = parked(at(900));
         assert_eq!(next_step(&state, &account, true, at(600)), Step::Wait(at(900)));
@@ -293,7 +301,7 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     assert_eq!(trial_urgency(&state, &account, at(6990)), None, "it has called a moment ago");
     assert_eq!(trial_urgency(&state, &account, at(7000)), Some(s(199)));
     for _ in 0..budget::burst(account.daily_budget) * 3 / 4 {
-        state.ledger.charge(Purse::Main, account.daily_budget, at(7000)).unwrap();
+        state.ledger.charge(Bucket::Calls, account.daily_budget, at(7000)).unwrap();
     }
     assert_eq!(trial_urgency(&state, &account, at(7000)), None, "one must be left for when they are back");
     let small = Account { daily_budget: 4, ..account };
@@ -301,7 +309,7 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     assert_eq!(trial_urgency(&hungry, &small, at(7000)), None);
     let (account, mut state) = holding(Endpoint::StableToken);
     state.trouble = trouble(at(7000), true);
-    state.despite_down = true;
+    state.is_trial = true;
     assert_eq!(trial_urgency(&state, &account, at(7000)), None, "it is about to");
     let (account, mut state) = holding(Endpoint::Token);
     state.trouble = trouble(at(5400), true);
@@ -316,7 +324,7 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     let (account, mut state) = holding(Endpoint::Token);
     (state.doubt, state.trouble) = (doubt(2700, 2736, false), trouble(at(2600), true));
     assert_eq!(trial_urgency(&state, &account, at(2736)), Some(Duration::ZERO));
-    state.despite_down = true;
+    state.is_trial = true;
     assert_eq!(next_step(&state, &account, false, at(2736)), Step::Check);
 }
 

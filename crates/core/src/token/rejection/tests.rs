@@ -28,7 +28,7 @@ fn current() -> Secret {
 }
 
 fn units(state: &AccountState, account: &Account, now: Moment) -> u32 {
-    state.ledger.remaining(Purse::OnRequest, account.daily_budget, now)
+    state.ledger.remaining(Bucket::ClientRequests, account.daily_budget, now)
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_rejection_of_the_current_token_has_it_checked_for_one_unit() {
     for endpoint in BOTH {
         let (account, mut state) = holding(endpoint);
         assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Accepted);
-        assert_eq!((state.want, units(&state, &account, START)), (Some(Want::Check), 249));
+        assert_eq!((state.want, units(&state, &account, START)), (Some(WantedCall::Check), 249));
         assert_eq!(state.rejections, Rejections::default(), "nothing is decided yet");
         assert!(state.is_usable(START), "and it is served meanwhile");
     }
@@ -58,7 +58,7 @@ fn a_believed_rejection_goes_straight_to_the_replacement() {
         let (account, mut state) = holding(endpoint);
         let account = Account { verify_rejections: false, ..account };
         assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Accepted);
-        assert_eq!(state.want, Some(Want::Fetch(Reason::Reported)));
+        assert_eq!(state.want, Some(WantedCall::Fetch(Reason::Reported)));
         assert_eq!(state.rejections.refused_in_a_row, 1);
     }
 }
@@ -66,8 +66,8 @@ fn a_believed_rejection_goes_straight_to_the_replacement() {
 #[test]
 fn who_rejects_what_is_looked_into_already_joins() {
     for (want, activity) in [
-        (Some(Want::Check), Activity::Idle),
-        (Some(Want::Fetch(Reason::Operator)), Activity::Idle),
+        (Some(WantedCall::Check), Activity::Idle),
+        (Some(WantedCall::Fetch(Reason::Operator)), Activity::Idle),
         (None, Activity::Queued),
         (None, Activity::AwaitingSlot),
         (None, Activity::Checking),
@@ -75,23 +75,23 @@ fn who_rejects_what_is_looked_into_already_joins() {
     ] {
         let (account, mut state) = holding(Endpoint::StableToken);
         (state.want, state.activity) = (want, activity);
-        assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Join);
+        assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::WaitForCurrent);
         assert_eq!((state.want, units(&state, &account, START)), (want, 250));
     }
 }
 
 #[test]
 fn who_rejects_what_is_dead_already_joins_whatever_the_cool_down_says() {
-    for standing in [Standing::Refused, Standing::RefusedAgain] {
+    for standing in [Validity::Rejected, Validity::RejectedTwice] {
         let (account, mut state) = holding(Endpoint::StableToken);
         Arc::make_mut(state.token.as_mut().unwrap()).standing = standing;
         state.rejections.cool_until = Some(at(100));
-        assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Join);
+        assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::WaitForCurrent);
     }
     let (account, mut state) = holding(Endpoint::Token);
-    assert_eq!(judge_rejection(&mut state, &account, &current(), at(7199)), Judgement::Join);
+    assert_eq!(judge_rejection(&mut state, &account, &current(), at(7199)), Judgement::WaitForCurrent);
     state.intent = Some(Intent { at: at(1), trusted_until: at(1) });
-    assert_eq!(judge_rejection(&mut state, &account, &current(), at(1)), Judgement::Join);
+    assert_eq!(judge_rejection(&mut state, &account, &current(), at(1)), Judgement::WaitForCurrent);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn rejections_end_with_their_purse_and_leave_the_scheduled_calls_theirs() {
     assert_eq!(judge_rejection(&mut state, &account, &current(), at(60)), Judgement::Limited);
     assert_eq!(judge_refresh(&mut state, &account, false, at(60)), Judgement::Limited);
     assert_eq!(state.want, None);
-    assert_eq!(state.ledger.remaining(Purse::Main, 8, START), 4);
+    assert_eq!(state.ledger.remaining(Bucket::Calls, 8, START), 4);
 }
 
 #[test]
@@ -157,10 +157,10 @@ fn a_token_that_is_honoured_ends_the_doubling_and_one_that_may_be_dead_does_not(
 fn an_operators_refresh_draws_one_unit_and_is_put_on_the_list() {
     let (account, mut state) = holding(Endpoint::StableToken);
     assert_eq!(judge_refresh(&mut state, &account, false, at(1)), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Fetch(Reason::Operator)));
+    assert_eq!(state.want, Some(WantedCall::Fetch(Reason::Operator)));
     state.want = None;
     assert_eq!(judge_refresh(&mut state, &account, true, at(1)), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Force(Reason::Operator)));
+    assert_eq!(state.want, Some(WantedCall::Force(Reason::Operator)));
     assert_eq!(units(&state, &account, at(1)), 248);
 }
 
@@ -168,17 +168,17 @@ fn an_operators_refresh_draws_one_unit_and_is_put_on_the_list() {
 fn a_refresh_joins_the_call_that_is_under_way_or_on_the_list() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.activity = Activity::Fetching;
-    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
-    state.serving = Some(Want::Force(Reason::Operator));
-    assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Join);
+    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::WaitForCurrent);
+    state.serving = Some(WantedCall::Force(Reason::Operator));
+    assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::WaitForCurrent);
     state.serving = None;
     state.activity = Activity::Queued;
-    state.want = Some(Want::Fetch(Reason::Reported));
-    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
-    assert_eq!(state.want, Some(Want::Fetch(Reason::Reported)), "a replacement stays one");
+    state.want = Some(WantedCall::Fetch(Reason::Reported));
+    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::WaitForCurrent);
+    assert_eq!(state.want, Some(WantedCall::Fetch(Reason::Reported)), "a replacement stays one");
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Accepted);
-    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Join);
-    assert_eq!(state.want, Some(Want::Force(Reason::Operator)), "a forced one stays one");
+    assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::WaitForCurrent);
+    assert_eq!(state.want, Some(WantedCall::Force(Reason::Operator)), "a forced one stays one");
     assert_eq!(units(&state, &account, START), 249);
 }
 
@@ -187,15 +187,15 @@ fn a_wish_to_force_follows_a_normal_call_that_is_under_way() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.activity = Activity::Fetching;
     assert_eq!(judge_refresh(&mut state, &account, true, START), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Force(Reason::Operator)));
+    assert_eq!(state.want, Some(WantedCall::Force(Reason::Operator)));
 }
 
 #[test]
 fn a_refresh_takes_the_place_of_a_check() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    (state.want, state.activity) = (Some(Want::Check), Activity::Checking);
+    (state.want, state.activity) = (Some(WantedCall::Check), Activity::Checking);
     assert_eq!(judge_refresh(&mut state, &account, false, START), Judgement::Accepted);
-    assert_eq!(state.want, Some(Want::Fetch(Reason::Operator)));
+    assert_eq!(state.want, Some(WantedCall::Fetch(Reason::Operator)));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn on_token_force_means_nothing_and_mints_stay_an_overlap_apart() {
     for force in [false, true] {
         assert_eq!(judge_refresh(&mut state, &account, force, at(299)), Judgement::Limited);
         assert_eq!(judge_refresh(&mut state, &account, force, at(300)), Judgement::Accepted);
-        assert_eq!(state.want.take(), Some(Want::Fetch(Reason::Operator)));
+        assert_eq!(state.want.take(), Some(WantedCall::Fetch(Reason::Operator)));
     }
     state.doubt = Some(Doubt { until: at(1300), check_at: at(1306), checked: false });
     assert_eq!(judge_refresh(&mut state, &account, false, at(1298)), Judgement::Limited);
@@ -223,7 +223,7 @@ fn on_token_force_means_nothing_and_mints_stay_an_overlap_apart() {
 #[test]
 fn on_token_a_refresh_needs_no_spacing_from_what_is_dead() {
     let (account, mut state) = holding(Endpoint::Token);
-    Arc::make_mut(state.token.as_mut().unwrap()).standing = Standing::Refused;
+    Arc::make_mut(state.token.as_mut().unwrap()).standing = Validity::Rejected;
     assert_eq!(judge_refresh(&mut state, &account, false, at(1)), Judgement::Accepted);
     let mut empty = AccountState::default();
     assert_eq!(judge_refresh(&mut empty, &account, false, at(1)), Judgement::Accepted);

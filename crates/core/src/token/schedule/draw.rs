@@ -13,20 +13,20 @@ const NEAR: f64 = 0.05;
 #[derive(Debug, Clone, Copy)]
 pub struct Draw<'a> {
     jitter: [f64; 2],
-    agenda: Option<&'a Agenda>,
+    planned_refreshes: Option<&'a PlannedRefreshes>,
 }
 
 impl<'a> Draw<'a> {
-    /// Two numbers in [0, 1) for one account of a fleet with this agenda.
+    /// Two numbers in [0, 1) for one account of a fleet with this planned_refreshes.
     #[must_use]
-    pub fn new(jitter: [f64; 2], agenda: &'a Agenda) -> Self {
-        Self { jitter, agenda: Some(agenda) }
+    pub fn new(jitter: [f64; 2], planned_refreshes: &'a PlannedRefreshes) -> Self {
+        Self { jitter, planned_refreshes: Some(planned_refreshes) }
     }
 
     /// One number in [0, 1), for an account on its own.
     #[must_use]
     pub fn alone(jitter: f64) -> Self {
-        Self { jitter: [jitter; 2], agenda: None }
+        Self { jitter: [jitter; 2], planned_refreshes: None }
     }
 
     /// A number in [0, 1).
@@ -41,11 +41,12 @@ impl<'a> Draw<'a> {
     pub fn instant(self, at: impl Fn(f64) -> Moment) -> Moment {
         let [drawn, aside] = self.jitter;
         let first = at(drawn);
-        let Some(agenda) = self.agenda else { return first };
+        let Some(planned_refreshes) = self.planned_refreshes else { return first };
         // Round the ends, so that no part of the whole is more likely than another.
         let second = at((1.0 + drawn + NEAR * (2.0 * aside - 1.0)).fract());
-        let taken = if agenda.planned(second) < agenda.planned(first) { second } else { first };
-        agenda.plan(taken);
+        let taken =
+            if planned_refreshes.planned(second) < planned_refreshes.planned(first) { second } else { first };
+        planned_refreshes.plan(taken);
         taken
     }
 }
@@ -54,7 +55,7 @@ impl<'a> Draw<'a> {
 /// was rejected, the account removed or WeChat down, stays counted where it was planned: that costs evenness, and nothing
 /// else depends on it.
 #[derive(Debug)]
-pub struct Agenda {
+pub struct PlannedRefreshes {
     /// A ring: how many, in the lower half, and in which round that was, in the upper.
     quarters: Box<[AtomicU32]>,
 }
@@ -63,13 +64,13 @@ pub struct Agenda {
 const QUARTERS: usize = 4 * 8192;
 const QUARTER_MS: i64 = 250;
 
-impl Default for Agenda {
+impl Default for PlannedRefreshes {
     fn default() -> Self {
         Self { quarters: (0..QUARTERS).map(|_| AtomicU32::new(0)).collect() }
     }
 }
 
-impl Agenda {
+impl PlannedRefreshes {
     /// How many are planned for the quarter of `at`.
     #[must_use]
     pub fn planned(&self, at: Moment) -> u16 {
@@ -105,26 +106,26 @@ mod tests {
         Moment { wall_ms: 1_790_000_000_000, boot_ms: seconds * 1000 + 123 }
     }
 
-    fn instant(jitter: [f64; 2], agenda: &Agenda) -> Moment {
-        Draw::new(jitter, agenda).instant(|jitter| at((jitter * 1000.0) as i64))
+    fn instant(jitter: [f64; 2], planned_refreshes: &PlannedRefreshes) -> Moment {
+        Draw::new(jitter, planned_refreshes).instant(|jitter| at((jitter * 1000.0) as i64))
     }
 
     #[test]
     fn of_two_instants_the_one_with_less_planned_is_taken_and_of_two_alike_the_first() {
-        let agenda = Agenda::default();
+        let planned_refreshes = PlannedRefreshes::default();
         // 0.25, and 0.05 × 0.8 away from it.
-        assert_eq!(instant([0.25, 0.9], &agenda), at(250));
-        assert_eq!(instant([0.25, 0.9], &agenda), at(290));
-        assert_eq!(instant([0.25, 0.9], &agenda), at(250));
-        assert_eq!([250, 290, 270].map(|second| agenda.planned(at(second))), [2, 1, 0]);
+        assert_eq!(instant([0.25, 0.9], &planned_refreshes), at(250));
+        assert_eq!(instant([0.25, 0.9], &planned_refreshes), at(290));
+        assert_eq!(instant([0.25, 0.9], &planned_refreshes), at(250));
+        assert_eq!([250, 290, 270].map(|second| planned_refreshes.planned(at(second))), [2, 1, 0]);
     }
 
     #[test]
     fn near_one_end_the_second_instant_may_lie_near_the_other() {
         for (jitter, second) in [([0.0, 0.25], 975), ([0.99, 0.75], 14)] {
-            let agenda = Agenda::default();
-            let _ = instant(jitter, &agenda);
-            let second_ms = instant(jitter, &agenda).boot_ms;
+            let planned_refreshes = PlannedRefreshes::default();
+            let _ = instant(jitter, &planned_refreshes);
+            let second_ms = instant(jitter, &planned_refreshes).boot_ms;
             assert!((second_ms / 1000 - second).abs() <= 1, "{jitter:?}: {second_ms}");
         }
     }
@@ -137,32 +138,32 @@ mod tests {
 
     #[test]
     fn a_quarter_is_forgotten_once_another_takes_its_place() {
-        let agenda = Agenda::default();
+        let planned_refreshes = PlannedRefreshes::default();
         let later = at(7 + 8192);
-        agenda.plan(at(7));
-        assert_eq!((agenda.planned(at(7)), agenda.planned(later)), (1, 0));
-        agenda.plan(later);
-        assert_eq!((agenda.planned(at(7)), agenda.planned(later)), (0, 1));
-        assert_eq!(agenda.planned(Moment { boot_ms: later.boot_ms + QUARTER_MS, ..later }), 0);
+        planned_refreshes.plan(at(7));
+        assert_eq!((planned_refreshes.planned(at(7)), planned_refreshes.planned(later)), (1, 0));
+        planned_refreshes.plan(later);
+        assert_eq!((planned_refreshes.planned(at(7)), planned_refreshes.planned(later)), (0, 1));
+        assert_eq!(planned_refreshes.planned(Moment { boot_ms: later.boot_ms + QUARTER_MS, ..later }), 0);
     }
 
     #[test]
     fn counting_ends_at_what_fits() {
-        let agenda = Agenda::default();
+        let planned_refreshes = PlannedRefreshes::default();
         for _ in 0..70_000 {
-            agenda.plan(at(9000));
+            planned_refreshes.plan(at(9000));
         }
-        assert_eq!(agenda.planned(at(9000)), u16::MAX);
+        assert_eq!(planned_refreshes.planned(at(9000)), u16::MAX);
     }
 
     #[test]
     fn instants_before_the_boot_and_at_the_end_of_time_are_planned_for_like_others() {
-        let agenda = Agenda::default();
+        let planned_refreshes = PlannedRefreshes::default();
         for boot_ms in [i64::MIN, -1_000_000, i64::MAX] {
             let at = Moment { wall_ms: 0, boot_ms };
-            let before = agenda.planned(at);
-            agenda.plan(at);
-            assert_eq!(agenda.planned(at), before + 1, "{boot_ms}");
+            let before = planned_refreshes.planned(at);
+            planned_refreshes.plan(at);
+            assert_eq!(planned_refreshes.planned(at), before + 1, "{boot_ms}");
         }
     }
 }

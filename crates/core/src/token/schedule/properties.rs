@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::account::Retry;
-use crate::fault::Whose;
+use crate::fault::FaultScope;
 use crate::token::decide::{Step, next_step};
 use crate::token::margin;
 use crate::token::state::AccountState;
@@ -68,8 +68,8 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         prop::sample::select(codes.to_vec()).prop_map(|code| Fault::from_errcode(code, "")),
         prop::sample::select(vec![
             Fault::host("x"),
-            Fault::unknown_outcome(Whose::Host, "x"),
-            Fault::unknown_outcome(Whose::Account, "x"),
+            Fault::unknown_outcome(FaultScope::Host, "x"),
+            Fault::unknown_outcome(FaultScope::Account, "x"),
             Fault::unreadable("x"),
             Fault::precondition_failed(),
             Fault::internal("x"),
@@ -103,7 +103,7 @@ fn told(fault: &Fault, account: &Account) -> (Duration, Duration) {
 fn ledger(account: &Account, spent: u32) -> Ledger {
     let mut ledger = Ledger::default();
     for _ in 0..spent.min(budget::burst(account.daily_budget)) {
-        ledger.charge(Purse::Main, account.daily_budget, START).unwrap();
+        ledger.charge(Bucket::Calls, account.daily_budget, START).unwrap();
     }
     ledger
 }
@@ -229,7 +229,7 @@ proptest! {
         let ledger = ledger(&account, spent);
         let wait = wait_after(&fault, failures, &account, usable_for, &ledger, START, jitter);
         let rich = wait_after(&fault, failures, &account, usable_for, &Ledger::default(), START, jitter);
-        let remaining = ledger.remaining(Purse::Main, account.daily_budget, START);
+        let remaining = ledger.remaining(Bucket::Calls, account.daily_budget, START);
         let scarce = 4 * remaining < budget::burst(account.daily_budget);
         let interval = budget::interval(account.daily_budget);
         let expected = if scarce && fault.kind != FaultKind::Throttled { rich.max(interval) } else { rich };

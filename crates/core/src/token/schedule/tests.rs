@@ -1,5 +1,5 @@
 use super::*;
-use crate::fault::Whose;
+use crate::fault::FaultScope;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
 
@@ -11,7 +11,7 @@ fn busy() -> Fault {
     Fault::from_errcode(-1, "system error")
 }
 
-/// The wait of an account with a full purse and no token.
+/// The wait of an account with a full bucket and no token.
 fn wait(fault: &Fault, failures: u32, jitter: f64) -> Duration {
     let account = Account::example(Endpoint::StableToken);
     wait_after(fault, failures, &account, Duration::ZERO, &Ledger::default(), START, jitter)
@@ -124,10 +124,10 @@ fn the_last_quarter_of_the_burst_is_spent_no_faster_than_it_comes_back() {
     let mut ledger = Ledger::default();
     let waits = |ledger: &Ledger| wait_after(&busy(), 1, &account, s(30), ledger, START, 0.0);
     for _ in 0..75 {
-        ledger.charge(Purse::Main, 200, START).unwrap();
+        ledger.charge(Bucket::Calls, 200, START).unwrap();
     }
     assert_eq!(waits(&ledger), s(2), "25 of 100 left");
-    ledger.charge(Purse::Main, 200, START).unwrap();
+    ledger.charge(Bucket::Calls, 200, START).unwrap();
     assert_eq!(waits(&ledger), s(864), "24 left: one call in 864 s");
     assert_eq!(wait_after(&Fault::refused_token(), 1, &account, s(30), &ledger, START, 0.0), s(0));
 }
@@ -138,7 +138,7 @@ fn the_smallest_budget_keeps_its_only_calls_for_when_they_come_back() {
     let mut ledger = Ledger::default();
     let mut waits = Vec::new();
     for _ in 0..2 {
-        ledger.charge(Purse::Main, 4, START).unwrap();
+        ledger.charge(Bucket::Calls, 4, START).unwrap();
         waits.push(wait_after(&busy(), 1, &account, Duration::ZERO, &ledger, START, 0.0));
     }
     assert_eq!(waits, [s(2), s(12 * 3600)]);
@@ -149,7 +149,7 @@ fn a_host_and_a_lost_answer_back_off_like_any_transient_fault() {
     for fault in [
         Fault::host("refused"),
         Fault::unreadable("html"),
-        Fault::unknown_outcome(Whose::Host, "cut"),
+        Fault::unknown_outcome(FaultScope::Host, "cut"),
         Fault::internal("x"),
     ] {
         assert_eq!((wait(&fault, 2, 0.0), wait(&fault, 2, 1.0)), (s(2), s(8)));
@@ -184,6 +184,6 @@ fn a_pause_that_was_asked_for_is_kept_even_near_the_tokens_end_and_ends_early_on
     let account = Account::example(Endpoint::StableToken);
     assert_eq!(wait_after(&fault, 1, &account, s(20), &Ledger::default(), START, 0.0), s(40));
     let trouble =
-        crate::trouble::Trouble::after(None, fault, &account, s(20), &Ledger::default(), START, 0.0);
+        crate::last_failure::LastFailure::after(None, fault, &account, s(20), &Ledger::default(), START, 0.0);
     assert!(trouble.awaits_host);
 }

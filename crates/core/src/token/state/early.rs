@@ -9,17 +9,17 @@ use std::time::Duration;
 use super::AccountState;
 use crate::account::Endpoint;
 use crate::clock::Moment;
-use crate::token::Standing;
+use crate::token::Validity;
 
 /// How often an account's refresh was brought forward lately.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Early {
+pub struct EarlyRefreshes {
     version: u64,
     times: u32,
     at: Moment,
 }
 
-impl Early {
+impl EarlyRefreshes {
     /// Whether it may be once more, for the token of that `version`, which notes it. Where WeChat hands out the same
     /// token again, as with a clock or an overlap that is not ours, each time is twice as far from the last, and the
     /// first `apart`.
@@ -43,7 +43,7 @@ impl AccountState {
     #[must_use]
     pub fn may_refresh_early(&self, now: Moment) -> bool {
         let fits = |token: &&super::HeldToken| {
-            token.endpoint == Endpoint::StableToken && token.standing == Standing::Good
+            token.endpoint == Endpoint::StableToken && token.standing == Validity::Unchallenged
         };
         let Some(token) = self.token.as_deref().filter(fits) else { return false };
         let opens = token.expires_at - token.overlap.saturating_sub(token.margin());

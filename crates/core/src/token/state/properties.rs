@@ -21,8 +21,9 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
 
 fn any_token(endpoint: Endpoint) -> impl Strategy<Value = HeldToken> {
     // `token` hands out no token twice.
-    let again = if endpoint == Endpoint::Token { Standing::Refused } else { Standing::RefusedAgain };
-    let standing = prop_oneof![6 => Just(Standing::Good), 1 => Just(Standing::Refused), 1 => Just(again)];
+    let again = if endpoint == Endpoint::Token { Validity::Rejected } else { Validity::RejectedTwice };
+    let standing =
+        prop_oneof![6 => Just(Validity::Unchallenged), 1 => Just(Validity::Rejected), 1 => Just(again)];
     let lifetime = prop_oneof![Just(7_200_000_u64), 1_u64..20_000, 1_u64..8_000_000];
     (standing, lifetime).prop_map(move |(standing, lifetime_ms)| HeldToken {
         standing,
@@ -30,23 +31,23 @@ fn any_token(endpoint: Endpoint) -> impl Strategy<Value = HeldToken> {
     })
 }
 
-fn any_trouble() -> impl Strategy<Value = Trouble> {
+fn any_trouble() -> impl Strategy<Value = LastFailure> {
     let faults = vec![
         Fault::host("x"),
-        Fault::unknown_outcome(Whose::Account, "x"),
+        Fault::unknown_outcome(FaultScope::Account, "x"),
         Fault::from_errcode(-1, ""),
         Fault::from_errcode(45009, ""),
         Fault::from_errcode(40164, ""),
         Fault::budget_exhausted(4, Duration::from_secs(9)),
     ];
     (prop::sample::select(faults), 0_i64..8_000_000, 1_u32..50).prop_map(|(fault, retry_ms, failures)| {
-        Trouble {
-            awaits_host: fault.whose == Whose::Host,
+        LastFailure {
+            awaits_host: fault.whose == FaultScope::Host,
             parked: None,
             fault: Arc::new(fault),
             at: START,
             failures,
-            since_back: failures,
+            failures_since_recovery: failures,
             retry_at: at(retry_ms),
         }
     })
@@ -126,7 +127,7 @@ proptest! {
     ) {
         let Some(token) = state.read(now) else { return Ok(()) };
         let held = state.token.clone().unwrap();
-        prop_assert_eq!(held.standing, Standing::Good);
+        prop_assert_eq!(held.standing, Validity::Unchallenged);
         // By each clock, the margin before each end.
         let margin_ms = held.margin().as_millis() as i64;
         let expires_in_ms = token.expires_in().as_millis() as i64;
@@ -166,7 +167,7 @@ proptest! {
         match next_step(&state, &account, host_up, now) {
             Step::Wait(at) => {
                 prop_assert!(!at.has_come(now), "a wait for what has come");
-                let dead = state.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+                let dead = state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
                 if state.trouble.is_none() && !dead {
                     let check_at = state.doubt.map_or(Duration::ZERO, |doubt| doubt.check_at.until(now));
                     prop_assert!(at.until(now) <= usable_for.max(check_at), "waits beyond the end of service");
@@ -211,7 +212,7 @@ proptest! {
             Fetched::New => prop_assert!(state.version > before.version),
             Fetched::Same | Fetched::Failed => prop_assert_eq!(state.version, before.version),
         }
-        let refused = before.token.as_ref().is_some_and(|token| token.standing != Standing::Good);
+        let refused = before.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
         if refused && fetched != Fetched::New {
             prop_assert!(state.read(landed).is_none(), "what a check refused is served again");
         }

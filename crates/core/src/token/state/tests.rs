@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::budget::Purse;
+use crate::budget::Bucket;
 use crate::fault::{Fault, FaultKind};
 use crate::secret::Secret;
 use crate::token::schedule::force_allowed_at;
@@ -32,13 +32,13 @@ fn expires_in(state: &AccountState, now: Moment) -> Duration {
     state.read(now).expect("a token to read").expires_in()
 }
 
-fn trouble(kind: FaultKind) -> Option<Box<Trouble>> {
+fn trouble(kind: FaultKind) -> Option<Box<LastFailure>> {
     let fault = Arc::new(Fault { kind, ..Fault::host("down") });
-    Some(Box::new(Trouble {
+    Some(Box::new(LastFailure {
         fault,
         at: START,
         failures: 3,
-        since_back: 3,
+        failures_since_recovery: 3,
         retry_at: at(60),
         awaits_host: true,
         parked: None,
@@ -64,7 +64,7 @@ fn either_clock_can_end_a_token() {
 
 #[test]
 fn a_refused_token_appears_in_no_answer() {
-    for standing in [Standing::Refused, Standing::RefusedAgain] {
+    for standing in [Validity::Rejected, Validity::RejectedTwice] {
         let mut state = holding(Endpoint::StableToken);
         Arc::make_mut(state.token.as_mut().unwrap()).standing = standing;
         assert!(!state.is_usable(START) && state.read(START).is_none());
@@ -206,7 +206,8 @@ fn a_host_that_is_back_is_asked_at_once_by_those_who_await_it() {
     state.host_is_back(at(7));
     assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(7));
     assert_eq!(state.failures(), 3, "the failures are not forgotten");
-    state.trouble = trouble(FaultKind::Throttled).map(|it| Box::new(Trouble { awaits_host: false, ..*it }));
+    state.trouble =
+        trouble(FaultKind::Throttled).map(|it| Box::new(LastFailure { awaits_host: false, ..*it }));
     state.host_is_back(at(8));
     assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(60));
 }
@@ -215,7 +216,7 @@ fn a_host_that_is_back_is_asked_at_once_by_those_who_await_it() {
 fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_trouble() {
     let old = Account::example(Endpoint::StableToken);
     let secret = Account { secret: Secret::new("another"), ..old.clone() };
-    let tried = |reason| Some(Want::Fetch(reason));
+    let tried = |reason| Some(WantedCall::Fetch(reason));
     for (new, want) in [
         (old.clone(), None),
         (secret, tried(Reason::SecretChanged)),
@@ -228,7 +229,7 @@ fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_tr
         assert_eq!(state.want, want);
         assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(60));
     }
-    let starved = Trouble {
+    let starved = LastFailure {
         fault: Arc::new(Fault::budget_exhausted(4, s(9999))),
         ..*trouble(FaultKind::Throttled).unwrap()
     };
@@ -243,8 +244,8 @@ fn what_is_persisted_comes_back_and_what_belongs_to_the_process_does_not() {
     state.doubt = Some(Doubt { until: at(400), check_at: at(406), checked: true });
     state.intent = Some(Intent { at: at(100), trusted_until: at(400) });
     state.forced = vec![at(1), at(2)];
-    state.ledger.charge(Purse::Main, 2000, START).unwrap();
-    (state.trouble, state.want) = (trouble(FaultKind::Parked), Some(Want::Check));
+    state.ledger.charge(Bucket::Calls, 2000, START).unwrap();
+    (state.trouble, state.want) = (trouble(FaultKind::Parked), Some(WantedCall::Check));
     (state.activity, state.attempts_ended) = (Activity::Checking, 7);
     let back: AccountState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
     assert_eq!((back.version, &back.token, back.doubt), (state.version, &state.token, state.doubt));
@@ -264,7 +265,7 @@ fn another_boot_goes_on_where_the_wall_clock_says() {
     state.doubt = Some(Doubt { until: at(1000), check_at: at(1006), checked: false });
     state.intent = Some(Intent { at: at(690), trusted_until: at(990) });
     state.forced = vec![at(100), at(200)];
-    state.ledger.charge(Purse::Main, 4, START).unwrap();
+    state.ledger.charge(Bucket::Calls, 4, START).unwrap();
     let now = another_boot(700);
     let state = state.rebased(now);
     let token = state.token.as_ref().unwrap();
@@ -275,7 +276,7 @@ fn another_boot_goes_on_where_the_wall_clock_says() {
     assert_eq!((intent.at.elapsed(now), intent.trusted_until.until(now)), (s(10), s(290)));
     assert_eq!(state.usable_for(now), s(289));
     assert_eq!(state.forced.iter().map(|at| at.elapsed(now)).collect::<Vec<_>>(), [s(600), s(500)]);
-    assert_eq!(state.ledger.remaining(Purse::Main, 4, now), 1);
+    assert_eq!(state.ledger.remaining(Bucket::Calls, 4, now), 1);
 }
 
 #[test]
@@ -329,15 +330,15 @@ proptest! {
 #[test]
 fn what_needs_a_person_stays_beside_a_failure_that_says_nothing_of_it() {
     let account = Account::example(Endpoint::StableToken);
-    let after = |earlier: Option<&Trouble>, fault: Fault, second: u64| {
-        Trouble::after(earlier, fault, &account, s(7000), &Ledger::default(), at(second), 0.5)
+    let after = |earlier: Option<&LastFailure>, fault: Fault, second: u64| {
+        LastFailure::after(earlier, fault, &account, s(7000), &Ledger::default(), at(second), 0.5)
     };
     let not_listed = after(None, Fault::from_errcode(40164, "invalid ip"), 1);
     assert_eq!((not_listed.is_parked(), not_listed.obstacle()), (true, None));
     for (fault, stays) in [
         (Fault::host("down"), true),
-        (Fault::unknown_outcome(Whose::Host, "timed out"), true),
-        (Fault::unknown_outcome(Whose::Account, "unreadable"), true),
+        (Fault::unknown_outcome(FaultScope::Host, "timed out"), true),
+        (Fault::unknown_outcome(FaultScope::Account, "unreadable"), true),
         (Fault::unreadable("a gateway's page"), true),
         (Fault::budget_exhausted(4, s(60)), true),
         (Fault::internal("a panic"), true),
@@ -367,7 +368,7 @@ fn what_needs_a_person_stays_beside_a_failure_that_says_nothing_of_it() {
 fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
     let old = Account::example(Endpoint::StableToken);
     let after = |state: &AccountState, fault: Fault| {
-        Trouble::after(state.trouble.as_deref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
+        LastFailure::after(state.trouble.as_deref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
     };
     for (new, stays) in [
         (Account { name: "renamed".to_owned(), ..old.clone() }, true),
@@ -386,9 +387,9 @@ fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
 #[test]
 fn after_an_outage_the_back_off_begins_anew_and_the_failures_are_told_on() {
     let account = Account::example(Endpoint::StableToken);
-    let fail = |earlier: Option<&Trouble>| {
+    let fail = |earlier: Option<&LastFailure>| {
         let fault = Fault::host("down");
-        Trouble::after(earlier, fault, &account, Duration::ZERO, &Ledger::default(), START, 1.0)
+        LastFailure::after(earlier, fault, &account, Duration::ZERO, &Ledger::default(), START, 1.0)
     };
     let mut trouble = fail(None);
     for _ in 0..8 {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::account::{Account, Endpoint};
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::token::Standing;
+use crate::token::Validity;
 use crate::token::schedule::{LATE, Rules};
-use crate::token::state::{AccountState, Doubt, Intent, Reason, Verdict, Want, shows_after};
+use crate::token::state::{AccountState, Doubt, Intent, Reason, Verdict, WantedCall, shows_after};
 
 /// How long after an audit that did not tell the next one is made.
 pub(super) const AUDIT_AGAIN: Duration = Duration::from_secs(5 * 60);
@@ -26,13 +26,13 @@ pub enum CheckEnd {
 impl AccountState {
     /// Takes in what a check of the current token told.
     pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
-        self.despite_down = false;
+        self.is_trial = false;
         // A check that somebody asked for began while the token was served, too early to tell of a lost mint.
         let unasked = self.want.is_none();
         let tells = unasked && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
         let audits = unasked && self.audit_at.is_some_and(|at| at.has_come(now));
         // A refresh asked for meanwhile stays on the list.
-        let asked_for = self.want.take_if(|want| *want == Want::Check).is_some();
+        let asked_for = self.want.take_if(|want| *want == WantedCall::Check).is_some();
         match end {
             CheckEnd::Honoured => {
                 if tells {
@@ -42,9 +42,9 @@ impl AccountState {
             }
             CheckEnd::Refused => {
                 self.rejections = self.rejections.refused();
-                self.set_standing(Standing::Refused);
+                self.set_standing(Validity::Rejected);
                 if let Some(trouble) = &mut self.trouble {
-                    trouble.forget_wait(now);
+                    trouble.clear_wait(now);
                 }
             }
             CheckEnd::Inconclusive(_) => {
@@ -56,7 +56,7 @@ impl AccountState {
                     self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
                     // On `token` a call ends the token: only a second doubtful check is worth that.
                     if account.endpoint == Endpoint::StableToken || second && !self.is_mint_too_soon(now) {
-                        self.want = Some(Want::Fetch(Reason::Unverified));
+                        self.want = Some(WantedCall::Fetch(Reason::Unverified));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fault::Whose;
+use crate::fault::FaultScope;
 use crate::secret::Secret;
 use crate::token::rejection::{Judgement, judge_rejection};
 use crate::token::state::{Activity, Verdict};
@@ -72,7 +72,7 @@ impl Desk {
     }
 
     fn spent(&self, now: Moment) -> u32 {
-        1000 - self.state.ledger.remaining(Purse::Main, self.account.daily_budget, now)
+        1000 - self.state.ledger.remaining(Bucket::Calls, self.account.daily_budget, now)
     }
 }
 
@@ -86,7 +86,7 @@ fn busy() -> Fault {
 }
 
 fn lost() -> Fault {
-    Fault::unknown_outcome(Whose::Host, "timed out")
+    Fault::unknown_outcome(FaultScope::Host, "timed out")
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_first_token_is_counted_from_when_its_request_was_sent() {
         assert_eq!(desk.end(answered(false, "a", 7200, at(1)), at(4)), Fetched::New);
         let held = desk.held();
         assert_eq!((held.issued_at, held.expires_at), (at(1), at(7201)));
-        assert_eq!((held.overlap, held.endpoint, held.standing), (s(300), endpoint, Standing::Good));
+        assert_eq!((held.overlap, held.endpoint, held.standing), (s(300), endpoint, Validity::Unchallenged));
         assert_eq!(desk.state.attempts_ended, 1);
         assert!(desk.state.trouble.is_none() && desk.state.is_usable(at(4)));
     }
@@ -216,11 +216,11 @@ fn every_call_is_charged_and_only_one_that_sent_nothing_is_given_back() {
 fn a_spent_budget_changes_nothing_but_says_when() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.account.daily_budget = 4;
-    desk.state.want = Some(Want::Fetch(Reason::Operator));
+    desk.state.want = Some(WantedCall::Fetch(Reason::Operator));
     desk.begin(false, START);
     desk.begin(false, START);
     desk.state.intent = None;
-    desk.state.want = Some(Want::Check);
+    desk.state.want = Some(WantedCall::Check);
     let free_at = desk.state.begin_fetch(&desk.account, true, START).unwrap_err();
     assert_eq!(free_at, at(12 * 3600));
     assert!(desk.state.intent.is_none() && desk.state.forced.is_empty() && desk.state.want.is_some());
@@ -408,7 +408,7 @@ fn only_a_transient_fault_of_the_host_awaits_the_host() {
     for (fault, awaits) in [
         (Fault::host("refused"), true),
         (lost(), true),
-        (Fault::unknown_outcome(Whose::Account, "html"), false),
+        (Fault::unknown_outcome(FaultScope::Account, "html"), false),
         (busy(), false),
         (Fault::from_errcode(40164, ""), false),
         (Fault::from_errcode(45009, ""), false),
@@ -434,7 +434,7 @@ fn a_call_that_sent_nothing_gives_back_what_it_was_charged_whatever_the_budget_i
         // The same for one whose account is removed and comes back meanwhile.
         desk.account.daily_budget = before;
         desk.begin(false, START);
-        desk.state = desk.state.departed();
+        desk.state = desk.state.tombstone();
         desk.state.drop_fetch(false, false);
         assert_eq!(desk.state.ledger, spent, "{before} to {during}");
     }
@@ -494,7 +494,7 @@ fn a_doubted_token_that_wechat_refuses_is_dead() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(5400));
     desk.check(&CheckEnd::Refused, at(5707));
-    assert_eq!(desk.held().standing, Standing::Refused);
+    assert_eq!(desk.held().standing, Validity::Rejected);
     assert!(desk.state.read(at(5707)).is_none());
 }
 
@@ -571,9 +571,9 @@ fn a_refresh_asked_for_during_a_check_is_made_after_it() {
         let mut desk = Desk::holding(Endpoint::StableToken);
         desk.reject(at(10));
         desk.state.activity = Activity::Checking;
-        desk.state.want = Some(Want::Force(Reason::Operator));
+        desk.state.want = Some(WantedCall::Force(Reason::Operator));
         desk.check(&end, at(11));
-        assert_eq!(desk.state.want, Some(Want::Force(Reason::Operator)));
+        assert_eq!(desk.state.want, Some(WantedCall::Force(Reason::Operator)));
     }
 }
 
@@ -581,7 +581,7 @@ fn a_refresh_asked_for_during_a_check_is_made_after_it() {
 fn what_is_asked_for_during_a_call_is_left_for_the_next() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.begin(false, at(10));
-    desk.state.want = Some(Want::Fetch(Reason::Operator));
+    desk.state.want = Some(WantedCall::Fetch(Reason::Operator));
     let end = FetchEnd {
         force: false,
         sent_at: Some(at(10)),
@@ -591,7 +591,7 @@ fn what_is_asked_for_during_a_call_is_left_for_the_next() {
     desk.end(end, at(11));
     assert_eq!(
         desk.state.want,
-        Some(Want::Fetch(Reason::Operator)),
+        Some(WantedCall::Fetch(Reason::Operator)),
         "the changed secret is still to be tried"
     );
     desk.fetch(false, "b", 7200, at(12));
@@ -601,9 +601,9 @@ fn what_is_asked_for_during_a_call_is_left_for_the_next() {
 #[test]
 fn a_normal_call_does_not_serve_a_wish_to_force() {
     let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.state.want = Some(Want::Force(Reason::Operator));
+    desk.state.want = Some(WantedCall::Force(Reason::Operator));
     desk.fetch(false, "access-token-1", 7000, at(10));
-    assert_eq!(desk.state.want, Some(Want::Force(Reason::Operator)));
+    assert_eq!(desk.state.want, Some(WantedCall::Force(Reason::Operator)));
     desk.fetch(true, "b", 7200, at(12));
     assert_eq!(desk.state.want, None);
 }
@@ -625,11 +625,11 @@ fn a_rejected_token_that_wechat_refuses_is_replaced_by_one_call() {
         let mut desk = Desk::holding(endpoint);
         desk.reject(at(10));
         desk.check(&CheckEnd::Refused, at(11));
-        assert_eq!(desk.reject(at(11)), Judgement::Join);
+        assert_eq!(desk.reject(at(11)), Judgement::WaitForCurrent);
         assert_eq!(desk.fetch(false, "b", 7200, at(11)), Fetched::New);
         assert_eq!(
             (desk.held().standing, desk.state.attempts_ended, desk.spent(at(11))),
-            (Standing::Good, 1, 1)
+            (Validity::Unchallenged, 1, 1)
         );
         assert_eq!(desk.reject(at(16)), Judgement::Limited, "cooling down from 12 to 17");
         assert_eq!(desk.reject(at(17)), Judgement::Accepted);
@@ -659,9 +659,9 @@ fn on_stable_token_a_check_that_does_not_tell_is_followed_by_a_normal_call() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.reject(at(10));
     desk.check(&CheckEnd::Inconclusive(busy()), at(11));
-    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Unverified)));
+    assert_eq!(desk.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
     assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!((desk.state.want, desk.held().standing), (None, Standing::Good));
+    assert_eq!((desk.state.want, desk.held().standing), (None, Validity::Unchallenged));
     assert_eq!(desk.reject(at(15)), Judgement::Limited);
 }
 
@@ -673,7 +673,7 @@ fn on_token_only_a_second_check_that_does_not_tell_mints() {
     assert_eq!((desk.state.want, desk.reject(at(1002))), (None, Judgement::Limited));
     assert_eq!(desk.reject(at(1006)), Judgement::Accepted);
     desk.check(&CheckEnd::Inconclusive(busy()), at(1007));
-    assert_eq!(desk.state.want, Some(Want::Fetch(Reason::Unverified)));
+    assert_eq!(desk.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
 }
 
 #[test]
@@ -700,7 +700,7 @@ fn on_token_checks_that_do_not_tell_mint_neither_too_soon_nor_in_doubt() {
     let mut in_doubt = Desk::holding(Endpoint::Token);
     in_doubt.fail(lost(), true, at(5400));
     assert_eq!(twice(&mut in_doubt, at(5500)), None);
-    let mint = Some(Want::Fetch(Reason::Unverified));
+    let mint = Some(WantedCall::Fetch(Reason::Unverified));
     assert_eq!(twice(&mut Desk::holding(Endpoint::Token), at(295)), mint);
 }
 
@@ -710,7 +710,7 @@ fn a_dead_token_handed_out_again_is_forced_away_and_its_readers_wait_for_that() 
     desk.reject(at(10));
     desk.check(&CheckEnd::Refused, at(11));
     assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!(desk.held().standing, Standing::RefusedAgain);
+    assert_eq!(desk.held().standing, Validity::RejectedTwice);
     assert!(desk.state.read(at(12)).is_none());
     assert_eq!(desk.state.attempts_ended, 0, "the forced call follows at once");
     assert_eq!(desk.state.trouble.as_deref().unwrap().retry_at, at(12));
@@ -735,7 +735,7 @@ fn a_dead_token_stays_dead_when_wechat_does_not_obey() {
     desk.check(&CheckEnd::Refused, at(11));
     desk.fetch(false, "access-token-1", 7188, at(11));
     assert_eq!(desk.fetch(true, "access-token-1", 7187, at(12)), Fetched::Same);
-    assert_eq!(desk.held().standing, Standing::RefusedAgain);
+    assert_eq!(desk.held().standing, Validity::RejectedTwice);
     assert_eq!(desk.state.attempts_ended, 1);
 }
 
@@ -745,7 +745,7 @@ fn a_believed_client_gets_a_forced_token_where_a_normal_call_changes_nothing() {
     desk.account.verify_rejections = false;
     desk.reject(at(10));
     assert_eq!(desk.fetch(false, "access-token-1", 7190, at(10)), Fetched::Same);
-    assert_eq!(desk.state.want, Some(Want::Force(Reason::Reported)));
+    assert_eq!(desk.state.want, Some(WantedCall::Force(Reason::Reported)));
     assert_eq!((desk.state.attempts_ended, desk.state.is_usable(at(11))), (0, true));
     assert_eq!(desk.fetch(true, "b", 7200, at(11)), Fetched::New);
     assert_eq!((desk.state.attempts_ended, desk.reject(at(12))), (1, Judgement::Limited));
@@ -794,7 +794,7 @@ fn an_operators_refresh_keeps_the_cool_down_and_forgets_the_verdict() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.state.rejections =
         Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: Some(Verdict::Honoured) };
-    desk.state.want = Some(Want::Fetch(Reason::Operator));
+    desk.state.want = Some(WantedCall::Fetch(Reason::Operator));
     desk.fetch(false, "b", 7200, at(10));
     let expected = Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: None };
     assert_eq!(desk.state.rejections, expected);
@@ -848,7 +848,7 @@ fn a_lost_call_is_not_forgotten_with_the_token() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.fail(lost(), true, at(100));
     let (doubt, audit_at) = (desk.state.doubt, desk.state.audit_at);
-    let left = desk.state.departed();
+    let left = desk.state.tombstone();
     assert_eq!((left.doubt, left.audit_at, left.token), (doubt, audit_at, None));
     desk.state.upstream_exchanged();
     assert_eq!((desk.state.doubt, desk.state.audit_at), (doubt, audit_at));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::yaml::place::Place;
-use crate::config::yaml::reader::Reader;
+use crate::config::yaml::reader::ConfigReader;
 use crate::config::yaml::regular_file::Files;
 use crate::config::{Config, ConfigError};
 
@@ -100,7 +100,7 @@ fn a_path_at_which_no_store_can_be_is_warned_of() {
 
 #[test]
 fn what_cannot_be_built_without_a_reason_given_is_a_problem_itself() {
-    let mut reader = Reader::new("accounts: [{}]", Path::new(""), &|_| None, Files::default());
+    let mut reader = ConfigReader::new("accounts: [{}]", Path::new(""), &|_| None, Files::default());
     let accounts = Place::TOP.key("accounts");
     assert_eq!(reader.built(&accounts.item(0), |_| None::<()>), None);
     let problems = reader.finish().problems;

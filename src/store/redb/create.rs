@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{DatabaseError, StorageBackend};
 
-use super::beside::Beside;
 use super::error::into_io;
+use super::new_file::NewFile;
 use super::open::{database_on, identity_of};
 use super::tables::{ACCOUNTS, FORMAT, META, transact};
 use crate::store::{Batch, StoreError};
@@ -38,7 +38,7 @@ pub(super) fn create<S: StorageBackend>(
     let prefix = format!("{name}.");
     clear_leftovers(folder, &prefix);
     // A name of its own: another start may be at it, too.
-    let (beside, file) = Beside::create(folder, &prefix).map_err(failed)?;
+    let (beside, file) = NewFile::create(folder, &prefix).map_err(failed)?;
     let database = match on_file(file).and_then(database_on) {
         Ok(database) => database,
         // Somebody who makes a store there, too, is about to remove it as a leftover.
@@ -63,7 +63,7 @@ pub(super) fn create<S: StorageBackend>(
 }
 
 /// Moves `beside` to `place`, if nothing is there.
-fn move_to(mut beside: Beside, place: &Path) -> io::Result<Created> {
+fn move_to(mut beside: NewFile, place: &Path) -> io::Result<Created> {
     match beside.move_to(place) {
         Ok(()) => Ok(Created::Here),
         Err(refused) if refused.kind() == ErrorKind::AlreadyExists => replace_empty(beside, place),
@@ -75,7 +75,7 @@ fn move_to(mut beside: Beside, place: &Path) -> io::Result<Created> {
 
 /// Moves `beside` to `place`, if what is there is a file with nothing in it. Under its lock: of two who see it so, one
 /// waits for what the other makes of it.
-fn replace_empty(beside: Beside, place: &Path) -> io::Result<Created> {
+fn replace_empty(beside: NewFile, place: &Path) -> io::Result<Created> {
     if !fs::symlink_metadata(place)?.is_file() {
         return Ok(Created::Elsewhere);
     }

@@ -1,18 +1,18 @@
-//! What a fleet runs on.
+//! EventKind a fleet runs on.
 
 use std::sync::Arc;
 
 use wxtokend_core::clock::Clock;
 
-use crate::config::Upstream;
+use crate::config::UpstreamConfig;
 use crate::store::Backend;
-use crate::wechat::{HttpTransport, Pending, Transport, TransportError};
+use crate::wechat::{HttpTransport, ResponseFuture, Transport, TransportError};
 
 /// The machine, or what a test puts in its place.
-pub struct Surroundings {
-    /// What time it is.
+pub struct Environment {
+    /// EventKind time it is.
     pub clock: Clock,
-    /// What is drawn by lot.
+    /// EventKind is drawn by lot.
     pub jitter: Jitter,
     /// Where the store is kept.
     pub backend: Arc<dyn Backend>,
@@ -22,13 +22,15 @@ pub struct Surroundings {
 
 /// Makes the transport for an upstream: the real one, which waits for files, or a test's.
 pub type MakeTransport =
-    Arc<dyn Fn(&Upstream) -> Pending<Result<Arc<dyn Transport>, TransportError>> + Send + Sync>;
+    Arc<dyn Fn(&UpstreamConfig) -> ResponseFuture<Result<Arc<dyn Transport>, TransportError>> + Send + Sync>;
 
 /// Where jitter comes from.
 pub type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// reqwest, timing out as the settings say.
-pub(crate) fn http_transport(settings: &Upstream) -> Pending<Result<Arc<dyn Transport>, TransportError>> {
+pub(crate) fn http_transport(
+    settings: &UpstreamConfig,
+) -> ResponseFuture<Result<Arc<dyn Transport>, TransportError>> {
     let (base_urls, timeout) = (settings.base_urls.clone(), settings.timeout);
     Box::pin(async move {
         let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(&base_urls, timeout).await?);

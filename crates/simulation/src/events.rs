@@ -10,8 +10,8 @@ use wxtokend::internals::crash;
 use wxtokend_core::account::Endpoint;
 use wxtokend_sandbox::{Fault, FaultKind, LostAs, Request as Asked};
 
-use super::climate::NAMES;
-use super::climate::{DAY, HOUR, MINUTE, SECOND};
+use super::fault_rates::NAMES;
+use super::fault_rates::{DAY, HOUR, MINUTE, SECOND};
 use super::sim::{HostTrouble, Oracle, Sim, Troubles, lock};
 use super::troubles::Trouble;
 use super::{clients, reloads};
@@ -68,34 +68,34 @@ impl Agenda {
         agenda.add(0, Event::Look);
         agenda.add(sim.size.days * DAY, Event::Peace);
         agenda.add(sim.size.days * DAY + PEACE, Event::End);
-        let climate = sim.climate;
-        for account in (0..sim.size.accounts).filter(|n| !sim.oracle().books[*n].calm) {
+        let rates = sim.rates;
+        for account in (0..sim.size.accounts).filter(|n| !sim.oracle().checkers[*n].calm) {
             for (rate, event) in [
-                (climate.faults, Event::FaultsBegin(account)),
-                (climate.outsiders, Event::Outsider(account)),
-                (climate.rejections, Event::RejecterComes(account)),
-                (climate.refreshes, Event::Refresh(account)),
-                (climate.panics, Event::Panic(account)),
+                (rates.faults, Event::FaultsBegin(account)),
+                (rates.outsiders, Event::Outsider(account)),
+                (rates.rejections, Event::RejecterComes(account)),
+                (rates.refreshes, Event::Refresh(account)),
+                (rates.panics, Event::Panic(account)),
             ] {
                 agenda.add_after(sim, rate, event);
             }
         }
         for (rate, event) in [
-            (climate.outages, Event::OutageBegins),
-            (climate.losses, Event::LossBegins),
-            (climate.crashes, Event::Kill),
-            (climate.restarts, Event::Stop),
-            (climate.reboots, Event::PowerCut),
-            (climate.suspends, Event::Suspend),
-            (climate.jumps, Event::Jump),
-            (climate.disk, Event::DiskFails),
-            (climate.reloads, Event::Reload),
-            (climate.switches, Event::Switches),
+            (rates.outages, Event::OutageBegins),
+            (rates.losses, Event::LossBegins),
+            (rates.crashes, Event::Kill),
+            (rates.restarts, Event::Stop),
+            (rates.reboots, Event::PowerCut),
+            (rates.suspends, Event::Suspend),
+            (rates.jumps, Event::Jump),
+            (rates.disk, Event::DiskFails),
+            (rates.reloads, Event::Reload),
+            (rates.switches, Event::Switches),
         ] {
             agenda.add_after(sim, rate, event);
         }
         for trouble in Trouble::ALL {
-            agenda.add_after(sim, trouble.rate(&climate), Event::Begins(trouble));
+            agenda.add_after(sim, trouble.rate(&rates), Event::Begins(trouble));
         }
         agenda
     }
@@ -126,7 +126,7 @@ impl Agenda {
 /// Carries out what has come; `runs` tells whether there is a program it could happen to.
 pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs: bool) {
     use super::sim::Death;
-    let (now, climate) = (sim.now(), sim.climate);
+    let (now, rates) = (sim.now(), sim.rates);
     if sim.oracle().peace && !matches!(event, Event::Look | Event::End | Event::Arrival(_)) {
         return;
     }
@@ -151,22 +151,22 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             sim.count("times of faults");
             let rate = sim.draw(|rng| [0.01, 0.1, 0.5, 0.9, 1.0][rng.random_range(0..5)]);
             let only = sim.chance(0.5).then(|| sim.draw(|rng| rng.random_range(0..MENU)));
-            let book = &mut sim.oracle().books[account];
-            (book.fault_rate, book.only_fault) = (rate, only);
+            let checker = &mut sim.oracle().checkers[account];
+            (checker.fault_rate, checker.only_fault) = (rate, only);
             let length = sim.between(MINUTE, 8 * HOUR);
             agenda.add(now + length, Event::FaultsEnd(account));
-            agenda.add_after(sim, climate.faults, event);
+            agenda.add_after(sim, rates.faults, event);
         }
-        Event::FaultsEnd(account) => sim.oracle().books[account].fault_rate = 0.0,
+        Event::FaultsEnd(account) => sim.oracle().checkers[account].fault_rate = 0.0,
         Event::Outsider(account) => {
             outsider(sim, account);
-            agenda.add_after(sim, climate.outsiders, event);
+            agenda.add_after(sim, rates.outsiders, event);
         }
         Event::RejecterComes(account) => {
             sim.count("clients that reject");
             clients::rejecter_comes(sim, account);
             agenda.add(now, Event::Reject(account));
-            agenda.add_after(sim, climate.rejections, event);
+            agenda.add_after(sim, rates.rejections, event);
         }
         Event::Reject(account) => {
             if let Some(wait) = clients::reject(sim, account) {
@@ -175,11 +175,11 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
         }
         Event::Refresh(account) => {
             clients::refresh(sim, account);
-            agenda.add_after(sim, climate.refreshes, event);
+            agenda.add_after(sim, rates.refreshes, event);
         }
         Event::Panic(account) => {
             panic_in(sim, account);
-            agenda.add_after(sim, climate.panics, event);
+            agenda.add_after(sim, rates.panics, event);
         }
         Event::OutageBegins => {
             sim.count("outages");
@@ -197,7 +197,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             let longest = [10 * MINUTE, HOUR, 6 * HOUR, DAY][sim.draw(|rng| rng.random_range(0..4))];
             let length = sim.between(MINUTE, longest);
             agenda.add(now + length, Event::OutageEnds(host));
-            agenda.add_after(sim, climate.outages, event);
+            agenda.add_after(sim, rates.outages, event);
         }
         Event::OutageEnds(host) => {
             let mut oracle = sim.oracle();
@@ -210,7 +210,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             sim.oracle().loss = share;
             let length = sim.between(MINUTE, 3 * HOUR);
             agenda.add(now + length, Event::LossEnds);
-            agenda.add_after(sim, climate.losses, event);
+            agenda.add_after(sim, rates.losses, event);
         }
         Event::LossEnds => {
             let mut oracle = sim.oracle();
@@ -221,31 +221,31 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             if runs {
                 sim.die(Death::Killed);
             }
-            agenda.add_after(sim, climate.crashes, event);
+            agenda.add_after(sim, rates.crashes, event);
         }
         Event::Stop => {
             if runs {
                 sim.die(Death::Stopped);
             }
-            agenda.add_after(sim, climate.restarts, event);
+            agenda.add_after(sim, rates.restarts, event);
         }
         Event::PowerCut => {
             if runs {
                 sim.die(Death::PowerCut);
             }
-            agenda.add_after(sim, climate.reboots, event);
+            agenda.add_after(sim, rates.reboots, event);
         }
         Event::Suspend => {
             if runs {
                 suspend(sim);
             }
-            agenda.add_after(sim, climate.suspends, event);
+            agenda.add_after(sim, rates.suspends, event);
         }
         Event::Jump => {
             sim.count("jumps of the wall clock");
             let error = if sim.chance(0.3) { 0 } else { sim.between(-HOUR, HOUR) };
             set_wall(sim, error);
-            agenda.add_after(sim, climate.jumps, event);
+            agenda.add_after(sim, rates.jumps, event);
         }
         Event::ClockIsSet => set_wall(sim, 0),
         Event::DiskFails => {
@@ -258,7 +258,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
                 (disk.fails, disk.slow_ms, disk.unwell_until) = (fails, slow_ms, i64::MAX);
             }
             agenda.add(now + length, Event::DiskIsWell);
-            agenda.add_after(sim, climate.disk, event);
+            agenda.add_after(sim, rates.disk, event);
         }
         Event::DiskIsWell => {
             let mut disk = lock(&sim.disk);
@@ -271,21 +271,21 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             if runs {
                 reloads::reload(sim);
             }
-            agenda.add_after(sim, climate.reloads, event);
+            agenda.add_after(sim, rates.reloads, event);
         }
         Event::Switches => {
             let switches = sim.draw(super::sim::some_switches);
             let mut oracle = sim.oracle();
             oracle.world.set_switches(switches);
             // What was promised under other rules may end.
-            oracle.books.iter_mut().for_each(super::book::Book::excuse_promises);
+            oracle.checkers.iter_mut().for_each(super::checker::AccountChecker::excuse_promises);
             drop(oracle);
-            agenda.add_after(sim, climate.switches, event);
+            agenda.add_after(sim, rates.switches, event);
         }
         Event::Begins(trouble) => {
             let lasts = trouble.begin(sim);
             agenda.add(now + lasts, Event::Ends(trouble));
-            agenda.add_after(sim, trouble.rate(&climate), event);
+            agenda.add_after(sim, trouble.rate(&rates), event);
         }
         Event::Ends(trouble) => trouble.end(sim),
         Event::Peace => peace(sim),
@@ -309,14 +309,15 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
     let (how, ip) = (sim.draw(|rng| rng.random_range(0..4_usize)), [203, 0, 113, 9].into());
     let mut oracle = sim.oracle();
     let oracle = &mut *oracle;
-    let book = &mut oracle.books[account];
+    let checker = &mut oracle.checkers[account];
     // Also what the program has got and no reader has seen yet.
-    let living = oracle.world.truth(&book.appid, time).map(|truth| truth.living_tokens).unwrap_or_default();
+    let living =
+        oracle.world.truth(&checker.appid, time).map(|truth| truth.living_tokens).unwrap_or_default();
     let before: Vec<String> =
         living.into_iter().map(|token| token.access_token.expose().to_owned()).collect();
-    let (appid, secret) = (book.appid.to_string(), book.account.secret.expose().to_owned());
+    let (appid, secret) = (checker.appid.to_string(), checker.account.secret.expose().to_owned());
     match how {
-        0 => oracle.world.kill_tokens(&book.appid, time),
+        0 => oracle.world.kill_tokens(&checker.appid, time),
         1 => {
             let query = [("grant_type", "client_credential"), ("appid", &appid), ("secret", &secret)];
             let asked = Asked {
@@ -346,9 +347,9 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
         }
     }
     let line = [None, Some(Endpoint::Token), Some(Endpoint::StableToken)].get(how).copied();
-    book.outsider_came(&oracle.world, &before, line);
-    book.may_call_until = book.may_call_until.max(sim.now() + 3 * HOUR);
-    let held = book.world_changed(&oracle.world, sim.now());
+    checker.outsider_came(&oracle.world, &before, line);
+    checker.may_call_until = checker.may_call_until.max(sim.now() + 3 * HOUR);
+    let held = checker.world_changed(&oracle.world, sim.now());
     if let Err(what) = held {
         sim.violated(Some(account), &what);
     }
@@ -356,11 +357,11 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
 
 fn panic_in(sim: &Arc<Sim>, account: usize) {
     let Some(fleet) = sim.fleet() else { return };
-    let appid = sim.oracle().books[account].appid.clone();
+    let appid = sim.oracle().checkers[account].appid.clone();
     if crash(&fleet, &appid) {
         sim.count("panics of actors");
         let until = sim.now() + 40 * SECOND;
-        sim.oracle().books[account].pardon(until);
+        sim.oracle().checkers[account].excuse_until(until);
     }
 }
 
@@ -388,10 +389,10 @@ pub(super) fn set_wall(sim: &Arc<Sim>, error_ms: i64) {
     // Everybody looks again within seconds; a token may seem to have ended.
     let looks_again = oracle.looks_again_ms();
     oracle.may_lack_until = oracle.may_lack_until.max(now + looks_again);
-    for book in &mut oracle.books {
-        book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+    for checker in &mut oracle.checkers {
+        checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR);
         // A token taken away by a jump may be the last but one when the next is fetched.
-        book.excuse_promises();
+        checker.excuse_promises();
     }
 }
 
@@ -410,9 +411,9 @@ fn peace(sim: &Arc<Sim>) {
         (oracle.loss, oracle.troubles) = (0.0, Troubles::default());
         excuse_recovery(&mut oracle, now);
         oracle.peace = true;
-        for book in &mut oracle.books {
-            book.fault_rate = 0.0;
-            book.rejecter = None;
+        for checker in &mut oracle.checkers {
+            checker.fault_rate = 0.0;
+            checker.rejecter = None;
         }
     }
     reloads::settle(sim);
@@ -430,13 +431,18 @@ fn at_the_end(sim: &Arc<Sim>) {
         sim.look(account);
         let (appid, dead, served, budget) = {
             let oracle = sim.oracle();
-            let book = &oracle.books[account];
-            (book.appid.clone(), book.is_dead_in_secret(sim.now()), book.served, book.account.daily_budget)
+            let checker = &oracle.checkers[account];
+            (
+                checker.appid.clone(),
+                checker.is_dead_in_secret(sim.now()),
+                checker.served,
+                checker.account.daily_budget,
+            )
         };
         let unserved = {
-            let book = &sim.oracle().books[account];
-            let kinds = book.account.tickets.iter().filter(|_| budget >= LEAST_FOR_TICKETS);
-            kinds.into_iter().find(|kind| !book.tickets.is_served(*kind))
+            let checker = &sim.oracle().checkers[account];
+            let kinds = checker.account.tickets.iter().filter(|_| budget >= LEAST_FOR_TICKETS);
+            kinds.into_iter().find(|kind| !checker.tickets.is_served(*kind))
         };
         let view = fleet.account(&appid);
         if budget < LEAST_BUDGET {
@@ -499,10 +505,10 @@ impl Sim {
         if !asked.path.ends_with("token") || !self.chance(share) {
             return None;
         }
-        let (now, book) = (self.now(), &mut self.oracle().books[account]);
-        if !book.served {
+        let (now, checker) = (self.now(), &mut self.oracle().checkers[account]);
+        if !checker.served {
             // Who has no token is asked for one every five minutes.
-            book.may_lack_until = book.may_lack_until.max(now + 6 * MINUTE);
+            checker.may_lack_until = checker.may_lack_until.max(now + 6 * MINUTE);
         }
         Some(Fault::errcode(40164).times(1))
     }
@@ -510,8 +516,8 @@ impl Sim {
     /// The fault that hits a call of `account`, if any.
     pub(super) fn draw_fault(&self, account: usize, asked: &Asked) -> Option<Fault> {
         let (rate, only) = {
-            let book = &self.oracle().books[account];
-            (book.fault_rate, book.only_fault)
+            let checker = &self.oracle().checkers[account];
+            (checker.fault_rate, checker.only_fault)
         };
         if !self.chance(rate) {
             return None;
@@ -521,16 +527,16 @@ impl Sim {
         let check = asked.path.contains("get_api_domain_ip");
         let mut oracle = self.oracle();
         let now = self.now();
-        let book = &mut oracle.books[account];
+        let checker = &mut oracle.checkers[account];
         match kind {
             // A life that is told too short is asked about early.
             FaultKind::BadExpires { .. } => {
-                book.may_call_until = book.may_call_until.max(now + 3 * HOUR);
+                checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR);
                 // The next mint comes so soon that it may end the token before the last.
-                book.excuse_promises();
+                checker.excuse_promises();
             }
             // Inconclusive or false: what follows may be a call.
-            _ if check => book.may_call_until = book.may_call_until.max(now + 3 * HOUR),
+            _ if check => checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR),
             _ => {}
         }
         drop(oracle);

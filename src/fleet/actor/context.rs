@@ -1,4 +1,4 @@
-//! What all actors of a fleet have in common.
+//! EventKind all actors of a fleet have in common.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,61 +10,61 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::fault::Fault;
 use wxtokend_core::ticket::{Credential, TicketKind, TicketKinds, TicketState};
-use wxtokend_core::token::schedule::{Agenda, Draw, Rules};
+use wxtokend_core::token::schedule::{Draw, PlannedRefreshes, Rules};
 use wxtokend_core::token::state::{AccountState, Activity};
 use wxtokend_core::token::transition::Fetched;
 
-use super::surroundings::{Jitter, MakeTransport, Surroundings};
+use super::environment::{Environment, Jitter, MakeTransport};
 use super::withheld::Withheld;
-use crate::config::Upstream;
+use crate::config::UpstreamConfig;
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::directory::Directory;
-use crate::fleet::cells::holders::Holders;
 use crate::fleet::cells::tally::{RejectionOutcome, Tally};
 use crate::fleet::cells::ticket_cell::TicketCell;
-use crate::fleet::journal::event::What;
+use crate::fleet::cells::token_index::TokenIndex;
+use crate::fleet::journal::event::EventKind;
 use crate::fleet::journal::ring::Journal;
 use crate::fleet::publish::Publishers;
 use crate::store::{Store, Stored};
 use crate::wechat::{TransportError, WeChat, upstream_label};
 
-/// What an actor needs besides its own account.
-pub(crate) struct Shared {
+/// EventKind an actor needs besides its own account.
+pub(crate) struct ActorContext {
     pub(crate) clock: Clock,
     /// A number in [0, 1), drawn when a call has ended or failed.
     pub(crate) jitter: Jitter,
-    agenda: Agenda,
+    planned_refreshes: PlannedRefreshes,
     pub(crate) store: Store,
     pub(crate) journal: Arc<Journal>,
     pub(crate) publishers: Publishers,
-    pub(crate) holders: Holders,
+    pub(crate) token_index: TokenIndex,
     /// Calls under way, whose ends a stopping fleet waits for.
     pub(crate) flights: TaskTracker,
     pub(crate) directory: Arc<ArcSwap<Directory>>,
-    /// What has happened to all accounts, to those that are gone, too.
+    /// EventKind has happened to all accounts, to those that are gone, too.
     pub(crate) tally: Tally,
     /// The same for tickets.
     pub(crate) ticket_tally: Tally,
-    upstream: ArcSwap<Upper>,
+    upstream: ArcSwap<ActiveUpstream>,
     make_transport: MakeTransport,
     /// Accounts that are not configured: their versions and budgets are for when they come back.
-    pub(crate) departed: Mutex<BTreeMap<Appid, Departed>>,
+    pub(crate) removed: Mutex<BTreeMap<Appid, RemovedAccount>>,
     /// The same of tickets that are not kept.
-    pub(crate) departed_tickets: Mutex<BTreeMap<Credential, TicketState>>,
-    /// What another boot has stored and is not judged yet.
+    pub(crate) removed_tickets: Mutex<BTreeMap<Credential, TicketState>>,
+    /// EventKind another boot has stored and is not judged yet.
     pub(crate) withheld: Withheld,
     draining: CancellationToken,
 }
 
-/// What is left of an account that was configured before.
-pub(crate) enum Departed {
+/// EventKind is left of an account that was configured before.
+pub(crate) enum RemovedAccount {
     /// Before this process.
     Stored(Box<AccountState>),
     /// Until a reload; a call of it may be under way still.
     Removed(Arc<AccountCell>),
 }
 
-impl Departed {
+impl RemovedAccount {
     pub(crate) fn state(&self) -> AccountState {
         match self {
             Self::Stored(state) => AccountState::clone(state),
@@ -73,34 +73,34 @@ impl Departed {
     }
 }
 
-pub(crate) struct Upper {
+pub(crate) struct ActiveUpstream {
     wechat: Arc<WeChat>,
-    settings: Upstream,
+    settings: UpstreamConfig,
 }
 
-impl Shared {
+impl ActorContext {
     pub(crate) async fn new(
-        settings: Upstream,
+        settings: UpstreamConfig,
         directory: Directory,
         store: Store,
-        departed: Stored,
+        removed: Stored,
         withheld: Withheld,
-        Surroundings { clock, jitter, make_transport, .. }: Surroundings,
+        Environment { clock, jitter, make_transport, .. }: Environment,
     ) -> Result<Arc<Self>, TransportError> {
         let journal = Arc::new(Journal::new(clock.now()));
-        let upstream = Upper::new(settings, &make_transport, &clock, &journal).await?;
-        let (holders, agenda) = (Holders::default(), Agenda::default());
+        let upstream = ActiveUpstream::new(settings, &make_transport, &clock, &journal).await?;
+        let (token_index, planned_refreshes) = (TokenIndex::default(), PlannedRefreshes::default());
         for (appid, cell) in &directory.by_appid {
-            holders.note(appid, None, cell.load().state.token.as_ref(), clock.now());
+            token_index.note(appid, None, cell.load().state.token.as_ref(), clock.now());
         }
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Self {
             journal,
             publishers: Publishers::new(Arc::clone(&directory), Arc::clone(&clock)),
-            holders,
+            token_index,
             clock,
             jitter,
-            agenda,
+            planned_refreshes,
             store,
             flights: TaskTracker::new(),
             directory,
@@ -108,8 +108,8 @@ impl Shared {
             ticket_tally: Tally::default(),
             upstream: ArcSwap::from_pointee(upstream),
             make_transport,
-            departed: Mutex::new(stored(departed.accounts)),
-            departed_tickets: Mutex::new(departed.tickets),
+            removed: Mutex::new(stored(removed.accounts)),
+            removed_tickets: Mutex::new(removed.tickets),
             withheld,
             draining: CancellationToken::new(),
         };
@@ -122,7 +122,7 @@ impl Shared {
     /// Notes when a stored token is refreshed, so that others keep away from that instant.
     pub(crate) fn plan(&self, state: &AccountState) {
         if let Some(token) = &state.token {
-            self.agenda.plan(token.refresh_at);
+            self.planned_refreshes.plan(token.refresh_at);
         }
     }
 
@@ -134,23 +134,27 @@ impl Shared {
         rules_of(&self.upstream.load().settings)
     }
 
-    /// What chance decides of a call that has ended.
+    /// EventKind chance decides of a call that has ended.
     pub(crate) fn draw(&self) -> Draw<'_> {
-        Draw::new([(self.jitter)(), (self.jitter)()], &self.agenda)
+        Draw::new([(self.jitter)(), (self.jitter)()], &self.planned_refreshes)
     }
 
-    /// What [`Shared::set_upstream`] is to put in place; nothing where the settings are unchanged, which keeps their
+    /// EventKind [`ActorContext::set_upstream`] is to put in place; nothing where the settings are unchanged, which keeps their
     /// connections and their knowledge of the hosts.
-    pub(crate) async fn new_upstream(&self, settings: &Upstream) -> Result<Option<Upper>, TransportError> {
+    pub(crate) async fn new_upstream(
+        &self,
+        settings: &UpstreamConfig,
+    ) -> Result<Option<ActiveUpstream>, TransportError> {
         if self.upstream.load().settings == *settings {
             return Ok(None);
         }
-        let upstream = Upper::new(settings.clone(), &self.make_transport, &self.clock, &self.journal);
+        let upstream =
+            ActiveUpstream::new(settings.clone(), &self.make_transport, &self.clock, &self.journal);
         Ok(Some(upstream.await?))
     }
 
     /// Puts a changed upstream in place of the old one; calls under way end on the old one.
-    pub(crate) fn set_upstream(&self, upstream: Upper) {
+    pub(crate) fn set_upstream(&self, upstream: ActiveUpstream) {
         self.upstream.store(Arc::new(upstream));
     }
 
@@ -178,11 +182,11 @@ impl Shared {
 
     /// The cell of an account that is added, with its version and what it has spent if it was there before.
     pub(crate) fn cell_of_new(&self, account: Arc<Account>) -> Arc<AccountCell> {
-        let left = self.departed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
-        let mut state = left.as_ref().map(Departed::state).unwrap_or_default();
+        let left = self.removed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
+        let mut state = left.as_ref().map(RemovedAccount::state).unwrap_or_default();
         let upstream = self.store.upstream();
         state.next_at = Some(self.now());
-        if let Some(Departed::Removed(cell)) = left {
+        if let Some(RemovedAccount::Removed(cell)) = left {
             // A call that outlived the removal must end before the next begins.
             drop(cell.take_end());
             if !cell.is_clear() {
@@ -209,10 +213,10 @@ impl Shared {
         let (mut added, mut gone) = (Vec::new(), BTreeMap::new());
         for kind in TicketKind::ALL {
             let of = Credential::ticket(appid.clone(), kind);
-            let mut departed = self.departed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut removed = self.removed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
             match (cell.ticket(kind), kinds.has(kind)) {
                 (None, true) => {
-                    let mut state = departed.remove(&of).unwrap_or_default();
+                    let mut state = removed.remove(&of).unwrap_or_default();
                     state.next_at = Some(self.now());
                     cell.set_ticket(
                         kind,
@@ -221,8 +225,8 @@ impl Shared {
                     added.push(of);
                 }
                 (Some(ticket), false) => {
-                    let left = ticket.load().departed();
-                    departed.insert(of.clone(), left.clone());
+                    let left = ticket.load().tombstone();
+                    removed.insert(of.clone(), left.clone());
                     cell.set_ticket(kind, None);
                     ticket.slot.set_gone(true);
                     gone.insert(of, left);
@@ -236,14 +240,14 @@ impl Shared {
     /// Replaces what readers see, here and elsewhere.
     pub(crate) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
         let old = cell.load().state.token.clone();
-        self.holders.note(&account.appid, old.as_ref(), state.token.as_ref(), self.now());
+        self.token_index.note(&account.appid, old.as_ref(), state.token.as_ref(), self.now());
         cell.publish(account, state);
         self.publishers.note(&account.appid);
     }
 
-    pub(crate) fn keep_departed(&self, appid: &Appid, cell: Arc<AccountCell>) {
-        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        departed.insert(appid.clone(), Departed::Removed(cell));
+    pub(crate) fn keep_removed(&self, appid: &Appid, cell: Arc<AccountCell>) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.insert(appid.clone(), RemovedAccount::Removed(cell));
     }
 
     /// Counts how a token call ended, for the account and for the fleet.
@@ -263,13 +267,13 @@ impl Shared {
     }
 }
 
-fn stored(states: BTreeMap<Appid, AccountState>) -> BTreeMap<Appid, Departed> {
-    states.into_iter().map(|(appid, state)| (appid, Departed::Stored(Box::new(state)))).collect()
+fn stored(states: BTreeMap<Appid, AccountState>) -> BTreeMap<Appid, RemovedAccount> {
+    states.into_iter().map(|(appid, state)| (appid, RemovedAccount::Stored(Box::new(state)))).collect()
 }
 
-impl Upper {
+impl ActiveUpstream {
     async fn new(
-        settings: Upstream,
+        settings: UpstreamConfig,
         make_transport: &MakeTransport,
         clock: &Clock,
         journal: &Arc<Journal>,
@@ -283,17 +287,17 @@ impl Upper {
             Arc::clone(clock),
         );
         let journal = Arc::clone(journal);
-        wechat.hosts().on_turn(move |host, now| journal.note_of_all(now, What::Host(host)));
+        wechat.hosts().on_turn(move |host, now| journal.note_of_all(now, EventKind::Host(host)));
         Ok(Self { wechat: Arc::new(wechat), settings })
     }
 }
 
-/// What the decisions depend on.
-pub(crate) fn rules_of(settings: &Upstream) -> Rules {
+/// EventKind the decisions depend on.
+pub(crate) fn rules_of(settings: &UpstreamConfig) -> Rules {
     Rules { overlap: settings.overlap, timeout: settings.timeout }
 }
 
 /// The names of what tokens come from, as the store remembers them: hosts with their paths.
-pub(crate) fn hosts_of(settings: &Upstream) -> Vec<String> {
+pub(crate) fn hosts_of(settings: &UpstreamConfig) -> Vec<String> {
     settings.base_urls.iter().map(upstream_label).collect()
 }

@@ -11,9 +11,9 @@ const COMMANDS: &str = "SET, GET, STRLEN, DEL, HSET, HGET, HSTRLEN, EXPIRE, PTTL
 /// with it keys and tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Trouble(String);
+pub(crate) struct SinkError(String);
 
-impl Trouble {
+impl SinkError {
     pub(crate) fn late() -> Self {
         Self("no answer in time".to_owned())
     }
@@ -23,7 +23,7 @@ impl Trouble {
     }
 }
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for SinkError {
     fn from(error: RedisError) -> Self {
         if error.is_timeout() {
             Self::late()
@@ -34,7 +34,7 @@ impl From<RedisError> for Trouble {
         } else if let Some(words) = error.to_string().contains("switch database").then(|| error.detail()) {
             Self(format!("Redis refuses the database of the URL: {}", plain(words.unwrap_or_default())))
         } else {
-            Refusal::from(error).trouble
+            RedisRefusal::from(error).trouble
         }
     }
 }
@@ -59,11 +59,11 @@ fn without_answer(error: &RedisError) -> String {
 
 /// What Redis has answered instead of doing as it was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct RedisRefusal {
     /// Redis' word for it.
     pub(crate) code: String,
     /// The same in a sentence.
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: SinkError,
     /// Whether it is not about a key, but about all that may be asked.
     pub(crate) is_of_all: bool,
     /// Whether a part may have been done.
@@ -87,11 +87,11 @@ const KNOWN: [(&str, bool, &str); 12] = [
     ("WRONGTYPE", false, "something else stands there"),
 ];
 
-impl From<RedisError> for Refusal {
+impl From<RedisError> for RedisRefusal {
     fn from(error: RedisError) -> Self {
         let kind = error.kind();
         let Some(errors) = error.into_server_errors() else {
-            let trouble = Trouble(format!("Redis does not answer as it should ({kind:?})"));
+            let trouble = SinkError(format!("Redis does not answer as it should ({kind:?})"));
             return Self { code: "none".to_owned(), trouble, is_of_all: true, in_part: true };
         };
         let (code, details) = errors.first().map_or(("", ""), |(_, error)| code_of(error));
@@ -108,16 +108,16 @@ impl From<RedisError> for Refusal {
         // What has no code of Redis' is not in its words either.
         let words = if is_a_code { plain(details) } else { String::new() };
         let words = if words.is_empty() { words } else { format!(" (it says: {words})") };
-        let trouble = Trouble(format!("Redis refuses with {code}{advice}{words}"));
+        let trouble = SinkError(format!("Redis refuses with {code}{advice}{words}"));
         Self { code: code.to_owned(), trouble, is_of_all, in_part: false }
     }
 }
 
 #[cfg(test)]
-impl Refusal {
+impl RedisRefusal {
     /// Of one key.
     pub(crate) fn example(code: &str) -> Self {
-        let trouble = Trouble(format!("Redis refuses with {code}"));
+        let trouble = SinkError(format!("Redis refuses with {code}"));
         Self { code: code.to_owned(), trouble, is_of_all: false, in_part: false }
     }
 }
@@ -138,9 +138,9 @@ mod tests {
 
     use super::*;
 
-    fn refusal(line: &str) -> Refusal {
+    fn refusal(line: &str) -> RedisRefusal {
         let reply = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
-        Refusal::from(reply.and_then(Value::extract_error).unwrap_err())
+        RedisRefusal::from(reply.and_then(Value::extract_error).unwrap_err())
     }
 
     #[test]

@@ -25,8 +25,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::connection::{Connection, Waits};
-use super::problem::Problem;
+use super::connection::{Connection, WaitsFor};
+use super::problem::ApiProblem;
 
 /// A request's head must have come within this from its first byte.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ const TOGETHER: usize = 2048;
 const READ_AT_ONCE: usize = 4096;
 
 /// A connection as hyper sees it.
-pub(super) struct Wire<S> {
+pub(super) struct TimedIo<S> {
     io: TokioIo<S>,
     limit: Limit,
     /// Whether bytes have arrived that were not read, though the runtime does not know of them yet.
@@ -54,7 +54,7 @@ pub(super) struct Wire<S> {
     refusal: Option<(Vec<u8>, usize)>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> TimedIo<S> {
     /// `idle`: how long it may be without a request.
     pub(super) fn new(
         stream: S,
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// What came of a write, unless the client has had its time.
     fn in_time(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.limit.connection.wait(if write.is_pending() { Waits::ToWrite } else { Waits::No });
+        self.limit.connection.wait(if write.is_pending() { WaitsFor::ToWrite } else { WaitsFor::No });
         match (write, &mut self.late) {
             (Poll::Ready(Ok(bytes)), Some(late)) => {
                 let more = Duration::from_secs(1).mul_f64(bytes as f64 / A_SECOND_FOR as f64);
@@ -124,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 }
 
 /// The length of what `parts` come to, put into `whole`; none where they do not fit.
-fn put_together(parts: &[IoSlice<'_>], whole: &mut [u8; TOGETHER]) -> Option<usize> {
+fn coalesce(parts: &[IoSlice<'_>], whole: &mut [u8; TOGETHER]) -> Option<usize> {
     let mut rest = &mut whole[..];
     for part in parts {
         let (place, behind) = rest.split_at_mut_checked(part.len())?;
@@ -152,7 +152,7 @@ fn refusal(theirs: &[u8]) -> Vec<u8> {
 
 /// A refusal as it is sent.
 fn answer(detail: &'static str) -> Vec<u8> {
-    let body = Problem::bad_request(detail).body();
+    let body = ApiProblem::bad_request(detail).body();
     let mut answer = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
@@ -163,7 +163,7 @@ fn answer(detail: &'static str) -> Vec<u8> {
     answer
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Read for TimedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -174,12 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Read for Wire<S> {
         let most = buf.remaining().min(READ_AT_ONCE);
         let mut read = ReadBuf::uninit(&mut space[..most]);
         if let Poll::Ready(done) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
-            this.limit.connection.wait(Waits::No);
+            this.limit.connection.wait(WaitsFor::No);
             this.limit.note(read.filled());
             buf.put_slice(read.filled());
             return Poll::Ready(done);
         }
-        this.limit.connection.wait(Waits::ToRead);
+        this.limit.connection.wait(WaitsFor::ToRead);
         let is_head = ready!(this.limit.poll_over(cx));
         if (this.has_unread)(this.io.inner()) {
             // The runtime is about to hear of it, and then wakes us.
@@ -276,7 +276,7 @@ impl Limit {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for TimedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if is_hypers_own(buf) { self.refuse(cx, buf) } else { self.write(cx, buf) }
     }
@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for Wire<S> {
         let mut together = [0; TOGETHER];
         match bufs {
             [only] if is_hypers_own(only) => self.refuse(cx, only),
-            [_, _, ..] if let Some(length) = put_together(bufs, &mut together) => {
+            [_, _, ..] if let Some(length) = coalesce(bufs, &mut together) => {
                 self.write(cx, &together[..length])
             }
             _ => {
@@ -324,19 +324,19 @@ mod tests {
 
     use super::*;
 
-    fn wire<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Wire<S> {
-        Wire::new(stream, |_| false, Arc::default(), Duration::from_secs(80))
+    fn wire<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> TimedIo<S> {
+        TimedIo::new(stream, |_| false, Arc::default(), Duration::from_secs(80))
     }
 
     #[test]
     fn parts_are_put_together_in_order_where_they_fit() {
         let mut whole = [0; TOGETHER];
         let parts = [&b"head"[..], b"", b"body"].map(IoSlice::new);
-        assert_eq!(put_together(&parts, &mut whole), Some(8));
+        assert_eq!(coalesce(&parts, &mut whole), Some(8));
         assert_eq!(&whole[..8], b"headbody");
         let (most, more) = (vec![7; TOGETHER - 4], vec![7; TOGETHER - 3]);
-        assert_eq!(put_together(&[parts[0], IoSlice::new(&most)], &mut whole), Some(TOGETHER));
-        assert_eq!(put_together(&[parts[0], IoSlice::new(&more)], &mut whole), None);
+        assert_eq!(coalesce(&[parts[0], IoSlice::new(&most)], &mut whole), Some(TOGETHER));
+        assert_eq!(coalesce(&[parts[0], IoSlice::new(&more)], &mut whole), None);
     }
 
     #[tokio::test]

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use wxtokend_core::ticket::{Ticket, TicketKind};
 
-use super::climate::{DAY, MINUTE, SECOND};
+use super::fault_rates::{DAY, MINUTE, SECOND};
 
 /// The books on the tickets of one account.
 #[derive(Default)]
-pub(super) struct TicketBook {
+pub(super) struct TicketChecker {
     kinds: [OneTicket; TicketKind::ALL.len()],
 }
 
@@ -28,9 +28,9 @@ const KNOWN_AGE: i64 = 2 * MINUTE;
 /// looked after every five minutes, unless these looks fail or the budget is scarce, and trusted for one that fails.
 const UNKNOWN_AGE: i64 = 12 * MINUTE;
 
-/// What a look at a ticket depends on besides its book.
+/// What a look at a ticket depends on besides its checker.
 #[derive(Clone, Copy)]
-pub(super) struct TicketScene {
+pub(super) struct TicketContext {
     pub(super) now: i64,
     /// Whether WeChat honours the one that is served.
     pub(super) is_alive: bool,
@@ -40,29 +40,29 @@ pub(super) struct TicketScene {
     pub(super) excused: bool,
 }
 
-impl TicketBook {
+impl TicketChecker {
     /// A reader was given `ticket`, or none.
     pub(super) fn look(
         &mut self,
         kind: TicketKind,
         ticket: Option<&Ticket>,
-        scene: TicketScene,
+        scene: TicketContext,
     ) -> Result<(), String> {
-        let book = &mut self.kinds[kind as usize];
-        book.served = ticket.is_some();
+        let checker = &mut self.kinds[kind as usize];
+        checker.served = ticket.is_some();
         let Some(ticket) = ticket else {
-            book.dead_since = None;
+            checker.dead_since = None;
             return Ok(());
         };
         let (version, value) = (ticket.version(), ticket.value().to_owned());
-        book.dead_since = if scene.is_alive { None } else { book.dead_since.or(Some(scene.now)) };
-        let dead_for = book.dead_since.map_or(0, |since| scene.now - since);
+        checker.dead_since = if scene.is_alive { None } else { checker.dead_since.or(Some(scene.now)) };
+        let dead_for = checker.dead_since.map_or(0, |since| scene.now - since);
         let is_over = if ticket.held().is_age_known {
             dead_for > KNOWN_AGE
         } else {
             dead_for > UNKNOWN_AGE && scene.over_for > UNKNOWN_AGE
         };
-        let seen = book.seen.replace((version, value.clone())).filter(|_| !scene.excused);
+        let seen = checker.seen.replace((version, value.clone())).filter(|_| !scene.excused);
         match seen {
             _ if scene.excused => Ok(()),
             _ if is_over => {
@@ -80,16 +80,16 @@ impl TicketBook {
 
     /// A call for one is about to be sent; `slack` calls more than `budget` are forgiven.
     pub(super) fn asks(&mut self, kind: TicketKind, budget: usize, now: i64) -> Result<(), String> {
-        let book = &mut self.kinds[kind as usize];
-        book.in_flight += 1;
-        if book.in_flight > 1 {
+        let checker = &mut self.kinds[kind as usize];
+        checker.in_flight += 1;
+        if checker.in_flight > 1 {
             return Err(format!("I2: two calls for {kind:?} in flight"));
         }
-        book.calls.push_back(now);
-        while book.calls.front().is_some_and(|at| *at <= now - DAY) {
-            book.calls.pop_front();
+        checker.calls.push_back(now);
+        while checker.calls.front().is_some_and(|at| *at <= now - DAY) {
+            checker.calls.pop_front();
         }
-        match book.calls.len() {
+        match checker.calls.len() {
             calls if calls > budget => Err(format!("I3: {calls} calls for {kind:?} in 24 h, not {budget}")),
             _ => Ok(()),
         }
@@ -97,8 +97,8 @@ impl TicketBook {
 
     /// The call has ended.
     pub(super) fn asked(&mut self, kind: TicketKind) {
-        let book = &mut self.kinds[kind as usize];
-        book.in_flight = book.in_flight.saturating_sub(1);
+        let checker = &mut self.kinds[kind as usize];
+        checker.in_flight = checker.in_flight.saturating_sub(1);
     }
 
     /// No byte of it was sent after all.
@@ -108,11 +108,11 @@ impl TicketBook {
 
     /// The process has died; where the disk did not take what it was given, it knows of no call.
     pub(super) fn process_died(&mut self, forgets: bool) {
-        for book in &mut self.kinds {
-            book.in_flight = 0;
+        for checker in &mut self.kinds {
+            checker.in_flight = 0;
             if forgets {
-                book.calls.clear();
-                book.seen = None;
+                checker.calls.clear();
+                checker.seen = None;
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) struct Size {
 
 /// How often things happen, in times a day; to each account where it says so, else to all together.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Climate {
+pub(super) struct FaultRates {
     /// Each account: a time of faults begins.
     pub(super) faults: f64,
     /// Each account: somebody else ends its tokens, or mints.
@@ -65,7 +65,7 @@ pub(super) struct Climate {
     pub(super) slews: f64,
 }
 
-impl Climate {
+impl FaultRates {
     /// The climate of `seed`.
     pub(super) fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x00c1_1a7e);

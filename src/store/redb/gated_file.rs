@@ -9,19 +9,19 @@ use redb::{BackendError, StorageBackend};
 
 /// A file under redb.
 #[derive(Debug)]
-pub(super) struct Gated<S> {
+pub(super) struct GatedFile<S> {
     storage: S,
-    gate: Arc<Gate>,
+    gate: Arc<FileGate>,
 }
 
 /// What is to be known of the file, and ordered, from outside of redb.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct FileGate {
     sync_failed: AtomicBool,
     shut: AtomicBool,
 }
 
-impl Gate {
+impl FileGate {
     /// Whether the system may show what never reached the disk.
     pub(super) fn has_sync_failed(&self) -> bool {
         self.sync_failed.load(Ordering::SeqCst)
@@ -33,9 +33,9 @@ impl Gate {
     }
 }
 
-impl<S> Gated<S> {
-    pub(super) fn new(storage: S) -> (Self, Arc<Gate>) {
-        let gate = Arc::<Gate>::default();
+impl<S> GatedFile<S> {
+    pub(super) fn new(storage: S) -> (Self, Arc<FileGate>) {
+        let gate = Arc::<FileGate>::default();
         (Self { storage, gate: Arc::clone(&gate) }, gate)
     }
 
@@ -47,7 +47,7 @@ impl<S> Gated<S> {
     }
 }
 
-impl<S: StorageBackend> StorageBackend for Gated<S> {
+impl<S: StorageBackend> StorageBackend for GatedFile<S> {
     fn len(&self) -> io::Result<u64> {
         self.open()?.len()
     }

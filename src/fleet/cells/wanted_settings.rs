@@ -7,7 +7,7 @@ use wxtokend_core::account::Account;
 
 /// At most one change at a time.
 #[derive(Default)]
-pub(crate) struct Wanted(Mutex<Option<NewSettings>>);
+pub(crate) struct WantedSettings(Mutex<Option<NewSettings>>);
 
 /// What a reload has changed for an actor.
 pub(crate) struct NewSettings {
@@ -16,7 +16,7 @@ pub(crate) struct NewSettings {
     pub(crate) forget: bool,
 }
 
-impl Wanted {
+impl WantedSettings {
     /// Takes the place of a change that was not taken; what that wanted forgotten is forgotten still.
     pub(crate) fn put(&self, settings: Arc<Account>, forget: bool) {
         let mut kept = self.lock();

@@ -1,4 +1,4 @@
-//! What an account's actor tells: a line in the log and an event in the journal, by the same name, for each thing
+//! EventKind an account's actor tells: a line in the log and an event in the journal, by the same name, for each thing
 //! that matters, where it is handled.
 
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use wxtokend_core::ticket::{TicketKind, TicketState};
 use wxtokend_core::token::state::{AccountState, Reason};
 use wxtokend_core::token::transition::{CheckEnd, Fetched, is_strangely_long};
 
-use super::event::What;
-use super::ring::{Change, Journal};
+use super::event::EventKind;
+use super::ring::{AppearanceChange, Journal};
 use crate::fleet::cells::cell::AccountCell;
 
 /// Tells of one account, as it is now.
-pub(crate) struct Teller<'a> {
+pub(crate) struct EventLog<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) cell: &'a AccountCell,
     pub(crate) account: &'a Account,
@@ -25,7 +25,7 @@ pub(crate) struct Teller<'a> {
     pub(crate) now: Moment,
 }
 
-impl Teller<'_> {
+impl EventLog<'_> {
     /// A token call has ended and its account's next step is known.
     pub(crate) fn fetch_ended(&self, fetched: Fetched, duration_ms: u64) {
         let (appid, version, reason) = (self.account.appid.as_str(), self.state.version, self.state.reason);
@@ -44,7 +44,7 @@ impl Teller<'_> {
                 );
                 let (issued_at, expires_at) = (token.issued_at, token.expires_at);
                 let next_at = self.state.next_at;
-                self.note(What::Token { version, reason, issued_at, expires_at, next_at, duration_ms });
+                self.note(EventKind::Token { version, reason, issued_at, expires_at, next_at, duration_ms });
             }
             (Fetched::Same, _, None) => {
                 info!(
@@ -56,7 +56,7 @@ impl Teller<'_> {
                     next_refresh_in_s = self.seconds_to_next(),
                     "WeChat handed out the same token"
                 );
-                self.note(What::TokenUnchanged { version, reason, duration_ms });
+                self.note(EventKind::TokenUnchanged { version, reason, duration_ms });
             }
             (_, _, Some(trouble)) => self.failed(&trouble.fault, Some(duration_ms)),
             (_, _, None) => {}
@@ -64,7 +64,7 @@ impl Teller<'_> {
     }
 
     /// How long WeChat says that the token lives on.
-    pub(crate) fn told_life(&self, expires_in: Duration) {
+    pub(crate) fn note_stated_lifetime(&self, expires_in: Duration) {
         if is_strangely_long(expires_in) {
             warn!(
                 event = "strange_lifetime",
@@ -97,7 +97,7 @@ impl Teller<'_> {
             if fault.kind == FaultKind::Parked { "account needs a person" } else { "refresh failed" },
             fault.message
         );
-        self.note(What::Fault { fault: Arc::clone(fault), reason: self.state.reason, duration_ms });
+        self.note(EventKind::Fault { fault: Arc::clone(fault), reason: self.state.reason, duration_ms });
     }
 
     /// A check has told something.
@@ -125,7 +125,7 @@ impl Teller<'_> {
                 ("inconclusive", Some(fault))
             }
         };
-        self.note(What::Check {
+        self.note(EventKind::Check {
             told,
             errcode: fault.and_then(|fault| fault.errcode),
             message: fault.map(|fault| fault.message.clone()),
@@ -139,12 +139,14 @@ impl Teller<'_> {
             appid = self.account.appid.as_str(),
             "the account's settings have changed"
         );
-        self.note(What::Configured);
+        self.note(EventKind::Configured);
     }
 
     /// It may look different from outside now.
     pub(crate) fn looks(&self) {
-        let Some(Change { state, was }) = self.journal.note_state(self.cell, self.now) else { return };
+        let Some(AppearanceChange { state, was }) = self.journal.note_state(self.cell, self.now) else {
+            return;
+        };
         let appid = self.account.appid.as_str();
         let (state_name, was_name) = (state.as_str(), was.as_str());
         // Each refresh makes an account refreshing and fresh again.
@@ -163,7 +165,7 @@ impl Teller<'_> {
         }
     }
 
-    fn note(&self, what: What) {
+    fn note(&self, what: EventKind) {
         self.journal.note(self.cell, self.now, what);
     }
 
@@ -173,7 +175,7 @@ impl Teller<'_> {
 }
 
 /// Tells of one ticket, as it is now.
-pub(crate) struct TicketTeller<'a> {
+pub(crate) struct TicketEventLog<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) cell: &'a AccountCell,
     pub(crate) kind: TicketKind,
@@ -183,9 +185,9 @@ pub(crate) struct TicketTeller<'a> {
     pub(crate) now: Moment,
 }
 
-impl TicketTeller<'_> {
+impl TicketEventLog<'_> {
     /// How long WeChat says that the ticket lives.
-    pub(crate) fn told_life(&self, expires_in: Duration) {
+    pub(crate) fn note_stated_lifetime(&self, expires_in: Duration) {
         if is_strangely_long(expires_in) {
             warn!(
                 event = "strange_lifetime",
@@ -211,7 +213,7 @@ impl TicketTeller<'_> {
                     appid, ticket, version, expires_in_s, duration_ms, next_in_s, "ticket fetched"
                 );
                 let (expires_at, next_at) = (held.expires_at, self.state.next_at);
-                What::Ticket {
+                EventKind::Ticket {
                     kind,
                     version,
                     expires_at,
@@ -237,7 +239,7 @@ impl TicketTeller<'_> {
                     "no ticket: {}",
                     fault.message
                 );
-                What::TicketFault { kind, trouble: trouble.clone(), duration_ms }
+                EventKind::TicketFault { kind, trouble: trouble.clone(), duration_ms }
             }
             _ => {
                 debug!(
@@ -247,7 +249,7 @@ impl TicketTeller<'_> {
                 if !self.was_failing {
                     return;
                 }
-                What::TicketUnchanged { kind, version, duration_ms: duration_ms.unwrap_or_default() }
+                EventKind::TicketUnchanged { kind, version, duration_ms: duration_ms.unwrap_or_default() }
             }
         };
         self.journal.note(self.cell, self.now, what);

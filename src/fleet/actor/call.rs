@@ -16,13 +16,13 @@ use wxtokend_core::secret::Secret;
 use wxtokend_core::token::state::Reason;
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd};
 
+use super::context::ActorContext;
 use super::pending::{Due, Pending};
-use super::shared::Shared;
 use crate::fleet::cells::call_state::CallEnd;
 use crate::fleet::cells::cell::AccountCell;
 use crate::wechat::{FetchReport, Permit, Require, WeChat};
 
-/// What a task is to call.
+/// EventKind a task is to call.
 pub(crate) enum Call {
     Fetch {
         reason: Reason,
@@ -30,7 +30,7 @@ pub(crate) enum Call {
         /// Whether a second call is charged, for another host.
         spare: bool,
         /// Whether it is made even while all hosts count as down.
-        despite_down: bool,
+        is_trial: bool,
     },
     Check {
         token: Secret,
@@ -41,7 +41,7 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// What ties the lines below it to the account.
+    /// EventKind ties the lines below it to the account.
     fn span(&self, appid: &Appid) -> Span {
         let appid = appid.as_str();
         match self {
@@ -56,21 +56,21 @@ impl Call {
 /// How long after a refusal that nobody has complained of the token is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Waits for a turn at the global limits.
-pub(crate) fn queue<E>(shared: &Arc<Shared>, urgency_ms: i64, require: Require) -> Pending<E> {
+/// AwaitsPending for a turn at the global limits.
+pub(crate) fn queue<E>(shared: &Arc<ActorContext>, urgency_ms: i64, require: Require) -> Pending<E> {
     let wechat = shared.wechat();
     Pending::on(async move { Due::Admitted(wechat.admit(urgency_ms, require).await) })
 }
 
-/// Waits for room in flight before what has to be on disk is noted.
-pub(crate) fn take_off<E>(mut permit: Permit) -> Pending<E> {
+/// AwaitsPending for room in flight before what has to be on disk is noted.
+pub(crate) fn acquire_slot<E>(mut permit: Permit) -> Pending<E> {
     Pending::on(async move {
-        permit.take_off().await;
+        permit.acquire_slot().await;
         Due::Admitted(Ok(permit))
     })
 }
 
-/// Waits until the account's call has ended, if it has not yet.
+/// AwaitsPending until the account's call has ended, if it has not yet.
 pub(crate) fn landing(cell: &Arc<AccountCell>) -> Pending<()> {
     let cell = Arc::clone(cell);
     Pending::on(async move {
@@ -82,7 +82,7 @@ pub(crate) fn landing(cell: &Arc<AccountCell>) -> Pending<()> {
 /// Calls WeChat and puts down how it ended, whatever happens.
 pub(crate) fn fly(
     cell: &Arc<AccountCell>,
-    shared: &Arc<Shared>,
+    shared: &Arc<ActorContext>,
     account: Arc<Account>,
     permit: Permit,
     call: Call,
@@ -101,12 +101,12 @@ pub(crate) fn fly(
 }
 
 async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> CallEnd {
-    permit.take_off().await;
+    permit.acquire_slot().await;
     match call {
-        Call::Fetch { force, spare, despite_down, .. } => {
+        Call::Fetch { force, spare, is_trial, .. } => {
             let calls_to_spare = u32::from(spare);
-            let FetchReport { end, calls_sent } = if despite_down {
-                wechat.fetch_despite_down(&account, force, calls_to_spare).await
+            let FetchReport { end, calls_sent } = if is_trial {
+                wechat.fetch_for_trial(&account, force, calls_to_spare).await
             } else {
                 wechat.fetch(&account, force, calls_to_spare).await
             };

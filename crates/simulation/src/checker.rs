@@ -9,11 +9,11 @@ use wxtokend_core::token::schedule::FORCED_A_DAY;
 use wxtokend_core::token::{HeldToken, Token};
 use wxtokend_sandbox::World;
 
-use super::climate::{DAY, HOUR, MINUTE, SECOND};
-use super::ticket_book::TicketBook;
+use super::fault_rates::{DAY, HOUR, MINUTE, SECOND};
+use super::ticket_checker::TicketChecker;
 
 /// The books on one account. Instants are true ones, in milliseconds.
-pub(super) struct Book {
+pub(super) struct AccountChecker {
     pub(super) appid: Appid,
     /// Nothing ever happens to this one alone: it must not feel what happens to others.
     pub(super) calm: bool,
@@ -39,7 +39,7 @@ pub(super) struct Book {
     /// Tokens that somebody else has ended, which the program cannot know.
     killed: HashSet<String>,
     /// The token that a check has found dead, and when the program was told.
-    condemned: Option<(String, i64)>,
+    refused_value: Option<(String, i64)>,
     /// When somebody last reported the token that readers were given.
     pub(super) reported_at: i64,
     /// Whether somebody has done so since the last check.
@@ -66,7 +66,7 @@ pub(super) struct Book {
     /// The machine came back with a clock that errs: when the token that it has stored ends cannot be known.
     time_is_lost: bool,
     pub(super) on_disk: u64,
-    pub(super) tickets: TicketBook,
+    pub(super) tickets: TicketChecker,
     /// Until when nothing is asked of them: the disk has lost what it was told, or no clock tells how old they are.
     pub(super) tickets_excused_until: i64,
     /// Whether the last token call was answered by an errcode.
@@ -90,7 +90,7 @@ struct Current {
     dies_at: i64,
     ends_at: i64,
     killed: bool,
-    condemned_at: i64,
+    refused_since: i64,
     kept: Kept,
 }
 
@@ -101,16 +101,16 @@ struct Kept {
     excused: bool,
 }
 
-/// What a look at an account depends on besides its book.
+/// What a look at an account depends on besides its checker.
 #[derive(Clone, Copy)]
-pub(super) struct Scene {
+pub(super) struct Context {
     pub(super) now: i64,
     /// Until when any account may lack a token.
     pub(super) may_lack_until: i64,
     pub(super) disk_is_well: bool,
 }
 
-impl Book {
+impl AccountChecker {
     pub(super) fn new(account: Arc<Account>, calm: bool) -> Self {
         Self {
             appid: account.appid.clone(),
@@ -129,7 +129,7 @@ impl Book {
             current: None,
             older: Vec::new(),
             killed: HashSet::new(),
-            condemned: None,
+            refused_value: None,
             reported_at: i64::MIN / 2,
             is_reported: false,
             refused_at: i64::MIN,
@@ -143,7 +143,7 @@ impl Book {
             may_be_ended_until: 0,
             time_is_lost: false,
             on_disk: 0,
-            tickets: TicketBook::default(),
+            tickets: TicketChecker::default(),
             tickets_excused_until: 0,
             was_refused: false,
             told_at: i64::MIN / 2,
@@ -152,7 +152,12 @@ impl Book {
     }
 
     /// A reader was given `token`.
-    pub(super) fn look(&mut self, token: Option<&Token>, world: &World, scene: Scene) -> Result<(), String> {
+    pub(super) fn look(
+        &mut self,
+        token: Option<&Token>,
+        world: &World,
+        scene: Context,
+    ) -> Result<(), String> {
         self.served = token.is_some();
         let Some(token) = token else { return self.lacks(scene) };
         if !self.current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.held, token.held())) {
@@ -166,7 +171,7 @@ impl Book {
                 scene.now - current.dies_at
             ));
         }
-        if scene.now > current.condemned_at {
+        if scene.now > current.refused_since {
             return Err(format!("I1: served version {}, which a check has found dead", token.version()));
         }
         // Where nobody complains of the token and nobody forces, `expires_in` is as firm as `max_age`.
@@ -184,7 +189,7 @@ impl Book {
         Ok(())
     }
 
-    fn lacks(&mut self, scene: Scene) -> Result<(), String> {
+    fn lacks(&mut self, scene: Context) -> Result<(), String> {
         let excused = scene.now <= scene.may_lack_until.max(self.may_lack_until);
         if self.calm && self.configured && !excused && scene.disk_is_well {
             return Err("I6: no token, though nothing has happened to this account".to_owned());
@@ -193,7 +198,7 @@ impl Book {
     }
 
     /// A token that was not seen before, or is told of anew.
-    fn take_up(&mut self, token: &Token, world: &World, scene: Scene) -> Result<(), String> {
+    fn take_up(&mut self, token: &Token, world: &World, scene: Context) -> Result<(), String> {
         let (value, version) = (token.access_token().to_owned(), token.version());
         let truth = world.token_truth(&value);
         let told = |at: std::time::Duration| i64::try_from(at.as_millis()).unwrap();
@@ -230,13 +235,13 @@ impl Book {
         if let Some(at) = self.older.iter().position(|older| older.value == value) {
             kept = self.older.swap_remove(at);
         }
-        let condemned = self.condemned.as_ref().filter(|(dead, _)| *dead == value);
+        let refused_value = self.refused_value.as_ref().filter(|(dead, _)| *dead == value);
         self.current = Some(Current {
             held: Arc::clone(token.held()),
             dies_at,
             ends_at,
             killed: self.killed.contains(&value),
-            condemned_at: condemned.map_or(i64::MAX, |(_, at)| *at),
+            refused_since: refused_value.map_or(i64::MAX, |(_, at)| *at),
             kept,
         });
         self.seen = Some((version, value));
@@ -311,16 +316,16 @@ impl Book {
     }
 
     /// The program is told that WeChat refuses `value`.
-    pub(super) fn condemn(&mut self, value: &str, now: i64) {
-        if self.condemned.as_ref().is_none_or(|(before, _)| before != value) {
+    pub(super) fn note_refused(&mut self, value: &str, now: i64) {
+        if self.refused_value.as_ref().is_none_or(|(before, _)| before != value) {
             self.refused_at = now;
         }
         // What nobody has complained of is looked at once more, a second later.
         let complained_of = now - self.reported_at < MINUTE;
         let takes_in = if complained_of { now } else { now + 15 * SECOND };
-        self.condemned = Some((value.to_owned(), takes_in));
+        self.refused_value = Some((value.to_owned(), takes_in));
         if let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value) {
-            current.condemned_at = current.condemned_at.min(takes_in);
+            current.refused_since = current.refused_since.min(takes_in);
         }
         // The replacement may come right after the last one.
         self.excuse_promises();
@@ -328,10 +333,10 @@ impl Book {
 
     /// The program is told that WeChat honours `value`, whatever it was told a second ago.
     pub(super) fn vouch(&mut self, value: &str, now: i64) {
-        if self.condemned.take_if(|(dead, takes_in)| dead == value && now < *takes_in).is_some()
+        if self.refused_value.take_if(|(dead, takes_in)| dead == value && now < *takes_in).is_some()
             && let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value)
         {
-            current.condemned_at = i64::MAX;
+            current.refused_since = i64::MAX;
         }
         self.honoured = Some((value.to_owned(), now));
     }
@@ -361,23 +366,23 @@ impl Book {
     }
 
     /// An actor that has crashed has not taken in yet what the program was told.
-    pub(super) fn pardon(&mut self, until: i64) {
+    pub(super) fn excuse_until(&mut self, until: i64) {
         self.forget_checks();
-        if let Some((_, at)) = &mut self.condemned {
+        if let Some((_, at)) = &mut self.refused_value {
             *at = (*at).max(until);
         }
-        if let Some(current) = self.current.as_mut().filter(|current| current.condemned_at != i64::MAX) {
-            current.condemned_at = current.condemned_at.max(until);
+        if let Some(current) = self.current.as_mut().filter(|current| current.refused_since != i64::MAX) {
+            current.refused_since = current.refused_since.max(until);
         }
     }
 
     /// The process has died: what it was told a moment ago may be neither taken in nor on disk.
     pub(super) fn process_died(&mut self, now: i64) {
         self.forget_checks();
-        if self.condemned.take_if(|(_, takes_in)| now < *takes_in + 2 * SECOND).is_some()
+        if self.refused_value.take_if(|(_, takes_in)| now < *takes_in + 2 * SECOND).is_some()
             && let Some(current) = &mut self.current
         {
-            current.condemned_at = i64::MAX;
+            current.refused_since = i64::MAX;
         }
     }
 
@@ -386,9 +391,9 @@ impl Book {
     pub(super) fn forget(&mut self, last_arrival: Option<i64>) {
         self.amnesia = true;
         self.may_be_ended_until = last_arrival.unwrap_or(0);
-        self.condemned = None;
+        self.refused_value = None;
         if let Some(current) = &mut self.current {
-            current.condemned_at = i64::MAX;
+            current.refused_since = i64::MAX;
         }
         self.calls.clear();
         self.forced.clear();
@@ -466,7 +471,7 @@ impl Book {
     /// A call for an account whose token is young and well, and of which nobody has complained, is a waste.
     fn needs_to_call(&self, endpoint: Endpoint, now: i64) -> Result<(), String> {
         let Some(current) = self.current.as_ref().filter(|_| self.served) else { return Ok(()) };
-        let well = !current.killed && now < current.dies_at && current.condemned_at == i64::MAX;
+        let well = !current.killed && now < current.dies_at && current.refused_since == i64::MAX;
         let window = match (endpoint, self.account.refresh_ahead) {
             (Endpoint::StableToken, _) => 5 * MINUTE,
             // The refresh instant is drawn a third more or less ahead.

@@ -20,61 +20,61 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 const AHEAD: Duration = Duration::from_millis(10);
 
 /// Lets calls through, the most urgent first.
-pub(super) struct Gate {
-    queue: Arc<Queue>,
-    turnstile: AbortHandle,
+pub(super) struct CallQueue {
+    queue: Arc<QueueShared>,
+    admission: AbortHandle,
 }
 
 /// The right to get ready for one call, and once it has taken off to make it. Dropping it makes room for the next.
 pub(crate) struct Permit {
-    queue: Arc<Queue>,
+    queue: Arc<QueueShared>,
     in_flight: Option<OwnedSemaphorePermit>,
     others_waiting: usize,
 }
 
-struct Queue {
-    state: Mutex<State>,
+struct QueueShared {
+    state: Mutex<QueueState>,
     changed: Notify,
     period: Duration,
-    room_in_flight: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-struct State {
-    waiting: BinaryHeap<Reverse<Waiting>>,
+struct QueueState {
+    waiting: BinaryHeap<Reverse<QueuedCall>>,
     arrivals: u64,
     /// How many more may get ready.
     free: u32,
     next_slot: Instant,
 }
 
-struct Waiting {
+struct QueuedCall {
     urgency_ms: i64,
     arrival: u64,
     admit: oneshot::Sender<Permit>,
 }
 
-impl Gate {
+impl CallQueue {
     /// A gate for `max_in_flight` calls at once and `max_per_second` starts a second; both at least 1. Needs a
     /// runtime.
     #[must_use]
     pub(super) fn new(max_in_flight: u32, max_per_second: u32) -> Self {
         let (max_in_flight, period) = (max_in_flight.max(1), Duration::from_secs(1) / max_per_second.max(1));
         let ahead = AHEAD.div_duration_f64(period.max(Duration::from_nanos(1))) as u32;
-        let state = State {
+        let state = QueueState {
             waiting: BinaryHeap::new(),
             arrivals: 0,
             free: max_in_flight.saturating_add(ahead.clamp(1, max_in_flight)),
             next_slot: Instant::now(),
         };
         let room = usize::try_from(max_in_flight).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let queue = Arc::new(Queue {
+        let queue = Arc::new(QueueShared {
             state: Mutex::new(state),
             changed: Notify::new(),
             period,
-            room_in_flight: Arc::new(Semaphore::new(room)),
+            slots: Arc::new(Semaphore::new(room)),
         });
-        let turnstile = tokio::spawn(admit_in_turn(Arc::clone(&queue))).abort_handle();
-        Self { queue, turnstile }
+        let admission = tokio::spawn(admit_in_turn(Arc::clone(&queue))).abort_handle();
+        Self { queue, admission }
     }
 
     /// Waits for a turn to get ready. Less `urgency_ms` goes first; equals go in the order of arrival.
@@ -84,20 +84,20 @@ impl Gate {
             let mut state = self.queue.lock();
             let arrival = state.arrivals;
             state.arrivals += 1;
-            state.waiting.push(Reverse(Waiting { urgency_ms, arrival, admit }));
+            state.waiting.push(Reverse(QueuedCall { urgency_ms, arrival, admit }));
         }
         self.queue.changed.notify_one();
         match admitted.await {
             Ok(permit) => permit,
-            // The turnstile ends with the gate only, which `self` keeps alive.
+            // The admission ends with the gate only, which `self` keeps alive.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-impl Drop for Gate {
+impl Drop for CallQueue {
     fn drop(&mut self) {
-        self.turnstile.abort();
+        self.admission.abort();
     }
 }
 
@@ -115,10 +115,10 @@ impl Permit {
     }
 
     /// Waits until there is room for one more call in flight, and takes it, if it has not yet.
-    pub(crate) async fn take_off(&mut self) {
+    pub(crate) async fn acquire_slot(&mut self) {
         if self.in_flight.is_none() {
             // An error means that the semaphore is closed, which nobody does.
-            self.in_flight = Arc::clone(&self.queue.room_in_flight).acquire_owned().await.ok();
+            self.in_flight = Arc::clone(&self.queue.slots).acquire_owned().await.ok();
             gauge!("wxtokend_upstream_in_flight").increment(1.0);
         }
     }
@@ -135,13 +135,13 @@ impl Drop for Permit {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl QueueShared {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next to go and how many stay behind, if there is one and room for it.
-    fn next(&self) -> Option<(Waiting, usize)> {
+    fn next(&self) -> Option<(QueuedCall, usize)> {
         let mut state = self.lock();
         while state.free > 0 {
             let Reverse(next) = state.waiting.pop()?;
@@ -156,9 +156,9 @@ impl Queue {
     }
 }
 
-async fn admit_in_turn(queue: Arc<Queue>) {
+async fn admit_in_turn(queue: Arc<QueueShared>) {
     loop {
-        // Waiting before choosing: who comes meanwhile and is more urgent goes first.
+        // QueuedCall before choosing: who comes meanwhile and is more urgent goes first.
         let slot = queue.lock().next_slot;
         sleep_until(slot).await;
         match queue.next() {
@@ -172,18 +172,18 @@ async fn admit_in_turn(queue: Arc<Queue>) {
     }
 }
 
-impl PartialEq for Waiting {
+impl PartialEq for QueuedCall {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
-impl Eq for Waiting {}
-impl PartialOrd for Waiting {
+impl Eq for QueuedCall {}
+impl PartialOrd for QueuedCall {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Waiting {
+impl Ord for QueuedCall {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.urgency_ms, self.arrival).cmp(&(other.urgency_ms, other.arrival))
     }
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_start_no_faster_than_allowed() {
-        let gate = Gate::new(1000, 100);
+        let gate = CallQueue::new(1000, 100);
         let start = Instant::now();
         for _ in 0..200 {
             drop(gate.admit(0).await);
@@ -208,20 +208,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_calls_are_in_flight_than_allowed() {
-        let gate = Gate::new(2, 1_000_000);
+        let gate = CallQueue::new(2, 1_000_000);
         let admit = async || timeout(Duration::from_secs(60), gate.admit(0)).await.unwrap();
         let (mut first, mut second, mut third) = (admit().await, admit().await, admit().await);
-        first.take_off().await;
-        second.take_off().await;
+        first.acquire_slot().await;
+        second.acquire_slot().await;
         {
-            let third = third.take_off();
+            let third = third.acquire_slot();
             tokio::pin!(third);
             assert!(timeout(Duration::from_secs(60), &mut third).await.is_err());
             drop(first);
             third.await;
         }
         // It is one of the two already.
-        third.take_off().await;
+        third.acquire_slot().await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -229,7 +229,7 @@ mod tests {
         for (max_in_flight, max_per_second, ahead) in
             [(64, 1_000, 10), (64, 1_000_000, 64), (64, 1, 1), (1, 100, 1)]
         {
-            let gate = Gate::new(max_in_flight, max_per_second);
+            let gate = CallQueue::new(max_in_flight, max_per_second);
             let mut ready = Vec::new();
             for _ in 0..max_in_flight + ahead {
                 ready.push(timeout(Duration::from_secs(60), gate.admit(0)).await.unwrap());
@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_most_urgent_goes_first_and_equals_in_turn() {
-        let gate = Arc::new(Gate::new(1, 100));
+        let gate = Arc::new(CallQueue::new(1, 100));
         let held = (gate.admit(0).await, gate.admit(0).await);
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
@@ -261,7 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_leaves_the_queue_and_takes_no_place() {
-        let gate = Gate::new(1, 100);
+        let gate = CallQueue::new(1, 100);
         let held = (gate.admit(0).await, gate.admit(0).await);
         for _ in 0..3 {
             assert!(timeout(Duration::from_millis(5), gate.admit(0)).await.is_err());

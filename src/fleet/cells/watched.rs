@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use wxtokend_core::clock::{Clock, Moment};
 
 /// Written by one actor, read by everybody.
-pub(crate) struct Slot<T> {
+pub(crate) struct Watched<T> {
     value: ArcSwap<T>,
     changed: Notify,
     gone: AtomicBool,
@@ -30,7 +30,7 @@ impl Effort {
     }
 }
 
-impl<T> Slot<T> {
+impl<T> Watched<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { value: ArcSwap::from_pointee(value), changed: Notify::new(), gone: AtomicBool::new(false) }
     }

@@ -40,7 +40,7 @@ fn says(answer: &str) -> Vec<&str> {
 
 async fn rig() -> Rig {
     let clients = vec![client("k", &["*"], Allow::ALL)];
-    Rig::start(Plan { clients, ..Plan::default() }).await
+    Rig::start(TestApi { clients, ..TestApi::default() }).await
 }
 
 /// Requests whose bodies are not read, or not needed, and the status of their answers.

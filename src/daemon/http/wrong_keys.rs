@@ -14,12 +14,12 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Of all requests whose key was nobody's.
 pub(super) struct WrongKeys {
     counter: Counter,
-    untold: Mutex<Untold>,
+    untold: Mutex<Unreported>,
     sign_in_told: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
-struct Untold {
+struct Unreported {
     requests: u64,
     last_from: Option<IpAddr>,
     told: Option<Instant>,

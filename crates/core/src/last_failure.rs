@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::account::Account;
 use crate::budget::Ledger;
 use crate::clock::Moment;
-use crate::fault::{Fault, FaultKind, Wait, Whose};
+use crate::fault::{Fault, FaultKind, FaultScope, Wait};
 use crate::token::schedule::wait_after;
 
 /// The account's last call failed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trouble {
+pub struct LastFailure {
     /// Why.
     pub fault: Arc<Fault>,
     /// When.
@@ -19,7 +19,7 @@ pub struct Trouble {
     /// How many calls have failed in a row,
     pub failures: u32,
     /// and how many of them since the host was last back, by which the next wait grows: after an outage it begins anew.
-    pub since_back: u32,
+    pub failures_since_recovery: u32,
     /// When to call again.
     pub retry_at: Moment,
     /// Whether the host is to blame: while it is down nothing is tried, and when it is back, at once.
@@ -28,7 +28,7 @@ pub struct Trouble {
     pub parked: Option<(Arc<Fault>, Moment)>,
 }
 
-impl Trouble {
+impl LastFailure {
     /// One call more has failed after `earlier`, of a credential that is usable for `usable_for` still.
     #[must_use]
     pub fn after(
@@ -41,29 +41,30 @@ impl Trouble {
         jitter: f64,
     ) -> Self {
         let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
-        let since_back = earlier.map_or(0, |trouble| trouble.since_back).saturating_add(1);
-        let wait = wait_after(&fault, since_back, account, usable_for, ledger, now, jitter);
+        let failures_since_recovery =
+            earlier.map_or(0, |trouble| trouble.failures_since_recovery).saturating_add(1);
+        let wait = wait_after(&fault, failures_since_recovery, account, usable_for, ledger, now, jitter);
         let awaits_host =
-            fault.whose == Whose::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
+            fault.whose == FaultScope::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
         let fault = Arc::new(fault);
         let parked = match fault.kind {
             FaultKind::Parked => Some((Arc::clone(&fault), now)),
             _ if fault.says_nothing_of_the_account() => earlier.and_then(|earlier| earlier.parked.clone()),
             _ => None,
         };
-        Self { fault, at: now, failures, since_back, retry_at: now + wait, awaits_host, parked }
+        Self { fault, at: now, failures, failures_since_recovery, retry_at: now + wait, awaits_host, parked }
     }
 
     /// The host that was down answers again.
     pub fn host_is_back(&mut self, now: Moment) {
         if self.awaits_host {
-            (self.retry_at, self.since_back) = (now, 0);
+            (self.retry_at, self.failures_since_recovery) = (now, 0);
         }
     }
 
     /// A token has been found dead, of which this trouble was none: one attempt is made at once, unless somebody has said
     /// when to ask again.
-    pub fn forget_wait(&mut self, now: Moment) {
+    pub fn clear_wait(&mut self, now: Moment) {
         if !self.fault.says_when() {
             self.retry_at = now;
         }

@@ -13,12 +13,12 @@ const TRIES: usize = 100;
 
 /// Removed when it is dropped, unless it was moved.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(super) struct NewFile {
     path: PathBuf,
     is_moved: bool,
 }
 
-impl Beside {
+impl NewFile {
     /// A new file in `folder` that only its owner can read, from the beginning: `prefix`, something that no other has, `.new`.
     pub(super) fn create(folder: &Path, prefix: &str) -> io::Result<(Self, File)> {
         for _ in 0..TRIES {
@@ -54,7 +54,7 @@ impl Beside {
     }
 }
 
-impl Drop for Beside {
+impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.is_moved {
             let _ = fs::remove_file(&self.path);

@@ -18,19 +18,19 @@ use tower::Service;
 use tracing::error;
 
 use super::access::Access;
+use super::app_state::AppState;
 use super::body::{LARGEST_BODY, too_large};
 use super::cgi_bin;
-use super::edge::Edge;
 use super::host;
-use super::leftover::Lent;
 use super::paths::{self, ROUTES};
-use super::problem::{Code, Problem};
+use super::problem::{ApiProblem, Code};
 use super::token;
+use super::unread_body::BodyLease;
 
 /// What answers on a listener.
 #[derive(Clone)]
-pub(super) struct Door {
-    pub(super) edge: Edge,
+pub(super) struct ApiService {
+    pub(super) app: AppState,
     pub(super) router: Router,
     /// Which of [`ROUTES`] the router has.
     pub(super) serves: Range<usize>,
@@ -39,43 +39,43 @@ pub(super) struct Door {
     pub(super) is_guarded: bool,
 }
 
-impl Door {
-    pub(super) async fn answer(self, request: Request<Lent>) -> Result<Response, Infallible> {
-        let Self { edge, router, serves, is_guarded } = self;
+impl ApiService {
+    pub(super) async fn answer(self, request: Request<BodyLease>) -> Result<Response, Infallible> {
+        let Self { app, router, serves, is_guarded } = self;
         let started = Instant::now();
         // Of what was sent: a path that is read otherwise keeps no authority.
-        let admitted = admit(&edge, is_guarded, request.headers(), request.uri(), request.version());
-        let request = cgi_bin::at_the_root(request, &edge.wechat_path);
+        let admitted = admit(&app, is_guarded, request.headers(), request.uri(), request.version());
+        let request = cgi_bin::at_the_root(request, &app.wechat_path);
         let route = paths::of_path(request.uri().path()).filter(|route| serves.contains(route));
         let response = match admitted {
             Ok(()) => {
                 let answer = async {
-                    match is_guarded.then(|| token::at_once(&edge, &request)).flatten() {
+                    match is_guarded.then(|| token::at_once(&app, &request)).flatten() {
                         Some(found) => Ok(found),
                         // Boxed: nearly all are answered at once, and need not carry its state about.
-                        None => Ok(Box::pin(routed(&edge, router, request, route)).await),
+                        None => Ok(Box::pin(routed(&app, router, request, route)).await),
                     }
                 };
-                unless_it_panics(answer, route).await
+                catch_panic(answer, route).await
             }
             Err(problem) if problem.code == Code::TooLarge && is_wechats(route) => cgi_bin::refusal(problem),
             Err(problem) => problem.into_response(),
         };
-        edge.timing.note(route, response.status(), started.elapsed());
+        app.timing.note(route, response.status(), started.elapsed());
         Ok(response)
     }
 }
 
 /// What the router's handlers answer, for as long as who asks is let in.
 async fn routed(
-    edge: &Edge,
+    app: &AppState,
     mut router: Router,
-    mut request: Request<Lent>,
+    mut request: Request<BodyLease>,
     route: Option<usize>,
 ) -> Response {
     let access = Access::default();
     request.extensions_mut().insert(access.clone());
-    match access.while_let_in(edge, router.call(request)).await {
+    match access.while_let_in(app, router.call(request)).await {
         Ok(Ok(response)) => response,
         Err(problem) if is_wechats(route) => cgi_bin::refusal(problem),
         Err(problem) => problem.into_response(),
@@ -83,15 +83,15 @@ async fn routed(
 }
 
 fn admit(
-    edge: &Edge,
+    app: &AppState,
     is_guarded: bool,
     headers: &HeaderMap,
     uri: &Uri,
     version: Version,
-) -> Result<(), Problem> {
+) -> Result<(), ApiProblem> {
     if is_guarded {
         host::must_be_named(headers, uri, version)?;
-        if edge.clients.need_no_key() {
+        if app.clients.need_no_key() {
             host::must_be_local(headers, uri, version)?;
         }
     }
@@ -105,7 +105,7 @@ fn is_wechats(route: Option<usize>) -> bool {
 }
 
 /// A bug in a handler costs its request an answer of 500 and nobody anything else.
-async fn unless_it_panics(
+async fn catch_panic(
     answer: impl Future<Output = Result<Response, Infallible>>,
     route: Option<usize>,
 ) -> Response {
@@ -122,6 +122,6 @@ async fn unless_it_panics(
             "answering a request panicked, a bug of ours; the client got 500"
         );
         let detail = "a bug of ours: report it with the log around this time";
-        Problem::new(Code::Internal, detail).into_response()
+        ApiProblem::new(Code::Internal, detail).into_response()
     })
 }

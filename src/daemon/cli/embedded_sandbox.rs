@@ -71,7 +71,7 @@ async fn bind_near(usual: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A simulated WeChat that listens; it ends when this is dropped.
-pub(super) struct Simulation {
+pub(super) struct EmbeddedSandbox {
     sandbox: Sandbox,
     address: SocketAddr,
     /// As configured: a secret that was changed in the simulation is put back only by a change of the file.
@@ -79,7 +79,7 @@ pub(super) struct Simulation {
     serving: AbortHandle,
 }
 
-impl Simulation {
+impl EmbeddedSandbox {
     /// Listens, and knows the accounts of `config`. Its calendar starts at the true time.
     /// Without an address it listens where README.md says, or elsewhere if that is taken.
     pub(super) async fn start(listen: Option<SocketAddr>, times: Times, config: &Config) -> io::Result<Self> {
@@ -120,25 +120,25 @@ impl Simulation {
     }
 }
 
-impl Drop for Simulation {
+impl Drop for EmbeddedSandbox {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
 /// What a daemon runs on that shall touch nothing real.
-pub(super) struct Rehearsal {
-    pub(super) simulation: Simulation,
+pub(super) struct SandboxRun {
+    pub(super) simulation: EmbeddedSandbox,
     overlap: Duration,
     base_url: Url,
     /// Removed when this is dropped.
     folder: TempDir,
 }
 
-impl Rehearsal {
+impl SandboxRun {
     pub(super) async fn start(times: Times, config: &Config) -> Result<Self, Failure> {
         let failed = |error: &dyn std::error::Error| Failure::to("start the simulated WeChat", error);
-        let simulation = Simulation::start(None, times, config).await.map_err(|error| failed(&error))?;
+        let simulation = EmbeddedSandbox::start(None, times, config).await.map_err(|error| failed(&error))?;
         let base_url =
             Url::parse(&format!("http://{}/", simulation.address())).map_err(|error| failed(&error))?;
         let owner_only = std::fs::Permissions::from_mode(0o700);
@@ -217,7 +217,7 @@ mod tests {
     async fn a_rehearsal_touches_nothing_real_and_leaves_nothing_behind() {
         let mut config = config(&[("a", "s1")]);
         config.store.path = "/real/store.redb".into();
-        let mut rehearsal = Rehearsal::start(Times::new(None, None).unwrap(), &config).await.unwrap();
+        let mut rehearsal = SandboxRun::start(Times::new(None, None).unwrap(), &config).await.unwrap();
         rehearsal.redirect(&mut config);
         let folder = rehearsal.folder.path().to_owned();
         assert_eq!(config.store.path, folder.join("wxtokend.redb"));
@@ -232,8 +232,8 @@ mod tests {
     async fn a_reload_teaches_new_accounts_and_keeps_what_was_changed_in_the_simulation() {
         let times = Times::new(None, None).unwrap();
         let first = config(&[("a", "s1"), ("b", "s1")]);
-        let mut rehearsal = Rehearsal::start(times, &first).await.unwrap();
-        let knows = |rehearsal: &Rehearsal, appid: &str, secret: &str| {
+        let mut rehearsal = SandboxRun::start(times, &first).await.unwrap();
+        let knows = |rehearsal: &SandboxRun, appid: &str, secret: &str| {
             let request = wxtokend_sandbox::Request {
                 method: "GET".to_owned(),
                 path: "/cgi-bin/token".to_owned(),
@@ -245,7 +245,7 @@ mod tests {
                 source_ip: [127, 0, 0, 1].into(),
             };
             let appid = Appid::new(appid).unwrap();
-            let minted = |rehearsal: &Rehearsal| rehearsal.simulation.sandbox.counters(&appid).token_mints;
+            let minted = |rehearsal: &SandboxRun| rehearsal.simulation.sandbox.counters(&appid).token_mints;
             let before = minted(rehearsal);
             rehearsal.simulation.sandbox.with(|world, now| world.handle(&request, now));
             minted(rehearsal) > before

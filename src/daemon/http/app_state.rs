@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Clients;
-use super::guesses::WrongKeys;
-use super::problem::Problem;
+use super::problem::ApiProblem;
 use super::timing::Timing;
+use super::wrong_keys::WrongKeys;
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
@@ -19,9 +19,9 @@ const PAGES: usize = 16;
 const SCRAPES: usize = 4;
 
 /// The state of the routers.
-pub(super) type Edge = Arc<Inner>;
+pub(super) type AppState = Arc<AppStateInner>;
 
-pub(super) struct Inner {
+pub(super) struct AppStateInner {
     pub(super) fleet: Fleet,
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
@@ -34,8 +34,8 @@ pub(super) struct Inner {
     pub(super) wechat_path: String,
 }
 
-impl Inner {
-    pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, wechat_path: &str) -> Edge {
+impl AppStateInner {
+    pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, wechat_path: &str) -> AppState {
         Arc::new(Self {
             fleet,
             clients,
@@ -50,14 +50,14 @@ impl Inner {
     }
 
     /// What `answer` says, unless it has to be waited for when the server stops.
-    pub(super) async fn unless_stopping<T, E: Into<Problem>>(
+    pub(super) async fn unless_stopping<T, E: Into<ApiProblem>>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, ApiProblem> {
         tokio::select! {
             biased;
             answer = answer => answer.map_err(Into::into),
-            () = self.stopping.cancelled() => Err(Problem::shutting_down()),
+            () = self.stopping.cancelled() => Err(ApiProblem::shutting_down()),
         }
     }
 }
@@ -71,15 +71,15 @@ pub(super) async fn large<T: AsRef<[u8]> + Send + 'static>(
     // Fails only where a semaphore was closed, and none is.
     let turn = Arc::clone(turns).acquire_owned().await.ok();
     let answer = aside(work).await;
-    Bytes::from_owner(Large { answer, _turn: turn })
+    Bytes::from_owner(LargeBody { answer, _turn: turn })
 }
 
-struct Large<T> {
+struct LargeBody<T> {
     answer: T,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Large<T> {
+impl<T: AsRef<[u8]>> AsRef<[u8]> for LargeBody<T> {
     fn as_ref(&self) -> &[u8] {
         self.answer.as_ref()
     }

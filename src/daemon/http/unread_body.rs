@@ -21,7 +21,7 @@ use super::body::LARGEST_BODY;
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// The body of a request, which comes back when whoever was to read it lets it go before its end.
-pub(super) struct Lent {
+pub(super) struct BodyLease {
     /// None once it was read to its end.
     body: Option<Incoming>,
     /// To which nothing is given where the body has failed.
@@ -29,27 +29,30 @@ pub(super) struct Lent {
 }
 
 /// Where the body of a request comes back to.
-pub(super) struct Leftover {
+pub(super) struct UnreadBody {
     body: oneshot::Receiver<Option<Incoming>>,
     /// The client may wait for the answer before it sends anything.
     is_expected: bool,
 }
 
 /// The request with its body lent out, and where that comes back to; nothing does where there is no body.
-pub(super) fn lend(request: Request<Incoming>) -> (Request<Lent>, Option<Leftover>) {
+pub(super) fn lend(request: Request<Incoming>) -> (Request<BodyLease>, Option<UnreadBody>) {
     if request.body().is_end_stream() {
-        return (request.map(|body| Lent { body: Some(body), back: None }), None);
+        return (request.map(|body| BodyLease { body: Some(body), back: None }), None);
     }
     let (back, body) = oneshot::channel();
     let is_expected = expects(request.headers());
-    (request.map(|body| Lent { body: Some(body), back: Some(back) }), Some(Leftover { body, is_expected }))
+    (
+        request.map(|body| BodyLease { body: Some(body), back: Some(back) }),
+        Some(UnreadBody { body, is_expected }),
+    )
 }
 
 fn expects(headers: &HeaderMap) -> bool {
     headers.contains_key(header::EXPECT)
 }
 
-impl Leftover {
+impl UnreadBody {
     /// Reads what is left. Whether the next request can be read behind it.
     pub(super) async fn drain(mut self) -> bool {
         use oneshot::error::TryRecvError::{Closed, Empty};
@@ -79,7 +82,7 @@ async fn to_the_end(mut body: Incoming) -> bool {
     true
 }
 
-impl Body for Lent {
+impl Body for BodyLease {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -110,7 +113,7 @@ impl Body for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for BodyLease {
     fn drop(&mut self) {
         let body = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(body), Some(back)) = (body, self.back.take()) {

@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wxtokend_core::account::Appid;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::secret::Secret;
-use wxtokend_core::token::{HeldToken, Standing};
+use wxtokend_core::token::{HeldToken, Validity};
 
-type Digest = [u8; 32];
+type TokenDigest = [u8; 32];
 
 /// The tokens of all accounts: of each the newest, and while WeChat honours it the one before.
 #[derive(Default)]
-pub(crate) struct Holders {
-    known: Mutex<Known>,
+pub(crate) struct TokenIndex {
+    known: Mutex<IndexedTokens>,
 }
 
 #[derive(Default)]
-struct Known {
-    by_digest: HashMap<Digest, Appid>,
-    before: HashMap<Appid, (Digest, Moment)>,
+struct IndexedTokens {
+    by_digest: HashMap<TokenDigest, Appid>,
+    before: HashMap<Appid, (TokenDigest, Moment)>,
 }
 
-impl Holders {
+impl TokenIndex {
     /// An account's token is another one now.
     pub(crate) fn note(
         &self,
@@ -47,7 +47,7 @@ impl Holders {
         match (old, new) {
             // A successor does not end it at once, unless it was dead before.
             (Some((old, digest)), Some(_))
-                if old.standing == Standing::Good && !old.expires_at.is_over(now) =>
+                if old.standing == Validity::Unchallenged && !old.expires_at.is_over(now) =>
             {
                 let until = (now + old.grace()).min(old.expires_at);
                 known.before.insert(appid.clone(), (digest, until));
@@ -60,7 +60,7 @@ impl Holders {
         }
     }
 
-    /// Whose token that is, or was until a moment ago.
+    /// FaultScope token that is, or was until a moment ago.
     pub(crate) fn of(&self, token: &Secret, now: Moment) -> Option<Appid> {
         let digest = token.sha256();
         let known = self.lock();
@@ -71,7 +71,7 @@ impl Holders {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, IndexedTokens> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,22 +91,22 @@ mod tests {
             let example = HeldToken::example(&account, at(0), Duration::from_secs(7200));
             Arc::new(HeldToken { value: Secret::new(value), ..example })
         };
-        let (holders, appid) = (Holders::default(), &account.appid);
-        let of = |value: &str, seconds| holders.of(&Secret::new(value), at(seconds)).is_some();
+        let (token_index, appid) = (TokenIndex::default(), &account.appid);
+        let of = |value: &str, seconds| token_index.of(&Secret::new(value), at(seconds)).is_some();
         let [a, b, c, d] = ["a", "b", "c", "d"].map(token);
-        holders.note(appid, None, Some(&a), at(0));
+        token_index.note(appid, None, Some(&a), at(0));
         assert!(of("a", 9999) && !of("b", 0));
-        holders.note(appid, Some(&a), Some(&b), at(100));
+        token_index.note(appid, Some(&a), Some(&b), at(100));
         assert!(of("b", 100) && of("a", 339) && !of("a", 340), "four fifths of 5 min");
-        holders.note(appid, Some(&b), Some(&c), at(101));
+        token_index.note(appid, Some(&b), Some(&c), at(101));
         assert!(of("c", 101) && of("b", 101) && !of("a", 101), "one before is enough");
-        let dead = Arc::new(HeldToken { standing: Standing::Refused, ..HeldToken::clone(&c) });
-        holders.note(appid, Some(&c), Some(&dead), at(102));
-        holders.note(appid, Some(&dead), Some(&d), at(103));
+        let dead = Arc::new(HeldToken { standing: Validity::Rejected, ..HeldToken::clone(&c) });
+        token_index.note(appid, Some(&c), Some(&dead), at(102));
+        token_index.note(appid, Some(&dead), Some(&d), at(103));
         assert!(of("d", 103) && !of("c", 103), "WeChat refuses it");
-        holders.note(appid, Some(&d), None, at(104));
+        token_index.note(appid, Some(&d), None, at(104));
         assert!(!of("d", 104));
-        assert!(holders.lock().by_digest.is_empty() && holders.lock().before.is_empty());
+        assert!(token_index.lock().by_digest.is_empty() && token_index.lock().before.is_empty());
     }
 
     #[test]
@@ -117,13 +117,13 @@ mod tests {
             let example = HeldToken::example(&account, at(sent), Duration::from_secs(7200));
             Arc::new(HeldToken { value: Secret::new(value), ..example })
         };
-        let (holders, appid) = (Holders::default(), &account.appid);
-        let of = |value: &str, now| holders.of(&Secret::new(value), now).is_some();
+        let (token_index, appid) = (TokenIndex::default(), &account.appid);
+        let of = |value: &str, now| token_index.of(&Secret::new(value), now).is_some();
         let [a, b, c] = [("a", 0), ("b", 9000), ("c", 16_100)].map(|(value, sent)| token(value, sent));
-        holders.note(appid, None, Some(&a), at(0));
-        holders.note(appid, Some(&a), Some(&b), at(9000));
+        token_index.note(appid, None, Some(&a), at(0));
+        token_index.note(appid, Some(&a), Some(&b), at(9000));
         assert!(!of("a", at(9000)), "it ended half an hour ago");
-        holders.note(appid, Some(&b), Some(&c), at(16_100));
+        token_index.note(appid, Some(&b), Some(&c), at(16_100));
         assert!(of("b", at(16_199)) && !of("b", at(16_200)), "its own end is sooner than the overlap's");
         let ahead = Moment { wall_ms: at(16_200).wall_ms, ..at(16_150) };
         assert!(!of("b", ahead), "by the other clock");
