@@ -12,8 +12,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use hdrhistogram::Histogram;
+
 use crate::Outcome;
-use crate::histogram::Histogram;
 use crate::lab::{KEY, Program, appid};
 
 /// As many are kept open by those who ask as fast as answers come.
@@ -48,12 +49,13 @@ pub(crate) enum Speaks {
 /// What a run has come to.
 pub(crate) struct Run {
     pub(crate) took: Duration,
-    pub(crate) latencies: Histogram,
+    /// In nanoseconds.
+    pub(crate) latencies: Histogram<u64>,
 }
 
 impl Run {
     pub(crate) fn per_second(&self) -> f64 {
-        self.latencies.count() as f64 / self.took.as_secs_f64()
+        self.latencies.len() as f64 / self.took.as_secs_f64()
     }
 }
 
@@ -92,7 +94,7 @@ pub(crate) async fn cost(program: &Program, load: &Load, time: Duration) -> Outc
     let run = flat_out(load, time).await?;
     let after = program.vitals()?;
     let used = (after.cpu - before.cpu).as_secs_f64();
-    let a_read = 1e6 / run.latencies.count() as f64;
+    let a_read = 1e6 / run.latencies.len() as f64;
     Ok(Cost {
         per_second: run.per_second(),
         cpu_us: used * a_read,
@@ -125,9 +127,9 @@ async fn run(load: &Load, time: Duration, every: Option<Duration>) -> Outcome<Ru
         });
         tasks.spawn(async move { converse(&load, stream, index, pace, end).await });
     }
-    let mut latencies = Histogram::new();
+    let mut latencies = no_latencies();
     while let Some(ended) = tasks.join_next().await {
-        latencies.add(&ended?.map_err(|error| format!("a connection broke: {error}"))?);
+        latencies += ended?.map_err(|error| format!("a connection broke: {error}"))?;
     }
     Ok(Run { took: start.elapsed(), latencies })
 }
@@ -143,8 +145,8 @@ async fn converse(
     index: usize,
     pace: Option<Pace>,
     end: Instant,
-) -> io::Result<Histogram> {
-    let mut latencies = Histogram::new();
+) -> io::Result<Histogram<u64>> {
+    let mut latencies = no_latencies();
     let mut talk = Talk { stream, speaks: load.speaks, buffer: vec![0; 64 * 1024] };
     let mut due = pace.as_ref().map(|pace| pace.first);
     let mut next = index;
@@ -165,9 +167,15 @@ async fn converse(
             *at += pace.every;
         }
         talk.ask(&load.requests[next % load.requests.len()]).await?;
-        latencies.note(from.elapsed());
+        latencies.saturating_record(u64::try_from(from.elapsed().as_nanos()).unwrap_or(u64::MAX));
         next += load.connections;
     }
+}
+
+/// Latencies of up to a minute, to a hundredth.
+fn no_latencies() -> Histogram<u64> {
+    let bounds = Histogram::new_with_bounds(1, 60_000_000_000, 2);
+    bounds.expect("bounds and digits that the histogram takes")
 }
 
 /// One connection.

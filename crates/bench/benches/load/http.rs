@@ -174,11 +174,11 @@ impl Servers {
             let run = at_rate(&load, rate, time).await?;
             over.store(true, Ordering::Relaxed);
             let done = disturbing.join().map_err(|_| "the disturber panicked")??;
-            let us = |share| run.latencies.at(share).as_secs_f64() * 1e6;
+            let us = |share| run.latencies.value_at_quantile(share) as f64 / 1e3;
             rows.push(json!({
                 "what": what, "done": done, "per_second": run.per_second(),
                 "p50_us": us(0.5), "p99_us": us(0.99), "p999_us": us(0.999),
-                "max_us": run.latencies.most().as_secs_f64() * 1e6,
+                "max_us": run.latencies.max() as f64 / 1e3,
             }));
         }
         Ok(rows.into())

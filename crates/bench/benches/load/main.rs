@@ -7,7 +7,6 @@
 
 mod bare;
 mod client;
-mod histogram;
 mod http;
 mod lab;
 mod machine;

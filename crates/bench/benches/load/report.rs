@@ -340,7 +340,7 @@ impl Report {
             let Some((first, last)) = points.first().zip(points.last()) else { continue };
             let linear = vec![*first, (last.0, first.1 * last.0 / first.0)];
             let lines = [Line::new("measured", points.clone()), Line::dashed("proportional", linear)];
-            self.picture(name, title, &chart(title, "accounts", unit, Scale::Logarithmic, &lines))?;
+            self.picture(name, title, &chart(title, "accounts", unit, Scale::Logarithmic, &lines)?)?;
         }
         Ok(())
     }
@@ -405,7 +405,7 @@ impl Report {
                 Line::dashed("twice that", vec![(0.0, mean * 2.0), (end, mean * 2.0)]),
             ];
             let title = format!("Calls of {name}");
-            let svg = chart(&title, "hours since the start", "calls/s", Scale::Plain, &lines);
+            let svg = chart(&title, "hours since the start", "calls/s", Scale::Linear, &lines)?;
             self.picture(&format!("spread-{name}"), &title, &svg)?;
         }
         Ok(())
@@ -546,16 +546,20 @@ impl Report {
         self.picture(
             "soak-memory",
             "Memory",
-            &chart("Memory and store", "minutes", "MiB", Scale::Plain, &memory),
+            &chart("Memory and store", "minutes", "MiB", Scale::Linear, &memory)?,
         )?;
         let latency =
             [Line::new("p50", scaled("p50_us", 1000.0)), Line::new("p99", scaled("p99_us", 1000.0))];
-        self.picture("soak-latency", "Latency", &chart("Latency", "minutes", "ms", Scale::Plain, &latency))?;
+        self.picture(
+            "soak-latency",
+            "Latency",
+            &chart("Latency", "minutes", "ms", Scale::Linear, &latency)?,
+        )?;
         let descriptors = [Line::new("descriptors", scaled("descriptors", 1.0))];
         self.picture(
             "soak-descriptors",
             "Descriptors",
-            &chart("Descriptors", "minutes", "open", Scale::Plain, &descriptors),
+            &chart("Descriptors", "minutes", "open", Scale::Linear, &descriptors)?,
         )
     }
 }

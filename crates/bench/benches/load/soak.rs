@@ -27,12 +27,12 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         while began.elapsed() < time {
             let run = flat_out(&load, EVERY).await?;
             let vitals = daemon.vitals()?;
-            reads += run.latencies.count();
+            reads += run.latencies.len();
             samples.push(json!({
                 "at_s": began.elapsed().as_secs_f64(),
                 "per_second": run.per_second(),
-                "p50_us": run.latencies.at(0.5).as_secs_f64() * 1e6,
-                "p99_us": run.latencies.at(0.99).as_secs_f64() * 1e6,
+                "p50_us": run.latencies.value_at_quantile(0.5) as f64 / 1e3,
+                "p99_us": run.latencies.value_at_quantile(0.99) as f64 / 1e3,
                 "resident_kib": vitals.resident_kib,
                 "descriptors": vitals.descriptors,
                 "store_bytes": std::fs::metadata(lab.store())?.len(),
