@@ -39,3 +39,4 @@ mod stores;
 mod test_command;
 mod tickets;
 mod watching;
+mod words;
