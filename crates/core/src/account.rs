@@ -1,4 +1,4 @@
-//! What the operator says about one account, checked.
+//! Settings of one account, after validation.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,28 +10,28 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 use crate::ticket::TicketKinds;
 
-/// The id of a WeChat account: 1 to 64 characters of `[A-Za-z0-9_-]`. Clones cheaply.
+/// A WeChat account's ID: 1 to 64 characters of `[A-Za-z0-9_-]`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Appid(Arc<str>);
 
-/// A string that is no appid.
+/// Error for a string that is not an appid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an appid is 1 to 64 characters of A-Z a-z 0-9 _ -")]
 pub struct InvalidAppid;
 
 impl Appid {
-    /// Checks `text`.
+    /// Validates `text`.
     ///
     /// # Errors
-    /// [`InvalidAppid`] when it is empty, longer than 64 characters or has others than `[A-Za-z0-9_-]`.
+    /// [`InvalidAppid`] if it is empty, longer than 64 characters, or contains anything but `[A-Za-z0-9_-]`.
     pub fn new(text: &str) -> Result<Self, InvalidAppid> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(allowed);
         if fits { Ok(Self(text.into())) } else { Err(InvalidAppid) }
     }
 
-    /// The id as text.
+    /// Returns the appid as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -82,19 +82,20 @@ impl fmt::Debug for Appid {
     }
 }
 
-/// Which WeChat call mints the token. The tokens of the two are separate and do not invalidate each other.
+/// The WeChat call that mints the token. Tokens of the two endpoints are separate and do not invalidate each
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
-    /// `POST /cgi-bin/stable_token`: the same token until its last 5 minutes.
+    /// `POST /cgi-bin/stable_token`: returns the same token until its last 5 minutes.
     #[default]
     StableToken,
-    /// `GET /cgi-bin/token`: a new token with each call, the previous one works 5 more minutes.
+    /// `GET /cgi-bin/token`: returns a new token with each call; the previous one works for 5 more minutes.
     Token,
 }
 
 impl Endpoint {
-    /// The name in `accounts.yaml`, the API and the metrics.
+    /// The endpoint's name in `accounts.yaml`, the API and the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,13 +108,13 @@ impl Endpoint {
 /// How long before expiry an account on [`Endpoint::Token`] is refreshed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RefreshAhead {
-    /// A share of the token's lifetime, above 0 and at most 0.5.
+    /// A share of the token's lifetime, greater than 0 and at most 0.5.
     Share(f64),
-    /// A fixed time, never taken as more than half of the lifetime.
+    /// A fixed time, capped at half of the lifetime.
     Fixed(Duration),
 }
 
-/// The bounds between which the wait after a failed call grows.
+/// Bounds of the back-off after a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// The shortest wait.
@@ -125,27 +126,27 @@ pub struct Retry {
 /// One account of `accounts.yaml` with every default filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
-    /// Its id at WeChat.
+    /// The account's ID at WeChat.
     pub appid: Appid,
-    /// What people call it; the appid when the file names none.
+    /// Display name; the appid if the file gives none.
     pub name: String,
-    /// Its AppSecret.
+    /// The account's AppSecret.
     pub secret: Secret,
-    /// Labels that clients' grants and list filters refer to.
+    /// Labels that client grants and list filters refer to.
     pub tags: Vec<String>,
-    /// Which call mints its token.
+    /// The call that mints its token.
     pub endpoint: Endpoint,
     /// Token calls that may be spent in any 24 h; at least 4. WeChat allows 2000 a day.
     pub daily_budget: u32,
-    /// When it is refreshed on [`Endpoint::Token`].
+    /// How long before expiry its token is refreshed, on [`Endpoint::Token`].
     pub refresh_ahead: RefreshAhead,
-    /// The wait after a failed call.
+    /// Back-off after a failed call.
     pub retry: Retry,
     /// Whether a rejected token is checked against WeChat before it is replaced.
     pub verify_rejections: bool,
-    /// How long after a rejection was decided the next one is looked into.
+    /// How long after the decision on a rejection the next one is investigated.
     pub rejection_cooldown: Duration,
-    /// The tickets that are kept for it.
+    /// The tickets that are kept fresh for it.
     pub tickets: TicketKinds,
 }
 

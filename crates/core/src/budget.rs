@@ -1,9 +1,9 @@
-//! The daily budget: governor's GCRA on state of ours.
+//! The daily budget: governor's GCRA over state that we keep ourselves.
 //!
-//! A cell's whole state is one instant, its theoretical arrival time, kept as a [`Moment`] with the account and
-//! so persisted with it. Half the budget may be spent at once (the burst), the other half comes back evenly over
-//! 24 h: no 24 h window can then hold more calls than the budget. Across a change of the budget the instant
-//! stays as it is; both cells fill up over exactly 24 h whatever their size, so it means the same share.
+//! A bucket's whole state is one instant, its theoretical arrival time, kept as a [`Moment`] in the account's
+//! state and so persisted with it. Half of the budget may be spent at once (the burst); the other half comes
+//! back evenly over 24 h, so no 24 h window can hold more calls than the budget. The instant is kept when the
+//! budget changes: a bucket refills over exactly 24 h whatever its size, so it still means the same share.
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
@@ -22,27 +22,28 @@ use crate::clock::Moment;
 /// WeChat counts token calls per day.
 pub const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What an account has spent.
+/// The calls that an account has spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Every token call.
+    /// All token calls.
     main: Option<Moment>,
-    /// Rejections and refreshes that somebody asked for; a quarter of the budget, so that they cannot starve
-    /// the scheduled ones.
+    /// Rejections, and refreshes that were requested. Limited to a quarter of the budget, so that they cannot
+    /// starve scheduled calls.
     on_request: Option<Moment>,
 }
 
-/// Which cell is asked.
+/// Which bucket to take from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bucket {
-    /// Every token call draws on it.
+    /// Charged for every token call.
     Calls,
-    /// Each rejection looked into and each forced refresh draws on it, besides the calls that follow.
+    /// Charged for each rejection that is investigated and each forced refresh, in addition to the calls that
+    /// follow.
     ClientRequests,
 }
 
 impl Bucket {
-    /// How many may be spent at once, and how many come back in each 24 h.
+    /// How many units may be spent at once, and how many come back in each 24 h.
     fn size(self, daily_budget: u32) -> NonZeroU32 {
         let share = match self {
             Self::Calls => daily_budget / 2,
@@ -56,7 +57,7 @@ impl Ledger {
     /// Takes one unit out of `bucket`.
     ///
     /// # Errors
-    /// The instant at which there will be one, when there is none now; nothing is taken then.
+    /// If the bucket is empty, returns the instant at which it will hold a unit; nothing is taken then.
     pub fn charge(&mut self, bucket: Bucket, daily_budget: u32, now: Moment) -> Result<(), Moment> {
         let limiter = limiter(bucket, daily_budget, *self.cell(bucket), now);
         match limiter.check() {
@@ -69,22 +70,22 @@ impl Ledger {
         }
     }
 
-    /// Gives one unit back to the main bucket: the call it was taken for never sent a byte. `price` is the
-    /// [`interval`] of the budget that it was taken from, which may have changed since.
+    /// Returns one unit to the calls bucket, for a call of which no byte was sent. `price` is the
+    /// [`interval`] of the budget it was taken from, since the budget may have changed in the meantime.
     pub fn refund(&mut self, price: Duration) {
         if let Some(spent_until) = &mut self.main {
             *spent_until = *spent_until - price;
         }
     }
 
-    /// Gives one unit back to the bucket of what is asked for: it was not done.
+    /// Returns one unit to the client-request bucket, for a request that was not carried out.
     pub fn refund_request(&mut self, daily_budget: u32) {
         if let Some(spent_until) = &mut self.on_request {
             *spent_until = *spent_until - period(Bucket::ClientRequests.size(daily_budget));
         }
     }
 
-    /// How many units `bucket` holds at `now`.
+    /// Returns how many units `bucket` holds at `now`.
     #[must_use]
     pub fn remaining(&self, bucket: Bucket, daily_budget: u32, now: Moment) -> u32 {
         let size = bucket.size(daily_budget);
@@ -97,7 +98,7 @@ impl Ledger {
         size.get().saturating_sub(u32::try_from(spent).unwrap_or(u32::MAX))
     }
 
-    /// The same account told on the clocks of another boot.
+    /// Converts the ledger to the clocks of another boot.
     #[must_use]
     pub fn rebased(&self, now: Moment) -> Self {
         // A wall clock that was set back while the machine was down must not starve the account for longer
@@ -114,35 +115,36 @@ impl Ledger {
     }
 }
 
-/// How long one call of the main bucket takes to come back.
+/// How long it takes for one call to come back to the calls bucket.
 #[must_use]
 pub fn interval(daily_budget: u32) -> Duration {
     period(Bucket::Calls.size(daily_budget))
 }
 
-/// One unit of a bucket of `size` in time. Whole milliseconds, rounded up, because that is what a [`Moment`] can
-/// hold: a ledger read back from disk means exactly what was written.
+/// How long it takes for one unit to come back to a bucket of `size`. Rounded up to whole milliseconds, which
+/// is what a [`Moment`] can hold: a ledger read back from disk means exactly what was written.
 fn period(size: NonZeroU32) -> Duration {
     whole_ms_up(WINDOW / size.get())
 }
 
-/// How many calls may be made at once out of a full main bucket.
+/// How many calls may be made at once out of a full calls bucket.
 #[must_use]
 pub fn burst(daily_budget: u32) -> u32 {
     Bucket::Calls.size(daily_budget).get()
 }
 
-/// Whether there is a call to spare for a try at hosts that count as down: the last quarter is for when they are back.
+/// Whether the budget has a call to spare for a trial while all hosts count as down. The last quarter is
+/// reserved for when they are back.
 #[must_use]
 pub fn can_afford_trial(ledger: &Ledger, daily_budget: u32, now: Moment) -> bool {
-    // Two, should there be another host to try.
+    // At least two, in case there is another host to try.
     ledger.remaining(Bucket::Calls, daily_budget, now) > burst(daily_budget).div_ceil(4).max(2)
 }
 
 type Limiter = RateLimiter<NotKeyed, Spent, Fixed, NoOpMiddleware<At>>;
 
-/// A limiter at one instant, over one cell. It starts at the boot clock's zero, which makes governor's relative
-/// state absolute.
+/// Builds a limiter over one bucket, fixed at `now`. It starts at the boot clock's zero, which makes
+/// governor's relative state absolute.
 fn limiter(bucket: Bucket, daily_budget: u32, spent_until: Option<Moment>, now: Moment) -> Limiter {
     let size = bucket.size(daily_budget);
     let quota =
@@ -184,7 +186,7 @@ impl Reference for At {
     }
 }
 
-/// A clock that first reads zero (the limiter's start) and then the instant the question is about.
+/// A clock that reads zero first (the start of the limiter), then `now`.
 #[derive(Debug)]
 struct Fixed {
     started: Cell<bool>,
@@ -198,7 +200,7 @@ impl Clock for Fixed {
     }
 }
 
-/// One cell, taken out of a [`Ledger`] and put back.
+/// State of one bucket, taken out of a [`Ledger`] and put back.
 #[derive(Debug)]
 struct Spent(Cell<Option<Nanos>>);
 
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_purse_says_when_it_will_hold_something() {
+    fn an_empty_bucket_says_when_it_will_hold_something() {
         let mut ledger = Ledger::default();
         spend_all(&mut ledger, 4, START);
         let free_at = ledger.charge(Bucket::Calls, 4, START).unwrap_err();
@@ -313,7 +315,7 @@ mod tests {
             for (wait_ms, action) in steps {
                 now = now + Duration::from_millis(wait_ms);
                 if action == 0 {
-                    // A crash: what is on disk is all that remains.
+                    // A crash: only what is on disk remains.
                     ledger = serde_json::from_str(&serde_json::to_string(&ledger).unwrap()).unwrap();
                 }
                 for _ in 0..action {

@@ -1,8 +1,9 @@
-//! The two clocks that decide whether a token lives.
+//! The two clocks that decide whether a token is still alive.
 //!
-//! The wall clock can jump; the boot-time clock (Linux' `CLOCK_BOOTTIME`) cannot, counts the time a machine
-//! is suspended, and starts again with each boot. A token is served only while both say that it lives. This is
-//! the one file that reads the wall clock: everything else takes a [`Moment`] as an argument.
+//! The wall clock can jump. The boot-time clock (Linux's `CLOCK_BOOTTIME`) cannot; it includes the time that
+//! a machine is suspended, and starts again with each boot. A token is served only while both clocks say that
+//! it is alive. This is the only file that reads the wall clock: everything else takes a [`Moment`] as an
+//! argument.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,31 +11,31 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One instant on both clocks, in milliseconds.
+/// An instant on both clocks, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Moment {
-    /// Since 1970-01-01T00:00:00Z, by the wall clock.
+    /// Milliseconds since 1970-01-01T00:00:00Z, by the wall clock.
     pub wall_ms: i64,
-    /// Since this machine's boot, suspends included.
+    /// Milliseconds since this machine's boot, including suspends.
     pub boot_ms: i64,
 }
 
 impl Moment {
-    /// How long until `self`, by whichever clock says sooner; zero when one of them says it has passed.
-    /// For what ends: a token's life, a client's trust.
+    /// Time until `self`, by whichever clock gets there sooner; zero if either says it has passed. For
+    /// deadlines, such as a token's expiry or a promise to a client.
     #[must_use]
     pub fn until_by_either(self, now: Self) -> Duration {
         millis(self.wall_ms.saturating_sub(now.wall_ms).min(self.boot_ms.saturating_sub(now.boot_ms)))
     }
 
-    /// How long until `self` by the boot-time clock; zero when it has passed. For waits and back-off, which a
-    /// jump of the wall clock must neither lengthen nor cut short.
+    /// Time until `self` by the boot-time clock; zero if it has passed. For waits and back-off, which a jump
+    /// of the wall clock must neither lengthen nor cut short.
     #[must_use]
     pub fn until(self, now: Self) -> Duration {
         millis(self.boot_ms.saturating_sub(now.boot_ms))
     }
 
-    /// How long since `self` by the boot-time clock; zero when it lies ahead.
+    /// Time since `self` by the boot-time clock; zero if `self` is in the future.
     #[must_use]
     pub fn elapsed(self, now: Self) -> Duration {
         now.until(self)
@@ -46,32 +47,32 @@ impl Moment {
         self.boot_ms <= now.boot_ms
     }
 
-    /// Whether `self` has been reached by one of the clocks: what ends then is over.
+    /// Whether `self` has been reached by either clock. For deadlines.
     #[must_use]
     pub fn is_over(self, now: Self) -> bool {
         self.until_by_either(now).is_zero()
     }
 
-    /// The later of the two by the boot-time clock.
+    /// Returns the later of the two by the boot-time clock.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         if self.boot_ms >= other.boot_ms { self } else { other }
     }
 
-    /// The earlier of the two by the boot-time clock.
+    /// Returns the earlier of the two by the boot-time clock.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         if self.boot_ms <= other.boot_ms { self } else { other }
     }
 
-    /// The same instant told on the clocks of another boot: only the wall clock connects the two.
+    /// Converts an instant of another boot to this boot's clocks; only the wall clock connects the two.
     #[must_use]
     pub fn rebased(self, now: Self) -> Self {
         let ahead_ms = self.wall_ms.saturating_sub(now.wall_ms);
         Self { wall_ms: self.wall_ms, boot_ms: now.boot_ms.saturating_add(ahead_ms) }
     }
 
-    /// The wall clock's reading as a timestamp, to the millisecond.
+    /// Returns the wall-clock reading as a timestamp, to the millisecond.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_millisecond(self.wall_ms).unwrap_or(Timestamp::MAX)
@@ -102,11 +103,11 @@ fn millis(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
-/// Where the time comes from: the machine, or a test that drives it.
+/// Source of the current time: the machine, or a test that controls it.
 pub trait ClockSource: Send + Sync + 'static {
-    /// Both clocks, read now.
+    /// Reads both clocks.
     fn now(&self) -> Moment;
-    /// Names the boot that [`Moment::boot_ms`] counts from.
+    /// Identifies the boot that [`Moment::boot_ms`] counts from.
     fn boot_id(&self) -> &str;
 }
 
@@ -120,11 +121,11 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Reads which boot this is.
+    /// Reads the ID of the current boot.
     #[must_use]
     pub fn new() -> Self {
-        // Elsewhere than on Linux every start of the process counts as a boot of its own: what was stored is
-        // then judged by the wall clock alone, as after a real one.
+        // On anything but Linux, every start of the process counts as a new boot: stored instants are then
+        // judged by the wall clock alone, as after a real reboot.
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_or_else(|_| format!("{:032x}", rand::random::<u128>()), |id| id.trim().to_owned());
         Self { boot_id }
@@ -145,10 +146,10 @@ impl ClockSource for SystemClock {
         };
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let boot = rustix::time::ClockId::Boottime;
-        // Counts suspends on macOS; the BSDs have nothing better.
+        // On macOS this includes suspends; the BSDs have nothing better.
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let boot = rustix::time::ClockId::Monotonic;
-        // As the system counts it: each read of a token pays for what a library makes of it.
+        // Raw system calls rather than a time library, whose overhead every read of a token would pay.
         Moment { wall_ms: read(rustix::time::ClockId::Realtime), boot_ms: read(boot) }
     }
 

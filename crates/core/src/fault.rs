@@ -1,6 +1,6 @@
-//! What can go wrong with a call to WeChat, whose trouble it is, and what the operator should do.
+//! What can go wrong with a call to WeChat, whom it affects, and what the operator should do.
 //!
-//! To teach the program a new errcode, add a row to `table::classify`.
+//! To add an errcode, add a row to `table::classify`.
 
 use std::time::Duration;
 
@@ -17,27 +17,28 @@ pub use kind::{FaultKind, FaultScope, Wait};
 pub struct Fault {
     /// How it is treated.
     pub kind: FaultKind,
-    /// FaultScope trouble it is.
+    /// Whom the failure affects.
     pub whose: FaultScope,
-    /// WeChat's code, where it gave one.
+    /// WeChat's code, if it gave one.
     pub errcode: Option<i64>,
-    /// What happened, in a sentence without secrets.
+    /// What happened, in one sentence without secrets.
     pub message: String,
     /// What the operator should do.
     pub advice: String,
-    /// WeChat's request id, which its support asks for.
+    /// WeChat's request ID, which its support asks for.
     pub rid: Option<String>,
     /// When to try again.
     pub wait: Wait,
 }
 
-/// The longest pause that a host in trouble is believed to need: a fleet should be fresh within a minute of its recovery.
+/// Longest pause that is honoured for a failing host: a fleet should be fresh within a minute of its
+/// recovery.
 pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
-/// The longest pause that an account is asked for and keeps: as long as after 45009.
+/// Longest requested pause that is honoured for an account: as long as after 45009.
 const LONGEST_PAUSE: Duration = HOUR;
-/// An access point that WeChat has given up answers every call by one of these.
+/// Codes that an access point WeChat has retired answers every call with.
 pub const RETIRED_CODES: [i64; 2] = [410, 48017];
-/// Business calls say by these that the token is bad.
+/// Codes with which business calls report that the token is bad.
 pub const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
 /// Longer texts are cut: WeChat's are shorter, a gateway's page is not.
 const MESSAGE_CHARS: usize = 300;
@@ -71,14 +72,14 @@ impl Fault {
         )
     }
 
-    /// An access point that WeChat has given up answers in its place, without an errcode.
+    /// An access point that WeChat has retired gave an answer without an errcode.
     #[must_use]
     pub fn retired(message: &str) -> Self {
         Self::without_code(FaultKind::Transient, FaultScope::Host, message, RETIRED_ADVICE, Wait::BackOff)
     }
 
-    /// The same, to be tried again no sooner than whoever answered has asked for (`Retry-After`). Believed for a minute of
-    /// a host, and for an hour of an account.
+    /// The same fault, not to be retried before `pause`, as the answer requested (`Retry-After`). The pause
+    /// is capped at a minute for a host and at an hour for an account.
     #[must_use]
     pub fn not_before(self, pause: Option<Duration>) -> Self {
         let longest = if self.whose == FaultScope::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
@@ -91,7 +92,7 @@ impl Fault {
         Self { wait, ..self }
     }
 
-    /// A call on `token` whose answer is lost: it may have minted.
+    /// A call on `token` whose answer was lost: it may have minted.
     #[must_use]
     pub fn unknown_outcome(whose: FaultScope, message: &str) -> Self {
         Self::without_code(
@@ -104,7 +105,7 @@ impl Fault {
         )
     }
 
-    /// An answer that is no answer of WeChat's API, where asking again is harmless.
+    /// An answer that is not from WeChat's API, to a call that is harmless to repeat.
     #[must_use]
     pub fn unreadable(message: &str) -> Self {
         Self::without_code(
@@ -128,7 +129,7 @@ impl Fault {
         )
     }
 
-    /// Our own daily budget is spent; the next call may be made in `free_in`.
+    /// Our own daily budget is spent; the next call is allowed in `free_in`.
     #[must_use]
     pub fn budget_exhausted(daily_budget: u32, free_in: Duration) -> Self {
         Self::without_code(
@@ -140,7 +141,7 @@ impl Fault {
         )
     }
 
-    /// WeChat refuses the very token that it hands out.
+    /// WeChat rejects the very token that it hands out.
     #[must_use]
     pub fn refused_token() -> Self {
         Self::without_code(
@@ -153,7 +154,7 @@ impl Fault {
         )
     }
 
-    /// WeChat refuses a call because of the token that it carried.
+    /// WeChat rejected a call because of the token it carried.
     #[must_use]
     pub fn token_refused(errcode: i64) -> Self {
         let fault = Self::without_code(
@@ -172,7 +173,7 @@ impl Fault {
         self.kind == FaultKind::Transient && self.blames_token()
     }
 
-    /// WeChat refuses a call for a ticket by the code of a bad token, and honours the token.
+    /// WeChat rejected a ticket call with the code for a bad token, although it honours the token.
     #[must_use]
     pub fn ticket_refused(errcode: i64) -> Self {
         let fault = Self::without_code(
@@ -186,19 +187,19 @@ impl Fault {
         Self { errcode: Some(errcode), ..fault }
     }
 
-    /// Whether WeChat's code is one by which calls are told that their token is bad.
+    /// Whether the errcode is one with which WeChat reports a bad token.
     #[must_use]
     pub fn blames_token(&self) -> bool {
         self.errcode.is_some_and(|errcode| TOKEN_REFUSED.contains(&errcode))
     }
 
-    /// Whether it says itself when to ask again: a quota, an administrator's refusal, a `Retry-After`.
+    /// Whether the fault itself says when to ask again: a quota, an administrator's refusal, a `Retry-After`.
     #[must_use]
     pub fn says_when(&self) -> bool {
         self.kind == FaultKind::Throttled || matches!(self.wait, Wait::For(_) | Wait::NotBefore(_))
     }
 
-    /// Whether it leaves open what WeChat thinks of the account: WeChat was not reached, or did not get as far as that.
+    /// Whether it says nothing about the account: WeChat was not reached, or the call did not get far enough.
     #[must_use]
     pub fn says_nothing_of_the_account(&self) -> bool {
         self.whose != FaultScope::Account
@@ -206,7 +207,7 @@ impl Fault {
             || self.is_token_refused()
     }
 
-    /// Something in this program broke while the call was under way.
+    /// A failure inside this program while the call was under way.
     #[must_use]
     pub fn internal(message: &str) -> Self {
         Self::without_code(
@@ -218,7 +219,7 @@ impl Fault {
         )
     }
 
-    /// `errcode` as a label: `none` where there is none.
+    /// The errcode as a label: `none` if there is none.
     #[must_use]
     pub fn errcode_label(&self) -> String {
         errcode_label(self.errcode)
@@ -237,12 +238,12 @@ impl Fault {
     }
 }
 
-/// WeChat's code as a label: `none` where it gave none.
+/// WeChat's code as a label: `none` if it gave none.
 pub fn errcode_label(errcode: Option<i64>) -> String {
     errcode.map_or_else(|| "none".to_owned(), |code| code.to_string())
 }
 
-/// The request id that ends most of WeChat's error texts: `rid: 5f1c2a3b-12ab34cd-0a1b2c3d`.
+/// Extracts the request ID that most of WeChat's error texts end with: `rid: 5f1c2a3b-12ab34cd-0a1b2c3d`.
 fn rid(errmsg: &str) -> Option<String> {
     let (_, tail) = errmsg.split_once("rid:")?;
     let id: String =
@@ -250,9 +251,9 @@ fn rid(errmsg: &str) -> Option<String> {
     (!id.is_empty()).then_some(id)
 }
 
-/// One line, no control characters, of bounded length.
+/// Reduces `message` to one line of bounded length without control characters.
 fn tidy(message: &str) -> String {
-    // The last two end lines for some who read logs.
+    // Some log viewers treat the last two as line ends.
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let one_line: String =
         message.chars().map(|c| if breaks(c) { ' ' } else { c }).take(MESSAGE_CHARS).collect();

@@ -1,4 +1,4 @@
-//! Why an account, or a ticket of its, is not well.
+//! Why an account, or one of its tickets, is in trouble.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +9,30 @@ use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind, FaultScope, Wait};
 use crate::token::schedule::wait_after;
 
-/// The account's last call failed.
+/// Failure of an account's last call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastFailure {
-    /// Why.
+    /// What failed.
     pub fault: Arc<Fault>,
-    /// When.
+    /// When it failed.
     pub at: Moment,
-    /// How many calls have failed in a row,
+    /// How many calls have failed in a row.
     pub failures: u32,
-    /// and how many of them since the host was last back, by which the next wait grows: after an outage it begins anew.
+    /// How many of them failed since the host last recovered. The next wait grows with this count, so that it
+    /// starts over after an outage.
     pub failures_since_recovery: u32,
     /// When to call again.
     pub retry_at: Moment,
-    /// Whether the host is to blame: while it is down nothing is tried, and when it is back, at once.
+    /// Whether the host is to blame: nothing is tried while it is down, and everything at once when it is
+    /// back.
     pub awaits_host: bool,
-    /// What WeChat said last that needs a person, and when: a call that does not get as far leaves that open.
+    /// WeChat's last fault that needs an operator, and when it came. Kept through failures that say nothing
+    /// of the account.
     pub parked: Option<(Arc<Fault>, Moment)>,
 }
 
 impl LastFailure {
-    /// One call more has failed after `earlier`, of a credential that is usable for `usable_for` still.
+    /// Records another failed call after `earlier`, for a credential that is still usable for `usable_for`.
     #[must_use]
     pub fn after(
         earlier: Option<&Self>,
@@ -55,34 +58,35 @@ impl LastFailure {
         Self { fault, at: now, failures, failures_since_recovery, retry_at: now + wait, awaits_host, parked }
     }
 
-    /// The host that was down answers again.
+    /// Ends the wait for a host that was down and now answers again.
     pub fn host_is_back(&mut self, now: Moment) {
         if self.awaits_host {
             (self.retry_at, self.failures_since_recovery) = (now, 0);
         }
     }
 
-    /// A token has been found dead, of which this trouble was none: one attempt is made at once, unless somebody has said
-    /// when to ask again.
+    /// Ends the wait because the token was found dead, which this failure did not cause: one attempt is made
+    /// at once, unless the fault itself says when to try again.
     pub fn clear_wait(&mut self, now: Moment) {
         if !self.fault.says_when() {
             self.retry_at = now;
         }
     }
 
-    /// Whether it needs a person.
+    /// Whether it needs an operator to act.
     #[must_use]
     pub fn is_parked(&self) -> bool {
         self.parked.is_some() || self.fault.kind == FaultKind::Parked
     }
 
-    /// What is wrong with the account, and since when: what needs a person, whatever has come between.
+    /// Returns what is wrong with the account, and since when. A fault that needs an operator wins over later
+    /// ones.
     #[must_use]
     pub fn cause(&self) -> (&Fault, Moment) {
         self.parked.as_ref().map_or((&*self.fault, self.at), |(fault, at)| (&**fault, *at))
     }
 
-    /// What keeps WeChat from being asked again about the cause: the host or our budget, mostly.
+    /// Returns what keeps us from asking WeChat again about the cause: mostly the host or our own budget.
     #[must_use]
     pub fn obstacle(&self) -> Option<&Fault> {
         Some(&*self.fault).filter(|fault| self.is_parked() && fault.kind != FaultKind::Parked)

@@ -1,33 +1,34 @@
-//! What an account, or a ticket of its, looks like from outside.
+//! The state of an account, or of one of its tickets, as seen from outside.
 
 use serde::Serialize;
 
 use crate::last_failure::LastFailure;
 
-/// What the account looks like from outside.
+/// The state of an account as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The first attempt has not ended.
+    /// The first attempt has not finished.
     Starting,
-    /// Valid token.
+    /// Has a valid token.
     Fresh,
-    /// Valid token, call in flight.
+    /// Has a valid token; a call is in flight.
     Refreshing,
-    /// Valid token, last call failed.
+    /// Has a valid token, but the last call failed.
     Degraded,
-    /// No valid token.
+    /// Has no valid token.
     Unavailable,
-    /// Needs a person; may still hold a valid token.
+    /// Needs an operator to act; may still hold a valid token.
     Parked,
 }
 
 impl Phase {
-    /// All of them.
+    /// Every phase.
     pub const ALL: [Self; 6] =
         [Self::Starting, Self::Fresh, Self::Refreshing, Self::Degraded, Self::Unavailable, Self::Parked];
 
-    /// That of a credential: what is wrong with it, whether it may be served, whether a call is under way.
+    /// Derives the phase of a credential from its last failure, whether it may be served, and whether a call
+    /// is under way.
     #[must_use]
     pub fn of(trouble: Option<&LastFailure>, is_usable: bool, is_busy: bool, attempts_ended: u64) -> Self {
         match (trouble.map(LastFailure::is_parked), is_usable) {
@@ -40,7 +41,7 @@ impl Phase {
         }
     }
 
-    /// The name in the API and the metrics.
+    /// The phase's name in the API and the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +54,8 @@ impl Phase {
         }
     }
 
-    /// Whether something is wrong; that a call is under way, or the first one, is not.
+    /// Whether something is wrong. A call in flight, or a first attempt that has not finished, does not
+    /// count.
     #[must_use]
     pub fn is_trouble(self) -> bool {
         matches!(self, Self::Degraded | Self::Unavailable | Self::Parked)

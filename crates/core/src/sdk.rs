@@ -1,4 +1,4 @@
-//! What the SDKs of others read and sign.
+//! Formats that third-party SDKs read and sign.
 
 pub mod jssdk;
 pub mod layout;

@@ -8,21 +8,21 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// An AppSecret, an access_token or a client key: wiped when dropped, and printed as `[redacted]`.
+/// An AppSecret, an access_token or a client key: wiped on drop, and printed as `[redacted]`.
 #[derive(Clone)]
 pub struct Secret {
     value: SecretString,
-    /// Computed when first asked for: tokens are read far more often than they change.
+    /// Computed on first use: tokens are read far more often than they change.
     sha256: OnceLock<[u8; 32]>,
 }
 
 impl Secret {
-    /// Wraps `value`; from here on only [`Secret::expose`] shows it.
+    /// Wraps `value`; from then on only [`Secret::expose`] shows it.
     pub fn new(value: impl Into<String>) -> Self {
         Self { value: SecretString::from(value.into()), sha256: OnceLock::new() }
     }
 
-    /// The value itself. Every caller sends it to somebody entitled to it.
+    /// Returns the value itself. Every caller sends it to a party that is entitled to it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.value.expose_secret()
@@ -42,7 +42,7 @@ impl fmt::Debug for Secret {
 }
 
 impl PartialEq for Secret {
-    /// Takes the same time wherever the two differ.
+    /// Constant-time: takes equally long wherever the two differ.
     fn eq(&self, other: &Self) -> bool {
         self.expose().as_bytes().ct_eq(other.expose().as_bytes()).into()
     }
@@ -56,7 +56,7 @@ impl Hash for Secret {
     }
 }
 
-/// Writes a [`Secret`] into the store, whose file is readable by its owner only. Nothing else serialises one.
+/// Serialises a [`Secret`] for the store, whose file only its owner can read. Nothing else serialises one.
 pub(crate) mod on_disk {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -71,7 +71,7 @@ pub(crate) mod on_disk {
     }
 }
 
-/// Lower-case hex of `bytes`.
+/// Encodes `bytes` as lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -79,13 +79,13 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// [`hex`], written to the end of `text`.
+/// Appends the [`hex`] of `bytes` to `text`.
 pub fn push_hex(text: &mut String, bytes: &[u8]) {
     let digit = |four_bits: u8| char::from(b"0123456789abcdef"[usize::from(four_bits)]);
     text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
 }
 
-/// Names a value without telling it: `<version>-<8 hex of its SHA-256>`.
+/// Identifies a value without revealing it: `<version>-<8 hex of its SHA-256>`.
 #[must_use]
 pub fn etag(version: u64, value: &Secret) -> String {
     let mut etag = String::with_capacity(30);
@@ -93,15 +93,15 @@ pub fn etag(version: u64, value: &Secret) -> String {
     etag
 }
 
-/// [`etag`], written to the end of `text`.
+/// Appends the [`etag`] to `text`.
 pub fn push_etag(text: &mut String, version: u64, value: &Secret) {
-    // A string takes whatever is written.
+    // Writing to a string cannot fail.
     let _ = write!(text, "{version}-");
     let [first, second, third, fourth, ..] = value.sha256();
     push_hex(text, &[first, second, third, fourth]);
 }
 
-/// The bytes that `text` tells in hex, of either case; none if it is anything else.
+/// Decodes hex of either case; `None` if `text` is anything else.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();

@@ -1,9 +1,9 @@
 //! Tickets: what pages in WeChat (`jsapi`) and card coupons (`wx_card`) are signed with.
 //!
-//! They are fetched with an account's token and outlive it. WeChat answers with the same ticket until it ends, and
-//! says each time that it lives a whole lifetime: how old it is must be known from when it was seen first. Where that is
-//! not known, because somebody may have fetched it before us, WeChat is asked again and again whether it still has
-//! that ticket, until it has another.
+//! They are fetched with an account's token and outlive it. WeChat returns the same ticket until it ends, and
+//! always reports a whole lifetime, so a ticket's age must be derived from when it was first seen. If the age
+//! is not known, because another program may have fetched the ticket before us, we poll WeChat until it
+//! returns another one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ mod state;
 pub use kind::{InvalidTicketKind, TicketKind, TicketKinds};
 pub use state::{TicketActivity, TicketCallEnd, TicketState, TicketStep};
 
-/// One thing that is kept fresh: an account's token, or a ticket of its.
+/// A credential that is kept fresh: an account's token, or one of its tickets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Credential {
-    /// FaultScope it is.
+    /// The account it belongs to.
     pub appid: Appid,
-    /// Which ticket; `None` for the token.
+    /// The kind of ticket; `None` for the token.
     pub ticket: Option<TicketKind>,
 }
 
@@ -38,7 +38,7 @@ impl Credential {
         Self { appid, ticket: None }
     }
 
-    /// One of its tickets.
+    /// One of the account's tickets.
     #[must_use]
     pub fn ticket(appid: Appid, kind: TicketKind) -> Self {
         Self { appid, ticket: Some(kind) }
@@ -63,42 +63,42 @@ pub struct HeldTicket {
     pub value: Secret,
     /// Counts the account's tickets of this kind, +1 for each new value.
     pub version: u64,
-    /// When it was made, at the earliest; where that is not known, when it was first seen.
+    /// When it was issued, at the earliest; if that is not known, when it was first seen.
     pub issued_at: Moment,
     /// Until when it is trusted.
     pub expires_at: Moment,
-    /// It ends at this instant or later,
+    /// Earliest instant at which it may end.
     pub ends_from: Moment,
-    /// and at this one or earlier.
+    /// Latest instant at which it may end.
     pub ends_by: Moment,
-    /// When the last call that brought it was sent.
+    /// When the last call that returned it was sent.
     pub seen_at: Moment,
-    /// Whether it is known when it was made.
+    /// Whether it is known when it was issued.
     pub is_age_known: bool,
-    /// How long WeChat says that one lives.
+    /// Lifetime of a ticket according to WeChat.
     pub lifetime: Duration,
     /// When to ask again.
     pub ask_at: Moment,
-    /// The SHA-256 of the one before.
+    /// SHA-256 of the previous ticket.
     #[serde(default)]
     pub before: Option<[u8; 32]>,
 }
 
 impl HeldTicket {
-    /// How often a ticket of unknown age is looked after: 5 min at WeChat's 2 h.
+    /// How often a ticket of unknown age is polled: every 5 min at WeChat's 2 h.
     fn look(&self) -> Duration {
         look(self.lifetime)
     }
 }
 
-/// However short a ticket's life is, no two looks after it follow each other faster.
+/// Shortest pause between two polls, however short-lived the ticket.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 fn look(lifetime: Duration) -> Duration {
     (lifetime / 24).max(SHORTEST_PAUSE)
 }
 
-/// A live ticket. Clones cheaply.
+/// A live ticket. Cheap to clone.
 #[derive(Clone)]
 pub struct Ticket {
     held: Arc<HeldTicket>,
@@ -106,7 +106,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// What is kept.
+    /// Returns the ticket as it is kept.
     #[must_use]
     pub fn held(&self) -> &Arc<HeldTicket> {
         &self.held
@@ -118,7 +118,7 @@ impl Ticket {
         self.held.value.expose()
     }
 
-    /// How long, from the moment this was read, it may be relied on.
+    /// How long it may be relied on, counted from when this was read.
     #[must_use]
     pub fn expires_in(&self) -> Duration {
         self.expires_in
@@ -130,13 +130,13 @@ impl Ticket {
         self.held.expires_at.timestamp()
     }
 
-    /// Counts the account's tickets of this kind, +1 for each new value; never goes back.
+    /// Counts the account's tickets of this kind: +1 for each new value, never decreases.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.held.version
     }
 
-    /// Names this value without telling it: `<version>-<8 hex of its SHA-256>`.
+    /// Identifies this value without revealing it: `<version>-<8 hex of its SHA-256>`.
     #[must_use]
     pub fn etag(&self) -> String {
         etag(self.held.version, &self.held.value)

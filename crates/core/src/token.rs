@@ -1,4 +1,4 @@
-//! The token an account holds, and the one a reader gets.
+//! The token that an account holds, and the one that a reader gets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ pub mod schedule;
 pub mod state;
 pub mod transition;
 
-/// What is known of a held token besides its expiry.
+/// What checks have found out about a held token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Validity {
-    /// Nothing speaks against it.
+    /// Nothing is known against it.
     #[default]
     #[serde(rename = "good")]
     Unchallenged,
-    /// A check has found it dead: it appears in no answer.
+    /// A check found it dead: it is in no answer.
     #[serde(rename = "refused")]
     Rejected,
     /// It is dead, and WeChat handed out the same one again in normal mode: only a forced call replaces it.
@@ -39,33 +39,33 @@ pub struct HeldToken {
     /// The access_token itself.
     #[serde(with = "on_disk")]
     pub value: Secret,
-    /// Counts the account's tokens.
+    /// Number of this token in the account's sequence.
     pub version: u64,
-    /// Which call minted it.
+    /// The call that minted it.
     pub endpoint: Endpoint,
-    /// When the call that first brought it was sent.
+    /// When the call that first returned it was sent.
     pub issued_at: Moment,
-    /// Its end as WeChat told it, counted from when the request was sent.
+    /// When it expires according to WeChat, counted from when the request was sent.
     pub expires_at: Moment,
-    /// How long it will still work after its successor is minted: `upstream.overlap`, but never more than a
-    /// quarter of its lifetime.
+    /// How long it keeps working after its successor is minted: `upstream.overlap`, but at most a quarter of
+    /// its lifetime.
     pub overlap: Duration,
     /// When to fetch its successor; drawn once.
     pub refresh_at: Moment,
-    /// Whether a check has refused it.
+    /// Whether a check has found it dead.
     pub standing: Validity,
 }
 
 impl HeldToken {
-    /// What is subtracted from every end before it is promised to anybody: 1 s, or a tenth of the overlap where
-    /// that is less.
+    /// Margin subtracted from every expiry before it is promised: 1 s, or a tenth of the overlap if that is
+    /// less.
     #[must_use]
     pub fn margin(&self) -> Duration {
         margin(self.overlap)
     }
 
-    /// Four fifths of the overlap: how long a copy is certain to live on if the token is replaced right after
-    /// it was read, with a fifth of the overlap left for the answer's way.
+    /// How long a copy certainly keeps working if the token is replaced right after it was read. Four fifths
+    /// of the overlap; the remaining fifth is left for the answer's way to the reader.
     #[must_use]
     pub fn grace(&self) -> Duration {
         self.overlap / 5 * 4
@@ -78,7 +78,7 @@ pub fn margin(overlap: Duration) -> Duration {
     (overlap / 10).min(Duration::from_secs(1))
 }
 
-/// A live access_token. Clones cheaply.
+/// A live access_token. Cheap to clone.
 #[derive(Clone)]
 pub struct Token {
     held: Arc<HeldToken>,
@@ -86,63 +86,63 @@ pub struct Token {
 }
 
 impl Token {
-    /// What may be served of `held` for so long.
+    /// Makes a token that readers may rely on for `expires_in`.
     #[must_use]
     pub fn new(held: Arc<HeldToken>, expires_in: Duration) -> Self {
         Self { held, expires_in }
     }
 
-    /// What the account holds.
+    /// Returns the token as the account holds it.
     #[must_use]
     pub fn held(&self) -> &Arc<HeldToken> {
         &self.held
     }
 
-    /// The access_token to put into calls of WeChat's API; URL-encode it there.
+    /// The access_token to put into calls to WeChat's API; URL-encode it there.
     #[must_use]
     pub fn access_token(&self) -> &str {
         self.held.value.expose()
     }
 
-    /// How long, from the moment this was read, the token may be relied on: it outlives a scheduled refresh for
-    /// so long.
+    /// How long the token may be relied on, counted from when this was read. It outlives a scheduled refresh
+    /// for that long.
     #[must_use]
     pub fn expires_in(&self) -> Duration {
         self.expires_in
     }
 
-    /// How long a copy may be kept without asking again: it stays alive so long whatever happens to its account
-    /// short of a leak.
+    /// How long a copy may be kept without asking again. It stays alive that long whatever happens to its
+    /// account, short of a leak.
     #[must_use]
     pub fn max_age(&self) -> Duration {
         self.expires_in.min(self.held.grace())
     }
 
-    /// The end of its life as WeChat told it, by the wall clock.
+    /// When it expires according to WeChat, by the wall clock.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.held.expires_at.timestamp()
     }
 
-    /// Counts the tokens of the account, +1 for each new value; never goes back.
+    /// Counts the account's tokens: +1 for each new value, never decreases.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.held.version
     }
 
-    /// Names this value without telling it: `<version>-<8 hex of its SHA-256>`.
+    /// Identifies this value without revealing it: `<version>-<8 hex of its SHA-256>`.
     #[must_use]
     pub fn etag(&self) -> String {
         etag(self.held.version, &self.held.value)
     }
 
-    /// [`etag`](Self::etag), written to the end of `text`.
+    /// Appends the [`etag`](Self::etag) to `text`.
     pub fn push_etag(&self, text: &mut String) {
         push_etag(text, self.held.version, &self.held.value);
     }
 }
 
-/// The access_token, so that a token can be rejected as it is.
+/// The access_token, so that a token can be passed to a rejection as it is.
 impl AsRef<str> for Token {
     fn as_ref(&self) -> &str {
         self.access_token()
@@ -160,7 +160,7 @@ impl fmt::Debug for Token {
 
 #[cfg(any(test, feature = "test-util"))]
 impl HeldToken {
-    /// A token of `account` that came new with `lifetime` left, by a call sent at `sent_at`.
+    /// A token of `account` that arrived new, with `lifetime` left, by a call sent at `sent_at`.
     #[must_use]
     pub fn example(account: &crate::account::Account, sent_at: Moment, lifetime: Duration) -> Self {
         let overlap = schedule::overlap_of(lifetime, schedule::Rules::EXAMPLE);

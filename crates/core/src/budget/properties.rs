@@ -1,4 +1,4 @@
-//! The budget is law: whatever happens in whatever order, no window of 24 hours holds more than it.
+//! Property: whatever happens in whatever order, no 24 h window holds more calls than the budget.
 
 use proptest::prelude::*;
 
@@ -19,25 +19,25 @@ enum Event {
     },
     /// Calls that are sent, as many of these as the budget allows.
     Calls(u8),
-    /// Calls of which no byte is sent; while one is under way the budget may change.
+    /// Calls of which no byte is sent; the budget may change while one is under way.
     Unsent {
         calls: u8,
         reload: Option<u32>,
     },
-    /// As many of these as the second bucket allows.
+    /// Client requests, as many of these as their bucket allows.
     Requests(u8),
     Reload(u32),
-    /// What is on disk is all that remains.
+    /// A crash: only what is on disk remains.
     Crash,
-    /// The machine starts again, after a while.
+    /// The machine reboots after being down for a while.
     Reboot {
         down_ms: i64,
     },
-    /// The wall clock is off by so much from now on.
+    /// From now on, the wall clock is off by this much.
     WallOff {
         ms: i64,
     },
-    /// The account is removed from the file and comes back.
+    /// The account is removed from the file and added again.
     Leave,
 }
 
@@ -60,7 +60,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// An account, and what an auditor who has the true time has seen of it.
+/// An account, and what an auditor who knows the true time has seen of it.
 struct Audit {
     account: Account,
     state: AccountState,
@@ -68,12 +68,12 @@ struct Audit {
     t: i64,
     booted_at: i64,
     wall_off: i64,
-    /// What the wall clock was off by when each bucket was charged last.
+    /// How far off the wall clock was when each bucket was last charged.
     main_off: i64,
     request_off: i64,
     calls: Vec<i64>,
     requests: Vec<i64>,
-    /// Since when each budget was in force.
+    /// Each budget, and since when it was in force.
     budgets: Vec<(i64, u32)>,
 }
 
@@ -160,7 +160,8 @@ impl Audit {
             }
             Event::Reload(budget) => self.reload(budget),
             Event::Crash => self.reread(),
-            // A wall clock that has jumped since the last charge connects the two boots wrongly: nothing would tell.
+            // A wall clock that has jumped since the last charge connects the two boots wrongly, and nothing
+            // could detect it.
             Event::Reboot { .. } if [self.main_off, self.request_off] != [self.wall_off; 2] => {}
             Event::Reboot { down_ms } => {
                 self.reread();
@@ -184,7 +185,7 @@ impl Audit {
         before.into_iter().chain(within).map(|(_, budget)| *budget).max().unwrap()
     }
 
-    /// How many of `charges` the last 24 hours hold.
+    /// How many of `charges` fall within the last 24 hours.
     fn held(&self, charges: &[i64]) -> u32 {
         let from = self.t - WINDOW.as_millis() as i64;
         charges.iter().filter(|at| **at > from).count() as u32
@@ -194,7 +195,8 @@ impl Audit {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever is called, given back, reloaded, crashed, rebooted, set wrong, removed and added again.
+    /// Whatever calls are made and refunded, and however the account is reloaded, crashed, rebooted, given a
+    /// wrong clock, removed and added again.
     #[test]
     fn no_window_holds_more_calls_than_the_largest_budget_in_force_within_it(
         first in budget(),
@@ -205,13 +207,13 @@ proptest! {
             audit.happen(event);
             let (held, largest) = (audit.held(&audit.calls), audit.largest());
             prop_assert!(held <= largest, "{held} calls under a budget of {largest} after {event:?}");
-            // Two a day is the least that a bucket can hold; a quarter of less than 8 would be one.
+            // Two a day is the least that a bucket can hold; for a budget below 8, a quarter would be less.
             let (held, quarter) = (audit.held(&audit.requests), (largest / 4).max(2));
             prop_assert!(held <= quarter, "{held} requests under a quarter of {quarter} after {event:?}");
         }
     }
 
-    /// Calls that sent nothing leave the budget as it was, even one that changed while they were under way.
+    /// Calls that sent nothing leave the budget as it was, even if it changed while they were under way.
     #[test]
     fn what_is_given_back_is_what_was_taken(
         first in budget(),
@@ -228,7 +230,7 @@ proptest! {
         prop_assert_eq!(remaining(&audit), before);
     }
 
-    /// A budget that is not touched for a day is whole again, whatever was before.
+    /// A budget that is left alone for a day is full again, whatever happened before.
     #[test]
     fn a_day_without_calls_makes_the_budget_whole(
         first in budget(),
@@ -236,7 +238,7 @@ proptest! {
     ) {
         let mut audit = Audit::new(first);
         events.iter().for_each(|event| audit.happen(event));
-        // A unit takes up to a millisecond more than its share of the day to come back.
+        // A unit takes up to a millisecond longer than its share of the day to come back.
         audit.t += WINDOW.as_millis() as i64 + 1000;
         let (budget, now) = (audit.account.daily_budget, audit.now());
         prop_assert_eq!(audit.state.ledger.remaining(Bucket::Calls, budget, now), burst(budget));
@@ -244,7 +246,7 @@ proptest! {
         prop_assert_eq!(requests, Bucket::ClientRequests.size(budget).get());
     }
 
-    /// What is told to an operator as remaining can be spent, and whoever is refused is told the right instant.
+    /// As many calls as an operator is shown can be made, and a refusal names the right instant.
     #[test]
     fn what_remains_can_be_called_and_the_next_call_when_it_is_said(
         first in budget(),

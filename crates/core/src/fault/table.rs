@@ -96,7 +96,7 @@ pub(super) fn classify(errcode: i64, errmsg: &str) -> (FaultKind, Wait, String) 
     (kind, wait, advice.to_owned())
 }
 
-/// The address in 40164's `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist` and in 61004's
+/// Finds the address in 40164's `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist` and in 61004's
 /// `access clientip is not registered requestIP: 1.2.3.4`.
 fn refused_ip(errmsg: &str) -> Option<std::net::IpAddr> {
     errmsg

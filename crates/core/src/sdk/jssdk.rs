@@ -1,4 +1,4 @@
-//! The signature by which WeChat lets a page use its JS-SDK (`wx.config`).
+//! The signature with which WeChat lets a page use its JS-SDK (`wx.config`).
 
 use serde::Serialize;
 use sha1::{Digest, Sha1};
@@ -11,18 +11,18 @@ use crate::ticket::Ticket;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JsConfig {
-    /// The account's.
+    /// The account's appid.
     pub app_id: Appid,
-    /// Seconds of unix time.
+    /// Unix time in seconds.
     pub timestamp: i64,
-    /// Made up for this signature.
+    /// Random string, generated for this signature.
     pub nonce_str: String,
-    /// Lower-case hex of a SHA-1.
+    /// SHA-1 in lower-case hex.
     pub signature: String,
 }
 
 impl JsConfig {
-    /// Signs the page at `url`, which is taken as it stands, up to its `#`.
+    /// Signs the page at `url`, taken verbatim up to its `#`.
     #[must_use]
     pub fn new(app_id: Appid, ticket: &Ticket, url: &str, nonce_str: String, timestamp: i64) -> Self {
         let signature = sign(ticket.value(), &nonce_str, timestamp, url);
@@ -30,14 +30,14 @@ impl JsConfig {
     }
 }
 
-/// Up to its `#`, which is what is signed.
+/// Cuts `url` at its `#`; only what precedes it is signed.
 fn without_fragment(url: &str) -> &str {
     url.split('#').next().unwrap_or_default()
 }
 
-/// Whether a signature of `url` could be passed off as that of another page. Nothing in the signed text tells where a value
-/// ends: who calls all that stands before a `&url=` in the URL its `timestamp` has a signature of what stands behind
-/// it. What is in no signed text, the `#…`, does no harm.
+/// Whether a signature of `url` could be passed off as that of another page. Nothing in the signed text marks
+/// where a value ends: an attacker who sends everything before a `&url=` in the URL as `timestamp` has a
+/// signature of what follows it. The `#…` is not signed, so it does no harm.
 pub fn signs_another_page(url: &str) -> bool {
     without_fragment(url).contains("&url=")
 }
@@ -75,8 +75,8 @@ mod tests {
         let text = |timestamp: &str, url: &str| {
             format!("jsapi_ticket={TICKET}&noncestr=nonce&timestamp={timestamp}&url={url}")
         };
-        let told = text("5&url=https://shop.example/?a", "https://evil.example/");
-        assert_eq!(told, text("5", url), "the same text, of which the timestamp is more than a number");
+        let forged = text("5&url=https://shop.example/?a", "https://evil.example/");
+        assert_eq!(forged, text("5", url), "the same text, of which the timestamp is more than a number");
         assert!(signs_another_page(url));
         for harmless in ["https://shop.example/?url=https://evil.example/", "https://shop.example/#/?a&url=b"]
         {

@@ -1,7 +1,7 @@
-//! Where the SDKs that share their tokens through Redis look for them, and in which form.
+//! Where SDKs that share their tokens through Redis look for them, and in which format.
 //!
-//! What is published are access_tokens, and tickets where an SDK shares them in the same way. Every byte is an SDK's
-//! own: it reads what we write as if it had written it.
+//! We publish access_tokens, and tickets where an SDK shares them in the same way. Every byte matches what
+//! the SDK itself would have written, so that it reads our entries as its own.
 
 use md5::{Digest, Md5};
 use serde_json::Value;
@@ -32,18 +32,18 @@ pub enum Layout {
     SilenceperStable,
     /// EasyWeChat 6 (PHP). Its keys hold the AppSecret.
     EasyWeChat6 {
-        /// Of its cache; empty for none.
+        /// Namespace of its cache; empty for none.
         namespace: String,
     },
     /// EasyWeChat 4 and 5 (PHP).
     EasyWeChat5,
     /// PowerWeChat (Go).
     PowerWeChat,
-    /// wechatpy (Python): two keys, one for the end.
+    /// wechatpy (Python): two keys, one of them for the expiry.
     Wechatpy,
     /// weixin_authorize (Ruby): a hash.
     WeixinAuthorize,
-    /// The operator's own.
+    /// A layout defined by the operator.
     Raw {
         /// The key.
         key: Template,
@@ -53,7 +53,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The names in `accounts.yaml`.
+    /// The layouts' names in `accounts.yaml`.
     pub const NAMES: [&str; 9] = [
         "wxjava",
         "silenceper",
@@ -66,7 +66,7 @@ impl Layout {
         "raw",
     ];
 
-    /// The name in `accounts.yaml`.
+    /// The layout's name in `accounts.yaml`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         let index = match self {
@@ -83,7 +83,7 @@ impl Layout {
         Self::NAMES[index]
     }
 
-    /// Everything that an SDK reads to have the account's token.
+    /// Returns every entry that an SDK reads to get the account's token.
     #[must_use]
     pub fn entries(&self, account: &Account, promised: Promised<'_>) -> Vec<Entry> {
         let (appid, secret) = (account.appid.as_str(), account.secret.expose());
@@ -94,7 +94,8 @@ impl Layout {
             Self::Silenceper => plain(format!("gowechat_officialaccount__access_token_{appid}")),
             Self::SilenceperStable => plain(format!("gowechat_officialaccount__stable_access_token_{appid}")),
             Self::EasyWeChat6 { namespace } => {
-                // 1 is for an SDK set to stable_token. Which endpoint ours comes from is nothing to it.
+                // `1` is for an SDK set to stable_token. The SDK does not care which endpoint our token comes
+                // from.
                 let key = |stable| format!("official_account.access_token.{appid}.{secret}.{stable}");
                 [0, 1].map(|stable| easywechat6(namespace, &key(stable), token)).into()
             }
@@ -124,7 +125,8 @@ impl Layout {
         }
     }
 
-    /// Everything that an SDK reads to have one of the account's tickets; nothing where it shares none of that kind.
+    /// Returns every entry that an SDK reads to get one of the account's tickets; empty if it does not share
+    /// that kind.
     #[must_use]
     pub fn ticket_entries(&self, account: &Account, kind: TicketKind, promised: Promised<'_>) -> Vec<Entry> {
         let (appid, name) = (account.appid.as_str(), kind.as_str());
@@ -147,7 +149,7 @@ impl Layout {
                 let pairs = names.iter().zip(values).map(|(name, value)| format!("{name};{value};"));
                 vec![text(key, format!("a:4:{{{}}}", pairs.collect::<String>()))]
             }
-            // The same, with its names in order, as Go writes a map.
+            // The same, with its names sorted, as Go writes a map.
             (Self::PowerWeChat, _) => {
                 let key = format!("powerwechat.basic_service.jssdk.ticket.{name}.{appid}");
                 let ticket = Value::from(ticket);
@@ -188,17 +190,17 @@ fn weixin_authorize(key: &str, field: &'static str, promised: Promised<'_>) -> E
     Entry { key: Secret::new(md5_hex(key).to_uppercase()), content }
 }
 
-/// `serialize` of a string, without the semicolon; PHP counts bytes.
+/// PHP's `serialize` of a string, without the semicolon; PHP counts bytes.
 fn php_string(text: &str) -> String {
     format!("s:{}:\"{text}\"", text.len())
 }
 
-/// `json_encode` of a string in PHP, which escapes slashes, too.
+/// PHP's `json_encode` of a string, which escapes slashes as well.
 fn php_json(text: &str) -> String {
     ascii_json(text).replace('/', "\\/")
 }
 
-/// JSON of a string, with all that is not ASCII escaped, as in Python.
+/// JSON of a string with everything outside ASCII escaped, as in Python.
 fn ascii_json(text: &str) -> String {
     let mut escaped = String::new();
     for char in Value::from(text).to_string().chars() {

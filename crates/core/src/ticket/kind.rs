@@ -1,4 +1,4 @@
-//! Which tickets there are, and which of them are kept for an account.
+//! The kinds of tickets, and which of them are kept for an account.
 
 use std::str::FromStr;
 
@@ -14,16 +14,16 @@ pub enum TicketKind {
     WxCard,
 }
 
-/// No kind of ticket.
+/// Error for a name that is not a kind of ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a ticket is jsapi or wx_card")]
 pub struct InvalidTicketKind;
 
 impl TicketKind {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 2] = [Self::Jsapi, Self::WxCard];
 
-    /// The name in WeChat's API, in `accounts.yaml`, in ours and in the metrics.
+    /// The kind's name in WeChat's API, in `accounts.yaml`, in our API and in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,12 +33,12 @@ impl TicketKind {
     }
 }
 
-/// Which tickets are kept for an account.
+/// The kinds of tickets that are kept for an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TicketKinds([bool; TicketKind::ALL.len()]);
 
 impl TicketKinds {
-    /// Those of them that are kept.
+    /// Iterates over the kinds that are kept.
     pub fn iter(self) -> impl Iterator<Item = TicketKind> {
         TicketKind::ALL.into_iter().filter(move |kind| self.has(*kind))
     }

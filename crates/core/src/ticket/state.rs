@@ -1,4 +1,4 @@
-//! What is known of one ticket, what is to be done about it, and what a call's end changes.
+//! What is known of one ticket, what is to be done about it, and what the end of a call changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::token::margin;
 use crate::token::state::next_version;
 use crate::token::transition::{Answer, Fetched, USUAL_LIFETIME};
 
-/// Everything that is known of one ticket. The first half is persisted.
+/// Everything known of one ticket. The first half is persisted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TicketState {
-    /// The version of the newest; 0 before the first. Never goes back.
+    /// Version of the newest ticket; 0 before the first. Never decreases.
     pub version: u64,
-    /// The newest, which may have ended.
+    /// The newest ticket, which may have ended.
     pub ticket: Option<Arc<HeldTicket>>,
-    /// What has been spent of the budget, which each ticket has for itself.
+    /// What has been spent of the budget; each ticket has its own.
     pub ledger: Ledger,
 
-    /// The last call's failure, until one succeeds.
+    /// The last call's failure; cleared by the next success.
     #[serde(skip)]
     pub trouble: Option<Box<LastFailure>>,
     /// What is being done right now.
@@ -35,10 +35,10 @@ pub struct TicketState {
     /// What the call under way was charged.
     #[serde(skip)]
     pub price: Duration,
-    /// How many attempts have ended, well or badly: those who wait for one watch this.
+    /// How many attempts have ended, successfully or not. Requests that wait for a ticket watch this.
     #[serde(skip)]
     pub attempts_ended: u64,
-    /// When something will be done next; `None` while it depends on the host or on the token.
+    /// When the next step is due; `None` while that depends on the host or the token.
     #[serde(skip)]
     pub next_at: Option<Moment>,
 }
@@ -48,36 +48,36 @@ pub struct TicketState {
 pub enum TicketActivity {
     /// Waits for the account's token.
     AwaitsToken,
-    /// Waits for its turn at the global limits.
+    /// Waits in the call queue for its turn at the global limits.
     Queued,
     /// The call is under way.
     Asking,
 }
 
-/// What to do about a ticket.
+/// What to do next about a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TicketStep {
     /// Nothing before this instant.
     Wait(Moment),
-    /// Nothing before the host answers again.
+    /// Nothing until the host answers again.
     AwaitHost,
-    /// Nothing before the account has a token.
+    /// Nothing until the account has a token.
     AwaitToken,
     /// Ask WeChat for it.
     Ask,
 }
 
-/// A call for a ticket has ended.
+/// The end of a ticket call.
 #[derive(Debug)]
 pub struct TicketCallEnd {
-    /// When it was sent; `None` when no byte was.
+    /// When it was sent; `None` if no byte was.
     pub sent_at: Option<Moment>,
     /// The answer.
     pub result: Result<Answer, Fault>,
 }
 
 impl TicketState {
-    /// What is to be done next if nothing is being done now.
+    /// Returns what to do next, given that nothing is being done now.
     #[must_use]
     pub fn next_step(&self, account: &Account, has_token: bool, host_up: bool, now: Moment) -> TicketStep {
         let trouble = self.trouble.as_deref();
@@ -85,7 +85,7 @@ impl TicketState {
             return TicketStep::AwaitHost;
         }
         let scheduled = self.ticket.as_ref().map_or(now, |ticket| {
-            // To look after a ticket that serves is no reason to spend the calls that its successor will need.
+            // Polling a ticket that still serves must not spend the calls that its successor will need.
             let half = budget::burst(account.daily_budget) / 2;
             let spare = self.ledger.remaining(Bucket::Calls, account.daily_budget, now) > half;
             let due = if spare || !self.is_usable(now) { ticket.ask_at } else { ticket.expires_at };
@@ -99,8 +99,8 @@ impl TicketState {
         }
     }
 
-    /// How urgently it needs that a call is tried although all hosts count as down, as what is left of it; `None` while a
-    /// call would be of no use to it, or one that it will need when they are back.
+    /// How urgently the ticket needs a trial while all hosts count as down, as its remaining life. `None` if
+    /// the call would be of no use, or if the ticket will need it when the hosts are back.
     #[must_use]
     pub fn trial_urgency(&self, account: &Account, has_token: bool, now: Moment) -> Option<Duration> {
         let is_idle = !matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
@@ -110,24 +110,24 @@ impl TicketState {
         tries.then(|| self.usable_for(now))
     }
 
-    /// Charges a call. To be on disk before it is sent.
+    /// Charges a call. Must be on disk before it is sent.
     ///
     /// # Errors
-    /// The instant at which the budget allows a call, when it allows none now.
+    /// If the budget allows no call now, returns the instant at which it will.
     pub fn begin_ask(&mut self, account: &Account, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Bucket::Calls, account.daily_budget, now)?;
         self.price = budget::interval(account.daily_budget);
         Ok(())
     }
 
-    /// Takes in how a call ended, or why none was made.
+    /// Applies how a call ended, or why none was made.
     pub fn end_ask(&mut self, end: TicketCallEnd, account: &Account, now: Moment, jitter: f64) -> Fetched {
         self.attempts_ended += 1;
         let price = std::mem::take(&mut self.price);
         match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
                 self.trouble = None;
-                self.take_in(answer, sent_at, account, now, jitter)
+                self.apply_answer(answer, sent_at, account, now, jitter)
             }
             (Ok(_), None) => {
                 self.fail(Fault::internal("an answer to a call that was not sent"), account, now, jitter)
@@ -141,7 +141,7 @@ impl TicketState {
         }
     }
 
-    fn take_in(
+    fn apply_answer(
         &mut self,
         answer: Answer,
         sent_at: Moment,
@@ -149,16 +149,16 @@ impl TicketState {
         now: Moment,
         jitter: f64,
     ) -> Fetched {
-        // Asking again costs nothing: one answer must not keep us from it for days.
+        // Asking again costs nothing, so one answer must not keep us from it for days.
         let lifetime = answer.expires_in.min(USUAL_LIFETIME);
         let look = look(lifetime);
         let soon = look.mul_f64(0.5 + jitter / 2.0);
-        // By its end at the latest: nothing would be there to serve.
+        // No later than the expiry, when there would be nothing left to serve.
         let not_at_once = |at: Moment| at.max(sent_at + SHORTEST_PAUSE);
         let next_look = |expires_at: Moment| not_at_once((sent_at + soon).min(expires_at));
         let last = self.ticket.as_deref();
         let (fetched, held) = match last.filter(|last| last.value == answer.value) {
-            // As expected. Less than we thought is believed.
+            // As expected. If WeChat reports less than we assumed, we believe it.
             Some(held) if held.is_age_known && !held.ends_from.is_over(sent_at) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
                 let ends_by = held.ends_by.min(now + lifetime);
@@ -171,17 +171,18 @@ impl TicketState {
                 };
                 (Fetched::Same, held)
             }
-            // It may end any time, and lives as yet: asked again soon, so that its successor's age is known well.
+            // It may end any time but is still alive: asked again soon, so that the age of its successor is
+            // known precisely.
             Some(held) if held.is_age_known && !held.ends_by.is_over(sent_at) => {
                 let pause = (held.ends_from.elapsed(held.ends_by) / 8).max(account.retry.initial);
                 let expires_at = sent_at + pause + margin(look);
                 (Fetched::Same, HeldTicket { expires_at, ask_at: sent_at + pause, ..held.clone() })
             }
-            // The same, but nothing tells when that ends.
+            // The same ticket, but its end is unknown.
             Some(held) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
                 let expires_at = if ends_from.is_over(sent_at) { sent_at + 2 * look } else { ends_from };
-                // Unless WeChat's last longer than it says, it has another by then.
+                // Unless WeChat's tickets last longer than it says, it has another by then.
                 let by_now = Some(held.ends_by).filter(|by| !by.is_over(sent_at));
                 let ask_at = not_at_once(next_look(expires_at).min(by_now.unwrap_or(expires_at)));
                 let held = HeldTicket { expires_at, ends_from, ask_at, is_age_known: false, ..held.clone() };
@@ -190,7 +191,7 @@ impl TicketState {
             None => {
                 let is_relapse = last.is_some_and(|last| last.before == Some(answer.value.sha256()));
                 if let Some(last) = last.filter(|last| is_relapse && !last.expires_at.is_over(sent_at)) {
-                    // From a part of WeChat that has not heard of its successor yet, which is no news.
+                    // From a part of WeChat that has not seen the successor yet: not a new ticket.
                     let ask_at = next_look(last.expires_at);
                     self.ticket = Some(Arc::new(HeldTicket { ask_at, ..last.clone() }));
                     return Fetched::Same;
@@ -209,7 +210,7 @@ impl TicketState {
                     seen_at: sent_at,
                     is_age_known: made_at.is_some(),
                     lifetime,
-                    // Once shortly before its end, should WeChat have its successor by then.
+                    // Once shortly before its end, in case WeChat has its successor by then.
                     ask_at: if made_at.is_some() {
                         not_at_once(ends_from - soon)
                     } else {
@@ -246,55 +247,55 @@ impl TicketState {
         !self.usable_for(now).is_zero()
     }
 
-    /// The ticket for a reader, if one may be served.
+    /// Returns the ticket for a reader, if one may be served.
     #[must_use]
     pub fn read(&self, now: Moment) -> Option<Ticket> {
         let usable_for = self.usable_for(now);
         let held = self.ticket.as_ref().filter(|_| !usable_for.is_zero())?;
-        // One of unknown age may have a successor any time; that is seen with the next look.
+        // A ticket of unknown age may have a successor any time; the next poll shows it.
         let expires_in = if held.is_age_known { usable_for } else { usable_for.min(held.look()) };
         Some(Ticket { held: Arc::clone(held), expires_in })
     }
 
-    /// What it looks like at `now`.
+    /// Returns the ticket's phase at `now`.
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
         let is_busy = matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
         Phase::of(self.trouble.as_deref(), self.is_usable(now), is_busy, self.attempts_ended)
     }
 
-    /// The host that was down answers again.
+    /// Ends the wait for a host that was down and now answers again.
     pub fn host_is_back(&mut self, now: Moment) {
         if let Some(trouble) = &mut self.trouble {
             trouble.host_is_back(now);
         }
     }
 
-    /// The account's settings have changed: whatever was wrong may be right now.
+    /// Applies changed settings of the account: whatever was wrong may be right now.
     pub fn reconfigured(&mut self, now: Moment) {
         if let Some(trouble) = &mut self.trouble {
             trouble.retry_at = now;
         }
     }
 
-    /// What is left when it is not kept any more, or is another upstream's: its version and budget.
+    /// What remains when it is no longer kept, or belongs to another upstream: its version and budget.
     #[must_use]
     pub fn tombstone(&self) -> Self {
         Self { version: self.version, ledger: self.ledger, ..Self::default() }
     }
 
-    /// The same for an actor that starts again: a call that was under way ended with the one that crashed, and what it was
-    /// charged is spent.
+    /// The state for an actor that starts again. A call under way ended with the actor that crashed, and its
+    /// charge is spent.
     #[must_use]
     pub fn resumed(&self) -> Self {
         Self { activity: None, price: Duration::ZERO, ..self.clone() }
     }
 
-    /// The same ticket told on the clocks of another boot, which only the wall clock connects with the last.
+    /// Converts the state to the clocks of another boot; only the wall clock connects the two.
     #[must_use]
     pub fn rebased(mut self, now: Moment) -> Self {
         self.ledger = self.ledger.rebased(now);
-        // Seen in the future: the wall clock was set back, and nothing tells how old it is.
+        // Seen in the future: the wall clock was set back, so the ticket's age is unknown.
         self.ticket = self.ticket.filter(|ticket| ticket.seen_at.wall_ms <= now.wall_ms);
         if let Some(ticket) = &mut self.ticket {
             let ticket = Arc::make_mut(ticket);
@@ -307,8 +308,9 @@ impl TicketState {
     }
 }
 
-/// When the successor of `last` that a call sent at `sent_at` has brought was made at the earliest, if that is known to
-/// within `precision`: not before WeChat last handed out `last`, nor before that had ended.
+/// Earliest instant at which the successor of `last`, returned by a call sent at `sent_at`, was issued, if
+/// known to within `precision`. That is not before WeChat last handed out `last`, nor before `last` had
+/// ended.
 fn made_after(last: &HeldTicket, sent_at: Moment, precision: Duration) -> Option<Moment> {
     let since = |earliest: Moment| earliest.elapsed(sent_at) <= precision;
     let ended = Some(last.ends_from).filter(|end| last.is_age_known && end.has_come(sent_at));

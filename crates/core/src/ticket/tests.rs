@@ -56,7 +56,7 @@ fn a_ticket_is_asked_for_with_the_accounts_token_and_not_without() {
 }
 
 #[test]
-fn a_first_ticket_may_be_old_and_is_looked_after_until_there_is_another() {
+fn a_first_ticket_may_be_old_and_is_polled_until_there_is_another() {
     let mut state = TicketState::default();
     assert_eq!(asked(&mut state, "a", 0.0), Fetched::New);
     let ticket = state.read(at(1.0)).unwrap();
@@ -65,7 +65,7 @@ fn a_first_ticket_may_be_old_and_is_looked_after_until_there_is_another() {
     assert_eq!(asked(&mut state, "a", 225.0), Fetched::Same);
     assert_eq!(due(&state, 226.0), 450.0);
     assert_eq!(state.read(at(226.0)).unwrap().version(), ticket.version());
-    // Its successor was made after the last look, or shortly before: that is known well enough.
+    // Its successor was issued after the last poll, or shortly before: its age is known precisely enough.
     assert_eq!(asked(&mut state, "b", 450.0), Fetched::New);
     let ticket = state.read(at(451.0)).unwrap();
     assert_eq!((ticket.value(), ticket.version()), ("b", state.version));
@@ -73,7 +73,7 @@ fn a_first_ticket_may_be_old_and_is_looked_after_until_there_is_another() {
     assert_eq!(ticket.expires_in().as_secs_f64(), counted_from_the_last_look - 451.0);
 }
 
-/// One that was made between -226 s and 1 s.
+/// A ticket issued between -226 s and 1 s.
 fn known() -> TicketState {
     let mut state = TicketState::default();
     asked(&mut state, "a", -226.0);
@@ -93,7 +93,8 @@ fn a_ticket_is_served_to_its_earliest_end_and_from_there_while_it_is_seen_to_liv
     let pause = 227.0 / 8.0;
     assert!(state.is_usable(at(end + pause - 0.1)) && !state.is_usable(at(end + pause)));
     assert!((due(&state, end + 1.0) - end - pause).abs() < 0.01, "{}", due(&state, end + 1.0));
-    // Its successor's age is known to the pause, and that of the one after it to the shortest pause.
+    // The successor's age is known to within the pause, and that of the one after it to within the shortest
+    // pause.
     assert_eq!(asked(&mut state, "c", end + pause), Fetched::New);
     let second = HeldTicket::clone(state.ticket.as_ref().unwrap());
     assert_eq!((second.issued_at, second.is_age_known), (at(end), true));
@@ -185,7 +186,7 @@ fn every_call_is_charged_and_one_that_was_not_sent_given_back() {
 }
 
 #[test]
-fn a_ticket_that_serves_is_not_looked_after_with_the_last_calls() {
+fn a_ticket_that_serves_is_not_polled_with_the_last_calls() {
     let account = Account { daily_budget: 8, ..account() };
     let mut state = TicketState::default();
     asked(&mut state, "a", 0.0);
@@ -200,7 +201,7 @@ fn a_ticket_that_serves_is_not_looked_after_with_the_last_calls() {
 }
 
 #[test]
-fn a_record_read_back_is_the_one_that_was_written_and_tells_nothing_in_debug() {
+fn a_record_read_back_is_the_one_that_was_written_and_shows_nothing_in_debug() {
     let state = known();
     let text = serde_json::to_string(&state).unwrap();
     let back: TicketState = serde_json::from_str(&text).unwrap();
@@ -247,7 +248,7 @@ fn a_wall_clock_set_ahead_neither_drives_calls_nor_keeps_a_living_ticket_back() 
 }
 
 #[test]
-fn who_looks_after_a_ticket_is_there_when_it_ends() {
+fn polling_a_ticket_sees_its_end() {
     for jitter in [0.0, 0.37, 0.5, 0.999_999] {
         for life in [7200, u32::MAX] {
             let mut state = TicketState::default();
@@ -299,7 +300,7 @@ fn one_that_was_replaced_is_no_new_one_when_a_late_part_of_wechat_hands_it_out()
     assert_eq!(due(&state, 11.0), 235.0, "asked again soon");
     assert_eq!(asked(&mut state, "b", 235.0), Fetched::Same);
     assert_eq!(state.read(at(236.0)).unwrap().expires_in().as_secs_f64(), 7200.0 - 226.0 - 1.0 - 236.0);
-    // Without another that serves it is taken, and not believed to be young.
+    // If no other ticket serves, it is taken, and not assumed to be young.
     assert_eq!(asked(&mut state, "a", 7100.0), Fetched::New);
     assert_eq!(state.read(at(7101.0)).unwrap().expires_in(), LOOK);
 }
@@ -338,7 +339,7 @@ fn kinds_are_named_as_wechat_names_them() {
     assert_eq!(Fault::from_errcode(40013, "").kind, FaultKind::Parked);
 }
 
-/// WeChat for one ticket: the same to whoever asks while it lives.
+/// Simulates WeChat for one ticket: everyone gets the same one while it lives.
 struct Server {
     made: f64,
     count: u32,
@@ -390,8 +391,8 @@ fn through_days_with_others_asking_too_and_answers_lost_no_ticket_is_promised_be
                 Some(ticket) if server.honours(ticket.value(), now) => {}
                 Some(ticket) => {
                     let held = state.ticket.as_ref().unwrap();
-                    let is_told = !held.is_age_known || held.ends_from.has_come(at(now));
-                    assert!(is_told, "seed {seed} at {now}: {ticket:?}");
+                    let is_allowed = !held.is_age_known || held.ends_from.has_come(at(now));
+                    assert!(is_allowed, "seed {seed} at {now}: {ticket:?}");
                     dead += 1.0;
                 }
                 None => without += 1.0,

@@ -1,7 +1,7 @@
-//! What an account does next: a pure function of its state and the clock.
+//! Decides what an account does next: a pure function of its state and the clock.
 //!
-//! The actor asks [`next_step`] after everything that happens to its account and does what it says; no other
-//! place decides to call WeChat for a token. For a ticket `TicketState::next_step` does.
+//! The actor asks [`next_step`] after everything that happens to its account, and does what it says; no other
+//! code decides to call WeChat for a token. `TicketState::next_step` is the counterpart for tickets.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use crate::token::schedule::force_allowed_at;
 use crate::token::state::{AccountState, Reason, WantedCall};
 use crate::token::{HeldToken, Validity};
 
-/// What to do.
+/// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Nothing before this instant.
     Wait(Moment),
-    /// Nothing before the host answers again.
+    /// Nothing until the host answers again.
     AwaitHost,
     /// Call the endpoint that mints tokens.
     Fetch {
-        /// Why.
+        /// Why it is called.
         reason: Reason,
-        /// With `force_refresh` (`stable_token` only).
+        /// Whether to set `force_refresh` (`stable_token` only).
         force: bool,
     },
     /// Find out whether WeChat honours the current token.
     Check,
 }
 
-/// What `account` does next if it is doing nothing now.
+/// Returns what `account` does next, given that it is idle.
 #[must_use]
 pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Moment) -> Step {
     match state.want {
@@ -42,28 +42,29 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
         Some(WantedCall::Force(reason)) => return Step::Fetch { reason, force: true },
     }
     let (step, due) = scheduled(state, account, now);
-    let held_back = state.trouble.as_deref();
-    if held_back.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.is_trial {
-        // A token about to end is no reason for everybody to call a host that is known to be down: see `trial_urgency`.
+    let last_failure = state.trouble.as_deref();
+    if last_failure.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.is_trial {
+        // An expiring token is no reason for every account to call a host that is known to be down: see
+        // `trial_urgency`.
         return Step::AwaitHost;
     }
-    let due = match (step, held_back) {
-        (Step::Fetch { .. }, Some(trouble)) if is_to_be_repeated(state, trouble, now) => {
+    let due = match (step, last_failure) {
+        (Step::Fetch { .. }, Some(trouble)) if should_repeat_early(state, trouble, now) => {
             trouble.retry_at.max(now + spacing_left(state, now))
         }
         (Step::Fetch { .. }, Some(trouble)) => due.max(trouble.retry_at),
         _ => due,
     };
     match due.has_come(now) {
-        true => repeated(step, held_back),
+        true => as_retry(step, last_failure),
         false if state.is_audit_due(now) => Step::Check,
         false => Step::Wait(due),
     }
 }
 
-/// A call that follows on one that failed is a retry, whatever the first was for; that WeChat hands out a refused token
-/// again counts as a failure, and says more.
-fn repeated(step: Step, failed: Option<&LastFailure>) -> Step {
+/// Marks a call after a failed one as a retry, whatever the failed one was for. The exception is a refused
+/// token that WeChat handed out again: it counts as a failure, and its reason says more.
+fn as_retry(step: Step, failed: Option<&LastFailure>) -> Step {
     match (step, failed) {
         (Step::Fetch { reason, force }, Some(_)) if reason != Reason::RefusedAgain => {
             Step::Fetch { reason: Reason::Retry, force }
@@ -72,20 +73,21 @@ fn repeated(step: Step, failed: Option<&LastFailure>) -> Step {
     }
 }
 
-/// Whether what failed is tried again before the token needs it: a person must hear soon that a parked account is well.
-fn is_to_be_repeated(state: &AccountState, trouble: &LastFailure, now: Moment) -> bool {
+/// Whether a failed call is repeated before the token needs it. An operator must learn soon that a parked
+/// account has recovered.
+fn should_repeat_early(state: &AccountState, trouble: &LastFailure, now: Moment) -> bool {
     trouble.fault.kind == FaultKind::Parked && state.doubt.is_none() && state.is_usable(now)
 }
 
-/// How long until a mint on `token` would end no token that somebody may count on still.
+/// How long until a mint on `token` would no longer end a token that a reader may still rely on.
 fn spacing_left(state: &AccountState, now: Moment) -> Duration {
     let token = state.token.as_deref().filter(|token| token.endpoint == Endpoint::Token);
     token.map_or(Duration::ZERO, |token| (token.issued_at + token.overlap).until(now))
 }
 
-/// How urgently an account needs that a call is tried although all hosts count as down, as what is left of its token;
-/// `None` while a call would be of no use to it, or one whose answer is lost would cost it a token that lives, or a call that
-/// it will need when they are back.
+/// How urgently an account needs a trial while all hosts count as down, as the remaining life of its token.
+/// `None` if the call would be of no use, if losing its answer would cost the account a live token, or if the
+/// account will need the call itself when the hosts are back.
 #[must_use]
 pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
     let left = state.usable_for(now);
@@ -99,7 +101,7 @@ pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Op
     (!state.activity.is_busy() && !state.is_trial && tries).then_some(left)
 }
 
-/// The next thing on the schedule and its time, whatever happened to the last call.
+/// Returns the next scheduled step and its time, regardless of how the last call went.
 fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Moment) {
     let fetch = |reason| Step::Fetch { reason, force: false };
     let Some(token) = state.token.as_deref() else { return (fetch(Reason::NoToken), now) };
@@ -113,7 +115,7 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
     }
     let usable_for = state.usable_for(now);
     if usable_for > Duration::ZERO {
-        // On `token` another mint now could end, at once, what may already be the token before the last.
+        // On `token`, another mint now could at once end what may already be the token before the last.
         let (reason, due) = if state.doubt.is_some() {
             (Reason::InDoubt, usable_for)
         } else {
@@ -122,12 +124,12 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
         return (fetch(reason), now + due);
     }
     match state.doubt {
-        // Served by nobody, perhaps alive: a check tells, once a mint would have shown.
+        // The token is served to no one but may be alive: a check settles that, once a mint would have shown.
         Some(doubt) if token.endpoint == Endpoint::Token && !doubt.checked => {
             let life = token.expires_at.until_by_either(now).saturating_sub(token.margin());
             let until_check = doubt.check_at.until(now);
-            // A token whose successor is due anyway, or that came after the lost call, is not worth being without one
-            // until then: by now another mint ends nothing that is served.
+            // If its successor is due anyway, or it came after the lost call, the token is not worth the wait
+            // without one until the check: by now another mint ends nothing that is served.
             let soon = if token.refresh_at.is_over(now) || doubt.is_older_than(token) {
                 state.trouble.as_deref().map_or(Duration::ZERO, |trouble| trouble.retry_at.until(now))
             } else {
@@ -144,7 +146,7 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
     }
 }
 
-/// WeChat keeps handing out a token that is dead: force a new one, or wait for the window in which it mints by
+/// Replaces a dead token that WeChat keeps handing out: by force, or in the window in which WeChat mints by
 /// itself, whichever is sooner.
 fn replace_by_force(state: &AccountState, token: &HeldToken, now: Moment) -> (Step, Moment) {
     let forced = force_allowed_at(&state.forced, now);

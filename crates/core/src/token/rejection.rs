@@ -1,8 +1,9 @@
-//! A client says "WeChat refused this token": compare, check, then replace.
+//! Handles a client's report "WeChat refused this token": compare, check, then replace.
 //!
-//! Clients also get 40001 for reasons that are not the token's, and a hundred of them report the same death at
-//! once: only the current token's rejections matter, one check serves all who reject, and a cool-down that
-//! doubles while fresh tokens keep being refused keeps a war over the account from burning its budget.
+//! Clients also get 40001 for reasons unrelated to the token, and a hundred of them report the same death at
+//! once. So only rejections of the current token matter, and one check serves everyone who reports it. A
+//! cool-down that doubles while fresh tokens keep being refused keeps a war over the account from burning its
+//! budget.
 
 use crate::account::{Account, Endpoint};
 use crate::budget::Bucket;
@@ -12,18 +13,18 @@ use crate::token::Validity;
 use crate::token::schedule::force_allowed_at;
 use crate::token::state::{AccountState, Activity, Reason, Verdict, WantedCall};
 
-/// What to do with a rejection or a wish to refresh.
+/// What to do with a rejection or a refresh request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// The token named is not the current one: hand out the current one.
+    /// The reported token is not the current one: hand out the current one.
     Superseded,
     /// WeChat honoured it a moment ago.
     StillValid,
-    /// Not now: cool-down, spacing or the budget forbid it.
+    /// Not now: the cool-down, the spacing or the budget forbids it.
     Limited,
     /// Wait for what is under way or due.
     WaitForCurrent,
-    /// Something was put on the account's list; wait for it.
+    /// A call was put on the account's list; wait for it.
     Accepted,
 }
 
@@ -57,15 +58,15 @@ pub fn judge_rejection(
     Judgement::Accepted
 }
 
-/// Decides on an operator's wish to refresh now, and notes in `state` what is to be done.
+/// Decides on an operator's refresh request, and notes in `state` what is to be done.
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
     let force = force && account.endpoint == Endpoint::StableToken;
     let is_due = matches!(state.want, Some(WantedCall::Fetch(_) | WantedCall::Force(_)));
     let fetching = state.activity == Activity::Fetching;
     let forcing = matches!(state.serving, Some(WantedCall::Force(_)));
-    // A normal call under way is not what somebody wants who wants to force.
+    // A normal call under way does not satisfy a request to force.
     if fetching && (forcing || !force) || is_due && !force {
-        // What waits already is an operator's wish from now on.
+        // A call that is already waiting counts as the operator's from now on.
         state.is_trial |= is_due;
         return Judgement::WaitForCurrent;
     }

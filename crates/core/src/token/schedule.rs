@@ -1,5 +1,5 @@
-//! When: the refresh instant of a new token, and the wait after a failure. Pure; the jitter, a number in
-//! [0, 1), is passed in. What of a large fleet's jitter is taken: [`Draw`].
+//! Computes when a new token is refreshed, and how long to wait after a failure. Pure: the jitter, a number
+//! in [0, 1), is passed in. [`Draw`] chooses it across a large fleet.
 
 use std::time::Duration;
 
@@ -12,46 +12,48 @@ mod draw;
 
 pub use draw::{Draw, PlannedRefreshes};
 
-/// What of the configuration of the upstream the decisions depend on.
+/// The upstream settings that decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// How long WeChat keeps the previous token alive after minting a new one (5 min).
     pub overlap: Duration,
-    /// How long a try of a call may take.
+    /// Time limit for one try of a call.
     pub timeout: Duration,
 }
 
-/// How long after our time-out a call on `token` that was sent may still reach WeChat: a slow backend takes its time, and
-/// a kernel goes on sending what an abandoned socket holds.
+/// How long after our timeout a call on `token` that was sent may still reach WeChat. A slow backend takes
+/// its time, and a kernel keeps sending what an abandoned socket holds.
 pub const LATE: Duration = Duration::from_secs(30);
 
-/// WeChat forgets a day's forced refreshes, and our own record of them, after this long.
+/// How long forced refreshes count against a day's limit, at WeChat and in our own record.
 pub const DAY: Duration = budget::WINDOW;
-/// WeChat obeys `force_refresh` at most this often in a day.
+/// How many times a day WeChat obeys `force_refresh`.
 pub const FORCED_A_DAY: usize = 20;
-/// WeChat does not obey a `force_refresh` sooner than this after another.
+/// Shortest time between two `force_refresh` that WeChat obeys.
 pub const FORCED_SPACING: Duration = Duration::from_secs(30);
 
-/// The overlap to count on for a token that lives `lifetime`: never more than a quarter of it.
+/// Overlap to count on for a token that lives `lifetime`: never more than a quarter of it.
 #[must_use]
 pub fn overlap_of(lifetime: Duration, rules: Rules) -> Duration {
     rules.overlap.min(lifetime / 4)
 }
 
-/// An account that had no token to serve, and left this many waiting for a turn as it got its own, came with a crowd:
-/// thousands began together, with an empty store or after a long outage.
-pub const CROWD: usize = 1000;
+/// How many accounts waiting in the call queue make a thundering herd. An account that had no token to serve,
+/// and left this many behind when its own turn came, is part of one: thousands started together, with an
+/// empty store or after a long outage.
+pub const HERD_SIZE: usize = 1000;
 
-/// When to ask for the successor of a token that arrived with `lifetime` left, in a call sent at `sent_at`. A crowd
-/// that began together would ask together, again and again: on `token`, where that is no wasted call, each of it draws
-/// from the whole time until the others' latest instant, once, and they stay apart from then on.
+/// When to fetch the successor of a token that arrived with `lifetime` left, in a call sent at `sent_at`.
+/// Accounts that started together would refresh together, again and again. On `token`, where an early call is
+/// not wasted, each of such a herd therefore draws once from the whole time until the others' latest instant;
+/// from then on they stay apart.
 #[must_use]
 pub fn refresh_at(
     account: &Account,
     sent_at: Moment,
     lifetime: Duration,
     overlap: Duration,
-    crowded: bool,
+    in_herd: bool,
     jitter: f64,
 ) -> Moment {
     let expires_at = sent_at + lifetime;
@@ -64,14 +66,14 @@ pub fn refresh_at(
             };
             let latest = expires_at - ahead.mul_f64(2.0 / 3.0);
             let usual = ahead.mul_f64(2.0 / 3.0);
-            // Two calls closer than the overlap would end a token before its time.
-            let window = if crowded { latest.until(sent_at + overlap).max(usual) } else { usual };
+            // Two calls closer than the overlap would end a token early.
+            let window = if in_herd { latest.until(sent_at + overlap).max(usual) } else { usual };
             latest - window.mul_f64(jitter)
         }
         // Before its last minutes WeChat hands out the same token again: a wasted call.
         Endpoint::StableToken => expires_at - overlap + overlap.mul_f64(0.02 + jitter * 0.33),
     };
-    // With little life left the window lies behind us; asking at once would be a loop.
+    // With little life left, the window is already over; asking at once would be a loop.
     drawn.max((sent_at + account.retry.initial).min(expires_at))
 }
 
@@ -87,7 +89,7 @@ pub fn wait_after(
     jitter: f64,
 ) -> Duration {
     let wait = match fault.wait {
-        // A probe of a parked account is a call like any other; quotas say themselves when they are free.
+        // Retrying a parked account is a call like any other; a quota says itself when it is free.
         Wait::For(time) if fault.kind == FaultKind::Parked => time,
         Wait::For(time) => return time,
         Wait::Every(time) => near_end(time, account, usable_for),
@@ -95,14 +97,14 @@ pub fn wait_after(
             near_end(full_jitter(account.retry.initial, longest, failures, jitter), account, usable_for)
         }
         Wait::BackOff => back_off(failures, account, usable_for, jitter),
-        // All who were asked for the same pause do not end it in the same instant.
+        // Jitter: accounts that were asked for the same pause must not all end it at the same instant.
         Wait::NotBefore(pause) => {
             let least = pause + account.retry.initial.mul_f64(jitter);
             back_off(failures, account, usable_for, jitter).max(least)
         }
     };
-    // The last quarter of the burst is spent no faster than it comes back, so that there is still a call to be
-    // made when the trouble ends.
+    // The last quarter of the burst is spent no faster than it comes back, so that a call is left for when
+    // the failures end.
     let scarce = ledger.remaining(Bucket::Calls, account.daily_budget, now)
         < budget::burst(account.daily_budget).div_ceil(4);
     if scarce { wait.max(budget::interval(account.daily_budget)) } else { wait }
@@ -112,7 +114,8 @@ fn back_off(failures: u32, account: &Account, usable_for: Duration, jitter: f64)
     near_end(full_jitter(account.retry.initial, account.retry.max, failures, jitter), account, usable_for)
 }
 
-/// Several tries must fit into what is left of the token; one that has ended is no deadline.
+/// Shortens a wait so that several tries fit into the token's remaining life. An expired token sets no
+/// deadline.
 fn near_end(wait: Duration, account: &Account, usable_for: Duration) -> Duration {
     if usable_for.is_zero() { wait } else { wait.min((usable_for / 4).max(account.retry.initial)) }
 }
@@ -123,7 +126,7 @@ fn full_jitter(initial: Duration, max: Duration, failures: u32, jitter: f64) -> 
     initial + (ceiling - initial).mul_f64(jitter)
 }
 
-/// The earliest instant at which WeChat would obey another `force_refresh`.
+/// Returns the earliest instant at which WeChat would obey another `force_refresh`.
 #[must_use]
 pub fn force_allowed_at(forced: &[Moment], now: Moment) -> Moment {
     let spaced = forced.last().map_or(now, |last| *last + FORCED_SPACING);
@@ -133,7 +136,7 @@ pub fn force_allowed_at(forced: &[Moment], now: Moment) -> Moment {
 
 #[cfg(any(test, feature = "test-util"))]
 impl Rules {
-    /// The file's defaults: what WeChat documents, and 5 s for a call.
+    /// The file's defaults: WeChat's documented overlap, and 5 s for a call.
     pub const EXAMPLE: Self = Self { overlap: Duration::from_secs(300), timeout: Duration::from_secs(5) };
 }
 

@@ -1,4 +1,4 @@
-//! Everything that is known of one account: plain data, published to readers as one immutable value.
+//! Everything known of one account: plain data, published to readers as one immutable value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,46 +24,46 @@ pub use cooldown::{Rejections, Verdict};
 pub use early::EarlyRefreshes;
 pub use reason::Reason;
 
-/// What an account is, was promised, has spent and is doing. The first half is persisted; the second half starts
-/// anew with the process, but outlives the actor.
+/// What an account holds, has spent and is doing. The first half is persisted; the second half starts over
+/// with the process, but outlives the actor.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct AccountState {
-    /// The version of the newest token; 0 before the first. Never goes back, even when the token is erased.
+    /// Version of the newest token; 0 before the first. Never decreases, even when the token is erased.
     pub version: u64,
-    /// The newest token, which may have ended.
+    /// The newest token, which may have expired.
     pub token: Option<Arc<HeldToken>>,
     /// Set while a call may have minted a successor that never reached us.
     pub doubt: Option<Doubt>,
-    /// When a check is due of whatever token is served then: by this time a lost call that may have minted must have
-    /// shown, however late WeChat got it.
+    /// When the token served at that time is due for a check. By then a lost call that minted must have
+    /// shown, however late it reached WeChat.
     pub audit_at: Option<Moment>,
-    /// Set, on disk first, while a call is under way that can end the token.
+    /// Set, on disk first, while a call that can end the token is under way.
     pub intent: Option<Intent>,
     /// What has been spent of the daily budget.
     pub ledger: Ledger,
-    /// When `force_refresh` was asked for in the last 24 h, oldest first.
+    /// When `force_refresh` was used in the last 24 h, oldest first.
     pub forced: Vec<Moment>,
 
-    /// The last call's failure, until one succeeds.
+    /// The last call's failure; cleared by the next success.
     #[serde(skip)]
     pub trouble: Option<Box<LastFailure>>,
-    /// Something that somebody asked for, done before anything scheduled.
+    /// A call that was asked for; made before anything scheduled.
     #[serde(skip)]
     pub want: Option<WantedCall>,
-    /// What is wanted is called for even while all hosts count as down: by an operator, or to try whether they are.
+    /// Whether the wanted call is made even while all hosts count as down: for an operator, or as a trial.
     #[serde(skip)]
     pub is_trial: bool,
-    /// What the token call under way was asked for by.
+    /// The wanted call that the token call under way answers.
     #[serde(skip)]
     pub serving: Option<WantedCall>,
-    /// Why the token call that waits or is under way is made, or else the last one was.
+    /// Why the queued or current token call is made; otherwise why the last one was.
     #[serde(skip)]
     pub reason: Option<Reason>,
-    /// What the call under way, or the last one, was charged, as the time in which the budget gives it back: the
-    /// budget itself may change until the call ends.
+    /// What the current or last call was charged, as the time in which the budget gives it back. The budget
+    /// itself may change before the call ends.
     #[serde(skip)]
     pub price: Duration,
-    /// How many others waited for a turn when the call under way, or the last one, got its.
+    /// How many other accounts were queued when the current or last call got its turn.
     #[serde(skip)]
     pub others_waiting: usize,
     /// How clients' rejections of the current token were decided.
@@ -72,10 +72,11 @@ pub struct AccountState {
     /// What is being done right now.
     #[serde(skip)]
     pub activity: Activity,
-    /// How many attempts to fetch a token have ended, well or badly: those who wait for one watch this.
+    /// How many attempts to fetch a token have ended, successfully or not. Requests that wait for a token
+    /// watch this.
     #[serde(skip)]
     pub attempts_ended: u64,
-    /// When something will be done next; `None` while it depends on the host.
+    /// When the next step is due; `None` while that depends on the host.
     #[serde(skip)]
     pub next_at: Option<Moment>,
 }
@@ -83,11 +84,11 @@ pub struct AccountState {
 /// A call may have minted: the current token is trusted only for the overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
-    /// Until when the token lives in any case.
+    /// Until when the token is alive in any case.
     pub until: Moment,
-    /// From when on a check tells: had that call minted, the token would be dead by then.
+    /// From when on a check is conclusive: had that call minted, the token would be dead by then.
     pub check_at: Moment,
-    /// Whether that check was made and did not tell.
+    /// Whether that check was made and was inconclusive.
     pub checked: bool,
 }
 
@@ -98,31 +99,32 @@ impl Doubt {
         self.check_at - shows_after(rules)
     }
 
-    /// Whether `token` came after that call, which may have been at work still.
+    /// Whether `token` was issued after that call, which may still have been at work.
     #[must_use]
     pub fn is_older_than(&self, token: &HeldToken) -> bool {
         self.until.boot_ms <= (token.issued_at + token.overlap).boot_ms
     }
 }
 
-/// How long after a mint the token before it is dead for certain.
+/// How long after a mint the previous token is certainly dead.
 #[must_use]
 pub fn shows_after(rules: Rules) -> Duration {
-    // The token's own overlap is the least it lives on; a check tells only after the most.
+    // A token's own overlap is the least it lives on; a check is conclusive only after the longest possible
+    // one.
     rules.overlap + margin(rules.overlap)
 }
 
-/// A call that can end the current token is about to be sent.
+/// Write-ahead record: a call that can end the current token is about to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// When it was written; the request is sent later.
     pub at: Moment,
-    /// Until when the current token lives even if the call mints.
+    /// Until when the current token is alive even if the call mints.
     pub trusted_until: Moment,
 }
 
-/// The version of what follows on `last`. A store that was lost starts again at the unix time, which no counter of ours
-/// can have reached.
+/// Returns the version that follows `last`. After the store was lost it starts at the Unix time, which none
+/// of our counters can have reached.
 #[must_use]
 pub fn next_version(last: u64, now: Moment) -> u64 {
     match last {
@@ -131,20 +133,20 @@ pub fn next_version(last: u64, now: Moment) -> u64 {
     }
 }
 
-/// What somebody asked for.
+/// A call that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WantedCall {
     /// Find out whether WeChat honours the token.
     Check,
-    /// Fetch now. If it was [`Reason::Reported`] and WeChat hands out the same token again, force.
+    /// Fetch now. If the reason is [`Reason::Reported`] and WeChat hands out the same token again, force.
     Fetch(Reason),
     /// Fetch with `force_refresh`.
     Force(Reason),
 }
 
 impl AccountState {
-    /// How long the held token may still be served as good: to its end, to the end of our trust in it, whichever
-    /// clock says so first, less the margin. Zero when it must not be served.
+    /// How long the held token may still be served as good: until it expires or our trust in it ends, by
+    /// whichever clock is sooner, less the margin. Zero if it must not be served.
     #[must_use]
     pub fn usable_for(&self, now: Moment) -> Duration {
         let Some(token) = self.token.as_deref().filter(|token| token.standing == Validity::Unchallenged)
@@ -166,7 +168,7 @@ impl AccountState {
         !self.usable_for(now).is_zero()
     }
 
-    /// The token for a reader, if one may be served. No lock, no allocation.
+    /// Returns the token for a reader, if one may be served. Takes no lock and does not allocate.
     #[must_use]
     pub fn read(&self, now: Moment) -> Option<Token> {
         let usable_for = self.usable_for(now);
@@ -174,7 +176,7 @@ impl AccountState {
         Some(Token::new(Arc::clone(held), self.promise(held, usable_for, now)))
     }
 
-    /// What a client may count on: on `token` our own next call ends the token, an overlap later.
+    /// How long a client may rely on the token. On `token` our own next call ends it, an overlap later.
     fn promise(&self, held: &HeldToken, usable_for: Duration, now: Moment) -> Duration {
         match held.endpoint {
             Endpoint::StableToken => usable_for,
@@ -183,7 +185,7 @@ impl AccountState {
                     Some(intent) => (intent.at + held.grace()).until_by_either(now),
                     None => {
                         let after = |call: Moment| call.until_by_either(now).saturating_add(held.grace());
-                        // The wait for a retry may be cut short, by a restart, a reload, a host that is back: then
+                        // A restart, a reload or a recovered host may cut the wait for a retry short: then
                         // only the refresh instant and the overlap itself are firm.
                         let firm = after(held.refresh_at).max(held.overlap.saturating_sub(held.margin()));
                         self.next_at.map_or(held.grace(), after).min(firm)
@@ -194,21 +196,21 @@ impl AccountState {
         }
     }
 
-    /// What the account looks like at `now`.
+    /// Returns the account's phase at `now`.
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
         Phase::of(self.trouble.as_deref(), self.is_usable(now), self.activity.is_busy(), self.attempts_ended)
     }
 
-    /// Whether a mint on `token` now could end, at once, a token that somebody still counts on: whether a second
-    /// one ends the token before the last at once is not known, so they stay an overlap apart.
+    /// Whether a mint on `token` now could at once end a token that readers still rely on. It is not known
+    /// whether a second mint ends the token before the last at once, so mints stay an overlap apart.
     #[must_use]
     pub fn is_mint_too_soon(&self, now: Moment) -> bool {
         let recent = |token: &Arc<HeldToken>| !(token.issued_at + token.overlap).has_come(now);
         self.is_usable(now) && (self.doubt.is_some() || self.token.as_ref().is_some_and(recent))
     }
 
-    /// Whether the token that is served is to be checked now, nobody having asked for it.
+    /// Whether the served token is due for an audit: a check that no one asked for.
     #[must_use]
     pub fn is_audit_due(&self, now: Moment) -> bool {
         self.want.is_none() && self.audit_at.is_some_and(|at| at.has_come(now)) && self.is_usable(now)
@@ -220,15 +222,15 @@ impl AccountState {
         self.token.as_ref().is_some_and(|token| token.value == *presented)
     }
 
-    /// The host that was down answers again.
+    /// Ends the wait for a host that was down and now answers again.
     pub fn host_is_back(&mut self, now: Moment) {
         if let Some(trouble) = &mut self.trouble {
             trouble.host_is_back(now);
         }
     }
 
-    /// The account's configuration has changed. A changed secret or endpoint is tried at once; a raised budget
-    /// ends the wait for the old one.
+    /// Applies a configuration change. A changed secret or endpoint is tried at once; a changed budget ends
+    /// the wait for the old one.
     pub fn reconfigured(&mut self, old: &Account, new: &Account, now: Moment) {
         if old.secret != new.secret || old.endpoint != new.endpoint {
             let reason =
@@ -242,22 +244,22 @@ impl AccountState {
         }
     }
 
-    /// The upstream is another one now: the token is not one of its own, nor is the trouble.
+    /// Applies a change of upstream: neither the token nor what needed an operator belongs to the new one.
     pub fn upstream_exchanged(&mut self) {
         self.forget_token();
         self.want = Some(WantedCall::Fetch(Reason::UpstreamChanged));
         self.forget_refusal();
     }
 
-    /// What WeChat said needs a person was said of what is not asked with any more.
+    /// Forgets the fault that needs an operator: it concerned settings that are no longer used.
     fn forget_refusal(&mut self) {
         if let Some(trouble) = &mut self.trouble {
             trouble.parked = None;
         }
     }
 
-    /// What is left of an account that is removed: what must hold when it comes back, and the call that is still
-    /// under way, which no other may join.
+    /// What remains of an account that is removed: what must hold when it comes back, and a call still under
+    /// way, which no other may join.
     #[must_use]
     pub fn tombstone(&self) -> Self {
         let activity = self.activity.left_behind();
@@ -266,7 +268,7 @@ impl AccountState {
         Self { version: self.version, doubt, audit_at, ledger, forced, price, activity, ..Self::default() }
     }
 
-    /// The same account told on the clocks of another boot, which only the wall clock connects with the last.
+    /// Converts the state to the clocks of another boot; only the wall clock connects the two.
     #[must_use]
     pub fn rebased(mut self, now: Moment) -> Self {
         self.ledger = self.ledger.rebased(now);
@@ -279,7 +281,7 @@ impl AccountState {
         if let Some(intent) = &mut self.intent {
             (intent.at, intent.trusted_until) = (intent.at.rebased(now), intent.trusted_until.rebased(now));
         }
-        // Issued in the future: the wall clock was set back, and nothing tells how old the token is.
+        // Issued in the future: the wall clock was set back, so the token's age is unknown.
         self.token = self.token.filter(|token| token.issued_at.wall_ms <= now.wall_ms);
         if let Some(token) = &mut self.token {
             let token = Arc::make_mut(token);
@@ -290,9 +292,9 @@ impl AccountState {
         self
     }
 
-    /// Erases the token; keeps its version and budget, and what is known of calls that may be at work.
+    /// Erases the token. Keeps its version, its budget, and what is known of calls that may be at work.
     pub fn forget_token(&mut self) {
-        // A lost call may arrive still, and the next token is as much in doubt by it as this one was.
+        // A lost call may still arrive, and puts the next token in doubt as much as this one.
         (self.token, self.intent) = (None, None);
     }
 

@@ -1,5 +1,5 @@
-//! What a call's outcome does to its account: transitions of [`AccountState`], pure but for the planned_refreshes in which a fleet
-//! plans the refresh of a new token ([`Draw`]).
+//! What the outcome of a call does to its account: transitions of [`AccountState`]. They are pure, except
+//! that they count a new token's refresh in the fleet's planned refreshes ([`Draw`]).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::budget::{self, Bucket};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::last_failure::LastFailure;
-use crate::token::schedule::{self, CROWD, DAY, Draw, Rules, force_allowed_at, overlap_of};
+use crate::token::schedule::{self, DAY, Draw, HERD_SIZE, Rules, force_allowed_at, overlap_of};
 use crate::token::state::{AccountState, Doubt, Intent, Reason, Rejections, WantedCall, next_version};
 use crate::token::{HeldToken, Validity};
 
@@ -20,12 +20,12 @@ pub use answer::{Answer, USUAL_LIFETIME, is_strangely_long};
 pub use doubt::CheckEnd;
 pub use minting::{Reply, may_try_next_host};
 
-/// A token call has ended.
+/// The end of a token call.
 #[derive(Debug)]
 pub struct FetchEnd {
-    /// Whether it asked with `force_refresh`.
+    /// Whether it used `force_refresh`.
     pub force: bool,
-    /// When the try that ended it was sent; `None` when no byte was.
+    /// When its last try was sent; `None` if no byte was.
     pub sent_at: Option<Moment>,
     /// Whether a token may have been minted that did not reach us.
     pub may_have_minted: bool,
@@ -45,15 +45,15 @@ pub enum Fetched {
 }
 
 impl AccountState {
-    /// Charges a token call and notes what it puts at risk. To be on disk before the call is sent.
+    /// Charges a token call and notes what it puts at risk. Must be on disk before the call is sent.
     ///
     /// # Errors
-    /// The instant at which the daily budget allows a call, when it allows none now.
+    /// If the daily budget allows no call now, returns the instant at which it will.
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Bucket::Calls, account.daily_budget, now)?;
         self.price = budget::interval(account.daily_budget);
         self.is_trial = false;
-        // What is asked for from here on is for the call after this one; so is a forced call if this is none.
+        // Anything asked for from here on is for the next call. So is a forced call, if this call is not one.
         self.serving = self.want.take_if(|want| force || !matches!(want, WantedCall::Force(_)));
         if force {
             self.forced.retain(|at| at.elapsed(now) < DAY);
@@ -61,10 +61,11 @@ impl AccountState {
         }
         let trusted_until = match (account.endpoint, self.token.as_deref()) {
             (Endpoint::StableToken, _) if !force => None,
-            // It is the next token that it may end, should it arrive after that one's call.
+            // The next token is at risk: this call may end it if it reaches WeChat after the call that brings
+            // that token.
             (_, None) => Some(now),
             (_, Some(token)) if token.endpoint != account.endpoint => Some(token.expires_at),
-            // Should a lost call have minted, this one may end at once what is then the token before the last.
+            // If a lost call has minted, this one may at once end what is then the token before the last.
             (Endpoint::Token, _) if self.doubt.is_some() => Some(now),
             (Endpoint::Token, Some(token)) => Some(now + token.overlap),
             // How long the previous token lives after a forced call is not known.
@@ -74,17 +75,18 @@ impl AccountState {
         Ok(())
     }
 
-    /// Charges a second call, for a try at another host where that is harmless, if the budget allows it.
+    /// Charges a second call, for a try at another host where that is harmless. Returns whether the budget
+    /// allows it.
     pub fn charge_spare(&mut self, account: &Account, now: Moment) -> bool {
         self.ledger.charge(Bucket::Calls, account.daily_budget, now).is_ok()
     }
 
-    /// The second call was not made.
+    /// Refunds the second call, which was not made.
     pub fn return_spare(&mut self) {
         self.ledger.refund(self.price);
     }
 
-    /// Takes in how a token call ended.
+    /// Applies the outcome of a token call.
     pub fn end_fetch(
         &mut self,
         end: FetchEnd,
@@ -102,24 +104,24 @@ impl AccountState {
             *last = now;
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
-            // A call that was cut short may be at work still.
+            // A call that was cut short may still be at work.
             self.cast_doubt(intent, now.max(intent.at + rules.timeout), account.endpoint, rules);
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
                 let mut earlier = self.trouble.take();
-                let fetched = self.take_in(answer, sent_at, want, account, rules, now, draw);
+                let fetched = self.apply_answer(answer, sent_at, want, account, rules, now, draw);
                 if self.trouble.is_none() && !self.is_usable(now) {
-                    // To ask again at once would be a loop without delay.
+                    // Asking again at once would be a loop without delay.
                     if let Some(trouble) = &mut earlier {
                         trouble.parked = None;
                     }
                     self.trouble = earlier;
-                    let why = match self.doubt {
+                    let message = match self.doubt {
                         Some(_) => "an earlier call may still end the token that arrived",
                         None => "the token arrived with no life left",
                     };
-                    self.fail(Fault::unreadable(why), account, now, draw.jitter());
+                    self.fail(Fault::unreadable(message), account, now, draw.jitter());
                 }
                 fetched
             }
@@ -129,15 +131,15 @@ impl AccountState {
             }
             (Err(fault), _) => self.fail_asked(want, fault, account, now, draw.jitter()),
         };
-        // Those who wait for a token go on waiting while a forced call follows on the heels of this one.
+        // Requests that wait for a token keep waiting if a forced call follows immediately.
         if fetched != Fetched::Same || !self.is_about_to_force(now) {
             self.attempts_ended += 1;
         }
         fetched
     }
 
-    /// A token call has ended that was made to another upstream, or before the account was removed and added again:
-    /// what it brought is none of ours, and who asked for it waits for the next.
+    /// Discards a token call made to another upstream, or before the account was removed and added again. Its
+    /// token must not be used, and what it was asked for is left to the next call.
     pub fn drop_fetch(&mut self, force: bool, was_sent: bool) {
         self.intent = None;
         self.want = self.want.or(self.serving.take());
@@ -146,7 +148,7 @@ impl AccountState {
         }
     }
 
-    /// No byte of the call was sent.
+    /// Refunds a call of which no byte was sent.
     fn give_back(&mut self, force: bool) {
         self.ledger.refund(self.price);
         if force {
@@ -154,13 +156,14 @@ impl AccountState {
         }
     }
 
-    /// The call was not made: the host is down or the budget is spent.
+    /// Records that the call was not made: the host is down or the budget is spent.
     pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let want = self.want.take();
         self.is_trial = false;
         self.attempts_ended += 1;
         if want == Some(WantedCall::Check) {
-            // Nobody has looked into the report: it costs nothing, and the next one waits as after a look.
+            // The report was not investigated: it costs nothing, and the next one waits as long as after a
+            // check.
             self.ledger.refund_request(account.daily_budget);
             self.rejections = Rejections {
                 cool_until: Some(now + account.rejection_cooldown),
@@ -172,7 +175,7 @@ impl AccountState {
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything an arriving token depends on")]
-    fn take_in(
+    fn apply_answer(
         &mut self,
         answer: Answer,
         sent_at: Moment,
@@ -184,16 +187,17 @@ impl AccountState {
     ) -> Fetched {
         let again = self.token.as_deref().filter(|token| token.value == answer.value);
         let life = answer.believed_life(account.endpoint);
-        // Of a token we know, the window is known too, while it lies ahead.
+        // For a token that we know, the window is known too, as long as it is in the future.
         let overlap = again
             .map(|token| token.overlap)
             .filter(|window| *window < life)
             .unwrap_or_else(|| overlap_of(life, rules));
-        let crowded = self.others_waiting >= CROWD && !self.is_usable(sent_at);
+        let in_herd = self.others_waiting >= HERD_SIZE && !self.is_usable(sent_at);
         let refresh_at =
-            draw.instant(|jitter| schedule::refresh_at(account, sent_at, life, overlap, crowded, jitter));
+            draw.instant(|jitter| schedule::refresh_at(account, sent_at, life, overlap, in_herd, jitter));
         let expires_at = sent_at + life;
-        // A call that is at work still, of a process that has crashed or cut short, may mint after this one.
+        // A call cut short, or one of a process that has crashed, may still be at work and mint after this
+        // one.
         let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
         let until = match account.endpoint {
             Endpoint::Token => sent_at + overlap,
@@ -201,7 +205,7 @@ impl AccountState {
         };
         self.doubt = at_work.map(|doubt| Doubt { until, checked: false, ..doubt });
         if let Some(token) = again {
-            // The overlap was measured when the token was young; what is left of it now says nothing about it.
+            // The overlap was measured when the token was young; its remaining life says nothing about it.
             let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
             self.token = Some(Arc::new(again));
             self.same_again(want, account, now, draw.jitter());
@@ -227,7 +231,7 @@ impl AccountState {
         Fetched::New
     }
 
-    /// WeChat handed out the token we hold: fine, unless it is known or said to be dead.
+    /// WeChat handed out the token we hold: fine, unless it is dead or was reported dead.
     fn same_again(&mut self, want: Option<WantedCall>, account: &Account, now: Moment, jitter: f64) {
         let standing = self.token.as_ref().map_or(Validity::Unchallenged, |token| token.standing);
         let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
@@ -244,7 +248,8 @@ impl AccountState {
         }
     }
 
-    /// A failure cools rejections down as a success does: what a believed client asks for knows no back-off.
+    /// Starts the cool-down after a failure as after a success: calls for a believed client skip the
+    /// back-off.
     fn fail_asked(
         &mut self,
         want: Option<WantedCall>,
@@ -279,7 +284,7 @@ impl AccountState {
     }
 }
 
-/// Whether a client that is believed asked for it.
+/// Whether the call was made for a client whose report was believed.
 fn is_replacement(want: Option<WantedCall>) -> bool {
     matches!(want, Some(WantedCall::Fetch(Reason::Reported) | WantedCall::Force(Reason::Reported)))
 }

@@ -1,34 +1,34 @@
-//! One key in Redis and what stands there, and the promise that it is made from.
+//! A Redis key with its content, and the promise that both are made from.
 
 use crate::secret::Secret;
 
-/// One key in Redis. A key can hold an AppSecret, and so is as secret as what stands there.
+/// A Redis key with its content. A key can contain an AppSecret, so it is as secret as the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: Secret,
-    /// What it holds.
+    /// The content.
     pub content: Content,
 }
 
-/// What stands at a key.
+/// What is stored at a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A string.
     Text(Secret),
     /// A hash of two fields.
     Hash {
-        /// The name of the one that holds the token or ticket.
+        /// Name of the field that holds the token or ticket.
         field: &'static str,
-        /// What that holds.
+        /// Value of that field.
         value: Secret,
-        /// The field `expired_at`: when it ends, in seconds of unix time.
+        /// The field `expired_at`: when it ends, in seconds of Unix time.
         expired_at: i64,
     },
 }
 
 impl Content {
-    /// The part by which ours is told from what somebody else has written.
+    /// The part that distinguishes our content from what another program has written.
     #[must_use]
     pub fn mark(&self) -> &Secret {
         match self {
@@ -38,13 +38,13 @@ impl Content {
     }
 }
 
-/// A token or ticket for which there is a promise.
+/// A token or ticket with its promise.
 #[derive(Clone, Copy)]
 pub struct Promised<'a> {
     /// The access_token, or the ticket.
     pub value: &'a str,
     /// How long it may be relied on, in whole seconds.
     pub expires_in_s: u64,
-    /// When that ends, in seconds of unix time.
+    /// When the promise ends, in seconds of Unix time.
     pub expires_at_s: i64,
 }

@@ -1,26 +1,27 @@
-//! Keys and values of the operator's own.
+//! Templates for keys and values that the operator defines.
 
 use super::entry::Promised;
 use crate::account::Account;
 
-/// A text with places in it that are filled for each account: `{appid}`, `{name}` and, in values, `{access_token}`,
-/// `{expires_in}` and `{expires_at}`. Other braces stand for themselves, so that a value can be JSON.
+/// A text with placeholders that are filled in for each account: `{appid}`, `{name}` and, in values,
+/// `{access_token}`, `{expires_in}` and `{expires_at}`. Other braces are literal, so that a value can be
+/// JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(String);
 
-/// A text that is no template.
+/// Why a text is not a valid template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
-    /// A key that does not tell accounts apart.
+    /// The key would be the same for all accounts.
     #[error("names the same key for every account; put {{appid}} or {{name}} into it")]
     SameForAll,
-    /// A key that would change with each token.
+    /// The key would change with each token.
     #[error("is not the same for every token; only {{appid}} and {{name}} can stand in a key")]
     Changing,
-    /// A value without the token.
+    /// The value does not contain the token.
     #[error("does not hold {{access_token}}")]
     WithoutToken,
-    /// A word in braces that stands for nothing.
+    /// Contains an unknown placeholder.
     #[error(
         "has a word in braces that stands for nothing; known: {{appid}} {{name}} {{access_token}} {{expires_in}} {{expires_at}}"
     )]
@@ -31,7 +32,7 @@ const OF_THE_ACCOUNT: [&str; 2] = ["appid", "name"];
 const OF_THE_TOKEN: [&str; 3] = ["access_token", "expires_in", "expires_at"];
 
 impl Template {
-    /// Checks a key, which must be another for each account and the same for all of its tokens.
+    /// Parses a key, which must differ between accounts and stay the same for all tokens of one.
     ///
     /// # Errors
     /// [`InvalidTemplate`]
@@ -43,7 +44,7 @@ impl Template {
         if words.is_empty() { Err(InvalidTemplate::SameForAll) } else { Ok(Self(text.to_owned())) }
     }
 
-    /// Checks a value, which must hold the token.
+    /// Parses a value, which must contain the token.
     ///
     /// # Errors
     /// [`InvalidTemplate`]
@@ -52,7 +53,7 @@ impl Template {
         if has_token { Ok(Self(text.to_owned())) } else { Err(InvalidTemplate::WithoutToken) }
     }
 
-    /// Just the token.
+    /// The template that is just the token.
     #[must_use]
     pub fn token() -> Self {
         Self("{access_token}".to_owned())
@@ -78,7 +79,7 @@ impl Template {
         filled
     }
 
-    /// As it is written.
+    /// Returns the template as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -90,7 +91,7 @@ enum Part<'a> {
     Word(&'a str),
 }
 
-/// Words are those in braces that have nothing but small letters and `_`.
+/// Splits a template. A placeholder is a pair of braces with only lower-case letters and `_` inside.
 fn parts(mut rest: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     while let Some(open) = rest.find('{') {

@@ -1,5 +1,5 @@
-//! The bytes, one layout after another: as PHP's `serialize` and `json_encode`, Go's `json.Marshal`, Python's
-//! `json.dumps` and `md5sum` make them.
+//! Checks each layout's bytes against PHP's `serialize` and `json_encode`, Go's `json.Marshal`, Python's
+//! `json.dumps`, and `md5sum`.
 
 use super::*;
 use crate::account::Endpoint;

@@ -22,8 +22,8 @@ fn at(seconds: u64) -> Moment {
     START + s(seconds)
 }
 
-/// An account whose token came at [`START`] and lives 7200 s: on `token` due at 5400 s, on `stable_token` at
-/// 6955.5 s.
+/// An account whose token came at [`START`] and lives 7200 s: on `token` it is due at 5400 s, on
+/// `stable_token` at 6955.5 s.
 fn holding(endpoint: Endpoint) -> (Account, AccountState) {
     let account = Account::example(endpoint);
     let token = Some(Arc::new(HeldToken::example(&account, START, s(7200))));
@@ -320,7 +320,7 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     );
     assert_eq!(trial_urgency(&state, &account, at(6900)), Some(s(299)), "for no longer than it lives anyway");
     assert_eq!(trial_urgency(&AccountState::default(), &account, at(0)), Some(Duration::ZERO));
-    // A token that nobody is served until a check tells.
+    // A token that is not served until a check settles its doubt.
     let (account, mut state) = holding(Endpoint::Token);
     (state.doubt, state.trouble) = (doubt(2700, 2736, false), trouble(at(2600), true));
     assert_eq!(trial_urgency(&state, &account, at(2736)), Some(Duration::ZERO));

@@ -110,7 +110,7 @@ fn during_the_cool_down_the_last_verdict_answers() {
 }
 
 #[test]
-fn rejections_end_with_their_purse_and_leave_the_scheduled_calls_theirs() {
+fn rejections_end_with_their_bucket_and_leave_the_scheduled_calls_theirs() {
     let (account, mut state) = holding(Endpoint::StableToken);
     let account = Account { daily_budget: 8, ..account };
     assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Accepted);

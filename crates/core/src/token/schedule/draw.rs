@@ -1,15 +1,16 @@
-//! What is left to chance. Of two instants that lie near each other, a refresh takes the one for which less is planned:
-//! with one that is drawn, the busiest second of a large fleet comes to more than twice the mean; so, to 1.6 times.
+//! Random choice of refresh instants. A refresh takes, of two instants close to each other, the one with
+//! fewer refreshes planned. If each draws only one, the busiest second of a large fleet comes to more than
+//! twice the mean; with two, to 1.6 times.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::clock::Moment;
 
-/// How far the second instant lies from the first at most, either way, as a share of all from which they are drawn. Of
-/// two that lay anywhere, the later would mostly be taken: fewer have planned for it yet.
+/// Maximum distance of the second instant from the first, either way, as a share of the whole range. If the
+/// two were drawn from anywhere, the later would mostly win: fewer refreshes have been planned for it yet.
 const NEAR: f64 = 0.05;
 
-/// Two numbers in [0, 1), drawn by the caller when a call ends, and what its fleet has planned already.
+/// Two numbers in [0, 1), drawn by the caller when a call ends, and what its fleet has already planned.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw<'a> {
     jitter: [f64; 2],
@@ -17,7 +18,7 @@ pub struct Draw<'a> {
 }
 
 impl<'a> Draw<'a> {
-    /// Two numbers in [0, 1) for one account of a fleet with this planned_refreshes.
+    /// Two numbers in [0, 1), for an account of a fleet with these `planned_refreshes`.
     #[must_use]
     pub fn new(jitter: [f64; 2], planned_refreshes: &'a PlannedRefreshes) -> Self {
         Self { jitter, planned_refreshes: Some(planned_refreshes) }
@@ -29,20 +30,20 @@ impl<'a> Draw<'a> {
         Self { jitter: [jitter; 2], planned_refreshes: None }
     }
 
-    /// A number in [0, 1).
+    /// Returns a number in [0, 1).
     #[must_use]
     pub fn jitter(self) -> f64 {
         self.jitter[0]
     }
 
-    /// The instant that `at` makes of the first number, or of one near it that the second number tells, if less is
-    /// planned for that one. From now on one more is planned for the one that is taken.
+    /// Picks an instant: `at` of the first number, or `at` of a number near it, taken from the second, if
+    /// fewer refreshes are planned there. Counts the picked instant as planned.
     #[must_use]
     pub fn instant(self, at: impl Fn(f64) -> Moment) -> Moment {
         let [drawn, aside] = self.jitter;
         let first = at(drawn);
         let Some(planned_refreshes) = self.planned_refreshes else { return first };
-        // Round the ends, so that no part of the whole is more likely than another.
+        // Wraps around at the ends, so that no part of the range is likelier than another.
         let second = at((1.0 + drawn + NEAR * (2.0 * aside - 1.0)).fract());
         let taken =
             if planned_refreshes.planned(second) < planned_refreshes.planned(first) { second } else { first };
@@ -51,16 +52,17 @@ impl<'a> Draw<'a> {
     }
 }
 
-/// How many refreshes a fleet has planned for each quarter of a second. What then comes at another time, since the token
-/// was rejected, the account removed or WeChat down, stays counted where it was planned: that costs evenness, and nothing
-/// else depends on it.
+/// Counts the refreshes that a fleet has planned for each quarter of a second. A refresh that then comes at
+/// another time, because the token was rejected, the account removed or WeChat down, stays counted where it
+/// was planned. That costs evenness, and nothing else depends on it.
 #[derive(Debug)]
 pub struct PlannedRefreshes {
-    /// A ring: how many, in the lower half, and in which round that was, in the upper.
+    /// A ring. Each slot holds a count in its lower half, and in its upper half the round that it belongs to.
     quarters: Box<[AtomicU32]>,
 }
 
-/// What lies further ahead shares its place with what comes sooner: more than a token lives (7200 s).
+/// What is further away than the ring is long shares its slot with what comes sooner; the ring is longer than
+/// a token lives (7200 s).
 const QUARTERS: usize = 4 * 8192;
 const QUARTER_MS: i64 = 250;
 
@@ -71,29 +73,29 @@ impl Default for PlannedRefreshes {
 }
 
 impl PlannedRefreshes {
-    /// How many are planned for the quarter of `at`.
+    /// Returns how many are planned for the quarter second of `at`.
     #[must_use]
     pub fn planned(&self, at: Moment) -> u16 {
         let (round, place) = self.place(at);
         of(round, place.load(Ordering::Relaxed))
     }
 
-    /// Plans one more for the quarter of `at`.
+    /// Plans one more for the quarter second of `at`.
     pub fn plan(&self, at: Moment) {
         let (round, place) = self.place(at);
         let more = |kept| Some(round << 16 | u32::from(of(round, kept).saturating_add(1)));
-        // Never refused: it always has a new value.
+        // Cannot fail: the closure always returns a new value.
         let _ = place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    /// The round, of which 16 bits are kept, and the place in it.
+    /// Returns the round, of which 16 bits are kept, and the slot in it.
     fn place(&self, at: Moment) -> (u32, &AtomicU32) {
         let quarter = usize::try_from(at.boot_ms / QUARTER_MS).unwrap_or(0);
         (u32::from((quarter / QUARTERS) as u16), &self.quarters[quarter % QUARTERS])
     }
 }
 
-/// What is kept of `round`.
+/// Returns the count in `kept` if it belongs to `round`.
 fn of(round: u32, kept: u32) -> u16 {
     if kept >> 16 == round { kept as u16 } else { 0 }
 }

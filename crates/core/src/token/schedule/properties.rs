@@ -1,4 +1,4 @@
-//! When to refresh and how long to wait, for any account, lifetime, trouble and jitter.
+//! Properties of refresh instants and waits, for any account, lifetime, fault and jitter.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::token::state::AccountState;
 use crate::token::transition::FetchEnd;
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
-/// What a [`Moment`] cuts off.
+/// The precision that a [`Moment`] cuts off.
 const MS: Duration = Duration::from_millis(1);
 
 fn any_account() -> impl Strategy<Value = Account> {
@@ -21,7 +21,7 @@ fn any_account() -> impl Strategy<Value = Account> {
     ];
     let endpoint = prop_oneof![Just(Endpoint::StableToken), Just(Endpoint::Token)];
     let budget = prop_oneof![4_u32..40, 4_u32..5000];
-    // The file allows no `initial` above `max`.
+    // The file does not allow `initial` above `max`.
     (endpoint, ahead, 1_u64..120_000, 0_u64..120_000, budget).prop_map(
         |(endpoint, refresh_ahead, initial, more, daily_budget)| Account {
             refresh_ahead,
@@ -44,7 +44,7 @@ fn any_rules() -> impl Strategy<Value = Rules> {
         .prop_map(|ms| Rules { overlap: Duration::from_millis(ms), ..Rules::EXAMPLE })
 }
 
-/// How long before its end the successor is asked for, at the latest and at the earliest.
+/// How long before expiry the successor is fetched, at the latest and at the earliest.
 fn window(account: &Account, lifetime: Duration, overlap: Duration) -> (Duration, Duration) {
     match account.endpoint {
         Endpoint::Token => {
@@ -58,7 +58,7 @@ fn window(account: &Account, lifetime: Duration, overlap: Duration) -> (Duration
     }
 }
 
-/// Faults of every kind, and how each is to be waited out.
+/// Faults of every kind, with every kind of wait.
 fn any_fault() -> impl Strategy<Value = Fault> {
     let codes = [
         -1, 45011, 45009, 40001, 40125, 40013, 40002, 47001, 40164, 40243, 48001, 50002, 61024, 89501, 89507,
@@ -79,8 +79,8 @@ fn any_fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// What the fault table says of its wait: the least and the most, before anything makes it longer or shorter.
-fn told(fault: &Fault, account: &Account) -> (Duration, Duration) {
+/// The shortest and the longest wait in the fault table, before anything lengthens or shortens it.
+fn wait_bounds(fault: &Fault, account: &Account) -> (Duration, Duration) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let exactly = |time| (time, time);
     if let Wait::NotBefore(pause) = fault.wait {
@@ -92,14 +92,14 @@ fn told(fault: &Fault, account: &Account) -> (Duration, Duration) {
         Some(89506) => exactly(minutes(24 * 60)),
         Some(99_999 | 12_345) => (account.retry.initial, minutes(10).max(account.retry.initial)),
         Some(-1) => (account.retry.initial, account.retry.max),
-        // Sooner while a living token nears its end.
+        // Sooner as a live token nears its end.
         Some(_) => (account.retry.initial.min(minutes(5)), minutes(5)),
         None if fault.kind == FaultKind::Parked => (account.retry.initial.min(minutes(5)), minutes(5)),
         None => (account.retry.initial, account.retry.max),
     }
 }
 
-/// A ledger of which `spent` of the burst is gone.
+/// A ledger with `spent` units of the burst gone.
 fn ledger(account: &Account, spent: u32) -> Ledger {
     let mut ledger = Ledger::default();
     for _ in 0..spent.min(budget::burst(account.daily_budget)) {
@@ -119,7 +119,7 @@ proptest! {
         let overlap = overlap_of(lifetime, rules);
         let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, false, jitter));
         let (latest, earliest) = window(&account, lifetime, overlap);
-        // Neither at once nor past the end.
+        // Neither immediate nor past expiry.
         let longest = lifetime.saturating_sub(account.retry.initial);
         prop_assert!(ahead + 2 * MS >= latest.min(longest), "{ahead:?} ahead, {latest:?} at the latest");
         prop_assert!(ahead <= earliest.min(longest) + 2 * MS, "{ahead:?} ahead, {earliest:?} at the earliest");
@@ -130,15 +130,15 @@ proptest! {
         account in any_account(),
         lifetime in any_lifetime(),
         rules in any_rules(),
-        crowded in any::<bool>(),
+        in_herd in any::<bool>(),
         jitter in 0.0..1.0,
     ) {
         let overlap = overlap_of(lifetime, rules);
-        let drawn = refresh_at(&account, START, lifetime, overlap, crowded, jitter);
+        let drawn = refresh_at(&account, START, lifetime, overlap, in_herd, jitter);
         let expires_at = START + lifetime;
         prop_assert!(drawn.boot_ms <= expires_at.boot_ms);
         prop_assert!(drawn.boot_ms >= (START + account.retry.initial).min(expires_at).boot_ms);
-        // One draw for both clocks.
+        // The same draw on both clocks.
         prop_assert_eq!(drawn.wall_ms - START.wall_ms, drawn.boot_ms - START.boot_ms);
         // Two scheduled mints are further apart than the first one's overlap.
         prop_assert!(drawn.until(START) + MS >= overlap);
@@ -164,11 +164,11 @@ proptest! {
         account in any_account(),
         lifetime in any_lifetime(),
         rules in any_rules(),
-        crowded in any::<bool>(),
+        in_herd in any::<bool>(),
         jitter in 0.0..1.0,
     ) {
         let overlap = overlap_of(lifetime, rules);
-        let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, crowded, jitter));
+        let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, in_herd, jitter));
         let (latest, _) = window(&account, lifetime, overlap);
         let margin = margin(overlap);
         let asked_for_that_late = latest < margin;
@@ -181,12 +181,12 @@ proptest! {
         account in any_account(),
         lifetime in any_lifetime(),
         rules in any_rules(),
-        crowded in any::<bool>(),
+        in_herd in any::<bool>(),
         jitters in (0.0..1.0, 0.0..1.0),
     ) {
         let overlap = overlap_of(lifetime, rules);
         let (low, high) = (f64::min(jitters.0, jitters.1), f64::max(jitters.0, jitters.1));
-        let drawn = |jitter| refresh_at(&account, START, lifetime, overlap, crowded, jitter).boot_ms;
+        let drawn = |jitter| refresh_at(&account, START, lifetime, overlap, in_herd, jitter).boot_ms;
         match account.endpoint {
             Endpoint::Token => prop_assert!(drawn(high) <= drawn(low)),
             Endpoint::StableToken => prop_assert!(drawn(high) >= drawn(low)),
@@ -203,7 +203,7 @@ proptest! {
     ) {
         let usable_for = Duration::from_millis(usable_ms);
         let wait = wait_after(&fault, failures, &account, usable_for, &Ledger::default(), START, jitter);
-        let (least, most) = told(&fault, &account);
+        let (least, most) = wait_bounds(&fault, &account);
         prop_assert!(wait >= least && wait <= most, "{wait:?}, not {least:?} to {most:?}: {fault:?}");
         prop_assert!(wait > Duration::ZERO, "a loop without delay");
         if usable_ms > 0 && matches!(fault.wait, Wait::BackOff | Wait::Every(_) | Wait::UpTo(_)) {
@@ -250,7 +250,7 @@ proptest! {
     }
 }
 
-/// The calls of an account on which everything fails for `hours`, in milliseconds, by the decisions alone.
+/// The calls of an account for which everything fails for `hours`, in milliseconds, by the decisions alone.
 fn calls_in_an_outage(account: &Account, faults: &[Fault], hours: i64, jitters: &[f64]) -> (Vec<i64>, u32) {
     let (mut state, mut calls, mut refused) = (AccountState::default(), Vec::new(), 0);
     let mut now = START;
@@ -303,13 +303,13 @@ proptest! {
             let held = index + 1 - calls.partition_point(|at| *at <= last - day);
             prop_assert!(held <= account.daily_budget as usize, "{held} of {}", account.daily_budget);
         }
-        let shortest = faults.iter().map(|fault| told(fault, &account).0).min().unwrap().as_millis() as i64;
+        let shortest = faults.iter().map(|fault| wait_bounds(fault, &account).0).min().unwrap().as_millis() as i64;
         prop_assert!(calls.windows(2).all(|pair| pair[1] - pair[0] >= shortest));
         // A quota says itself when it is free. Everything else is tried no faster than the budget comes back
-        // once that is scarce: there is always a call for the moment at which the trouble ends.
+        // once it is scarce, so there is always a call left for the moment at which the failures end.
         if faults.iter().all(|fault| fault.kind != FaultKind::Throttled) {
             prop_assert_eq!(refused, 0, "the budget ran dry");
-            let longest = faults.iter().map(|fault| told(fault, &account).1).max().unwrap();
+            let longest = faults.iter().map(|fault| wait_bounds(fault, &account).1).max().unwrap();
             let longest = longest.max(budget::interval(account.daily_budget)).as_millis() as i64;
             prop_assert!(calls.windows(2).all(|pair| pair[1] - pair[0] <= longest));
         }

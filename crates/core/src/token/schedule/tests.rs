@@ -34,7 +34,7 @@ fn on_token_the_refresh_leaves_a_quarter_of_the_life_a_third_either_way() {
 }
 
 #[test]
-fn who_began_with_a_crowd_draws_from_the_whole_time_after_the_overlap() {
+fn a_thundering_herd_draws_from_the_whole_time_after_the_overlap() {
     let account = Account::example(Endpoint::Token);
     let drawn = |jitter| refresh_at(&account, START, s(7200), s(300), true, jitter);
     assert_eq!(drawn(0.0), START + s(6000));
@@ -69,7 +69,7 @@ fn with_little_life_left_the_refresh_waits_for_the_shortest_retry_or_the_end() {
         assert_eq!(refresh_at(&account, START, s(1), s(1), false, 0.0), START + s(1));
         assert_eq!(refresh_at(&account, START, Duration::ZERO, Duration::ZERO, false, 0.5), START);
     }
-    // A window that lies behind us.
+    // The window is already over.
     let account = Account::example(Endpoint::StableToken);
     assert_eq!(refresh_at(&account, START, s(100), s(300), false, 0.5), START + s(2));
 }
@@ -112,7 +112,7 @@ fn several_tries_fit_into_what_is_left_of_the_token() {
     assert_eq!(near(120), s(30));
     assert_eq!(near(5), s(2), "never sooner than the shortest wait");
     assert_eq!(near(0), s(60), "what has ended is no deadline");
-    // A refusal may be one address's of several, or pass.
+    // A refusal may concern only one of several addresses, or pass.
     let parked = Fault::from_errcode(40164, "");
     let near = |usable_s| wait_after(&parked, 1, &account, s(usable_s), &Ledger::default(), START, 1.0);
     assert_eq!([near(7000), near(1200), near(120), near(5), near(0)], [300, 300, 30, 2, 300].map(s));

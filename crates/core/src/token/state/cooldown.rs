@@ -1,4 +1,4 @@
-//! How rejections were decided so far, and for how long none is looked into.
+//! The outcome of past rejections, and the cool-down during which none is investigated.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use crate::clock::Moment;
 /// The longest cool-down between replacements of tokens that keep being refused.
 const LONGEST_COOLDOWN: Duration = Duration::from_secs(10 * 60);
 
-/// How rejections of the current token were decided so far.
+/// The outcome of past rejections of the current token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rejections {
-    /// No rejection is looked into before this.
+    /// No rejection is investigated before this.
     pub cool_until: Option<Moment>,
     /// How many tokens in a row were found dead.
     pub refused_in_a_row: u32,
-    /// What the last check of the current token said.
+    /// Result of the last check of the current token.
     pub verdict: Option<Verdict>,
 }
 
-/// What a check of the current token told, where it did not tell that it is dead.
+/// Result of a check that did not find the current token dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// WeChat honours it.
     Honoured,
-    /// No way to tell.
+    /// The check was inconclusive.
     Inconclusive,
 }
 
 impl Rejections {
-    /// The state after a check has found the current token dead.
+    /// Returns the state after a check found the current token dead.
     #[must_use]
     pub fn refused(self) -> Self {
         Self { refused_in_a_row: self.refused_in_a_row.saturating_add(1), verdict: None, ..self }
     }
 
-    /// The state after a check that did not find it dead.
+    /// Returns the state after a check that did not find it dead.
     #[must_use]
     pub fn checked(self, verdict: Verdict, account: &Account, now: Moment) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Rejections {
         }
     }
 
-    /// The state for a new token that replaces a refused one.
+    /// Returns the state for a new token that replaces a refused one.
     #[must_use]
     pub fn replaced(self, account: &Account, now: Moment) -> Self {
         let doublings = self.refused_in_a_row.saturating_sub(1);

@@ -1,7 +1,8 @@
-//! A refresh that is brought forward within the time in which it is due.
+//! Brings a refresh forward within the window in which it is due.
 //!
-//! WeChat's own `stable_token` never answers with less than 300 s: whoever asks in a token's last 5 minutes gets a new one.
-//! SDKs rely on it, and some fail every call with less. So an ask there is a reason to call a little sooner.
+//! WeChat's own `stable_token` never answers with less than 300 s: a call in a token's last 5 minutes returns
+//! a new one. SDKs rely on that, and some fail every call with less. So a request in that window is a reason
+//! to call a little sooner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::account::Endpoint;
 use crate::clock::Moment;
 use crate::token::Validity;
 
-/// How often an account's refresh was brought forward lately.
+/// How often an account's refresh was recently brought forward.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EarlyRefreshes {
     version: u64,
@@ -20,9 +21,9 @@ pub struct EarlyRefreshes {
 }
 
 impl EarlyRefreshes {
-    /// Whether it may be once more, for the token of that `version`, which notes it. Where WeChat hands out the same
-    /// token again, as with a clock or an overlap that is not ours, each time is twice as far from the last, and the
-    /// first `apart`.
+    /// Whether the refresh may be brought forward once more for the token of that `version`; if so, records
+    /// it. Where WeChat hands out the same token again, as it does if its clock or overlap differs from ours,
+    /// the pause before each further one doubles, starting at `apart`.
     pub fn admit(&mut self, version: u64, apart: Duration, now: Moment) -> bool {
         if self.version != version {
             *self = Self { version, ..Self::default() };
@@ -38,8 +39,8 @@ impl EarlyRefreshes {
 }
 
 impl AccountState {
-    /// Whether WeChat would mint now, at an ask in normal mode, and it is asked only later. A margin behind the beginning
-    /// of that time: WeChat tells whole seconds.
+    /// Whether WeChat would mint now if asked in normal mode, and our refresh is scheduled for later. Starts
+    /// a margin after the window opens, since WeChat reports whole seconds.
     #[must_use]
     pub fn may_refresh_early(&self, now: Moment) -> bool {
         let fits = |token: &&super::HeldToken| {
@@ -50,8 +51,8 @@ impl AccountState {
         !self.activity.is_busy() && opens.has_come(now) && !token.refresh_at.has_come(now)
     }
 
-    /// Puts the refresh of the token at this instant. It is a refresh like any other: budget, back-off and hosts that are
-    /// down hold it up.
+    /// Sets the token's refresh instant to `now`. The refresh is like any other: budget, back-off and hosts
+    /// that are down delay it.
     pub fn refresh_early(&mut self, now: Moment) {
         if !self.may_refresh_early(now) {
             return;

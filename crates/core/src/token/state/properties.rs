@@ -1,4 +1,4 @@
-//! What must hold of an account in whatever state it is.
+//! Properties that hold for an account in any state.
 
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ fn any_trouble() -> impl Strategy<Value = LastFailure> {
     })
 }
 
-/// An account at some instant of its life, whether or not it could get there, and its account.
+/// An account's state at some instant, reachable or not, and the account.
 fn any_state() -> impl Strategy<Value = (AccountState, Account)> {
     let instant = || -1_000_i64..9_000_000;
     any_endpoint().prop_flat_map(move |endpoint| {
@@ -139,7 +139,7 @@ proptest! {
         }
         prop_assert!(token.max_age() <= token.expires_in() && token.max_age() <= held.grace());
         if held.endpoint == Endpoint::Token {
-            // A call that is under way, or the next, ends it the overlap later.
+            // The call that is under way, or the next one, ends the token an overlap later.
             let own = state.intent.map(|intent| intent.at).or(state.next_at).map_or(Duration::ZERO, |at| at.until(now));
             prop_assert!(token.expires_in() <= own + held.grace());
         }

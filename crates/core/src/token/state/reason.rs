@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-/// Why a token call is made, as the log, the span around the call, events and histories tell it.
+/// Why a token call is made, as shown in the log, the call's span, events and histories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// There is no token that may be served.
@@ -17,24 +17,24 @@ pub enum Reason {
     RefusedAgain,
     /// A lost call may have minted, which ends the token.
     InDoubt,
-    /// The settings name another endpoint than the token's.
+    /// The settings name an endpoint other than the token's.
     EndpointChanged,
     /// The AppSecret has changed.
     SecretChanged,
-    /// The hosts are those of another WeChat.
+    /// The hosts belong to another WeChat.
     UpstreamChanged,
-    /// An operator asked for it.
+    /// An operator requested it.
     Operator,
-    /// A client whose reports are believed unchecked said that the token is dead.
+    /// A client whose reports are believed without a check reported the token as dead.
     Reported,
-    /// A client said that the token is dead, and the check told nothing.
+    /// A client reported the token as dead, and the check was inconclusive.
     Unverified,
     /// All hosts count as down, and this call tries whether they are.
     Trial,
 }
 
 impl Reason {
-    /// All of them.
+    /// Every reason.
     pub const ALL: [Self; 13] = [
         Self::NoToken,
         Self::Due,
@@ -51,7 +51,7 @@ impl Reason {
         Self::Trial,
     ];
 
-    /// Its name in lines and events.
+    /// The reason's name in log lines and events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,12 +16,12 @@ fn at(seconds: u64) -> Moment {
     START + s(seconds)
 }
 
-/// The same instant with the wall clock off by so much.
+/// The same instant with the wall clock off by `by_s` seconds.
 fn jumped(moment: Moment, by_s: i64) -> Moment {
     Moment { wall_ms: moment.wall_ms + by_s * 1000, ..moment }
 }
 
-/// An account whose token came at [`START`] and lives 7200 s, due in mid-window.
+/// An account whose token came at [`START`], lives 7200 s and is due in mid-window.
 fn holding(endpoint: Endpoint) -> AccountState {
     let token = HeldToken::example(&Account::example(endpoint), START, s(7200));
     let next_at = Some(token.refresh_at);
@@ -106,7 +106,7 @@ fn a_promise_counts_down_while_the_call_is_under_way() {
     state.activity = Activity::Fetching;
     assert_eq!(expires_in(&state, at(5400)), s(240));
     assert_eq!(expires_in(&state, at(5404)), s(236));
-    // Something hangs: still served, promised to nobody.
+    // The call hangs: the token is still served, but with no promise.
     assert_eq!(expires_in(&state, at(5690)), Duration::ZERO);
 }
 
@@ -254,7 +254,7 @@ fn what_is_persisted_comes_back_and_what_belongs_to_the_process_does_not() {
     assert_eq!((back.attempts_ended, back.next_at), (0, None));
 }
 
-/// The machine booted again: the boot-time clock starts anew.
+/// After a reboot: the boot-time clock starts over.
 fn another_boot(seconds: i64) -> Moment {
     Moment { wall_ms: START.wall_ms + seconds * 1000, boot_ms: 40_000 }
 }
@@ -328,7 +328,7 @@ proptest! {
 }
 
 #[test]
-fn what_needs_a_person_stays_beside_a_failure_that_says_nothing_of_it() {
+fn what_needs_a_person_stays_through_a_failure_that_says_nothing_of_it() {
     let account = Account::example(Endpoint::StableToken);
     let after = |earlier: Option<&LastFailure>, fault: Fault, second: u64| {
         LastFailure::after(earlier, fault, &account, s(7000), &Ledger::default(), at(second), 0.5)
@@ -350,10 +350,10 @@ fn what_needs_a_person_stays_beside_a_failure_that_says_nothing_of_it() {
         let later = after(Some(&not_listed), fault.clone(), 2);
         assert_eq!(later.is_parked(), stays, "{fault:?}");
         assert_eq!((&*later.fault, later.failures), (&fault, 2), "the call is told as it ended");
-        let (told, obstacle) =
+        let (cause, obstacle) =
             if stays { ((&*not_listed.fault, at(1)), Some(&fault)) } else { ((&fault, at(2)), None) };
-        assert_eq!((later.cause(), later.obstacle()), (told, obstacle));
-        // Several of them, too; and another refusal takes its place.
+        assert_eq!((later.cause(), later.obstacle()), (cause, obstacle));
+        // The same after several of them; another refusal takes its place.
         let latest = after(Some(&later), Fault::host("down"), 3);
         assert_eq!(latest.is_parked(), stays);
         let banned = after(Some(&latest), Fault::from_errcode(48004, "banned"), 4);
@@ -385,7 +385,7 @@ fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
 }
 
 #[test]
-fn after_an_outage_the_back_off_begins_anew_and_the_failures_are_told_on() {
+fn after_an_outage_the_back_off_begins_anew_and_the_failures_count_on() {
     let account = Account::example(Endpoint::StableToken);
     let fail = |earlier: Option<&LastFailure>| {
         let fault = Fault::host("down");

@@ -1,4 +1,4 @@
-//! A token or a ticket as WeChat answers it, and how much of its lifetime is believed.
+//! A token or ticket as WeChat answers it, and how much of its lifetime is believed.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ pub struct Answer {
     pub expires_in: Duration,
 }
 
-/// How long WeChat says that a token or a ticket lives.
+/// Lifetime of a token or ticket according to WeChat.
 pub const USUAL_LIFETIME: Duration = Duration::from_secs(7200);
 
 impl Answer {
-    /// How much of `expires_in` is believed. One answer must not keep us from asking for days: on `stable_token` asking
-    /// again costs nothing, on `token` it ends a token that may well be good.
+    /// How much of `expires_in` is believed. One answer must not keep us from asking for days: on
+    /// `stable_token` asking again costs nothing, on `token` it ends a token that may well be good.
     #[must_use]
     pub fn believed_life(&self, endpoint: Endpoint) -> Duration {
         self.expires_in.min(match endpoint {
@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// Whether a lifetime is so much above the usual that somebody should hear of it.
+/// Whether a lifetime is so far above the usual that it should be reported.
 #[must_use]
 pub fn is_strangely_long(expires_in: Duration) -> bool {
     expires_in > USUAL_LIFETIME + Duration::from_secs(5 * 60)

@@ -1,4 +1,4 @@
-//! Calls whose outcome nobody knows, and the checks that tell what they did to the token.
+//! Calls whose outcome is unknown, and the checks that settle what they did to the token.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use crate::token::Validity;
 use crate::token::schedule::{LATE, Rules};
 use crate::token::state::{AccountState, Doubt, Intent, Reason, Verdict, WantedCall, shows_after};
 
-/// How long after an audit that did not tell the next one is made.
+/// How long after an inconclusive audit the next one is made.
 pub(super) const AUDIT_AGAIN: Duration = Duration::from_secs(5 * 60);
 
-/// What a check call told.
+/// Result of a check call.
 #[derive(Debug)]
 pub enum CheckEnd {
     /// WeChat honours the token.
     Honoured,
-    /// It refuses it: 40001, 40014 or 42001.
+    /// WeChat refuses it: 40001, 40014 or 42001.
     Refused,
-    /// No way to tell.
+    /// The check was inconclusive.
     Inconclusive(Fault),
 }
 
 impl AccountState {
-    /// Takes in what a check of the current token told.
+    /// Applies the result of a check of the current token.
     pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
         self.is_trial = false;
-        // A check that somebody asked for began while the token was served, too early to tell of a lost mint.
+        // A check that was asked for began while the token was served, too early to rule out a lost mint.
         let unasked = self.want.is_none();
-        let tells = unasked && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
+        let is_conclusive = unasked && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
         let audits = unasked && self.audit_at.is_some_and(|at| at.has_come(now));
-        // A refresh asked for meanwhile stays on the list.
+        // A refresh asked for in the meantime stays on the list.
         let asked_for = self.want.take_if(|want| *want == WantedCall::Check).is_some();
         match end {
             CheckEnd::Honoured => {
-                if tells {
+                if is_conclusive {
                     self.doubt = None;
                 }
                 self.rejections = self.rejections.checked(Verdict::Honoured, account, now);
@@ -48,13 +48,13 @@ impl AccountState {
                 }
             }
             CheckEnd::Inconclusive(_) => {
-                if let Some(doubt) = self.doubt.as_mut().filter(|_| tells) {
+                if let Some(doubt) = self.doubt.as_mut().filter(|_| is_conclusive) {
                     doubt.checked = true;
                 }
                 if asked_for {
                     let second = self.rejections.verdict == Some(Verdict::Inconclusive);
                     self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
-                    // On `token` a call ends the token: only a second doubtful check is worth that.
+                    // On `token` a call ends the token: only a second inconclusive check is worth that.
                     if account.endpoint == Endpoint::StableToken || second && !self.is_mint_too_soon(now) {
                         self.want = Some(WantedCall::Fetch(Reason::Unverified));
                     }
@@ -62,13 +62,12 @@ impl AccountState {
             }
         }
         if audits {
-            let told = !matches!(end, CheckEnd::Inconclusive(_));
-            self.audit_at = (!told).then_some(now + AUDIT_AGAIN);
+            let is_settled = !matches!(end, CheckEnd::Inconclusive(_));
+            self.audit_at = (!is_settled).then_some(now + AUDIT_AGAIN);
         }
     }
 
-    /// The check that was due of a token that is served was not made, since all hosts are down: it is made later. Whether
-    /// it was that check.
+    /// Postpones a due audit that was not made because all hosts are down. Returns whether one was due.
     pub fn put_off_audit(&mut self, now: Moment) -> bool {
         let is_due = self.is_audit_due(now);
         if is_due {
@@ -77,17 +76,18 @@ impl AccountState {
         is_due
     }
 
-    /// A crash between an intent and its outcome: the call may have been sent and may have minted.
+    /// Recovers from a crash between an intent and its outcome: the call may have been sent and may have
+    /// minted.
     pub fn recover(&mut self, account: &Account, rules: Rules, now: Moment) {
         if let Some(intent) = self.intent.take() {
-            // It was sent, if at all, right after the intent, and tried on a second host at the most once more.
-            // WeChat may be at work on it still, even if we are back at once.
+            // If it was sent at all, that was right after the intent, and it was tried on a second host at
+            // most once. WeChat may still be at work on it, even if we are back at once.
             let over_by = intent.at.min(now) + 2 * rules.timeout;
             self.cast_doubt(intent, over_by, account.endpoint, rules);
         }
     }
 
-    /// Adds to what may have ended the current token a call that was given up by `given_up_by`.
+    /// Adds a call that was given up by `given_up_by` to what may have ended the current token.
     pub(super) fn cast_doubt(
         &mut self,
         intent: Intent,
@@ -96,8 +96,8 @@ impl AccountState {
         rules: Rules,
     ) {
         let late = given_up_by + LATE;
-        // A forced call takes the token out of service as long as it may be at work. To be without one for longer than
-        // WeChat takes is no answer to so rare a case: there the audit alone reckons with more.
+        // A forced call takes the token out of service as long as it may be at work. Such rare cases do not
+        // justify being without a token for longer than WeChat takes; only the audit allows for them.
         let over_by = if endpoint == Endpoint::Token { late } else { given_up_by };
         let check_at = over_by + shows_after(rules);
         self.doubt = Some(match self.doubt {

@@ -1,25 +1,25 @@
 //! Whether a call to a token endpoint may have minted, and whether another host may be tried after it.
 //!
-//! The two rules that keep us from minting twice; what WeChat does is the platform's, see the tests' table.
+//! These two rules keep us from minting twice. For what WeChat does in each case, see the tests' table.
 
 use crate::account::Endpoint;
 
-/// How one call to one host went, as far as minting goes.
+/// How one call to one host went, as far as minting is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// No byte of the request was sent.
     NotSent,
-    /// It was sent, and no whole answer came in time.
+    /// It was sent, and no complete answer came in time.
     TimedOut,
-    /// It was sent, and the connection ended before a whole answer had come.
+    /// It was sent, and the connection ended before a complete answer had arrived.
     Cut,
-    /// A token came.
+    /// A token arrived.
     Token,
     /// WeChat refused, readably: an `errcode`, or HTTP 412.
     Refused,
-    /// The answer of an access point that WeChat has given up, which does nothing.
+    /// Answer of an access point that WeChat has retired, which does nothing.
     Retired,
-    /// An answer that is not WeChat's, or none that can be used: a gateway's 5xx, HTML, half a token.
+    /// An answer that is not WeChat's, or not usable: a gateway's 5xx, HTML, half a token.
     Unclear,
 }
 
@@ -30,8 +30,8 @@ impl Reply {
         self != Self::NotSent
     }
 
-    /// Whether a token may have been minted that did not reach us. A readable refusal rules it out; whether a gateway's
-    /// 5xx does is not known.
+    /// Whether a token may have been minted that did not reach us. A readable refusal rules that out; whether
+    /// a gateway's 5xx does is not known.
     #[must_use]
     pub fn may_have_minted(self) -> bool {
         match self {
@@ -41,8 +41,8 @@ impl Reply {
     }
 }
 
-/// Whether another host may be tried after `reply`, without minting twice and within the budget: `calls_sent` so far, this
-/// one included, of which the first and `spare` more are charged.
+/// Whether another host may be tried after `reply` without minting twice or exceeding the budget.
+/// `calls_sent` includes this call; the first and `spare` more are charged.
 #[must_use]
 pub fn may_try_next_host(endpoint: Endpoint, force: bool, reply: Reply, calls_sent: u32, spare: u32) -> bool {
     let cannot_mint_twice = match reply {
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Which replies another host may be tried after, with a call to spare.
+    /// After which replies another host may be tried, with a call to spare.
     #[test]
     fn another_host_is_tried_only_where_that_cannot_mint_twice() {
         use Endpoint::{StableToken, Token};
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn no_more_calls_are_sent_than_were_charged() {
         for (calls_sent, spare, may) in [(1, 0, false), (1, 1, true), (2, 1, false), (2, 2, true)] {
-            let told = may_try_next_host(Endpoint::StableToken, false, Reply::Retired, calls_sent, spare);
-            assert_eq!(told, may, "{calls_sent} sent, {spare} spare");
-            // What was not sent costs nothing.
+            let allowed = may_try_next_host(Endpoint::StableToken, false, Reply::Retired, calls_sent, spare);
+            assert_eq!(allowed, may, "{calls_sent} sent, {spare} spare");
+            // A call that was not sent costs nothing.
             assert!(may_try_next_host(Endpoint::Token, false, Reply::NotSent, calls_sent, spare));
         }
     }

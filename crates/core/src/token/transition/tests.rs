@@ -18,7 +18,7 @@ fn at(seconds: u64) -> Moment {
     START + s(seconds)
 }
 
-/// One account and its state, through which calls go.
+/// An account and its state, to run calls on.
 struct Desk {
     account: Account,
     state: AccountState,
@@ -45,7 +45,7 @@ impl Desk {
         self.state.end_fetch(end, &self.account, RULES, now, Draw::alone(0.5))
     }
 
-    /// A call that is answered with `value` a second later.
+    /// A call answered with `value` a second later.
     fn fetch(&mut self, force: bool, value: &str, seconds: u64, now: Moment) -> Fetched {
         self.begin(force, now);
         self.end(answered(force, value, seconds, now), now + s(1))
@@ -104,19 +104,20 @@ fn a_first_token_is_counted_from_when_its_request_was_sent() {
 }
 
 #[test]
-fn who_left_thousands_waiting_for_their_first_token_came_with_a_crowd() {
+fn an_account_that_left_thousands_waiting_for_their_first_token_is_part_of_a_thundering_herd() {
     let usual = s(5400);
     for (holds_one, others_waiting, wait) in [
-        (false, CROWD, s(3150)),
-        (false, CROWD - 1, usual),
-        // Were a slow gate alone a crowd, each would ask more often, and the gate would be slower.
-        (true, CROWD, usual),
+        (false, HERD_SIZE, s(3150)),
+        (false, HERD_SIZE - 1, usual),
+        // If a slow call queue alone counted as a herd, each account would ask more often, and the queue
+        // would be slower.
+        (true, HERD_SIZE, usual),
     ] {
         let mut desk = if holds_one { Desk::holding(Endpoint::Token) } else { Desk::empty(Endpoint::Token) };
         desk.state.others_waiting = others_waiting;
         desk.fetch(false, "b", 7200, START);
         assert_eq!(desk.held().refresh_at, START + wait, "{holds_one} {others_waiting}");
-        // Once.
+        // Only once.
         let next = desk.held().refresh_at;
         desk.fetch(false, "c", 7200, next);
         assert_eq!(desk.held().refresh_at, next + usual);
@@ -235,7 +236,7 @@ fn a_spent_budget_changes_nothing_but_says_when() {
 fn a_forced_call_is_remembered_unless_it_sent_nothing() {
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.fetch(true, "b", 7200, at(100));
-    // From its end: WeChat counts from when it got the call.
+    // Counted from its end: WeChat counts from when it got the call.
     assert_eq!(desk.state.forced, [at(101)]);
     desk.begin(true, at(200));
     let result = Err(Fault::host("refused"));
@@ -306,7 +307,7 @@ fn a_lost_answer_puts_the_token_in_doubt_from_when_the_call_began() {
         FetchEnd { force: false, sent_at: Some(at(5401)), may_have_minted: true, result: Err(lost()) },
         at(5406),
     );
-    // A call that was delivered as late as can be shows 300 s after that, and the margin.
+    // A call delivered as late as possible shows 300 s after that, plus the margin.
     let doubt = Doubt { until: at(5700), check_at: at(5737), checked: false };
     assert_eq!((desk.state.doubt, desk.state.audit_at), (Some(doubt), Some(at(5737))));
     assert_eq!(desk.state.usable_for(at(5406)), s(293));
@@ -342,8 +343,8 @@ fn a_token_that_comes_while_a_call_of_before_is_at_work_is_trusted_for_the_overl
         desk.begin(false, START);
         desk.state.recover(&desk.account, RULES, at(1));
         assert_eq!(desk.fetch(false, "a", 7200, at(sent_at)), Fetched::New);
-        let told = desk.state.doubt.map(|doubt| (doubt.until, doubt.check_at));
-        assert_eq!(told, doubt.map(|(until, check_at)| (at(until), at(check_at))));
+        let kept = desk.state.doubt.map(|doubt| (doubt.until, doubt.check_at));
+        assert_eq!(kept, doubt.map(|(until, check_at)| (at(until), at(check_at))));
     }
 }
 
@@ -431,7 +432,7 @@ fn a_call_that_sent_nothing_gives_back_what_it_was_charged_whatever_the_budget_i
         let end = FetchEnd { force: false, sent_at: None, may_have_minted: false, result: Err(busy()) };
         desk.end(end, START);
         assert_eq!(desk.state.ledger, spent, "{before} to {during}");
-        // The same for one whose account is removed and comes back meanwhile.
+        // The same if its account is removed and comes back in the meantime.
         desk.account.daily_budget = before;
         desk.begin(false, START);
         desk.state = desk.state.tombstone();
@@ -451,7 +452,7 @@ fn an_answer_to_a_call_that_was_not_sent_is_a_fault_of_ours() {
 
 #[test]
 fn a_crash_before_the_outcome_leaves_the_token_in_doubt() {
-    // Written at 5400; back at once, or only long after the call can have taken.
+    // Written at 5400; the process is back at once, or only long after the call can have taken.
     for (back_at, check_at) in [(5401, 5741), (5405, 5741), (6000, 5741)] {
         let mut desk = Desk::holding(Endpoint::Token);
         desk.begin(false, at(5400));
@@ -464,7 +465,7 @@ fn a_crash_before_the_outcome_leaves_the_token_in_doubt() {
 }
 
 #[test]
-fn a_crash_long_ago_is_told_of_by_a_check_at_once() {
+fn a_crash_long_ago_is_settled_by_a_check_at_once() {
     let mut desk = Desk::holding(Endpoint::Token);
     desk.begin(false, at(5400));
     desk.state.recover(&desk.account, RULES, at(6000));
@@ -554,7 +555,7 @@ fn a_token_found_dead_is_no_part_of_an_older_trouble_unless_that_says_when() {
 #[test]
 fn a_check_on_request_settles_no_doubt() {
     for end in [CheckEnd::Honoured, CheckEnd::Inconclusive(busy())] {
-        // Begun while the token was served, ended when only a later one would tell.
+        // Begun while the token was served, ended when only a later one would be conclusive.
         let mut desk = Desk::holding(Endpoint::Token);
         desk.fail(lost(), true, at(5400));
         assert_eq!(desk.reject(at(5698)), Judgement::Accepted);
@@ -760,7 +761,7 @@ fn a_believed_client_cools_down_where_nothing_came_of_it() {
     };
     let mut desk = Desk::holding(Endpoint::StableToken);
     desk.account.verify_rejections = false;
-    // Not obeyed.
+    // WeChat did not obey.
     desk.reject(at(10));
     desk.fetch(false, "access-token-1", 7190, at(10));
     desk.fetch(true, "access-token-1", 7189, at(11));
@@ -804,16 +805,16 @@ fn an_operators_refresh_keeps_the_cool_down_and_forgets_the_verdict() {
 #[test]
 fn a_lifetime_far_above_the_usual_is_believed_for_two_hours_on_stable_token_and_for_a_day_on_token() {
     for (endpoint, longest) in [(Endpoint::StableToken, 7200), (Endpoint::Token, 86_400)] {
-        for (told, believed) in
+        for (reported, believed) in
             [(60, 60), (7200, 7200), (longest + 1, longest), (720_000, longest), (4_294_967_295, longest)]
         {
             let mut desk = Desk::empty(endpoint);
-            assert_eq!(desk.fetch(false, "t", told, at(0)), Fetched::New);
-            assert_eq!(desk.held().expires_at, at(believed), "{endpoint:?} {told}");
-            assert!(desk.held().refresh_at.until(at(0)) < s(believed), "{endpoint:?} {told}");
+            assert_eq!(desk.fetch(false, "t", reported, at(0)), Fetched::New);
+            assert_eq!(desk.held().expires_at, at(believed), "{endpoint:?} {reported}");
+            assert!(desk.held().refresh_at.until(at(0)) < s(believed), "{endpoint:?} {reported}");
         }
     }
-    // The same token again has as long to live as before, and no longer.
+    // The same token again lives as long as before, and no longer.
     let mut desk = Desk::empty(Endpoint::StableToken);
     desk.fetch(false, "t", 720_000, at(0));
     assert_eq!(desk.fetch(false, "t", 713_000, at(7000)), Fetched::Same);
@@ -822,10 +823,10 @@ fn a_lifetime_far_above_the_usual_is_believed_for_two_hours_on_stable_token_and_
 
 #[test]
 fn only_a_lifetime_far_above_the_usual_is_strange() {
-    for (told, is_strange) in
+    for (reported, is_strange) in
         [(1, false), (60, false), (7200, false), (7500, false), (10_000, true), (720_000, true)]
     {
-        assert_eq!(is_strangely_long(s(told)), is_strange, "{told}");
+        assert_eq!(is_strangely_long(s(reported)), is_strange, "{reported}");
     }
 }
 
