@@ -1,8 +1,9 @@
-//! The CA certificates by which hosts are known that speak TLS.
+//! Loads the CA certificates that TLS hosts are verified with.
 //!
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR` may name a pipe, or lie on a share that is away, and then whoever reads them hangs.
-//! So a thread of its own does, one at a time: nobody waits for it longer than [`PATIENCE`], and those who ask again
-//! meanwhile start no other. It is none of the runtime's, whose end would wait for it.
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR` may name a pipe or lie on a share that does not respond, and then
+//! reading them hangs. So a dedicated thread reads them, one at a time: callers wait for it no longer than
+//! [`PATIENCE`], and those that ask meanwhile start no second one. It is not one of the runtime's threads,
+//! since the runtime's shutdown would wait for it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,13 +18,13 @@ use tokio::time::timeout;
 /// How long reading may take; a healthy share answers within a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Certificates of which each can be used.
+/// Certificates that are all usable.
 pub(crate) type Certificates = Vec<CertificateDer<'static>>;
 
-/// What a reading comes to; nothing while it is under way.
+/// The result of a reading; `None` while it is running.
 type CertificatesResult = Option<Result<Certificates, Missing>>;
 
-/// There are no CA certificates to know a host by.
+/// Why there are no CA certificates to verify a host with.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Missing(String);
@@ -31,7 +32,7 @@ pub struct Missing(String);
 static SYSTEM: CertificateReader =
     CertificateReader { read: || usable(load_native_certs()), under_way: Mutex::new(None) };
 
-/// The system's CA certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, as they are now.
+/// The system's current CA certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 ///
 /// # Errors
 /// When there are none, or they are not read within 5 s.
@@ -39,7 +40,7 @@ pub(crate) async fn system() -> Result<Certificates, Missing> {
     SYSTEM.certificates(PATIENCE).await
 }
 
-/// What the environment says of where CA certificates are.
+/// Where the environment says that CA certificates are.
 pub(crate) fn places() -> String {
     let said = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()
@@ -48,10 +49,10 @@ pub(crate) fn places() -> String {
     if said.is_empty() { "there are none where this system keeps them".to_owned() } else { said.join(", ") }
 }
 
-/// Reads certificates beside those who wait for them.
+/// Reads certificates in a thread of its own, apart from the callers that wait for them.
 struct CertificateReader {
     read: fn() -> Result<Certificates, Missing>,
-    /// The reading that was begun last.
+    /// The most recent reading.
     under_way: Mutex<Option<watch::Receiver<CertificatesResult>>>,
 }
 
@@ -70,7 +71,7 @@ impl CertificateReader {
         }
     }
 
-    /// The reading that is under way, or a new one.
+    /// Joins the reading that is running, or starts one.
     fn join_or_begin(&self) -> io::Result<watch::Receiver<CertificatesResult>> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let joined =
@@ -81,7 +82,7 @@ impl CertificateReader {
         let (done, reading) = watch::channel(None);
         let read = self.read;
         thread::Builder::new().name("certificates".to_owned()).spawn(move || {
-            // Nobody listens any more where the time is up.
+            // No receiver is left once the callers have timed out.
             let _ = done.send(Some(read()));
         })?;
         *under_way = Some(reading.clone());
@@ -89,7 +90,7 @@ impl CertificateReader {
     }
 }
 
-/// Those that can be used. One file of many that is broken takes nothing from the others.
+/// The usable certificates. One broken file among many does not affect the others.
 fn usable(found: rustls_native_certs::CertificateResult) -> Result<Certificates, Missing> {
     let is_usable =
         |certificate: &CertificateDer<'static>| RootCertStore::empty().add(certificate.clone()).is_ok();
@@ -112,7 +113,7 @@ mod tests {
     static READINGS: AtomicUsize = AtomicUsize::new(0);
     static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
-    /// As a pipe that nobody writes to, until the gate is opened.
+    /// Hangs like a pipe without a writer, until the gate is opened.
     fn hang() -> Result<Certificates, Missing> {
         READINGS.fetch_add(1, Ordering::SeqCst);
         let (is_open, opened) = &GATE;

@@ -1,7 +1,7 @@
-//! For the project's own simulation, benchmarks, fuzzers and tests. Nothing here is promised: it changes without notice.
+//! Internals for the project's own simulation, benchmarks, fuzzers and tests. They may change without notice.
 //!
-//! A fleet on other [`Environment`] than the machine, a look into its accounts, and the parsers of what comes from
-//! outside.
+//! They run a fleet on another [`Environment`] than the machine, show its accounts' state, and expose the
+//! parsers of outside input.
 
 use wxtokend_core::account::Appid;
 use wxtokend_core::clock::Moment;
@@ -17,15 +17,15 @@ pub use crate::wechat::answers::{FailedFetch, no_answer, read_check, read_token}
 pub use crate::wechat::transport::{Lost, Method, Request, Response};
 pub use crate::wechat::{HttpTransport, ResponseFuture, Transport};
 
-/// [`Fleet::start`], on these surroundings.
+/// [`Fleet::start`] in the given environment.
 ///
 /// # Errors
-/// As those.
+/// Those of [`Fleet::start`].
 pub async fn start_on(config: Config, on: Environment) -> Result<Fleet, StartError> {
     Fleet::start_on(config, on).await
 }
 
-/// The fleet's time.
+/// The time by the fleet's clock.
 #[must_use]
 pub fn now(fleet: &Fleet) -> Moment {
     fleet.now()
@@ -37,30 +37,30 @@ pub fn token_at_once(fleet: &Fleet, appid: &str) -> Option<Token> {
     fleet.token_at_once(appid)
 }
 
-/// What is known of an account.
+/// The state of an account.
 #[must_use]
 pub fn state_of(fleet: &Fleet, appid: &str) -> Option<AccountState> {
     Some(fleet.snapshot(appid)?.state.clone())
 }
 
-/// What is known of each account, in the order of their appids.
+/// The state of each account, in the order of their appids.
 #[must_use]
 pub fn states(fleet: &Fleet) -> Vec<AccountState> {
     fleet.cells().iter().map(|cell| cell.load().state.clone()).collect()
 }
 
-/// What is known of the tickets of an account.
+/// The states of an account's tickets.
 #[must_use]
 pub fn tickets_of(fleet: &Fleet, appid: &Appid) -> Vec<(wxtokend_core::ticket::TicketKind, TicketState)> {
     let Some(cell) = fleet.cell_of(appid) else { return Vec::new() };
     cell.tickets().map(|ticket| (ticket.kind, TicketState::clone(&ticket.load()))).collect()
 }
 
-/// Has the actor of an account panic in a handler; whether it has one.
+/// Makes the actor of an account panic in a handler; returns whether it has one.
 #[must_use]
 pub fn crash(fleet: &Fleet, appid: &Appid) -> bool {
     let Some(actor) = fleet.cell_of(appid).and_then(|cell| cell.mailbox()) else { return false };
-    // Not to be told is to have crashed already.
+    // If it does not receive this, it has crashed already.
     let _ = actor.tell(crate::fleet::Notice::Crash);
     true
 }

@@ -1,4 +1,4 @@
-//! Keeps the WeChat access_token of every account an agency manages fresh, and hands it to whoever may have it.
+//! Keeps the WeChat access_tokens of an agency's accounts fresh, and serves them to authorised clients.
 //!
 //! WeChat calls such a service a 中控服务器 (central token server): the only party that fetches tokens, so that no
 //! two application servers invalidate each other's. The `wxtokend` program is one, with an HTTP API; this is the
@@ -61,13 +61,13 @@
 //! |---|---|
 //! | `daemon` (default) | the program: command line, HTTP API, status page, metrics; and the three below |
 //! | `yaml` | [`Config::load`]: settings from `accounts.yaml` |
-//! | `redis` | tokens in Redis, for SDKs that look for them there |
+//! | `redis` | tokens in Redis, for SDKs that read them there |
 //! | `sandbox` | [`sandbox`], the simulated WeChat |
 //! | `internals` | what the project's own simulation and benchmarks need; it changes without notice |
 //!
 //! Log lines go to [`tracing`], fleet-wide metrics to the recorder of the `metrics` crate, if the program has them.
-//! Ours hold no secrets. In a subscriber of your own keep `reqwest` and `hyper` at `warn`: the classic endpoint carries
-//! the AppSecret in its URL, and HTTP libraries may print URLs.
+//! They contain no secrets. In a subscriber of your own keep `reqwest` and `hyper` at `warn`: the classic
+//! endpoint carries the AppSecret in its URL, and HTTP libraries may print URLs.
 
 #![cfg_attr(
     not(feature = "daemon"),

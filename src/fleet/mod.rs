@@ -1,12 +1,12 @@
-//! The actors, and the face that hides them.
+//! The actors, and the API that hides them.
 //!
-//! | folder | what is in it | stands on |
+//! | folder | contents | depends on |
 //! |---|---|---|
 //! | `cells` | what readers load and what outlives an actor: one immutable value of each account, swapped atomically, so that a read meets no lock, no mailbox and no refresh | |
-//! | `journal` | what happens, as events and lines of the log | `cells` |
-//! | `publish` | what readers get, kept in Redis as well | `cells` |
-//! | `actor` | one `token_actor` per account, which decides and acts for it alone; the `supervisor` that starts them, restarts those that crash, applies a reloaded configuration and ends them in order | all of these |
-//! | `api` | what a program that embeds us holds | all of these |
+//! | `journal` | recent events, and the same as log lines | `cells` |
+//! | `publish` | what readers get, copied to Redis | `cells` |
+//! | `actor` | one `token_actor` per account, which alone decides and acts for it; the `supervisor` that starts them, restarts those that crash, applies a reloaded configuration and ends them in order | all of these |
+//! | `api` | what a program that embeds the library holds | all of these |
 
 mod actor;
 mod api;

@@ -1,4 +1,5 @@
-//! The edge of the process towards the disk: records in, records out, and nothing known of what they hold.
+//! The edge of the process towards the disk: stores and returns encoded records without knowing what they
+//! hold.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,15 +11,15 @@ use wxtokend_core::ticket::Credential;
 
 use super::error::StoreError;
 
-/// A write under way.
+/// A write in progress.
 pub type Writing = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
-/// Where records are kept: the edge of the process towards the disk.
+/// Where records are kept.
 pub trait Backend: Send + Sync + 'static {
     /// The file, for messages.
     fn path(&self) -> &Path;
 
-    /// Everything that is stored.
+    /// Reads everything that is stored.
     ///
     /// # Errors
     /// When the file is damaged or not ours; nothing is changed then.
@@ -27,18 +28,18 @@ pub trait Backend: Send + Sync + 'static {
     /// Writes `batch` whole or not at all, and returns when it is on disk.
     fn write(&self, batch: Batch) -> Writing;
 
-    /// How often to [`Backend::look`]; `None` where nobody else gets at what is stored.
+    /// How often to [`Backend::look`]; `None` where no other program can reach what is stored.
     fn look_every(&self) -> Option<Duration> {
         None
     }
 
-    /// Whether what was written stands where the next start looks for it.
+    /// Checks that what was written is where the next start looks for it.
     fn look(&self) -> Writing {
         Box::pin(async { Ok(()) })
     }
 
-    /// Makes a store of `all` where the last one is gone: [`StoreError::Gone`]. Whatever has come into being there
-    /// meanwhile is left alone.
+    /// Creates a store of `all` where the previous one is gone: [`StoreError::Gone`]. Anything that has
+    /// appeared there meanwhile is left alone.
     fn write_anew(&self, all: Batch) -> Writing {
         self.write(all)
     }
@@ -47,17 +48,17 @@ pub trait Backend: Send + Sync + 'static {
 /// What a [`Backend`] holds: encoded records, and the upstream's hosts.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Encoded records by what they are of.
+    /// Encoded records by credential.
     pub records: BTreeMap<Credential, Vec<u8>>,
-    /// The hosts whose tokens these are.
+    /// The hosts that these tokens come from.
     pub hosts: Vec<String>,
 }
 
 /// One transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Encoded records by what they are of.
+    /// Encoded records by credential.
     pub records: Vec<(Credential, Vec<u8>)>,
-    /// New hosts, where they have changed.
+    /// The new hosts, if they have changed.
     pub hosts: Option<Vec<String>>,
 }

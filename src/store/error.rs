@@ -1,4 +1,4 @@
-//! What can be wrong with a store.
+//! The errors of the store.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 /// A disk that takes longer than this counts as failed: serving must not wait for it.
 pub(super) const SLOWEST_COMMIT: Duration = Duration::from_secs(5);
 
-/// The store cannot be used, or a write to it failed.
+/// Why the store cannot be used, or a write to it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has the file.
+    /// Another process is using the file.
     #[error("open the store {}: another wxtokend is using it; stop that one, or give this one a store.path of its own", .0.display())]
     InUse(PathBuf),
-    /// Not a file of ours.
+    /// The file is not a store of ours.
     #[error(
         "open the store {path}: this is not a wxtokend store ({what}), and it was left as it is; correct store.path"
     )]
@@ -22,7 +22,7 @@ pub enum StoreError {
         /// What is there instead.
         what: String,
     },
-    /// It was ours and cannot be read.
+    /// The file was ours and cannot be read.
     #[error(
         "read the store {path}: it is damaged ({what}), and it was left as it is; restore it from a backup, or move \
          it away: the daemon then starts with an empty one, fetches every token anew and forgets what was spent \
@@ -37,18 +37,18 @@ pub enum StoreError {
     /// The operating system refused.
     #[error("{operation} the store {path}")]
     Io {
-        /// open, create, write
+        /// The operation: open, create, write.
         operation: &'static str,
         /// The file.
         path: String,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
     /// The file was deleted, moved away or emptied while it was in use.
     #[error("write to the store {}: there is no file any more", .0.display())]
     Gone(PathBuf),
-    /// Something else stands where the file was, or in it.
+    /// Something else is in the file's place, or in the file.
     #[error(
         "write to the store {path}: {what}, which was left as it is; move it away, and the store is written anew from \
          memory within a minute, or stop the daemon to go on with what is there"
@@ -62,7 +62,7 @@ pub enum StoreError {
     /// The disk did not answer in time.
     #[error("write to the store: the disk did not answer within {} s", SLOWEST_COMMIT.as_secs())]
     Slow,
-    /// The writer is gone: the program is stopping.
+    /// The writer has ended, since the program is stopping.
     #[error("write to the store: it is closed")]
     Closed,
 }

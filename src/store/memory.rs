@@ -1,4 +1,4 @@
-//! A disk for tests: keeps what is written, fails when told to.
+//! A disk for tests: keeps what is written, and fails on request.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,16 +13,16 @@ use wxtokend_core::ticket::{Credential, TicketKind};
 
 use super::{Backend, Batch, Contents, StoreError};
 
-/// Survives the fleet that uses it, as a file does.
+/// Outlives the fleet that uses it, as a file does.
 #[derive(Default)]
 pub(crate) struct MemoryBackend {
     records: Mutex<BTreeMap<Credential, Vec<u8>>>,
     hosts: Mutex<Vec<String>>,
     pub(crate) full: AtomicBool,
-    /// Writes neither end nor fail.
+    /// Whether writes neither end nor fail.
     pub(crate) hangs: AtomicBool,
     pub(crate) commits: AtomicUsize,
-    /// How many boundaries the process has come to, and at which it dies; 0 for none.
+    /// How many boundaries the process has reached, and the one at which it dies; 0 for none.
     passed: AtomicUsize,
     cut_at: AtomicUsize,
     cut: Notify,
@@ -33,13 +33,14 @@ impl MemoryBackend {
         Arc::default()
     }
 
-    /// The process dies at the `n`-th boundary from here; 0 for none.
+    /// Makes the process die at the `n`-th boundary from here; 0 for none.
     pub(crate) fn cut_after(&self, n: usize) {
         let at = if n == 0 { 0 } else { self.passed.load(Ordering::SeqCst) + n };
         self.cut_at.store(at, Ordering::SeqCst);
     }
 
-    /// Stands right before and right after each write, and each call; for a process that is to die there it never ends.
+    /// A point right before or after each write and each call. For a process that dies there it never
+    /// returns.
     pub(crate) async fn boundary(&self) {
         let passed = self.passed.fetch_add(1, Ordering::SeqCst) + 1;
         let cut_at = self.cut_at.load(Ordering::SeqCst);
@@ -55,12 +56,12 @@ impl MemoryBackend {
         self.cut.notified().await;
     }
 
-    /// What is written of an account, as text.
+    /// The record of an account, as text.
     pub(crate) fn record(&self, appid: &str) -> String {
         self.record_of(&Credential::token(Appid::new(appid).unwrap()))
     }
 
-    /// What is written of a ticket, as text.
+    /// The record of a ticket, as text.
     pub(crate) fn ticket_record(&self, appid: &str, kind: TicketKind) -> String {
         self.record_of(&Credential::ticket(Appid::new(appid).unwrap(), kind))
     }
@@ -86,7 +87,7 @@ impl Backend for Arc<MemoryBackend> {
     fn write(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>> {
         let disk = Arc::clone(self);
         Box::pin(async move {
-            // A sync takes its time, in which others queue up.
+            // A sync takes a while, during which others queue up.
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             while disk.hangs.load(Ordering::SeqCst) {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -1,10 +1,11 @@
-//! What survives the process: each account's token, version, budget and intents, and the like of its tickets.
+//! The store: what survives the process. Each account's token, version, budget and intents, and its tickets'
+//! state.
 //!
-//! A caller hands in an account's whole state and waits until it is on disk. All that is handed in while one
-//! transaction is being written goes into the next, so a cold start of 10 000 accounts is a few hundred syncs and
-//! not 20 000. When the disk fails the caller is told and goes on; what could not be written is kept, newest
-//! state of each account, and tried again until it is: after 2 s, then less often, down to once a minute. A file
-//! that was deleted is written anew from what memory holds.
+//! A caller submits an account's whole state and waits until it is on disk. All that is submitted while one
+//! transaction is being written goes into the next, so a cold start of 10 000 accounts is a few hundred syncs
+//! and not 20 000. When the disk fails, the caller gets an error and continues; what could not be written is
+//! kept, as the newest state of each account, and retried until it is: after 2 s, then less often, down to
+//! once a minute. A file that was deleted is rewritten from memory.
 
 mod backend;
 mod error;
@@ -35,25 +36,26 @@ use wxtokend_core::token::state::AccountState;
 
 use writer::StoreWriter;
 
-/// A store that was opened, and what it holds.
+/// An opened store and its contents.
 pub(crate) struct Opened {
     /// The store.
     pub store: Store,
-    /// What is known, told on the clocks of this boot; without what is `withheld`.
+    /// What is known, converted to the clocks of this boot, except what is `withheld`.
     pub stored: Stored,
-    /// What another boot has written of a token or ticket that may live, told on that one's clocks. How old it is only
-    /// the wall clock tells, which a reboot may have set wrong: it is to be [`Stored::rebased`] and [`Store::retell`]ed.
+    /// What another boot has written of tokens and tickets that may live, on that boot's clocks. Only the
+    /// wall clock shows its age, and a reboot may have set that wrong: it must be [`Stored::rebased`] and
+    /// [`Store::retell`]ed.
     pub withheld: Stored,
 }
 
-/// A handle to the writer. Clones cheaply.
+/// A handle to the writer. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     handle: Arc<Handle>,
     clock: Clock,
 }
 
-/// The writer ends with the last of them.
+/// The writer ends when the last handle is dropped.
 struct Handle(Arc<WriteQueue>);
 
 impl Drop for Handle {
@@ -63,8 +65,8 @@ impl Drop for Handle {
 }
 
 impl Store {
-    /// Reads everything and starts the writer. When none of the hosts that the tokens came from is among `hosts`, they are
-    /// erased; versions and budgets are kept.
+    /// Reads everything and starts the writer. When none of the hosts that the tokens came from is among
+    /// `hosts`, the tokens are erased; versions and budgets are kept.
     ///
     /// # Errors
     /// See [`StoreError`]; nothing is changed then.
@@ -105,33 +107,34 @@ impl Store {
         let queue = Arc::new(WriteQueue::default());
         // It ends with `close`, or with the last handle.
         tokio::spawn(StoreWriter::new(Arc::clone(&queue), backend, hosts, boot).run());
-        // At once: the wall clock connects two boots, and it may jump before this one's next start.
+        // At once: the wall clock connects two boots, and it may jump before this boot's next start.
         queue.hand_in(Batch { records: retold, hosts: None });
         Ok(Opened { store: Self { handle: Arc::new(Handle(queue)), clock }, stored, withheld })
     }
 
-    /// Has `all`, which another boot had written, written on the clocks of this one, before anything else of the same
-    /// accounts. Nobody waits for it.
+    /// Writes `all`, which another boot had written, on this boot's clocks, before anything else of the same
+    /// accounts. Does not wait for the disk.
     pub(crate) fn retell(&self, all: &Stored) {
         self.handle.0.hand_in(Batch { records: all.encoded(self.clock.boot_id()), hosts: None });
     }
 
-    /// Has a store that is gone written anew from what `everything` returns; `None` while the program stops.
+    /// Sets the source from which a deleted store is rewritten; it returns `None` while the program stops.
     pub(crate) fn keep_source(&self, everything: impl Fn() -> Option<Stored> + Send + Sync + 'static) {
         self.handle.0.keep_source(Box::new(everything));
     }
 
-    /// How many times the upstream was exchanged for another: what a [`Store::commit`] says its token is of.
+    /// How many times the upstream was replaced; a [`Store::commit`] says by this count which upstream its
+    /// token is of.
     #[must_use]
     pub(crate) fn upstream(&self) -> u64 {
         self.handle.0.upstream()
     }
 
-    /// Returns when `state`, whose token is of the `upstream` of then, is on disk. If that was exchanged meanwhile, it is
-    /// the state without the token.
+    /// Returns when `state`, whose token is of upstream number `upstream`, is on disk. If the upstream was
+    /// replaced meanwhile, the state is stored without the token.
     ///
     /// # Errors
-    /// When it is not, for now: it is kept and tried again, and the caller goes on with what memory holds.
+    /// When it is not on disk yet: it is kept and retried, and the caller continues with what memory holds.
     pub(crate) async fn commit(
         &self,
         appid: &Appid,
@@ -170,7 +173,7 @@ impl Store {
         self.handle.0.write(batch).await
     }
 
-    /// Notes the hosts that tokens come from.
+    /// Stores the hosts that tokens come from.
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -178,8 +181,9 @@ impl Store {
         self.handle.0.write(|_| Batch { records: Vec::new(), hosts: Some(hosts) }).await
     }
 
-    /// The upstream is another one from now on: its hosts are noted, and the tokens of `all` erased, in one transaction.
-    /// What is handed in later with a token of the one before is stored without it.
+    /// Replaces the upstream: stores its hosts and erases the tokens of `all`, in one transaction.
+    ///
+    /// What is submitted later with a token of the previous upstream is stored without it.
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -207,14 +211,14 @@ impl Store {
         self.handle.0.len()
     }
 
-    /// Ends the writer, which writes once more what it still has.
+    /// Ends the writer after a last write of what is still pending.
     pub(crate) async fn close(&self) {
         self.handle.0.close().await;
     }
 }
 
-/// Whether tokens that came from the hosts `before` are good at `now`: they have one in common, path and all. A name
-/// without a path is that of a store which earlier versions have written, and stands for any.
+/// Whether tokens that came from the hosts `before` are valid at `now`: the lists share a host, path
+/// included. A name without a path is from a store that earlier versions have written, and matches any path.
 pub(crate) fn is_one_upstream(before: &[String], now: &[String]) -> bool {
     let is_same = |before: &String, now: &String| {
         before == now || now.split_once('/').is_some_and(|(host, _path)| host == before)

@@ -1,7 +1,8 @@
-//! What waits for the disk: the newest record of each account and ticket, and those who wait for it to be written.
+//! What waits for the disk: the newest record of each account and ticket, and the callers that wait for the
+//! write.
 //!
-//! A disk that hangs without an error must cost neither memory nor time: a newer record takes the place of an older
-//! one, and once a write has taken too long nobody waits for it any more.
+//! A disk that hangs without an error must cost neither memory nor time: a newer record replaces an older
+//! one, and once a write has taken too long no caller waits for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +19,7 @@ use super::stored::Stored;
 /// How a write ended.
 pub(super) type WriteResult = Result<(), Arc<StoreError>>;
 
-/// All that memory holds; nothing while the program stops.
+/// Returns all that memory holds; `None` while the program stops.
 type Everything = Box<dyn Fn() -> Option<Stored> + Send + Sync>;
 
 /// Shared by the handles and the writer.
@@ -33,23 +34,23 @@ pub(super) struct WriteQueue {
 pub(super) struct QueueInner {
     pending: Unwritten,
     callers: Vec<oneshot::Sender<WriteResult>>,
-    /// Why nothing is written for now: whoever hands something in is told at once.
+    /// Why writes fail at present; callers get this at once.
     failing: Option<Arc<StoreError>>,
-    /// Counts the upstream's exchanges.
+    /// How many times the upstream was replaced.
     pub(super) upstream: u64,
     last: bool,
     closed: bool,
 }
 
-/// What is not on disk yet, newest state of each account and ticket.
+/// What is not on disk yet: the newest state of each account and ticket.
 #[derive(Default)]
 pub(super) struct Unwritten {
-    /// In order, which a tree on disk takes most easily.
+    /// Sorted, which suits the B-tree on disk best.
     pub(super) records: BTreeMap<Credential, Vec<u8>>,
     pub(super) hosts: Option<Vec<String>>,
 }
 
-/// What the writer takes at once.
+/// What the writer takes at a time.
 pub(super) struct WriteGroup {
     pub(super) pending: Unwritten,
     pub(super) callers: Vec<oneshot::Sender<WriteResult>>,
@@ -67,7 +68,7 @@ impl Unwritten {
         self.hosts = batch.hosts.or(self.hosts.take());
     }
 
-    /// Adds what is older.
+    /// Adds older records where there is no newer one.
     fn add_below(&mut self, older: Self) {
         for (of, record) in older.records {
             self.records.entry(of).or_insert(record);
@@ -82,7 +83,7 @@ impl Unwritten {
 }
 
 impl WriteQueue {
-    /// Returns when what `batch` makes of the queue is on disk.
+    /// Returns when the batch that `batch` builds is on disk.
     pub(super) async fn write(&self, batch: impl FnOnce(&mut QueueInner) -> Batch) -> WriteResult {
         let written = {
             let mut waiting = self.lock();
@@ -103,18 +104,18 @@ impl WriteQueue {
         bounded(written).await
     }
 
-    /// Has `batch` written; nobody waits for it.
+    /// Submits `batch` without waiting for it.
     pub(super) fn hand_in(&self, batch: Batch) {
         self.lock().pending.add(batch);
         self.told.notify_one();
     }
 
-    /// Has the writer write once more what there is, and end.
+    /// Has the writer write what is pending once more, and end.
     pub(super) async fn close(&self) {
         let written = {
             let mut waiting = self.lock();
             waiting.last = true;
-            // A disk that hangs would be waited for in vain.
+            // Waiting for a disk that hangs would be in vain.
             let hangs = matches!(waiting.failing.as_deref(), Some(StoreError::Slow));
             (!hangs && !waiting.closed).then(|| waiting.wait())
         };
@@ -124,7 +125,7 @@ impl WriteQueue {
         }
     }
 
-    /// Where all that memory holds is to be had.
+    /// Sets the source of all that memory holds.
     pub(super) fn keep_source(&self, everything: Everything) {
         let _ = self.everything.set(everything);
     }
@@ -133,12 +134,12 @@ impl WriteQueue {
         self.everything.get()?()
     }
 
-    /// Counts the upstream's exchanges.
+    /// How many times the upstream was replaced.
     pub(super) fn upstream(&self) -> u64 {
         self.lock().upstream
     }
 
-    /// Waits for something to write, unless that `fails` for now, and at most until `wake_at`.
+    /// Waits for something to write, unless writing `fails` at present, and at most until `wake_at`.
     pub(super) async fn until_due(&self, wake_at: Option<Instant>, fails: bool) {
         loop {
             {
@@ -170,13 +171,13 @@ impl WriteQueue {
         }
     }
 
-    /// Puts back what was not written, below what has come since; from now on all are told why.
+    /// Puts back what was not written, below what is newer; all callers from now on get the reason.
     pub(super) fn put_back(&self, older: Unwritten, why: &Arc<StoreError>) {
         self.lock().pending.add_below(older);
         self.fail(why);
     }
 
-    /// Tells those who wait, and all who come until it is written again.
+    /// Fails all waiting callers, and all later ones until a write succeeds.
     pub(super) fn fail(&self, why: &Arc<StoreError>) {
         let callers = {
             let mut waiting = self.lock();
@@ -197,7 +198,7 @@ impl WriteQueue {
         waiting.callers.clear();
     }
 
-    /// Nobody will hand in anything any more.
+    /// The last handle was dropped: nothing more will be submitted.
     pub(super) fn is_left(&self) {
         self.lock().last = true;
         self.told.notify_one();
@@ -218,7 +219,7 @@ impl WriteQueue {
 impl QueueInner {
     fn wait(&mut self) -> oneshot::Receiver<WriteResult> {
         if self.callers.len() == self.callers.capacity() {
-            // Who has given up leaves its place, so that this does not grow with time.
+            // Callers that have given up are removed, so that this does not grow with time.
             self.callers.retain(|caller| !caller.is_closed());
             self.callers.reserve(self.callers.len().max(16));
         }
@@ -228,7 +229,7 @@ impl QueueInner {
     }
 }
 
-/// Serving must not wait for a disk for longer.
+/// Waits for a write, but no longer than serving may wait for a disk.
 async fn bounded(written: oneshot::Receiver<WriteResult>) -> WriteResult {
     match timeout(SLOWEST_COMMIT, written).await {
         Ok(Ok(outcome)) => outcome,

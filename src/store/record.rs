@@ -1,5 +1,5 @@
-//! How the state of an account, or of a ticket, is written: JSON, so that it can be read when something is wrong, with the boot whose
-//! clock its instants are told on.
+//! The format of records: JSON, so that it can be read when something is wrong, with the boot whose clocks
+//! its instants are on.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,9 +13,9 @@ use wxtokend_core::ticket::TicketState;
 use wxtokend_core::token::Validity;
 use wxtokend_core::token::state::AccountState;
 
-/// What is written of one account or ticket.
+/// What is written for one account or ticket.
 pub trait Record: Serialize + DeserializeOwned {
-    /// The same told on the clocks of another boot.
+    /// The same state on the clocks of another boot.
     #[must_use]
     fn rebased(self, now: Moment) -> Self;
 
@@ -23,7 +23,8 @@ pub trait Record: Serialize + DeserializeOwned {
     #[must_use]
     fn forgotten(&self) -> Self;
 
-    /// Whether its token or ticket lives by the wall clock, or was made after that.
+    /// Whether its token or ticket lives by the wall clock, or was made later than the wall clock says it is
+    /// now.
     fn may_live(&self, now: Moment) -> bool;
 }
 
@@ -39,7 +40,7 @@ impl Record for AccountState {
     }
 
     fn may_live(&self, now: Moment) -> bool {
-        // One that a check has found dead is not served whatever its age is.
+        // A token that a check has found dead is not served whatever its age.
         let token = self.token.as_ref().filter(|token| token.standing == Validity::Unchallenged);
         token.is_some_and(|token| token.expires_at.wall_ms > now.wall_ms)
     }
@@ -66,14 +67,14 @@ struct Written<'a, R> {
     state: &'a R,
 }
 
-/// A record whose boot comes first, as it is written. A derived reader of a flattened state would take it apart into values
-/// first, which takes twice as long.
+/// A record whose boot comes first, as we write it. A derived reader of a flattened state would first take it
+/// apart into values, which takes twice as long.
 struct BootFirst<'a, R>(Cow<'a, str>, R);
 
 #[derive(Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A record whose boot stands elsewhere, as somebody may have edited it.
+/// A record whose boot is elsewhere, for instance because it was edited by hand.
 #[derive(Deserialize)]
 struct BootAnywhere<'a> {
     #[serde(borrow)]
@@ -103,38 +104,38 @@ impl<'de, R: Record> Deserialize<'de> for BootFirst<'de, R> {
     }
 }
 
-/// What is written of `state`, whose instants are told on the clocks of `boot`.
+/// Encodes `state`, whose instants are on the clocks of `boot`.
 #[must_use]
 pub fn encode(state: &impl Record, boot: &str) -> Vec<u8> {
     // Plain structs with string keys always serialise.
     serde_json::to_vec(&Written { boot, state }).unwrap_or_default()
 }
 
-/// A state as it was written, and whether that was on the clocks of another boot than `boot`.
+/// Decodes a state; also returns whether it is on the clocks of another boot than `boot`.
 ///
 /// # Errors
-/// When `bytes` are no record; the text names no value.
+/// When `bytes` are not a record; the message contains no values.
 pub fn decode<R: Record>(bytes: &[u8], boot: &str) -> Result<(R, bool), String> {
     let (written_in, state) = read(bytes)?;
     Ok((state, written_in != boot))
 }
 
-/// How records are read when the program starts.
+/// How records are read at a start.
 pub(super) struct Reading<'a> {
     pub(super) boot: &'a str,
     pub(super) now: Moment,
-    /// Tokens and tickets are of another upstream.
+    /// Whether tokens and tickets are of another upstream.
     pub(super) elsewhere: bool,
 }
 
 /// A record that was read.
 pub(super) struct DecodedRecord<R> {
-    /// Told on the clocks of this boot.
+    /// On the clocks of this boot.
     pub(super) state: R,
-    /// As another boot has written it, where the wall clock alone says that its token or ticket lives, and the `state` is
-    /// without that.
+    /// The record as another boot has written it, where only the wall clock says that its token or ticket
+    /// lives; the `state` is without that.
     pub(super) withheld: Option<R>,
-    /// What is to be written in its place: another boot's clocks are gone.
+    /// What must be written in its place, since the other boot's clocks are gone.
     pub(super) retold: Option<Vec<u8>>,
 }
 
@@ -160,7 +161,7 @@ pub(super) fn check<R: Record>(bytes: &[u8]) -> Result<(), String> {
     read::<R>(bytes).map(drop)
 }
 
-/// The boot and the state.
+/// Reads the boot and the state.
 fn read<R: Record>(bytes: &[u8]) -> Result<(Cow<'_, str>, R), String> {
     if let Ok(BootFirst(boot, state)) = serde_json::from_slice(bytes) {
         return Ok((boot, state));

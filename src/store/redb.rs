@@ -26,16 +26,17 @@ use self::open::{Open, at, identity_of};
 use self::tables::{read_all, transact};
 use super::{Backend, Batch, Contents, StoreError, Writing};
 
-/// A file that was deleted is missed by the next process: so it is looked after, even while nothing is written.
+/// How often the file is checked even while nothing is written, since a deleted file would be missing for the
+/// next process.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often a store may come and go under a start.
+/// How often a store may appear and disappear during a start.
 const TRIES: usize = 5;
 
-/// How redb gets at a file.
+/// How redb accesses a file.
 type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
 
-/// A redb file. The first failed write closes it and the next one opens it again, because redb refuses to go on
-/// after an I/O error. `F` is how redb gets at the file: tests stand in between.
+/// A redb file. The first failed write closes it and the next one reopens it, because redb refuses to
+/// continue after an I/O error. `F` is how redb accesses the file; tests substitute their own.
 #[derive(Debug, Clone)]
 pub struct RedbBackend<F = OnFile> {
     path: Arc<PathBuf>,
@@ -43,14 +44,15 @@ pub struct RedbBackend<F = OnFile> {
     on_file: F,
 }
 
-/// The store as this process has it.
+/// The store as this process holds it.
 #[derive(Debug)]
 struct OpenStore {
-    /// Nothing after a failed write.
+    /// `None` after a failed write.
     open: Option<Open>,
     /// Which file it is.
     identity: Option<(u64, u64)>,
-    /// The system may show what never reached the disk: to be written once more before anything is built on it.
+    /// Whether the system may show what never reached the disk, so that it must be rewritten before anything
+    /// builds on it.
     write_again: bool,
 }
 
@@ -58,7 +60,7 @@ impl RedbBackend {
     /// Opens the store, or creates it where there is none.
     ///
     /// # Errors
-    /// See [`StoreError`]; a file that is there is never overwritten.
+    /// See [`StoreError`]; an existing file is never overwritten.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_by(path, FileBackend::new)
     }
@@ -72,7 +74,8 @@ where
     pub(super) fn open_by(path: &Path, on_file: F) -> Result<Self, StoreError> {
         let mut tries = 0..TRIES;
         while is_new(path)? {
-            // Where somebody else is making one, too, only one is taken: it is looked at like any.
+            // Where another process creates one at the same time, only one gets the place; it is inspected
+            // like any other.
             if create(path, &on_file, &Batch::default())? == Created::Here || tries.next().is_none() {
                 break;
             }
@@ -98,13 +101,13 @@ where
             held.open = Some(store);
             return placed;
         }
-        // A page that no reading has touched may be the one that lies.
+        // The page with a false length may be one that no read has touched yet.
         let database = store.database();
         let outcome = database.and_then(|database| reading(|| transact(database, batch)));
         let outcome = outcome.unwrap_or_else(|| Err(contradictory()));
         match outcome.map_err(into_io).and_then(|()| store.note_head()) {
             Ok(()) => {
-                // What is acknowledged is where the next start finds it.
+                // A write is acknowledged only if the next start will find it.
                 let placed = store.is_in_place(path);
                 held.open = Some(store);
                 placed
@@ -116,7 +119,7 @@ where
         }
     }
 
-    /// Opens the file once more after a failed write, unless something else has taken its place.
+    /// Reopens the file after a failed write, unless something else is in its place.
     fn reopen(&self, held: &mut OpenStore) -> Result<(), StoreError> {
         let path = &*self.path;
         let there = at(path)?;
@@ -202,7 +205,7 @@ fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> W
     Box::pin(async move { tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed)) })
 }
 
-/// Whether there is no store yet: nothing, or nothing in it.
+/// Whether there is no store yet: no file, or an empty one.
 fn is_new(path: &Path) -> Result<bool, StoreError> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => Ok(found.len() == 0),

@@ -1,4 +1,4 @@
-//! What is known of accounts and tickets, whole: as it is read, told on the clocks of another boot, written.
+//! The state of accounts and tickets as a whole: read, converted to another boot's clocks, written.
 
 use std::collections::BTreeMap;
 
@@ -9,39 +9,41 @@ use wxtokend_core::token::state::AccountState;
 
 use super::record::{self, Record};
 
-/// What is known of accounts and tickets.
+/// The state of accounts and tickets.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     /// By appid.
     pub accounts: BTreeMap<Appid, AccountState>,
-    /// By whose they are and of which kind.
+    /// By account and kind.
     pub tickets: BTreeMap<Credential, TicketState>,
 }
 
 impl Stored {
-    /// Whether nothing is known.
+    /// Whether it is empty.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.tickets.is_empty()
     }
 
-    /// What all this is of.
+    /// The credentials that it holds state of.
     pub(crate) fn credentials(&self) -> impl Iterator<Item = Credential> {
         let accounts = self.accounts.keys().cloned().map(Credential::token);
         accounts.chain(self.tickets.keys().cloned())
     }
 
-    /// The same without the tokens and tickets.
+    /// The same without tokens and tickets.
     pub(super) fn forgotten(&self) -> Self {
         let accounts = self.accounts.iter().map(|(appid, state)| (appid.clone(), state.forgotten()));
         let tickets = self.tickets.iter().map(|(of, state)| (of.clone(), state.forgotten()));
         Self { accounts: accounts.collect(), tickets: tickets.collect() }
     }
 
-    /// The same told on the clocks of this boot, at which it is `now`. The time is later than the wall clock tells by
-    /// `later_ms` at least and at most: tokens, of which nobody knows too early that they have ended, are judged by the
-    /// latest, tickets by the earliest, since one that seems to have ended and comes again is of unknown age. What was spent
-    /// is judged by the wall clock as it is, so that a wrong `Date` frees no budget.
+    /// Converts it to the clocks of this boot, where it is `now`.
+    ///
+    /// The true time is ahead of the wall clock by between `at_least_ms` and `at_most_ms`. Tokens are judged
+    /// by the later bound, since ending one too early does no harm; tickets by the earlier, since one that
+    /// seems to have ended and is handed out again is of unknown age. What was spent is judged by the wall
+    /// clock alone, so that a wrong `Date` frees no budget.
     #[must_use]
     pub(crate) fn rebased(self, now: Moment, (at_least_ms, at_most_ms): (i64, i64)) -> Self {
         let later = |by_ms| Moment { wall_ms: now.wall_ms.saturating_add(by_ms), ..now };

@@ -1,4 +1,4 @@
-//! The one task that writes: what is handed in by then in one transaction, again what failed, anew what is gone.
+//! The one task that writes: groups what is submitted, retries what failed, rewrites a store that is gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use super::backend::{Backend, Batch, Writing};
 use super::error::{SLOWEST_COMMIT, StoreError};
 use super::queue::{Unwritten, WriteGroup, WriteQueue};
 
-/// The wait before what could not be written is tried again grows from this,
+/// The delay before a failed write is retried doubles from this,
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);
-/// to this.
+/// up to this.
 pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
-/// Transactions begin no closer together: where a disk is fast, what comes meanwhile shares a sync, too.
+/// The minimum time between transactions: even on a fast disk, what arrives meanwhile shares a sync.
 const COMMIT_EVERY: Duration = Duration::from_millis(5);
-/// So soon readers see what was written, where an actor has its turn at all: to keep more of it would be a tenth of all
-/// memory after a start with an empty store.
+/// Readers see what was written within this time, if actors run at all. Keeping more of it would take a tenth
+/// of all memory after a start with an empty store.
 const SEEN_WITHIN: Duration = Duration::from_millis(100);
 
 pub(super) struct StoreWriter {
@@ -33,18 +33,19 @@ pub(super) struct StoreWriter {
     recent: RecentWrites,
 }
 
-/// The disk fails.
+/// A failure of the disk that is not over.
 struct DiskFailure {
     since: Instant,
     wait: Duration,
     retry_at: Instant,
 }
 
-/// What was written a moment ago: it may be newer than what readers see, which is what a store that is gone is made of.
+/// What was written a moment ago. It may be newer than what readers see, from which a lost store is
+/// rewritten.
 struct RecentWrites {
     newer: BTreeMap<Credential, Vec<u8>>,
     older: BTreeMap<Credential, Vec<u8>>,
-    /// When the newer began.
+    /// When `newer` was begun.
     since: Instant,
 }
 
@@ -53,7 +54,7 @@ impl RecentWrites {
         Self { newer: BTreeMap::new(), older: BTreeMap::new(), since: Instant::now() }
     }
 
-    /// Adds what was just written, and forgets what readers have seen by now.
+    /// Adds what was just written, and drops what readers have seen by now.
     fn add(&mut self, records: BTreeMap<Credential, Vec<u8>>) {
         if self.since.elapsed() >= SEEN_WITHIN {
             self.turn();
@@ -76,7 +77,7 @@ impl StoreWriter {
         Self { queue, backend, hosts, boot: boot.to_owned(), trouble: None, recent: RecentWrites::new() }
     }
 
-    /// Until the store is closed, or its last handle is dropped.
+    /// Runs until the store is closed, or its last handle is dropped.
     pub(super) async fn run(mut self) {
         let mut earliest = Instant::now();
         let look_every = self.backend.look_every();
@@ -142,7 +143,7 @@ impl StoreWriter {
         }
     }
 
-    /// Writes `pending`, or looks after the store where there is nothing to write; a store that is gone, anew.
+    /// Writes `pending`, or checks the store where there is nothing to write. Rewrites a store that is gone.
     async fn write(&mut self, pending: &Unwritten) -> Result<(), StoreError> {
         let started = Instant::now();
         let outcome = if pending.is_empty() {
@@ -166,7 +167,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// All that is to be on disk.
+    /// All that must be on disk.
     fn all(&self, pending: &Unwritten) -> Option<Batch> {
         let mut records: BTreeMap<_, _> = self.queue.everything()?.encoded(&self.boot).into_iter().collect();
         for newer in [&self.recent.older, &self.recent.newer, &pending.records] {
@@ -176,7 +177,7 @@ impl StoreWriter {
         Some(Batch { records: records.into_iter().collect(), hosts: Some(hosts) })
     }
 
-    /// What a write comes to, however long it takes; when that is too long nobody waits for it.
+    /// Waits for a write, however long it takes; once that is too long, callers no longer wait for it.
     async fn patiently(&self, mut write: Writing) -> Result<(), StoreError> {
         if let Ok(outcome) = timeout(SLOWEST_COMMIT, &mut write).await {
             return outcome;

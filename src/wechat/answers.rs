@@ -1,4 +1,4 @@
-//! Reads WeChat's answers: JSON whatever the content type says, and whatever else a gateway puts in its place.
+//! Reads WeChat's answers: JSON whatever the content type says, and what gateways return instead.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use wxtokend_core::token::transition::{Answer, CheckEnd, Reply};
 use super::body::{AnswerBody, Unreadable, decode, trimmed};
 use super::transport::{Lost, Response};
 
-/// How a plain text begins by which a retired access point answers every call.
+/// The beginning of the plain text with which a retired access point answers every call.
 const RETIRED_TEXT: &str = "This ip is no longer use";
-/// What is told of a host that is one.
+/// The reason shown for a retired host.
 pub(super) const RETIRED: &str = "a retired access point of WeChat's answers";
 
-/// A token call without a token.
+/// The end of a token call that brought no token.
 #[derive(Debug)]
 pub struct FailedFetch {
     /// Why there is none.
     pub fault: Fault,
-    /// What that says about whether a token was minted all the same.
+    /// What that says about whether a token was minted nevertheless.
     pub reply: Reply,
 }
 
 /// Reads the answer to a token call that carried the AppSecret `sent`.
 ///
 /// # Errors
-/// When it brings no token.
+/// When the answer brings no token.
 pub fn read_token(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answer, FailedFetch> {
     token_of(endpoint, answer, sent)
         .map_err(|none| FailedFetch { fault: none.fault.not_before(answer.asked_pause()), ..none })
@@ -63,7 +63,7 @@ fn token_of(endpoint: Endpoint, answer: &Response, sent: &Secret) -> Result<Answ
     }
 }
 
-/// A token call that got no answer.
+/// The end of a token call that got no answer.
 #[must_use]
 pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> FailedFetch {
     let reply = match lost {
@@ -79,7 +79,8 @@ pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> FailedFetch {
     FailedFetch { fault, reply }
 }
 
-/// On `token` the call may have minted; on `stable_token` the next one brings the same token.
+/// The fault of an unclear outcome: on `token` the call may have minted; on `stable_token` the next one
+/// brings the same token.
 fn unclear(endpoint: Endpoint, whose: FaultScope, message: &str) -> Fault {
     match (endpoint, whose) {
         (Endpoint::Token, _) => Fault::unknown_outcome(whose, message),
@@ -119,7 +120,7 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
 /// Reads the answer to a call for a ticket that carried the token `sent`.
 ///
 /// # Errors
-/// When it brings none; [`Fault::token_refused`] where the token is why.
+/// When the answer brings none; [`Fault::token_refused`] where the token is the cause.
 pub(super) fn read_ticket(answer: Result<&Response, &Lost>, sent: &Secret) -> Result<Answer, Fault> {
     let answer = answer.map_err(|lost| Fault::host(&lost.to_string()))?;
     ticket_of(answer, sent).map_err(|fault| fault.not_before(answer.asked_pause()))
@@ -145,14 +146,14 @@ fn ticket_of(answer: &Response, sent: &Secret) -> Result<Answer, Fault> {
     }
 }
 
-/// What a call that cannot mint learns from a host in trouble.
+/// The fault of a call that cannot mint, when its host is in trouble.
 fn no_answer_of_the_api(answer: &Response, sent: &Secret) -> Option<Fault> {
     let gateway =
         || (answer.status >= 500).then(|| Fault::host(&format!("HTTP {} from the host", answer.status)));
     retired(answer, sent).or_else(gateway)
 }
 
-/// Why an answer shows that its host is in trouble, be it a call's or a probe's.
+/// Why an answer, to a call or a probe, shows that its host is in trouble.
 pub(super) fn host_trouble(answer: &Response) -> Option<String> {
     match retirement(answer) {
         Some(_) => Some(RETIRED.to_owned()),
@@ -160,7 +161,8 @@ pub(super) fn host_trouble(answer: &Response) -> Option<String> {
     }
 }
 
-/// Whether it comes from an access point that WeChat has given up, which has done nothing: another may be asked at once.
+/// Whether a retired access point of WeChat answered. It has done nothing, so another host may be tried at
+/// once.
 pub(super) fn is_retired(answer: &Response) -> bool {
     retirement(answer).is_some()
 }
@@ -173,19 +175,19 @@ fn retired(answer: &Response, sent: &Secret) -> Option<Fault> {
     })
 }
 
-/// What an access point that WeChat has given up says of itself, and its errcode where it gives one.
+/// What a retired access point says of itself, and its errcode where it gives one.
 fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
     let text = match AnswerBody::of(answer) {
         Ok(AnswerBody { errcode: Some(errcode), errmsg, .. }) => {
             return RETIRED_CODES.contains(&errcode).then_some((Some(errcode), errmsg));
         }
-        // Who has given something has not been given up.
+        // A host that returned something is not retired.
         Ok(body) if body.access_token.is_some() || body.ticket.is_some() || body.has_ip_list => return None,
         Ok(body) => body.errmsg,
         Err(_) => {
             let text = decode(&answer.body);
             let text = trimmed(&text);
-            // The text alone may come as JSON, too.
+            // The plain text may come as a JSON string, too.
             serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())
         }
     };
@@ -195,7 +197,8 @@ fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
     says_so.then(|| (None, text.to_owned()))
 }
 
-/// The fault without the secret that the text may echo; a fault cuts its text, and half a secret would not be found.
+/// The fault without the secret that the text may echo; redacted first, as a fault cuts its text and half a
+/// secret is not found.
 fn refusal(errcode: i64, errmsg: &str, sent: &Secret) -> Fault {
     Fault::from_errcode(errcode, &redacted(errmsg, sent))
 }

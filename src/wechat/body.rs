@@ -1,14 +1,15 @@
 //! Reads the body of an answer: WeChat's JSON, and what proxies and other encodings leave of it.
 //!
-//! An errcode counts whatever the text beside it is: texts have come with raw line breaks, in GBK, and with quotes that
-//! nobody escaped. Right JSON is read as any parser does. Refused is what is cut off, and what says two things at once.
+//! An errcode counts whatever the text next to it looks like: texts have come with raw line breaks, in GBK,
+//! and with unescaped quotes. Valid JSON is read as any parser does. A body that is cut off or contradicts
+//! itself is refused.
 
 use std::borrow::Cow;
 use std::str::Chars;
 
 use super::transport::Response;
 
-/// What WeChat's API answers, as far as any of our calls needs it.
+/// The fields of WeChat's answers that our calls need.
 #[derive(Default)]
 pub(super) struct AnswerBody {
     /// 0 counts as an errcode, too: WeChat has understood the call.
@@ -17,7 +18,7 @@ pub(super) struct AnswerBody {
     pub(super) errmsg: String,
     pub(super) access_token: Option<String>,
     pub(super) ticket: Option<String>,
-    /// In seconds, without fractions; what is larger than fits is the largest.
+    /// In whole seconds; a value that does not fit is the largest that does.
     pub(super) expires_in: Option<u32>,
     pub(super) has_ip_list: bool,
 }
@@ -27,7 +28,7 @@ pub(super) struct AnswerBody {
 pub(super) enum Unreadable {
     #[error("an answer that is not WeChat's JSON")]
     NotJson,
-    /// Two errcodes, tokens or tickets, one beside a refusal, or one that was damaged.
+    /// Two errcodes, tokens or tickets, one together with a refusal, or a damaged one.
     #[error("an answer whose errcode, token or ticket is not clear")]
     Unclear,
 }
@@ -48,7 +49,7 @@ impl AnswerBody {
                 ("ticket", JsonValue::Text(value)) => agree_on_secret(&mut body.ticket, value)?,
                 ("expires_in", value) => {
                     let told = value.number().and_then(seconds);
-                    // Of two the shorter can do no harm.
+                    // Of two values, the shorter can do no harm.
                     body.expires_in = body.expires_in.into_iter().chain(told).min();
                 }
                 ("ip_list", JsonValue::List) => body.has_ip_list = true,
@@ -61,12 +62,12 @@ impl AnswerBody {
     }
 }
 
-/// The text without what may stand around it.
+/// The text without whitespace, control characters and byte order marks around it.
 pub(super) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}')
 }
 
-/// UTF-8; any other encoding keeps its ASCII.
+/// Decodes UTF-8; of any other encoding it keeps the ASCII.
 pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return text.into();
@@ -79,7 +80,7 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
             continue;
         }
         text.push(char::REPLACEMENT_CHARACTER);
-        // The second byte of a character in GBK or Big5 may look like a backslash or a brace.
+        // The second byte of a GBK or Big5 character may look like a backslash or a brace.
         rest.next_if(|byte| (0x40..=0xfe).contains(byte));
     }
     text.into()
@@ -94,7 +95,7 @@ fn agree<T: PartialEq>(known: &mut Option<T>, told: T) -> Result<(), Unreadable>
     Ok(())
 }
 
-/// A token or a ticket. One that was damaged on its way is none.
+/// Takes in a token or ticket. One that was damaged in transit is an error.
 fn agree_on_secret(known: &mut Option<String>, told: String) -> Result<(), Unreadable> {
     let is_damage = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
     match told {
@@ -104,22 +105,22 @@ fn agree_on_secret(known: &mut Option<String>, told: String) -> Result<(), Unrea
     }
 }
 
-/// `40164`, `40164.0` and `" 40164"`.
+/// Reads `40164`, `40164.0` and `" 40164"`.
 fn whole(text: &str) -> Option<i64> {
     let text = text.trim();
     text.parse().ok().or_else(|| {
         let number: f64 = text.parse().ok()?;
-        // Doubles hold each whole number up to here.
+        // Doubles represent each whole number up to this.
         let is_whole = number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
-        // Exact, as it is whole and small.
+        // Exact, since it is whole and small.
         is_whole.then_some(number as i64)
     })
 }
 
-/// The same, rounded down.
+/// Reads a number in the same forms, rounded down.
 fn seconds(text: &str) -> Option<u32> {
     let number: f64 = text.trim().parse().ok()?;
-    // Above the largest it is the largest, below 0 it is 0.
+    // The cast saturates: a value too large becomes the largest, one below 0 becomes 0.
     number.is_finite().then_some(number as u32)
 }
 
@@ -141,12 +142,12 @@ impl JsonValue<'_> {
     }
 }
 
-/// The members of the object that is the whole of `text`, in order; `None` when it is none.
+/// The members of the object that makes up all of `text`, in order; `None` when it is not an object.
 fn members(text: &str) -> Option<Vec<(String, JsonValue<'_>)>> {
     let mut reader = BodyReader { rest: text };
     let mut members = Vec::new();
     reader.take('{')?;
-    // A comma behind the last one is forgiven.
+    // A trailing comma is accepted.
     while reader.take('}').is_none() {
         reader.take('"')?;
         let name = reader.string(ends_name)?;
@@ -160,12 +161,12 @@ fn members(text: &str) -> Option<Vec<(String, JsonValue<'_>)>> {
     reader.rest.is_empty().then_some(members)
 }
 
-/// Whether what follows on a quote tells that the quote is the end of a name, and not a part of it.
+/// Whether what follows a quote shows that it ends a name and is not a part of it.
 fn ends_name(rest: &str) -> bool {
     rest.trim_start().starts_with(':')
 }
 
-/// The same of a text: it is followed by another member, or by the end of the whole.
+/// Whether what follows a quote shows that it ends a text: another member, or the end of the object.
 fn ends_text(rest: &str) -> bool {
     let rest = rest.trim_start();
     match rest.strip_prefix(',') {
@@ -179,7 +180,7 @@ struct BodyReader<'a> {
 }
 
 impl<'a> BodyReader<'a> {
-    /// Takes `wanted` where it comes next but for blanks.
+    /// Consumes `wanted` where it comes next, after whitespace.
     fn take(&mut self, wanted: char) -> Option<()> {
         self.rest = self.rest.trim_start().strip_prefix(wanted)?;
         Some(())
@@ -202,7 +203,7 @@ impl<'a> BodyReader<'a> {
         Some(JsonValue::Bare(bare))
     }
 
-    /// A string whose opening quote is taken, to the first quote that ends it.
+    /// Reads a string whose opening quote is consumed, up to the first quote that ends it.
     fn string(&mut self, ends: fn(&str) -> bool) -> Option<String> {
         let mut string = String::new();
         let mut chars = self.rest.chars();
@@ -218,7 +219,7 @@ impl<'a> BodyReader<'a> {
         }
     }
 
-    /// Passes over a list or an object, in which nothing is of use.
+    /// Skips a list or an object, whose contents are not needed.
     fn skip_nested(&mut self) -> Option<()> {
         let mut open = Vec::new();
         let mut chars = self.rest.chars();
@@ -248,7 +249,7 @@ fn skip_string(chars: &mut Chars<'_>) -> Option<()> {
     }
 }
 
-/// What a backslash and what follows on it stand for. Half a surrogate pair stands for a character that is lost.
+/// The character that an escape sequence stands for. Half a surrogate pair stands for a lost character.
 fn escaped(chars: &mut Chars<'_>) -> Option<char> {
     Some(match chars.next()? {
         'b' => '\u{8}',
@@ -293,7 +294,7 @@ mod tests {
         AnswerBody::of(&Response { status: 200, body: body.as_ref().to_vec(), date: None, retry_after: None })
     }
 
-    /// `errmsg` as it stands in the answer, in any encoding.
+    /// A refusal with `errmsg` exactly as given, in any encoding.
     fn refused_with(errmsg: impl AsRef<[u8]>) -> [Vec<u8>; 2] {
         let errmsg = errmsg.as_ref();
         [
@@ -307,7 +308,7 @@ mod tests {
         let texts: [&[u8]; 19] = [
             b"\"invalid ip\n1.2.3.4\"",
             b"\"\r\n\t\x00\x1b[31m\"",
-            // GBK, Big5 whose second bytes are a backslash, Latin 1, half of a character of UTF-8.
+            // GBK, Big5 whose second bytes are a backslash, Latin 1, half of a UTF-8 character.
             b"\"\xb2\xbb\xba\xcf\xb7\xa8\xb5\xc4IP\"",
             b"\"\xa5\x5c\xa5\x5c\"",
             b"\"caf\xe9\"",
@@ -398,7 +399,7 @@ mod tests {
         }
     }
 
-    /// Any text at all, and those in which a reader errs first.
+    /// Any text at all, and those that are likely to trip up a reader.
     fn text() -> impl Strategy<Value = String> {
         prop_oneof![any::<String>(), r#"[\\"{}:, \n\u{1f600}u0d8]{0,20}"#]
     }

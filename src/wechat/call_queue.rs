@@ -1,8 +1,8 @@
 //! The global limits: calls in flight and calls per second, for all accounts together.
 //!
-//! Whoever may go next is the one whose token ends first, so that a queue after an outage or at a cold start is
-//! worked off in the order of need. A few go ahead of those in flight: what they have to put on disk before they call
-//! is there by the time that there is room for them.
+//! The call whose token ends first goes next, so that a queue after an outage or at a cold start is worked
+//! off in the order of need. A few more than may be in flight are admitted: what they must write to disk
+//! before they call is there by the time a slot is free.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,18 +14,19 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// What timers cannot pace more finely is caught up with, up to this much.
+/// How much lost time is caught up with, since timers cannot pace more finely.
 const CATCH_UP: Duration = Duration::from_millis(10);
-/// As many go ahead of the calls in flight as may start within this, which is longer than most disks take.
+/// As many calls are admitted in addition to those in flight as may start within this time, which is longer
+/// than most disks take.
 const AHEAD: Duration = Duration::from_millis(10);
 
-/// Lets calls through, the most urgent first.
+/// Admits calls, the most urgent first.
 pub(super) struct CallQueue {
     queue: Arc<QueueShared>,
     admission: AbortHandle,
 }
 
-/// The right to get ready for one call, and once it has taken off to make it. Dropping it makes room for the next.
+/// The right to prepare one call and, with a slot, to make it. Dropping it admits the next.
 pub(crate) struct Permit {
     queue: Arc<QueueShared>,
     in_flight: Option<OwnedSemaphorePermit>,
@@ -42,7 +43,7 @@ struct QueueShared {
 struct QueueState {
     waiting: BinaryHeap<Reverse<QueuedCall>>,
     arrivals: u64,
-    /// How many more may get ready.
+    /// How many more calls may be admitted.
     free: u32,
     next_slot: Instant,
 }
@@ -54,8 +55,8 @@ struct QueuedCall {
 }
 
 impl CallQueue {
-    /// A gate for `max_in_flight` calls at once and `max_per_second` starts a second; both at least 1. Needs a
-    /// runtime.
+    /// A queue for `max_in_flight` concurrent calls and `max_per_second` starts a second, both at least 1.
+    /// Needs a runtime.
     #[must_use]
     pub(super) fn new(max_in_flight: u32, max_per_second: u32) -> Self {
         let (max_in_flight, period) = (max_in_flight.max(1), Duration::from_secs(1) / max_per_second.max(1));
@@ -77,7 +78,7 @@ impl CallQueue {
         Self { queue, admission }
     }
 
-    /// Waits for a turn to get ready. Less `urgency_ms` goes first; equals go in the order of arrival.
+    /// Waits for a permit. Smaller `urgency_ms` goes first; equals go in the order of arrival.
     pub(super) async fn admit(&self, urgency_ms: i64) -> Permit {
         let (admit, admitted) = oneshot::channel();
         {
@@ -89,7 +90,7 @@ impl CallQueue {
         self.queue.changed.notify_one();
         match admitted.await {
             Ok(permit) => permit,
-            // The admission ends with the gate only, which `self` keeps alive.
+            // The admission task ends only with the queue, which `self` keeps alive.
             Err(_) => std::future::pending().await,
         }
     }
@@ -102,22 +103,22 @@ impl Drop for CallQueue {
 }
 
 impl Permit {
-    /// How many others were waiting when it was given.
+    /// How many others were waiting when the permit was given.
     #[must_use]
     pub(crate) fn others_waiting(&self) -> usize {
         self.others_waiting
     }
 
-    /// Whether there is room for its call.
+    /// Whether it holds a concurrency slot.
     #[must_use]
     pub(crate) fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
 
-    /// Waits until there is room for one more call in flight, and takes it, if it has not yet.
+    /// Waits for a concurrency slot, unless the permit has one.
     pub(crate) async fn acquire_slot(&mut self) {
         if self.in_flight.is_none() {
-            // An error means that the semaphore is closed, which nobody does.
+            // An error means that the semaphore is closed, which never happens.
             self.in_flight = Arc::clone(&self.queue.slots).acquire_owned().await.ok();
             gauge!("wxtokend_upstream_in_flight").increment(1.0);
         }
@@ -140,7 +141,7 @@ impl QueueShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next to go and how many stay behind, if there is one and room for it.
+    /// The next call and how many remain in the queue, if there is a call and it may be admitted.
     fn next(&self) -> Option<(QueuedCall, usize)> {
         let mut state = self.lock();
         while state.free > 0 {
@@ -158,13 +159,13 @@ impl QueueShared {
 
 async fn admit_in_turn(queue: Arc<QueueShared>) {
     loop {
-        // QueuedCall before choosing: who comes meanwhile and is more urgent goes first.
+        // Paced before choosing, so that a more urgent call that arrives meanwhile goes first.
         let slot = queue.lock().next_slot;
         sleep_until(slot).await;
         match queue.next() {
             Some((next, others_waiting)) => {
                 let permit = Permit { queue: Arc::clone(&queue), in_flight: None, others_waiting };
-                // If the caller has just given up, the permit comes back by being dropped.
+                // If the caller has just given up, dropping the permit returns it.
                 let _ = next.admit.send(permit);
             }
             None => queue.changed.notified().await,
@@ -220,7 +221,7 @@ mod tests {
             drop(first);
             third.await;
         }
-        // It is one of the two already.
+        // It already holds one of the two slots.
         third.acquire_slot().await;
     }
 

@@ -1,4 +1,4 @@
-//! The calls an account asks for.
+//! Makes the calls that accounts ask for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,11 @@ use super::hosts::{Evidence, Hosts, upstream_label};
 use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
 use super::transport::{Lost, Request, Response, Transport};
 
-/// Between two questions for the time that nobody has answered: a machine that has just started may have its network in
-/// a moment.
+/// The pause between two attempts to read WeChat's time: a machine that has just started may get its network
+/// at any moment.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// WeChat, as all accounts share it.
+/// The WeChat API, shared by all accounts.
 pub(crate) struct WeChat {
     transport: Arc<dyn Transport>,
     hosts: Arc<Hosts>,
@@ -39,16 +39,16 @@ pub(crate) struct WeChat {
 /// What a call requires of the hosts before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Require {
-    /// That not all of them are known to be down.
+    /// Not all hosts are known to be down.
     NotDown,
-    /// That there is room in flight and one has answered just now: for a call that puts a token in doubt when its answer
-    /// is lost.
+    /// A concurrency slot is free and a host has answered just now: for a call that puts a token in doubt if
+    /// its answer is lost.
     Heard,
-    /// Nothing: it is tried even while all of them count as down.
+    /// Nothing: the call is made even while all hosts count as down.
     Nothing,
 }
 
-/// How a token call ended, whatever hosts it took.
+/// How a token call ended, over all hosts that it tried.
 #[derive(Debug)]
 pub(crate) struct FetchReport {
     /// How it ended.
@@ -58,7 +58,8 @@ pub(crate) struct FetchReport {
 }
 
 impl WeChat {
-    /// WeChat at `base_urls`, under the global limits `max_in_flight` and `max_per_second`. Needs a runtime.
+    /// A client of WeChat at `base_urls`, under the global limits `max_in_flight` and `max_per_second`. Needs
+    /// a runtime.
     #[must_use]
     pub(crate) fn new(
         base_urls: &[Url],
@@ -77,8 +78,8 @@ impl WeChat {
         &self.hosts
     }
 
-    /// Waits for a turn at the global limits; what ends sooner (`urgency_ms`) goes first; and for what is required of the
-    /// hosts.
+    /// Waits for a turn in the call queue, where smaller `urgency_ms` goes first, and for what is required of
+    /// the hosts.
     ///
     /// # Errors
     /// The host's fault, as soon as all hosts are known to be down, unless nothing is required of them.
@@ -111,18 +112,18 @@ impl WeChat {
         if why.contains(RETIRED) { Fault::retired(&why) } else { Fault::host(&why) }
     }
 
-    /// Calls the account's token endpoint, and another host where [`may_try_next_host`] says so; the budget has `spare` calls
-    /// for that.
+    /// Calls the account's token endpoint, and another host where [`may_try_next_host`] says so. The budget
+    /// has `spare` calls for that.
     pub(crate) async fn fetch(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
         if !self.hosts.watch().borrow().up {
-            // They went down after it was admitted: it fares as those that still wait.
+            // The hosts went down after the call was admitted: it fails like the calls that still wait.
             let end = FetchEnd { force, sent_at: None, may_have_minted: false, result: Err(self.down()) };
             return FetchReport { end, calls_sent: 0 };
         }
         self.fetch_for_trial(account, force, spare).await
     }
 
-    /// The same, even while all hosts count as down.
+    /// [`WeChat::fetch`] that calls even while all hosts count as down.
     pub(crate) async fn fetch_for_trial(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
         let endpoint = account.endpoint;
         let (mut calls_sent, mut first_sent_at) = (0, None);
@@ -145,25 +146,27 @@ impl WeChat {
         }
         let may_have_minted = result.as_ref().is_err_and(|none| none.reply.may_have_minted());
         let result = result.map_err(|FailedFetch { fault, .. }| fault);
-        // Expiry counts from the try that was answered, the charge from any that was sent.
+        // Expiry counts from the attempt that was answered, the charge from any that was sent.
         let end = FetchEnd { force, sent_at: sent_at.or(first_sent_at), may_have_minted, result };
         FetchReport { end, calls_sent }
     }
 
-    /// Asks whether WeChat honours `token`.
+    /// Checks whether WeChat honours `token`.
     pub(crate) async fn check(&self, token: &Secret) -> CheckEnd {
         let (_, answer) = self.send_somewhere("check", &check_request(token.expose())).await;
         read_check(answer.as_ref(), token)
     }
 
-    /// Evidence how much its clock is ahead of ours at least and at most, in milliseconds; below zero where it is behind. Asks with
-    /// a call that changes nothing, until somebody answers; `None` where the answer has no `Date`.
+    /// How far WeChat's clock is ahead of ours, at least and at most, in milliseconds; negative where it is
+    /// behind.
+    ///
+    /// Asks with a call that changes nothing, until a host answers. `None` where the answer has no `Date`.
     pub(crate) async fn ahead_ms(&self) -> Option<(i64, i64)> {
         loop {
             let asked = self.clock.now();
             let (_, answer) = self.send_somewhere("check", &probe()).await;
             if let Some(answer) = answer.ok().filter(|answer| host_trouble(answer).is_none()) {
-                // It tells whole seconds, of when it answered: between our asking and now.
+                // `Date` is the time of the answer in whole seconds, between our request and now.
                 let stated_ms = date(&answer)?.as_millisecond();
                 return Some((stated_ms - self.clock.now().wall_ms, stated_ms + 1_000 - asked.wall_ms));
             }
@@ -177,8 +180,8 @@ impl WeChat {
         TicketCallEnd { sent_at, result: read_ticket(answer.as_ref(), token) }
     }
 
-    /// Tries one host after the other until the request is sent to one that is not retired. When that was, and what
-    /// came of it.
+    /// Tries the hosts in order until the request is sent to one that is not retired. Returns when it was
+    /// sent, and the answer.
     async fn send_somewhere(
         &self,
         endpoint: &'static str,
@@ -199,7 +202,7 @@ impl WeChat {
         (first_sent_at, answer)
     }
 
-    /// One try at one host, measured and told to the host's health.
+    /// One attempt at one host, measured and reported to the host's health.
     async fn send(
         &self,
         endpoint: &'static str,
@@ -237,7 +240,7 @@ impl WeChat {
 
     fn note_skew(&self, answer: &Response) {
         if let Some(theirs) = date(answer) {
-            // To the second, which is all that `Date` tells.
+            // In whole seconds, which is the resolution of `Date`.
             let ours_s = self.clock.now().wall_ms.div_euclid(1000);
             let skew_s = theirs.as_second() - ours_s;
             gauge!("wxtokend_clock_skew_seconds").set(f64::from(i32::try_from(skew_s).unwrap_or(i32::MAX)));
@@ -245,7 +248,7 @@ impl WeChat {
     }
 }
 
-/// The time by WeChat's clock, to the second, as of when it answered.
+/// The time of the answer by WeChat's clock, in whole seconds.
 fn date(answer: &Response) -> Option<Timestamp> {
     date::read(answer.date.as_deref()?)
 }

@@ -1,10 +1,12 @@
-//! Dates in the heads of answers.
+//! Reads dates in response headers.
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-/// A date in any of the three forms that RFC 9110, 5.6.7, has a reader accept, and in what mail makes of the first, such
-/// as `+0000` for `GMT`. A year of two digits is one from 1970 to 2069.
+/// Reads a date in any of the three forms that RFC 9110, section 5.6.7, requires a recipient to accept.
+///
+/// Variants of the first form that mail allows, such as `+0000` for `GMT`, are read too. A two-digit year is
+/// one from 1970 to 2069.
 pub(super) fn read(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     match rfc2822::parse(text) {

@@ -1,11 +1,11 @@
-//! The health of WeChat's hosts, apart from any account's.
+//! Tracks the health of WeChat's hosts, separate from any account's.
 //!
-//! A failure that may be the host's makes it a suspect and is followed by a probe: the harmless check call, which
-//! even with a token that is none shows whether anybody answers. Only a failed probe takes a host down, so that
-//! one account's hang is never taken for everybody's. While all hosts are down accounts wait and the probe goes
-//! on for all of them; its first answer wakes them. It may be the check call alone that is ill: while a host counts as
-//! down a real call is tried now and then, and when that is answered, failed probes say nothing until one is answered,
-//! too.
+//! A failure that may be the host's makes it a suspect and is followed by a probe: the harmless check call,
+//! which even with an invalid token shows whether the host answers. Only a failed probe takes a host down, so
+//! that one account's hang is never taken for a failure of all. While all hosts are down, accounts wait and
+//! the probe continues for all of them; its first answer wakes them. The check call alone may fail: while all
+//! hosts count as down, a real call (a trial) is made now and then, and once that is answered, failed probes
+//! are ignored until one is answered, too.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -30,18 +30,19 @@ use host::{Health, Host};
 
 /// A host that failed is tried last for this long.
 const MISTRUST: Duration = Duration::from_secs(60);
-/// A host that has answered within this is taken to answer still.
+/// A host that has answered within this time is assumed to be still up.
 const HEARD: Duration = Duration::from_secs(1);
-/// Between two probes of a host that is down: short beside the minute in which a fleet should be fresh again.
+/// The time between two probes of a host that is down: short compared to the minute in which a fleet should
+/// be fresh again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// All of `upstream.base_urls`.
 pub(crate) struct Hosts {
     hosts: Vec<Arc<Host>>,
     overall: watch::Sender<Overall>,
-    /// A probe has ended, or a call was answered.
+    /// Notified when a probe has ended or a call was answered.
     told: Notify,
-    /// Who is told when a host goes down or comes back.
+    /// Called when a host goes down or recovers.
     on_turn: OnceLock<OnTurn>,
     transport: Arc<dyn Transport>,
     clock: Clock,
@@ -49,12 +50,12 @@ pub(crate) struct Hosts {
 
 type OnTurn = Box<dyn Fn(HostState, Moment) + Send + Sync>;
 
-/// The hosts taken together.
+/// The state of all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overall {
     /// Whether at least one host is not known to be down.
     pub up: bool,
-    /// How many times the last host that was down came back.
+    /// How many times a host has recovered while all were down.
     pub recoveries: u64,
 }
 
@@ -65,19 +66,19 @@ impl Hosts {
         Arc::new(Self { hosts, overall, told: Notify::new(), on_turn: OnceLock::new(), transport, clock })
     }
 
-    /// Changes whenever the fleet should stop or may start again.
+    /// Changes whenever the fleet should stop calling or may start again.
     #[must_use]
     pub(crate) fn watch(&self) -> watch::Receiver<Overall> {
         self.overall.subscribe()
     }
 
-    /// How they are now, and what ends with the first recovery after this moment, however late it is polled; also when
-    /// these hosts are given up for others.
+    /// The current state, and a future that ends with the first recovery after this moment, however late it
+    /// is polled. It also ends when these hosts are replaced.
     pub(crate) fn look(&self) -> (Overall, impl Future<Output = ()> + Send + use<>) {
         let mut hosts = self.overall.subscribe();
         let seen = *hosts.borrow_and_update();
         let recovery = async move {
-            // An error means that the hosts are gone.
+            // An error means that the hosts have been dropped.
             let _ = hosts.wait_for(|overall| overall.recoveries > seen.recoveries).await;
         };
         (seen, recovery)
@@ -88,18 +89,19 @@ impl Hosts {
         self.hosts.len() > 1
     }
 
-    /// How each host is, in the order of the file.
+    /// The state of each host, in the order of the configuration file.
     #[must_use]
     pub(crate) fn states(&self) -> Vec<HostState> {
         self.hosts.iter().map(|host| host.state(&host.lock())).collect()
     }
 
-    /// Has `tell` called whenever a host goes down or comes back, in that order. To be called once.
+    /// Sets the callback for a host that goes down or recovers; it is called in the order of these changes.
+    /// To be called once.
     pub(crate) fn on_turn(&self, tell: impl Fn(HostState, Moment) + Send + Sync + 'static) {
         let _ = self.on_turn.set(Box::new(tell));
     }
 
-    /// `health` is locked, so that nothing is told in another order than it happens.
+    /// Calls the callback. `health` is locked, so that changes are reported in their order.
     fn tell_turn(&self, host: &Host, health: &Health) {
         if let Some(tell) = self.on_turn.get() {
             tell(host.state(health), self.clock.now());
@@ -124,14 +126,14 @@ impl Hosts {
         order.into_iter().map(|(index, host)| (index, host.url.clone())).collect()
     }
 
-    /// Returns when the host that a call would try first has answered somebody within the last seconds, after a probe
-    /// if need be; or when all of them are down.
+    /// Waits until the host that a call would try first has answered a call within the last second, after a
+    /// probe if needed, or until all hosts are down.
     pub(super) async fn hear(self: &Arc<Self>) {
         let mut probed = false;
         loop {
             let told = self.told.notified();
             tokio::pin!(told);
-            // Before looking: an answer in between must not be missed.
+            // Before the check, so that an answer in between is not missed.
             told.as_mut().enable();
             let now = self.clock.now();
             let Some((index, _)) =
@@ -183,7 +185,7 @@ impl Hosts {
         self.probe(index);
     }
 
-    /// Begins to probe the host, unless it is being probed.
+    /// Starts to probe the host, unless it is being probed.
     fn probe(self: &Arc<Self>, index: usize) {
         let host = &self.hosts[index];
         let mut health = host.lock();
@@ -207,7 +209,7 @@ impl Hosts {
         self.told.notify_waiters();
     }
 
-    /// Whether the host counts as down by that.
+    /// Takes in a failed probe; returns whether the host now counts as down.
     fn probe_failed(&self, host: &Host, why: &str) -> bool {
         let says_nothing = {
             let mut health = host.lock();
@@ -239,14 +241,15 @@ impl Hosts {
             let host = &host.label;
             warn!(event = "host", host, up = false, reason = why, "upstream host is down; it is probed");
         }
-        // Looked at inside, where `came_back` waits its turn: a host that answers meanwhile must have the last word.
+        // Checked inside the closure, where `came_back` has to wait: a host that answers meanwhile must have
+        // the last word.
         self.overall.send_if_modified(|overall| {
             let all_down = self.hosts.iter().all(|host| host.lock().down);
             all_down && std::mem::replace(&mut overall.up, false)
         });
     }
 
-    /// Notes that the host is not down; whether it was.
+    /// Marks the host as not down; returns whether it was.
     fn turn_up(&self, host: &Host, health: &mut Health) -> bool {
         let was_down = std::mem::take(&mut health.down);
         if was_down {
@@ -275,12 +278,12 @@ impl Drop for Hosts {
     }
 }
 
-/// Probes until the host answers, or until what it does is known to say nothing.
+/// Probes until the host answers, or until failed probes of it are ignored.
 async fn probe_until_it_answers(hosts: Weak<Hosts>, host: Arc<Host>) {
     loop {
         let Some(hosts) = hosts.upgrade() else { return };
-        // In a task of its own: while a host is down nobody else calls it, and a probe that ended by a panic would
-        // leave it down for ever.
+        // In a task of its own: while a host is down nothing else calls it, and a probe that ended in a panic
+        // would leave it down forever.
         let sent = AbortOnDropHandle::new(tokio::spawn(hosts.transport.send(&host.url, probe())));
         let told = sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned())));
         let pause = told.as_ref().ok().and_then(Response::asked_pause).unwrap_or(PROBE_EVERY);
@@ -297,7 +300,8 @@ async fn probe_until_it_answers(hosts: Weak<Hosts>, host: Arc<Host>) {
     }
 }
 
-/// `host/` or `host:port/path`: what tokens come from, as the store remembers it. Two gateways may differ in path alone.
+/// `host/` or `host:port/path`: what tokens come from, as the store remembers it. Two gateways may differ in
+/// the path only.
 #[must_use]
 pub(crate) fn upstream_label(url: &Url) -> String {
     format!("{}{}/", host_label(url), url.path().trim_end_matches('/'))

@@ -18,29 +18,29 @@ use super::hosts::host_label;
 use super::transport::{Lost, Method, Request, Response, ResponseFuture, Transport};
 use crate::certificates::{self, Missing};
 
-/// WeChat's answers are under 2 KiB; what is longer is none of them.
+/// WeChat's answers are under 2 KiB; a longer one is not WeChat's.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// Told where nobody vouches for a certificate.
+/// Added to the error when a certificate's issuer is unknown.
 const WECHATS_ROOT: &str = "WeChat's is signed by DigiCert Global Root G2 since 2024-10-22, which an old CA bundle \
     and a bare image lack, and a proxy that opens TLS does not have";
 
-/// HTTP/1.1 over TCP or TLS, a connection for each call.
+/// HTTP/1.1 over TCP or TLS, with a connection for each call.
 ///
-/// Calls are rare: ten thousand accounts make one or two a second. A connection that is kept may end just as the next
-/// call goes out, which on `token` leaves a doubt; and what a broken gateway sends late on it would be taken for the
-/// answer to the next call, which is another account's.
+/// Calls are rare: ten thousand accounts make one or two a second. A kept connection may close just as the
+/// next call goes out, which on `token` leaves a doubt; and what a broken gateway sends late on it would be
+/// taken for the answer to the next call, which is another account's.
 #[derive(Clone)]
 pub struct HttpTransport {
     client: Client,
-    /// Tells how far off a date is.
+    /// Shows how far off a date is.
     clock: Clock,
 }
 
-/// The HTTP client cannot be set up.
+/// Why the HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// A host speaks TLS, and there is nothing to know it by.
+    /// A host uses TLS, and there are no certificates to verify it with.
     #[error(
         "load the CA certificates by which {host} (upstream.base_urls) is known: {looked_at}; install them (the package \
          ca-certificates), or let SSL_CERT_FILE name a file of them or SSL_CERT_DIR a folder"
@@ -48,9 +48,9 @@ pub enum TransportError {
     NoCertificates {
         /// Which host.
         host: String,
-        /// Where they were looked for.
+        /// Where certificates were looked for.
         looked_at: String,
-        /// Why there is nothing.
+        /// Why there are none.
         #[source]
         cause: Missing,
     },
@@ -60,12 +60,12 @@ pub enum TransportError {
 }
 
 impl HttpTransport {
-    /// A transport to the hosts of `base_urls` whose tries end after `timeout`, connecting included.
+    /// A transport to the hosts of `base_urls` whose attempts end after `timeout`, connecting included.
     ///
     /// # Errors
-    /// When one of them speaks TLS and the system has no CA certificates, or does not tell them within 5 s.
+    /// When one of them uses TLS and the system has no CA certificates, or does not deliver them within 5 s.
     pub async fn new(base_urls: &[Url], timeout: Duration) -> Result<Self, TransportError> {
-        // Fails when the program that embeds us has chosen a provider already; then that one is used.
+        // Fails when the embedding program has already installed a provider, which is used then.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let known_by = match base_urls.iter().find(|url| url.scheme() == "https") {
             Some(url) => certificates::system().await.map_err(|cause| TransportError::NoCertificates {
@@ -73,7 +73,7 @@ impl HttpTransport {
                 looked_at: certificates::places(),
                 cause,
             })?,
-            // No certificate is looked at: that there are none on this machine is no trouble.
+            // No certificate is verified, so a machine without any is no problem.
             None => Vec::new(),
         };
         let known_by = known_by.iter().map(|certificate| Certificate::from_der(certificate));
@@ -83,9 +83,9 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .no_proxy()
             .timeout(timeout)
-            // A shade less than the whole, so that a host that accepts nobody shows as "not sent".
+            // Slightly less than the whole, so that a host that accepts no connection shows as "not sent".
             .connect_timeout(timeout.mul_f64(0.9))
-            // Without it the kernel goes on delivering a request for minutes after we have given it up.
+            // Without it the kernel continues to deliver a request for minutes after we have given it up.
             .tcp_user_timeout(timeout)
             .dns_resolver(Arc::new(SystemDns { timeout: timeout.mul_f64(0.8) }))
             .pool_max_idle_per_host(0)
@@ -109,7 +109,7 @@ impl Transport for HttpTransport {
                 self.client.post(url).header("content-type", "application/json").body(request.body)
             }
         };
-        // Whoever ends a connection first keeps its port for a minute: better the host.
+        // The side that closes a connection first keeps its port for a minute: better the host.
         let call = call.header("connection", "close");
         let clock = Arc::clone(&self.clock);
         Box::pin(async move {
@@ -131,8 +131,7 @@ impl Transport for HttpTransport {
     }
 }
 
-/// What a `Retry-After` asks for: seconds, or a date, which is told by the clock of whoever answered, where it tells
-/// that.
+/// Reads a `Retry-After`: seconds, or a date, which is compared with the answer's `Date` where it has one.
 fn pause(asked: &str, date: Option<&str>, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
     if let Ok(seconds) = asked.trim().parse::<f64>() {
         let is_pause = seconds >= 0.0;
@@ -153,8 +152,8 @@ fn lost(error: reqwest::Error) -> Lost {
     }
 }
 
-/// The innermost cause, which is the one that tells: "Connection refused (os error 111)". TLS is named, as it does
-/// not name itself.
+/// The innermost cause, which is the informative one: "Connection refused (os error 111)". TLS is named,
+/// since its errors do not name it.
 fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
@@ -173,7 +172,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     }
 }
 
-/// What caused `error`; what an I/O error was made of does not count as its source.
+/// The cause of `error`. The error inside an I/O error is not its source.
 fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(wrapper) => wrapper.get_ref().map(|inner| inner as _),
@@ -181,13 +180,13 @@ fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn s
     }
 }
 
-/// The system's resolver, which reqwest would ask, too, but without saying so when it fails.
+/// The system's resolver, which reqwest would use as well, but without naming DNS when it fails.
 struct SystemDns {
-    /// Less than connecting may take, so that a lack of answers shows as one of the DNS.
+    /// Less than connecting may take, so that missing answers show as a DNS problem.
     timeout: Duration,
 }
 
-/// A host's name leads nowhere.
+/// Why a host's name has no address.
 #[derive(Debug, thiserror::Error)]
 enum NoAddress {
     #[error("DNS: {0}")]
@@ -225,14 +224,14 @@ mod tests {
 
     use super::*;
 
-    /// What the transport makes of a server that answers any request by `answer`.
+    /// What the transport returns for a server that answers any request with `answer`.
     async fn told(answer: String) -> Result<Response, Lost> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let server = tokio::spawn(async move {
             let (mut peer, _) = listener.accept().await.unwrap();
             let _ = peer.read(&mut [0; 4096]).await;
-            // A client that has read enough hangs up.
+            // A client that has read enough closes the connection.
             let _ = peer.write_all(answer.as_bytes()).await;
         });
         let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
@@ -307,12 +306,12 @@ mod tests {
         }
     }
 
-    /// The flags of a segment of TCP.
+    /// Offset of the flags in a TCP segment.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
     const ACK: u32 = 0x10;
 
-    /// Lets connections come about, and nothing of what is sent by them, as a link that is cut right after.
+    /// Accepts connections but drops everything sent on them, like a link that is cut right afterwards.
     fn cut() -> [SockFilter; 5] {
         const LOAD_BYTE: u16 = 0x30;
         const JUMP_IF_EQUAL: u16 = 0x15;
@@ -326,11 +325,12 @@ mod tests {
         ]
     }
 
-    /// Whether the kernel keeps a socket of TCP whose own port is `port`, be it one that its program has closed.
+    /// Whether the kernel keeps a TCP socket with the local port `port`, even one that its program has
+    /// closed.
     fn is_kept(port: u16) -> bool {
         let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let own = format!("0100007F:{port:04X}");
-        // The state of a listener, and of a port that only waits to be free again.
+        // The states TIME_WAIT and LISTEN.
         let is_over = |state| matches!(state, "06" | "07");
         sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|socket| {
             socket.get(1) == Some(&&*own) && !socket.get(3).is_some_and(|state| is_over(*state))
@@ -353,7 +353,7 @@ mod tests {
         let (accepted, told) = tokio::join!(listener.accept(), transport.send(&base, request));
         let (mut far, near) = accepted.unwrap();
         assert!(matches!(told, Err(Lost::TimedOut | Lost::Cut(_))), "{told:?}");
-        // The kernel would try again 6 s after the request, 13 s and 26 s.
+        // The kernel would retry 6 s, 13 s and 26 s after the request.
         for _ in 0..200 {
             if !is_kept(near.port()) {
                 break;

@@ -1,9 +1,10 @@
-//! Talking to WeChat.
+//! Calls WeChat's API.
 //!
-//! `client` makes the calls an account asks for and knows about hosts; `requests` is what they send; `answers` and `body` read what comes back; `gate`
-//! holds all accounts to the global limits; `hosts` keeps the trouble of a host apart from an account's;
-//! `transport` is the edge of the process, and `http` the real one; `date` reads the dates of both. Nothing here retries a call: the account's
-//! decision does.
+//! `client` makes the calls that accounts ask for and picks the host; `requests` is what the calls send;
+//! `answers` and `body` read what comes back; `call_queue` holds all accounts to the global limits; `hosts`
+//! keeps a host's trouble separate from an account's; `transport` is the edge of the process, and `http` the
+//! real transport; `date` reads dates in headers. Nothing here retries a call: that is the account's
+//! decision.
 
 pub(crate) mod answers;
 mod body;

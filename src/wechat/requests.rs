@@ -1,4 +1,4 @@
-//! What each call sends.
+//! Builds the request of each call.
 
 use serde::Serialize;
 use wxtokend_core::account::{Account, Endpoint};
@@ -6,7 +6,7 @@ use wxtokend_core::ticket::TicketKind;
 
 use super::transport::{Method, Request};
 
-/// A cheap business call: shows whether WeChat honours a token, and whether a host lives.
+/// A cheap business call: shows whether WeChat honours a token, and whether a host is up.
 pub(super) const CHECK_PATH: &str = "/cgi-bin/get_api_domain_ip";
 const TICKET_PATH: &str = "/cgi-bin/ticket/getticket";
 
@@ -18,7 +18,7 @@ struct StableToken<'a> {
     force_refresh: bool,
 }
 
-/// The check call with a token that is none: WeChat refuses it, and says when.
+/// The check call with an invalid token: WeChat refuses it, with a `Date`.
 pub(super) fn probe() -> Request {
     check_request("probe")
 }

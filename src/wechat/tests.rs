@@ -1,4 +1,4 @@
-//! Hosts, fail-over and what is told of a call, against a transport that follows a script.
+//! Hosts, fail-over and how calls are reported, against a transport that follows a script.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -19,14 +19,14 @@ use super::*;
 
 type Answer = Result<Response, Lost>;
 
-/// Answers the calls of accounts by the script, probes by whether the host is said to be down.
+/// Answers accounts' calls by the script, and probes by whether the host is set to be down.
 #[derive(Default)]
 struct Script {
     answers: Mutex<VecDeque<Answer>>,
     down: Mutex<Vec<&'static str>>,
     asked: Mutex<Vec<String>>,
     probes: Mutex<u32>,
-    /// What a probe is answered by a host that is not down.
+    /// The answer to a probe of a host that is not down.
     says: Mutex<Option<Response>>,
     /// How many probes panic before one does not.
     panics: Mutex<u32>,
@@ -126,7 +126,7 @@ async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_t
             let FetchReport { end, calls_sent: calls } = wechat.fetch(&account, force, 1).await;
             assert!(end.result.is_ok(), "{endpoint:?} {says}");
             assert_eq!((asked(&script).len(), calls), (2, 2), "{endpoint:?} {says}");
-            // Without budget for a second call, and where all are retired.
+            // Without budget for a second call, and where all hosts are retired.
             for (second, spare, sent) in [(ok(TOKEN), 0, 1), (ok(says), 1, 2)] {
                 let (script, wechat) = start(vec![ok(says), second]);
                 let FetchReport { end, calls_sent: calls } = wechat.fetch(&account, force, spare).await;
@@ -197,7 +197,7 @@ async fn a_call_that_sent_no_byte_anywhere_says_so() {
     let (_, wechat) = start(vec![refused(), refused()]);
     let FetchReport { end, .. } = wechat.fetch(&Account::example(Endpoint::Token), false, 1).await;
     assert_eq!((end.sent_at, end.may_have_minted), (None, false));
-    // A try that was sent before one that was not is charged all the same.
+    // An attempt that was sent before one that was not is charged all the same.
     let (_, wechat) = start(vec![Err(Lost::TimedOut), refused()]);
     let FetchReport { end, .. } = wechat.fetch(&Account::example(Endpoint::StableToken), false, 1).await;
     assert!(end.sent_at.is_some());
@@ -240,7 +240,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
     assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
     assert!(wechat.hosts().states().iter().all(|host| host.down.is_some()));
-    // One that was let through just before.
+    // A call that was admitted just before.
     let FetchReport { end, calls_sent: calls } =
         wechat.fetch(&Account::example(Endpoint::Token), false, 1).await;
     assert_eq!((end.result.unwrap_err(), end.sent_at, end.may_have_minted, calls), (fault, None, false, 0));
@@ -376,7 +376,8 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
         "a call's answer is the recovery"
     );
 
-    // Whoever wants to hear of it waits for no more than a probe; checks that fail like it say nothing either.
+    // A call that requires an answer waits for one probe at most; failed checks are ignored like failed
+    // probes.
     sleep(Duration::from_secs(60)).await;
     drop(wechat.admit(0, Require::Heard).await.unwrap());
     script.answers.lock().unwrap().push_back(status(502, ""));
@@ -389,7 +390,7 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     sleep(Duration::from_secs(5)).await;
     assert!(!wechat.hosts().look().0.up, "now it is down");
 
-    // A probe that is answered is believed again from then on.
+    // Probes count again once one is answered.
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(60)).await;
     drop(wechat.admit(0, Require::Heard).await.unwrap());

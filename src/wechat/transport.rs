@@ -1,4 +1,4 @@
-//! The edge of the process towards WeChat: one request out, one answer in, or the reason why there is none.
+//! The edge of the process towards WeChat: sends one request, returns one answer or why there is none.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +12,7 @@ pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Sends a request to a host of WeChat's.
 pub trait Transport: Send + Sync + 'static {
-    /// One try: no redirects, no retries; gives up after the configured timeout.
+    /// Makes one attempt: no redirects, no retries. Gives up after the configured timeout.
     fn send(&self, base: &Url, request: Request) -> ResponseFuture<Result<Response, Lost>>;
 }
 
@@ -30,7 +30,7 @@ pub enum Method {
 pub struct Request {
     /// GET or POST.
     pub method: Method,
-    /// From the base URL on, with a leading slash.
+    /// Relative to the base URL, with a leading slash.
     pub path: &'static str,
     /// Not yet URL-encoded.
     pub query: Vec<(&'static str, String)>,
@@ -47,7 +47,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A whole answer. Its body may carry a token.
+/// A complete answer. Its body may carry a token.
 #[derive(Clone)]
 pub struct Response {
     /// The HTTP status.
@@ -61,7 +61,8 @@ pub struct Response {
 }
 
 impl Response {
-    /// How long it asks us to wait before we ask again: with 429 and 503 alone, where `Retry-After` means that.
+    /// How long it asks us to wait before the next call. Only with 429 and 503, where `Retry-After` means
+    /// that.
     #[must_use]
     pub fn asked_pause(&self) -> Option<Duration> {
         self.retry_after.filter(|_| matches!(self.status, 429 | 503))
@@ -74,16 +75,16 @@ impl fmt::Debug for Response {
     }
 }
 
-/// There is no answer. The texts name no URL: the classic endpoint has the AppSecret in it.
+/// Why there is no answer. The messages contain no URL, since the classic endpoint's has the AppSecret in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    /// No byte of the request was sent: no connection came about.
+    /// No byte of the request was sent, since no connection was established.
     #[error("no connection: {0}")]
     NotSent(String),
-    /// The request was sent, and no whole answer came in time.
+    /// The request was sent, and no complete answer came in time.
     #[error("no answer within the timeout")]
     TimedOut,
-    /// The request was sent, and the answer was cut off or was none of HTTP.
+    /// The request was sent, and the answer was cut off or was not HTTP.
     #[error("the answer was cut off: {0}")]
     Cut(String),
 }

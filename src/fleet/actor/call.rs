@@ -1,8 +1,8 @@
-//! One call to WeChat, outside the actor that asked for it.
+//! One call to WeChat, made outside the actor that asked for it.
 //!
-//! A handler never awaits the network. The call runs in a task of its own and its end is put down in the
-//! account's cell, where the actor waits for it: one that crashed meanwhile finds it there when it is back, and
-//! the account never has two token or check calls under way.
+//! A handler never awaits the network. The call runs in its own task, which stores its end in the account's
+//! cell. An actor that crashed meanwhile finds it there after its restart, and an account never has two token
+//! or check calls in flight.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::fleet::cells::call_state::CallEnd;
 use crate::fleet::cells::cell::AccountCell;
 use crate::wechat::{FetchReport, Permit, Require, WeChat};
 
-/// EventKind a task is to call.
+/// The call that a task is to make.
 pub(crate) enum Call {
     Fetch {
         reason: Reason,
@@ -34,14 +34,14 @@ pub(crate) enum Call {
     },
     Check {
         token: Secret,
-        /// Whether a refusal is looked at once more: some pass, and a token that nobody has complained of is served
-        /// meanwhile.
+        /// Whether a refusal is checked a second time: some refusals pass, and a token that no client has
+        /// rejected is served meanwhile.
         twice: bool,
     },
 }
 
 impl Call {
-    /// EventKind ties the lines below it to the account.
+    /// The span that ties the call's log lines to the account.
     fn span(&self, appid: &Appid) -> Span {
         let appid = appid.as_str();
         match self {
@@ -53,16 +53,16 @@ impl Call {
     }
 }
 
-/// How long after a refusal that nobody has complained of the token is looked at again.
+/// How long after a refusal of a token that no client has rejected it is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// AwaitsPending for a turn at the global limits.
+/// Waits for a turn in the call queue.
 pub(crate) fn queue<E>(shared: &Arc<ActorContext>, urgency_ms: i64, require: Require) -> Pending<E> {
     let wechat = shared.wechat();
     Pending::on(async move { Due::Admitted(wechat.admit(urgency_ms, require).await) })
 }
 
-/// AwaitsPending for room in flight before what has to be on disk is noted.
+/// Waits for a concurrency slot before the intent is written to disk.
 pub(crate) fn acquire_slot<E>(mut permit: Permit) -> Pending<E> {
     Pending::on(async move {
         permit.acquire_slot().await;
@@ -70,7 +70,7 @@ pub(crate) fn acquire_slot<E>(mut permit: Permit) -> Pending<E> {
     })
 }
 
-/// AwaitsPending until the account's call has ended, if it has not yet.
+/// Waits until the account's call has ended.
 pub(crate) fn landing(cell: &Arc<AccountCell>) -> Pending<()> {
     let cell = Arc::clone(cell);
     Pending::on(async move {
@@ -79,7 +79,7 @@ pub(crate) fn landing(cell: &Arc<AccountCell>) -> Pending<()> {
     })
 }
 
-/// Calls WeChat and puts down how it ended, whatever happens.
+/// Calls WeChat and stores how the call ended in the cell, even if it panics.
 pub(crate) fn fly(
     cell: &Arc<AccountCell>,
     shared: &Arc<ActorContext>,
@@ -92,7 +92,7 @@ pub(crate) fn fly(
     shared.flights.spawn(async move {
         let force = matches!(call, Call::Fetch { force: true, .. });
         let is_fetch = matches!(call, Call::Fetch { .. });
-        // A task of its own catches a panic of the HTTP client's as well as one of ours.
+        // A task of its own catches a panic in the HTTP client as well as one in our code.
         let span = call.span(&account.appid);
         let flight = tokio::spawn(run(wechat, account, permit, call).instrument(span));
         let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
@@ -125,7 +125,7 @@ async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, cal
     }
 }
 
-/// A call that panicked may have been sent and may have minted.
+/// The end of a call that panicked: it may have been sent and may have minted.
 fn broken(is_fetch: bool, force: bool, started_at: Moment) -> CallEnd {
     let fault = Fault::internal("the call to WeChat panicked");
     if is_fetch {

@@ -1,4 +1,4 @@
-//! EventKind the supervisor holds of each actor.
+//! What the supervisor holds for each actor.
 
 use kameo::prelude::*;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ pub(crate) struct Child {
     pub(crate) restart: Option<AbortOnDropHandle<()>>,
 }
 
-/// An actor at work.
+/// A running actor.
 #[derive(Clone)]
 pub(crate) enum Running {
     Token(ActorRef<TokenActor>),

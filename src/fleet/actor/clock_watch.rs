@@ -11,12 +11,14 @@ use super::supervisor::{RecheckAll, Supervisor};
 
 /// How often the clocks are compared.
 const CLOCK_WATCH: Duration = Duration::from_secs(5);
-/// By how much a clock must have jumped to be worth waking everybody.
+/// How far a clock must have jumped for all actors to be woken.
 const CLOCK_JUMP_MS: i64 = 2_000;
 
-/// Timers stand still while the machine sleeps and know nothing of the wall clock: when either clock has moved away
-/// from them since everybody looked last, everybody looks again. A clock that is slewed by chrony's most, 416 ms in
-/// 5 s, never jumps, and is minutes off in the end: hence since then, and not since the clocks were compared last.
+/// Wakes every actor once either clock has moved away from the timers since the actors were last woken.
+///
+/// Timers stand still while the machine sleeps, and do not follow the wall clock. A clock that chrony slews
+/// at its maximum, 416 ms in 5 s, never jumps but ends up minutes off; hence the comparison with the last
+/// time the actors were woken rather than with the last comparison.
 pub(crate) async fn watch_clocks(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>) {
     let mut woken = (shared.now(), Instant::now());
     loop {

@@ -1,4 +1,4 @@
-//! EventKind all actors of a fleet have in common.
+//! What all actors of a fleet share.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use crate::fleet::publish::Publishers;
 use crate::store::{Store, Stored};
 use crate::wechat::{TransportError, WeChat, upstream_label};
 
-/// EventKind an actor needs besides its own account.
+/// What an actor needs apart from its own account.
 pub(crate) struct ActorContext {
     pub(crate) clock: Clock,
     /// A number in [0, 1), drawn when a call has ended or failed.
@@ -38,29 +38,29 @@ pub(crate) struct ActorContext {
     pub(crate) journal: Arc<Journal>,
     pub(crate) publishers: Publishers,
     pub(crate) token_index: TokenIndex,
-    /// Calls under way, whose ends a stopping fleet waits for.
+    /// Calls in flight; a fleet that stops waits for their ends.
     pub(crate) flights: TaskTracker,
     pub(crate) directory: Arc<ArcSwap<Directory>>,
-    /// EventKind has happened to all accounts, to those that are gone, too.
+    /// Counts over all accounts, removed ones included.
     pub(crate) tally: Tally,
-    /// The same for tickets.
+    /// Counts over all tickets, removed ones included.
     pub(crate) ticket_tally: Tally,
     upstream: ArcSwap<ActiveUpstream>,
     make_transport: MakeTransport,
-    /// Accounts that are not configured: their versions and budgets are for when they come back.
+    /// Accounts that are not configured; their versions and budgets are kept for their return.
     pub(crate) removed: Mutex<BTreeMap<Appid, RemovedAccount>>,
-    /// The same of tickets that are not kept.
+    /// Tickets that are not kept, for the same reason.
     pub(crate) removed_tickets: Mutex<BTreeMap<Credential, TicketState>>,
-    /// EventKind another boot has stored and is not judged yet.
+    /// What another boot has stored and is not judged yet.
     pub(crate) withheld: Withheld,
     draining: CancellationToken,
 }
 
-/// EventKind is left of an account that was configured before.
+/// What is left of an account that is no longer configured.
 pub(crate) enum RemovedAccount {
-    /// Before this process.
+    /// It was removed before this process started.
     Stored(Box<AccountState>),
-    /// Until a reload; a call of it may be under way still.
+    /// A reload removed it; one of its calls may still be in flight.
     Removed(Arc<AccountCell>),
 }
 
@@ -119,7 +119,7 @@ impl ActorContext {
         Ok(Arc::new(shared))
     }
 
-    /// Notes when a stored token is refreshed, so that others keep away from that instant.
+    /// Notes when a stored token is refreshed, so that other refreshes keep away from that instant.
     pub(crate) fn plan(&self, state: &AccountState) {
         if let Some(token) = &state.token {
             self.planned_refreshes.plan(token.refresh_at);
@@ -134,13 +134,13 @@ impl ActorContext {
         rules_of(&self.upstream.load().settings)
     }
 
-    /// EventKind chance decides of a call that has ended.
+    /// The random numbers for a call that has ended.
     pub(crate) fn draw(&self) -> Draw<'_> {
         Draw::new([(self.jitter)(), (self.jitter)()], &self.planned_refreshes)
     }
 
-    /// EventKind [`ActorContext::set_upstream`] is to put in place; nothing where the settings are unchanged, which keeps their
-    /// connections and their knowledge of the hosts.
+    /// Builds the argument of [`ActorContext::set_upstream`]; `None` where the settings are unchanged, which
+    /// keeps the connections and what is known of the hosts.
     pub(crate) async fn new_upstream(
         &self,
         settings: &UpstreamConfig,
@@ -153,17 +153,18 @@ impl ActorContext {
         Ok(Some(upstream.await?))
     }
 
-    /// Puts a changed upstream in place of the old one; calls under way end on the old one.
+    /// Replaces the upstream; calls in flight end on the old one.
     pub(crate) fn set_upstream(&self, upstream: ActiveUpstream) {
         self.upstream.store(Arc::new(upstream));
     }
 
-    /// From now on no call is begun.
+    /// Begins no more calls from now on.
     pub(crate) fn drain(&self) {
         self.draining.cancel();
     }
 
-    /// Returns when nothing is withheld any more, which takes no longer than a call; or when the fleet begins to stop.
+    /// Returns when nothing is withheld any more, which takes no longer than a call, or when the fleet begins
+    /// to stop.
     pub(crate) async fn until_released(&self) {
         tokio::select! {
             () = self.withheld.until_released() => {}
@@ -180,7 +181,7 @@ impl ActorContext {
         self.draining.cancelled().await;
     }
 
-    /// The cell of an account that is added, with its version and what it has spent if it was there before.
+    /// The cell of an added account, with its version and what it has spent if it was configured before.
     pub(crate) fn cell_of_new(&self, account: Arc<Account>) -> Arc<AccountCell> {
         let left = self.removed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
         let mut state = left.as_ref().map(RemovedAccount::state).unwrap_or_default();
@@ -202,8 +203,8 @@ impl ActorContext {
         cell
     }
 
-    /// Keeps the tickets that an account is to have, and no others: those that are kept from now on, and what is
-    /// left of those that are not any more.
+    /// Keeps exactly the tickets that an account is to have. Returns those that are new, and what is left of
+    /// those that are no longer kept.
     pub(crate) fn keep_tickets(
         &self,
         cell: &AccountCell,
@@ -237,7 +238,7 @@ impl ActorContext {
         (added, gone)
     }
 
-    /// Replaces what readers see, here and elsewhere.
+    /// Replaces what readers see, in the cell and in Redis.
     pub(crate) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
         let old = cell.load().state.token.clone();
         self.token_index.note(&account.appid, old.as_ref(), state.token.as_ref(), self.now());
@@ -292,12 +293,12 @@ impl ActiveUpstream {
     }
 }
 
-/// EventKind the decisions depend on.
+/// The part of the settings that decisions depend on.
 pub(crate) fn rules_of(settings: &UpstreamConfig) -> Rules {
     Rules { overlap: settings.overlap, timeout: settings.timeout }
 }
 
-/// The names of what tokens come from, as the store remembers them: hosts with their paths.
+/// The hosts that tokens come from, with their paths, as the store remembers them.
 pub(crate) fn hosts_of(settings: &UpstreamConfig) -> Vec<String> {
     settings.base_urls.iter().map(upstream_label).collect()
 }

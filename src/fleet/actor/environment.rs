@@ -1,4 +1,4 @@
-//! EventKind a fleet runs on.
+//! What a fleet runs on: the clock, randomness, the store's backend and the transport.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::wechat::{HttpTransport, ResponseFuture, Transport, TransportError};
 
 /// The machine, or what a test puts in its place.
 pub struct Environment {
-    /// EventKind time it is.
+    /// Reads the time.
     pub clock: Clock,
-    /// EventKind is drawn by lot.
+    /// Supplies random numbers.
     pub jitter: Jitter,
     /// Where the store is kept.
     pub backend: Arc<dyn Backend>,
@@ -27,7 +27,7 @@ pub type MakeTransport =
 /// Where jitter comes from.
 pub type Jitter = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// reqwest, timing out as the settings say.
+/// The reqwest transport, with the timeout from the settings.
 pub(crate) fn http_transport(
     settings: &UpstreamConfig,
 ) -> ResponseFuture<Result<Arc<dyn Transport>, TransportError>> {

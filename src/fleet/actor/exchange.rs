@@ -1,4 +1,4 @@
-//! An upstream that is exchanged for another: what goes to disk at once, and when nobody sees the old one's tokens.
+//! Replaces the upstream: what must be on disk at once, and when the old one's tokens are no longer served.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -10,11 +10,12 @@ use wxtokend_core::ticket::TicketState;
 use super::context::ActorContext;
 use crate::store::Stored;
 
-/// An actor that crashes over a reload takes it in when it is back: so long a reload to another upstream waits at most.
+/// The longest that a change of upstream waits for the actors. One that crashes over the reload applies it
+/// after its restart.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(5);
 
 impl ActorContext {
-    /// Returns when nobody is served a token or ticket of an upstream before this one any more.
+    /// Returns when no token or ticket of an earlier upstream is served any more.
     pub(crate) async fn until_exchanged(&self) {
         let (upstream, deadline) = (self.store.upstream(), Instant::now() + LONGEST_EXCHANGE);
         for cell in self.directory.load_full().by_appid.values() {
@@ -26,7 +27,7 @@ impl ActorContext {
         }
     }
 
-    /// All that is to survive the process.
+    /// Everything that must survive the process.
     pub(crate) fn everything(&self) -> Stored {
         let mut all = Stored::default();
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);

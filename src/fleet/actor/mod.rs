@@ -1,4 +1,4 @@
-//! The actors: who decides and acts for an account or a ticket, and who looks after them.
+//! The actors, which decide and act for one account or ticket each, and the supervisor that runs them.
 
 mod call;
 mod child;

@@ -1,7 +1,7 @@
-//! EventKind an actor waits for beside its mailbox: an alarm, a turn at the gate, the end of a call.
+//! What an actor waits for apart from its mailbox: an alarm, its turn in the call queue, the end of a call.
 //!
-//! The actor awaits that itself, in [`Actor::next`], and is not told of it by message: a mailbox that has had 32 messages
-//! takes 3 KiB more from then on, a quarter of what an account takes in all.
+//! The actor awaits it itself, in [`Actor::next`], instead of receiving a message: a mailbox that has held 32
+//! messages takes 3 KiB more from then on, a quarter of an account's memory.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use wxtokend_core::fault::Fault;
 
 use crate::wechat::Permit;
 
-/// EventKind was waited for and has come; `E` is the end of the actor's own kind of call.
+/// What has become ready. `E` is how this actor's kind of call ends.
 pub(crate) enum Due<E> {
-    /// It is time to look at the clock and the hosts, and to do what is due.
+    /// It is time to check the clock and the hosts, and to do what is due.
     Recheck,
-    /// The global limits let a call through, or the host is down.
+    /// The global limits admit a call, or the host is down.
     Admitted(Result<Permit, Fault>),
-    /// The call under way has ended.
+    /// The call in flight has ended.
     Ended(E),
 }
 
-/// At most one thing to wait for; another takes its place, and what is dropped is cancelled.
+/// At most one future to wait for. A new one replaces it, and dropping it cancels it.
 pub(crate) struct Pending<E>(Option<Pin<Box<dyn Future<Output = Due<E>> + Send>>>);
 
 impl<E> Pending<E> {
-    /// Nothing.
+    /// Waits for nothing.
     pub(crate) fn nothing() -> Self {
         Self(None)
     }
@@ -36,7 +36,7 @@ impl<E> Pending<E> {
         Self(Some(Box::pin(what)))
     }
 
-    /// AwaitsPending for it, once; for ever where there is nothing. To be dropped at any time, and called again.
+    /// Waits for the future and returns its output once; waits forever where there is none. Cancel safe.
     async fn comes(&mut self) -> Due<E> {
         let Some(what) = &mut self.0 else { return std::future::pending().await };
         let due = what.await;
@@ -45,7 +45,7 @@ impl<E> Pending<E> {
     }
 }
 
-/// An actor that waits for something beside its mailbox.
+/// An actor that waits for something apart from its mailbox.
 pub(crate) trait AwaitsPending: Actor {
     type End: Send;
 
@@ -54,8 +54,8 @@ pub(crate) trait AwaitsPending: Actor {
     async fn take_in(&mut self, due: Due<Self::End>);
 }
 
-/// The next message. EventKind has come is taken in before any message, so that an actor that is told to stop does so with
-/// what has landed.
+/// Returns the next message. What has become ready is handled before any message, so that an actor that is
+/// asked to stop first takes in the end of its call.
 pub(crate) async fn next<A: AwaitsPending>(
     actor: &mut A,
     mailbox: &mut MailboxReceiver<A>,
@@ -66,12 +66,12 @@ pub(crate) async fn next<A: AwaitsPending>(
             due = actor.pending().comes() => due,
             signal = mailbox.recv() => return signal,
         };
-        // Boxed: an actor's task has room for this all its life, and needs it for a moment.
+        // Boxed: an actor's task reserves this space for its whole life and needs it only briefly.
         Box::pin(actor.take_in(due)).await;
     }
 }
 
-/// Wakes after `wait`, and, where the host is to blame for the trouble, when that is back.
+/// Fires after `wait`; where the host caused the failure, also when the host recovers.
 pub(crate) fn alarm<E>(
     wait: Option<Duration>,
     recovery: Option<impl Future<Output = ()> + Send + 'static>,
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes what it takes in, and panics over the end of a call that is not to be.
+    /// Records what it handles, and panics where the end of the call says so.
     struct Clerk {
         pending: Pending<bool>,
         notes: Arc<Mutex<Vec<&'static str>>>,
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// EventKind a clerk notes that waits for `pending` and is told something and to stop before it has come to anything,
+    /// What a recorder notes that waits for `pending` and receives a message and a stop before that is ready,
     /// and whether it crashed.
     async fn notes_of(pending: Pending<bool>) -> (Vec<&'static str>, bool) {
         let notes = Arc::default();
@@ -190,7 +190,7 @@ mod tests {
     async fn an_alarm_rings_by_time_while_the_host_is_away() {
         let mut away = alarm::<()>(Some(Duration::from_secs(1)), Some(std::future::pending()));
         assert!(matches!(away.comes().await, Due::Recheck));
-        // It has rung: there is nothing more to come.
+        // It has fired: nothing more becomes ready.
         assert!(timeout(Duration::from_secs(9), away.comes()).await.is_err());
     }
 }

@@ -1,9 +1,10 @@
-//! EventKind another boot has stored: withheld until WeChat's clock has told how old it is.
+//! Releases what another boot has stored, withheld until WeChat's clock has shown how old it is.
 //!
-//! Between two boots only the wall clock tells how much time has passed, and a machine can come up with that behind: its
-//! battery is empty, it was restored from an image, NTP has not answered yet. By such a clock tokens that have ended would
-//! be served as good until somebody sets it. So one harmless call for all accounts reads WeChat's `Date` first. Without an
-//! answer in time there is the wall clock alone. Who has nothing stored that may live does not wait.
+//! Across a reboot only the wall clock says how much time has passed, and a machine can come up with that
+//! clock behind: its battery is empty, it was restored from an image, or NTP has not answered yet. By such a
+//! clock, expired tokens would be served as good until the clock is set. So one harmless call for all
+//! accounts reads WeChat's `Date` first. Without an answer in time, only the wall clock is left. A fleet with
+//! nothing stored that may still live does not wait.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use super::context::ActorContext;
 use super::supervisor::{Start, Supervisor};
 use crate::store::Stored;
 
-/// A smaller difference is no news: `Date` has seconds, WeChat's hosts differ, and an answer takes its time.
+/// Smaller differences are ignored: `Date` has whole seconds, WeChat's hosts differ, and an answer takes
+/// time.
 const NOTABLE_MS: i64 = 5_000;
 
-/// Has what is withheld judged, served and kept fresh. One that is cut off leaves it on disk as it is: the next start asks
-/// again.
+/// Judges what is withheld, serves it and has it kept fresh. If this is cut off, the disk is unchanged and
+/// the next start asks again.
 pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>, stored: Stored) {
     if stored.is_empty() {
         return;
@@ -28,7 +30,7 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
     let later_ms = ask_the_time(&shared).await;
     let (now, rules) = (shared.now(), shared.rules());
     let stored = stored.rebased(now, later_ms);
-    // At once: the wall clock may be set before this boot's next start.
+    // At once, since the wall clock may be set before this boot's next start.
     shared.store.retell(&stored);
     let directory = shared.directory.load_full();
     for (appid, mut state) in stored.accounts {
@@ -46,14 +48,15 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
         ticket.slot.store(state);
         shared.publishers.note_ticket(&of.appid, ticket.kind);
     }
-    // Tokens first: no ticket comes without one.
+    // Tokens first: a ticket cannot be had without one.
     let (tokens, tickets): (Vec<_>, Vec<_>) =
         shared.withheld.all().iter().cloned().partition(|of| of.ticket.is_none());
     let _ = supervisor.tell(Start([tokens, tickets].concat())).await;
     shared.withheld.release();
 }
 
-/// By how much later it is than the wall clock says at least and at most, in milliseconds, as far as WeChat tells.
+/// How far the true time is ahead of the wall clock, in milliseconds, at least and at most, judging by
+/// WeChat's `Date`.
 async fn ask_the_time(shared: &ActorContext) -> (i64, i64) {
     let accounts = shared.withheld.all().iter().map(|of| &of.appid).collect::<BTreeSet<_>>().len();
     let asked = timeout(shared.rules().timeout, shared.wechat().ahead_ms()).await;

@@ -1,4 +1,5 @@
-//! Starts one actor per account and per ticket, restarts the one that crashes, applies a reload, ends them in order.
+//! Starts one actor per account and per ticket, restarts those that crash, applies a reload and ends them in
+//! order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -26,20 +27,20 @@ use crate::fleet::cells::mailbox::{ApplySettings, Mailbox};
 use crate::fleet::cells::wanted_settings::NewSettings;
 use crate::store::Stored;
 
-/// The wait before a crashed actor is started again grows from this,
+/// The delay before a crashed actor is restarted doubles from this,
 const FIRST_RESTART: Duration = Duration::from_millis(100);
-/// to this,
+/// up to this,
 const LAST_RESTART: Duration = Duration::from_secs(30);
-/// and starts anew once it has run this long.
+/// and starts over once the actor has run for this long.
 const STABLE_AFTER: Duration = Duration::from_secs(300);
-/// So many actors are started before other messages have their turn.
+/// How many actors are started in one go, before the supervisor handles other messages.
 const STARTED_AT_ONCE: usize = 500;
 
 /// Owns the actors.
 pub(crate) struct Supervisor {
     me: ActorRef<Self>,
     shared: Arc<ActorContext>,
-    /// In order, so that whoever acts on all of them does so in the same order each time.
+    /// Sorted, so that whatever visits all of them does so in the same order each time.
     children: BTreeMap<Credential, Child>,
     by_actor: HashMap<ActorId, Credential>,
 }
@@ -56,7 +57,7 @@ impl Actor for Supervisor {
         let directory = shared.directory.load_full();
         let tokens = directory.in_order.iter().cloned().map(Credential::token);
         let cells = directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid));
-        // Tokens first: no ticket comes without one.
+        // Tokens first: a ticket cannot be had without one.
         let all = tokens.chain(cells.flat_map(|cell| cell.tickets().map(|ticket| ticket.of.clone())));
         let all = all.filter(|of| !shared.withheld.has(of)).collect();
         let _ = me.tell(Start(all)).try_send();
@@ -76,25 +77,26 @@ impl Actor for Supervisor {
     }
 }
 
-/// Start the actors of these.
+/// Starts the actors of these credentials.
 pub(crate) struct Start(pub(crate) Vec<Credential>);
-/// Start a crashed actor again.
+/// Restarts a crashed actor.
 struct Restart(Credential);
-/// Make the fleet consist of these accounts.
+/// Makes the fleet consist of these accounts.
 pub(crate) struct Apply {
     pub(crate) accounts: Vec<Arc<Account>>,
-    /// Those of the last time. An account's cell has them only once its actor has had its turn.
+    /// The accounts of the previous configuration. An account's cell holds them only once its actor has run.
     pub(crate) before: Vec<Arc<Account>>,
-    /// The upstream is another one now, whose tokens the stored ones are not.
+    /// The upstream has been replaced, so the stored tokens do not belong to it.
     pub(crate) forget_tokens: bool,
 }
-/// A clock has jumped, or the machine has slept: everybody looks again.
+/// A clock has jumped or the machine has slept: every actor decides again.
 pub(crate) struct RecheckAll;
 
-/// All hosts count as down: let this one try whether they are. One that is being started again has its turn later.
+/// All hosts count as down: this actor is to make a trial. An actor that is being restarted gets its trial
+/// later.
 pub(crate) struct RunTrial(pub(crate) Credential);
 
-/// EventKind a reload has changed.
+/// What a reload has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) added: usize,
@@ -237,7 +239,7 @@ impl Supervisor {
         })));
     }
 
-    /// Hands changed settings to an account's actor, or straight to its cell while there is no actor.
+    /// Hands changed settings to an account's actor, or writes them to its cell while there is no actor.
     async fn configure(
         &self,
         appid: &Appid,
@@ -258,14 +260,14 @@ impl Supervisor {
         if forget {
             cell.disown();
             state.upstream_exchanged();
-            // That is on disk since before the supervisor heard of the reload.
+            // The new upstream has been on disk since before the supervisor received the reload.
             cell.set_upstream(self.shared.store.upstream());
         }
         self.shared.publish(cell, &settings, &state);
     }
 
-    /// Ends accounts' actors and erases their tokens, on disk too, and puts there what is `left` of tickets. Versions and
-    /// what was spent are kept.
+    /// Ends the actors of removed accounts and erases their tokens, on disk too, together with what is `left`
+    /// of removed tickets. Versions and what was spent are kept.
     async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>, mut left: Stored) {
         let tokens = gone.iter().map(|(appid, _)| Credential::token((*appid).clone()));
         let tickets = gone.iter().flat_map(|(_, cell)| cell.tickets().map(|ticket| ticket.of.clone()));
@@ -283,13 +285,13 @@ impl Supervisor {
             left.accounts.insert(appid.clone(), state);
         }
         if !left.is_empty() {
-            // In one go: a sync for each would hold up everybody else's restart for minutes.
+            // In one commit: a sync for each would delay every other actor's restart for minutes.
             let _ = self.shared.store.commit_all(&left).await;
         }
     }
 
-    /// Makes the tickets of an account those that it is to have now; which of them are new. Adds to `left` what is to be
-    /// put on disk.
+    /// Gives an account the tickets that it is to have now and returns the new ones. Adds what must be
+    /// written to disk to `left`.
     async fn configure_tickets(
         &self,
         cell: &Arc<AccountCell>,
@@ -316,7 +318,7 @@ impl Supervisor {
         added
     }
 
-    /// Ends these actors, and waits until they have ended.
+    /// Ends these actors and waits until they have ended.
     async fn end(&mut self, all: Vec<Credential>) {
         let mut actors = Vec::new();
         for of in all {
@@ -332,7 +334,7 @@ impl Supervisor {
     }
 }
 
-/// The tickets of accounts that stay without them.
+/// The tickets that accounts lose although the accounts stay.
 fn tickets_not_kept(old: &Directory, accounts: &[Arc<Account>]) -> Vec<Credential> {
     let cells = accounts.iter().filter_map(|account| Some((account, old.by_appid.get(&account.appid)?)));
     let gone = cells.flat_map(|(account, cell)| {

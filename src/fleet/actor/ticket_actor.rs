@@ -1,7 +1,8 @@
-//! One ticket's actor: asks WeChat for it when its state says so, with the account's token, and keeps it on disk.
+//! The actor of one ticket: asks WeChat for it when its state says so, with the account's token, and keeps it
+//! on disk.
 //!
-//! A call for a ticket mints nothing that another would end, so it needs none of the care that a token's does: it ends
-//! with its actor, and is made again.
+//! A call for a ticket mints nothing that would end another credential, so it needs none of a token call's
+//! precautions: it ends with its actor and is made again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -31,28 +32,28 @@ use crate::fleet::cells::wanted_settings::NewSettings;
 use crate::fleet::journal::event_log::TicketEventLog;
 use crate::wechat::{Permit, Require};
 
-/// How long a wait for the account's token lasts before it is thought over.
+/// How long the actor waits for the account's token before it decides again.
 const TOKEN_AWAITED: Duration = Duration::from_secs(60);
 
-/// Sees to one ticket.
+/// Keeps one ticket fresh.
 pub(crate) struct TicketActor {
     cell: Arc<TicketCell>,
-    /// FaultScope it is.
+    /// The account that the ticket belongs to.
     account: Arc<AccountCell>,
     settings: Arc<Account>,
     shared: Arc<ActorContext>,
     state: TicketState,
-    /// A wake-up, a place in the queue or a call.
+    /// The wake-up, the place in the call queue or the call that it waits for.
     pending: Pending<TicketCallEnd>,
-    /// How many of the hosts' recoveries it has reckoned with.
+    /// How many recoveries of the hosts it has taken into account.
     recoveries: u64,
     call_started: Instant,
-    /// The version of the token that WeChat has last refused for the ticket and found good when it was checked; 0 where
-    /// there is none. To report it again would spend what clients need for theirs.
+    /// The version of the token that WeChat last refused for this ticket and a check then found honoured; 0
+    /// where there is none. Reporting it again would spend budget that clients need for their reports.
     honoured: Arc<AtomicU64>,
 }
 
-/// Changed settings are wanted.
+/// Changed settings are in the cell.
 pub(crate) struct Reconfigured;
 
 impl Actor for TicketActor {
@@ -83,7 +84,7 @@ impl Actor for TicketActor {
         Ok(next(self, mailbox).await)
     }
 
-    /// The supervisor is gone: so are we.
+    /// Ends the actor with its supervisor.
     async fn on_link_died(
         &mut self,
         _: WeakActorRef<Self>,
@@ -145,16 +146,16 @@ impl Message<Reconfigured> for TicketActor {
 }
 
 impl TicketActor {
-    /// Takes in changed settings, if some are wanted.
+    /// Applies changed settings, if there are any.
     async fn configure(&mut self) {
         let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
-        // Not from the account's cell, which has them only once the account's own actor has had its turn.
+        // Not from the account's cell, which has them only once the account's own actor has applied them.
         self.settings = settings;
         self.state.reconfigured(self.shared.now());
         if forget {
             (self.state, self.pending) = (self.state.tombstone(), Pending::nothing());
             self.cell.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
-            // Who reads now waits for the first of the new one.
+            // Readers from now on wait for the new upstream's first ticket.
             self.state.next_at = Some(self.shared.now());
             self.publish();
             self.commit().await;
@@ -162,18 +163,18 @@ impl TicketActor {
         self.advance();
     }
 
-    /// Does what the state says, unless something is being done already.
+    /// Does what the state says, unless the actor is busy.
     fn advance(&mut self) {
         let is_busy = matches!(self.state.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
         if is_busy {
             return;
         }
         if self.shared.is_draining() {
-            // Nothing is begun, and what has come is seen, in Redis, too.
+            // No call is begun, but what has arrived is published, to Redis too.
             return self.publish();
         }
         let now = self.shared.now();
-        // Before the decision: a host that is back right after it must not be missed.
+        // Before the decision, so that a recovery right after it is not missed.
         let (hosts, recovery) = self.shared.wechat().hosts().look();
         if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
             self.state.host_is_back(now);
@@ -192,7 +193,7 @@ impl TicketActor {
         self.publish();
     }
 
-    /// All hosts count as down: this ticket is to try whether they are, if it needs a call still.
+    /// Makes a trial while all hosts count as down, if the ticket still needs a call.
     fn run_trial(&mut self) {
         let now = self.shared.now();
         let has_token = self.account.read(now).is_some();
@@ -214,14 +215,15 @@ impl TicketActor {
             let deadline = Instant::now() + TOKEN_AWAITED;
             if account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await.is_none()
             {
-                // An account that is gone is at once: it must not keep us from hearing that we are, too.
+                // For a removed account the wait ends at once; looping on it would keep us from receiving our
+                // own stop.
                 sleep_until(deadline).await;
             }
             Due::Recheck
         })
     }
 
-    /// It is our turn: decide once more, put the charge on disk, call.
+    /// Uses the permit: decides once more, puts the charge on disk, calls.
     async fn ask(&mut self, permit: Permit) {
         let (now, account) = (self.shared.now(), Arc::clone(&self.settings));
         let token = self.account.read(now).map(|token| Arc::clone(token.held()));
@@ -251,12 +253,12 @@ impl TicketActor {
             endpoint = "ticket",
             ticket = kind.as_str()
         );
-        // One refusal may pass.
+        // A single refusal may pass.
         let again = self.state.trouble.as_deref().is_some_and(|trouble| trouble.fault.blames_token());
         Pending::on(async move {
             permit.acquire_slot().await;
             let (wechat, sent) = (shared.wechat(), token.value.clone());
-            // A task of its own catches a panic of the HTTP client's as well as one of ours.
+            // A task of its own catches a panic in the HTTP client as well as one in our code.
             let call = async move { wechat.ticket(kind, &sent).await };
             let call = AbortOnDropHandle::new(tokio::spawn(call.instrument(span)));
             let mut end = call.await.unwrap_or_else(|_panic| TicketCallEnd {
@@ -269,7 +271,8 @@ impl TicketActor {
                 if honoured.load(Ordering::SeqCst) != token.version
                     && let Some(actor) = account.mailbox()
                 {
-                    // Like any client that is refused: it is checked, and this waits for what comes of it.
+                    // As for any client that is refused: the token is checked, and this waits for the
+                    // outcome.
                     let limit = shared.rules().timeout * 4;
                     let doubted = RefreshRequest::Doubted(token.value.clone());
                     let told = timeout(limit, actor.ask(doubted)).await;
@@ -285,7 +288,7 @@ impl TicketActor {
         })
     }
 
-    /// Takes in how a call ended, or why none was made. On disk before any reader sees it.
+    /// Takes in how a call ended, or why none was made. The state is on disk before any reader sees it.
     async fn ended(&mut self, end: TicketCallEnd) {
         let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
@@ -315,7 +318,7 @@ impl TicketActor {
         self.shared.publishers.note_ticket(&self.cell.of.appid, self.cell.kind);
     }
 
-    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on.
+    /// Puts the state on disk. If that fails, the store logs it and memory serves on.
     async fn commit(&mut self) {
         let upstream = self.cell.upstream.load(Ordering::SeqCst);
         let _ = self.shared.store.commit_ticket(&self.cell.of, &self.state, upstream).await;

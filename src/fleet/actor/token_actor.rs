@@ -1,8 +1,9 @@
-//! One account's actor: asks the policy what is next, does it, takes in how it ended.
+//! The actor of one account: asks [`next_step`] what to do, does it, and takes in how it ended.
 //!
-//! [`take_in`](AwaitsPending::take_in) is one turn of that cycle, [`Activity`] says where in it the account is. Every change is
-//! put on disk and into the cell in the order that the invariants ask for: a charge and an intent before the call, a
-//! token before any reader sees it, the news that a token is dead before anything else.
+//! [`take_in`](AwaitsPending::take_in) is one iteration of that cycle, and [`Activity`] says where in it the
+//! account is. Every change goes to disk and into the cell in the order that the invariants require: a charge
+//! and an intent before the call, a token before any reader sees it, the fact that a token is dead before
+//! anything else.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -34,17 +35,17 @@ mod turn;
 
 use end::TokenCallEnd;
 
-/// Sees to one account.
+/// Keeps one account's token fresh.
 pub(crate) struct TokenActor {
     cell: Arc<AccountCell>,
     pub(crate) shared: Arc<ActorContext>,
     pub(crate) account: Arc<Account>,
-    /// Boxed, since the task of an actor holds it more than once.
+    /// Boxed, since an actor's task holds it more than once.
     pub(crate) state: Box<AccountState>,
     waiters: Waiters,
-    /// EventKind ends the state's activity: see [`enter`](Self::enter).
+    /// What ends the state's activity: see [`enter`](Self::enter).
     pending: Pending<()>,
-    /// How many of the hosts' recoveries it has reckoned with.
+    /// How many recoveries of the hosts it has taken into account.
     recoveries: u64,
     call_started: Instant,
 }
@@ -83,7 +84,7 @@ impl Actor for TokenActor {
         Ok(next(self, mailbox).await)
     }
 
-    /// The supervisor is gone: so are we.
+    /// Ends the actor with its supervisor.
     async fn on_link_died(
         &mut self,
         _: WeakActorRef<Self>,
@@ -107,7 +108,8 @@ impl AwaitsPending for TokenActor {
             Due::Recheck => self.advance(),
             // From the queue, or with a slot: decide once more, charge, put the intent on disk, call.
             Due::Admitted(Ok(permit)) => self.call(permit).await,
-            // The hosts went down while it waited to hear of them; it is wanted all the same.
+            // The hosts went down while the call waited for one to be heard from; a trial is made all the
+            // same.
             Due::Admitted(Err(_)) if self.state.is_trial => self.reconsider(),
             Due::Admitted(Err(host_down)) => self.finish(TokenCallEnd::Refused(host_down)).await,
             // From a call in flight: take in how it ended.
@@ -121,7 +123,8 @@ impl AwaitsPending for TokenActor {
 }
 
 impl TokenActor {
-    /// After a crash: what was under way is either still under way, or over, or it was lost in the crash.
+    /// Resumes after a crash: the call that was in flight still is, or it has ended, or its end was lost in
+    /// the crash.
     fn resume(&mut self) {
         let (now, activity) = (self.shared.now(), self.state.activity.left_behind());
         if activity.is_busy() && !self.cell.is_clear() {
@@ -139,7 +142,7 @@ impl TokenActor {
         self.enter(Activity::Idle, Pending::on(async { Due::Recheck }));
     }
 
-    /// Takes in changed settings, if some are wanted.
+    /// Applies changed settings, if there are any.
     pub(crate) async fn configure(&mut self) {
         let Some(NewSettings { settings, forget }) = self.cell.wanted.take() else { return };
         self.state.reconfigured(&self.account, &settings, self.shared.now());
@@ -148,28 +151,28 @@ impl TokenActor {
             self.cell.disown();
             self.state.upstream_exchanged();
             self.cell.set_upstream(self.shared.store.upstream());
-            // Who reads now waits for the first of the new one.
+            // Readers from now on wait for the new upstream's first token.
             self.state.next_at = Some(self.shared.now());
             self.publish();
             self.commit().await;
         }
-        // A call in the queue asks the policy again when its turn comes.
+        // A call in the queue decides again at its turn.
         self.advance();
         self.publish();
         self.log(self.shared.now()).configured();
     }
 
-    /// Does what the policy says, unless something is being done already.
+    /// Does what the decision says, unless the account is busy.
     pub(crate) fn advance(&mut self) {
         if self.state.activity.is_busy() {
             return;
         }
         if self.shared.is_draining() {
-            // Nothing is begun, and what has landed is seen, in Redis, too.
+            // No call is begun, but what has arrived is published, to Redis too.
             return self.publish();
         }
         let now = self.shared.now();
-        // Before the decision: a host that is back right after it must not be missed.
+        // Before the decision, so that a recovery right after it is not missed.
         let (hosts, recovery) = self.shared.wechat().hosts().look();
         if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
             self.state.host_is_back(now);
@@ -198,19 +201,19 @@ impl TokenActor {
         self.publish();
     }
 
-    /// EventKind it waited for is not to be done: decides anew.
+    /// Decides anew, since what the account waited for is no longer to be done.
     pub(crate) fn reconsider(&mut self) {
         self.enter(Activity::Idle, Pending::nothing());
         self.advance();
     }
 
-    /// The account does this from now on, until `pending` has come; what it did is cancelled.
+    /// Sets the activity and what ends it, `pending`; the previous pending future is cancelled.
     pub(crate) fn enter(&mut self, activity: Activity, pending: Pending<()>) {
         (self.state.activity, self.pending) = (activity, pending);
     }
 
-    /// Wakes us after `wait`, or when the token ends, which is news; and, where the host is to blame for our
-    /// trouble, when it is back.
+    /// Fires after `wait` or when the token ends, which is an event; where the host caused the failure, also
+    /// when the host recovers.
     fn alarm(
         &self,
         wait: Option<Duration>,
@@ -233,8 +236,8 @@ impl TokenActor {
         EventLog { journal, cell, account: &self.account, state: &self.state, now }
     }
 
-    /// Puts the state on disk. When that fails the store says so, loudly, and memory serves on. `&mut`, since what it
-    /// waits for cannot be shared between threads.
+    /// Puts the state on disk. If that fails, the store logs it and memory serves on. Takes `&mut self`,
+    /// since what it awaits cannot be shared between threads.
     pub(crate) async fn commit(&mut self) {
         let _ = self.shared.store.commit(&self.account.appid, &self.state, self.cell.upstream()).await;
     }

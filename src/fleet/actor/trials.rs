@@ -1,7 +1,8 @@
-//! Calls that are tried although all hosts count as down.
+//! Trials: real calls that are made although all hosts count as down.
 //!
-//! They count so by failed probes, and it may be the probe's own call that is ill: a gateway's rule for it, a fault of
-//! WeChat's. So what needs it most, a token or a ticket, makes a real call now and then, whose answer is the recovery.
+//! Hosts count as down when probes fail, and the fault may lie in the probe's own call: a gateway may have a
+//! rule against it, or WeChat a fault in it. So the token or ticket that needs a call most makes a real one
+//! now and then; an answer to it is the recovery.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,16 +16,16 @@ use wxtokend_core::token::decide::trial_urgency;
 use super::context::ActorContext;
 use super::supervisor::{RunTrial, Supervisor};
 
-/// How long after the hosts went down the first call is tried;
+/// How long after the hosts went down the first trial is made.
 const FIRST_TRIAL: Duration = Duration::from_secs(5);
-/// the wait for the next doubles up to this, within which a budget of 2000 calls a day gives one back.
+/// The wait between trials doubles up to this. In that time a budget of 2000 calls a day gives one call back.
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
-/// Has a call tried now and then while all hosts count as down. Never ends.
+/// Has a trial made now and then while all hosts count as down. Never returns.
 pub(crate) async fn try_while_down(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>) {
     loop {
         let mut hosts = shared.wechat().hosts().watch();
-        // An error means that these hosts were given up for others.
+        // An error means that these hosts have been replaced.
         if hosts.wait_for(|overall| !overall.up).await.is_err() {
             continue;
         }
@@ -42,7 +43,8 @@ pub(crate) async fn try_while_down(shared: Arc<ActorContext>, supervisor: ActorR
     }
 }
 
-/// EventKind needs a call most, tokens and tickets, one after the other: what fails may do so for a reason of its own.
+/// The token or ticket that needs a call most. They take turns, since one that fails may do so for a reason
+/// of its own.
 fn most_urgent(shared: &ActorContext, tried: &mut HashSet<Credential>) -> Option<Credential> {
     let (now, directory) = (shared.now(), shared.directory.load_full());
     let cells = directory.in_order.iter().filter_map(|appid| Some((appid, directory.by_appid.get(appid)?)));

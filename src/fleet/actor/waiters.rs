@@ -1,4 +1,4 @@
-//! Those who have rejected a token or asked for a refresh, and wait for their account to settle.
+//! Callers that have rejected a token or asked for a refresh, and wait for their account to settle.
 
 use kameo::reply::ReplySender;
 use wxtokend_core::clock::Moment;
@@ -10,17 +10,17 @@ use wxtokend_core::token::transition::Fetched;
 use crate::fleet::cells::mailbox::{NoValidToken, RefreshReply};
 use crate::fleet::cells::tally::RejectionOutcome;
 
-/// Those who wait for one account.
+/// The callers that wait for one account.
 #[derive(Default)]
 pub(crate) struct Waiters(Vec<Waiter>);
 
 struct Waiter {
-    /// The token that was rejected; `None` for a wish to refresh.
+    /// The token that was rejected; `None` for a request to refresh.
     presented: Option<Secret>,
     reply: ReplySender<RefreshReply>,
 }
 
-/// EventKind has just come to an end.
+/// What has just ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
     Check,
@@ -32,7 +32,7 @@ impl Waiters {
         self.0.push(Waiter { presented, reply });
     }
 
-    /// Answers those whose question is decided now that the account is in this `state`.
+    /// Answers the callers whose outcome is decided now that the account is in this `state`.
     pub(crate) fn settle(&mut self, state: &AccountState, settled: Settled, now: Moment) {
         for waiter in std::mem::take(&mut self.0) {
             match waiter.decide(state, settled, now) {
@@ -44,7 +44,7 @@ impl Waiters {
 }
 
 impl Waiter {
-    /// The answer; `None` while there is more to come.
+    /// The answer; `None` while the outcome is still open.
     fn decide(&self, state: &AccountState, settled: Settled, now: Moment) -> Option<RefreshReply> {
         let replaced = self.presented.as_ref().is_some_and(|presented| !state.is_current(presented));
         if replaced || settled == Settled::Fetch(Fetched::New) {
@@ -61,7 +61,7 @@ impl Waiter {
             }
             Settled::Fetch(_) if usable => Some(Ok(RejectionOutcome::StillValid)),
             Settled::Fetch(_) => Some(Err(NoValidToken)),
-            // One who wants a refresh, or whose token is dead, waits for the fetch.
+            // A caller that wants a refresh, or whose token is dead, waits for the fetch.
             Settled::Check if self.presented.is_none() || about_to_call || !usable => None,
             Settled::Check if state.rejections.verdict == Some(Verdict::Honoured) => {
                 Some(Ok(RejectionOutcome::StillValid))

@@ -1,4 +1,4 @@
-//! EventKind another boot has stored and is not judged yet: see [`release`](super::release).
+//! What another boot has stored and is not judged yet; see [`release`](super::release).
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use wxtokend_core::ticket::Credential;
 
 use crate::store::Stored;
 
-/// Which tokens and tickets are withheld. Their cells hold the rest of what is known until then, and their actors are yet
-/// to be started.
+/// The tokens and tickets that are withheld. Until the release their cells hold the rest of what is known,
+/// and their actors are not started.
 pub(crate) struct Withheld {
     all: BTreeSet<Credential>,
     released: CancellationToken,
@@ -23,17 +23,17 @@ impl Withheld {
         Self { all: stored.credentials().collect(), released }
     }
 
-    /// Whether its actor is started by the release.
+    /// Whether the release starts its actor.
     pub(crate) fn has(&self, of: &Credential) -> bool {
         self.all.contains(of)
     }
 
-    /// EventKind all of it is of.
+    /// The credentials that are withheld.
     pub(crate) fn all(&self) -> &BTreeSet<Credential> {
         &self.all
     }
 
-    /// From now on nothing is withheld.
+    /// Ends the withholding.
     pub(crate) fn release(&self) {
         self.released.cancel();
     }

@@ -1,4 +1,4 @@
-//! What the face of the library answers and refuses with.
+//! The answers and errors of the library's API.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::fleet::cells::view::FaultView;
 use crate::store::StoreError;
 use crate::wechat::TransportError;
 
-/// The fleet cannot be started.
+/// Why the fleet cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store cannot be used.
@@ -20,18 +20,18 @@ pub enum StartError {
     /// The HTTP client cannot be set up.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// `publish` names a Redis, and the library was built without any.
+    /// `publish` names a Redis, and the library was built without Redis support.
     #[error("publish to Redis: the library was built without its feature \"redis\"")]
     NoRedis,
 }
 
-/// A reload was refused; the fleet runs on as it was.
+/// Why a reload was refused; the fleet runs on unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The HTTP client cannot be set up.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// `publish` names a Redis, and the library was built without any.
+    /// `publish` names a Redis, and the library was built without Redis support.
     #[error("publish to Redis: the library was built without its feature \"redis\"")]
     NoRedis,
     /// The fleet is stopping.
@@ -42,18 +42,18 @@ pub enum ReloadError {
 /// What a reload has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Accounts that are new.
+    /// How many accounts were added.
     pub added: usize,
-    /// Accounts that are gone.
+    /// How many accounts were removed.
     pub removed: usize,
-    /// Accounts whose settings have changed.
+    /// How many accounts have changed settings.
     pub changed: usize,
 }
 
-/// There is no token to hand out.
+/// Why there is no token to hand out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
-    /// No account of that appid.
+    /// No account with that appid is configured.
     #[error("no account {0:?} is configured")]
     UnknownAccount(String),
     /// The account has no valid token.
@@ -64,16 +64,16 @@ pub enum TokenError {
     ShuttingDown,
 }
 
-/// There is no ticket to hand out.
+/// Why there is no ticket to hand out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TicketError {
-    /// No account of that appid.
+    /// No account with that appid is configured.
     #[error("no account {0:?} is configured")]
     UnknownAccount(String),
-    /// The account is not configured to have it.
+    /// The account is not configured to have this ticket.
     #[error("no {name} ticket is kept for this account: add tickets: [{name}] to it", name = .0.as_str())]
     NotKept(TicketKind),
-    /// There is no valid one.
+    /// The account has no valid ticket of this kind.
     #[error("the account has no valid ticket ({}){}", .0.state.as_str(), .0.because())]
     Unavailable(Box<Unavailable>),
     /// The fleet is stopping.
@@ -84,7 +84,7 @@ pub enum TicketError {
 /// Why an account has no valid token or ticket, and when it may have one.
 #[derive(Debug, Clone)]
 pub struct Unavailable {
-    /// What the account looks like.
+    /// The phase of the account, or of its ticket.
     pub state: Phase,
     /// Why the last call failed.
     pub last_fault: Option<FaultView>,

@@ -1,4 +1,4 @@
-//! The face of the library: a cheap handle without actors, channels or HTTP in it.
+//! The library's API: a cheap handle that shows no actors, channels or HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,9 +28,9 @@ use crate::fleet::cells::view::{AccountView, HostView};
 #[cfg(feature = "redis")]
 use crate::fleet::publish::outbox::Outbox;
 
-/// A fleet of accounts whose tokens are kept fresh. Clones cheaply; the clones are one fleet.
+/// A fleet of accounts whose tokens are kept fresh. Clones are cheap and share one fleet.
 ///
-/// It runs until [`Fleet::shutdown`]; dropping every clone ends it as abruptly as killing the process would,
+/// It runs until [`Fleet::shutdown`]. Dropping every clone ends it as abruptly as killing the process would,
 /// which loses nothing that was promised.
 #[derive(Clone)]
 pub struct Fleet {
@@ -39,19 +39,19 @@ pub struct Fleet {
 
 pub(crate) struct FleetInner {
     pub(crate) shared: Arc<ActorContext>,
-    /// The one of `shared`, a pointer nearer to every read.
+    /// The same directory as in `shared`, one pointer closer to every read.
     pub(crate) directory: Arc<ArcSwap<Directory>>,
     pub(crate) supervisor: ActorRef<Supervisor>,
-    /// What the fleet runs on; held while a reload is applied.
+    /// The configuration that the fleet runs on; locked while a reload is applied.
     pub(crate) running: tokio::sync::Mutex<Config>,
-    /// Watches the clocks and the hosts.
+    /// The task that watches the clocks and the hosts.
     pub(crate) watches: AbortHandle,
     pub(crate) ready: AtomicBool,
     pub(crate) reads: Reads,
     pub(crate) ticket_reads: Reads,
 }
 
-/// `wxtokend_token_reads_total`, or that of tickets, by outcome.
+/// The counters `wxtokend_token_reads_total`, or those for tickets, by outcome.
 pub(crate) struct Reads {
     pub(crate) served: Counter,
     pub(crate) unavailable: Counter,
@@ -66,7 +66,7 @@ impl Reads {
 }
 
 impl Fleet {
-    /// A live token of `appid`, at once; where there is none, waits for a call that is running or due within
+    /// Returns a live token of `appid` at once. Without one, waits for a call that is running or due within
     /// `upstream.timeout`, at most 1 s longer than that. Never starts a call of its own.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Fleet {
         }
     }
 
-    /// [`Fleet::token`] without the wait: the token, where there is one.
+    /// [`Fleet::token`] without the wait: the token, if there is one.
     pub(crate) fn token_at_once(&self, appid: &str) -> Option<Token> {
         let inner = &self.inner;
         let token = inner.directory.load().by_appid.get(appid)?.read(inner.shared.now())?;
@@ -112,8 +112,10 @@ impl Fleet {
         Some(token)
     }
 
-    /// The token of `appid` once its version exceeds `after`, waiting for at most `wait`; `None` when the wait ends
-    /// with the same, still valid token. An `after` above the current version is answered at once.
+    /// Returns the token of `appid` once its version exceeds `after`, waiting for at most `wait`.
+    ///
+    /// `None` when the wait ends with the same token, still valid. An `after` above the current version is
+    /// answered at once.
     ///
     /// # Errors
     /// As [`Fleet::token`].
@@ -151,7 +153,7 @@ impl Fleet {
         Err(self.unavailable(&snapshot))
     }
 
-    /// Follows the tokens of `appid`, the current one first.
+    /// Follows the tokens of `appid`, starting with the current one.
     ///
     /// # Errors
     /// [`TokenError::UnknownAccount`].
@@ -170,13 +172,13 @@ impl Fleet {
         Ok(Watch::new(self.cell(appid.as_ref())?, Arc::clone(&self.inner.shared)))
     }
 
-    /// What is known of `appid`; `None` when there is no such account.
+    /// The view of account `appid`; `None` when there is no such account.
     #[must_use]
     pub fn account(&self, appid: impl AsRef<str>) -> Option<AccountView> {
         Some(self.cell(appid.as_ref()).ok()?.view(self.inner.shared.now()))
     }
 
-    /// What is known of every account, by appid.
+    /// The views of all accounts, by appid.
     #[must_use]
     pub fn accounts(&self) -> Vec<AccountView> {
         let now = self.inner.shared.now();
@@ -202,7 +204,7 @@ impl Fleet {
         directory.in_order.iter().filter_map(|appid| directory.by_appid.get(appid).cloned()).collect()
     }
 
-    /// The first `limit` accounts behind `after` that are `wanted`, by appid, and whether more of them follow.
+    /// The first `limit` accounts after `after` that are `wanted`, by appid, and whether more follow.
     pub(crate) fn page(
         &self,
         after: Option<&str>,
@@ -212,23 +214,23 @@ impl Fleet {
         self.inner.directory.load().page(after, limit, wanted)
     }
 
-    /// What has happened to all accounts since the program started, to those that are gone, too.
+    /// Counts over all accounts since the program started, removed ones included.
     pub(crate) fn tally(&self) -> &Tally {
         &self.inner.shared.tally
     }
 
-    /// The same of calls for tickets.
+    /// Counts over all calls for tickets since the program started.
     pub(crate) fn ticket_tally(&self) -> &Tally {
         &self.inner.shared.ticket_tally
     }
 
-    /// How each host of the upstream is, in the order of the configuration.
+    /// The state of each host of the upstream, in the order of the configuration.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostView> {
         self.inner.shared.wechat().hosts().states().iter().map(HostView::of).collect()
     }
 
-    /// The sinks in the order of the file.
+    /// The sinks, in the order of the configuration file.
     #[cfg(feature = "redis")]
     pub(crate) fn sinks(&self) -> Arc<Vec<Arc<Outbox>>> {
         self.inner.shared.publishers.all()
@@ -245,7 +247,7 @@ impl Fleet {
         cell.ok_or_else(|| TokenError::UnknownAccount(appid.to_owned()))
     }
 
-    /// The same, for one who reads a token.
+    /// The cell of `appid` for a read, which is counted when the account is unknown.
     fn cell_to_read(&self, appid: &str) -> Result<Arc<AccountCell>, TokenError> {
         self.cell(appid).inspect_err(|_| self.inner.reads.unknown.increment(1))
     }
@@ -255,7 +257,7 @@ impl Fleet {
         let state = &snapshot.state;
         let trouble = state.trouble.as_deref();
         let refused = trouble.is_some_and(|trouble| trouble.fault.whose == FaultScope::Budget);
-        // The next try waits for the budget, though the last one failed for another reason.
+        // The next attempt waits for the budget, although the last one failed for another reason.
         let spent = trouble.is_some_and(|trouble| !trouble.is_parked())
             && state.ledger.remaining(Bucket::Calls, snapshot.account.daily_budget, now) == 0;
         TokenError::Unavailable(Box::new(Unavailable {
@@ -267,7 +269,7 @@ impl Fleet {
     }
 }
 
-/// When to ask again: at the next try. A host that is down may be back any moment.
+/// When to ask again: at the next attempt. A host that is down may recover at any moment.
 pub(crate) fn retry_after(next_at: Option<Moment>, now: Moment) -> Duration {
     next_at.map_or(Duration::from_secs(5), |at| at.until(now)).max(Duration::from_secs(1))
 }

@@ -1,4 +1,4 @@
-//! EventKind a fleet can tell of its past and of what is happening.
+//! Reads a fleet's recent events and follows new ones.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use super::handle::Fleet;
 use crate::fleet::journal::event::{Event, EventKind};
 use crate::fleet::journal::ring::EventBatch;
 
-/// A place among a fleet's events, from which on they are followed.
+/// A position among a fleet's events, from which they are followed.
 pub(crate) struct Follow {
     fleet: Fleet,
     place: u64,
-    /// Whether it is known already that some were missed.
+    /// Whether it is already known that events were missed.
     missed: bool,
 }
 
@@ -20,7 +20,7 @@ impl Fleet {
         Some(self.inner.shared.journal.history(&*self.cell(appid).ok()?, limit))
     }
 
-    /// Follows what happens from now on, or what has happened since the event that is named.
+    /// Follows events from now on, or from the named event on.
     pub(crate) fn follow(&self, last_event: Option<&str>) -> Follow {
         let journal = &self.inner.shared.journal;
         let place = last_event.map(|id| journal.place_behind(id));
@@ -31,8 +31,10 @@ impl Fleet {
         }
     }
 
-    /// Notes that the configuration was read again, and whether all of it is in force: who hears of it asks at once
-    /// for what has changed, and must not be judged by the clients of before.
+    /// Records that the configuration was read again, and whether all of it is in force.
+    ///
+    /// A client that sees the event asks at once for what has changed, so it is recorded only once such a
+    /// request is checked against the new list of clients.
     pub(crate) fn note_reload(&self, successful: bool) {
         let shared = &self.inner.shared;
         shared.journal.note_of_all(shared.now(), EventKind::Reload { successful });
@@ -40,7 +42,7 @@ impl Fleet {
 }
 
 impl Follow {
-    /// The next events, once there are some. May be dropped and asked again.
+    /// The next events, once there are any. Cancel safe.
     pub(crate) async fn next(&mut self) -> EventBatch {
         let journal = &self.fleet.inner.shared.journal;
         if std::mem::take(&mut self.missed) {
@@ -49,17 +51,17 @@ impl Follow {
         journal.next(&mut self.place).await
     }
 
-    /// Whether it is known already that some were missed.
+    /// Whether it is already known that events were missed.
     pub(crate) fn has_missed(&self) -> bool {
         self.missed
     }
 
-    /// EventKind an event is named.
+    /// The id of an event.
     pub(crate) fn id(&self, event: &Event) -> String {
         self.fleet.inner.shared.journal.id(event)
     }
 
-    /// A name for where this is, before anything has happened.
+    /// The id of this position, before anything has happened.
     pub(crate) fn id_of_place(&self) -> String {
         self.fleet.inner.shared.journal.id_before(self.place)
     }

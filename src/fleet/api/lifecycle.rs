@@ -1,4 +1,4 @@
-//! A fleet's start, reload and end.
+//! Starts, reloads and stops a fleet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,15 +27,16 @@ use crate::fleet::cells::directory::Directory;
 use crate::fleet::publish::Publishers;
 use crate::store::{Opened, RedbBackend, Store, Stored, is_one_upstream};
 
-/// How long calls under way may take to end when the fleet stops; a supervisor has 10 s in all.
+/// How long calls in flight may take to end when the fleet stops; a supervisor has 10 s in all.
 const LAST_CALLS: Duration = Duration::from_secs(7);
-/// How long what they brought may take to be stored.
+/// How long the results of those calls may take to be stored.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
 impl Fleet {
-    /// Opens the store, makes every stored token available and starts the accounts' actors, which goes on after
-    /// this returns. What an earlier boot of the machine has stored becomes available once WeChat has told the time, or
-    /// after `upstream.timeout`: readers wait for it meanwhile.
+    /// Opens the store, makes every stored token available and starts the accounts' actors.
+    ///
+    /// The actors' start continues after this returns. What an earlier boot of the machine has stored becomes
+    /// available once WeChat's `Date` is known, or after `upstream.timeout`; readers wait for it meanwhile.
     ///
     /// # Errors
     /// When the store is in use, damaged or not ours, or TLS cannot be set up.
@@ -74,12 +75,12 @@ impl Fleet {
             .map(|account| {
                 let mut state = stored.accounts.remove(&account.appid).unwrap_or_default();
                 state.recover(account, rules, now);
-                // Due as soon as its actor has started; until then readers may count on that.
+                // Due as soon as its actor has started, so until then readers may expect an attempt soon.
                 state.next_at = Some(now);
                 (account.appid.clone(), AccountCell::new(Arc::clone(account), state))
             })
             .collect();
-        // Removed from the file while we were not running: their tokens go, as at a reload.
+        // Accounts removed from the file while we were not running lose their tokens, as at a reload.
         let removed = stored
             .accounts
             .iter_mut()
@@ -99,7 +100,7 @@ impl Fleet {
                 erased.tickets.insert(of.clone(), state.clone());
             }
         }
-        // When this fails the store says so and tries again.
+        // If this fails, the store logs it and retries.
         let _ = store.commit_all(&erased).await;
         let waits = Withheld::new(&withheld);
         let shared = ActorContext::new(config.upstream.clone(), directory, store, stored, waits, on).await?;
@@ -135,7 +136,7 @@ impl Fleet {
         })
     }
 
-    /// Whether every account had, at one time or another, a valid token or a first attempt that ended.
+    /// Whether every account has had a valid token, or a first attempt that ended, at some time.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let inner = &self.inner;
@@ -144,7 +145,8 @@ impl Fleet {
         }
         if !inner.ready.load(Ordering::Relaxed) {
             let (now, directory) = (inner.shared.now(), inner.shared.directory.load());
-            // The last first: they have their turn last, too, so that one that still starts is soon found.
+            // In reverse, since the last accounts start last, so that one that is still starting is found
+            // soon.
             let mut cells = directory.in_order.iter().rev().filter_map(|appid| directory.by_appid.get(appid));
             let all =
                 cells.all(|cell| cell.slot.look(|snapshot| snapshot.state.phase(now) != Phase::Starting));
@@ -159,13 +161,16 @@ impl Fleet {
         self.inner.shared.is_draining()
     }
 
-    /// Applies accounts, upstream and sinks of `config`: accounts are added, removed and changed, the others go on
-    /// undisturbed. Listeners and the store stay as they are. A caller that gives up does not cancel it.
+    /// Applies the accounts, upstream and sinks of `config`.
+    ///
+    /// Accounts are added, removed and changed; the others continue undisturbed. Listeners and the store stay
+    /// as they are. Dropping the future does not cancel the reload.
     ///
     /// # Errors
     /// [`ReloadError`]; the fleet runs on unchanged.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
-        // In a task of its own: one that ended half-way would leave accounts and `running` at odds.
+        // In a task of its own, since a reload that ended half-way would leave accounts and `running`
+        // inconsistent.
         let fleet = self.clone();
         match tokio::spawn(async move { fleet.apply(config).await }).await {
             Ok(told) => told,
@@ -188,8 +193,8 @@ impl Fleet {
         let elsewhere = !is_one_upstream(&old_hosts, &new_hosts);
         let upstream = inner.shared.new_upstream(&config.upstream).await?;
         if elsewhere {
-            // Before a token of the new one can be: what is on disk is all of one upstream. When this fails the store
-            // says so and tries again.
+            // Before a token of the new upstream can exist, so that what is on disk belongs to one upstream.
+            // If this fails, the store logs it and retries.
             let _ = inner.shared.store.exchange(new_hosts.clone(), &inner.shared.everything()).await;
         }
         if let Some(upstream) = upstream {
@@ -202,7 +207,7 @@ impl Fleet {
         if elsewhere {
             inner.shared.until_exchanged().await;
         } else if old_hosts != new_hosts {
-            // When this fails the store says so and tries again.
+            // If this fails, the store logs it and retries.
             let _ = inner.shared.store.set_hosts(new_hosts).await;
         }
         *running = config;
@@ -210,15 +215,15 @@ impl Fleet {
         Ok(Reloaded { added, removed, changed })
     }
 
-    /// Stops: no call is begun, calls under way end (for at most 7 s) and their tokens are stored, those who wait
-    /// are answered.
+    /// Stops the fleet: no call is begun, calls in flight end (within 7 s) and their tokens are stored, and
+    /// waiting readers are answered.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.shared.drain();
         inner.watches.abort();
         inner.shared.flights.close();
         let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
-        // The accounts' actors first: what has landed is taken in and stored before they stop.
+        // The accounts' actors first, so that what has arrived is taken in and stored before they stop.
         let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.mailbox()).collect();
         for actor in &actors {
             actor.stop().await;

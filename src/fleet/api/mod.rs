@@ -1,4 +1,4 @@
-//! What a program that embeds us holds: a [`Fleet`](handle::Fleet), and what it answers.
+//! What a program that embeds the library holds: a [`Fleet`](handle::Fleet), and the types of its answers.
 
 pub(super) mod answers;
 pub(super) mod handle;

@@ -1,4 +1,4 @@
-//! What clients report and operators wish: that a token is refused, that one is fetched now.
+//! Handles rejections by clients and refreshes that operators ask for.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use crate::fleet::cells::tally::RejectionOutcome;
 use crate::fleet::journal::event::{ClientRequest, outcome_label};
 
 impl Fleet {
-    /// Reports that WeChat refused `access_token` (40001, 40014, 42001). Only the current token matters; it is
-    /// checked, once for all who report it, and replaced if WeChat refuses it.
+    /// Reports that WeChat refused `access_token` (40001, 40014, 42001).
+    ///
+    /// Only a report of the current token has an effect: it is checked, once for all clients that report it,
+    /// and replaced if WeChat refuses it.
     ///
     /// # Errors
     /// [`TokenError`]: unknown account, no valid token could be had, or the fleet is stopping.
@@ -39,7 +41,7 @@ impl Fleet {
         self.reject_for(None, appid, access_token).await
     }
 
-    /// [`Fleet::reject`], as the client of that name.
+    /// [`Fleet::reject`] by the client of that name.
     pub(crate) async fn reject_for(
         &self,
         by: Option<&str>,
@@ -49,7 +51,7 @@ impl Fleet {
         let cell = self.cell(appid.as_ref())?;
         self.until_at_work(&cell).await;
         let presented = Secret::new(access_token.as_ref());
-        // Older tokens are most of what is reported after a refresh: their answer needs no actor.
+        // Most reports after a refresh are of older tokens, and answering them needs no actor.
         let snapshot = cell.load();
         let superseded =
             !snapshot.state.is_current(&presented) && snapshot.state.is_usable(self.inner.shared.now());
@@ -70,8 +72,8 @@ impl Fleet {
         rejected
     }
 
-    /// Refreshes now, as an operator's wish: also on a parked account. On `stable_token`, `force` replaces a token
-    /// that still lives.
+    /// Refreshes the token now, as an operator's request, also on a parked account. On `stable_token`,
+    /// `force` replaces a token that still lives.
     ///
     /// # Errors
     /// As [`Fleet::reject`].
@@ -79,7 +81,7 @@ impl Fleet {
         self.refresh_for(None, appid, force).await
     }
 
-    /// [`Fleet::refresh`], as the client of that name.
+    /// [`Fleet::refresh`] by the client of that name.
     pub(crate) async fn refresh_for(
         &self,
         by: Option<&str>,
@@ -103,8 +105,10 @@ impl Fleet {
         refreshed
     }
 
-    /// Brings the refresh forward that is due in the last part of a token's life on `stable_token`, if that has begun:
-    /// somebody asks who takes us for WeChat, which would mint now. Nobody waits for it.
+    /// Brings forward the refresh that is due in the last minutes of a token's life on `stable_token`, once
+    /// those have begun.
+    ///
+    /// The caller takes us for WeChat, which would mint now. It does not wait for the refresh.
     pub(crate) fn bring_refresh_forward(&self, appid: &str) {
         let now = self.inner.shared.now();
         let Ok(cell) = self.cell(appid) else { return };
@@ -117,19 +121,19 @@ impl Fleet {
             && is_admitted()
             && let Some(actor) = cell.mailbox()
         {
-            // One that has crashed is about to look by itself.
+            // An actor that has crashed decides by itself after its restart.
             actor.tell(Notice::RefreshEarly);
         }
     }
 
-    /// What an earlier boot has stored must be judged before anybody acts on it.
+    /// Waits until what an earlier boot has stored is judged, before anything acts on it.
     async fn until_at_work(&self, cell: &AccountCell) {
         if cell.mailbox().is_none() {
             self.inner.shared.until_released().await;
         }
     }
 
-    /// A check and two fetches, each with a second host, must fit in.
+    /// Waits for an answer long enough for a check and two fetches, each with a second host.
     async fn patiently(&self, asked: impl Future<Output = RefreshReply>) -> Result<RefreshReply, TokenError> {
         let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
         tokio::select! {
@@ -147,7 +151,7 @@ impl Fleet {
                 return Err(self.unavailable(&snapshot));
             }
             (Ok(outcome), _) => outcome,
-            // Nobody could look into it, and the token is as good as it was.
+            // The report could not be checked, and the token is as good as before.
             (Err(_), Some(_)) => RejectionOutcome::Limited,
         };
         self.inner.shared.count_rejection(cell, outcome);

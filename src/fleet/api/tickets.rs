@@ -1,4 +1,4 @@
-//! Tickets, for those who hold the library.
+//! Tickets and JS-SDK signatures in the library's API.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use super::handle::{Fleet, retry_after};
 use crate::fleet::cells::cell::{AccountCell, NoToken};
 use crate::fleet::cells::view::FaultView;
 
-/// As long as those of WeChat's own examples.
+/// The length of WeChat's own examples.
 const NONCE_CHARS: usize = 16;
 
 impl Fleet {
-    /// A live ticket of `appid`, at once; where there is none, waits as [`Fleet::token`] does, for the account's token
-    /// first. Never starts a call of its own.
+    /// Returns a live ticket of `appid` at once. Without one, waits as [`Fleet::token`] does, for the
+    /// account's token first. Never starts a call of its own.
     ///
     /// # Errors
     /// [`TicketError`]: unknown account, a ticket that is not kept for it, no valid one, or the fleet is stopping.
@@ -55,8 +55,9 @@ impl Fleet {
         waited
     }
 
-    /// What the page at `url` passes to `wx.config`, signed with the account's `jsapi` ticket. The URL is taken as it
-    /// stands, up to its `#`: it must be, to the letter, the one that the browser shows.
+    /// Builds what the page at `url` passes to `wx.config`, signed with the account's `jsapi` ticket.
+    ///
+    /// The URL is used unchanged, up to its `#`: it must be exactly the one that the browser shows.
     ///
     /// # Errors
     /// As [`Fleet::ticket`].
@@ -77,19 +78,19 @@ impl Fleet {
         Ok(JsConfig::new(account.appid.clone(), &ticket, url, nonce, timestamp))
     }
 
-    /// The account whose token that is, while WeChat honours it as far as is known.
+    /// The account that the token belongs to, while WeChat honours it as far as is known.
     pub(crate) fn holder(&self, access_token: &str) -> Option<Appid> {
         let now = self.inner.shared.now();
         let (presented, token_index) = (Secret::new(access_token), &self.inner.shared.token_index);
         let appid = token_index.of(&presented, now)?;
         let snapshot = self.snapshot(appid.as_str())?;
-        // The current one may have ended, or be known to be dead.
+        // The current token may have ended, or be known to be dead.
         (!snapshot.state.is_current(&presented) || snapshot.state.is_usable(now)).then_some(appid)
     }
 
     fn no_ticket(&self, account: &AccountCell, state: &TicketState) -> TicketError {
         let now = self.inner.shared.now();
-        // Without a fault of its own it waits for the token, whose account knows why.
+        // Without a fault of its own it waits for the token, and the account knows why there is none.
         let last_fault = FaultView::of(state.trouble.as_deref()).or_else(|| account.load().last_fault());
         let is_ours = |trouble: &LastFailure| trouble.fault.whose == FaultScope::Budget;
         TicketError::Unavailable(Box::new(Unavailable {

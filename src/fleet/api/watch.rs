@@ -1,4 +1,4 @@
-//! Following one account's tokens.
+//! Follows one account's tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Watch {
     seen: Option<u64>,
 }
 
-/// Far enough to stand for "without limit".
+/// Long enough to mean "without limit".
 const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Watch {
@@ -24,8 +24,10 @@ impl Watch {
         Self { cell, shared, seen: None }
     }
 
-    /// Waits until there is a valid token that this watch has not yielded yet; `None` when there will be none: the
-    /// account is removed, or the fleet shuts down. Tokens that are replaced while nobody waits are skipped.
+    /// Waits until there is a valid token that this watch has not yielded yet.
+    ///
+    /// `None` when there will be none: the account is removed, or the fleet shuts down. Tokens that are
+    /// replaced between two calls are skipped.
     pub async fn next(&mut self) -> Option<Token> {
         let (shared, seen) = (&self.shared, self.seen);
         let look = |snapshot: &Arc<Snapshot>| {

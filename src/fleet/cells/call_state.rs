@@ -1,18 +1,18 @@
-//! Where an account's call is: none, one in flight, one that has ended and is to be taken in.
+//! The state of an account's call: none, in flight, or ended and not yet taken in.
 
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd};
 
-/// Whether an account has a call under way, and how the last one ended until its actor has taken that in.
+/// Whether an account has a call in flight, and how the last one ended until its actor has taken that in.
 #[derive(Debug, Default)]
 pub(crate) enum CallState {
-    /// Nothing is under way.
+    /// No call is in flight.
     #[default]
     Idle,
     /// Queued, or sent.
     InFlight,
-    /// The same, and what it brings is not wanted any more.
+    /// In flight, but its result is no longer wanted.
     Abandoned,
-    /// Over.
+    /// It has ended.
     Finished(CallEnd),
 }
 
@@ -21,11 +21,11 @@ pub(crate) enum CallState {
 pub(crate) enum CallEnd {
     Fetch {
         end: FetchEnd,
-        /// A second call was charged and not made.
+        /// Whether a second call was charged and not made.
         spare_left: bool,
     },
     Check(CheckEnd),
-    /// A fetch, of which nothing counts but that it was made.
+    /// A fetch whose result is unwanted: all that counts is that it was made.
     Abandoned {
         force: bool,
         was_sent: bool,
@@ -33,7 +33,8 @@ pub(crate) enum CallEnd {
 }
 
 impl CallEnd {
-    /// That of a call whose upstream or account is not the one of then: a token that it brought is none of ours.
+    /// The end of a call whose upstream or account has been replaced since: a token that it brought is not
+    /// ours.
     pub(crate) fn abandoned(self) -> Self {
         match self {
             Self::Fetch { end, .. } => Self::Abandoned { force: end.force, was_sent: end.sent_at.is_some() },

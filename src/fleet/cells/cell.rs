@@ -1,4 +1,4 @@
-//! What must outlive an actor, and what readers load.
+//! What readers load of an account, and what must outlive its actor.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,28 +20,28 @@ use super::ticket_cell::TicketCell;
 use super::wanted_settings::WantedSettings;
 use super::watched::{Effort, Watched};
 
-/// One account, as everybody but its actor sees it.
+/// One account, as seen by everything but its actor.
 pub(crate) struct AccountCell {
     pub(crate) slot: Watched<Snapshot>,
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
     pub(crate) wanted: WantedSettings,
-    /// The upstream that its token is of, as the store counts them.
+    /// The upstream that its token comes from, by the store's count.
     upstream: AtomicU64,
     call: Mutex<CallState>,
     touchdown: Notify,
     mailbox: ArcSwapOption<Mailbox>,
-    /// Somebody waits for a token and there is none.
+    /// A reader waits for a token and there is none.
     awaited: AtomicBool,
     /// How often its refresh was brought forward.
     pub(crate) early: Mutex<EarlyRefreshes>,
     pub(crate) tally: Tally,
-    /// The newest of its events in the journal; 0 before the first.
+    /// The id of its newest event in the journal; 0 before the first.
     pub(crate) last_event: AtomicU64,
-    /// The state that the journal has last noted, and how many calls had failed in a row by then.
+    /// The phase that the journal last recorded, and how many calls in a row had failed by then.
     pub(crate) noted: Mutex<Option<(Phase, u32)>>,
 }
 
-/// An account and its state at one instant. Never changes; a newer one takes its place.
+/// An account and its state at one instant. Immutable; a newer snapshot replaces it.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) account: Arc<Account>,
@@ -70,7 +70,7 @@ impl AccountCell {
         })
     }
 
-    /// What is known now.
+    /// The current snapshot.
     pub(crate) fn load(&self) -> Arc<Snapshot> {
         self.slot.load()
     }
@@ -80,12 +80,12 @@ impl AccountCell {
         self.slot.look(|snapshot| snapshot.state.read(now))
     }
 
-    /// Replaces what readers see, and tells those who wait.
+    /// Replaces what readers see, and wakes those that wait.
     pub(crate) fn publish(&self, account: &Arc<Account>, state: &AccountState) {
         self.slot.store(Snapshot { account: Arc::clone(account), state: state.clone() });
     }
 
-    /// See [`Watched::read_or_wait`]. Where there is no token, its account goes before those for which nobody waits.
+    /// See [`Watched::read_or_wait`]. An account without a token goes before those that no reader waits for.
     pub(crate) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
         let effort = |snapshot: &Snapshot| {
             let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
@@ -96,7 +96,7 @@ impl AccountCell {
         let is_waited_for =
             self.slot.look(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
         if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
-            // An actor that is yet to be started sees it then.
+            // An actor that is not started yet sees the flag at its start.
             if let Some(actor) = self.mailbox() {
                 actor.tell(Notice::Prioritise);
             }
@@ -108,12 +108,12 @@ impl AccountCell {
         self.awaited.load(Ordering::SeqCst)
     }
 
-    /// Those who waited have their answer.
+    /// The waiting readers have been answered.
     pub(crate) fn clear_awaited(&self) {
         self.awaited.store(false, Ordering::SeqCst);
     }
 
-    /// What is kept of one of its tickets, if it is kept.
+    /// The cell of one of its tickets, if that is kept.
     pub(crate) fn ticket(&self, kind: TicketKind) -> Option<Arc<TicketCell>> {
         self.tickets[kind as usize].load_full()
     }
@@ -127,7 +127,7 @@ impl AccountCell {
         self.tickets[kind as usize].store(cell);
     }
 
-    /// Its actor's; `None` while it has none.
+    /// The mailbox of its actor; `None` while it has none.
     pub(crate) fn mailbox(&self) -> Option<Arc<Mailbox>> {
         self.mailbox.load_full()
     }
@@ -136,22 +136,22 @@ impl AccountCell {
         self.mailbox.store(mailbox.map(Arc::new));
     }
 
-    /// The upstream that its token is of, as the store counts them.
+    /// The upstream that its token comes from, by the store's count.
     pub(crate) fn upstream(&self) -> u64 {
         self.upstream.load(Ordering::SeqCst)
     }
 
-    /// What it holds is of this upstream from now on: it has forgotten what was of another.
+    /// Records that the cell holds credentials of this upstream only, those of another having been dropped.
     pub(crate) fn set_upstream(&self, upstream: u64) {
         self.upstream.store(upstream, Ordering::SeqCst);
     }
 
-    /// A call is under way from now on.
+    /// Records that a call is in flight.
     pub(crate) fn depart(&self) {
         *self.lock_call() = CallState::InFlight;
     }
 
-    /// The call under way has ended.
+    /// Records how the call in flight has ended.
     pub(crate) fn land(&self, end: CallEnd) {
         let mut call = self.lock_call();
         let end = if matches!(*call, CallState::Abandoned) { end.abandoned() } else { end };
@@ -160,14 +160,14 @@ impl AccountCell {
         self.touchdown.notify_one();
     }
 
-    /// Waits until a call has ended whose end is still to be taken in. For the account's actor alone.
+    /// Waits until a call has ended whose end is still to be taken in. For the account's actor only.
     pub(crate) async fn landed(&self) {
         while !matches!(*self.lock_call(), CallState::Finished(_)) {
             self.touchdown.notified().await;
         }
     }
 
-    /// What a call under way brings, or one that has ended unnoticed has brought, is not wanted any more.
+    /// Marks the result of a call in flight, or of one whose end is not yet taken in, as unwanted.
     pub(crate) fn disown(&self) {
         let mut call = self.lock_call();
         *call = match std::mem::take(&mut *call) {
@@ -177,12 +177,12 @@ impl AccountCell {
         };
     }
 
-    /// Whether no call is under way and none has ended unnoticed.
+    /// Whether no call is in flight and no end is waiting to be taken in.
     pub(crate) fn is_clear(&self) -> bool {
         matches!(*self.lock_call(), CallState::Idle)
     }
 
-    /// How the call under way ended, if it has; once.
+    /// Takes how the call ended, if it has ended.
     pub(crate) fn take_end(&self) -> Option<CallEnd> {
         let mut call = self.lock_call();
         match std::mem::take(&mut *call) {

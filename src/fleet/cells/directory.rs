@@ -10,7 +10,7 @@ use super::cell::{AccountCell, Snapshot};
 /// All accounts: by appid for readers, in order for lists.
 #[derive(Default)]
 pub(crate) struct Directory {
-    /// Its keys are the configuration's: nobody can add one to make others slow.
+    /// Its keys come from the configuration, so no client can add colliding ones to slow down lookups.
     pub(crate) by_appid: HashMap<Appid, Arc<AccountCell>, foldhash::fast::RandomState>,
     pub(crate) in_order: Vec<Appid>,
 }
@@ -23,8 +23,8 @@ impl Directory {
         Self { by_appid, in_order }
     }
 
-    /// The first `limit` accounts behind `after` that are `wanted`, by appid, and whether more of them follow.
-    /// There need not be an account `after`.
+    /// The first `limit` accounts after `after` that are `wanted`, by appid, and whether more follow. `after`
+    /// need not be an existing account.
     pub(crate) fn page(
         &self,
         after: Option<&str>,

@@ -1,24 +1,25 @@
-//! What an account's actor is told and asked, and the handle by which it is sent.
+//! The messages that an account's actor receives, and the handle that sends them.
 //!
-//! The handle does not name the actor's type: the cell that holds it stands below the actor.
+//! The handle does not name the actor's type, since the cell that holds it is in a lower layer than the
+//! actor.
 
 use kameo::prelude::*;
 use wxtokend_core::secret::Secret;
 
 use super::tally::RejectionOutcome;
 
-/// Look at the clock and do what is due.
+/// Check the clock and do what is due.
 pub(crate) struct Recheck;
-/// Changed settings are wanted.
+/// Changed settings are in the cell.
 pub(crate) struct ApplySettings;
-/// All hosts count as down: try whether they are.
+/// All hosts count as down: make a trial.
 pub(crate) struct Trial;
 
-/// What an account's actor is told, and nobody waits for.
+/// A message to an account's actor that has no reply.
 pub(crate) enum Notice {
-    /// Somebody waits for the token.
+    /// A reader waits for the token.
     Prioritise,
-    /// The refresh that is due in the token's last part is to be now.
+    /// The refresh that is due in the token's last minutes is to be made now.
     RefreshEarly,
     /// Panic in a handler.
     #[cfg(any(test, feature = "internals"))]
@@ -29,23 +30,23 @@ pub(crate) enum Notice {
 pub(crate) enum RefreshRequest {
     /// A client says that WeChat refused this token.
     Reject(Secret),
-    /// The same of a call of our own, which is looked into even where clients are believed.
+    /// One of our own calls was refused; the token is checked even where clients are believed.
     Doubted(Secret),
     /// An operator wants a refresh now.
     Refresh {
-        /// Even where the token still lives.
+        /// Even if the token still lives.
         force: bool,
     },
 }
 
-/// How a rejection or a wish to refresh ended; the error when there is no valid token.
+/// How a rejection or a request to refresh ended; an error when there is no valid token.
 pub(crate) type RefreshReply = Result<RejectionOutcome, NoValidToken>;
 
-/// A replacement was tried and there is no valid token.
+/// A replacement was attempted and there is no valid token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoValidToken;
 
-/// An account's actor, as others reach it.
+/// A handle to an account's actor.
 pub(crate) struct Mailbox {
     prompts: Recipient<Notice>,
     requests: ReplyRecipient<RefreshRequest, RejectionOutcome, NoValidToken>,
@@ -59,22 +60,22 @@ impl Mailbox {
         Self { prompts: actor.clone().recipient(), requests: actor.clone().reply_recipient() }
     }
 
-    /// Tells it that, and whether it will hear of it.
+    /// Sends a notice; returns whether the actor will receive it.
     pub(crate) fn tell(&self, prompt: Notice) -> bool {
         self.prompts.tell(prompt).try_send().is_ok()
     }
 
-    /// Asks it that. One that crashes has no valid token to offer.
+    /// Sends a request and waits for the reply. An actor that crashes over it has no valid token to offer.
     pub(crate) async fn ask(&self, request: RefreshRequest) -> RefreshReply {
         self.requests.ask(request).into_future().await.map_err(|_| NoValidToken)
     }
 
-    /// Has it end once it has read what was sent before.
+    /// Asks the actor to stop once it has read the messages sent before.
     pub(crate) async fn stop(&self) {
         let _ = self.prompts.stop_gracefully().await;
     }
 
-    /// Returns when it has ended.
+    /// Returns when the actor has stopped.
     pub(crate) async fn stopped(&self) {
         self.prompts.wait_for_shutdown().await;
     }

@@ -1,5 +1,7 @@
-//! What has happened, counted for the metrics: of one account, kept with it, so that it vanishes with it; and of all
-//! accounts, whose counts must not fall when one of them goes.
+//! Counters for the metrics.
+//!
+//! An account's own counters are kept with it and vanish with it. Those over all accounts must not fall when
+//! one is removed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +21,7 @@ pub(crate) struct Tally {
     failures: Mutex<BTreeMap<(&'static str, Option<i64>), u64>>,
 }
 
-/// How a rejection or a wish to refresh was decided.
+/// How a rejection or a request to refresh was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionOutcome {

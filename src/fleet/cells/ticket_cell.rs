@@ -11,13 +11,13 @@ use super::tally::Tally;
 use super::wanted_settings::WantedSettings;
 use super::watched::{Effort, Watched};
 
-/// One ticket, as everybody but its actor sees it.
+/// One ticket, as seen by everything but its actor.
 pub(crate) struct TicketCell {
     pub(crate) kind: TicketKind,
     pub(crate) of: Credential,
     pub(crate) slot: Watched<TicketState>,
     pub(crate) wanted: WantedSettings,
-    /// The upstream that it is of, as the store counts them.
+    /// The upstream that it comes from, by the store's count.
     pub(crate) upstream: AtomicU64,
     pub(crate) tally: Tally,
 }
@@ -34,7 +34,7 @@ impl TicketCell {
         })
     }
 
-    /// What is known now.
+    /// The current state.
     pub(crate) fn load(&self) -> Arc<TicketState> {
         self.slot.load()
     }

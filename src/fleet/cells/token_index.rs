@@ -1,4 +1,4 @@
-//! Which account a token is of, for those who send one and name no account.
+//! Finds the account of a token, for callers that send a token and name no account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use wxtokend_core::token::{HeldToken, Validity};
 
 type TokenDigest = [u8; 32];
 
-/// The tokens of all accounts: of each the newest, and while WeChat honours it the one before.
+/// The tokens of all accounts: the newest of each, and the one before it while WeChat honours that.
 #[derive(Default)]
 pub(crate) struct TokenIndex {
     known: Mutex<IndexedTokens>,
@@ -23,7 +23,7 @@ struct IndexedTokens {
 }
 
 impl TokenIndex {
-    /// An account's token is another one now.
+    /// Records that an account's token has been replaced.
     pub(crate) fn note(
         &self,
         appid: &Appid,
@@ -45,7 +45,7 @@ impl TokenIndex {
             known.by_digest.remove(&gone);
         }
         match (old, new) {
-            // A successor does not end it at once, unless it was dead before.
+            // A successor does not end the old token at once, unless that was dead before.
             (Some((old, digest)), Some(_))
                 if old.standing == Validity::Unchallenged && !old.expires_at.is_over(now) =>
             {
@@ -60,7 +60,7 @@ impl TokenIndex {
         }
     }
 
-    /// FaultScope token that is, or was until a moment ago.
+    /// The account whose token this is, or was until a moment ago.
     pub(crate) fn of(&self, token: &Secret, now: Moment) -> Option<Appid> {
         let digest = token.sha256();
         let known = self.lock();

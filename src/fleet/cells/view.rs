@@ -1,4 +1,4 @@
-//! What of an account may be shown: everything but its token.
+//! The part of an account that may be shown: everything but its token.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,30 +17,30 @@ use crate::wechat::HostState;
 /// An account as the API, the library and the command line show it. Instants are on the wall clock.
 #[derive(Debug, Clone, Serialize)]
 pub struct AccountView {
-    /// Its id at WeChat.
+    /// Its appid at WeChat.
     pub appid: Appid,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
     /// Its labels.
     pub tags: Vec<String>,
     /// Which call mints its token.
     pub endpoint: Endpoint,
-    /// What it looks like now.
+    /// Its phase now.
     pub state: Phase,
-    /// Of the newest token; 0 before the first.
+    /// Version of the newest token; 0 before the first.
     pub version: u64,
     /// When the call that first brought the valid token was sent.
     pub issued_at: Option<Timestamp>,
     /// When the valid token ends.
     pub expires_at: Option<Timestamp>,
-    /// When WeChat is asked next; `None` while that depends on a host that is down.
+    /// When WeChat is called next; `None` while that depends on a host that is down.
     pub next_refresh_at: Option<Timestamp>,
     /// How many calls have failed in a row.
     pub consecutive_failures: u32,
-    /// What is wrong: why the last call failed, or, of a parked account, what needs a person. `None` once a call has
-    /// succeeded.
+    /// What is wrong: why the last call failed or, for a parked account, what an operator must fix. `None`
+    /// once a call has succeeded.
     pub last_fault: Option<FaultView>,
-    /// What keeps a parked account from being asked again: a host that is down, a spent budget.
+    /// What keeps a parked account from being tried again: a host that is down, a spent budget.
     pub obstacle: Option<FaultView>,
     /// The daily budget.
     pub budget: BudgetView,
@@ -48,28 +48,28 @@ pub struct AccountView {
     pub tickets: Vec<TicketView>,
 }
 
-/// A ticket as the API and the library show it: without its value.
+/// A ticket as the API and the library show it, without its value.
 #[derive(Debug, Clone, Serialize)]
 pub struct TicketView {
-    /// Which one.
+    /// Its kind.
     #[serde(rename = "type")]
     pub kind: TicketKind,
-    /// What it looks like now.
+    /// Its phase now.
     pub state: Phase,
-    /// Of the newest; 0 before the first.
+    /// Version of the newest ticket; 0 before the first.
     pub version: u64,
-    /// When the valid one was made, as far as is known.
+    /// When the valid ticket was made, as far as is known.
     pub issued_at: Option<Timestamp>,
     /// Until when it is trusted.
     pub expires_at: Option<Timestamp>,
-    /// When WeChat is asked next; `None` while that depends on the token or on a host that is down.
+    /// When WeChat is called next; `None` while that depends on the token or on a host that is down.
     pub next_refresh_at: Option<Timestamp>,
     /// How many calls have failed in a row.
     pub consecutive_failures: u32,
-    /// What is wrong: why the last call failed, or, of a parked ticket, what needs a person. `None` once a call has
-    /// succeeded.
+    /// What is wrong: why the last call failed or, for a parked ticket, what an operator must fix. `None`
+    /// once a call has succeeded.
     pub last_fault: Option<FaultView>,
-    /// What keeps a parked ticket from being asked for again: a host that is down, a spent budget.
+    /// What keeps a parked ticket from being tried again: a host that is down, a spent budget.
     pub obstacle: Option<FaultView>,
     /// Its own daily budget.
     pub budget: BudgetView,
@@ -86,7 +86,7 @@ pub struct FaultView {
     pub message: String,
     /// What to do.
     pub advice: String,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
     /// WeChat's request id.
     pub rid: Option<String>,
@@ -110,7 +110,7 @@ pub struct HostView {
 pub struct BudgetView {
     /// Token calls that may be made in any 24 h.
     pub limit: u32,
-    /// Token calls that may be made right now; of a full budget, half.
+    /// Token calls that may be made right now; half of the limit when nothing was spent.
     pub remaining: u32,
 }
 
@@ -131,7 +131,8 @@ impl BudgetView {
     }
 }
 
-/// When something is done next, by the wall clock of now, whatever it was when that was decided.
+/// When something is done next, converted with the wall clock's current reading, whatever that was when it
+/// was planned.
 fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
     at.map(|at| (now + at.until(now)).timestamp())
 }
@@ -142,7 +143,7 @@ impl FaultView {
         trouble.map(LastFailure::cause).map(|(fault, at)| Self::new(fault, at))
     }
 
-    /// What keeps WeChat from being asked again about that.
+    /// What keeps WeChat from being called again about that.
     pub(crate) fn of_obstacle(trouble: Option<&LastFailure>) -> Option<Self> {
         trouble.and_then(|trouble| Some(Self::new(trouble.obstacle()?, trouble.at)))
     }

@@ -1,5 +1,7 @@
-//! Changed settings on their way to an actor. They stand in its cell until it takes them: a message is lost with an actor
-//! that crashes before it has read it.
+//! Changed settings on their way to an actor.
+//!
+//! They stay in its cell until it takes them, since an actor that crashes before it has read a message loses
+//! it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,12 +14,12 @@ pub(crate) struct WantedSettings(Mutex<Option<NewSettings>>);
 /// What a reload has changed for an actor.
 pub(crate) struct NewSettings {
     pub(crate) settings: Arc<Account>,
-    /// The upstream is another one now, whose tokens and tickets those that are kept are not.
+    /// The upstream has been replaced, so the credentials that are kept do not belong to it.
     pub(crate) forget: bool,
 }
 
 impl WantedSettings {
-    /// Takes the place of a change that was not taken; what that wanted forgotten is forgotten still.
+    /// Replaces a change that was not taken yet. If that one asked to forget, so does this one.
     pub(crate) fn put(&self, settings: Arc<Account>, forget: bool) {
         let mut kept = self.lock();
         let forget = forget || kept.as_ref().is_some_and(|earlier| earlier.forget);

@@ -1,4 +1,4 @@
-//! A value that others read and wait for: one immutable value at a time, swapped atomically.
+//! A value that can be read and waited for: one immutable value at a time, swapped atomically.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use wxtokend_core::clock::{Clock, Moment};
 
-/// Written by one actor, read by everybody.
+/// Written by one actor, read by any number of readers.
 pub(crate) struct Watched<T> {
     value: ArcSwap<T>,
     changed: Notify,
     gone: AtomicBool,
 }
 
-/// Whether it is worth waiting for a value to get better.
+/// How far the attempts to improve a value have got; shows whether waiting is worthwhile.
 pub(crate) struct Effort {
     pub(crate) attempts_ended: u64,
     pub(crate) is_busy: bool,
@@ -35,23 +35,23 @@ impl<T> Watched<T> {
         Self { value: ArcSwap::from_pointee(value), changed: Notify::new(), gone: AtomicBool::new(false) }
     }
 
-    /// What is known now.
+    /// The current value.
     pub(crate) fn load(&self) -> Arc<T> {
         self.value.load_full()
     }
 
-    /// What `look` makes of it. No lock, no allocation, no wait.
+    /// What `look` returns for the current value. No lock, no allocation, no wait.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.value.load())
     }
 
-    /// Replaces what readers see, and tells those who wait.
+    /// Replaces what readers see, and wakes those that wait.
     pub(crate) fn store(&self, value: T) {
         self.value.store(Arc::new(value));
         self.changed.notify_waiters();
     }
 
-    /// There is nothing to wait for any more; or there is again.
+    /// Sets whether the value is gone, so that there is nothing left to wait for.
     pub(crate) fn set_gone(&self, gone: bool) {
         self.gone.store(gone, Ordering::SeqCst);
         self.changed.notify_waiters();
@@ -61,8 +61,8 @@ impl<T> Watched<T> {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// Waits for the next publication after `look` was called, or until `deadline`; `look` decides whether it is
-    /// worth waiting. `None` at once when it is gone.
+    /// Waits for the next publication after `look` was called, or until `deadline`, as long as `look` returns
+    /// `None`. `None` at once when the value is gone.
     pub(crate) async fn wait_until<R>(
         &self,
         deadline: Instant,
@@ -71,7 +71,7 @@ impl<T> Watched<T> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Before looking: a publication in between must not be missed.
+            // Before `look`, so that a publication in between is not missed.
             changed.as_mut().enable();
             if let Some(found) = look(&self.load()) {
                 return Some(found);
@@ -83,11 +83,13 @@ impl<T> Watched<T> {
         }
     }
 
-    /// What `read` finds, waiting for an attempt that is running or due within `timeout`: at most `timeout` + 1 s. All
-    /// who wait share that attempt's end, its failure included; nobody starts one.
+    /// What `read` finds, after waiting for an attempt that is running or due within `timeout`: at most
+    /// `timeout` + 1 s.
+    ///
+    /// All waiting readers share how that attempt ends, failures included; none of them starts one.
     ///
     /// # Errors
-    /// The value in which there was nothing to be read.
+    /// The value in which there was nothing to read.
     pub(crate) async fn read_or_wait<R>(
         &self,
         clock: &Clock,

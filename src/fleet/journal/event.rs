@@ -1,4 +1,4 @@
-//! EventKind happens to accounts, as their history and the event stream tell it. Never with a token.
+//! What happens to accounts, as histories and the event stream show it. Never contains a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,19 +17,19 @@ use crate::fleet::cells::tally::RejectionOutcome;
 use crate::fleet::cells::view::{FaultView, HostView};
 use crate::wechat::HostState;
 
-/// One thing that has happened.
+/// One event.
 pub(crate) struct Event {
-    /// Its place among all of this process, from 1.
+    /// Its sequence number in this process, from 1.
     pub(crate) seq: u64,
-    /// That of the one before of the same account; 0 if there was none.
+    /// The sequence number of the same account's previous event; 0 if there is none.
     pub(crate) previous: u64,
     pub(crate) at: Moment,
-    /// Whom it happened to; nobody, if to the fleet as a whole.
+    /// The account it happened to; `None` for the fleet as a whole.
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) what: EventKind,
 }
 
-/// EventKind it was.
+/// What happened.
 pub(crate) enum EventKind {
     /// There is a new token.
     Token {
@@ -40,11 +40,11 @@ pub(crate) enum EventKind {
         next_at: Option<Moment>,
         duration_ms: u64,
     },
-    /// WeChat handed out the token that we have.
+    /// WeChat handed out the token that we already have.
     TokenUnchanged { version: u64, reason: Option<Reason>, duration_ms: u64 },
     /// There is a new ticket.
     Ticket { kind: TicketKind, version: u64, expires_at: Moment, next_at: Option<Moment>, duration_ms: u64 },
-    /// A call for a ticket has succeeded after one that failed, and brought the ticket that we have.
+    /// A call for a ticket succeeded after one that failed, and brought the ticket that we already have.
     TicketUnchanged { kind: TicketKind, version: u64, duration_ms: u64 },
     /// A call for a ticket failed, or was not made.
     TicketFault { kind: TicketKind, trouble: Box<LastFailure>, duration_ms: Option<u64> },
@@ -54,19 +54,20 @@ pub(crate) enum EventKind {
     Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
     /// A client said that WeChat refused a token, or an operator asked for a token call.
     ClientRequest(ClientRequest),
-    /// The account looks different from outside, or another call has failed.
+    /// The account's phase has changed, or another call has failed.
     State { state: Phase, was: Phase, trouble: Option<Box<LastFailure>>, next_at: Option<Moment> },
     /// Its settings were changed by a reload.
     Configured,
-    /// A host of the upstream has gone down, or answers again.
+    /// A host of the upstream has gone down, or has recovered.
     Host(HostState),
-    /// The configuration was read again: accounts may have come and gone, if it could be used.
+    /// The configuration was read again; if it was valid, accounts may have been added and removed.
     Reload { successful: bool },
 }
 
-/// EventKind one client wanted, and what came of it; all that ended alike, shortly after each other, is one.
+/// What one client requested and the outcome. Requests with the same outcome shortly after each other are
+/// one.
 pub(crate) struct ClientRequest {
-    /// Whether a token call was asked for, and if a forced one; `None` for a token that was reported.
+    /// Whether a refresh was forced; `None` for a rejection.
     force: Option<bool>,
     outcome: &'static str,
     by: Option<Box<str>>,
@@ -86,7 +87,7 @@ impl ClientRequest {
         }
     }
 
-    /// An operator's order to ask for a token.
+    /// An operator's request for a refresh.
     pub(crate) fn refresh(
         by: Option<&str>,
         force: bool,
@@ -96,7 +97,7 @@ impl ClientRequest {
         Self { force: Some(force), ..Self::report(by, outcome, at) }
     }
 
-    /// Counts it with this one, if they are alike.
+    /// Counts `other` with this one, if they are alike.
     pub(crate) fn counts(&self, other: &Self) -> bool {
         let alike = (self.force, self.outcome, &self.by) == (other.force, other.outcome, &other.by);
         if alike {
@@ -107,13 +108,13 @@ impl ClientRequest {
     }
 }
 
-/// Without an outcome there was no token to hand out.
+/// The outcome's label; without an outcome there was no token to hand out.
 pub(crate) fn outcome_label(outcome: Option<RejectionOutcome>) -> &'static str {
     outcome.map_or("unavailable", RejectionOutcome::as_str)
 }
 
 impl Event {
-    /// The name in the history, in the stream and in the log.
+    /// Its name in the history, the stream and the log.
     pub(crate) fn name(&self) -> &'static str {
         match self.what {
             EventKind::Token { .. } => "token",
@@ -132,7 +133,7 @@ impl Event {
         }
     }
 
-    /// Whether it is told as it happens; the rest is details, for the account's history.
+    /// Whether it is streamed as it happens; the rest are details for the account's history.
     pub(crate) fn is_streamed(&self) -> bool {
         matches!(
             self.what,
@@ -146,7 +147,8 @@ impl Event {
         )
     }
 
-    /// Whether it is worth remembering; that each refresh makes an account `refreshing` and `fresh` again is not.
+    /// Whether it belongs in the history. That each refresh makes an account `refreshing` and `fresh` again
+    /// does not.
     pub(crate) fn is_history(&self) -> bool {
         match &self.what {
             EventKind::State { state, was, .. } => {
@@ -219,7 +221,7 @@ enum EventDetails<'a> {
         message: &'a str,
         advice: &'a str,
         rid: Option<&'a str>,
-        /// EventKind is wrong with a parked ticket, where this call has not got as far.
+        /// What is wrong with a parked ticket, when this call did not get as far.
         #[serde(skip_serializing_if = "Option::is_none")]
         last_fault: Option<FaultView>,
         duration_ms: Option<u64>,

@@ -1,5 +1,5 @@
-//! EventKind an account's actor tells: a line in the log and an event in the journal, by the same name, for each thing
-//! that matters, where it is handled.
+//! Records what an account's actor does: for each notable thing a log line and a journal event of the same
+//! name, where it is handled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::event::EventKind;
 use super::ring::{AppearanceChange, Journal};
 use crate::fleet::cells::cell::AccountCell;
 
-/// Tells of one account, as it is now.
+/// Writes the log lines and events of one account in its current state.
 pub(crate) struct EventLog<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) cell: &'a AccountCell,
@@ -26,7 +26,7 @@ pub(crate) struct EventLog<'a> {
 }
 
 impl EventLog<'_> {
-    /// A token call has ended and its account's next step is known.
+    /// A token call has ended and the account's next step is known.
     pub(crate) fn fetch_ended(&self, fetched: Fetched, duration_ms: u64) {
         let (appid, version, reason) = (self.account.appid.as_str(), self.state.version, self.state.reason);
         match (fetched, &self.state.token, &self.state.trouble) {
@@ -63,7 +63,7 @@ impl EventLog<'_> {
         }
     }
 
-    /// How long WeChat says that the token lives on.
+    /// Warns when WeChat states an unusually long lifetime for the token.
     pub(crate) fn note_stated_lifetime(&self, expires_in: Duration) {
         if is_strangely_long(expires_in) {
             warn!(
@@ -100,7 +100,7 @@ impl EventLog<'_> {
         self.note(EventKind::Fault { fault: Arc::clone(fault), reason: self.state.reason, duration_ms });
     }
 
-    /// A check has told something.
+    /// A check has ended.
     pub(crate) fn check_ended(&self, end: &CheckEnd) {
         let appid = self.account.appid.as_str();
         let (told, fault) = match end {
@@ -132,7 +132,7 @@ impl EventLog<'_> {
         });
     }
 
-    /// A reload has changed its settings.
+    /// A reload has changed the account's settings.
     pub(crate) fn configured(&self) {
         debug!(
             event = "configured",
@@ -142,7 +142,7 @@ impl EventLog<'_> {
         self.note(EventKind::Configured);
     }
 
-    /// It may look different from outside now.
+    /// Records the account's phase, if it has changed.
     pub(crate) fn looks(&self) {
         let Some(AppearanceChange { state, was }) = self.journal.note_state(self.cell, self.now) else {
             return;
@@ -174,7 +174,7 @@ impl EventLog<'_> {
     }
 }
 
-/// Tells of one ticket, as it is now.
+/// Writes the log lines and events of one ticket in its current state.
 pub(crate) struct TicketEventLog<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) cell: &'a AccountCell,
@@ -186,7 +186,7 @@ pub(crate) struct TicketEventLog<'a> {
 }
 
 impl TicketEventLog<'_> {
-    /// How long WeChat says that the ticket lives.
+    /// Warns when WeChat states an unusually long lifetime for the ticket.
     pub(crate) fn note_stated_lifetime(&self, expires_in: Duration) {
         if is_strangely_long(expires_in) {
             warn!(

@@ -1,4 +1,4 @@
-//! EventKind happens to accounts: events that are kept and followed, and lines of the log.
+//! What happens to accounts: the events that are kept and followed, and the log lines.
 
 pub(super) mod event;
 pub(super) mod event_log;

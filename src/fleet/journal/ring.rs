@@ -1,9 +1,8 @@
-//! The fleet's recent past: one bounded ring of events for all accounts, out of which histories are read and
-//! streams are fed.
+//! The fleet's recent past: one bounded ring of events for all accounts, which serves histories and streams.
 //!
-//! A stream has a place in the ring and no queue of its own, so that a slow client costs nothing: one that falls
-//! behind the ring's end is told that it has missed something. Each event knows the one before of its account, so
-//! that a history costs its length and not the ring's.
+//! A stream has a position in the ring and no queue of its own, so that a slow client costs nothing: one that
+//! falls behind the oldest event is notified that it has missed some. Each event refers to its account's
+//! previous one, so that reading a history costs its length and not the ring's.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -17,35 +16,36 @@ use wxtokend_core::phase::Phase;
 use super::event::{ClientRequest, Event, EventKind};
 use crate::fleet::cells::cell::AccountCell;
 
-/// So many events are kept: half a day of 3000 accounts, some 10 MB.
+/// How many events are kept: half a day of 3000 accounts, some 10 MB.
 const KEPT: usize = 65_536;
-/// So many are handed to a stream at a time.
+/// How many events a stream gets at a time.
 const BATCH: usize = 256;
-/// Wishes that end alike within this are one event: who hammers an account must not push out everybody's past.
+/// Requests with the same outcome within this time are one event: a client that hammers one account must not
+/// push out all others' past.
 const ALIKE_WITHIN: Duration = Duration::from_secs(60);
-/// So far back among an account's events is looked for one that is alike: of more clients than anybody has.
+/// How many of an account's events are searched for a similar request: more than any fleet has clients.
 const LOOKED_BACK: usize = 256;
 
 /// The ring.
 pub(crate) struct Journal {
     ring: Mutex<Ring>,
     news: Notify,
-    /// Tells this process's events from those of another.
+    /// Distinguishes this process's events from another's.
     epoch: i64,
 }
 
 struct Ring {
-    /// The place of the next event.
+    /// The sequence number of the next event.
     next: u64,
     events: VecDeque<Arc<Event>>,
 }
 
-/// EventKind a stream gets to tell.
+/// What a stream reads at a time.
 pub(crate) struct EventBatch {
     pub(crate) events: Vec<Arc<Event>>,
-    /// Whether there were more, before these, that nobody has any more.
+    /// Whether earlier events were missed that the ring no longer holds.
     pub(crate) missed: bool,
-    /// The name of the event before these.
+    /// The id of the event before these.
     pub(crate) behind: String,
 }
 
@@ -55,7 +55,7 @@ impl Journal {
         Self { ring: Mutex::new(ring), news: Notify::new(), epoch: started.wall_ms }
     }
 
-    /// Notes what has happened to an account.
+    /// Records an event of an account.
     pub(crate) fn note(&self, cell: &AccountCell, at: Moment, what: EventKind) {
         let account = Some(Arc::clone(&cell.load().account));
         let mut ring = self.ring();
@@ -66,7 +66,7 @@ impl Journal {
         self.news.notify_waiters();
     }
 
-    /// Notes what has happened to the fleet as a whole.
+    /// Records an event of the fleet as a whole.
     pub(crate) fn note_of_all(&self, at: Moment, what: EventKind) {
         let mut ring = self.ring();
         let seq = ring.next;
@@ -75,7 +75,7 @@ impl Journal {
         self.news.notify_waiters();
     }
 
-    /// Notes what a client wanted; whether it is the first of its kind for a while.
+    /// Records a client's request; returns whether it is the first of its kind for a while.
     pub(crate) fn note_request(&self, cell: &AccountCell, at: Moment, wish: ClientRequest) -> bool {
         let ring = self.ring();
         let recent = ring.history(cell).take(LOOKED_BACK);
@@ -91,14 +91,15 @@ impl Journal {
         true
     }
 
-    /// Notes how the account looks, if that has changed since it was last noted: to be called whenever it may have.
+    /// Records the account's phase, if that has changed since it was last recorded. To be called whenever it
+    /// may have changed.
     pub(crate) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<AppearanceChange> {
         let snapshot = cell.load();
         let (state, failures) = (snapshot.state.phase(now), snapshot.state.failures());
         let mut noted = cell.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let was = noted.replace((state, failures));
         drop(noted);
-        // How it starts is no change.
+        // The first phase is no change.
         let (was, failures_then) = was?;
         if (was, failures_then) == (state, failures) {
             return None;
@@ -108,28 +109,28 @@ impl Journal {
         (state != was).then_some(AppearanceChange { state, was })
     }
 
-    /// An account's events, the newest first.
+    /// An account's events, newest first.
     pub(crate) fn history(&self, cell: &AccountCell, limit: usize) -> Vec<Arc<Event>> {
         let ring = self.ring();
         ring.history(cell).filter(|event| event.is_history()).take(limit).map(Arc::clone).collect()
     }
 
-    /// The place behind the newest event.
+    /// The position after the newest event.
     pub(crate) fn end(&self) -> u64 {
         self.ring().next
     }
 
-    /// EventKind an event is named, for one who comes back and wants to go on behind it.
+    /// The id of an event, from which a client that returns can continue.
     pub(crate) fn id(&self, event: &Event) -> String {
         self.id_before(event.seq + 1)
     }
 
-    /// The name of the event before `place`, there be one or not.
+    /// The id of the event before `place`, whether or not there is one.
     pub(crate) fn id_before(&self, place: u64) -> String {
         format!("{:x}-{}", self.epoch, place - 1)
     }
 
-    /// The place behind the event of that name; `None` if it is not one of this process's.
+    /// The position after the event with that id; `None` if the event is not one of this process.
     pub(crate) fn place_behind(&self, id: &str) -> Option<u64> {
         let (epoch, seq) = id.split_once('-')?;
         let ours = i64::from_str_radix(epoch, 16) == Ok(self.epoch);
@@ -137,12 +138,12 @@ impl Journal {
         (ours && place <= self.end()).then_some(place)
     }
 
-    /// The next events from `place` on, which moves behind them; waits until there are some.
+    /// The next events from `place` on, which is moved past them; waits until there are any.
     pub(crate) async fn next(&self, place: &mut u64) -> EventBatch {
         loop {
             let news = self.news.notified();
             tokio::pin!(news);
-            // Before looking: what happens in between must not be missed.
+            // Before the ring is read, so that an event in between is not missed.
             news.as_mut().enable();
             let (events, missed) = self.ring().from(place);
             if missed || !events.is_empty() {
@@ -158,7 +159,7 @@ impl Journal {
     }
 }
 
-/// An account has come to look different.
+/// A change of an account's phase.
 pub(crate) struct AppearanceChange {
     pub(crate) state: Phase,
     pub(crate) was: Phase,
@@ -173,7 +174,7 @@ impl Ring {
         self.next += 1;
     }
 
-    /// The place of the oldest.
+    /// The position of the oldest event.
     fn first(&self) -> u64 {
         self.next - self.events.len() as u64
     }
@@ -182,7 +183,7 @@ impl Ring {
         self.events.get(usize::try_from(seq.checked_sub(self.first())?).ok()?)
     }
 
-    /// The next events from `place` on, which moves behind them, and whether there were some before that are gone.
+    /// The next events from `place` on, which is moved past them, and whether earlier ones are gone.
     fn from(&self, place: &mut u64) -> (Vec<Arc<Event>>, bool) {
         let missed = *place < self.first();
         *place = (*place).max(self.first());

@@ -17,32 +17,32 @@ use super::sink_error::{RedisRefusal, SinkError};
 use super::stream::{self, BoundedReader};
 use crate::certificates;
 
-/// How long connecting may take, TLS and signing in included.
+/// How long connecting may take, TLS and authentication included.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
-/// How much is read in one go, in bytes; a value may be as much more.
+/// How many bytes of values are read in one batch; the last value may exceed it.
 const VALUES_AT_ONCE: usize = 256 * 1024;
-/// A key that holds something else by now is not ours to delete; one of another type answers with a table.
+/// A key that holds something else by now is not ours to delete. One of another type answers with a table.
 const TAKE_BACK: &str =
     "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 const TAKE_BACK_HASH: &str =
     "if redis.pcall('HGET', KEYS[1], ARGV[2]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
-/// Signed in. Dropped, it is closed.
+/// An authenticated connection, closed when it is dropped.
 pub(crate) struct RedisConnection {
     redis: MultiplexedConnection,
-    /// Writes what is asked and reads what is answered.
+    /// The task that writes commands and reads answers.
     _driver: AbortOnDropHandle<()>,
 }
 
-/// What is to be done to a key.
+/// A change to one key.
 pub(crate) enum KeyChange<'a> {
-    /// Write it, with an end.
+    /// Write it, with an expiry.
     Put {
-        /// What stands there afterwards.
+        /// What the key holds afterwards.
         entry: &'a Entry,
-        /// For how many seconds.
+        /// In how many seconds it expires.
         for_s: u64,
     },
     /// Delete it, if it still holds this.
@@ -50,10 +50,10 @@ pub(crate) enum KeyChange<'a> {
 }
 
 impl RedisConnection {
-    /// Connects, signs in, and hears that Redis answers.
+    /// Connects, authenticates, and waits until Redis answers a ping.
     pub(crate) async fn open(url: &Secret) -> Result<Self, SinkError> {
         let info = url.expose().into_connection_info()?;
-        // They have a time of their own, and a reason that would be lost in the one of connecting.
+        // They have their own time limit, and an error of theirs would be lost in that of connecting.
         let certificates = match stream::is_tls(info.addr()) {
             true => {
                 certificates::system().await.map_err(|missing| SinkError::without_certificates(&missing))?
@@ -71,7 +71,8 @@ impl RedisConnection {
         Ok(connection)
     }
 
-    /// Whether it answers. One that refuses to, since its ACL lacks PING or somebody has renamed it, has answered.
+    /// Checks that Redis answers. A refusal, because its ACL lacks PING or the command was renamed, is an
+    /// answer.
     pub(crate) async fn ping(&mut self) -> Result<(), SinkError> {
         match cmd("PING").query_async(&mut self.redis).await {
             Err(error) if is_about_the_command(&error) => Ok(()),
@@ -79,7 +80,8 @@ impl RedisConnection {
         }
     }
 
-    /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them, and says which it refuses.
+    /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them; returns which
+    /// it refuses.
     pub(crate) async fn make(
         &mut self,
         groups: &[Vec<KeyChange<'_>>],
@@ -103,7 +105,7 @@ impl RedisConnection {
         outcomes(&lengths, replies).into_iter().map(in_particular).collect()
     }
 
-    /// For each of `expected`, whether what stands there is something else, or nothing, or stays for longer.
+    /// For each of `expected`, whether the key holds something else or nothing, or lives longer.
     pub(crate) async fn differ(
         &mut self,
         expected: &[ExpectedValue<'_>],
@@ -119,7 +121,7 @@ impl RedisConnection {
         let differ: Vec<_> =
             expected.iter().map(|expected| expected.is_another(next(), next())).map(in_particular).collect();
         let mut differ = differ.into_iter().collect::<Result<Vec<_>, _>>()?;
-        // Only what may be ours is read: somebody else's may be half a gigabyte.
+        // Only what may be ours is read: another program's value may be half a gigabyte.
         let alike = expected.iter().zip(&mut differ).filter(|(_, differs)| matches!(differs, Ok(false)));
         let mut alike: VecDeque<_> = alike.collect();
         while !alike.is_empty() {
@@ -140,10 +142,10 @@ impl RedisConnection {
     }
 }
 
-/// What is to be found at a key.
+/// What a key should hold.
 pub(crate) struct ExpectedValue<'a> {
     pub(crate) entry: &'a Entry,
-    /// How long it may stay there.
+    /// How long the key may live.
     pub(crate) at_most: Duration,
 }
 
@@ -152,7 +154,7 @@ impl ExpectedValue<'_> {
         self.entry.content.mark().expose().as_bytes()
     }
 
-    /// Whether its length or its end shows that it is not ours.
+    /// Whether the length or the expiry shows that it is not ours.
     fn is_another(
         &self,
         length: RedisResult<Value>,
@@ -162,14 +164,14 @@ impl ExpectedValue<'_> {
             Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
             length => from_redis_value(length?).map_err(RedisError::from)?,
         };
-        // -1 without an end, -2 when it has ended since.
+        // -1 without an expiry, -2 when it has expired since.
         let left_ms: i64 = from_redis_value(left_ms?).map_err(RedisError::from)?;
         let stays =
             left_ms == -1 || u128::try_from(left_ms).is_ok_and(|left| left > self.at_most.as_millis());
         Ok(stays || length != self.mark().len())
     }
 
-    /// Whether it is something else of that length.
+    /// Whether it is something else of the same length.
     fn differs(&self, held: RedisResult<Value>) -> Result<bool, RedisRefusal> {
         let held: Option<Vec<u8>> = match held {
             Err(error) if error.code() == Some("WRONGTYPE") => return Ok(true),
@@ -179,12 +181,12 @@ impl ExpectedValue<'_> {
     }
 }
 
-/// Whether it knows who asks and is well, but may or can not carry out this command.
+/// Whether Redis is well and knows the user, but may or can not carry out this command.
 fn is_about_the_command(error: &RedisError) -> bool {
     error.code() == Some("NOPERM") || error.detail().is_some_and(|words| words.contains("unknown command"))
 }
 
-/// A refusal that is not about what was asked is the connection's trouble.
+/// Separates a refusal of this command from one of every command, which is an error of the connection.
 fn in_particular<T>(outcome: Result<T, RedisRefusal>) -> Result<Result<T, RedisRefusal>, SinkError> {
     match outcome {
         Err(refusal) if refusal.is_of_all => Err(refusal.trouble),
@@ -192,19 +194,19 @@ fn in_particular<T>(outcome: Result<T, RedisRefusal>) -> Result<Result<T, RedisR
     }
 }
 
-/// What came of transactions that have so many replies each.
+/// The outcomes of transactions that have `lengths` replies each.
 fn outcomes(lengths: &[usize], replies: Vec<RedisResult<Value>>) -> Vec<Result<(), RedisRefusal>> {
     let mut replies = replies.into_iter();
     let next = |length: &usize| {
-        // All of them, also those after a refusal: the next transaction's begin behind.
+        // All of them, also those after a refusal, since the next transaction's replies follow.
         let own: Vec<_> = replies.by_ref().take(*length).collect();
         outcome(own.into_iter())
     };
     lengths.iter().map(next).collect()
 }
 
-/// What came of a transaction. What is refused as it is queued keeps all of it from being done; what is refused as it
-/// is done does not.
+/// The outcome of a transaction. A command that is refused when it is queued keeps all of it from being done;
+/// one that is refused on execution does not.
 fn outcome(mut replies: impl Iterator<Item = RedisResult<Value>>) -> Result<(), RedisRefusal> {
     replies
         .next()
@@ -236,7 +238,7 @@ fn put(pipe: &mut Pipeline, entry: &Entry, for_s: u64) {
             pipe.cmd("SET").arg(key).arg(text.expose()).arg("EX").arg(for_s);
         }
         Content::Hash { field, value, expired_at } => {
-            // Something else may stand there, of another type or with other fields.
+            // The key may hold something else, of another type or with other fields.
             pipe.cmd("DEL").arg(key);
             pipe.cmd("HSET").arg(key).arg(*field).arg(value.expose());
             pipe.arg("expired_at").arg(*expired_at);
@@ -321,7 +323,7 @@ mod tests {
         assert_eq!(expected.differs(parsed("-NOPERM k")).unwrap_err().code, "NOPERM");
     }
 
-    /// A Redis that answers each read with the next of `answers`, and goes on with the last of them for ever.
+    /// A Redis that answers each read with the next of `answers`, and repeats the last of them forever.
     async fn fake(answers: &'static [&'static str]) -> Secret {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -340,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_end_is_not_read_to_its_end() {
-        // The first answers two commands by which the client introduces itself.
+        // The first answers the two commands with which the client introduces itself.
         for answers in [
             &["+OK\r\n+OK\r\n", "+", "x"][..],
             &["+OK\r\n+OK\r\n", "$500000000\r\n", "x"],
@@ -370,7 +372,8 @@ mod tests {
         assert_eq!(after(&[]), Ok(()));
         assert_eq!(after(&["+OK", "+QUEUED", "+QUEUED", "*2\r\n+OK\r\n:1"]), Ok(()));
         for (replies, code, in_part) in [
-            // As Redis answers: nothing is done when it knows beforehand, all the rest when it finds out.
+            // As Redis answers: nothing is done when it refuses on queueing, all the rest when it refuses on
+            // execution.
             (&["+OK", "-NOPERM k", "+QUEUED", "-EXECABORT Transaction discarded"][..], "NOPERM", false),
             (&["+OK", "+QUEUED", "-EXECABORT Transaction discarded because of: OOM x"], "OOM", false),
             (&["+OK", "+QUEUED", "+QUEUED", "*2\r\n:1\r\n-WRONGTYPE k"], "WRONGTYPE", true),

@@ -1,4 +1,4 @@
-//! What stands in the place of Redis in a library that was built without: nothing is published.
+//! Replaces Redis in a library built without it: nothing is published.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use wxtokend_core::ticket::TicketKind;
 use crate::config::Sink;
 use crate::fleet::cells::directory::Directory;
 
-/// None: a fleet with sinks does not start.
+/// No sinks: a fleet that has some does not start.
 pub(crate) struct Publishers;
 
 impl Publishers {

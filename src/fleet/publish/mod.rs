@@ -1,6 +1,7 @@
-//! Redis, as a place where others look for tokens.
+//! Publishes tokens to Redis, where SDKs read them.
 //!
-//! A connection is used by one task alone, so that what is read back is what that task has written, or somebody else.
+//! A connection is used by one task only, so that what is read back was written by that task or by another
+//! program.
 
 #[cfg(feature = "redis")]
 mod connection;

@@ -1,4 +1,4 @@
-//! What is to be written to one Redis.
+//! What must be written to one Redis.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use wxtokend_core::ticket::Credential;
 
 use crate::config::{Grants, Sink};
 
-/// What one sink's task has to see to. It holds what has changed, not what it has become: a Redis that
-/// is down for hours costs no memory.
+/// The work list of one sink's task. It holds which credentials have changed, not their values, so that a
+/// Redis that is down for hours costs no memory.
 pub(crate) struct Outbox {
     pub(crate) sink: Sink,
     pub(crate) accounts: ArcSwap<Grants>,
@@ -29,17 +29,17 @@ pub(crate) struct ChangedCredentials {
     pub(crate) of: HashSet<Credential>,
 }
 
-/// How a sink is doing.
+/// The counters of a sink.
 #[derive(Default)]
 pub(crate) struct SinkTally {
     pub(crate) up: AtomicBool,
-    /// Accounts whose keys were written or taken back.
+    /// Accounts whose keys were written or deleted.
     pub(crate) written: AtomicU64,
-    /// Those for which that failed.
+    /// Accounts for which that failed.
     pub(crate) failed: AtomicU64,
-    /// Those whose keys somebody else had changed.
+    /// Accounts whose keys another program had changed.
     pub(crate) drifted: AtomicU64,
-    /// Those that have changed, and Redis has not heard of it.
+    /// Accounts that have changed and are not written yet.
     pub(crate) pending: AtomicUsize,
 }
 
@@ -55,18 +55,18 @@ impl Outbox {
         }
     }
 
-    /// What logs and metrics call it.
+    /// Its name in logs and metrics.
     pub(crate) fn name(&self) -> &str {
         &self.sink.name
     }
 
-    /// Whatever is known of the accounts is to be looked at again.
+    /// Marks all accounts as changed.
     pub(crate) fn note_all(&self) {
         self.lock().of_all = true;
         self.told.notify_one();
     }
 
-    /// One of them is to be looked at again.
+    /// Marks one credential as changed.
     pub(crate) fn note(&self, credential: &Credential) {
         self.lock().of.insert(credential.clone());
         self.told.notify_one();

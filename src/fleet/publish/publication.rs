@@ -1,4 +1,4 @@
-//! What the keys of a token or a ticket in Redis should hold, what they do hold, and what is to be done about it.
+//! Compares what the keys of a credential in Redis should hold with what they do hold, and plans the changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::config::Grants;
 use crate::fleet::cells::directory::Directory;
 use crate::fleet::publish::connection::KeyChange;
 
-/// By so much a clock may go wrong between ours and Redis'.
+/// How far our clock and Redis' may drift apart.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// A token or a ticket as it may be relied on now.
@@ -25,8 +25,8 @@ pub(crate) struct Desired {
 }
 
 impl Desired {
-    /// `None` where none may be served, or only for less than the second that is Redis' unit, or where `accounts` does
-    /// not cover its account.
+    /// `None` where none may be served, or only for less than a second, which is Redis' unit, or where
+    /// `accounts` does not cover its account.
     pub(crate) fn of(
         directory: &Directory,
         credential: &Credential,
@@ -47,29 +47,29 @@ impl Desired {
     }
 }
 
-/// What we have put into Redis for one token or ticket.
+/// What we have written to Redis for one token or ticket.
 #[derive(Default)]
 pub(crate) struct Published {
     source: Option<(Arc<Account>, Secret)>,
     entries: Vec<Entry>,
-    /// Of a write that failed: they may stand there.
+    /// The entries of a write that failed; they may be in Redis.
     tried: Vec<Entry>,
-    /// When the keys end, at the earliest,
+    /// When the keys expire, at the earliest;
     until: Moment,
-    /// and at the latest: when Redis began to count is not known better.
+    /// and at the latest, since when Redis began to count is not known more precisely.
     until_by: Moment,
-    /// Nothing speaks against the entries standing there.
+    /// Whether there is no sign that the entries are not there.
     is_sure: bool,
     pub(crate) look_at: Option<Instant>,
 }
 
 impl Published {
-    /// What stands there is not known any more.
+    /// Marks what is in Redis as unknown.
     pub(crate) fn forget(&mut self) {
         self.is_sure = false;
     }
 
-    /// `plan` may have been carried out, or not.
+    /// Records that `plan` may or may not have been carried out.
     pub(crate) fn tried(&mut self, plan: Plan) {
         self.is_sure = false;
         if let Plan::Put(put) = plan {
@@ -77,23 +77,24 @@ impl Published {
         }
     }
 
-    /// What certainly must be there, and for more than a moment.
+    /// The entries that must be in Redis, and for more than a moment.
     pub(crate) fn standing(&self, now: Moment) -> Option<&[Entry]> {
         (self.is_sure && self.until.until(now) > Duration::from_secs(1)).then_some(&self.entries)
     }
 
-    /// How long the keys may stay there: as long as they were given, or as is promised for the token by now.
+    /// How long the keys may exist: as long as they were given, or as the token is now promised.
     pub(crate) fn at_most(&self, wanted: Option<&Desired>, now: Moment) -> Duration {
         let promise = wanted.filter(|wanted| self.is_of(wanted)).map(|wanted| wanted.promise);
         self.until_by.until(now).max(promise.unwrap_or_default()) + SLACK
     }
 
-    /// How long until the promise is looked at again: it may have grown, and must be written before the keys end.
+    /// How long until the promise is read again. It may have grown, and must be written before the keys
+    /// expire.
     pub(crate) fn next_look(&self, now: Moment) -> Duration {
         (self.until.until(now) / 2).max(Duration::from_millis(200))
     }
 
-    /// Whether there is anything.
+    /// Whether there are any entries.
     pub(crate) fn is_any(&self) -> bool {
         !self.entries.is_empty()
     }
@@ -111,7 +112,7 @@ impl Published {
 
 /// What is to be done.
 pub(crate) enum Plan {
-    /// Nothing: it is there, or neither there nor wanted.
+    /// Nothing: it is in Redis, or neither there nor wanted.
     Keep,
     Put(Put),
     TakeBack(Vec<Entry>),
@@ -122,7 +123,7 @@ pub(crate) struct Put {
     entries: Vec<Entry>,
     for_s: u64,
     until: Moment,
-    /// At keys that are not its any more.
+    /// Entries at keys that are no longer its own.
     take_back: Vec<Entry>,
 }
 
@@ -179,7 +180,7 @@ impl Plan {
         puts.chain(take_back.iter().map(KeyChange::TakeBack))
     }
 
-    /// What stands there when it was done by `now`.
+    /// What is in Redis if the plan was carried out by `now`.
     pub(crate) fn published(self, now: Moment) -> Option<Published> {
         let Self::Put(put) = self else { return None };
         Some(Published {
@@ -194,8 +195,9 @@ impl Plan {
     }
 }
 
-/// Whether keys that end at `is` do, where they could be given until `could_be`: not beyond the promise's `end`, and
-/// short of what is possible by less than a second, or by less than half of what they have left.
+/// Whether keys that expire at `is` may stay, where they could be given until `could_be`: they do not outlive
+/// the promise's `end`, and fall short of what is possible by less than a second, or by less than half of
+/// what they have left.
 fn is_enough(is: Moment, could_be: Moment, end: Moment, now: Moment) -> bool {
     let slack = (is.until(now) / 2).min(Duration::from_secs(1));
     is.until(end).is_zero() && could_be.until(is) < slack

@@ -1,7 +1,8 @@
-//! Keeps what stands in one Redis equal to what the accounts' readers get.
+//! Keeps the keys in one Redis equal to what the accounts' readers get.
 //!
-//! Each key ends with the promise that was given for its token: if we die, or cannot reach Redis, nobody finds a
-//! token there that must not be used. So a promise that grows with time is written again before the key ends.
+//! Each key expires with the promise that was given for its token: if we die, or cannot reach Redis, no
+//! client finds a token there that must not be used. So a promise that grows with time is written again
+//! before the key expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -26,25 +27,25 @@ use crate::fleet::publish::sink_error::{RedisRefusal, SinkError};
 mod log;
 mod refusals;
 
-/// Tokens and tickets that are sent in one go.
+/// How many tokens and tickets are sent in one batch.
 const AT_ONCE: usize = 250;
-/// How often Redis is asked whether it is there: one that came back empty is filled again after so long,
+/// How often Redis is pinged. One that came back empty is filled again after this time.
 const PING: Duration = Duration::from_secs(1);
-/// and how often some of what stands there is compared,
+/// How often a part of the keys is compared with what we wrote,
 const LOOK: Duration = Duration::from_secs(1);
-/// all of it in so many times,
+/// over how many rounds that covers all keys,
 const LOOKS: u32 = 10;
-/// and of so many tokens and tickets at a time.
+/// and the most tokens and tickets per round.
 const MOST_LOOKED_AT: usize = 1_000;
-/// The wait before the next try to connect grows from this,
+/// The delay before the next attempt to connect doubles from this,
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// to this.
+/// up to this.
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-/// How long it may refuse all that it is given before it counts as down.
+/// How long Redis may refuse everything before it counts as down.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One sink's task.
+/// The task of one sink.
 pub(crate) struct Publisher {
     outbox: Arc<Outbox>,
     directory: Arc<ArcSwap<Directory>>,
@@ -52,21 +53,21 @@ pub(crate) struct Publisher {
     connection: Option<RedisConnection>,
     /// What may have to be written.
     todo: BTreeSet<Credential>,
-    /// What stands in Redis as far as we know.
+    /// What is in Redis, as far as we know.
     published: BTreeMap<Credential, Published>,
-    /// When to look at which promise again.
+    /// When to read which promise again.
     due: BTreeSet<(Instant, Credential)>,
     refusals: Refusals,
-    /// Since when nothing of ours stands there, and what should is refused.
+    /// Since when none of our keys is in Redis and those that should be are refused.
     refuses_all_since: Option<Instant>,
     failures: u32,
     log: Log,
     retry_at: Instant,
     ping_at: Instant,
     look_at: Instant,
-    /// The last that was compared.
+    /// The last credential that was compared.
     looked_at: Option<Credential>,
-    /// How many were compared in a row, most of which were not ours.
+    /// How many keys were compared in a row of which most were not ours.
     lost: usize,
 }
 
@@ -93,7 +94,7 @@ impl Publisher {
         }
     }
 
-    /// Until it is asked to stop. What has changed by then is written, if Redis is there.
+    /// Runs until it is asked to stop. What has changed by then is written, if Redis answers.
     pub(crate) async fn run(mut self) {
         let outbox = Arc::clone(&self.outbox);
         while outbox.stop.run_until_cancelled(self.turn()).await.is_some() {}
@@ -101,7 +102,7 @@ impl Publisher {
         let _ = self.write().await;
     }
 
-    /// May be dropped at any time: what is not known to be written stays on the list.
+    /// One iteration. Cancel safe: what is not known to be written stays on the list.
     async fn turn(&mut self) {
         self.collect();
         if let Err(trouble) = self.advance().await {
@@ -127,7 +128,7 @@ impl Publisher {
                 return Ok(());
             }
             self.connection = Some(RedisConnection::open(&self.outbox.sink.url).await?);
-            // It may have lost everything, or not have heard the last of it.
+            // It may have lost everything, or have missed the last writes.
             self.published.values_mut().for_each(Published::forget);
             self.outbox.note_all();
             self.collect();
@@ -146,7 +147,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes in what has changed, and what is due.
+    /// Collects what has changed and what is due.
     fn collect(&mut self) {
         let news = self.outbox.take_news();
         let directory = self.directory.load();
@@ -210,7 +211,7 @@ impl Publisher {
         Plan::new(credential, wanted, published, &self.outbox.sink.layout, now)
     }
 
-    /// Carries out `plans`, and says of each whether Redis has taken it.
+    /// Carries out `plans`, and returns for each whether Redis accepted it.
     async fn make(
         &mut self,
         plans: &[(Credential, Plan)],
@@ -255,8 +256,10 @@ impl Publisher {
         self.refusals.add(credential, refusal, Instant::now());
     }
 
-    /// The wait before the next look. Where most was changed, Redis was emptied: the rest is looked at at once, but not
-    /// over and over where it holds on to nothing.
+    /// The wait before the next comparison.
+    ///
+    /// Where most keys were changed, Redis was emptied, and the rest is compared at once; but not over and
+    /// over where it keeps nothing.
     fn pause(&mut self, looked: usize, changed: usize) -> Duration {
         let is_lost = changed * 2 > looked;
         self.lost = if is_lost { self.lost + looked } else { 0 };
@@ -267,8 +270,8 @@ impl Publisher {
         if is_lost { LOOK * LOOKS } else { LOOK }
     }
 
-    /// Compares the next part of what stands in Redis with what we put there. How much that was, and how much of it is
-    /// not ours.
+    /// Compares the next part of the keys in Redis with what we wrote. Returns how many credentials were
+    /// compared, and how many of them are not ours.
     async fn look(&mut self) -> Result<(usize, usize), SinkError> {
         let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut behind = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
@@ -313,7 +316,7 @@ impl Publisher {
         Ok((round.len(), changed))
     }
 
-    /// It does what it is asked to, but for what it refuses, which may be everything.
+    /// Redis does what it is asked to, except what it refuses, which may be everything.
     fn answers(&mut self) {
         self.failures = 0;
         let now = self.clock.now();
@@ -339,7 +342,7 @@ impl Publisher {
     }
 }
 
-/// What may be published of an account.
+/// The credentials of an account that may be published.
 fn credentials_of(account: &Account) -> Vec<Credential> {
     let tickets = account.tickets.iter().map(|kind| Credential::ticket(account.appid.clone(), kind));
     tickets.chain([Credential::token(account.appid.clone())]).collect()

@@ -1,4 +1,4 @@
-//! Tells those who carry tokens to Redis what has changed, and gives up on none of them.
+//! Runs one publisher per sink, notifies them of changes and restarts those that crash.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::publisher::Publisher;
 use crate::config::Sink;
 use crate::fleet::cells::directory::Directory;
 
-/// The wait before one that crashed is started again.
+/// The delay before a crashed publisher is restarted.
 const RESTART: Duration = Duration::from_secs(1);
 
 /// One task for each sink.
@@ -32,13 +32,13 @@ impl Publishers {
         Self { all: ArcSwap::default(), tasks: TaskTracker::new(), directory, clock }
     }
 
-    /// Whether these can be published to; without the feature `redis` none can.
+    /// Whether these sinks can be published to; without the feature `redis` none can.
     pub(crate) fn can_publish_to(_: &[Sink]) -> bool {
         true
     }
 
-    /// Makes `sinks` the ones that are published to, unless all are to end. What stands in one that goes is left to its
-    /// end.
+    /// Makes `sinks` the ones that are published to, unless all are stopping. The keys in a sink that is
+    /// removed are left to expire.
     pub(crate) fn set(&self, sinks: &[Sink]) {
         if self.tasks.is_closed() {
             return;
@@ -65,12 +65,12 @@ impl Publishers {
         self.all.store(Arc::new(new));
     }
 
-    /// An account, and with it its token, is not what it was.
+    /// Marks an account, and with it its token, as changed.
     pub(crate) fn note(&self, appid: &Appid) {
         self.note_credential(&Credential::token(appid.clone()));
     }
 
-    /// One of its tickets is not what it was.
+    /// Marks one of its tickets as changed.
     pub(crate) fn note_ticket(&self, appid: &Appid, kind: TicketKind) {
         self.note_credential(&Credential::ticket(appid.clone(), kind));
     }
@@ -81,18 +81,18 @@ impl Publishers {
         }
     }
 
-    /// The sinks in the order of the file.
+    /// The sinks, in the order of the configuration file.
     pub(crate) fn all(&self) -> Arc<Vec<Arc<Outbox>>> {
         self.all.load_full()
     }
 
-    /// Asks all to end, once what has changed is written where Redis answers.
+    /// Asks all to stop, once changes are written to each Redis that answers.
     pub(crate) fn stop(&self) {
         self.all.load().iter().for_each(|outbox| outbox.stop.cancel());
         self.tasks.close();
     }
 
-    /// Returns when they have ended.
+    /// Returns when all have stopped.
     pub(crate) async fn stopped(&self) {
         self.tasks.wait().await;
     }

@@ -7,8 +7,8 @@ use crate::certificates::{Missing, places};
 /// Every command that we send.
 const COMMANDS: &str = "SET, GET, STRLEN, DEL, HSET, HGET, HSTRLEN, EXPIRE, PTTL, EVAL, MULTI and EXEC";
 
-/// Why a Redis does not take what we write. Of Redis' own words only plain ones are told: it may quote the command, and
-/// with it keys and tokens.
+/// Why a Redis does not accept what we write. Of Redis' own message only plain words are kept: it may quote
+/// the command, and with it keys and tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct SinkError(String);
@@ -39,7 +39,7 @@ impl From<RedisError> for SinkError {
     }
 }
 
-/// What Redis says, less whatever may be a key, a token or a password of ours.
+/// Redis' message without any word that may be a key, a token or a password of ours.
 fn plain(words: &str) -> String {
     let plain = |word: &str| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
@@ -51,26 +51,26 @@ fn plain(words: &str) -> String {
     words.split_ascii_whitespace().take(30).map(plain).collect::<Vec<_>>().join(" ")
 }
 
-/// The system's words, or those of TLS.
+/// The operating system's message, or that of TLS.
 fn without_answer(error: &RedisError) -> String {
     let told = error.to_string();
     if told.contains("corrupt message") { "it does not speak TLS on this port".to_owned() } else { told }
 }
 
-/// What Redis has answered instead of doing as it was told.
+/// Redis' answer when it does not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RedisRefusal {
-    /// Redis' word for it.
+    /// Redis' error code.
     pub(crate) code: String,
     /// The same in a sentence.
     pub(crate) trouble: SinkError,
-    /// Whether it is not about a key, but about all that may be asked.
+    /// Whether it is not about one key, but about every command.
     pub(crate) is_of_all: bool,
     /// Whether a part may have been done.
     pub(crate) in_part: bool,
 }
 
-/// What is known to be answered: whether it is about every key, and what it means.
+/// The known error codes: whether each is about every key, and what it means.
 const KNOWN: [(&str, bool, &str); 12] = [
     ("NOAUTH", true, "it wants a password"),
     ("READONLY", true, "it is a replica"),
@@ -82,7 +82,7 @@ const KNOWN: [(&str, bool, &str); 12] = [
     ("MOVED", true, "it is a cluster, which is not supported"),
     ("CROSSSLOT", true, "it is a cluster, which is not supported"),
     ("CLUSTERDOWN", true, "it is a cluster, which is not supported"),
-    // It may have room for the next, and delete what it is told to.
+    // There may be room for the next, and it deletes what it is asked to delete.
     ("OOM", false, "its memory is full"),
     ("WRONGTYPE", false, "something else stands there"),
 ];
@@ -105,7 +105,7 @@ impl From<RedisError> for RedisRefusal {
             }
             None => (false, String::new()),
         };
-        // What has no code of Redis' is not in its words either.
+        // A message without a Redis error code is not worded by Redis either.
         let words = if is_a_code { plain(details) } else { String::new() };
         let words = if words.is_empty() { words } else { format!(" (it says: {words})") };
         let trouble = SinkError(format!("Redis refuses with {code}{advice}{words}"));
@@ -115,17 +115,17 @@ impl From<RedisError> for RedisRefusal {
 
 #[cfg(test)]
 impl RedisRefusal {
-    /// Of one key.
+    /// A refusal of one key.
     pub(crate) fn example(code: &str) -> Self {
         let trouble = SinkError(format!("Redis refuses with {code}"));
         Self { code: code.to_owned(), trouble, is_of_all: false, in_part: false }
     }
 }
 
-/// Redis' word, and what follows it.
+/// Redis' error code, and the rest of the message.
 fn code_of(error: &ServerError) -> (&str, &str) {
     let details = error.details().unwrap_or_default();
-    // Allowed when it was queued, and refused when the others were to be done.
+    // Accepted when it was queued, and refused when the transaction was executed.
     match details.strip_prefix("Transaction discarded because of: ") {
         Some(cause) => cause.split_once(' ').unwrap_or((cause, "")),
         None => (error.code(), details),

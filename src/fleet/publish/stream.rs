@@ -1,4 +1,4 @@
-//! The bytes to and from a Redis.
+//! The byte stream to and from a Redis.
 
 use std::io::{self, Error, ErrorKind};
 use std::pin::Pin;
@@ -15,7 +15,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::certificates::Certificates;
 
-/// All that is answered to one batch of questions is shorter. The client would gather up whatever comes.
+/// A limit on all that answers one batch of commands; the client would buffer any amount. No real answer is
+/// as long.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 
 /// A connection, with TLS or without.
@@ -23,12 +24,12 @@ pub(crate) trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for S {}
 
-/// Whether TLS is spoken there.
+/// Whether the connection uses TLS.
 pub(crate) fn is_tls(to: &ConnectionAddr) -> bool {
     matches!(to, ConnectionAddr::TcpTls { .. })
 }
 
-/// Connects to where the URL points; a host with TLS is known by `certificates`.
+/// Connects to the address in the URL; a host with TLS is verified with `certificates`.
 pub(crate) async fn connect(
     to: &ConnectionAddr,
     certificates: Certificates,
@@ -43,7 +44,7 @@ pub(crate) async fn connect(
     if !with_tls {
         return Ok(Box::new(stream));
     }
-    // Fails when the program has chosen a provider already; then that one is used.
+    // Fails when the program has already installed a provider, which is used then.
     let _ = ring::default_provider().install_default();
     let mut trusted = RootCertStore::empty();
     trusted.add_parsable_certificates(certificates);
@@ -52,7 +53,7 @@ pub(crate) async fn connect(
     Ok(Box::new(TlsConnector::from(Arc::new(trusted)).connect(name, stream).await?))
 }
 
-/// Fails when more than [`LONGEST_ANSWER`] comes in and nothing was asked meanwhile.
+/// Fails when more than [`LONGEST_ANSWER`] arrives without anything being sent meanwhile.
 pub(crate) struct BoundedReader<S> {
     stream: S,
     left: usize,

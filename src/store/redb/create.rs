@@ -1,4 +1,4 @@
-//! A store is made beside its path and moved there whole, and only where there is nothing.
+//! Creates a store next to its path and moves it there whole, and only where there is nothing.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,20 +12,22 @@ use super::open::{database_on, identity_of};
 use super::tables::{ACCOUNTS, FORMAT, META, transact};
 use crate::store::{Batch, StoreError};
 
-/// How many links may lead to a store.
+/// How many symbolic links may lead to a store.
 const MOST_LINKS: usize = 40;
 
-/// Who has made what stands there.
+/// Whether we created the store that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Created {
-    /// We have.
+    /// We did.
     Here,
-    /// Something has come into being meanwhile, and is as it was.
+    /// Something appeared there meanwhile, and was left as it is.
     Elsewhere,
 }
 
-/// Makes a store that holds `batch` beside `path` and moves it there, so that a crash leaves a whole one or none. Nothing
-/// is replaced but a file with nothing in it; a symbolic link that leads nowhere is followed.
+/// Creates a store that holds `batch` next to `path` and moves it there, so that a crash leaves a whole one
+/// or none.
+///
+/// Only an empty file is ever replaced; a dangling symbolic link is followed.
 pub(super) fn create<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
@@ -37,11 +39,11 @@ pub(super) fn create<S: StorageBackend>(
     let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let prefix = format!("{name}.");
     clear_leftovers(folder, &prefix);
-    // A name of its own: another start may be at it, too.
+    // A name of its own, since another start may be creating one, too.
     let (beside, file) = NewFile::create(folder, &prefix).map_err(failed)?;
     let database = match on_file(file).and_then(database_on) {
         Ok(database) => database,
-        // Somebody who makes a store there, too, is about to remove it as a leftover.
+        // Another process that is creating a store there is about to remove it as a leftover.
         Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(Created::Elsewhere),
         Err(error) => return Err(failed(into_io(error))),
     };
@@ -67,14 +69,14 @@ fn move_to(mut beside: NewFile, place: &Path) -> io::Result<Created> {
     match beside.move_to(place) {
         Ok(()) => Ok(Created::Here),
         Err(refused) if refused.kind() == ErrorKind::AlreadyExists => replace_empty(beside, place),
-        // Somebody who makes a store there, too, has taken it for a leftover.
+        // Another process that is creating a store there has removed it as a leftover.
         Err(refused) if refused.kind() == ErrorKind::NotFound => Ok(Created::Elsewhere),
         Err(refused) => Err(refused),
     }
 }
 
-/// Moves `beside` to `place`, if what is there is a file with nothing in it. Under its lock: of two who see it so, one
-/// waits for what the other makes of it.
+/// Moves `beside` to `place`, if the file there is empty. Holds that file's lock: of two processes that see
+/// it empty, one backs off for the other.
 fn replace_empty(beside: NewFile, place: &Path) -> io::Result<Created> {
     if !fs::symlink_metadata(place)?.is_file() {
         return Ok(Created::Elsewhere);
@@ -82,7 +84,7 @@ fn replace_empty(beside: NewFile, place: &Path) -> io::Result<Created> {
     let there = File::open(place)?;
     match there.try_lock() {
         Err(TryLockError::WouldBlock) => return Ok(Created::Elsewhere),
-        // Where files cannot be locked, two starts are told apart by nothing.
+        // Where files cannot be locked, nothing keeps two starts apart.
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }
     let (ours, theirs) = (there.metadata()?, fs::symlink_metadata(place)?);
@@ -93,7 +95,7 @@ fn replace_empty(beside: NewFile, place: &Path) -> io::Result<Created> {
     Ok(Created::Here)
 }
 
-/// Where `path` leads, whether or not there is something.
+/// Where the links at `path` lead, whether or not anything is there.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -105,8 +107,8 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// What starts that were killed have left beside it. One that is being made is locked but for a moment; who loses it
-/// looks again.
+/// Removes what killed starts have left behind. A file that is being created is locked except for a moment; a
+/// process that loses its file starts over.
 fn clear_leftovers(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

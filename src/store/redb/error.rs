@@ -1,4 +1,4 @@
-//! What redb's errors and panics come to.
+//! Maps redb's errors and panics to ours.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -13,15 +13,15 @@ thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread works on a file that may be damaged: a panic of redb's is then the file's fault, and an error of
-/// ours comes of it.
+/// Whether this thread works on a file that may be damaged: a panic in redb is then caused by the file, and
+/// is reported as an error.
 #[must_use]
 pub fn is_reading() -> bool {
     READING.get()
 }
 
-/// What `read` returns, or nothing if it panics: redb checks what it reads, but a page that lies about its own length
-/// may still make it panic.
+/// Runs `read`; `None` if it panics. Redb checks what it reads, but a page with a false length may still make
+/// it panic.
 pub(super) fn reading<T>(read: impl FnOnce() -> T) -> Option<T> {
     READING.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(read));
@@ -29,7 +29,7 @@ pub(super) fn reading<T>(read: impl FnOnce() -> T) -> Option<T> {
     outcome.ok()
 }
 
-/// Why redb does not open the file.
+/// The error for a file that redb does not open.
 pub(super) fn refusal(path: &Path, error: DatabaseError) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
@@ -38,7 +38,7 @@ pub(super) fn refusal(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
-/// A disk that fails says nothing about what is on it.
+/// Separates a disk that fails, which says nothing about the contents, from a damaged file.
 pub(super) fn unusable(operation: &'static str, path: &Path, error: redb::Error) -> StoreError {
     match error {
         redb::Error::Io(error) if !is_the_contents(&error) => StoreError::io(operation, path, error),
@@ -46,12 +46,12 @@ pub(super) fn unusable(operation: &'static str, path: &Path, error: redb::Error)
     }
 }
 
-/// Whether it is what the file holds, or lacks at its end, and not the disk.
+/// Whether the error is due to what the file contains, or lacks at its end, and not to the disk.
 fn is_the_contents(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
-/// What is said when redb panics over a file.
+/// The error reported when redb panics over a file.
 pub(super) fn contradictory() -> redb::Error {
     redb::Error::Corrupted("its pages contradict each other".to_owned())
 }

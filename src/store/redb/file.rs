@@ -1,4 +1,4 @@
-//! A store's file: looked at, mended, opened.
+//! Inspects, repairs and opens a store's file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,12 +15,13 @@ use super::open::{Open, builder, database_on};
 use super::tables::{check_format, each_record};
 use crate::store::{StoreError, record};
 
-/// So much of a file is copied at a time.
+/// How many bytes are copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Looks at a file without touching it: opening it to write marks it, and what is not ours or is damaged stays as
-/// it is. A store whose program was killed cannot be looked at so, since opening it mends it: a copy is mended. Says
-/// whether it was closed tidily.
+/// Inspects a file without touching it, and returns whether it was closed cleanly.
+///
+/// Opening a file for writing marks it, and one that is not ours or is damaged must stay as it is. The file
+/// of a killed process cannot be inspected in place, since opening it repairs it: a copy is repaired instead.
 pub(super) fn inspect<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
@@ -55,7 +56,7 @@ fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), Sto
     checked
 }
 
-/// What becomes of the file when it is opened to write, in memory.
+/// A copy in memory of what the file becomes when it is opened for writing.
 fn mended_copy<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
@@ -69,11 +70,12 @@ fn mended_copy<S: StorageBackend>(
     });
     let closed = storage.close();
     copied.and(closed).map_err(|error| StoreError::io("read", path, error))?;
-    // No disk takes part in it: what fails is the contents' fault.
+    // No disk is involved, so a failure is due to the contents.
     database_on(copy).map_err(|error| damaged(path, error.to_string()))
 }
 
-/// Hands on what a file holds, piece by piece: as a whole it may be larger than all that the program keeps.
+/// Passes on a file's contents in pieces; the whole may be larger than all else that the program keeps in
+/// memory.
 fn in_pieces(
     storage: &impl StorageBackend,
     mut hand_on: impl FnMut(u64, &[u8]) -> io::Result<()>,
@@ -89,9 +91,10 @@ fn in_pieces(
     Ok(())
 }
 
-/// Writes the bytes of a file that was not closed tidily once more. What a failed sync was to write the system counts
-/// as written and shows to whoever reads it, though it may be lost: what is built on that ends with the next loss
-/// of power.
+/// Rewrites all bytes of a file that was not closed cleanly.
+///
+/// After a failed sync the system counts the data as written and returns it to readers, though it may be
+/// lost; what is built on it would then be lost with the next power failure.
 pub(super) fn write_again<S: StorageBackend>(
     path: &Path,
     on_file: &impl Fn(File) -> Result<S, DatabaseError>,
@@ -134,7 +137,7 @@ fn owner_only() -> OpenOptions {
     options
 }
 
-/// It holds tokens: whatever its mode was, it is the owner's alone from now on.
+/// Restricts the file to its owner, whatever its mode was, since it holds tokens.
 fn keep_to_owner(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

@@ -1,4 +1,5 @@
-//! What stands between redb and the file: notes a failed sync, and can keep redb from a file that is not ours any more.
+//! Sits between redb and the file: records failed syncs, and can cut redb off from a file that is no longer
+//! ours.
 
 use std::io;
 use std::ops::Bound;
@@ -7,14 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
-/// A file under redb.
+/// The file as redb sees it.
 #[derive(Debug)]
 pub(super) struct GatedFile<S> {
     storage: S,
     gate: Arc<FileGate>,
 }
 
-/// What is to be known of the file, and ordered, from outside of redb.
+/// The state that is shared with the store outside redb.
 #[derive(Debug, Default)]
 pub(super) struct FileGate {
     sync_failed: AtomicBool,
@@ -27,7 +28,7 @@ impl FileGate {
         self.sync_failed.load(Ordering::SeqCst)
     }
 
-    /// From now on redb reads and writes nothing; closing it, which would write, then changes nothing.
+    /// Stops all reads and writes by redb, so that closing it, which would write, changes nothing.
     pub(super) fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);
     }

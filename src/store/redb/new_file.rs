@@ -1,4 +1,4 @@
-//! A file that is made beside a place, and moved there whole or removed.
+//! A new file that is created next to its destination, and moved there whole or removed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 /// How many names are tried.
 const TRIES: usize = 100;
 
-/// Removed when it is dropped, unless it was moved.
+/// Removed on drop, unless it was moved.
 #[derive(Debug)]
 pub(super) struct NewFile {
     path: PathBuf,
@@ -19,7 +19,8 @@ pub(super) struct NewFile {
 }
 
 impl NewFile {
-    /// A new file in `folder` that only its owner can read, from the beginning: `prefix`, something that no other has, `.new`.
+    /// Creates a file in `folder` that is readable by its owner only from the start, named `prefix`, a random
+    /// part, `.new`.
     pub(super) fn create(folder: &Path, prefix: &str) -> io::Result<(Self, File)> {
         for _ in 0..TRIES {
             let path = folder.join(format!("{prefix}{:08x}.new", rand::random::<u32>()));
@@ -32,17 +33,17 @@ impl NewFile {
         Err(ErrorKind::AlreadyExists.into())
     }
 
-    /// Moves it to `place`, in the stead of what is there.
+    /// Moves it to `place`, replacing what is there.
     pub(super) fn move_over(mut self, place: &Path) -> io::Result<()> {
         fs::rename(&self.path, place)?;
         self.is_moved = true;
         Ok(())
     }
 
-    /// Moves it to `place` if nothing is there, which else is the error.
+    /// Moves it to `place` if nothing is there; otherwise an error.
     pub(super) fn move_to(&mut self, place: &Path) -> io::Result<()> {
         match renameat_with(CWD, &self.path, CWD, place, RenameFlags::NOREPLACE) {
-            // A file system that knows no such thing.
+            // The file system does not support this flag.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 fs::hard_link(&self.path, place)?;
                 fs::remove_file(&self.path)?;

@@ -1,4 +1,4 @@
-//! An open store, and whether it still is what stands at its path.
+//! An open store, and whether it is still the file at its path.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -11,9 +11,9 @@ use super::error::{reading, replaced};
 use super::gated_file::{FileGate, GatedFile};
 use crate::store::StoreError;
 
-/// A file is read through once, and a page is written once in a long while; redb's default of 1 GiB is for others.
+/// The file is read through once and pages are rarely written; redb's default of 1 GiB suits other uses.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
-/// Each commit changes the head of the file, which tells which commit was the last.
+/// Each commit changes the head of the file, which shows which commit was the last.
 const HEAD_BYTES: usize = 512;
 
 /// The open file.
@@ -21,9 +21,9 @@ const HEAD_BYTES: usize = 512;
 pub(super) struct Open {
     database: Option<Database>,
     gate: Arc<FileGate>,
-    /// The same file, to be looked at.
+    /// A second handle to the file, for checks.
     file: File,
-    /// As we have left it.
+    /// The head as we last wrote it.
     head: Vec<u8>,
 }
 
@@ -45,18 +45,18 @@ impl Open {
         self.database.as_ref()
     }
 
-    /// What was just written is ours.
+    /// Remembers the head of the file after a write of ours.
     pub(super) fn note_head(&mut self) -> io::Result<()> {
         self.head = head_of(&self.file)?;
         Ok(())
     }
 
-    /// Which file it is, whatever its name.
+    /// Identifies the file, whatever its name.
     pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
         Ok(identity_of(&self.file.metadata()?))
     }
 
-    /// Whether it stands at `path`, as we have left it.
+    /// Whether it is still the file at `path`, as we left it.
     pub(super) fn is_in_place(&self, path: &Path) -> Result<(), StoreError> {
         let there = at(path)?;
         let failed = |error| StoreError::io("look after", path, error);
@@ -73,13 +73,14 @@ impl Open {
         head_of(&self.file).is_ok_and(|head| head == self.head)
     }
 
-    /// Closes it. Says whether the system may show what never reached the disk.
+    /// Closes the store. Returns whether the system may show what never reached the disk.
     pub(super) fn close(mut self) -> bool {
         self.end();
         self.gate.has_sync_failed()
     }
 
-    /// Closing writes, and so meets what no reading has; what somebody else has written is left as it is.
+    /// Closing writes, and may meet damage that no read has met; what another program has written is left as
+    /// it is.
     fn end(&mut self) {
         if !self.is_as_we_left_it() {
             self.gate.shut();
@@ -106,7 +107,7 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
-/// What stands at `path`; gone where there is nothing, or nothing in it.
+/// The metadata of the file at `path`; [`StoreError::Gone`] where there is none or it is empty.
 pub(super) fn at(path: &Path) -> Result<Metadata, StoreError> {
     match std::fs::metadata(path) {
         Ok(there) if !there.is_file() => Err(replaced(path, "what is in its place is no regular file")),

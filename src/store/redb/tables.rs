@@ -1,4 +1,4 @@
-//! What stands in the file: a table of accounts, one of tickets, and what is to be known of the whole.
+//! The tables of the file: accounts, tickets, and metadata of the whole.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(super) fn read_all(database: &impl ReadableDatabase) -> Result<Contents, red
     Ok(Contents { records, hosts })
 }
 
-/// Hands on every record; returns the hosts.
+/// Passes every record to `hand_on`; returns the hosts.
 pub(super) fn each_record(
     database: &impl ReadableDatabase,
     mut hand_on: impl FnMut(Credential, &[u8]),
@@ -56,7 +56,7 @@ pub(super) fn each_record(
     }
     let tickets = match read.open_table(TICKETS) {
         Ok(tickets) => tickets,
-        // Nobody has kept tickets there yet.
+        // No ticket was ever stored there.
         Err(TableError::TableDoesNotExist(_)) => return Ok(hosts),
         Err(error) => return Err(error.into()),
     };
@@ -67,7 +67,7 @@ pub(super) fn each_record(
     Ok(hosts)
 }
 
-/// Of an account's record its appid; of a ticket's `appid/kind`, which no appid is.
+/// The key of an account's record is its appid; that of a ticket's is `appid/kind`, which is never an appid.
 fn credential(key: &str) -> Result<Credential, redb::Error> {
     let read = match key.split_once('/') {
         None => Appid::new(key).ok().map(Credential::token),
@@ -78,7 +78,7 @@ fn credential(key: &str) -> Result<Credential, redb::Error> {
     read.ok_or_else(|| redb::Error::Corrupted("a record's key is neither an appid nor a ticket".to_owned()))
 }
 
-/// One transaction, on disk when it returns.
+/// Runs one transaction, which is on disk when this returns.
 pub(super) fn transact(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     {

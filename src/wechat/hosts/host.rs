@@ -6,12 +6,13 @@ use reqwest::Url;
 use tokio::task::AbortHandle;
 use wxtokend_core::clock::Moment;
 
-/// How one host is.
+/// The state of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostState {
     /// `host` or `host:port`.
     pub host: String,
-    /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to be.
+    /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to
+    /// be down.
     pub down: Option<(Moment, String)>,
 }
 
@@ -22,31 +23,31 @@ pub(super) struct Host {
     health: Mutex<Health>,
 }
 
-/// What calls and probes have shown of it.
+/// What calls and probes have shown about a host.
 #[derive(Default)]
 pub(super) struct Health {
     pub(super) down: bool,
-    /// When it went down, the last time.
+    /// When it last went down.
     pub(super) down_at: Option<Moment>,
     pub(super) failed_at: Option<Moment>,
     pub(super) heard_at: Option<Moment>,
     pub(super) why: String,
     pub(super) probe: Option<AbortHandle>,
-    /// It has answered a real call while probes failed, and no probe since.
+    /// Whether it has answered a real call while probes failed, and no probe since.
     pub(super) misled: bool,
 }
 
-/// Evidence what a host was seen to answer or to fail.
+/// What showed that a host answers or fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::wechat) enum Evidence {
-    /// A check, which is what probes are, too.
+    /// A check; probes are checks, too.
     Check,
     /// Any other call.
     Call,
 }
 
 impl Health {
-    /// Whether failed probes say nothing of the host: real calls get through.
+    /// Whether failed probes are ignored, because real calls succeed.
     pub(super) fn distrusts_probes(&self) -> bool {
         self.misled && self.failed_at.is_none()
     }
@@ -67,7 +68,7 @@ impl Host {
     }
 }
 
-/// `host` or `host:port`: what stands in logs and metrics.
+/// `host` or `host:port`, as shown in logs and metrics.
 pub(in crate::wechat) fn host_label(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))

@@ -1,4 +1,4 @@
-//! A ticket's actor that panics, for tests.
+//! Makes a ticket's actor panic, for tests.
 
 use kameo::prelude::*;
 use wxtokend_core::ticket::Credential;

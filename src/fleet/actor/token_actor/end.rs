@@ -1,13 +1,13 @@
-//! How a turn of the cycle ends that was to be a call.
+//! How an account's turn ends when a call was due.
 
 use wxtokend_core::fault::Fault;
 
 use crate::fleet::cells::call_state::CallEnd;
 
-/// EventKind has become of the call that was due.
+/// What became of the call that was due.
 pub(super) enum TokenCallEnd {
     /// It was in flight, and has ended.
     Called(CallEnd),
-    /// It was not made: the hosts are down, the budget is spent.
+    /// It was not made: the hosts are down, or the budget is spent.
     Refused(Fault),
 }

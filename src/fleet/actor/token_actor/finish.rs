@@ -1,4 +1,4 @@
-//! How a call of an account's ends: one order for every end, which is the one that the invariants ask for.
+//! Takes in the end of an account's call, in the one order that the invariants require.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,45 +13,45 @@ use crate::fleet::actor::pending::Pending;
 use crate::fleet::actor::waiters::Settled;
 use crate::fleet::cells::call_state::CallEnd;
 
-/// EventKind an end has changed.
+/// What the end of a call has changed.
 enum CallOutcome {
     /// A token call was made.
     Fetched {
         fetched: Fetched,
         took_ms: u64,
-        /// How long WeChat says that the token lives.
+        /// The lifetime of the token as WeChat states it.
         told: Option<Duration>,
     },
-    /// A call was not made, and that counts as a failure.
+    /// No call was made, which counts as a failure.
     Refused(Arc<Fault>),
     /// A check was made.
     Checked(CheckEnd),
-    /// A token call was made, and what it brought is not wanted any more.
+    /// A token call was made whose result is no longer wanted.
     Dropped,
-    /// The check of a token that is served was not made: that is no failure.
+    /// The check of a served token was not made, which is no failure.
     PutOff,
 }
 
 impl TokenActor {
-    /// Takes in what has become of the call that was due, and goes on to what is next.
+    /// Takes in what became of the call that was due, and goes on to the next step.
     pub(super) async fn finish(&mut self, end: TokenCallEnd) {
         self.enter(Activity::Idle, Pending::nothing());
         let change = self.apply(end);
         self.count(&change);
         if let CallOutcome::Checked(end) = &change {
             self.log(self.shared.now()).check_ended(end);
-            // A token found dead is out of every answer before the disk hears of it.
+            // A token found dead is out of every answer before the disk is written.
             self.publish();
         }
         if change.was_called() {
-            // A new token is on disk before anybody reads it.
+            // A new token is on disk before any reader sees it.
             self.commit().await;
         }
         if change.is_attempt() {
             self.cell.clear_awaited();
         }
         self.advance();
-        // Both look at what is next: when the refresh is due, whether another call follows on the heels of this one.
+        // Both depend on the next step: when the refresh is due, and whether another call follows at once.
         self.tell(&change);
         self.settle(&change);
     }
@@ -123,7 +123,7 @@ impl CallOutcome {
         matches!(self, Self::Fetched { .. } | Self::Checked(_) | Self::Dropped)
     }
 
-    /// Whether those who wait for a token have seen an attempt to get one.
+    /// Whether callers that wait for a token have seen an attempt to get one.
     fn is_attempt(&self) -> bool {
         matches!(self, Self::Fetched { .. } | Self::Refused(_))
     }

@@ -1,4 +1,4 @@
-//! EventKind the actor does with what it is told and asked.
+//! Handles the messages that an account's actor receives.
 
 use kameo::prelude::*;
 use wxtokend_core::account::Account;
@@ -79,7 +79,7 @@ impl TokenActor {
             Judgement::StillValid => Some(Ok(RejectionOutcome::StillValid)),
             Judgement::Limited => Some(Ok(RejectionOutcome::Limited)),
             Judgement::Accepted => {
-                // EventKind it has drawn on the budget must not be forgotten.
+                // What it has drawn from the budget must survive a crash.
                 self.commit().await;
                 self.advance();
                 None

@@ -1,4 +1,4 @@
-//! An account's turn at the global limits: what it needs to have one, and what it does with it.
+//! An account's turn in the call queue: what it requires, and what the account does with the permit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use crate::fleet::actor::pending::Pending;
 use crate::wechat::{Permit, Require};
 
 impl TokenActor {
-    /// Less goes first: for whose token somebody waits, who has none, then whose token ends soonest.
+    /// How urgent a call is; smaller goes first: an awaited token, then no token, then the token that ends
+    /// soonest.
     pub(super) fn urgency_ms(&self, now: Moment) -> i64 {
         match self.state.usable_for(now) {
             Duration::ZERO if self.cell.is_awaited() => -1,
@@ -25,7 +26,7 @@ impl TokenActor {
         }
     }
 
-    /// EventKind the call that `step` says requires of the hosts.
+    /// What the call in `step` requires of the hosts.
     pub(super) fn requires(&self, step: Step, hosts_up: bool, now: Moment) -> Require {
         let fetches = matches!(step, Step::Fetch { .. });
         if self.state.is_trial && !hosts_up {
@@ -38,7 +39,7 @@ impl TokenActor {
         }
     }
 
-    /// All hosts count as down: this account is to try whether they are, if it needs a call still.
+    /// Makes a trial while all hosts count as down, if the account still needs a call.
     pub(super) fn run_trial(&mut self) {
         let now = self.shared.now();
         if trial_urgency(&self.state, &self.account, now).is_none() {
@@ -51,18 +52,18 @@ impl TokenActor {
         self.advance();
     }
 
-    /// Goes to the head of the queue, if it stands there without a token.
+    /// Moves to the head of the call queue, if the account waits there without a token.
     pub(super) fn move_up(&mut self) {
         let now = self.shared.now();
         if self.state.activity == Activity::Queued && self.urgency_ms(now) < 0 {
-            // Without a token there is none to be wary for.
+            // Without a token there is none that a lost answer could cost, so no probe is required.
             self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), Require::NotDown));
         }
     }
 
-    /// It is our turn: decide once more, charge, put the intent on disk, call.
+    /// Uses the permit: decides once more, charges, puts the intent on disk, calls.
     pub(super) async fn call(&mut self, permit: Permit) {
-        // Counts as a flight from before the look: a stopping fleet waits for it.
+        // Counted as in flight before the check below, so that a fleet that stops waits for it.
         let _flight = self.shared.flights.token();
         if self.shared.is_draining() {
             return self.enter(Activity::Idle, Pending::nothing());
@@ -70,14 +71,15 @@ impl TokenActor {
         let now = self.shared.now();
         self.state.others_waiting = permit.others_waiting();
         let call = match next_step(&self.state, &self.account, true, now) {
-            // It is reckoned with that a call goes out right after its intent.
+            // Recovery assumes that a call is sent right after its intent is written, so the slot comes
+            // first.
             Step::Fetch { reason, force }
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
                 let hosts_up = self.shared.wechat().hosts().look().0.up;
                 let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
                 if requires == Require::Heard {
-                    // It queued for something else, which asks for less.
+                    // It queued for another call, which required less of the hosts.
                     drop(permit);
                     self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), requires));
                 } else {
@@ -104,11 +106,12 @@ impl TokenActor {
                 let Some(token) = self.state.token.clone() else { return self.reconsider() };
                 self.enter(Activity::Checking, landing(&self.cell));
                 self.publish();
-                // Whoever complains waits for what is told; nobody else would, of a token that is served.
+                // A client that rejected the token waits for the answer; a served token that no one has
+                // rejected can wait for a second check.
                 let twice = self.state.want.is_none() && self.state.is_usable(now);
                 Call::Check { token: token.value.clone(), twice }
             }
-            // EventKind was due when we queued is not any more: a reload, or a jump of the clock.
+            // What was due when we queued no longer is: settings were reloaded, or the clock jumped.
             Step::Wait(_) | Step::AwaitHost => return self.reconsider(),
         };
         self.call_started = Instant::now();

@@ -41,7 +41,7 @@ fn plan(wanted: Option<Desired>, published: Option<&Published>) -> Plan {
     Plan::new(&token(), wanted, published, &wxjava(), NOW)
 }
 
-/// What stands there after `wanted` was put there, for which Redis took a tenth of a second.
+/// What is in Redis after `wanted` was written, which took Redis a tenth of a second.
 fn published(wanted: Option<Desired>) -> Published {
     plan(wanted, None).published(NOW + Duration::from_millis(100)).unwrap()
 }

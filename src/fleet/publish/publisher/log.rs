@@ -1,4 +1,4 @@
-//! What is logged of a sink: each trouble once, and once more when it is over.
+//! Logs a sink's problems: each once, and once more when it is over.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::refusals::Refusals;
 use crate::fleet::publish::sink_error::SinkError;
 
-/// How often drift is logged, and how often that accounts are refused.
+/// How often drift is logged, and how often refusals are.
 const OFTEN: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -43,12 +43,12 @@ impl Log {
         }
     }
 
-    /// So many more accounts had been changed by somebody else.
+    /// Counts more accounts that another program had changed.
     pub(super) fn drift(&mut self, accounts: usize) {
         self.drifted += accounts;
     }
 
-    /// Tells of drift, if that was not just now.
+    /// Logs drift, unless that was logged recently.
     pub(super) fn tell_of_drift(&mut self) {
         if self.drifted == 0 || !may_report(&mut self.drift_reported_at) {
             return;
@@ -63,7 +63,8 @@ impl Log {
         );
     }
 
-    /// Tells of accounts that were not refused before, if that was not just now, nor all of it as `down`.
+    /// Logs accounts that were not refused before, unless that was logged recently or the whole sink is
+    /// logged as down.
     pub(super) fn tell_of(&mut self, refusals: &mut Refusals) {
         let Some(refusal) = refusals.last().filter(|_| !self.is_down) else { return };
         let (code, trouble) = (refusal.code.as_str(), &refusal.trouble);

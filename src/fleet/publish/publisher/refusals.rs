@@ -1,4 +1,4 @@
-//! The tokens and tickets whose keys Redis refuses, while it takes others'.
+//! The tokens and tickets whose keys Redis refuses, while it accepts others'.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,17 +8,17 @@ use wxtokend_core::ticket::Credential;
 
 use crate::fleet::publish::sink_error::RedisRefusal;
 
-/// The wait before the next try grows from this,
+/// The delay before the next attempt doubles from this,
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// to this.
+/// up to this.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// Each waits by itself: what is refused holds up nothing else.
+/// Refused credentials. Each waits on its own, so that a refused one delays no other.
 #[derive(Default)]
 pub(super) struct Refusals {
     of: BTreeMap<Credential, RefusedKey>,
     last: Option<RedisRefusal>,
-    /// One that has not been refused before is among them.
+    /// Whether one of them has not been refused before.
     is_news: bool,
 }
 
@@ -28,7 +28,7 @@ struct RefusedKey {
 }
 
 impl Refusals {
-    /// It was refused, once more or for the first time.
+    /// Records that it was refused.
     pub(super) fn add(&mut self, credential: Credential, refusal: RedisRefusal, now: Instant) {
         let times = self.of.get(&credential).map_or(0, |refused| refused.times);
         let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(times)).min(LAST_RETRY);
@@ -37,7 +37,7 @@ impl Refusals {
         self.is_news |= times == 0;
     }
 
-    /// It is refused no more.
+    /// Records that it is no longer refused.
     pub(super) fn lift(&mut self, credential: &Credential) {
         self.of.remove(credential);
     }
@@ -52,27 +52,27 @@ impl Refusals {
         self.last.as_ref().filter(|_| !self.of.is_empty())
     }
 
-    /// Whether there are any that nobody has heard of.
+    /// Whether there are any that have not been logged.
     pub(super) fn is_news(&self) -> bool {
         self.is_news
     }
 
-    /// Somebody has.
+    /// Marks them as logged.
     pub(super) fn are_told(&mut self) {
         self.is_news = false;
     }
 
-    /// How many are not on the list of those that are to be written.
+    /// How many are not on the list of credentials to write.
     pub(super) fn count_beside(&self, todo: &BTreeSet<Credential>) -> usize {
         self.of.keys().filter(|credential| !todo.contains(*credential)).count()
     }
 
-    /// Those to be tried again.
+    /// The credentials that are due for another attempt.
     pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = &Credential> {
         self.of.iter().filter(move |(_, refused)| refused.retry_at <= now).map(|(credential, _)| credential)
     }
 
-    /// When the next is to be tried again.
+    /// When the next one is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.of.values().map(|refused| refused.retry_at).min()
     }
