@@ -32,7 +32,7 @@ fn appid(text: &str) -> Appid {
     Appid::new(text).unwrap()
 }
 
-/// Issued in the very moment at which [`TokioClock`] starts.
+/// Issued at the instant at which [`TokioClock`] starts.
 fn example_token() -> HeldToken {
     let issued_at = Moment { wall_ms: 1_790_000_000_000, boot_ms: 1_000_000 };
     HeldToken::example(&Account::example(Endpoint::Token), issued_at, Duration::from_secs(7200))
@@ -46,7 +46,7 @@ fn ticket_of(name: &str) -> Credential {
     Credential::ticket(appid(name), TicketKind::Jsapi)
 }
 
-/// Seen as [`example_token`] was issued.
+/// Received at the instant at which [`example_token`] was issued.
 fn holding_ticket(version: u64) -> TicketState {
     let mut state = TicketState { version: version - 1, ..TicketState::default() };
     let at = example_token().issued_at;
@@ -155,7 +155,7 @@ async fn a_store_whose_program_was_killed_is_mended_or_left_as_it_is() {
     let killed = fs::read(&path).unwrap();
     store.close().await;
     drop(store);
-    // What a full disk, or a copy that was broken off, leaves of it.
+    // What a full disk or an interrupted copy leaves of it.
     for cut in [100, 2 * 4096, killed.len() / 4] {
         fs::write(&path, &killed[..cut]).unwrap();
         let error = RedbBackend::open(&path).unwrap_err();
@@ -237,7 +237,7 @@ fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_tha
         accounts: BTreeMap::from([(appid("wx1"), written.clone())]),
         tickets: BTreeMap::from([(ticket_of("wx1"), holding_ticket(1))]),
     };
-    // The last: by the wall clock it was issued an hour from now.
+    // The last case: by the wall clock it was issued an hour from now.
     for (wall_ms, later_ms) in [(60_000, 0), (60_000, 600_000), (-3_600_000, 3_660_000)] {
         let now = Moment { wall_ms: as_it_was.issued_at.wall_ms + wall_ms, boot_ms: 5_000 };
         let told = withheld().rebased(now, (later_ms, later_ms));
@@ -313,7 +313,7 @@ async fn what_only_the_wall_clock_dates_is_withheld_unless_it_says_that_it_has_e
             assert!(state.token.is_none() && ticket.ticket.is_none(), "{told}");
         }
         store.close().await;
-        // One that is killed now must ask again.
+        // A process that is killed now must ask again.
         let is_of_another = r#""boot":"another boot""#;
         assert_eq!(disk.record("wx1").contains(is_of_another), is_withheld, "{told}");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Clocks that go wrong.
+//! Clocks that are wrong.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,7 +46,7 @@ const fn ms(s: i64) -> i64 {
     s * 1000
 }
 
-/// Reads token and ticket for `time`: none is dead. How often there were both.
+/// Reads token and ticket for `time` and checks that neither is dead. Returns how often there were both.
 async fn read_on(lab: &Lab, time: Duration, told: &str) -> usize {
     let (end, mut both) = (Instant::now() + time, 0);
     while Instant::now() < end {
@@ -86,7 +86,7 @@ async fn a_machine_that_reboots_with_its_clock_behind_serves_nothing_that_has_en
             let lab = lab.reboot(SECOND * down_s, -ms(behind_s)).await;
             assert!(read_on(&lab, 900 * SECOND, &told).await > 800, "{told}: too seldom: {:#?}", lab.view());
             assert_eq!(lab.probes.load(Ordering::SeqCst), 1, "{told}");
-            // What was judged is not judged anew by the wall clock.
+            // What was judged is not judged again by the wall clock.
             let lab = lab.crash_and_restart().await;
             assert!(read_on(&lab, 900 * SECOND, &told).await > 800, "{told}: too seldom: {:#?}", lab.view());
             assert_eq!(lab.probes.load(Ordering::SeqCst), 1, "{told}: no call within a boot");
@@ -125,7 +125,7 @@ async fn a_living_token_is_served_again_after_a_reboot_for_one_call_of_the_whole
         assert!(lab.fleet.is_ready());
         sleep(60 * SECOND).await;
         assert_eq!(mints(&lab), minted, "{off_s} s off");
-        // Within a boot nothing is asked, and nothing judged anew by the wall clock.
+        // Within a boot nothing is asked, and nothing is judged again by the wall clock.
         lab.clock.jump_wall(-ms(3_600));
         let end = |lab: &Lab| lab.fleet.snapshot(APPID).unwrap().state.token.as_ref().unwrap().expires_at;
         let before = end(&lab);
@@ -217,7 +217,7 @@ async fn nobody_but_those_with_something_stored_waits_for_the_time() {
     assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
     assert_eq!(lab.view().state, Phase::Starting);
     assert!(lab.fleet.token_at_once(APPID).is_none() && !lab.fleet.is_ready());
-    // Those who report or wish something wait as readers do.
+    // Reports and requests wait as readers do.
     let report = lab.fleet.reject(APPID, "another").await.unwrap();
     assert_eq!(report.outcome, RejectionOutcome::Superseded);
     assert!(start.elapsed() >= 5 * SECOND - SECOND / 10 && start.elapsed() < 6 * SECOND);
@@ -241,7 +241,7 @@ async fn a_fleet_that_ends_before_it_knows_the_time_asks_again_at_the_next_start
             assert!(matches!(reader.await.unwrap(), Err(TokenError::ShuttingDown)));
         }
         lab.wechat.clear_faults(None);
-        // So long that the token has ended, though the clock says otherwise.
+        // Long enough for the token to have ended, though the clock says otherwise.
         let mut lab = lab.reboot(7_300 * SECOND, None).await;
         assert!(read_on(&lab, 60 * SECOND, "").await > 50);
         lab = lab.crash_and_restart().await;
@@ -266,11 +266,11 @@ async fn a_reload_while_the_time_is_asked_for_loses_nothing_and_revives_nothing(
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     assert_eq!(lab.token().await.access_token(), before.access_token());
     assert_eq!(lab.view().name, "renamed");
-    // Whatever is judged later.
+    // Nothing that is judged later brings it back.
     sleep(5 * SECOND).await;
     let record = lab.disk.record("wx02");
     assert!(!record.contains(r#""value""#), "{record}");
-    // One that was removed while the machine was down leaves no token behind, either.
+    // An account that was removed while the machine was down leaves no token behind, either.
     lab.wechat.clear_faults(None);
     lab.fleet.reload(whole).await.unwrap();
     lab.fleet.token("wx02").await.unwrap();
@@ -279,7 +279,7 @@ async fn a_reload_while_the_time_is_asked_for_loses_nothing_and_revives_nothing(
     lab.token().await;
     let record = lab.disk.record("wx02");
     assert!(!record.contains(r#""value""#), "{record}");
-    // A new upstream in that very moment: nothing of the old one's comes back.
+    // The upstream is replaced in that very moment: nothing of the old one's comes back.
     lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 3_000 }).on(Call::Check));
     let mut lab = lab.reboot(60 * SECOND, 0).await;
     lab.config.upstream.base_urls = vec!["http://other.test/".parse().unwrap()];

@@ -1,4 +1,5 @@
-//! A fleet that dies right before or right after each write and each call, and what the next one makes of it.
+//! A fleet that dies right before or right after each write and each call, and how the next process
+//! continues.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,12 +27,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct ReadingClients {
     newest: Cell<u64>,
     by_version: RefCell<HashMap<u64, String>>,
-    /// A token that somebody else has ended.
+    /// A token that another program has ended.
     ended: RefCell<Option<String>>,
 }
 
 impl ReadingClients {
-    /// Looks at what is served. It lives, or it is the one of which nobody but a client can know.
+    /// Checks what is served: it is alive, or it is the token whose end only a client can notice.
     async fn look(&self, lab: &Lab) {
         let Some(token) = lab.fleet.token_at_once(APPID) else { return };
         let value = token.access_token().to_owned();
@@ -60,8 +61,8 @@ impl ReadingClients {
         }
     }
 
-    /// Everything that happens to an account: a cold start, refreshes, a token that somebody else ended, a wish,
-    /// a failure, an answer that is lost.
+    /// Everything that happens to an account: a cold start, refreshes, a token ended by another program, a
+    /// refresh on request, a failure, a lost answer.
     async fn live(&self, lab: &Lab) {
         lab.token().await;
         self.look_for(lab, 170 * MINUTE, MINUTE).await;
@@ -79,7 +80,7 @@ impl ReadingClients {
         self.look_for(lab, 4 * HOUR, MINUTE).await;
     }
 
-    /// What holds of a process that has just started on what another left.
+    /// Checks a process that has just started on what another one left.
     async fn judge(&self, lab: &Lab, told: &str) {
         let Ok(mut stored) = serde_json::from_str::<AccountState>(&lab.disk.record(APPID)) else {
             assert_eq!((self.newest.get(), lab.calls()), (0, 0), "{told}: nothing is stored");
@@ -105,7 +106,7 @@ impl ReadingClients {
     }
 }
 
-/// What a process that is about to die must have put on disk before it went on: that its token is dead.
+/// Checks that a dying process had stored that its token is dead before it went on.
 fn judge_dying(lab: &Lab, told: &str) {
     let state = lab.fleet.cells()[0].load().state.clone();
     let is_good = |state: &AccountState| {
@@ -122,7 +123,7 @@ fn judge_dying(lab: &Lab, told: &str) {
     }
 }
 
-/// What is left of the budget, and what WeChat has counted.
+/// Compares what is left of the budget with what WeChat has counted.
 fn judge_charges(lab: &Lab, crashes: u32, since: Instant, told: &str) {
     let (calls, burst) = (u32::try_from(lab.calls()).unwrap(), burst(DAILY_BUDGET));
     let came_back = since.elapsed().as_nanos() / interval(DAILY_BUDGET).as_nanos();
@@ -133,12 +134,13 @@ fn judge_charges(lab: &Lab, crashes: u32, since: Instant, told: &str) {
     assert!(left + calls + crashes >= burst, "charged without need, {told}");
 }
 
-/// A life that is cut off at the `cut`-th boundary, and the next one again soon. Says whether there was such a boundary.
+/// A life that is cut off at the `cut`-th boundary, and the next one soon again. Returns whether there was
+/// such a boundary.
 async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
     let mut modest = account(APPID, endpoint);
     modest.daily_budget = DAILY_BUDGET;
     let mut lab = Lab::with(vec![modest]).await;
-    // As badly as nobody has ruled out.
+    // The worst behaviour that is not ruled out.
     let harsh = Switches { second_mint_kills_first: true, forced_kills_at_once: true, ..Switches::default() };
     lab.wechat.set_switches(harsh);
     let (clients, born) = (ReadingClients::default(), Instant::now());
@@ -168,7 +170,7 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
         lab = lab.crash_and_restart().await;
         judge_charges(&lab, crashes, born, &told);
         clients.judge(&lab, &told).await;
-        // The second cut comes at any of the first steps of the new life, the third is none.
+        // The second cut comes at one of the first steps of the new life; there is no third.
         boundaries = if crashes == 1 { 1 + cut % 7 } else { 0 };
     }
     unreachable!("a third life is not cut off")

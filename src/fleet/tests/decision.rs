@@ -1,5 +1,5 @@
-//! The scenarios of the testkit on the decision alone: pure functions on one side, the simulated WeChat's world
-//! on the other, and between them a clock that is a number. No actor, no runtime, no socket.
+//! Plays the testkit's scenarios on the decision alone: pure functions on one side, the simulated WeChat's
+//! world on the other, and a clock that is a number between them. No actor, no runtime, no socket.
 
 use std::path::Path;
 use std::pin::pin;
@@ -32,7 +32,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 const JITTER: f64 = 0.5;
 const BASE_URL: &str = "https://wechat.test/";
 
-/// A call under way.
+/// A call in flight.
 struct Flight {
     /// `None`: a check.
     force: Option<bool>,
@@ -53,7 +53,7 @@ enum Ended {
 
 struct Decision {
     world: World,
-    /// Since WeChat's start.
+    /// Time since WeChat's start.
     t: Duration,
     wall_ahead_ms: i64,
     pace: Pace,
@@ -114,7 +114,7 @@ impl Decision {
         self.disk = serde_json::to_string(&self.state).unwrap();
     }
 
-    /// Begins what is due, if nothing is under way.
+    /// Begins what is due, if no call is in flight.
     fn decide(&mut self) {
         self.due = None;
         while self.flight.is_none() && self.present {
@@ -161,7 +161,7 @@ impl Decision {
         self.flight = Some(Flight { force, sent, sent_at, token, answer: None, disowned: false });
     }
 
-    /// When something happens next of itself.
+    /// When the next event happens.
     fn next_event(&self) -> Option<Duration> {
         let flight = self.flight.as_ref().map(|flight| match &flight.answer {
             None => flight.sent + ONE_WAY,
@@ -170,7 +170,7 @@ impl Decision {
         [flight, self.due, self.probe_at].into_iter().flatten().min()
     }
 
-    /// Lets the next event happen, unless `end` comes first; whether it did.
+    /// Runs the next event, unless `end` comes first; returns whether it ran.
     fn advance(&mut self, end: Duration) -> bool {
         self.decide();
         let Some(at) = self.next_event().filter(|at| *at <= end) else {
@@ -245,7 +245,7 @@ impl Decision {
         self.persist();
     }
 
-    /// The harmless check call shows whether the host lives.
+    /// The harmless check call shows whether the host is up.
     fn probe(&mut self) {
         let (took, answer) = answer_of(&mut self.world, &check_request("probe"), self.t);
         if answer.is_ok_and(|answer| answer.status < 500) {
@@ -263,7 +263,7 @@ impl Decision {
         }
     }
 
-    /// What one is answered who has reported `presented`, or else wants a refresh.
+    /// The outcome for a client that has reported `presented`, or else asked for a refresh.
     fn settle(&mut self, judgement: Judgement, presented: Option<&Secret>) -> Outcome {
         let end = self.t + self.pace.timeout * 4;
         match judgement {
@@ -290,7 +290,7 @@ impl Decision {
         }
     }
 
-    /// A new process, which knows what is on disk.
+    /// Starts a new process, which knows what is on disk.
     fn boot(&mut self) {
         self.state = serde_json::from_str(&self.disk).unwrap();
         self.state.recover(&self.account, self.rules(), self.now());
@@ -330,7 +330,7 @@ fn request(method: &str, path: &str, query: &[(&str, &str)], body: Vec<u8>) -> R
     }
 }
 
-/// How long WeChat takes over a request that reaches it at `t`, `None` for ever, and what comes of it.
+/// How long WeChat takes for a request that reaches it at `t`, `None` for forever, and the result.
 fn answer_of(
     world: &mut World,
     request: &Request,
@@ -348,7 +348,7 @@ fn answer_of(
     (Some(reaction.delay), answer)
 }
 
-/// [`Stage`] looks at WeChat through a shared reference.
+/// Lets [`Stage`] access WeChat through a shared reference.
 struct SharedDecision(std::cell::RefCell<Decision>);
 
 impl Stage for SharedDecision {
@@ -454,7 +454,7 @@ impl Stage for SharedDecision {
     }
 }
 
-/// Nothing here is ever waited for.
+/// Polls a future that never has to wait.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,

@@ -5,11 +5,11 @@ use wxtokend_sandbox::Counters;
 
 use super::*;
 
-/// WeChat's least: no answer of its `stable_token` says less.
+/// WeChat's least: its `stable_token` never states less.
 const LEAST: Duration = Duration::from_secs(300);
 
-/// Through `lives` lifetimes of 2 h somebody asks every `every`; those who take us for WeChat say so. The longest time
-/// for which less than the least was promised, and how many calls and mints there were.
+/// A client asks every `every` through `lives` lifetimes of 2 h; one that takes us for WeChat says so.
+/// Returns the longest time for which less than the least was promised, and the numbers of calls and mints.
 async fn lived(lab: &Lab, every: Duration, is_told: bool, lives: u32) -> (Duration, Counters) {
     let (mut low_since, mut longest) = (None, Duration::ZERO);
     let end = Instant::now() + 7200 * SECOND * lives;
@@ -72,7 +72,7 @@ async fn two_hundred_asks_bring_one_call_forward_and_none_earlier_than_wechat_mi
     lab.fleet.shutdown().await;
 }
 
-/// As where `upstream.overlap` is not WeChat's.
+/// As where `upstream.overlap` differs from WeChat's.
 #[tokio::test(start_paused = true)]
 async fn where_wechat_hands_out_the_same_token_it_is_asked_less_and_less_often() {
     let lab = Lab::tuned(vec![account(APPID, Endpoint::StableToken)], |upstream| {

@@ -1,4 +1,4 @@
-//! What a fleet tells of what happens to it.
+//! The events of a fleet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn as_json(event: &Arc<Event>) -> Value {
     serde_json::to_value(&**event).unwrap()
 }
 
-/// The account's history, the oldest first.
+/// The account's history, oldest first.
 fn history(fleet: &Fleet) -> Vec<Value> {
     fleet.history(APPID, 1000).unwrap().iter().rev().map(as_json).collect()
 }
@@ -25,7 +25,7 @@ fn names(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["event"].as_str().unwrap()).collect()
 }
 
-/// Everything that is there to be told by now.
+/// All events that are available now.
 async fn told(follow: &mut Follow) -> Vec<Value> {
     let mut all = Vec::new();
     while let Ok(batch) = tokio::time::timeout(Duration::from_millis(1), follow.next()).await {
@@ -61,7 +61,7 @@ async fn the_end_of_a_token_is_told_though_nothing_else_happens_then() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
         lab.token().await;
-        // The host is down, so nothing is tried until it is back.
+        // The host is down, so no call is made until it is back.
         lab.wechat.set_outage(Some(Outage::Refuse));
         let mut follow = lab.fleet.follow(None);
         sleep(4 * HOUR).await;
@@ -130,7 +130,7 @@ async fn a_ticket_that_fails_and_one_that_works_again_are_told() {
     };
     let good = mended.iter().find(is_good).expect("its recovery");
     assert_eq!(good["version"], lab.view().tickets[0].version);
-    // That all is as it was is no news.
+    // A call that changes nothing is no event.
     sleep(HOUR).await;
     assert!(names(&told(&mut follow).await).iter().all(|name| *name != "ticket_unchanged"));
     lab.fleet.shutdown().await;

@@ -1,5 +1,5 @@
-//! A whole fleet in one runtime on paused time: the real supervisor, actors, decisions and budget, on a disk of
-//! memory, against the simulated WeChat without sockets.
+//! A whole fleet in one runtime on paused time: the real supervisor, actors, decisions and budget, on an
+//! in-memory disk, against the simulated WeChat without sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct Lab {
     pub(crate) fleet: Fleet,
     pub(super) config: Config,
     pub(super) jitter: Jitter,
-    /// How many calls with a token that is none have been sent.
+    /// How many calls with an invalid token have been sent.
     pub(super) probes: Arc<AtomicUsize>,
 }
 
@@ -49,7 +49,7 @@ impl Lab {
         Self::with(vec![account(APPID, endpoint)]).await
     }
 
-    /// Every account's secret is known to WeChat.
+    /// Starts a fleet of accounts whose secrets WeChat knows.
     pub(crate) async fn with(accounts: Vec<Account>) -> Self {
         Self::tuned(accounts, |_| {}).await
     }
@@ -58,7 +58,7 @@ impl Lab {
         Self::drawing(&[0.5], accounts, tune).await
     }
 
-    /// Draws these lots instead of random ones, again and again.
+    /// Draws these numbers instead of random ones, over and over.
     pub(super) async fn drawing(
         lots: &'static [f64],
         accounts: Vec<Account>,
@@ -85,18 +85,18 @@ impl Lab {
         Self { wechat, clock, disk, fleet, config, jitter, probes }
     }
 
-    /// The process is killed and started again: what is not on disk is gone.
+    /// Kills the process and starts it again: what is not on disk is lost.
     pub(super) async fn crash_and_restart(self) -> Self {
         self.reboot(Duration::ZERO, None).await
     }
 
-    /// The same, after a while; where the machine has started anew, its wall clock is off by so many milliseconds.
+    /// The same after `down`; if the machine has rebooted, its wall clock is off by `wall_ms`.
     pub(super) async fn reboot(mut self, down: Duration, wall_ms: impl Into<Option<i64>>) -> Self {
         let fleet = self.fleet;
-        // One that is waiting for the disk would go on after that.
+        // An actor that is waiting for the disk would continue after that.
         fleet.cells().iter().filter_map(|cell| cell.mailbox()).for_each(|actor| actor.kill());
         drop(fleet);
-        // Tasks that were aborted end when they are polled next.
+        // Aborted tasks end when they are polled next.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -128,13 +128,13 @@ impl Lab {
         counters.token_mints + counters.stable_token_mints
     }
 
-    /// Token calls that WeChat has seen for the account.
+    /// How many token calls WeChat has received for the account.
     pub(crate) fn calls(&self) -> u64 {
         let counters = self.counters();
         counters.token_calls + counters.stable_token_calls
     }
 
-    /// Looks every few seconds until `time` has passed; whatever is served must be alive.
+    /// Reads every few seconds until `time` has passed; whatever is served must be alive.
     pub(super) async fn live_through(&self, time: Duration, every: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -153,7 +153,7 @@ impl Lab {
         );
     }
 
-    /// Waits for what is seen of the account to become so, for a virtual day at most.
+    /// Waits until the account's view satisfies `so`, for a virtual day at most.
     pub(super) async fn until(&self, what: &str, mut so: impl FnMut(&AccountView) -> bool) {
         let end = Instant::now() + Duration::from_secs(86_400);
         while !so(&self.view()) {
@@ -163,13 +163,13 @@ impl Lab {
     }
 }
 
-/// Notes so many events of `appid`, which no stream tells.
+/// Records `events` events of `appid` that are not streamed.
 pub(crate) fn fill_journal(fleet: &Fleet, appid: &str, events: usize) {
     let (cell, shared) = (fleet.cell(appid).unwrap(), &fleet.inner.shared);
     (0..events).for_each(|_| shared.journal.note(&cell, shared.now(), EventKind::Configured));
 }
 
-/// These lots, again and again.
+/// These numbers, over and over.
 pub(super) fn drawn_from(lots: &'static [f64]) -> Jitter {
     let drawn = AtomicUsize::new(0);
     Arc::new(move || lots[drawn.fetch_add(1, Ordering::SeqCst) % lots.len()])

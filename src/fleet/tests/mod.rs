@@ -1,4 +1,4 @@
-//! The fleet as a whole, on paused time.
+//! Tests of the fleet as a whole, on paused time.
 
 mod clocks;
 mod cuts;
@@ -234,9 +234,9 @@ async fn a_restart_serves_the_stored_token_without_a_call() {
     }
 }
 
-/// In which second after the start each of the two is refreshed next.
+/// The second after the start in which each of the two is refreshed next.
 async fn refreshed_in(lab: &Lab) -> [i64; 2] {
-    // A moment for actors to look at what is stored.
+    // A moment for the actors to read what is stored.
     sleep(SECOND / 10).await;
     ["wx01", "wx02"].map(|appid| {
         let at = lab.fleet.account(appid).unwrap().next_refresh_at.unwrap();
@@ -262,7 +262,7 @@ async fn who_draws_an_instant_that_is_taken_takes_one_near_it() {
 async fn the_refreshes_of_stored_tokens_are_reckoned_with_after_a_restart() {
     let mut lab = Lab::drawing(&[0.1, 0.5], two_accounts(), |_| {}).await;
     assert_eq!(refreshed_in(&lab).await, [5880, 5880]);
-    // Gone and back again, the second needs a new token.
+    // Removed and added again, the second needs a new token.
     let second = lab.config.accounts.pop().unwrap();
     lab = lab.crash_and_restart().await;
     lab.config.accounts.push(second);
@@ -338,7 +338,7 @@ async fn who_backs_off_for_a_host_tries_again_as_soon_as_it_is_back() {
         let mut patient = account(APPID, endpoint);
         patient.retry.max = HOUR;
         let lab = Lab::with(vec![patient, account("wx02", endpoint)]).await;
-        // Its calls hang, but the host answers probes: by and by it waits half an hour between them.
+        // Its calls hang, but the host answers probes: in the end it waits half an hour between calls.
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang));
         sleep(6 * HOUR).await;
         assert_eq!(lab.view().state, Phase::Unavailable);
@@ -476,7 +476,7 @@ async fn a_reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
     assert!(matches!(lab.fleet.token("wx03").await, Err(TokenError::UnknownAccount(_))));
     assert!(lab.disk.record("wx03").contains(r#""token":null"#), "{}", lab.disk.record("wx03"));
     assert_eq!(lab.calls(), 1, "who is not changed is not called for");
-    // It comes back: with a new token, a later version, and what it had spent.
+    // It comes back with a new token, a later version, and what it had spent.
     lab.config.accounts.push(accounts[2].clone().into());
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     lab.fleet.token("wx03").await.unwrap();
@@ -528,7 +528,7 @@ async fn an_account_that_comes_back_during_its_call_has_one_call_under_way() {
     let token = lab.token().await;
     lab.assert_alive(&token);
     assert_eq!(lab.calls(), 2, "and what it brought is not served");
-    // It comes back as it would after a restart: no fault of before holds it up.
+    // It comes back as after a restart: no earlier fault delays it.
     assert_eq!((lab.view().state, lab.view().consecutive_failures), (Phase::Fresh, 0));
     lab.fleet.shutdown().await;
 }
@@ -567,7 +567,8 @@ async fn after_a_suspend_no_ended_token_is_served() {
         let lab = Lab::start(endpoint).await;
         lab.token().await;
         lab.clock.suspend(3 * HOUR);
-        // WeChat's own clock stood still here, so `stable_token` may well bring the same token: it was asked.
+        // WeChat's own clock stood still here, so `stable_token` may return the same token; what counts is
+        // the call.
         lab.token().await;
         assert_eq!(lab.calls(), 2, "{endpoint:?}");
         lab.fleet.shutdown().await;
@@ -639,7 +640,7 @@ async fn a_cold_start_of_many_accounts_is_few_commits() {
     while lab.fleet.accounts().iter().any(|view| view.state != Phase::Fresh) {
         sleep(SECOND).await;
     }
-    // While one commit is written those who come meanwhile wait for the next: up to 64 are in flight at once.
+    // While one commit is written, later ones wait for the next: up to 64 calls are in flight at once.
     let commits = lab.disk.commits.load(Ordering::SeqCst);
     assert!(commits < 200, "{commits} commits for 1000 charges and 1000 tokens");
     lab.fleet.shutdown().await;
@@ -708,7 +709,7 @@ async fn an_outage_on_token_leaves_the_token_to_its_end_and_costs_no_call() {
         lab.live_through(HOUR, 60 * SECOND).await;
         lab.wechat.set_outage(Some(outage));
         let calls = lab.calls();
-        // The refresh falls due within this, and the token lives on for a minute after it.
+        // The refresh falls due within this time, and the token lives for a minute after it.
         lab.live_through(HOUR - 60 * SECOND, 10 * SECOND).await;
         assert_eq!(lab.token().await.access_token(), token.access_token(), "{outage:?}");
         lab.wechat.set_outage(None);
@@ -759,7 +760,7 @@ async fn the_account_that_a_reader_waits_for_goes_first_at_a_cold_start() {
     let accounts: Vec<_> = (0..1000).map(|n| account(&format!("wx{n:04}"), Endpoint::StableToken)).collect();
     let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 10).await;
     sleep(SECOND).await;
-    // In its turn it would be in 100 s, and a reader waits for 6.
+    // Its turn would come after 100 s, and a reader waits for 6 s.
     for appid in ["wx0999", "wx0500"] {
         let start = Instant::now();
         lab.fleet.token(appid).await.unwrap();
@@ -773,7 +774,7 @@ async fn who_has_had_its_turn_and_waits_for_room_keeps_its_place_when_a_reader_c
     let accounts = ["wx01", "wx02", "wx03"].map(|appid| account(appid, Endpoint::Token)).to_vec();
     let lab = Lab::tuned(accounts, |upstream| upstream.max_in_flight = 1).await;
     lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 2000 }));
-    // The first is called, the second waits for room, the third in the queue.
+    // The first is being called, the second waits for a slot, the third in the call queue.
     sleep(SECOND).await;
     let mut readers = JoinSet::new();
     for appid in ["wx03", "wx02"] {
@@ -796,7 +797,7 @@ async fn a_reader_who_is_turned_away_leaves_nobody_ahead_of_those_who_wait() {
         lab.fleet.token(format!("wx{number:04}")).await.unwrap_err();
     }
     lab.wechat.set_outage(None);
-    // A probe finds WeChat back; then the queue is 40 s long.
+    // A probe finds WeChat back; then the call queue is 40 s long.
     sleep(3 * SECOND).await;
     let start = Instant::now();
     lab.fleet.token("wx0399").await.unwrap();
@@ -820,7 +821,7 @@ async fn who_began_with_a_crowd_does_not_ask_together_again() {
             other => panic!("{other} s"),
         }
     }
-    // Those that left at least a thousand behind them; the very first may have come before the others.
+    // Those with at least a thousand waiting after them; the very first may have come before the others.
     assert!((195..=200).contains(&earlier), "{earlier}");
     assert_eq!(in_the_usual_time + earlier, appids.len());
     lab.fleet.shutdown().await;

@@ -1,4 +1,4 @@
-//! Reloads that exchange the upstream, and reloads that are given up.
+//! Reloads that replace the upstream, and reloads that their caller gives up.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,7 +31,8 @@ async fn once_a_reload_to_another_upstream_returns_no_kill_brings_an_old_token_b
             lab.fleet.reload(lab.config.clone()).await.unwrap();
             let record = lab.disk.record(APPID);
             assert!(!record.contains(r#""value""#), "{endpoint:?}, {offset_us} us: {record}");
-            // Whatever is under way, a write of the old token too, has its time; a token of the new one takes longer.
+            // Long enough for anything in progress, also a write of the old token; a token of the new
+            // upstream takes longer.
             sleep(Duration::from_millis(12)).await;
             refresh.abort();
             let record = lab.disk.record(APPID);

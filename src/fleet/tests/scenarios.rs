@@ -1,4 +1,4 @@
-//! The scenarios of the testkit on a simulated fleet: supervisor, actors, store and budget on paused time.
+//! Plays the testkit's scenarios on a simulated fleet: supervisor, actors, store and budget on paused time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::memory::MemoryBackend;
 
 const BASE_URL: &str = "https://wechat.test/";
 
-/// A fleet that can be taken down and put up again.
+/// A fleet that can be stopped and restarted.
 struct Simulated {
     lab: Option<Lab>,
 }
@@ -136,7 +136,7 @@ impl Stage for Simulated {
 fn every_scenario_goes_as_expected_for_the_simulated_fleet() {
     let mut failures = Vec::new();
     for scenario in all().iter().filter(|scenario| scenario.is_for(Driver::Fleet)) {
-        // One runtime each: what a scenario leaves behind ends with it.
+        // A runtime for each, so that what a scenario leaves behind ends with it.
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let played = runtime.block_on(async {

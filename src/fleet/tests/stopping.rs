@@ -1,4 +1,4 @@
-//! What lands while a fleet stops.
+//! What arrives while a fleet stops.
 
 use tokio::time::sleep;
 use wxtokend_core::account::Account;
@@ -32,7 +32,7 @@ async fn a_ticket_that_comes_while_the_fleet_stops_is_seen_as_well_as_stored() {
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 1000 }).on(Call::Ticket));
         let slow = Fault::new(FaultKind::Delay { delay_ms: 4000 });
         lab.token().await;
-        // The stop waits for a token's call, and the ticket comes meanwhile.
+        // Shutdown waits for the token call, and the ticket arrives meanwhile.
         let fleet = lab.fleet.clone();
         lab.wechat.inject(Some(&appid()), slow.times(2));
         sleep(SECOND / 2).await;

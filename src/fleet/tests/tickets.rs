@@ -1,4 +1,4 @@
-//! Tickets, beside the tokens that they are fetched with.
+//! Tickets, next to the tokens that they are fetched with.
 
 use std::sync::atomic::Ordering;
 
@@ -43,7 +43,8 @@ async fn tickets_are_kept_through_several_lifetimes_and_none_is_handed_out_dead(
                 dead += u32::from(!lab.wechat.is_ticket_alive(&appid(), ticket.value()));
             }
         }
-        // The first of a kind, which somebody else may have made long before, is looked after every few minutes.
+        // The first ticket of a kind may be much older, since another program made it, and is refreshed every
+        // few minutes.
         assert!(dead <= 2 * 30, "{dead} of {served} were dead");
         let counters = lab.counters();
         assert!((24..=26).contains(&counters.ticket_mints), "{counters:?}");
@@ -207,7 +208,7 @@ async fn a_reload_begins_and_ends_the_keeping_of_tickets() {
     let calls = lab.counters().ticket_calls;
     sleep(10 * 60 * SECOND).await;
     assert!(lab.counters().ticket_calls - calls <= 4, "one of the two is looked after");
-    // It is erased, and its version is not.
+    // The ticket is erased, its version is kept.
     assert!(!lab.disk.ticket_record(APPID, Jsapi).contains(first.value()));
     keep(&mut lab, &[Jsapi]).await;
     let again = lab.fleet.ticket(APPID, Jsapi).await.unwrap();
@@ -218,7 +219,7 @@ async fn a_reload_begins_and_ends_the_keeping_of_tickets() {
     lab.fleet.shutdown().await;
 }
 
-/// From here on the account's actor waits for a disk that does not answer, until it gives that up.
+/// Makes the account's actor wait for a disk that does not answer, until it gives up.
 async fn hang_its_actor(lab: &Lab) {
     let (token, fleet) = (lab.token().await, lab.fleet.clone());
     lab.disk.cut_after(1);
@@ -253,7 +254,7 @@ async fn a_raised_budget_counts_at_once_though_the_accounts_actor_is_late() {
     hang_its_actor(&lab).await;
     lab.config.accounts = vec![with_budget(2000).into()];
     lab.fleet.reload(lab.config.clone()).await.unwrap();
-    // What is spent is the same share of the larger one, which has something left within 2 min.
+    // The same share of the larger budget is spent, and some of it is back within 2 min.
     sleep(300 * SECOND).await;
     assert_eq!(jsapi(&lab).consecutive_failures, 5, "tried once more");
 }
@@ -309,7 +310,7 @@ async fn settings_that_reach_a_crashing_actor_are_its_successors() {
     lab.config.upstream.base_urls = vec!["http://elsewhere.test/".parse().unwrap()];
     lab.config.accounts =
         vec![Account { name: "New".to_owned(), ..with_tickets(Endpoint::StableToken, &[Jsapi]) }.into()];
-    // Behind these, before their ends are known.
+    // These messages precede the reload; the actors' ends are not known yet.
     let crash = CrashTicket(Credential::ticket(appid(), Jsapi));
     lab.fleet.inner.supervisor.tell(crash).try_send().unwrap();
     assert!(lab.fleet.cells()[0].mailbox().unwrap().tell(Notice::Crash));
@@ -379,7 +380,7 @@ async fn a_ticket_that_wechat_leaves_unchanged_beyond_its_lifetime_is_served_wit
         }
         let counters = lab.counters();
         let seen = format!("{tickets_outlive:?}: {dead} dead, {missing} missing, {counters:?}");
-        // Each successor is seen when it is looked for, every few minutes at the most.
+        // Each successor is seen at the next refresh, every few minutes at most.
         assert!(missing == 0 && dead <= 30 * counters.ticket_mints, "{seen}");
         assert!(counters.ticket_calls <= 400, "{seen}");
         lab.fleet.shutdown().await;

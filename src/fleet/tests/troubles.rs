@@ -1,4 +1,4 @@
-//! What hits a fleet from outside, and for how long an account may be without a living token by it.
+//! Failures from outside, and how long an account may be without a living token because of them.
 
 use wxtokend_core::ticket::TicketKind::Jsapi;
 
@@ -6,14 +6,14 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a reader met who looked again and again: how often there was no token, and how often a dead one.
+/// How often a reader found no token, and how often a dead one.
 #[derive(Debug, PartialEq, Eq)]
 struct Met {
     none: u32,
     dead: u32,
 }
 
-/// Looks every `every` for `time`.
+/// Reads every `every` for `time`.
 async fn read_for(lab: &Lab, time: Duration, every: Duration) -> Met {
     let (end, mut met) = (Instant::now() + time, Met { none: 0, dead: 0 });
     while Instant::now() < end {
@@ -26,7 +26,7 @@ async fn read_for(lab: &Lab, time: Duration, every: Duration) -> Met {
     met
 }
 
-/// How many seconds it takes from the death of a token, which a client reports each second, to a living one.
+/// How many seconds pass from the death of a token, which a client reports each second, to a living one.
 async fn until_replaced(lab: &Lab) -> u64 {
     let token = lab.token().await;
     lab.wechat.kill_tokens(&appid());
@@ -39,7 +39,7 @@ async fn until_replaced(lab: &Lab) -> u64 {
     killed.elapsed().as_secs()
 }
 
-/// The next token call reaches WeChat so late, its client having given up.
+/// Delays the next token call's delivery to WeChat, after its client has given up.
 fn delay_delivery(lab: &Lab, seconds: u64) {
     let late = FaultKind::Late { after_ms: seconds * 1000, seen_as: LostAs::default() };
     lab.wechat.inject(Some(&appid()), Fault::new(late).on(Call::Token).times(1));
@@ -57,19 +57,19 @@ async fn a_call_that_is_delivered_late_makes_nobody_read_a_dead_token() {
         let met = read_for(&lab, 3 * HOUR, SECOND).await;
         assert!(met.dead == 0 && met.none <= 45, "a refresh, {seconds} s: {met:?}");
 
-        // The first call of all, and the second one is answered before it.
+        // The first call of all; the second one is answered before it.
         let lab = Lab::with(vec![account(APPID, Endpoint::Token)]).await;
         delay_delivery(&lab, seconds);
         let met = read_for(&lab, 3 * HOUR, SECOND).await;
         assert!(met.dead == 0 && met.none <= 10, "a cold start, {seconds} s: {met:?}");
         assert!(lab.counters().checks >= 1, "what is served is checked once it must have shown");
 
-        // A scheduled one: its successor is due anyway, so that nobody waits for what a check would tell.
+        // A scheduled refresh: the next one is due anyway, so that nothing waits for the result of a check.
         let lab = Lab::start(Endpoint::Token).await;
         lab.token().await;
         delay_delivery(&lab, seconds);
         let met = read_for(&lab, 6 * HOUR, SECOND).await;
-        // Nothing but the time that the next call takes.
+        // No longer than the next call takes.
         assert!(met.dead == 0 && met.none <= 1, "a scheduled refresh, {seconds} s: {met:?}");
     }
 }
@@ -86,7 +86,7 @@ async fn whatever_is_served_when_a_lost_call_must_have_shown_is_checked_once_als
         }
         let met = read_for(&lab, 10 * MINUTE, SECOND).await;
         assert_eq!((met.none, lab.counters().checks, lab.mints()), (0, 1, 2), "{restarts}: {met:?}");
-        // Nothing more comes of it.
+        // It is checked only once.
         read_for(&lab, 24 * HOUR, MINUTE).await;
         assert_eq!(lab.counters().checks, 1);
     }
@@ -99,10 +99,10 @@ async fn an_audit_that_does_not_tell_is_made_again_and_one_that_refuses_replaces
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Token).times(1));
     lab.wechat.inject(Some(&appid()), Fault::errcode(-1).on(Call::Check).times(1));
     lab.until("lost", |view| view.last_fault.is_some()).await;
-    // Of the token that came by then, whose first audit does not tell.
+    // The audit is of the token that arrived meanwhile, and its first attempt is inconclusive.
     sleep(6 * MINUTE).await;
     assert_eq!(lab.mints(), 2);
-    // Somebody else ends it, and nobody reports it.
+    // Another program ends it, and no client reports it.
     lab.wechat.kill_tokens(&appid());
     sleep(6 * MINUTE).await;
     assert!(lab.wechat.is_alive(lab.token().await.access_token()), "{:?}", lab.counters());
@@ -133,7 +133,7 @@ async fn a_check_call_that_alone_is_ill_keeps_no_ticket_waiting_for_a_token_that
                 .await;
         lab.fleet.ticket(APPID, Jsapi).await.unwrap();
         lab.wechat.inject(None, Fault::new(FaultKind::Status { status: 502 }).on(Call::Check));
-        // The first is asked for again after some minutes, long before the token is.
+        // The first ticket is asked for again after some minutes, long before the token is.
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Ticket).times(1));
         let calls = lab.calls();
         lab.until("one call was lost", |view| view.tickets[0].last_fault.is_some()).await;
@@ -307,7 +307,7 @@ async fn an_account_that_fails_for_a_reason_of_its_own_keeps_no_other_from_tryin
     let accounts = (0..4).map(|n| account(&format!("wx{n:02}"), Endpoint::StableToken)).collect();
     let lab = Lab::with(accounts).await;
     sleep(MINUTE).await;
-    // The first of them has no token, and a gateway answers all of its calls; so it does the probe.
+    // The first account has no token, and a gateway answers all of its calls, as it does the probe.
     let ill = lab.fleet.accounts()[0].appid.clone();
     lab.wechat.inject(Some(&ill), Fault::new(FaultKind::Status { status: 502 }).on(Call::StableToken));
     lab.wechat.kill_tokens(&ill);

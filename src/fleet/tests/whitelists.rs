@@ -1,4 +1,4 @@
-//! Accounts whose IP whitelist does not have our address.
+//! Accounts whose IP whitelist lacks our address.
 
 use wxtokend_sandbox::Whitelist;
 
@@ -11,7 +11,7 @@ async fn an_address_that_leaves_the_whitelist_costs_no_living_token_and_is_named
         let token = lab.token().await;
         let elsewhere: Whitelist = serde_json::from_str(r#"{"ips":["10.0.0.0/8"]}"#).unwrap();
         lab.wechat.set_whitelist(&appid(), Some(elsewhere));
-        // Clients at such addresses are refused, too, and may take it for the token's fault.
+        // Clients at such addresses are refused, too, and may blame the token.
         let _ = lab.fleet.reject(APPID, &token).await;
         assert_eq!(lab.token().await.access_token(), token.access_token(), "{endpoint:?}");
         lab.until("parked", |view| view.state == Phase::Parked).await;

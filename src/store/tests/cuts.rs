@@ -12,7 +12,7 @@ use wxtokend_core::token::state::Intent;
 use super::disk::{Disk, Op, Remains, kinds};
 use super::*;
 
-/// What is stored, in a form that can be compared.
+/// All that is stored, in a comparable form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct WholeStore {
     records: BTreeMap<Credential, Vec<u8>>,
@@ -32,7 +32,7 @@ impl WholeStore {
         stored
     }
 
-    /// Which version each account has; what the test says when it fails.
+    /// The version of each account, for failure messages.
     fn versions(&self) -> BTreeMap<String, u64> {
         let version = |record: &[u8]| {
             serde_json::from_slice::<serde_json::Value>(record).unwrap()["version"].as_u64().unwrap()
@@ -41,7 +41,7 @@ impl WholeStore {
     }
 }
 
-/// One process: the file as it found it, all that it did to it, and what it had been told was on disk by then.
+/// One process: the file as it found it, its operations on it, and the writes that were acknowledged by then.
 struct Life {
     found: Option<Remains>,
     ops: Vec<Op>,
@@ -69,7 +69,7 @@ fn grown(version: u64, random: &mut StdRng) -> Vec<u8> {
     record::encode(&state, "test")
 }
 
-/// What an account's life writes: most of the time one record, sometimes those of many, sometimes hosts.
+/// What a fleet writes: mostly one record, sometimes many, sometimes hosts.
 fn batches(seed: u64, count: u64) -> Vec<Batch> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut batch = |n| {
@@ -91,12 +91,12 @@ fn batches(seed: u64, count: u64) -> Vec<Batch> {
     (0..count).map(&mut batch).collect()
 }
 
-/// Opens the store that is in `found`, writes `batches`, and ends tidily.
+/// Opens the store that is in `found`, writes `batches`, and closes it cleanly.
 async fn live(found: Option<Remains>, batches: Vec<Batch>) -> Life {
     live_on(&Disk::new(), found, batches).await
 }
 
-/// The same on a disk that may fail: what is not written at once is at last.
+/// The same on a disk that may fail: each batch is retried until it is written.
 async fn live_on(disk: &Arc<Disk>, found: Option<Remains>, batches: Vec<Batch>) -> Life {
     let (_folder, path) = new_file();
     if let Some(found) = &found {
@@ -115,11 +115,11 @@ async fn live_on(disk: &Arc<Disk>, found: Option<Remains>, batches: Vec<Batch>) 
     Life { found, ops: disk.ops(), acknowledged }
 }
 
-/// What a cut of a life left: the file and where it lies, and what may be in it.
+/// What a cut life leaves: the file, where it is, and what it may contain.
 struct Left<'a> {
     what: String,
     file: Vec<u8>,
-    /// Whether it lies where a new store is made, and not in its place.
+    /// Whether it is where a new store is created rather than in its place.
     in_making: bool,
     allowed: &'a [(usize, WholeStore)],
 }
@@ -132,13 +132,14 @@ impl Life {
         remains
     }
 
-    /// What may be stored after the first `cut` operations: what was acknowledged last, or what was to be next.
+    /// What may be stored after the first `cut` operations: the last acknowledged batch, or the one after it.
     fn allowed(&self, cut: usize) -> &[(usize, WholeStore)] {
         let acknowledged = self.acknowledged.partition_point(|(ops, _)| *ops <= cut);
         &self.acknowledged[acknowledged.saturating_sub(1)..self.acknowledged.len().min(acknowledged + 1)]
     }
 
-    /// Cuts it off after each of its operations, by a kill and by several losses of power, and opens what is left.
+    /// Cuts the life off after each of its operations, by a kill and by several losses of power, and opens
+    /// what is left.
     async fn cut_everywhere(&self, seed: u64) {
         self.cut_from(0, seed, losses()).await;
     }
@@ -164,7 +165,7 @@ impl Life {
     }
 }
 
-/// How many ways of losing power are tried at each operation.
+/// How many losses of power are tried at each operation.
 fn losses() -> usize {
     std::env::var("WXTOKEND_STORE_LOSSES").map_or(3, |losses| losses.parse().unwrap())
 }
@@ -230,7 +231,7 @@ async fn a_store_whose_sync_failed_is_whole_after_a_loss_of_power_and_has_what_w
         let life = live_on(&disk, Some(first.remains(first.ops.len())), batches(4, 2)).await;
         let Some(failed) = life.ops.iter().position(|op| matches!(op, Op::SyncFailed)) else { break };
         life.cut_from(failed + 1, 4, losses().div_ceil(3)).await;
-        // Somebody may start it again upon that: what the last process knew to be there was there when it began.
+        // The next process may build on that: what the last one knew to be stored was there when it began.
         let mut next = live(Some(life.remains(failed + 1)), batches(5, 1)).await;
         let known = life.allowed(failed + 1)[0].1.clone();
         next.acknowledged.insert(0, (0, known));

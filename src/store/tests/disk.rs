@@ -1,4 +1,5 @@
-//! A disk under redb that remembers all it is told, fails when told to, and knows what a crash may leave of a file.
+//! A disk under redb that records all operations, fails on request, and knows what a crash may leave of a
+//! file.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,7 +15,7 @@ use rand::rngs::StdRng;
 
 const SECTOR: usize = 512;
 
-/// What changes a file, or what is in it for good.
+/// An operation that changes a file, or makes its changes durable.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
     /// The file of this name.
@@ -25,12 +26,12 @@ pub(super) enum Op {
     },
     SetLen(u64),
     Synced,
-    /// What it was to write is lost, and counts as written.
+    /// What it should have written is lost, and counts as written.
     SyncFailed,
     Closed,
 }
 
-/// All files that are opened by way of it are one file to it.
+/// All files that are opened through it are one file to it.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     heard: Mutex<Heard>,
@@ -39,7 +40,7 @@ pub(super) struct Disk {
 #[derive(Debug, Default)]
 struct Heard {
     ops: Vec<Op>,
-    /// How many times anything was asked, reading included.
+    /// How many operations were requested, reads included.
     asked: usize,
     failing: Range<usize>,
     syncs: usize,
@@ -54,7 +55,7 @@ impl Disk {
         Arc::default()
     }
 
-    /// What redb opens a file by.
+    /// Opens a file for redb.
     pub(super) fn on_file(
         self: &Arc<Self>,
     ) -> impl Fn(File) -> Result<DiskFile, DatabaseError> + Clone + Send + Sync + 'static {
@@ -78,7 +79,7 @@ impl Disk {
         self.heard.lock().unwrap().asked
     }
 
-    /// Makes those fail that are the `range`-th to be asked, from 0.
+    /// Makes the operations in `range` fail, counted from 0.
     pub(super) fn fail(&self, range: Range<usize>) {
         self.heard.lock().unwrap().failing = range;
     }
@@ -88,12 +89,12 @@ impl Disk {
         self.heard.lock().unwrap().failing_sync = Some(n);
     }
 
-    /// Takes no writes while it is full; what is in place can be synced.
+    /// Sets whether the disk is full and takes no writes; what is in place can be synced.
     pub(super) fn set_full(&self, full: bool) {
         self.heard.lock().unwrap().full = full;
     }
 
-    /// What has failed since this was asked last.
+    /// What has failed since the last call of this.
     pub(super) fn failed(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.heard.lock().unwrap().failed)
     }
@@ -116,7 +117,7 @@ impl Disk {
     }
 }
 
-/// A true file; nothing is waited for that only a loss of power would need.
+/// A real file without syncs, which only a loss of power would need.
 #[derive(Debug)]
 pub(super) struct DiskFile {
     file: FileBackend,
@@ -148,7 +149,7 @@ impl StorageBackend for DiskFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let asked = self.disk.ask("write");
-        // A write that fails has got somewhere.
+        // A failed write has written a part.
         let data = if asked.is_ok() { data } else { &data[..data.len() / 2] };
         self.disk.note(Op::Write { at: offset, data: data.to_vec() });
         self.file.write(offset, data)?;
@@ -157,7 +158,7 @@ impl StorageBackend for DiskFile {
 
     fn close(&self) -> io::Result<()> {
         self.disk.note(Op::Closed);
-        // The lock goes whatever else fails.
+        // The lock is released whatever else fails.
         self.file.close()?;
         self.disk.ask("close")
     }
@@ -187,7 +188,7 @@ impl StorageBackend for DiskFile {
     }
 }
 
-/// A file as it is shown, as it is on disk, and what was done to it since the two were one.
+/// A file as the system shows it, as it is on disk, and the operations since these last agreed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remains {
     shown: Vec<u8>,
@@ -215,20 +216,21 @@ impl Remains {
         }
     }
 
-    /// Whether the loss of power may leave anything else than a kill does.
+    /// Whether a loss of power leaves the same as a kill.
     pub(super) fn is_synced(&self) -> bool {
         self.since.is_empty() && self.shown == self.on_disk
     }
 
-    /// What a killed process leaves: the system finishes what it was told.
+    /// What a killed process leaves: the system finishes all operations.
     pub(super) fn when_all_was_done(&self) -> Vec<u8> {
         self.shown.clone()
     }
 
-    /// What a loss of power may leave: of what was not synced any part, in whole, up to some byte, or some sectors.
+    /// What a loss of power may leave: any part of what was not synced: whole operations, up to some byte, or
+    /// some sectors.
     pub(super) fn when_power_is_lost(&self, random: &mut StdRng) -> Vec<u8> {
         let mut file = self.on_disk.clone();
-        // Most of all, most of nothing, or anything.
+        // Most of everything, most of nothing, or anything.
         let kept = [0.1, 0.5, 0.9][random.random_range(0..3)];
         for op in &self.since {
             apply(&mut file, op, |range| match random.random_range(0..4) {
@@ -245,8 +247,8 @@ impl Remains {
     }
 }
 
-/// Does `op` to `file`: of a write, the parts that `kept` names; of a new length, all or, if it names none, nothing.
-/// What was written beyond a length that was not kept cannot be reached.
+/// Applies `op` to `file`: of a write, the parts that `kept` returns; a new length wholly, or not at all if
+/// that is empty. What was written beyond a length that was not kept is lost.
 fn apply(file: &mut Vec<u8>, op: &Op, kept: impl FnOnce(Range<usize>) -> Vec<Range<usize>>) {
     match op {
         Op::Write { at, data } => {
@@ -272,7 +274,7 @@ fn sectors(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start.max(range.start)..(start + SECTOR).min(range.end))
 }
 
-/// The operations by which the life of a process may be cut: those that a file is different after.
+/// The operations at which the life of a process may be cut: those after which a file differs.
 pub(super) fn kinds(ops: &[Op]) -> HashSet<&'static str> {
     ops.iter()
         .map(|op| match op {

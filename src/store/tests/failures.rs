@@ -1,4 +1,4 @@
-//! A store whose disk fails, once or for a while, at any operation, while the process lives on.
+//! A store whose disk fails, once or for a while, at any operation, while the process continues.
 
 use std::fs;
 use std::ops::Range;
@@ -12,7 +12,7 @@ fn hosts() -> Vec<String> {
     vec!["api.weixin.qq.com".to_owned()]
 }
 
-/// The versions that a killed process would leave in `path`; by way of a copy, since it runs on.
+/// The versions that a killed process would leave in `path`, read from a copy, since it is still running.
 async fn left(path: &Path) -> Vec<u64> {
     let (_folder, copy) = new_file();
     fs::copy(path, &copy).unwrap();
@@ -27,7 +27,7 @@ async fn versions(path: &Path) -> Vec<u64> {
     APPIDS.iter().map(|name| states.accounts.get(&appid(name)).map_or(0, |state| state.version)).collect()
 }
 
-/// A store in which each account has version 1, and how it was left.
+/// Creates a store in which each account has version 1, closed or killed.
 async fn made(path: &Path, killed: bool) {
     let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
     let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
@@ -40,13 +40,13 @@ async fn made(path: &Path, killed: bool) {
     }
 }
 
-/// Whether the disk's failure is told as what it is.
+/// Asserts that the error names the disk's failure.
 fn assert_told(error: &StoreError, what: &str) {
     assert!(matches!(error, StoreError::Io { .. }), "{what}: {error}");
 }
 
-/// A process whose disk fails during `failing`, counted from where it opens the store. Says how often the disk
-/// was asked.
+/// Runs a process whose disk fails during `failing`, counted from where it opens the store. Returns how many
+/// operations the disk received.
 async fn live_through(failing: Range<usize>, killed: bool) -> usize {
     let (_folder, path) = new_file();
     made(&path, killed).await;
@@ -74,7 +74,7 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
         for (n, name) in APPIDS.iter().enumerate() {
             newest[n] = version;
             match store.commit(&appid(name), &holding(version), 0).await {
-                // What was pending went with it.
+                // What was pending was written with it.
                 Ok(()) => acknowledged = newest,
                 Err(error) => assert_told(&error, &what),
             }
@@ -167,7 +167,7 @@ async fn a_disk_that_is_full_is_asked_less_and_less_often_and_not_given_the_whol
     assert_told(&store.commit(&appid("wx1"), &holding(2), 0).await.unwrap_err(), "the disk is full");
     for second in 0..600 {
         sleep(Duration::from_secs(1)).await;
-        // Who comes meanwhile is told at once, and is no reason to try.
+        // Later commits fail at once, and cause no attempt.
         let version = 3 + second;
         assert!(store.commit(&appid("wx1"), &holding(version), 0).await.is_err());
     }

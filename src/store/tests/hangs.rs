@@ -35,7 +35,7 @@ async fn only_the_newest_record_of_each_account_waits_for_a_disk_that_hangs() {
     let mut writers = tokio::task::JoinSet::new();
     for version in 1..=10_000 {
         let store = store.clone();
-        // Callers who give up, before anybody is told that it hangs.
+        // Callers that give up before the disk is known to hang.
         writers.spawn(async move {
             let account = appid(&format!("wx{}", version % 10));
             let _ =

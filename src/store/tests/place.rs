@@ -1,4 +1,5 @@
-//! A store whose file is deleted, replaced or written to by somebody else, and one that is made where others are.
+//! A store whose file is deleted, replaced or written to by another program, or created where another file
+//! appears.
 
 use std::fs::File;
 use std::os::unix::fs::symlink;
@@ -8,7 +9,7 @@ use super::super::redb::LOOK_EVERY;
 use super::disk::Disk;
 use super::*;
 
-/// A store of wx1 to wx3, version 1 each, whose program knows a wx4 and a ticket, too.
+/// A store of wx1 to wx3, version 1 each, whose program also knows wx4 and a ticket.
 async fn running(path: &Path) -> Store {
     let (store, _) = open(path, TokioClock::new()).await;
     for name in ["wx1", "wx2", "wx3"] {
@@ -57,7 +58,7 @@ async fn a_store_that_is_gone_is_written_anew_from_memory_within_seconds_though_
     for (what, lose) in LOSSES {
         let (_folder, path) = new_file();
         let store = running(&path).await;
-        // Newer than what readers see, as it is for a moment.
+        // Newer than what readers see, as happens for a moment.
         store.commit(&appid("wx1"), &holding(7), 0).await.unwrap();
         lose(&path);
         sleep(LOOK_EVERY * 2).await;
@@ -190,7 +191,7 @@ fn what_comes_into_being_while_a_store_is_made_is_not_replaced() {
         let on_file = {
             let (on_file, place) = (Disk::new().on_file(), place.clone());
             move |file| {
-                // The new one is being made: that is when somebody else is quicker.
+                // The new store is being created: another program is quicker now.
                 if !place.exists() {
                     fs::write(&place, "dear diary").unwrap();
                 }
