@@ -1,8 +1,9 @@
-//! Whether a request would still be let in: asked anew after every wait.
+//! Re-checks a request's authorization after every wait.
 //!
-//! Long polls, reads of a first token, reports, refreshes and slow bodies wait, and a reload may remove, narrow or
-//! re-key the client meanwhile. [`Access::while_let_in`] stands around every handler and asks again whenever one goes on
-//! after a wait, so that no handler has to remember it. What is answered without a wait costs nothing more.
+//! Long polls, reads of a first token, reports, refreshes and slow bodies wait, and a reload may remove,
+//! narrow or re-key the client meanwhile. [`Access::while_let_in`] wraps every handler and checks again
+//! whenever the handler resumes after a wait, so that no handler has to remember to. A request that is
+//! answered without a wait costs nothing extra.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,18 +16,18 @@ use super::app_state::AppState;
 use super::problem::ApiProblem;
 use super::rights::{Rights, Scope};
 
-/// What one request was let in for. Clones share it.
+/// What one request has been authorized for. Clones share the state.
 #[derive(Clone, Default)]
 pub(super) struct Access(Arc<Mutex<Granted>>);
 
 #[derive(Default)]
 struct Granted {
-    /// What the caller could do then; none as long as nobody was asked for a key.
+    /// The caller's rights when it was let in; `None` until a key has been checked.
     rights: Option<Rights>,
     needs: Vec<Need>,
 }
 
-/// Something that a caller was allowed.
+/// A permission that the request relies on.
 pub(super) enum Need {
     Scope(Scope),
     Account(String, Scope),
@@ -34,7 +35,7 @@ pub(super) enum Need {
 }
 
 impl Access {
-    /// That of the request which carries it.
+    /// The access of the request with these extensions.
     pub(super) fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }
@@ -47,11 +48,13 @@ impl Access {
         self.granted().needs.push(need);
     }
 
-    /// What `answer` says, unless the request would not be let in any more when it goes on after a wait, or when it has
-    /// an answer then; one that waits ends as soon as the clients are exchanged for such as do not let it in.
+    /// Resolves to the output of `answer`, unless the caller loses its access while `answer` waits.
+    ///
+    /// Access is checked again each time `answer` resumes after a wait, once more when it completes after a
+    /// wait, and as soon as the list of clients is replaced.
     ///
     /// # Errors
-    /// The refusal that it would get now.
+    /// The refusal that the request would get now.
     pub(super) async fn while_let_in<T>(
         &self,
         app: &AppState,

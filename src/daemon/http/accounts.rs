@@ -1,4 +1,4 @@
-//! `GET /v1/accounts` and `GET /v1/accounts/{appid}`: how accounts are doing, without their tokens.
+//! `GET /v1/accounts` and `GET /v1/accounts/{appid}`: the state of accounts, without their tokens.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use wxtokend_core::account::Appid;
 use wxtokend_core::phase::Phase;
 
-use super::app_state::{AppState, large};
+use super::app_state::{AppState, large_body};
 use super::caller::Caller;
 use super::extract::AppidPath;
 use super::problem::ApiProblem;
@@ -18,9 +18,9 @@ use super::query::Query;
 use super::rights::{Rights, Scope};
 use crate::fleet::{AccountView, HostView, Snapshot};
 
-/// How many accounts a page has unless told, and at most.
-const PAGE: usize = 1000;
-const LONGEST_PAGE: usize = 10_000;
+/// Accounts on a page by default, and at most.
+const DEFAULT_PAGE: usize = 1000;
+const MAX_PAGE: usize = 10_000;
 
 pub(super) const JSON: [(HeaderName, &str); 2] =
     [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "private, no-cache")];
@@ -36,9 +36,9 @@ struct Filter {
 #[derive(Serialize)]
 struct AccountPage {
     accounts: Vec<AccountView>,
-    /// What to ask for `after` to read on; `null` at the end.
+    /// The `after` parameter of the next page; `null` on the last page.
     next: Option<Appid>,
-    /// How the hosts are that all of them depend on.
+    /// The state of WeChat's hosts, on which all accounts depend.
     hosts: Vec<HostView>,
 }
 
@@ -63,27 +63,28 @@ pub(super) async fn list(
     loop {
         let rights = caller.rights()?;
         let page = page(&app, rights.clone(), Arc::clone(&filter)).await;
-        // It waited for its turn: what a client sees is by the grants that it has when it sees it.
+        // The page may have waited for a permit; it must match the grants that the client has when it is
+        // sent.
         if caller.rights()? == rights {
             return Ok((JSON, page).into_response());
         }
     }
 }
 
-/// The accounts that `filter` asks for, of those that `rights` cover.
+/// One page of the accounts that match `filter` and that `rights` cover.
 async fn page(app: &AppState, rights: Rights, filter: Arc<Filter>) -> Bytes {
-    let listed = AppState::clone(app);
-    let page = large(&app.pages, move || {
-        let now = listed.fleet.now();
-        let wanted = |snapshot: &Snapshot| {
+    let shared = AppState::clone(app);
+    let page = large_body(&app.pages, move || {
+        let now = shared.fleet.now();
+        let matches = |snapshot: &Snapshot| {
             rights.covers(&snapshot.account)
                 && filter.tag.as_ref().is_none_or(|tag| snapshot.account.tags.contains(tag))
                 && filter.state.is_none_or(|state| snapshot.state.phase(now) == state)
         };
-        let (page, more) = listed.fleet.page(filter.after.as_deref(), filter.limit, wanted);
+        let (page, more) = shared.fleet.page(filter.after.as_deref(), filter.limit, matches);
         let accounts: Vec<_> = page.iter().map(|cell| cell.view(now)).collect();
         let last = accounts.last().map(|account: &AccountView| account.appid.clone());
-        json(&AccountPage { accounts, next: last.filter(|_| more), hosts: listed.fleet.hosts() })
+        json(&AccountPage { accounts, next: last.filter(|_| more), hosts: shared.fleet.hosts() })
     });
     page.await
 }
@@ -92,9 +93,9 @@ impl Filter {
     fn of(uri: &Uri) -> Result<Self, ApiProblem> {
         let query = Query::of(uri, &["state", "tag", "limit", "after"])?;
         let limit = match query.number("limit")?.map(usize::try_from) {
-            None => PAGE,
-            Some(Ok(limit @ 1..=LONGEST_PAGE)) => limit,
-            Some(_) => return Err(ApiProblem::bad_request(format!("limit is 1 to {LONGEST_PAGE}"))),
+            None => DEFAULT_PAGE,
+            Some(Ok(limit @ 1..=MAX_PAGE)) => limit,
+            Some(_) => return Err(ApiProblem::bad_request(format!("limit is 1 to {MAX_PAGE}"))),
         };
         Ok(Self {
             state: query.text("state").map(phase).transpose()?,
@@ -111,7 +112,7 @@ fn phase(name: &str) -> Result<Phase, ApiProblem> {
     })
 }
 
-/// Only a map with keys that are no strings cannot be written, and there is none.
+/// Serialises `answer`. This fails only for maps with non-string keys, and the API has none.
 pub(super) fn json(answer: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(answer).unwrap_or_default()
 }

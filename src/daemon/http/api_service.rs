@@ -1,6 +1,8 @@
-//! What every request passes through: the checks that hold for all routes, the clock, and a net under panics.
+//! The service that every request passes through: checks common to all routes, timing, and catching of
+//! panics.
 //!
-//! A function around the router and no layer in it, since a layer would box each request's way twice.
+//! It is a function around the router and not a tower layer, since a layer would box each request's future
+//! twice.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -19,7 +21,7 @@ use tracing::error;
 
 use super::access::Access;
 use super::app_state::AppState;
-use super::body::{LARGEST_BODY, too_large};
+use super::body::{MAX_BODY, too_large};
 use super::cgi_bin;
 use super::host;
 use super::paths::{self, ROUTES};
@@ -27,14 +29,14 @@ use super::problem::{ApiProblem, Code};
 use super::token;
 use super::unread_body::BodyLease;
 
-/// What answers on a listener.
+/// The service behind one listener.
 #[derive(Clone)]
 pub(super) struct ApiService {
     pub(super) app: AppState,
     pub(super) router: Router,
-    /// Which of [`ROUTES`] the router has.
+    /// The range of [`ROUTES`] that the router serves.
     pub(super) serves: Range<usize>,
-    /// Whether callers must be local where they need no key. Not on the metrics' own listener, to which its
+    /// Whether callers must be local where no key is needed. False on the metrics' own listener, whose
     /// operator may let in anybody.
     pub(super) is_guarded: bool,
 }
@@ -43,22 +45,25 @@ impl ApiService {
     pub(super) async fn answer(self, request: Request<BodyLease>) -> Result<Response, Infallible> {
         let Self { app, router, serves, is_guarded } = self;
         let started = Instant::now();
-        // Of what was sent: a path that is read otherwise keeps no authority.
+        // Check the URI as it was sent: rewriting the path below drops the authority.
         let admitted = admit(&app, is_guarded, request.headers(), request.uri(), request.version());
-        let request = cgi_bin::at_the_root(request, &app.wechat_path);
+        let request = cgi_bin::strip_base_path(request, &app.wechat_path);
         let route = paths::of_path(request.uri().path()).filter(|route| serves.contains(route));
         let response = match admitted {
             Ok(()) => {
                 let answer = async {
-                    match is_guarded.then(|| token::at_once(&app, &request)).flatten() {
+                    match is_guarded.then(|| token::answer_at_once(&app, &request)).flatten() {
                         Some(found) => Ok(found),
-                        // Boxed: nearly all are answered at once, and need not carry its state about.
-                        None => Ok(Box::pin(routed(&app, router, request, route)).await),
+                        // Boxed: nearly all requests are answered above and need not carry this future's
+                        // state.
+                        None => Ok(Box::pin(call_router(&app, router, request, route)).await),
                     }
                 };
                 catch_panic(answer, route).await
             }
-            Err(problem) if problem.code == Code::TooLarge && is_wechats(route) => cgi_bin::refusal(problem),
+            Err(problem) if problem.code == Code::TooLarge && is_wechat_api(route) => {
+                cgi_bin::refusal(problem)
+            }
             Err(problem) => problem.into_response(),
         };
         app.timing.note(route, response.status(), started.elapsed());
@@ -66,8 +71,8 @@ impl ApiService {
     }
 }
 
-/// What the router's handlers answer, for as long as who asks is let in.
-async fn routed(
+/// Calls the router, and refuses the request if the caller loses its access meanwhile.
+async fn call_router(
     app: &AppState,
     mut router: Router,
     mut request: Request<BodyLease>,
@@ -77,7 +82,7 @@ async fn routed(
     request.extensions_mut().insert(access.clone());
     match access.while_let_in(app, router.call(request)).await {
         Ok(Ok(response)) => response,
-        Err(problem) if is_wechats(route) => cgi_bin::refusal(problem),
+        Err(problem) if is_wechat_api(route) => cgi_bin::refusal(problem),
         Err(problem) => problem.into_response(),
     }
 }
@@ -96,26 +101,26 @@ fn admit(
         }
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > LARGEST_BODY as u64) { Err(too_large()) } else { Ok(()) }
+    if length.is_some_and(|length: u64| length > MAX_BODY as u64) { Err(too_large()) } else { Ok(()) }
 }
 
-/// Whether who calls expects WeChat's answers.
-fn is_wechats(route: Option<usize>) -> bool {
+/// Whether the caller expects answers in WeChat's format.
+fn is_wechat_api(route: Option<usize>) -> bool {
     route.is_some_and(|route| ROUTES[route].starts_with("/cgi-bin/"))
 }
 
-/// A bug in a handler costs its request an answer of 500 and nobody anything else.
+/// Turns a panic of a handler into a 500 for that request only.
 async fn catch_panic(
     answer: impl Future<Output = Result<Response, Infallible>>,
     route: Option<usize>,
 ) -> Response {
     let mut answer = pin!(answer);
-    let answered = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(Ok(response))) => Poll::Ready(Some(response)),
         Err(_panic) => Poll::Ready(None),
     });
-    answered.await.unwrap_or_else(|| {
+    outcome.await.unwrap_or_else(|| {
         error!(
             event = "request_panicked",
             route = route.map(|route| ROUTES[route]),

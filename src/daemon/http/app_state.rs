@@ -1,4 +1,4 @@
-//! What all routes share.
+//! State shared by all routes.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::wrong_keys::WrongKeys;
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
-/// Of a large fleet a page of accounts is 5 MB, and a scrape takes a thread for half a second. So many of each there may
-/// be at a time, from when they are begun until their clients have taken them in.
+/// How many account pages and scrapes may exist at a time, from the start of rendering until they have been
+/// sent. In a large fleet a page of accounts is 5 MB, and a scrape takes a thread for half a second.
 const PAGES: usize = 16;
 const SCRAPES: usize = 4;
 
@@ -30,7 +30,7 @@ pub(super) struct AppStateInner {
     pub(super) pages: Arc<Semaphore>,
     pub(super) scrapes: Arc<Semaphore>,
     pub(super) stopping: CancellationToken,
-    /// Below which WeChat's calls are answered, too.
+    /// Base path below which WeChat's API is served in addition to the root.
     pub(super) wechat_path: String,
 }
 
@@ -49,7 +49,7 @@ impl AppStateInner {
         })
     }
 
-    /// What `answer` says, unless it has to be waited for when the server stops.
+    /// Awaits `answer`, but refuses the request if the server stops before it is ready.
     pub(super) async fn unless_stopping<T, E: Into<ApiProblem>>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
@@ -62,21 +62,21 @@ impl AppStateInner {
     }
 }
 
-/// The answer that `work` makes, which takes a thread's time and much memory: one of those that `turns` allows, until
-/// it has been sent.
-pub(super) async fn large<T: AsRef<[u8]> + Send + 'static>(
-    turns: &Arc<Semaphore>,
+/// Runs `work`, which takes a thread's time and much memory, and returns its output as a body. The body holds
+/// one of `permits` until it has been sent.
+pub(super) async fn large_body<T: AsRef<[u8]> + Send + 'static>(
+    permits: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Bytes {
-    // Fails only where a semaphore was closed, and none is.
-    let turn = Arc::clone(turns).acquire_owned().await.ok();
-    let answer = aside(work).await;
-    Bytes::from_owner(LargeBody { answer, _turn: turn })
+    // Fails only for a closed semaphore, and this one is never closed.
+    let permit = Arc::clone(permits).acquire_owned().await.ok();
+    let answer = run_blocking(work).await;
+    Bytes::from_owner(LargeBody { answer, _permit: permit })
 }
 
 struct LargeBody<T> {
     answer: T,
-    _turn: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<T: AsRef<[u8]>> AsRef<[u8]> for LargeBody<T> {
@@ -85,11 +85,11 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for LargeBody<T> {
     }
 }
 
-/// Runs what takes a thread's time where it holds up nobody.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs blocking work on a thread where it delays no other task.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // The runtime cancels no work that has begun, so it is a panic, which goes on where it was asked for.
-        Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        Ok(output) => output,
+        // The runtime does not cancel blocking work that has begun, so this is a panic: resume it here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -1,4 +1,4 @@
-//! What clients send: JSON, bounded in size and time.
+//! Request bodies: JSON, bounded in size and time.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tokio::time::timeout;
 
 use super::problem::{ApiProblem, Code};
 
-/// Bodies may not be longer; ours have one short field.
-pub(super) const LARGEST_BODY: usize = 64 * 1024;
+/// Size limit of a request body. Bodies of this API have one short field.
+pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// A body must have come within this.
-const WITHIN: Duration = Duration::from_secs(10);
+/// Time limit for a body to arrive.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A body that arrived whole.
+/// A body that has been received completely.
 pub(super) struct Body {
     bytes: Bytes,
     form: &'static str,
 }
 
-/// The body of a request, which has to be JSON of the `form` that refusals show.
+/// Reads a JSON body. `form` is the expected shape, which refusals show.
 pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body, ApiProblem> {
     if !is_json(request.headers()) {
         return Err(ApiProblem::new(Code::UnsupportedMediaType, format!("send application/json: {form}")));
@@ -31,14 +31,14 @@ pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body
     Ok(Body { bytes: whole(request).await?, form })
 }
 
-/// The body of a request, whatever it is.
+/// Reads a body of any content type.
 pub(super) async fn whole(request: Request) -> Result<Bytes, ApiProblem> {
     let refused = |rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => ApiProblem::bad_request("the body did not arrive whole"),
     };
-    let late = |_| ApiProblem::bad_request("the body did not arrive within 10 s");
-    timeout(WITHIN, Bytes::from_request(request, &())).await.map_err(late)?.map_err(refused)
+    let timed_out = |_| ApiProblem::bad_request("the body did not arrive within 10 s");
+    timeout(TIMEOUT, Bytes::from_request(request, &())).await.map_err(timed_out)?.map_err(refused)
 }
 
 pub(super) fn too_large() -> ApiProblem {
@@ -46,21 +46,21 @@ pub(super) fn too_large() -> ApiProblem {
 }
 
 impl Body {
-    /// What it says. Never refused in serde's words, which quote what was sent.
+    /// Deserialises the body. Refusals do not use serde's messages, which quote what was sent.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiProblem> {
-        let wrong = || ApiProblem::bad_request(format!("the body is not {}", self.form));
-        object(&self.bytes).ok_or_else(wrong)
+        let invalid = || ApiProblem::bad_request(format!("the body is not {}", self.form));
+        object(&self.bytes).ok_or_else(invalid)
     }
 }
 
-/// What a JSON object says; none where `bytes` are not one. To be used for each body: serde takes a list for a struct, too,
-/// by the order of the fields, which nobody means.
+/// Deserialises a JSON object; `None` if `bytes` are not one. Use this for each body: serde also accepts an
+/// array for a struct, by the order of the fields, which no client intends.
 pub(super) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     let is_object = bytes.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(bytes).ok())?
 }
 
-/// Also with parameters, as in `application/json; charset=utf-8`.
+/// Whether the content type is JSON, with or without parameters, as in `application/json; charset=utf-8`.
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))

@@ -1,8 +1,8 @@
-//! Who calls, and what they are let in for.
+//! The caller of a request, and its permissions.
 //!
-//! A request may wait for a minute, and a reload may take its key away meanwhile. So nothing is decided by what the
-//! caller was allowed once: a [`Caller`] looks at the clients that are in force whenever it is asked, and notes what it
-//! was let in for, which is asked anew after every wait ([`Access`]).
+//! A request may wait for a minute, and a reload may remove its key meanwhile. So a decision never relies on
+//! an earlier check: a [`Caller`] looks up the clients in force each time it is asked, and records each
+//! permission that it has granted, so that [`Access`] can check it again after every wait.
 
 use super::access::{Access, Need};
 use super::clients::Clients;
@@ -10,55 +10,56 @@ use super::problem::ApiProblem;
 use super::rights::{Rights, Scope};
 use crate::fleet::Fleet;
 
-/// Who calls.
+/// The caller of one request.
 #[derive(Clone)]
 pub(super) struct Caller {
     clients: Clients,
-    /// What it could do when it was let in.
+    /// The caller's rights when it was let in.
     rights: Rights,
     access: Access,
 }
 
 impl Caller {
-    /// The caller of the request that `access` is of, who has just been let in with `rights`.
+    /// The caller of the request to which `access` belongs, just let in with `rights`.
     pub(super) fn new(clients: &Clients, rights: Rights, access: &Access) -> Self {
         access.let_in(&rights);
         Self { clients: clients.clone(), rights, access: access.clone() }
     }
 
-    /// What it may do now.
+    /// The caller's rights now.
     ///
     /// # Errors
-    /// When it would not be let in any more.
+    /// When the caller would not be let in any more.
     pub(super) fn rights(&self) -> Result<Rights, ApiProblem> {
         self.clients.again(&self.rights)
     }
 
-    /// The client's name; none where nobody needs a key.
+    /// The client's name; `None` where no key is needed.
     pub(super) fn name(&self) -> Option<&str> {
         self.rights.name()
     }
 
-    /// Whether it may do now what no answer depends on as a whole.
+    /// Whether the caller has `scope` now. For optional parts of an answer; it is not checked again after a
+    /// wait.
     pub(super) fn may(&self, scope: Scope) -> bool {
         self.rights().is_ok_and(|rights| rights.may(scope))
     }
 
-    /// Lets the caller do what needs `scope`, now and for as long as its request takes.
+    /// Requires `scope`, now and for as long as the request takes.
     pub(super) fn needs(&self, scope: Scope) -> Result<(), ApiProblem> {
         self.rights()?.needs(scope)?;
         self.access.note(Need::Scope(scope));
         Ok(())
     }
 
-    /// Lets the caller deal with `appid`, now and for as long as its request takes.
+    /// Requires `scope` for the account `appid`, now and for as long as the request takes.
     pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
         self.rights()?.deals_with(appid, fleet, scope)?;
         self.access.note(Need::Account(appid.to_owned(), scope));
         Ok(())
     }
 
-    /// Lets the caller have the page at `url` signed, now and for as long as its request takes.
+    /// Requires the right to have the page at `url` signed, now and for as long as the request takes.
     pub(super) fn has_signed(&self, url: &str) -> Result<(), ApiProblem> {
         self.rights()?.has_signed(url)?;
         self.access.note(Need::Page(url.to_owned()));

@@ -1,9 +1,10 @@
-//! `/cgi-bin/token`, `/cgi-bin/stable_token` and `/cgi-bin/ticket/getticket` as WeChat answers them, for SDKs that know no other server.
+//! WeChat-compatible `/cgi-bin/token`, `/cgi-bin/stable_token` and `/cgi-bin/ticket/getticket`, for SDKs
+//! written for WeChat.
 //!
-//! An SDK is pointed here by its base URL. What it sends as `secret` is a client's key of ours, so that AppSecrets
-//! leave the application servers; all else is WeChat's: HTTP 200 whatever is wrong with the call, errors as an `errcode`. Whoever
-//! asks gets the token that there is; nothing here mints, but that `stable_token` brings the refresh forward that is due in the
-//! last minutes of a token anyway, as it does at WeChat.
+//! An SDK is pointed here by its base URL. It sends a client's key of ours as `secret`, so that AppSecrets
+//! leave the application servers. Everything else is as at WeChat: HTTP 200 whatever is wrong with the call,
+//! and errors as an `errcode`. All callers get the current token, and no call here mints, with one exception:
+//! as at WeChat, `stable_token` brings forward the refresh that is due in the last minutes of a token anyway.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -25,18 +26,18 @@ use super::caller::Caller;
 use super::problem::{ApiProblem, Code};
 use super::rights::Scope;
 
-/// What both calls say, the one in its query, the other in its body.
+/// The parameters of both token calls: `token` takes them from the query, `stable_token` from the body.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenQuery {
     grant_type: String,
     appid: String,
     secret: String,
-    /// Some SDKs write `null` for what is not set.
+    /// Some SDKs send `null` for an option that is not set.
     force_refresh: Option<bool>,
 }
 
-/// A refusal in WeChat's form.
+/// A refusal in WeChat's format.
 #[derive(Debug, Serialize)]
 struct WeChatRefusal {
     errcode: i64,
@@ -57,11 +58,11 @@ struct TicketBody<'a> {
     expires_in: u64,
 }
 
-/// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`, or a form of the same.
+/// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`, or the same as a form.
 pub(super) async fn token(State(app): State<AppState>, request: Request) -> Response {
     let access = Access::of(request.extensions());
     match Form::of(request).await {
-        Ok(form) => answer(&app, &access, &form.asked(), Endpoint::Token).await,
+        Ok(form) => answer(&app, &access, &form.query(), Endpoint::Token).await,
         Err(refused) => refused,
     }
 }
@@ -71,30 +72,32 @@ pub(super) async fn stable_token(State(app): State<AppState>, method: Method, re
     if method != Method::POST {
         return refuse(43002, "require POST method").into_response();
     }
-    // SDKs name many types.
+    // The content type is not checked, since SDKs send many.
     let access = Access::of(request.extensions());
     let body = match body::whole(request).await {
         Ok(body) => body,
         Err(problem) => return refusal(problem),
     };
     match body::object::<TokenQuery>(&body) {
-        Some(asked) => answer(&app, &access, &asked, Endpoint::StableToken).await,
-        // Not in serde's words, which quote what was sent.
-        None if is_meant_for_json(&body) => {
+        Some(query) => answer(&app, &access, &query, Endpoint::StableToken).await,
+        // Not serde's message, which quotes what was sent.
+        None if looks_like_json(&body) => {
             refuse(47001, "data format error: the body is no JSON of this call").into_response()
         }
         None => refuse(41002, "appid missing: send it in a JSON body").into_response(),
     }
 }
 
-/// In a form, or where all is in the URL, WeChat finds no appid.
-fn is_meant_for_json(body: &[u8]) -> bool {
+/// Whether the caller meant to send JSON. In a form, or with all parameters in the URL, WeChat finds no
+/// appid.
+fn looks_like_json(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"{")
         || body.trim_ascii_start().starts_with(b"[")
         || serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
-/// `GET /cgi-bin/ticket/getticket?access_token=&type=`, or a form of the same; who has the token may have the ticket.
+/// `GET /cgi-bin/ticket/getticket?access_token=&type=`, or the same as a form. The token alone authorizes the
+/// caller.
 pub(super) async fn ticket(State(app): State<AppState>, request: Request) -> Response {
     let form = match Form::of(request).await {
         Ok(form) => form,
@@ -107,12 +110,12 @@ pub(super) async fn ticket(State(app): State<AppState>, request: Request) -> Res
     })
 }
 
-async fn find_ticket(app: &AppState, asked: &Form) -> Result<Ticket, WeChatRefusal> {
-    let access_token = asked.given("access_token");
+async fn find_ticket(app: &AppState, query: &Form) -> Result<Ticket, WeChatRefusal> {
+    let access_token = query.param("access_token");
     if access_token.is_empty() {
         return Err(refuse(41001, "access_token missing"));
     }
-    let Ok(kind) = asked.given("type").parse() else {
+    let Ok(kind) = query.param("type").parse() else {
         return Err(refuse(40097, "invalid args: type is jsapi or wx_card"));
     };
     let holder = || {
@@ -121,7 +124,7 @@ async fn find_ticket(app: &AppState, asked: &Form) -> Result<Ticket, WeChatRefus
     };
     let appid = holder()?;
     let found = app.unless_stopping(app.fleet.ticket(&appid, kind)).await;
-    // It may have been waited for, and the token have ended meanwhile.
+    // The call may have waited for the ticket, and the token may have ended meanwhile.
     holder()?;
     match found {
         Err(problem) if problem.code == Code::NotFound => {
@@ -131,15 +134,16 @@ async fn find_ticket(app: &AppState, asked: &Form) -> Result<Ticket, WeChatRefus
     }
 }
 
-async fn answer(app: &AppState, access: &Access, asked: &TokenQuery, at: Endpoint) -> Response {
-    let found = Box::pin(find(app, access, asked, at)).await;
+async fn answer(app: &AppState, access: &Access, query: &TokenQuery, at: Endpoint) -> Response {
+    let found = Box::pin(find(app, access, query, at)).await;
     found.map_or_else(IntoResponse::into_response, |token| {
         let access_token = token.access_token();
         json(&TokenBody { access_token, expires_in: promised(token.expires_in()) })
     })
 }
 
-/// In whole seconds, and never 0, which some SDKs take for no end at all: the margin at a token's end is 1 s.
+/// `expires_in` in whole seconds, at least 1, since some SDKs take 0 for "never expires". The margin at a
+/// token's end is 1 s.
 fn promised(expires_in: Duration) -> u64 {
     expires_in.as_secs().max(1)
 }
@@ -147,23 +151,24 @@ fn promised(expires_in: Duration) -> u64 {
 async fn find(
     app: &AppState,
     access: &Access,
-    asked: &TokenQuery,
+    query: &TokenQuery,
     at: Endpoint,
 ) -> Result<Token, WeChatRefusal> {
-    let TokenQuery { grant_type, appid, secret, force_refresh } = asked;
+    let TokenQuery { grant_type, appid, secret, force_refresh } = query;
     if appid.is_empty() {
         return Err(refuse(41002, "appid missing"));
     }
     if grant_type != "client_credential" {
         return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
     }
-    let caller = who(app, access, secret)?;
+    let caller = authenticate(app, access, secret)?;
     caller.deals_with(appid, &app.fleet, Scope::Token)?;
     let token = app.unless_stopping(app.fleet.token(appid)).await?;
     if at == Endpoint::StableToken {
         app.fleet.bring_refresh_forward(appid);
     }
-    // Never obeyed blindly: it says that the token does not work, which is looked into like any such report.
+    // `force_refresh` is never obeyed blindly: it says that the token does not work, and is handled like any
+    // such report.
     if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
         let report = app.fleet.reject_for(caller.name(), appid, token.access_token());
         let rejected = app.unless_stopping(report).await?;
@@ -172,7 +177,7 @@ async fn find(
     Ok(token)
 }
 
-fn who(app: &AppState, access: &Access, key: &str) -> Result<Caller, WeChatRefusal> {
+fn authenticate(app: &AppState, access: &Access, key: &str) -> Result<Caller, WeChatRefusal> {
     if let Some(rights) = app.clients.rights_with_key(key.as_bytes()) {
         return Ok(Caller::new(&app.clients, rights, access));
     }
@@ -182,16 +187,16 @@ fn who(app: &AppState, access: &Access, key: &str) -> Result<Caller, WeChatRefus
     })
 }
 
-/// `problem` in WeChat's form.
+/// Converts `problem` to WeChat's format.
 pub(super) fn refusal(problem: ApiProblem) -> Response {
     WeChatRefusal::from(problem).into_response()
 }
 
-/// The request as if it had come to the root, if it is for one of these below the base path.
-pub(super) fn at_the_root<B>(mut request: Request<B>, base: &str) -> Request<B> {
+/// Rewrites a request for a WeChat call below the base path as if it had been sent to the root.
+pub(super) fn strip_base_path<B>(mut request: Request<B>, base: &str) -> Request<B> {
     if let Some(path) = path_of(request.uri().path(), base) {
         let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
-        // Words of a path that was sent, and one slash before each.
+        // Cannot fail: the path consists of segments of the original path, each after one slash.
         if let Ok(uri) = format!("{path}{query}").parse() {
             *request.uri_mut() = uri;
         }
@@ -199,22 +204,22 @@ pub(super) fn at_the_root<B>(mut request: Request<B>, base: &str) -> Request<B> 
     request
 }
 
-/// The path at the root where it is another than was sent. Slashes that stand together are taken for one: some SDKs put a
-/// path behind a URL that ends in a slash.
+/// The path to rewrite to; `None` if the path needs no change. Repeated slashes count as one, since some SDKs
+/// append a path to a base URL that ends in a slash.
 fn path_of(path: &str, base: &str) -> Option<String> {
     if !path.contains("/cgi-bin") || (path.starts_with("/cgi-bin") && !path.contains("//")) {
         return None;
     }
-    let words =
+    let segments =
         |path: &str| path.split('/').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (path, base) = (words(path), words(base));
+    let (path, base) = (segments(path), segments(base));
     let rest = path.strip_prefix(&*base).unwrap_or(&path);
     (rest.first()? == "cgi-bin").then(|| format!("/{}", rest.join("/")))
 }
 
-/// The pairs of a query or of a form.
-fn in_form(text: &str) -> Vec<(String, String)> {
-    // Any address will do.
+/// The pairs of a query string or a form body.
+fn parse_form(text: &str) -> Vec<(String, String)> {
+    // Any address serves here.
     let Ok(mut url) = Url::parse("http://localhost/") else { return Vec::new() };
     url.set_query(Some(text));
     url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
@@ -251,38 +256,41 @@ impl IntoResponse for WeChatRefusal {
     }
 }
 
-/// What a call says in its query, and in the form that is its body: some SDKs send one.
+/// The parameters of a call, from its query and from a form body, which some SDKs send.
 struct Form(Vec<(String, String)>);
 
 impl Form {
+    /// Reads the parameters of `request`.
+    ///
     /// # Errors
-    /// The answer to what is no such call.
+    /// The answer for a request that is no such call.
     async fn of(request: Request) -> Result<Self, Response> {
         let mut pairs = Vec::new();
         if let Some(query) = request.uri().query() {
-            pairs = in_form(query);
+            pairs = parse_form(query);
         }
         match *request.method() {
             Method::GET => {}
-            // SDKs name many types, or none.
+            // The content type is not checked: SDKs send many, or none.
             Method::POST => {
                 let body = body::whole(request).await.map_err(refusal)?;
-                pairs.extend(in_form(&String::from_utf8_lossy(&body)));
+                pairs.extend(parse_form(&String::from_utf8_lossy(&body)));
             }
             _ => return Err(refuse(43001, "require GET method").into_response()),
         }
         Ok(Self(pairs))
     }
 
-    /// Unknown parameters are passed over, as at WeChat; of two the last counts.
-    fn given(&self, name: &str) -> &str {
+    /// The value of a parameter. As at WeChat, unknown parameters are ignored, and the last of repeated ones
+    /// counts.
+    fn param(&self, name: &str) -> &str {
         let mut pairs = self.0.iter().rev();
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
-    fn asked(&self) -> TokenQuery {
-        let given = |name| self.given(name).to_owned();
-        let (grant_type, appid, secret) = (given("grant_type"), given("appid"), given("secret"));
+    fn query(&self) -> TokenQuery {
+        let param = |name| self.param(name).to_owned();
+        let (grant_type, appid, secret) = (param("grant_type"), param("appid"), param("secret"));
         TokenQuery { grant_type, appid, secret, force_refresh: None }
     }
 }

@@ -1,4 +1,4 @@
-//! Who may call.
+//! The clients that may call the API.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use super::problem::{ApiProblem, Code};
 use super::rights::Rights;
 use crate::config::Client;
 
-/// The clients that may call, exchanged as a whole by a reload. Clones share them.
+/// The clients that may call the API, replaced as a whole by a reload. Clones share the list.
 #[derive(Clone)]
 pub struct Clients {
     list: Arc<ArcSwap<Vec<Arc<Client>>>>,
-    /// Tells those who are let in for long that the list is another one.
+    /// Notifies long-lived requests that the list has been replaced.
     exchanged: Arc<Notify>,
-    /// Only where nobody else can connect may everybody be let in.
+    /// Whether the API listens on a loopback address. Callers without a key are let in only there.
     on_loopback: bool,
 }
 
@@ -32,26 +32,27 @@ impl Clients {
         all
     }
 
-    /// Lets these clients in from the next request on, and nobody else. With none, every local caller may do
-    /// everything; unless the API listens on an address that others reach too: then nobody may.
+    /// Replaces the clients, from the next request on. With an empty list every local caller may do
+    /// everything, unless the API listens on an address that other machines reach: then no caller is let in.
     pub fn set(&self, clients: Vec<Client>) {
         self.list.store(Arc::new(clients.into_iter().map(Arc::new).collect()));
         self.exchanged.notify_waiters();
     }
 
-    /// Exchanges the list as [`Self::set`] does; the one before, to be put back if what goes with the new one fails.
+    /// Replaces the list as [`Self::set`] does and returns the previous one, so that a failed reload can
+    /// restore it.
     pub(crate) fn exchange(&self, clients: Vec<Client>) -> Vec<Client> {
         let before = self.list.load().iter().map(|client| Client::clone(client)).collect();
         self.set(clients);
         before
     }
 
-    /// Ends when the list is exchanged after this was called.
+    /// Completes when the list is replaced after this call.
     pub(crate) fn exchanged(&self) -> Notified<'_> {
         self.exchanged.notified()
     }
 
-    /// What the caller who had `rights` may do by the list that is in force.
+    /// The caller's rights by the list now in force, given the `rights` that it had before.
     ///
     /// # Errors
     /// When the caller would not be let in any more.
@@ -74,7 +75,7 @@ impl Clients {
         self.on_loopback && self.list.load().is_empty()
     }
 
-    /// What who sends `headers` may do. A key in `Authorization` goes before one in a cookie.
+    /// The rights of the sender of `headers`. A key in `Authorization` takes precedence over one in a cookie.
     pub(super) fn rights(&self, headers: &HeaderMap) -> Result<Rights, ApiProblem> {
         if self.need_no_key() {
             note_key(true);
@@ -90,7 +91,7 @@ impl Clients {
         Ok(Rights { client: Some(client.ok_or_else(refused)?), by_cookie })
     }
 
-    /// What who sends `key` may do, which nobody needs where there are no clients.
+    /// The rights of the holder of `key`. No key is needed where no clients are configured.
     pub(super) fn rights_with_key(&self, key: &[u8]) -> Option<Rights> {
         match self.need_no_key() {
             true => {
@@ -101,11 +102,11 @@ impl Clients {
         }
     }
 
-    /// The client whose key that is.
+    /// The client with this key.
     pub(super) fn with_key(&self, key: &[u8]) -> Option<Arc<Client>> {
         let clients = self.list.load();
         let digest = words(&Sha256::digest(key).into());
-        // All of them, whichever fits: the time tells nothing.
+        // Compare with every client, whether or not one has matched, so that the time taken reveals nothing.
         let mut found = u32::MAX;
         for (index, client) in (0_u32..).zip(clients.iter()) {
             found.conditional_assign(&index, words(&client.key_sha256).ct_eq(&digest));
@@ -116,13 +117,14 @@ impl Clients {
     }
 }
 
-/// A digest in pieces that take an eighth of the time to compare: every read compares with every client's.
+/// A digest as words, which compare in an eighth of the time: every read compares its key with those of all
+/// clients.
 fn words(digest: &[u8; 32]) -> [u64; 4] {
     let (words, _) = digest.as_chunks();
     std::array::from_fn(|index| u64::from_ne_bytes(words[index]))
 }
 
-/// The key in `Authorization: Bearer KEY`; none where there is more than one such header.
+/// The key in `Authorization: Bearer KEY`; `None` if there is more than one such header.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (all.next()?.as_bytes(), all.next()) else { return None };

@@ -1,7 +1,7 @@
-//! One connection, as its socket, its requests and the listener tell each other of it.
+//! State of one connection, shared by its socket, its service and the listener.
 //!
-//! The socket sees bytes and no requests, the service sees requests and no bytes. What either may wait for, and for
-//! how long, follows from both.
+//! The socket sees bytes but no requests, and the service sees requests but no bytes. What a connection may
+//! wait for, and for how long, depends on both.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use axum::http::{HeaderMap, HeaderValue, Version, header};
 use hyper::body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
-/// The state of a connection that all who serve it share.
+/// The state of a connection, shared by everything that serves it.
 #[derive(Default)]
 pub(super) struct Connection {
     requests: AtomicU32,
     is_answering: AtomicBool,
-    is_to_end: AtomicBool,
-    waits: AtomicU8,
+    should_close: AtomicBool,
+    waits_for: AtomicU8,
     is_proven: AtomicBool,
-    /// Whether `evicted` is cancelled: asked at every read, and a token takes a lock for it.
+    /// Mirrors `evicted`: this is checked at every read, and a `CancellationToken` takes a lock for it.
     is_evicted: AtomicBool,
     evicted: CancellationToken,
 }
@@ -29,30 +29,30 @@ pub(super) struct Connection {
 /// What a connection waits for its client to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitsFor {
-    /// The turn is ours.
+    /// Nothing: the server has to act next.
     No,
     /// To send something.
     ToRead,
-    /// To take something in.
+    /// To receive something.
     ToWrite,
 }
 
 impl Connection {
-    pub(super) fn wait(&self, waits: WaitsFor) {
-        self.waits.store(waits as u8, Ordering::Relaxed);
+    pub(super) fn wait(&self, waits_for: WaitsFor) {
+        self.waits_for.store(waits_for as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn waits(&self) -> WaitsFor {
-        let waits = self.waits.load(Ordering::Relaxed);
+    pub(super) fn waits_for(&self) -> WaitsFor {
+        let waits_for = self.waits_for.load(Ordering::Relaxed);
         [WaitsFor::No, WaitsFor::ToRead, WaitsFor::ToWrite]
             .into_iter()
-            .find(|one| *one as u8 == waits)
+            .find(|one| *one as u8 == waits_for)
             .unwrap_or(WaitsFor::No)
     }
 
-    /// Has it end now: others need the room.
+    /// Ends the connection now, to make room for others.
     pub(super) fn evict(&self) {
-        self.end();
+        self.close();
         self.is_evicted.store(true, Ordering::Release);
         self.evicted.cancel();
     }
@@ -65,7 +65,7 @@ impl Connection {
         self.evicted.cancelled().await;
     }
 
-    /// From now on it is not ended for others.
+    /// Protects the connection from eviction from now on.
     pub(super) fn set_proven(&self) {
         self.is_proven.store(true, Ordering::Relaxed);
     }
@@ -74,14 +74,14 @@ impl Connection {
         self.is_proven.load(Ordering::Relaxed)
     }
 
-    /// A request has come: until what is returned is dropped, it is being answered.
+    /// Marks the start of a request, which counts as being answered until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.is_answering.store(true, Ordering::Relaxed);
         ActiveRequest(Arc::clone(self))
     }
 
-    /// How many requests have come.
+    /// How many requests have been received.
     pub(super) fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -90,17 +90,18 @@ impl Connection {
         self.is_answering.load(Ordering::Relaxed)
     }
 
-    /// Has it end as soon as no request is under way; takes effect when the connection is polled next.
-    pub(super) fn end(&self) {
-        self.is_to_end.store(true, Ordering::Relaxed);
+    /// Ends the connection as soon as no request is in progress. Takes effect when the connection is polled
+    /// next.
+    pub(super) fn close(&self) {
+        self.should_close.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_to_end(&self) -> bool {
-        self.is_to_end.load(Ordering::Relaxed)
+    pub(super) fn should_close(&self) -> bool {
+        self.should_close.load(Ordering::Relaxed)
     }
 }
 
-/// A request that is being answered.
+/// Guard of a request that is being answered.
 pub(super) struct ActiveRequest(Arc<Connection>);
 
 impl Drop for ActiveRequest {
@@ -109,7 +110,7 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// The body of an answer. The request is under way until hyper has taken all of it, or given it up.
+/// A response body. The request counts as in progress until hyper has taken the whole body or dropped it.
 pub(super) struct TrackedBody {
     pub(super) body: Body,
     pub(super) _under_way: ActiveRequest,
@@ -135,17 +136,17 @@ impl hyper::body::Body for TrackedBody {
     }
 }
 
-/// Whether the client wants the connection kept behind the answer to such a request.
+/// Whether the client wants the connection kept open after the answer to a request with these headers.
 pub(super) fn is_kept(version: Version, headers: &HeaderMap) -> bool {
-    let says = |option: &str| {
+    let has_option = |option: &str| {
         let lists = headers.get_all(header::CONNECTION).iter().filter_map(|list| list.to_str().ok());
-        lists.flat_map(|list| list.split(',')).any(|said| said.trim().eq_ignore_ascii_case(option))
+        lists.flat_map(|list| list.split(',')).any(|value| value.trim().eq_ignore_ascii_case(option))
     };
-    if version < Version::HTTP_11 { says("keep-alive") } else { !says("close") }
+    if version < Version::HTTP_11 { has_option("keep-alive") } else { !has_option("close") }
 }
 
-/// `Connection: close`, for the last answer.
-pub(super) fn say_last(headers: &mut HeaderMap) {
+/// Sets `Connection: close`, for the last answer on a connection.
+pub(super) fn set_close(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_kept_as_its_client_asks() {
-        for (version, said, kept) in [
+        for (version, options, kept) in [
             (Version::HTTP_11, &[][..], true),
             (Version::HTTP_11, &["close"], false),
             (Version::HTTP_11, &["TE, Close"], false),
@@ -166,7 +167,7 @@ mod tests {
             (Version::HTTP_10, &["close"], false),
         ] {
             let mut headers = HeaderMap::new();
-            for option in said {
+            for option in options {
                 headers.append(header::CONNECTION, HeaderValue::from_static(option));
             }
             assert_eq!(is_kept(version, &headers), kept, "{version:?} {headers:?}");

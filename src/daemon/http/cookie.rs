@@ -1,9 +1,10 @@
 //! The cookie of the status page: the client's key itself, in hex.
 //!
-//! Nothing is kept on the server, so that a session outlives a restart, and ends at once when a reload takes the
-//! key away. A script cannot read it (`HttpOnly`), no other site's request carries it (`SameSite=Strict`), and the
-//! browser forgets it when it is closed. It is sent to `/v1` alone: a cookie knows no port, and another program
-//! on this machine should not get it with every request of its own pages.
+//! The server keeps no session state, so a session outlives a restart and ends at once when a reload removes
+//! the key. Scripts cannot read the cookie (`HttpOnly`), requests from other sites do not carry it
+//! (`SameSite=Strict`), and the browser forgets it when it is closed. Its path is `/v1`: cookies are not
+//! bound to a port, and another program on this machine should not receive it with every request for its own
+//! pages.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use wxtokend_core::secret::{hex, unhex};
@@ -11,7 +12,7 @@ use wxtokend_core::secret::{hex, unhex};
 const NAME: &str = "wxtokend_key";
 const RULES: &str = "Path=/v1; HttpOnly; SameSite=Strict";
 
-/// The key in the cookie; none where there is more than one such cookie.
+/// The key in the cookie; `None` if there is more than one such cookie.
 pub(super) fn key(headers: &HeaderMap) -> Option<Vec<u8>> {
     let lists = headers.get_all(header::COOKIE).iter().filter_map(|list| list.to_str().ok());
     let pairs = lists.flat_map(|list| list.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -20,19 +21,19 @@ pub(super) fn key(headers: &HeaderMap) -> Option<Vec<u8>> {
     unhex(value).filter(|key| !key.is_empty())
 }
 
-/// `Set-Cookie` for somebody who signs in. `over_tls`: never to be sent without.
+/// `Set-Cookie` for a sign-in. With `over_tls`, the cookie is never sent without TLS.
 pub(super) fn set(key: &str, over_tls: bool) -> HeaderValue {
     let secure = if over_tls { "; Secure" } else { "" };
     header_value(format!("{NAME}={}; {RULES}{secure}", hex(key.as_bytes())))
 }
 
-/// `Set-Cookie` for somebody who signs out.
+/// `Set-Cookie` for a sign-out.
 pub(super) fn forget() -> HeaderValue {
     header_value(format!("{NAME}=; {RULES}; Max-Age=0"))
 }
 
 fn header_value(text: String) -> HeaderValue {
-    // Fails for what is not printable, and all of this is.
+    // Fails only for unprintable characters, and the text has none.
     let mut value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value

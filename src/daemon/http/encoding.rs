@@ -1,8 +1,8 @@
-//! Whether a client asks for gzip: the `Accept-Encoding` of RFC 9110, section 12.5.3.
+//! Negotiation of gzip by `Accept-Encoding` (RFC 9110, section 12.5.3).
 
 use axum::http::{HeaderMap, header};
 
-/// Whether gzip is asked for, and no less than an answer that is not compressed.
+/// Whether the client accepts gzip and does not prefer an uncompressed answer.
 pub(super) fn asks_for_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for list in headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok()) {
@@ -20,7 +20,7 @@ pub(super) fn asks_for_gzip(headers: &HeaderMap) -> bool {
     gzip > 0.0 && gzip >= identity.unwrap_or(0.0)
 }
 
-/// `gzip;q=0.5`, or without the weight, which is 1 then. `None` where it is neither.
+/// Parses `gzip;q=0.5`, or a coding without a weight, which is then 1. `None` for anything else.
 fn weighted(text: &str) -> Option<(&str, f32)> {
     let (coding, parameter) = text.split_once(';').unwrap_or((text, "q=1"));
     let (name, weight) = parameter.split_once('=')?;

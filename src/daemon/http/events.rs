@@ -1,8 +1,8 @@
-//! `GET /v1/events`: what happens, as it happens; `GET /v1/accounts/{appid}/history`: what has happened.
+//! `GET /v1/events`, a live stream of events, and `GET /v1/accounts/{appid}/history`, past events.
 //!
-//! The stream is of server-sent events (the HTML standard's `EventSource`), which every language has a reader for and
-//! every proxy lets through. A client that comes back with `Last-Event-ID` goes on where it was; one that has missed
-//! something is told so by a `gap`, and reads the list of accounts again.
+//! The stream uses server-sent events (`EventSource` in the HTML standard), which every language has a reader
+//! for and every proxy lets through. A client that reconnects with `Last-Event-ID` resumes where it was. One
+//! that has missed events receives a `gap` event, and should read the list of accounts again.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,21 +26,22 @@ use super::query::Query;
 use super::rights::{Rights, Scope};
 use crate::fleet::{Event, Follow};
 
-/// A connection that says nothing longer than this is taken for dead by some proxies. So its place is told, without an
-/// event.
+/// Interval of keep-alive messages. Some proxies take a connection that is silent for longer to be dead. The
+/// message is the stream's current position, without an event.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What comes within this of the last is sent together: a busy fleet's events must not cost a wake-up each.
-const TOGETHER: Duration = Duration::from_millis(50);
-/// After so long a client that lost its connection comes back.
-const COME_BACK: Duration = Duration::from_secs(2);
-/// How many events a history has unless told, and at most.
-const EVENTS: usize = 100;
-const MOST_EVENTS: usize = 1000;
+/// Events within this time of the last batch are sent together, so that a busy fleet's events do not cost a
+/// wake-up each.
+const BATCH_WINDOW: Duration = Duration::from_millis(50);
+/// The delay after which a disconnected client is asked to reconnect.
+const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+/// Events in a history by default, and at most.
+const DEFAULT_EVENTS: usize = 100;
+const MAX_EVENTS: usize = 1000;
 
 #[derive(Serialize)]
 struct History {
     appid: String,
-    /// The newest first.
+    /// Newest first.
     events: Vec<Arc<Event>>,
 }
 
@@ -52,9 +53,9 @@ pub(super) async fn history(
 ) -> Result<Response, ApiProblem> {
     caller.deals_with(&appid, &app.fleet, Scope::Read)?;
     let limit = match Query::of(&uri, &["limit"])?.number("limit")?.map(usize::try_from) {
-        None => EVENTS,
-        Some(Ok(limit @ 1..=MOST_EVENTS)) => limit,
-        Some(_) => return Err(ApiProblem::bad_request(format!("limit is 1 to {MOST_EVENTS}"))),
+        None => DEFAULT_EVENTS,
+        Some(Ok(limit @ 1..=MAX_EVENTS)) => limit,
+        Some(_) => return Err(ApiProblem::bad_request(format!("limit is 1 to {MAX_EVENTS}"))),
     };
     let events = app.fleet.history(&appid, limit).ok_or_else(ApiProblem::unknown_account)?;
     Ok((JSON, json(&History { appid, events })).into_response())
@@ -73,57 +74,60 @@ pub(super) async fn stream(
         app.fleet.snapshot(appid).ok_or_else(ApiProblem::unknown_account)?;
     }
     let last_event = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));
-    // As it is sent by whoever has heard of no event yet.
+    // Clients that have received no event yet send it empty.
     let last_event = last_event.filter(|id| !id.is_empty());
     let follow = app.fleet.follow(last_event);
-    let opened = sse::Event::default().retry(COME_BACK);
-    // Says that the stream is open, and from where it would go on before it has told anything. One that has missed
-    // something must not go on from here before it has heard so.
+    let opened = sse::Event::default().retry(RECONNECT_AFTER);
+    // The first message shows that the stream is open and gives the position to resume from before any event
+    // is sent. A client that has missed events must not resume from here before it knows of the gap.
     let opened = if follow.has_missed() { opened } else { opened.id(follow.id_of_place()) };
-    let ear = Subscriber { app, caller, appid, follow, ready: VecDeque::new(), rested: Instant::now() };
-    let told = stream::once(async { opened })
-        .chain(stream::unfold(ear, async |mut ear| Some((ear.next().await?, ear))));
-    // nginx would keep it until it has a page full.
+    let subscriber =
+        Subscriber { app, caller, appid, follow, ready: VecDeque::new(), next_fetch: Instant::now() };
+    let messages = stream::once(async { opened })
+        .chain(stream::unfold(subscriber, async |mut subscriber| {
+            Some((subscriber.next().await?, subscriber))
+        }));
+    // Without this header nginx buffers the stream until it has a full page.
     let headers = [("x-accel-buffering", "no"), (header::CACHE_CONTROL.as_str(), "no-store")];
-    Ok((headers, Sse::new(told.map(Ok::<_, Infallible>))).into_response())
+    Ok((headers, Sse::new(messages.map(Ok::<_, Infallible>))).into_response())
 }
 
-/// One who listens.
+/// One client of the stream.
 struct Subscriber {
     app: AppState,
     caller: Caller,
-    /// The one account to hear of.
+    /// The one account to report; `None` for all.
     appid: Option<String>,
     follow: Follow,
     ready: VecDeque<StreamMessage>,
-    /// When the next events may be looked for.
-    rested: Instant,
+    /// Earliest time to fetch the next events.
+    next_fetch: Instant,
 }
 
-/// What a stream has to tell.
+/// A message to send on the stream.
 enum StreamMessage {
     Event(Arc<Event>),
-    /// That some were missed; and the name of the last of them, behind which it goes on.
+    /// Some events were missed. Holds the ID of the last of them, after which the stream goes on.
     Gap(String),
 }
 
 impl Subscriber {
-    /// What is told next; nothing when the server stops, or does not let the key in any more.
+    /// The next message; `None` when the server stops or the client's key is no longer valid.
     async fn next(&mut self) -> Option<sse::Event> {
         let silent_until = Instant::now() + KEEP_ALIVE;
         loop {
             let clients = self.app.clients.clone();
-            // Before looking: an exchange in between must not be missed.
+            // Subscribe before checking the rights, so that a replacement in between is not missed.
             let exchanged = clients.exchanged();
             let rights = self.caller.rights().ok().filter(|rights| rights.may(Scope::Read))?;
-            // Only now, since a client that takes in slowly may have lost an account since it happened.
-            while let Some(told) = self.ready.pop_front() {
-                if let Some(told) = self.as_told_to(&rights, &told) {
-                    return Some(told);
+            // Filter only now: since the event happened, a slow client may have lost access to the account.
+            while let Some(message) = self.ready.pop_front() {
+                if let Some(message) = self.visible_event(&rights, &message) {
+                    return Some(message);
                 }
             }
             let batch = async {
-                sleep_until(self.rested).await;
+                sleep_until(self.next_fetch).await;
                 self.follow.next().await
             };
             let batch = tokio::select! {
@@ -132,13 +136,13 @@ impl Subscriber {
                 () = self.app.fleet.until_draining() => return None,
                 () = exchanged => continue,
                 batch = batch => batch,
-                // Where it is: whoever has heard nothing for days would otherwise come back to a place that nobody
-                // knows any more.
+                // Send the position: otherwise a client that received nothing for days would reconnect with a
+                // position that is no longer in the journal.
                 () = sleep_until(silent_until) => {
                     return Some(sse::Event::default().id(self.follow.id_of_place()));
                 }
             };
-            self.rested = Instant::now() + TOGETHER;
+            self.next_fetch = Instant::now() + BATCH_WINDOW;
             if batch.missed {
                 self.ready.push_back(StreamMessage::Gap(batch.behind));
             }
@@ -146,17 +150,17 @@ impl Subscriber {
         }
     }
 
-    fn as_told_to(&self, rights: &Rights, told: &StreamMessage) -> Option<sse::Event> {
-        let event = match told {
+    fn visible_event(&self, rights: &Rights, message: &StreamMessage) -> Option<sse::Event> {
+        let event = match message {
             StreamMessage::Gap(id) => return Some(sse::Event::default().id(id).event("gap").data("{}")),
             StreamMessage::Event(event) => event,
         };
-        let is_told = event.is_streamed()
+        let is_visible = event.is_streamed()
             && event.account.as_ref().is_none_or(|account| {
                 rights.covers(account)
                     && self.appid.as_deref().is_none_or(|appid| account.appid.as_str() == appid)
             });
         let data = || serde_json::to_string(&**event).unwrap_or_default();
-        is_told.then(|| sse::Event::default().id(self.follow.id(event)).event(event.name()).data(data()))
+        is_visible.then(|| sse::Event::default().id(self.follow.id(event)).event(event.name()).data(data()))
     }
 }

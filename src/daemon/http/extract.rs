@@ -1,4 +1,4 @@
-//! What handlers take out of a request: who calls, and what its path names.
+//! Extractors: the caller, and the parameters in a path.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -22,7 +22,7 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-/// What stands for `{appid}`, first of all, in a path; it has the form of one, and there may be such an account.
+/// `{appid}`, the first parameter of a path, in the form of an appid. The account may not exist.
 pub(super) struct AppidPath(pub(super) String);
 
 impl FromRequestParts<AppState> for AppidPath {
@@ -31,12 +31,12 @@ impl FromRequestParts<AppState> for AppidPath {
         let path = Path::<Vec<(String, String)>>::from_request_parts(parts, app).await;
         let Path(names) = path.map_err(|_not_utf8| ApiProblem::unknown_account())?;
         let (_, appid) = names.into_iter().next().ok_or_else(ApiProblem::unknown_account)?;
-        // What cannot be an appid is nobody's account.
+        // No account has an appid of another form.
         Appid::new(&appid).map(|_| Self(appid)).map_err(|_| ApiProblem::unknown_account())
     }
 }
 
-/// What stands for `{type}` in a path.
+/// The parameter `{type}` of a path.
 pub(super) struct TicketKindPath(pub(super) TicketKind);
 
 impl FromRequestParts<AppState> for TicketKindPath {

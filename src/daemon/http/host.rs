@@ -1,9 +1,10 @@
-//! Without keys, being local is all that a caller needs, and a web page in a local browser is local too.
+//! Protection of the API while it needs no key.
 //!
-//! A page can make its own name resolve to 127.0.0.1 (DNS rebinding) and read our answers as its own; then `Host`
-//! is its name. It can also send us simple requests without reading the answers; then `Origin` is its name. So
-//! where no key is asked for, both have to be local. And a proxy makes everybody local who reaches it: what tells that
-//! it came through one is refused.
+//! Without keys a caller only has to be local, and so is a web page in a local browser. A page can make its
+//! own name resolve to 127.0.0.1 (DNS rebinding) and read our answers as its own; then `Host` is its name. It
+//! can also send simple requests without reading the answers; then `Origin` is its name. So where no key is
+//! needed, both have to be local. A proxy makes every caller look local, so requests with a proxy's headers
+//! are refused.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +14,7 @@ use axum::http::{HeaderMap, Uri, Version, header};
 use super::paths;
 use super::problem::{ApiProblem, Code};
 
-/// What proxies add to requests that they pass on, beside all that begins with `x-forwarded`.
+/// Headers that proxies add to the requests they forward, in addition to all that begin with `x-forwarded`.
 const BY_PROXIES: [&str; 12] = [
     "forwarded",
     "via",
@@ -29,17 +30,17 @@ const BY_PROXIES: [&str; 12] = [
     "ali-cdn-real-ip",
 ];
 
-/// Lets a request pass that names a host, once.
+/// Requires exactly one `Host` header.
 pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
     match headers.get_all(header::HOST).iter().count() {
         1 => Ok(()),
-        // HTTP/1.0 knows no Host.
+        // HTTP/1.0 has no `Host`.
         0 if version < Version::HTTP_11 || uri.authority().is_some() => Ok(()),
         _ => Err(ApiProblem::bad_request("send one Host header")),
     }
 }
 
-/// Lets a request pass that a local program sent.
+/// Requires that a local program sent the request.
 pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
     if headers.keys().any(|name| is_by_proxies(name.as_str())) {
         let detail = "this came through a proxy, behind which everybody is local: configure api.clients";
@@ -48,7 +49,7 @@ pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) ->
     let mut names =
         headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default()).peekable();
     let in_uri = uri.authority().map(Authority::as_str);
-    // No browser leaves it out; monitors that know HTTP/1.0 alone do.
+    // Browsers always send it. Only HTTP/1.0 monitors leave it out.
     let is_monitor = version < Version::HTTP_11 && paths::is_probe(uri.path());
     if names.peek().is_none() && in_uri.is_none() && !is_monitor {
         return Err(ApiProblem::bad_request("send one Host header"));
@@ -75,7 +76,7 @@ fn foreign() -> ApiProblem {
     ApiProblem::new(Code::Forbidden, detail)
 }
 
-/// Whether `authority`, a host with or without a port, is this machine by a name that no DNS can point elsewhere.
+/// Whether `authority`, a host with or without a port, names this machine in a way that no DNS can redirect.
 fn is_local(authority: &str) -> bool {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {

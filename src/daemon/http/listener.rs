@@ -1,4 +1,4 @@
-//! Connections: accepted, bounded in number, time and size, and ended in order.
+//! Accepts connections, bounds their number, time and size, and shuts them down in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::api_service::ApiService;
 use super::app_state::AppState;
-use super::connection::{TrackedBody, WaitsFor, is_kept, say_last};
+use super::connection::{TrackedBody, WaitsFor, is_kept, set_close};
 use super::paths::needs_no_key;
 use super::peer::{CURRENT, Peer};
 use super::slots::{ConnectionSlot, LONGEST_DELAY, Slots};
@@ -29,43 +29,47 @@ use super::unread_body::lend;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// So many connections at once, where the limit of open files allows it; see [`Slots`] for who may have them.
-const CONNECTIONS: usize = 10_000;
-/// So many may wait to be accepted, where the system allows it (Linux' own limit by default).
-const CONNECTIONS_WAITING: u32 = 4096;
-/// So many open files are left to the rest of the program, or half of all: whoever connects must not keep us from
-/// WeChat.
-const OTHER_FILES: usize = 512;
-/// So many on a listener for metrics alone, out of those other files.
-pub(super) const SCRAPERS: usize = 32;
-/// How long a connection is kept without a request: longer than those keep theirs who do not heed what they are told,
-/// such as nginx (60 s) and most pools.
+/// Connections at once, where the limit of open files allows it; [`Slots`] decides which clients may have
+/// them.
+const MAX_CONNECTIONS: usize = 10_000;
+/// Length of the accept queue, where the system allows it (Linux' own default limit).
+const BACKLOG: u32 = 4096;
+/// Open files reserved for the rest of the program, or half of all if that is less: clients must not keep us
+/// from WeChat.
+const RESERVED_FILES: usize = 512;
+/// Connections at once on a listener for metrics alone, taken from the reserved files.
+pub(super) const MAX_SCRAPERS: usize = 32;
+/// How long a connection is kept without a request. Longer than clients that ignore our `Keep-Alive` header
+/// keep theirs, such as nginx (60 s) and most connection pools.
 pub(super) const IDLE: Duration = Duration::from_secs(80);
-/// What a connection may buffer: a head must fit in.
-const LARGEST_HEAD: usize = 32 * 1024;
-/// How long connections may take to end when the server stops; then they are cut.
-const LAST_ANSWERS: Duration = Duration::from_secs(3);
-/// How long a connection that was told to end for others may take with the answer under way.
-const EVICTED_WITHIN: Duration = Duration::from_secs(1);
-/// How long a client may go on sending after its connection has ended; the second, when the server stops.
+/// Size of a connection's buffer, which limits a request head.
+const MAX_HEAD: usize = 32 * 1024;
+/// How long connections may take to end when the server stops, before they are cut.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// How long an evicted connection may take to finish the current answer.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// How long a client may go on sending after its connection has ended; the second applies when the server
+/// stops.
 const LINGER: Duration = Duration::from_secs(2);
-const LAST_LINGER: Duration = Duration::from_millis(500);
-/// A pause after a failed accept, so that a lack of file descriptors does not spin.
+const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
+/// Pause after a failed accept, so that a lack of file descriptors does not cause a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// As tokio does it, but with room for a crowd that comes at once: who finds none tries again only a second later, and
-/// then after two.
+/// Listens as tokio's `TcpListener::bind` does, but with an accept queue long enough for a thundering herd. A
+/// client that finds the queue full retries only after a second, and then after two.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A port is taken again at once after a restart.
+    // Lets a restarted server take the port again at once.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(CONNECTIONS_WAITING)
+    socket.listen(BACKLOG)
 }
 
-/// Serves what is behind `service`, on as many connections at once as `slots` has, each kept for `idle` without a request,
-/// until `stopping`, and then until the last connection has ended.
+/// Accepts connections and serves `service` on them until `stopping` is cancelled, then waits for open
+/// connections.
+///
+/// `slots` bounds their number, and each is kept for `idle` without a request.
 pub(super) async fn serve(
     listener: TcpListener,
     service: ApiService,
@@ -73,7 +77,7 @@ pub(super) async fn serve(
     idle: Duration,
     stopping: CancellationToken,
 ) {
-    // Dropped at the end: that cuts what has not ended by then.
+    // Dropped at the end, which cuts the connections that are still open.
     let mut connections = JoinSet::new();
     let mut failing = false;
     while let Some(room) = stopping.run_until_cancelled(slots.room()).await {
@@ -84,7 +88,7 @@ pub(super) async fn serve(
                 let slot = slots.enter(room, peer.ip());
                 connections.spawn(connection(stream, slot, service.clone(), idle, stopping.clone()));
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_client_abort(&error) => {}
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     warn!(event = "accept_failed", %error, "failed to accept connections; tried on and on");
@@ -96,15 +100,15 @@ pub(super) async fn serve(
     }
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(LAST_ANSWERS, all_ended).await;
+    let _ = timeout(SHUTDOWN_GRACE, all_ended).await;
 }
 
-/// How many connections the API may have at once.
-pub(super) fn most_connections() -> usize {
+/// Connection limit of the API.
+pub(super) fn max_connections() -> usize {
     let files = getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX));
-    CONNECTIONS.min(files - OTHER_FILES.min(files / 2))
+    MAX_CONNECTIONS.min(files - RESERVED_FILES.min(files / 2))
 }
 
 async fn connection(
@@ -114,30 +118,31 @@ async fn connection(
     idle: Duration,
     stopping: CancellationToken,
 ) {
-    // Answers are small and written whole; a failure means that the client is gone, which shows soon enough.
+    // Answers are small and written whole. A failure means that the client is gone, which the next read or
+    // write shows.
     let _ = stream.set_nodelay(true);
     let connection = Arc::clone(&slot.place.connection);
     let stream = converse(stream, has_unread, service, idle, Arc::new(Peer::at(&slot)), &stopping).await;
     connection.wait(WaitsFor::ToRead);
     let stopped = async {
         stopping.cancelled().await;
-        sleep(LAST_LINGER).await;
+        sleep(SHUTDOWN_LINGER).await;
     };
-    let in_others_way = async {
+    let evicted = async {
         connection.until_evicted().await;
         while !slot.is_crowded() {
-            sleep(LAST_LINGER).await;
+            sleep(SHUTDOWN_LINGER).await;
         }
     };
     tokio::select! {
-        () = until_the_client_ends(&stream) => {}
+        () = drain_until_eof(&stream) => {}
         () = sleep(LINGER) => {}
         () = stopped => {}
-        () = in_others_way => {}
+        () = evicted => {}
     }
 }
 
-/// Answers what comes over `stream`, and gives it back when no more is said. See [`TimedIo::new`].
+/// Serves requests on `stream` until the connection ends, then returns the stream. See [`TimedIo::new`].
 pub(super) async fn converse<S>(
     stream: S,
     has_unread: fn(&S) -> bool,
@@ -150,75 +155,76 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connection = Arc::clone(&peer.connection);
-    let wire = TimedIo::new(stream, has_unread, Arc::clone(&connection), idle);
-    let keep = keep_alive(idle);
+    let io = TimedIo::new(stream, has_unread, Arc::clone(&connection), idle);
+    let keep_alive_header = keep_alive_value(idle);
     let served = Arc::clone(&peer);
     let service = service_fn(move |request| {
         let under_way = served.connection.begin();
-        let keep = keep.clone().filter(|_| is_kept(request.version(), request.headers()));
+        let keep_alive_header =
+            keep_alive_header.clone().filter(|_| is_kept(request.version(), request.headers()));
         let (service, peer) = (service.clone(), Arc::clone(&served));
         let app = AppState::clone(&service.app);
         async move {
             if !peer.key_waits().is_zero() && !needs_no_key(request.uri().path()) {
-                Box::pin(hold_back(&peer, &app)).await?;
+                Box::pin(delay_key_check(&peer, &app)).await?;
             }
-            let (request, leftover) = lend(request);
+            let (request, unread) = lend(request);
             let Ok(mut response) = service.answer(request).await;
             if peer.take_guess() {
                 app.wrong_keys.note(peer.address());
             }
-            let goes_on = match leftover {
-                Some(leftover) => Box::pin(leftover.drain()).await,
+            let is_reusable = match unread {
+                Some(unread) => Box::pin(unread.drain()).await,
                 None => true,
             };
-            if !goes_on || peer.connection.is_to_end() {
-                say_last(response.headers_mut());
-            } else if let Some(keep) = keep {
+            if !is_reusable || peer.connection.should_close() {
+                set_close(response.headers_mut());
+            } else if let Some(keep_alive_header) = keep_alive_header {
                 let headers = response.headers_mut();
                 headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-                headers.insert(KEEP_ALIVE, keep);
+                headers.insert(KEEP_ALIVE, keep_alive_header);
             }
             Ok::<_, io::Error>(response.map(|body| TrackedBody { body, _under_way: under_way }))
         }
     });
     let mut http = http1::Builder::new()
-        // Who has ended its side may still wait for an answer. Who is gone shows when it is sent, and what is waited
-        // for has an end.
+        // A client that has closed its side may still wait for an answer. One that is gone shows when the
+        // answer is sent, and every wait has a time limit.
         .half_close(true)
-        // The wire has limits of its own.
+        // `TimedIo` has limits of its own.
         .header_read_timeout(None)
-        .max_header_size(LARGEST_HEAD)
-        .max_buf_size(LARGEST_HEAD)
-        .serve_connection(wire, service);
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(io, service);
     {
-        let mut talk = pin!(CURRENT.scope(peer, &mut http));
+        let mut conversation = pin!(CURRENT.scope(peer, &mut http));
         let ended = tokio::select! {
             biased;
-            ended = &mut talk => Some(ended),
+            ended = &mut conversation => Some(ended),
             () = stopping.cancelled() => {
-                // Not by hyper's graceful shutdown, which throws away what has arrived and was not read.
-                connection.end();
-                Some(talk.await)
+                // Not by hyper's graceful shutdown, which discards bytes that have arrived but were not read.
+                connection.close();
+                Some(conversation.await)
             }
-            () = connection.until_evicted() => timeout(EVICTED_WITHIN, talk).await.ok(),
+            () = connection.until_evicted() => timeout(EVICTION_GRACE, conversation).await.ok(),
         };
         if let Some(Err(error)) = ended {
             debug!(%error, "a connection ended badly");
         }
     }
-    http.into_parts().io.end().await
+    http.into_parts().io.close().await
 }
 
-/// Slows those who guess keys: before the key is looked at, since silence must not tell that it is wrong. They keep nobody
-/// from a connection meanwhile.
+/// Delays a client that guesses keys. The delay comes before the key is checked, since silence must not
+/// reveal that the key is wrong. While delayed, the connection may be evicted to make room for others.
 ///
 /// # Errors
-/// When the connection ends first: then the key is not looked at.
-async fn hold_back(peer: &Peer, app: &AppState) -> io::Result<()> {
+/// When the connection ends first; the key is then not checked.
+async fn delay_key_check(peer: &Peer, app: &AppState) -> io::Result<()> {
     let connection = &peer.connection;
     connection.wait(WaitsFor::ToRead);
-    let turn = async {
-        // Again and again: others of its address that waited beside it may have had their turn, and been wrong.
+    let checkable = async {
+        // Repeat: meanwhile other connections of the same address may have shown wrong keys.
         loop {
             match peer.key_waits() {
                 Duration::ZERO => return,
@@ -227,7 +233,7 @@ async fn hold_back(peer: &Peer, app: &AppState) -> io::Result<()> {
         }
     };
     tokio::select! {
-        _ = timeout(LONGEST_DELAY, turn) => {}
+        _ = timeout(LONGEST_DELAY, checkable) => {}
         () = connection.until_evicted() => return Err(io::ErrorKind::ConnectionAborted.into()),
         () = app.stopping.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
     }
@@ -235,23 +241,23 @@ async fn hold_back(peer: &Peer, app: &AppState) -> io::Result<()> {
     Ok(())
 }
 
-/// What clients are told of how long an idle connection is kept: less than it is, so that they end it first.
-fn keep_alive(idle: Duration) -> Option<HeaderValue> {
-    let told = (idle - idle / 16).as_secs();
-    (told > 0).then(|| HeaderValue::try_from(format!("timeout={told}")).ok()).flatten()
+/// The `Keep-Alive` header. It announces less time than `idle`, so that clients close the connection first.
+fn keep_alive_value(idle: Duration) -> Option<HeaderValue> {
+    let seconds = (idle - idle / 16).as_secs();
+    (seconds > 0).then(|| HeaderValue::try_from(format!("timeout={seconds}")).ok()).flatten()
 }
 
-/// Whether something has arrived. The system is asked, since the runtime may not have heard of it yet.
+/// Whether bytes have arrived. Asks the system, since the runtime may not have been notified yet.
 fn has_unread(stream: &TcpStream) -> bool {
     ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0)
 }
 
-/// A socket that is closed while its client still sends is reset, and the client may lose the answer that told it
-/// to stop.
-async fn until_the_client_ends(stream: &TcpStream) {
-    let mut nowhere = [0; 4096];
+/// Reads and discards until the client closes its side. Closing a socket while the client still sends resets
+/// it, and the client may lose the answer that asked it to stop.
+async fn drain_until_eof(stream: &TcpStream) {
+    let mut buffer = [0; 4096];
     while stream.readable().await.is_ok() {
-        match stream.try_read(&mut nowhere) {
+        match stream.try_read(&mut buffer) {
             Ok(0) => return,
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
             Ok(_) | Err(_) => {}
@@ -259,8 +265,8 @@ async fn until_the_client_ends(stream: &TcpStream) {
     }
 }
 
-/// The connection was given up before it was accepted.
-fn is_the_clients(error: &io::Error) -> bool {
+/// Whether the client gave up the connection before it was accepted.
+fn is_client_abort(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused

@@ -55,11 +55,11 @@ use crate::config::Config;
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
-/// How often measurements are condensed; a busy server collects a megabyte of them in this time.
-const UPKEEP: Duration = Duration::from_secs(1);
+/// How often histograms are drained; a busy server collects a megabyte of samples in this time.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The addresses of the API, taken but not served. Taken before there is a fleet, they keep a daemon that was
-/// started twice by mistake from calling WeChat.
+/// The bound addresses of the API, not served yet. Binding them before the fleet starts keeps a daemon that
+/// was started twice by mistake from calling WeChat.
 pub struct Listeners {
     api: (TcpListener, SocketAddr),
     metrics: Option<(TcpListener, SocketAddr)>,
@@ -73,13 +73,13 @@ pub struct ApiServer {
     idle: Duration,
 }
 
-/// An address cannot be listened on.
+/// The server cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address} ({key}); {}", advice(source))]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// The key of `accounts.yaml` that names it.
+    /// The key of `accounts.yaml` that sets the address.
     pub key: &'static str,
     source: io::Error,
 }
@@ -94,10 +94,10 @@ fn advice(source: &io::Error) -> &'static str {
 }
 
 impl Listeners {
-    /// Binds the addresses that `config` names for the API and, if it names one, for metrics.
+    /// Binds the configured addresses of the API and, if there is one, of the metrics.
     ///
     /// # Errors
-    /// When one of them cannot be listened on.
+    /// When the server cannot listen on one of them.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
         let api = bind(config.api.listen, "api.listen")?;
         let metrics = match config.metrics.listen {
@@ -109,49 +109,50 @@ impl Listeners {
 }
 
 impl ApiServer {
-    /// The API of `fleet`, on the addresses that `config` names.
+    /// Binds the configured addresses for the API of `fleet`.
     ///
     /// # Errors
-    /// When one of them cannot be listened on.
+    /// When the server cannot listen on one of them.
     pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
         Ok(Self::on(Listeners::bind(config).await?, config, fleet, metrics))
     }
 
-    /// The API of `fleet`, on addresses taken before.
+    /// The API of `fleet`, on addresses that were bound before.
     #[must_use]
     pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
-        let Listeners { api, metrics: own } = listeners;
+        let Listeners { api, metrics: metrics_listener } = listeners;
         metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
         let app = app_state::AppStateInner::new(fleet, clients, metrics, &config.api.wechat_path);
-        Self { app, api, metrics: own, idle: listener::IDLE }
+        Self { app, api, metrics: metrics_listener, idle: listener::IDLE }
     }
 
-    /// Keeps connections for `idle` without a request, in place of 80 s. Clients are told a sixteenth less.
+    /// Sets how long connections are kept without a request, 80 s by default. Clients are given a sixteenth
+    /// less.
     #[must_use]
     pub fn keep_idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
     }
 
-    /// Where the API listens; the real port where the configuration says 0.
+    /// The address of the API, with the real port where the configuration says 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.api.1
     }
 
-    /// Where metrics have a listener of their own.
+    /// The address of the metrics' own listener, if there is one.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|(_, address)| *address)
     }
 
-    /// Who may call, to be exchanged by a reload.
+    /// The clients that may call, for a reload to replace.
     #[must_use]
     pub fn clients(&self) -> Clients {
         self.app.clients.clone()
     }
 
-    /// Answers what comes over `stream`, as over a connection to the API's address, until no more is said.
+    /// Serves requests on `stream`, as on a connection to the API's address, until the connection ends.
     pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = routes::api(&self.app, self.serves_metrics());
         let peer = Arc::default();
@@ -162,18 +163,20 @@ impl ApiServer {
         self.metrics.is_none() && is_loopback(self.api.1)
     }
 
-    /// Serves until `shutdown`, or until the fleet stops. Then nobody new is let in, those who wait are answered at once, requests under way
-    /// end, for at most 3 s, and it returns.
+    /// Serves until `shutdown` completes or the fleet stops.
+    ///
+    /// It then accepts no new connections, answers waiting requests at once, lets requests in progress end
+    /// for at most 3 s, and returns.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let with_metrics = self.serves_metrics();
         let Self { app, api: (listener, _), metrics, idle } = self;
         let stopping = app.stopping.clone();
-        let slots = Slots::new(listener::most_connections());
+        let slots = Slots::new(listener::max_connections());
         let api = listener::serve(listener, routes::api(&app, with_metrics), slots, idle, stopping.clone());
         let own_metrics = async {
             if let Some((listener, _)) = metrics {
                 let service = routes::metrics(&app);
-                let slots = Slots::without_keys(listener::SCRAPERS);
+                let slots = Slots::without_keys(listener::MAX_SCRAPERS);
                 listener::serve(listener, service, slots, idle, stopping.clone()).await;
             }
         };
@@ -187,9 +190,9 @@ impl ApiServer {
         };
         let upkeep = async {
             loop {
-                sleep(UPKEEP).await;
+                sleep(UPKEEP_INTERVAL).await;
                 app.metrics.upkeep();
-                app.wrong_keys.tell();
+                app.wrong_keys.log_unreported();
             }
         };
         tokio::select! {
@@ -199,7 +202,7 @@ impl ApiServer {
     }
 }
 
-/// Also where an IPv4 address is written as one of IPv6.
+/// Whether the address is a loopback address, including IPv4 addresses mapped to IPv6.
 pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

@@ -1,14 +1,14 @@
-//! Whether a request that changes something comes from our own page.
+//! Checks that a request that changes something comes from our own page.
 //!
-//! A browser sends the cookie by itself. `SameSite=Strict` keeps it from other sites' requests, but a site is a
-//! host without its port: a page on another port of this machine is of the same site.
+//! A browser sends the cookie by itself. `SameSite=Strict` keeps it from requests of other sites, but a site
+//! does not include the port: a page on another port of this machine belongs to the same site.
 
 use axum::http::{HeaderMap, header};
 
 use super::problem::{ApiProblem, Code};
 
-/// Lets a request pass that a page of this very origin has sent. `Sec-Fetch-Site` says so wherever there is TLS or
-/// the host is local; elsewhere the browser sends `Origin`, which has to name our host.
+/// Requires that a page of this origin sent the request. `Sec-Fetch-Site` shows that where there is TLS or
+/// the host is local. Elsewhere the browser sends `Origin`, which has to name our host.
 pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), ApiProblem> {
     let ours = match headers.get("sec-fetch-site") {
         Some(site) => site == "same-origin",
@@ -23,12 +23,12 @@ pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), ApiProblem> {
     if ours { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
 }
 
-/// Whether the page came over TLS, which a proxy ends before us.
+/// Whether the page was loaded over TLS, which a proxy terminates in front of us.
 pub(super) fn is_https(headers: &HeaderMap) -> bool {
     origin(headers).is_some_and(|(scheme, _)| scheme == "https")
 }
 
-/// Scheme and authority.
+/// The scheme and authority of `Origin`.
 fn origin(headers: &HeaderMap) -> Option<(&str, &str)> {
     headers.get(header::ORIGIN)?.to_str().ok()?.split_once("://")
 }

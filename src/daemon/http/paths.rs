@@ -1,4 +1,4 @@
-//! The paths that are answered, each by the template of its route.
+//! The paths of the API, each as the template of its route.
 
 pub(super) const TOKEN: &str = "/v1/accounts/{appid}/token";
 pub(super) const REJECT: &str = "/v1/accounts/{appid}/token/reject";
@@ -19,7 +19,7 @@ pub(super) const HEALTHZ: &str = "/healthz";
 pub(super) const READYZ: &str = "/readyz";
 pub(super) const METRICS: &str = "/metrics";
 
-/// All of them. Those on the metrics' own listener stand last, `/metrics` at the very end.
+/// All routes. Those on the metrics' own listener come last, and `/metrics` at the very end.
 pub(super) const ROUTES: [&str; 18] = [
     TOKEN,
     REJECT,
@@ -40,12 +40,13 @@ pub(super) const ROUTES: [&str; 18] = [
     READYZ,
     METRICS,
 ];
-/// Where the probes begin.
+/// Index of the first probe.
 pub(super) const PROBES: usize = ROUTES.len() - 3;
-/// Where those begin that look at no key: the page, its files and the probes.
+/// Index of the first route that needs no key: the page, its files and the probes.
 const OPEN: usize = PROBES - 2;
 
-/// Which of [`ROUTES`] a path belongs to; for the metrics, the router itself decides what answers.
+/// The index in [`ROUTES`] of the route that `path` belongs to. For metric labels; the router itself decides
+/// what answers.
 pub(super) fn of_path(path: &str) -> Option<usize> {
     let template = match path.strip_prefix(ACCOUNTS).unwrap_or_default().split_once('/') {
         Some(("", rest)) => match rest.split_once('/').unwrap_or((rest, "")) {
@@ -54,36 +55,36 @@ pub(super) fn of_path(path: &str) -> Option<usize> {
             (_, "token") => TOKEN,
             (_, "history") => HISTORY,
             (_, "jssdk") => JSSDK,
-            (_, rest) if is_one_below(rest, "tickets/") => TICKET,
+            (_, rest) if is_direct_child(rest, "tickets/") => TICKET,
             (_, "token/reject") => REJECT,
             (_, "token/refresh") => REFRESH,
             _ => return None,
         },
-        _ if is_one_below(path, "/ui/") => ASSET,
+        _ if is_direct_child(path, "/ui/") => ASSET,
         _ => path,
     };
     ROUTES.iter().position(|route| *route == template)
 }
 
-/// Whether it is for machines that watch us.
+/// Whether `path` is for monitoring.
 pub(super) fn is_probe(path: &str) -> bool {
     ROUTES[PROBES..].contains(&path)
 }
 
-/// Whether no key is looked at there.
+/// Whether `path` needs no key.
 pub(super) fn needs_no_key(path: &str) -> bool {
     of_path(path).is_some_and(|route| route >= OPEN)
 }
 
-/// FaultScope token is read at `path`, where that is what is done there.
-pub(super) fn appid_of_a_read(path: &str) -> Option<&str> {
+/// The appid in the path of a token read; `None` for other paths.
+pub(super) fn appid_of_token_read(path: &str) -> Option<&str> {
     let appid = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.strip_suffix("/token")?;
     Some(appid).filter(|appid| !appid.contains('/'))
 }
 
-/// Whether one word, and no more, follows on `above` in `path`.
-fn is_one_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|word| !word.is_empty() && !word.contains('/'))
+/// Whether `path` is `parent` followed by exactly one segment.
+fn is_direct_child(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|segment| !segment.is_empty() && !segment.contains('/'))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: for machines that watch us, without a key.
+//! `/healthz` and `/readyz`, for monitoring, without a key.
 
 use std::time::Duration;
 

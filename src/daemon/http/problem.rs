@@ -1,4 +1,4 @@
-//! Refusals: RFC 9457 `application/problem+json`, each with a `code` that programs can rely on.
+//! Errors as RFC 9457 `application/problem+json`, each with a `code` that programs can rely on.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use wxtokend_core::phase::Phase;
 
 use crate::fleet::{FaultView, TicketError, TokenError, Unavailable};
 
-/// What a refusal is about, in one word for programs.
+/// The kind of a problem, in one word for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
     BadRequest,
@@ -62,7 +62,7 @@ impl Code {
     }
 }
 
-/// A refusal. Its texts never repeat what the client sent, which may be a token in the wrong place.
+/// An error response. Its text never repeats what the client sent, which may be a token in the wrong place.
 #[derive(Debug)]
 pub(super) struct ApiProblem {
     pub(super) code: Code,
@@ -70,7 +70,7 @@ pub(super) struct ApiProblem {
     waiting: Option<Box<RetryInfo>>,
 }
 
-/// What every 503 tells besides: how things stand, and when to come back.
+/// Additional content of a 503: the state of the account, and when to retry.
 #[derive(Debug, Default)]
 pub(super) struct RetryInfo {
     pub(super) state: Option<Phase>,
@@ -109,7 +109,7 @@ impl ApiProblem {
         Self::new(Code::UnknownAccount, "no account of that appid is configured")
     }
 
-    /// A 503.
+    /// A 503 with a `Retry-After`.
     pub(super) fn later(code: Code, detail: impl Into<Cow<'static, str>>, waiting: RetryInfo) -> Self {
         Self { code, detail: detail.into(), waiting: Some(Box::new(waiting)) }
     }
@@ -119,7 +119,7 @@ impl ApiProblem {
         Self::later(Code::ShuttingDown, "the server is shutting down; ask again when it is back", waiting)
     }
 
-    /// What is wrong, in a sentence.
+    /// What is wrong, in one sentence.
     pub(super) fn detail(&self) -> &str {
         &self.detail
     }
@@ -129,7 +129,7 @@ impl ApiProblem {
         let status = self.code.status();
         let waiting = self.waiting.as_deref();
         let body = ProblemBody {
-            // The code says what it is; there is no page about it.
+            // The code identifies the problem; there is no page about it.
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),

@@ -1,4 +1,4 @@
-//! The part of a URL behind the question mark, read strictly: what is misspelt must not pass for not given.
+//! Strict query parsing: unknown or repeated parameters are errors, not ignored.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use axum::http::Uri;
 use super::problem::ApiProblem;
 use crate::config::duration;
 
-/// Parameters by name. An empty value counts as not given.
+/// Query parameters by name. An empty value counts as not given.
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// The parameters of `uri`, each at most once and each one of `known`.
+    /// Parses the query of `uri`. Each parameter must be one of `known` and occur at most once.
     pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Self, ApiProblem> {
         if uri.query().is_none() {
             return Ok(Self(Vec::new()));
@@ -47,10 +47,10 @@ impl Query {
         }
     }
 
-    pub(super) fn duration(&self, name: &str, longest: Duration) -> Result<Option<Duration>, ApiProblem> {
+    pub(super) fn duration(&self, name: &str, max: Duration) -> Result<Option<Duration>, ApiProblem> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let fits = duration::parse(text).ok().filter(|given| *given <= longest);
-        let wrong = || format!("{name} is a duration like 500ms or 30s, at most {}", duration::show(longest));
+        let fits = duration::parse(text).ok().filter(|given| *given <= max);
+        let wrong = || format!("{name} is a duration like 500ms or 30s, at most {}", duration::show(max));
         fits.map(Some).ok_or_else(|| ApiProblem::bad_request(wrong()))
     }
 }

@@ -1,4 +1,4 @@
-//! `POST …/token/reject` and `POST …/token/refresh`: a client, or an operator, wants another token.
+//! `POST …/token/reject` and `POST …/token/refresh`: requests of clients and operators for another token.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -18,10 +18,10 @@ use super::rights::Scope;
 use super::token::write_fields;
 use crate::fleet::Rejected;
 
-/// What a client reports.
+/// A client's report.
 #[derive(Deserialize)]
 struct Report<'a> {
-    /// The token that WeChat refused.
+    /// The token that WeChat rejected.
     #[serde(borrow)]
     access_token: Cow<'a, str>,
 }
@@ -53,17 +53,19 @@ pub(super) async fn refresh(
     caller.deals_with(&appid, &app.fleet, Scope::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
     let refreshed = app.unless_stopping(app.fleet.refresh_for(caller.name(), &appid, force)).await?;
-    Ok(answer(&appid, &refreshed, caller.may(Scope::Token) && !wants_the_least(&headers)))
+    Ok(answer(&appid, &refreshed, caller.may(Scope::Token) && !prefers_minimal(&headers)))
 }
 
-/// Whether the client wants to hear what came of it and no more (RFC 7240), as the status page does, which must
-/// never hold a token.
-fn wants_the_least(headers: &HeaderMap) -> bool {
+/// Whether the client wants only the outcome (`Prefer: return=minimal`, RFC 7240). The status page does,
+/// since it must never hold a token.
+fn prefers_minimal(headers: &HeaderMap) -> bool {
     let lists = headers.get_all("prefer").iter().filter_map(|list| list.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|wish| wish.trim().eq_ignore_ascii_case("return=minimal"))
+    lists
+        .flat_map(|list| list.split(','))
+        .any(|preference| preference.trim().eq_ignore_ascii_case("return=minimal"))
 }
 
-/// The current token stands in it for those who may read it, where one may be served.
+/// The answer to both calls. It contains the current token if one may be served and the caller may read it.
 fn answer(appid: &str, rejected: &Rejected, may_read: bool) -> Response {
     let mut json = String::with_capacity(1024);
     let (outcome, version) = (rejected.outcome.as_str(), rejected.version);

@@ -1,4 +1,4 @@
-//! What a client may do.
+//! Permissions of a client.
 
 use std::sync::Arc;
 
@@ -8,36 +8,36 @@ use super::problem::{ApiProblem, Code};
 use crate::config::{Allow, Client};
 use crate::fleet::Fleet;
 
-/// What a call needs; none implies another.
+/// A permission that a call needs. None implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// To see how accounts are doing.
+    /// See the state of accounts.
     Read,
-    /// To read tokens: the same permission, but none of the status page's.
+    /// Read tokens. The same permission as `Read`, but not for the status page.
     Token,
     Refresh,
     Admin,
-    /// To have pages signed.
+    /// Have pages signed.
     Sign,
 }
 
-/// What a caller may do by the clients that were in force at one instant.
+/// A caller's permissions, by the clients in force at one instant.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rights {
-    /// None where no clients are configured: every local caller may do everything.
+    /// `None` where no clients are configured: every local caller may do everything.
     pub(super) client: Option<Arc<Client>>,
-    /// The key came in the cookie of the status page, which a browser sends by itself: no token goes to it, and
-    /// only its own page may change anything.
+    /// The key came in the status page's cookie, which a browser sends by itself. Such a request gets no
+    /// token, and changes something only if our own page sent it.
     pub(super) by_cookie: bool,
 }
 
 impl Rights {
-    /// The client's name; none where nobody needs a key.
+    /// The client's name; `None` where no key is needed.
     pub(super) fn name(&self) -> Option<&str> {
         self.client.as_deref().map(|client| client.name.as_str())
     }
 
-    /// What its key allows.
+    /// The permissions of the key.
     pub(super) fn allow(&self) -> Allow {
         self.client.as_deref().map_or(Allow::ALL, |client| client.allow)
     }
@@ -49,12 +49,12 @@ impl Rights {
             Scope::Token => allow.read && !self.by_cookie,
             Scope::Refresh => allow.refresh && !self.by_cookie,
             Scope::Admin => allow.admin,
-            // A page's signature tells less than the ticket, which a reader gets.
+            // A page's signature reveals less than the ticket, which readers may have.
             Scope::Sign => (allow.sign || allow.read) && !self.by_cookie,
         }
     }
 
-    /// Refused unless it may.
+    /// Refuses a caller that lacks `scope`.
     pub(super) fn needs(&self, scope: Scope) -> Result<(), ApiProblem> {
         let detail = match scope {
             Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
@@ -68,7 +68,7 @@ impl Rights {
         if self.may(scope) { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
     }
 
-    /// Refused unless the page at `url` may be signed for it.
+    /// Refuses a caller that may not have the page at `url` signed.
     pub(super) fn has_signed(&self, url: &str) -> Result<(), ApiProblem> {
         let detail = "no page at that address may be signed for this key: see urls of its client";
         let may = self.client.as_deref().is_none_or(|client| client.may_sign(url));
@@ -79,8 +79,8 @@ impl Rights {
         self.client.as_deref().is_none_or(|client| client.accounts.covers(account))
     }
 
-    /// Refused unless it may deal with `appid`. A client must not learn which accounts there are beside its own: where
-    /// its grants do not name the appid, the answer is the same whether there is such an account or not.
+    /// Refuses a caller that may not use `appid`. A client must not learn which other accounts exist: where
+    /// its grants do not name the appid, the answer is the same whether or not there is such an account.
     pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
         self.needs(scope)?;
         let Some(client) = &self.client else { return Ok(()) };
@@ -90,7 +90,7 @@ impl Rights {
         if fleet.snapshot(appid).is_some_and(|snapshot| client.accounts.covers(&snapshot.account)) {
             return Ok(());
         }
-        // What cannot be an appid is nobody's account.
+        // No account has an appid of another form.
         Appid::new(appid).map_err(|_| ApiProblem::unknown_account())?;
         Err(ApiProblem::new(Code::Forbidden, "this key may not deal with that account"))
     }

@@ -1,4 +1,4 @@
-//! Which path is answered by what.
+//! The routes and their handlers.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -6,7 +6,7 @@ use axum::routing::{any, get, post};
 
 use super::api_service::ApiService;
 use super::app_state::AppState;
-use super::body::LARGEST_BODY;
+use super::body::MAX_BODY;
 use super::paths::{
     ACCOUNT, ACCOUNTS, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, PROBES, READYZ, REFRESH,
     REJECT, ROUTES, SESSION, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
@@ -14,11 +14,11 @@ use super::paths::{
 use super::problem::{ApiProblem, Code};
 use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, tickets, token, ui};
 
-/// The API, with or without `/metrics`.
+/// The routes of the API, with or without `/metrics`.
 pub(super) fn api(app: &AppState, with_metrics: bool) -> ApiService {
     let api = Router::new()
         .route(TOKEN, get(token::read))
-        .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(LARGEST_BODY)))
+        .route(REJECT, post(rejection::reject).layer(DefaultBodyLimit::max(MAX_BODY)))
         .route(REFRESH, post(rejection::refresh))
         .route(TICKET, get(tickets::read))
         .route(JSSDK, get(tickets::sign))
@@ -31,11 +31,11 @@ pub(super) fn api(app: &AppState, with_metrics: bool) -> ApiService {
             get(session::show)
                 .post(session::sign_in)
                 .delete(session::sign_out)
-                .layer(DefaultBodyLimit::max(LARGEST_BODY)),
+                .layer(DefaultBodyLimit::max(MAX_BODY)),
         )
-        .route(WECHAT_TOKEN, any(cgi_bin::token).layer(DefaultBodyLimit::max(LARGEST_BODY)))
-        .route(WECHAT_STABLE_TOKEN, any(cgi_bin::stable_token).layer(DefaultBodyLimit::max(LARGEST_BODY)))
-        .route(WECHAT_TICKET, any(cgi_bin::ticket).layer(DefaultBodyLimit::max(LARGEST_BODY)))
+        .route(WECHAT_TOKEN, any(cgi_bin::token).layer(DefaultBodyLimit::max(MAX_BODY)))
+        .route(WECHAT_STABLE_TOKEN, any(cgi_bin::stable_token).layer(DefaultBodyLimit::max(MAX_BODY)))
+        .route(WECHAT_TICKET, any(cgi_bin::ticket).layer(DefaultBodyLimit::max(MAX_BODY)))
         .route(PAGE, get(ui::page))
         .route(ASSET, get(ui::asset))
         .merge(probes());
@@ -44,7 +44,7 @@ pub(super) fn api(app: &AppState, with_metrics: bool) -> ApiService {
     ApiService { app: AppState::clone(app), router: refusing(api, app), serves, is_guarded: true }
 }
 
-/// What a listener for metrics alone serves.
+/// The routes of a listener for metrics alone.
 pub(super) fn metrics(app: &AppState) -> ApiService {
     let router = refusing(probes().route(METRICS, get(scrape::metrics)), app);
     ApiService { app: AppState::clone(app), router, serves: PROBES..ROUTES.len(), is_guarded: false }
@@ -54,7 +54,7 @@ fn probes() -> Router<AppState> {
     Router::new().route(HEALTHZ, get(probes::healthz)).route(READYZ, get(probes::readyz))
 }
 
-/// What no route answers is refused in our words.
+/// Answers unknown paths and methods with problems of ours.
 fn refusing(router: Router<AppState>, app: &AppState) -> Router {
     router
         .fallback(async || ApiProblem::new(Code::NotFound, "there is nothing at this path"))

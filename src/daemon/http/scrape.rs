@@ -1,4 +1,4 @@
-//! `/metrics`: written by a thread of its own while it is sent, since that of a large fleet is a hundred megabytes.
+//! `/metrics`, rendered by a blocking thread while it is sent: a large fleet's text is a hundred megabytes.
 
 use std::io::{Error, ErrorKind, Result, Write};
 use std::pin::Pin;
@@ -21,20 +21,20 @@ use tokio::time::Instant;
 use super::app_state::AppState;
 use super::encoding::asks_for_gzip;
 
-/// So many parts may wait to be sent.
-const PARTS: usize = 8;
-const LONGEST_PART: usize = 64 * 1024;
-/// A scrape that takes longer helps nobody, and keeps others from theirs.
-const WITHIN: Duration = Duration::from_secs(60);
+/// Parts that may wait to be sent.
+const MAX_PARTS: usize = 8;
+const MAX_PART: usize = 64 * 1024;
+/// Time limit of a scrape. A longer one is of no use and would block others.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn metrics(State(app): State<AppState>, headers: HeaderMap) -> Response {
     let gzip = asks_for_gzip(&headers);
-    // Fails only where a semaphore was closed, and none is.
-    let turn = Arc::clone(&app.scrapes).acquire_owned().await.ok();
-    let (sender, parts) = channel(PARTS);
-    let sink = ScrapeSink { parts: sender, end: Instant::now() + WITHIN };
+    // Fails only for a closed semaphore, and this one is never closed.
+    let permit = Arc::clone(&app.scrapes).acquire_owned().await.ok();
+    let (sender, parts) = channel(MAX_PARTS);
+    let sink = ScrapeSink { parts: sender, end: Instant::now() + TIME_LIMIT };
     let written = spawn_blocking(move || write(&app, sink, gzip));
-    let body = Body::new(Scrape { parts, written, _turn: turn });
+    let body = Body::new(Scrape { parts, written, _permit: permit });
     let head = [
         (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"),
         (header::VARY, "Accept-Encoding"),
@@ -50,13 +50,13 @@ fn write(app: &AppState, mut sink: ScrapeSink, gzip: bool) -> Result<()> {
     if !gzip {
         return app.metrics.write(&app.fleet, &mut sink);
     }
-    // The text repeats itself: what better levels save in length is little beside the time they take.
-    let mut packed = GzEncoder::new(sink, Compression::fast());
-    app.metrics.write(&app.fleet, &mut packed)?;
-    packed.finish().map(drop)
+    // The text is repetitive: better levels save little and take much longer.
+    let mut encoder = GzEncoder::new(sink, Compression::fast());
+    app.metrics.write(&app.fleet, &mut encoder)?;
+    encoder.finish().map(drop)
 }
 
-/// Hands parts to those who send them, and waits while enough of them wait already.
+/// Sends parts to the response body, and blocks while [`MAX_PARTS`] of them wait.
 struct ScrapeSink {
     parts: Sender<Bytes>,
     end: Instant,
@@ -67,7 +67,7 @@ impl Write for ScrapeSink {
         if Instant::now() > self.end {
             return Err(ErrorKind::TimedOut.into());
         }
-        let part = Bytes::copy_from_slice(&bytes[..bytes.len().min(LONGEST_PART)]);
+        let part = Bytes::copy_from_slice(&bytes[..bytes.len().min(MAX_PART)]);
         let length = part.len();
         self.parts.blocking_send(part).map_err(|_| ErrorKind::BrokenPipe)?;
         Ok(length)
@@ -78,11 +78,11 @@ impl Write for ScrapeSink {
     }
 }
 
-/// What has been written and is to be sent. Dropped, it ends the writing.
+/// The response body: parts that have been rendered. Dropping it ends the rendering.
 struct Scrape {
     parts: Receiver<Bytes>,
     written: JoinHandle<Result<()>>,
-    _turn: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl hyper::body::Body for Scrape {
@@ -93,7 +93,7 @@ impl hyper::body::Body for Scrape {
         if let Some(part) = ready!(self.parts.poll_recv(cx)) {
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
-        // A text that ends too early must not pass for a whole one: then the connection is cut.
+        // A truncated text must not look complete, so an error cuts the connection.
         match ready!(Pin::new(&mut self.written).poll(cx)) {
             Ok(Ok(())) => Poll::Ready(None),
             Ok(Err(error)) => Poll::Ready(Some(Err(error))),
@@ -115,12 +115,12 @@ mod tests {
         for (fails, panics) in [(false, false), (true, false), (false, true)] {
             let (sender, parts) = channel(1);
             let written = spawn_blocking(move || {
-                let mut sink = ScrapeSink { parts: sender, end: Instant::now() + WITHIN };
+                let mut sink = ScrapeSink { parts: sender, end: Instant::now() + TIME_LIMIT };
                 sink.write_all(b"# HELP")?;
                 assert!(!panics, "a bug");
                 if fails { Err(ErrorKind::TimedOut.into()) } else { Ok(()) }
             });
-            let mut scrape = Scrape { parts, written, _turn: None };
+            let mut scrape = Scrape { parts, written, _permit: None };
             let mut next = async || poll_fn(|cx| Pin::new(&mut scrape).poll_frame(cx)).await;
             assert_eq!(next().await.unwrap().unwrap().into_data().unwrap(), "# HELP");
             let end = next().await;

@@ -1,4 +1,4 @@
-//! `/v1/session`: signing in to the status page with a client's key, and out.
+//! `/v1/session`: sign-in to the status page with a client's key, and sign-out.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,19 +17,20 @@ use super::caller::Caller;
 use super::problem::{ApiProblem, Code};
 use super::{body, cookie, origin};
 
-/// Who guesses keys waits so long for each; who mistypes one hardly notices.
-const REFUSED_AFTER: Duration = Duration::from_millis(500);
+/// Delay before a wrong key is refused. It slows down guessing; a person with a typing error hardly notices.
+const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 
-const NOT_KEPT: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
-/// What somebody signs in with.
+/// The body of a sign-in.
 #[derive(Deserialize)]
 struct Credentials<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
 }
 
-/// Who is signed in, what they may do, and what the page shows of us. Its clock may be off, so it is told ours.
+/// Shows the client, its permissions and what the page displays about the server. The server's time is
+/// included, since the browser's clock may be off.
 pub(super) async fn show(State(app): State<AppState>, caller: Caller) -> Result<Response, ApiProblem> {
     let rights = caller.rights()?;
     let allow: Vec<_> = rights.allow().names().collect();
@@ -39,7 +40,7 @@ pub(super) async fn show(State(app): State<AppState>, caller: Caller) -> Result<
         "version": env!("CARGO_PKG_VERSION"),
         "now": app.fleet.now().timestamp(),
     });
-    Ok((NOT_KEPT, Json(session)).into_response())
+    Ok((NO_STORE, Json(session)).into_response())
 }
 
 pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Result<Response, ApiProblem> {
@@ -48,7 +49,7 @@ pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Re
     let body = body::of_json(request, "{\"key\":\"…\"}").await?;
     let Credentials { key } = body.read()?;
     let Some(client) = app.clients.with_key(key.as_bytes()) else {
-        if app.wrong_keys.is_sign_in_told() {
+        if app.wrong_keys.should_log_sign_in() {
             warn!(
                 event = "sign_in_refused",
                 "somebody tried to sign in to the status page with a key of nobody's"
@@ -56,17 +57,17 @@ pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Re
         }
         return app
             .unless_stopping(async {
-                sleep(REFUSED_AFTER).await;
+                sleep(REFUSAL_DELAY).await;
                 Err(ApiProblem::new(Code::Unauthorized, "no client has that key"))
             })
             .await;
     };
     info!(event = "signed_in", client = client.name, "a client signed in to the status page");
     let cookie = [(header::SET_COOKIE, cookie::set(&key, over_tls))];
-    Ok((StatusCode::NO_CONTENT, NOT_KEPT, cookie).into_response())
+    Ok((StatusCode::NO_CONTENT, NO_STORE, cookie).into_response())
 }
 
 pub(super) async fn sign_out(headers: HeaderMap) -> Result<Response, ApiProblem> {
     origin::must_be_our_page(&headers)?;
-    Ok((StatusCode::NO_CONTENT, NOT_KEPT, [(header::SET_COOKIE, cookie::forget())]).into_response())
+    Ok((StatusCode::NO_CONTENT, NO_STORE, [(header::SET_COOKIE, cookie::forget())]).into_response())
 }

@@ -1,9 +1,9 @@
-//! Who has the connections that there are, and who guesses keys.
+//! Allocation of connection slots, and delays for clients that guess keys.
 //!
-//! Anybody can open connections and say nothing on them, or begin a request and never end it. So most connections are
-//! for clients that have shown a key. The others are ended as newcomers need room, the oldest first, and those of an
-//! address that has more than its share before anybody else's: whoever has something to say, a health check or a
-//! client with its key, is heard. A load balancer is one address, and shows keys.
+//! Anybody can open connections and say nothing on them, or begin a request and never end it. So most slots
+//! are for clients that have shown a key. Other connections are closed when newcomers need room: the oldest
+//! first, and those of an address above its share before any others. So a health check or a client with a key
+//! always gets through. A load balancer is one address, and shows keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,30 +16,31 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, WaitsFor};
 
-/// A newcomer has so long to say what it wants before it may be ended for the next.
-const NEWCOMER: Duration = Duration::from_millis(500);
-/// How often it is looked for who may be ended while all connections are taken.
-const LOOK: Duration = Duration::from_millis(100);
-/// So many wrong keys may come at once from an address; after that one in each interval is looked at.
+/// Time that a newcomer has to send a request before it may be evicted.
+const NEWCOMER_GRACE: Duration = Duration::from_millis(500);
+/// How often the listener looks for a connection to evict while all slots are taken.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
+/// Wrong keys that an address may show at once. After that one key per interval is checked.
 const GUESSES_AT_ONCE: u32 = 20;
 const GUESS_INTERVAL: Duration = Duration::from_millis(250);
-/// What as many intervals come to.
-const FREE: Duration = GUESS_INTERVAL.saturating_mul(GUESSES_AT_ONCE);
-/// No key waits longer than this to be looked at.
+/// The intervals of that many guesses together.
+const FREE_GUESSES_TIME: Duration = GUESS_INTERVAL.saturating_mul(GUESSES_AT_ONCE);
+/// The longest that a key waits to be checked.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// An address that has shown a right key within this is no guesser: a load balancer, or an office.
+/// An address that has shown a right key within this time is not treated as guessing: it may be a load
+/// balancer or an office.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 /// Addresses without a connection are forgotten when there are more than this.
-const ADDRESSES: usize = 4096;
+const MAX_ADDRESSES: usize = 4096;
 
-/// The connections of a listener.
+/// The connection slots of a listener.
 pub(super) struct Slots {
     permits: Arc<Semaphore>,
-    most: usize,
-    /// Of those that have shown no key: all of them, and those of one address.
-    most_unproven: usize,
-    most_of_address: usize,
-    /// Whether anybody has ever shown a wrong key: a read with none must not look further.
+    max: usize,
+    /// Limits for connections that have shown no key: for all of them, and for those of one address.
+    max_unproven: usize,
+    max_per_address: usize,
+    /// Whether any wrong key has ever been shown. Until then a read skips the lookup.
     has_seen_wrong_key: AtomicBool,
     state: Mutex<SlotTable>,
 }
@@ -53,7 +54,7 @@ struct SlotTable {
     addresses: HashMap<IpAddr, AddressUse>,
 }
 
-/// A connection that has shown no key and was not told to end.
+/// A connection that has shown no key and has not been evicted.
 struct Unproven {
     address: IpAddr,
     since: Instant,
@@ -64,19 +65,19 @@ struct Unproven {
 struct AddressUse {
     unproven: usize,
     proven: usize,
-    /// When a right key was shown last.
+    /// When a right key was last shown.
     right: Option<Instant>,
-    /// When all of its guesses will have had their intervals.
+    /// When the intervals of all its guesses end.
     guessed_until: Option<Instant>,
 }
 
-/// A connection's place among the others, until it is dropped.
+/// A connection's slot, held until it is dropped.
 pub(super) struct ConnectionSlot {
     pub(super) place: SlotId,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Which of the connections of a listener one is.
+/// Identifies a connection of a listener.
 #[derive(Clone)]
 pub(super) struct SlotId {
     slots: Arc<Slots>,
@@ -86,28 +87,28 @@ pub(super) struct SlotId {
 }
 
 impl Slots {
-    /// `most` connections, nearly all of which may be had only by who shows a key.
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Self::with_shares(most, most / 8, most / 16)
+    /// `max` connections, nearly all of them reserved for clients that show a key.
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Self::with_shares(max, max / 8, max / 16)
     }
 
-    /// `most` connections of which no address may have all; nobody needs a key.
-    pub(super) fn without_keys(most: usize) -> Arc<Self> {
-        Self::with_shares(most, most, most / 2)
+    /// `max` connections, for a listener that needs no key. No address may have all of them.
+    pub(super) fn without_keys(max: usize) -> Arc<Self> {
+        Self::with_shares(max, max, max / 2)
     }
 
-    fn with_shares(most: usize, unproven: usize, of_address: usize) -> Arc<Self> {
+    fn with_shares(max: usize, unproven: usize, of_address: usize) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(most)),
-            most,
-            most_unproven: unproven.max(1),
-            most_of_address: of_address.max(1),
+            permits: Arc::new(Semaphore::new(max)),
+            max,
+            max_unproven: unproven.max(1),
+            max_per_address: of_address.max(1),
             has_seen_wrong_key: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
 
-    /// Room for a connection. While there is none, connections that only wait are ended.
+    /// Waits for a free slot. While there is none, idle connections are evicted.
     pub(super) async fn room(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
@@ -115,13 +116,15 @@ impl Slots {
             }
             let victims = self.state().make_room(self, Instant::now());
             victims.iter().for_each(|connection| connection.evict());
-            if let Ok(Ok(permit)) = timeout(LOOK, Arc::clone(&self.permits).acquire_owned()).await {
+            if let Ok(Ok(permit)) =
+                timeout(EVICTION_INTERVAL, Arc::clone(&self.permits).acquire_owned()).await
+            {
                 return permit;
             }
         }
     }
 
-    /// The place of a connection that `peer` has opened.
+    /// Registers a connection that `peer` has opened.
     pub(super) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> ConnectionSlot {
         let (address, now) = (network(peer), Instant::now());
         let mut state = self.state();
@@ -132,9 +135,9 @@ impl Slots {
         let entry = Unproven { address, since: now, connection };
         state.unproven.insert(place.id, entry);
         state.addresses.entry(address).or_default().unproven += 1;
-        let mut victims = state.over_share(address, self.most_of_address, now);
-        while state.unproven.len() > self.most_unproven {
-            let Some(victim) = state.take_of_heaviest(now) else { break };
+        let mut victims = state.evict_over_share(address, self.max_per_address, now);
+        while state.unproven.len() > self.max_unproven {
+            let Some(victim) = state.evict_from_heaviest(now) else { break };
             victims.push(victim);
         }
         drop(state);
@@ -142,62 +145,67 @@ impl Slots {
         ConnectionSlot { place, _permit: permit }
     }
 
-    /// Whether there is hardly room for more.
+    /// Whether there is hardly any room for more connections.
     pub(super) fn is_crowded(&self) -> bool {
-        self.permits.available_permits() < self.most / 8
+        self.permits.available_permits() < self.max / 8
     }
 
     fn state(&self) -> MutexGuard<'_, SlotTable> {
-        // Counts are right whoever panicked.
+        // The counts stay right if a thread panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SlotTable {
-    /// Takes out those above the share of `address` that only wait.
-    fn over_share(&mut self, address: IpAddr, share: usize, now: Instant) -> Vec<Arc<Connection>> {
+    /// Removes idle connections of `address` above `share`.
+    fn evict_over_share(&mut self, address: IpAddr, share: usize, now: Instant) -> Vec<Arc<Connection>> {
         let mut victims = Vec::new();
         while self.addresses.get(&address).is_some_and(|address| address.unproven > share) {
-            let Some(victim) = self.take_oldest(now, |one, _| one == address) else { break };
+            let Some(victim) = self.evict_oldest(now, |one, _| one == address) else { break };
             victims.push(victim);
         }
         victims
     }
 
-    /// Takes out those above the shares of all addresses; where there are none, some of those that have the most.
+    /// Removes connections above the shares of all addresses. If there are none, removes some of the
+    /// addresses that have the most.
     fn make_room(&mut self, slots: &Slots, now: Instant) -> Vec<Arc<Connection>> {
-        let share = slots.most_of_address;
+        let share = slots.max_per_address;
         let over = self.addresses.iter().filter(|(_, address)| address.unproven > share);
         let over: Vec<_> = over.map(|(address, _)| *address).collect();
         let mut victims: Vec<_> =
-            over.into_iter().flat_map(|address| self.over_share(address, share, now)).collect();
+            over.into_iter().flat_map(|address| self.evict_over_share(address, share, now)).collect();
         if victims.is_empty() {
-            let some = 1 + slots.most / 32;
-            victims.extend((0..some).map_while(|_| self.take_of_heaviest(now)));
+            let some = 1 + slots.max / 32;
+            victims.extend((0..some).map_while(|_| self.evict_from_heaviest(now)));
         }
         victims
     }
 
-    /// Takes out the oldest of an address that has as many as any.
-    fn take_of_heaviest(&mut self, now: Instant) -> Option<Arc<Connection>> {
-        let most = self.addresses.values().map(|address| address.unproven).max()?;
-        self.take_oldest(now, |_, unproven| unproven == most)
+    /// Removes the oldest connection of an address that has as many as any.
+    fn evict_from_heaviest(&mut self, now: Instant) -> Option<Arc<Connection>> {
+        let max = self.addresses.values().map(|address| address.unproven).max()?;
+        self.evict_oldest(now, |_, unproven| unproven == max)
     }
 
-    /// Takes out the oldest connection that waits for its client to send something, else one that waits for it to take
-    /// something in, of an address that `is_chosen` by itself and by how many it has.
-    fn take_oldest(
+    /// Removes the oldest connection that waits for its client to send something; if there is none, the
+    /// oldest that waits for its client to receive something. `is_chosen` selects the address, by itself and
+    /// by how many connections it has.
+    fn evict_oldest(
         &mut self,
         now: Instant,
         is_chosen: impl Fn(IpAddr, usize) -> bool,
     ) -> Option<Arc<Connection>> {
         let addresses = &self.addresses;
-        let mut of_age =
-            self.unproven.iter().take_while(|(_, one)| one.since + NEWCOMER <= now).filter(|(_, one)| {
+        let mut of_age = self
+            .unproven
+            .iter()
+            .take_while(|(_, one)| one.since + NEWCOMER_GRACE <= now)
+            .filter(|(_, one)| {
                 addresses.get(&one.address).is_some_and(|address| is_chosen(one.address, address.unproven))
             });
         let mut slow = None;
-        let found = of_age.find_map(|(id, one)| match one.connection.waits() {
+        let found = of_age.find_map(|(id, one)| match one.connection.waits_for() {
             WaitsFor::ToRead => Some(*id),
             WaitsFor::ToWrite => {
                 slow = slow.or(Some(*id));
@@ -213,8 +221,8 @@ impl SlotTable {
     }
 
     fn forget_old(&mut self, now: Instant) {
-        if self.addresses.len() > ADDRESSES {
-            self.addresses.retain(|_, address| address.is_of_interest(now));
+        if self.addresses.len() > MAX_ADDRESSES {
+            self.addresses.retain(|_, address| address.is_needed(now));
         }
     }
 }
@@ -224,19 +232,19 @@ impl AddressUse {
         self.proven > 0 || self.right.is_some_and(|right| now < right + TRUSTED_FOR)
     }
 
-    /// When all of its guesses have had their intervals if there is one more now.
+    /// When the intervals of all its guesses would end with one more guess now.
     fn with_another_guess(&self, now: Instant) -> Instant {
         self.guessed_until.map_or(now, |until| until.max(now)) + GUESS_INTERVAL
     }
 
-    fn is_of_interest(&self, now: Instant) -> bool {
+    fn is_needed(&self, now: Instant) -> bool {
         self.unproven > 0 || self.is_trusted(now) || self.guessed_until.is_some_and(|until| now < until)
     }
 }
 
 impl SlotId {
-    /// A right key was shown here. Whether the connection is one of the proven from now on, which have their room and
-    /// are not ended for others.
+    /// Records that a right key was shown on the connection. Returns whether the connection is now proven, so
+    /// that it has a reserved slot and is not evicted.
     pub(super) fn prove(&self) -> bool {
         if self.connection.is_proven() {
             return true;
@@ -244,7 +252,7 @@ impl SlotId {
         let mut state = self.slots.state();
         let address = state.addresses.entry(self.address).or_default();
         address.right = Some(Instant::now());
-        if state.proven + self.slots.most_unproven.min(self.slots.most / 8) >= self.slots.most
+        if state.proven + self.slots.max_unproven.min(self.slots.max / 8) >= self.slots.max
             || state.unproven.remove(&self.id).is_none()
         {
             return false;
@@ -259,19 +267,20 @@ impl SlotId {
         true
     }
 
-    /// A wrong key was shown here.
-    pub(super) fn guessed(&self) {
+    /// Records that a wrong key was shown on the connection.
+    pub(super) fn record_guess(&self) {
         let now = Instant::now();
         let mut state = self.slots.state();
         let address = state.addresses.entry(self.address).or_default();
         if !address.is_trusted(now) {
             self.slots.has_seen_wrong_key.store(true, Ordering::Relaxed);
             let until = address.with_another_guess(now);
-            address.guessed_until = Some(until.min(now + FREE + LONGEST_DELAY));
+            address.guessed_until = Some(until.min(now + FREE_GUESSES_TIME + LONGEST_DELAY));
         }
     }
 
-    /// How long a key that comes now has to wait before it is looked at, for the wrong ones that its address has shown.
+    /// How long a key shown now has to wait before it is checked, given the wrong keys that its address has
+    /// shown.
     pub(super) fn key_waits(&self) -> Duration {
         if self.connection.is_proven() || !self.slots.has_seen_wrong_key.load(Ordering::Relaxed) {
             return Duration::ZERO;
@@ -280,17 +289,17 @@ impl SlotId {
         let state = self.slots.state();
         let address = state.addresses.get(&self.address).filter(|address| !address.is_trusted(now));
         let delay = address.map_or(Duration::ZERO, |address| address.with_another_guess(now) - now);
-        delay.saturating_sub(FREE).min(LONGEST_DELAY)
+        delay.saturating_sub(FREE_GUESSES_TIME).min(LONGEST_DELAY)
     }
 
-    /// The client's address, of IPv6 the network.
+    /// The client's address; for IPv6, its network.
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
 }
 
 impl ConnectionSlot {
-    /// Whether there is hardly room for more connections.
+    /// Whether there is hardly any room for more connections.
     pub(super) fn is_crowded(&self) -> bool {
         self.place.slots.is_crowded()
     }
@@ -316,7 +325,8 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Who has one address of IPv6 has a network of them.
+/// The address to count a peer by. For IPv6 it is the network, since a client with one address has the whole
+/// network.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -347,23 +357,29 @@ mod tests {
     async fn an_address_without_keys_has_a_share_and_its_oldest_connections_go_first() {
         let slots = Slots::new(64);
         let other = enter(&slots, OTHER).await;
-        let mut crowd = Vec::new();
+        let mut slots_of_one = Vec::new();
         for _ in 0..10 {
-            crowd.push(enter(&slots, ONE).await);
+            slots_of_one.push(enter(&slots, ONE).await);
         }
-        assert!(ended(&crowd).iter().all(|ended| !ended), "newcomers have time to say what they want");
-        crowd[0].place.connection.wait(WaitsFor::No);
-        crowd[1].place.connection.wait(WaitsFor::ToWrite);
-        assert!(crowd[2].place.prove() && !crowd[2].place.connection.is_evicted());
-        advance(NEWCOMER).await;
-        crowd.push(enter(&slots, ONE).await);
+        assert!(ended(&slots_of_one).iter().all(|ended| !ended), "newcomers have time to say what they want");
+        slots_of_one[0].place.connection.wait(WaitsFor::No);
+        slots_of_one[1].place.connection.wait(WaitsFor::ToWrite);
+        assert!(slots_of_one[2].place.prove() && !slots_of_one[2].place.connection.is_evicted());
+        advance(NEWCOMER_GRACE).await;
+        slots_of_one.push(enter(&slots, ONE).await);
         let gone = [false, false, false, true, true, true, true, true, true, false, false];
-        assert_eq!(ended(&crowd), gone, "four are left: who is being answered, who takes in slowly, and two");
-        advance(NEWCOMER).await;
-        crowd.push(enter(&slots, ONE).await);
-        crowd.push(enter(&slots, ONE).await);
-        crowd.push(enter(&slots, ONE).await);
-        assert!(crowd[1].place.connection.is_evicted() && !crowd[0].place.connection.is_evicted());
+        assert_eq!(
+            ended(&slots_of_one),
+            gone,
+            "four are left: who is being answered, who takes in slowly, and two"
+        );
+        advance(NEWCOMER_GRACE).await;
+        slots_of_one.push(enter(&slots, ONE).await);
+        slots_of_one.push(enter(&slots, ONE).await);
+        slots_of_one.push(enter(&slots, ONE).await);
+        assert!(
+            slots_of_one[1].place.connection.is_evicted() && !slots_of_one[0].place.connection.is_evicted()
+        );
         assert!(!other.place.connection.is_evicted(), "it is not the crowd's");
     }
 
@@ -383,7 +399,7 @@ mod tests {
         tokio::pin!(newcomer);
         let ended = async {
             while !late.place.connection.is_evicted() {
-                tokio::time::sleep(LOOK / 10).await;
+                tokio::time::sleep(EVICTION_INTERVAL / 10).await;
             }
         };
         tokio::select! {
@@ -406,27 +422,31 @@ mod tests {
         let slots = Slots::new(64);
         let (guesser, client) = (enter(&slots, ONE).await, enter(&slots, OTHER).await);
         assert!(client.place.prove());
-        let waits = |place: &SlotId| {
-            let waits = place.key_waits();
-            place.guessed();
-            waits
+        let show_wrong_key = |place: &SlotId| {
+            let delay = place.key_waits();
+            place.record_guess();
+            delay
         };
         for n in 0..GUESSES_AT_ONCE {
-            assert_eq!(waits(&guesser.place), Duration::ZERO, "number {n}: anybody may mistake a key");
+            assert_eq!(
+                show_wrong_key(&guesser.place),
+                Duration::ZERO,
+                "number {n}: anybody may mistake a key"
+            );
         }
-        assert_eq!(waits(&guesser.place), GUESS_INTERVAL);
+        assert_eq!(show_wrong_key(&guesser.place), GUESS_INTERVAL);
         let another = enter(&slots, ONE).await;
-        assert_eq!(waits(&another.place), GUESS_INTERVAL * 2, "by whichever connection");
+        assert_eq!(show_wrong_key(&another.place), GUESS_INTERVAL * 2, "by whichever connection");
         for _ in 0..1_000 {
-            assert!(waits(&guesser.place) <= LONGEST_DELAY);
-            assert_eq!(waits(&client.place), Duration::ZERO);
+            assert!(show_wrong_key(&guesser.place) <= LONGEST_DELAY);
+            assert_eq!(show_wrong_key(&client.place), Duration::ZERO);
         }
-        assert_eq!(waits(&guesser.place), LONGEST_DELAY);
+        assert_eq!(show_wrong_key(&guesser.place), LONGEST_DELAY);
         let place = client.place.clone();
         drop(client);
         advance(TRUSTED_FOR / 2).await;
-        assert_eq!(waits(&place), Duration::ZERO, "it was there a moment ago");
-        assert_eq!(waits(&guesser.place), Duration::ZERO, "it has had a rest");
+        assert_eq!(show_wrong_key(&place), Duration::ZERO, "it was there a moment ago");
+        assert_eq!(show_wrong_key(&guesser.place), Duration::ZERO, "it has had a rest");
     }
 
     #[test]

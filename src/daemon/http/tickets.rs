@@ -1,4 +1,5 @@
-//! `GET /v1/accounts/{appid}/tickets/{type}`, and `GET /v1/accounts/{appid}/jssdk`, which signs a page with one.
+//! `GET /v1/accounts/{appid}/tickets/{type}`, and `GET /v1/accounts/{appid}/jssdk`, which signs a page with a
+//! ticket.
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
@@ -15,7 +16,7 @@ use super::extract::{AppidPath, TicketKindPath};
 use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::Scope;
-use super::token::is_known;
+use super::token::matches_etag;
 
 #[derive(Serialize)]
 struct FoundTicket<'a> {
@@ -38,7 +39,7 @@ pub(super) async fn read(
     Query::of(request.uri(), &[])?;
     let ticket = app.unless_stopping(app.fleet.ticket(&appid, kind)).await?;
     let validators = validators(&ticket);
-    if is_known(request.headers(), &validators[0].1) {
+    if matches_etag(request.headers(), &validators[0].1) {
         return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
     }
     let found = FoundTicket {
@@ -69,15 +70,15 @@ pub(super) async fn sign(
     let page = query.text("url").ok_or_else(|| {
         ApiProblem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")
     })?;
-    must_be_a_page(page)?;
+    require_page_url(page)?;
     caller.has_signed(page)?;
     let signed = app.unless_stopping(app.fleet.js_config(&appid, page)).await?;
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, json(&signed)).into_response())
 }
 
-/// What is no page's address is a slip: the signature would be refused, and nobody would know why.
-fn must_be_a_page(url: &str) -> Result<(), ApiProblem> {
+/// Refuses a `url` that is no page's address: WeChat would reject the signature without saying why.
+fn require_page_url(url: &str) -> Result<(), ApiProblem> {
     let is_page = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     let detail = "url is the page's address as its browser shows it, with http:// or https://";
     if is_page { Ok(()) } else { Err(ApiProblem::bad_request(detail)) }

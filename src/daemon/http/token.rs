@@ -1,4 +1,4 @@
-//! `GET /v1/accounts/{appid}/token`: what applications live on.
+//! `GET /v1/accounts/{appid}/token`, the main call of applications.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use wxtokend_core::token::Token;
 use super::app_state::AppState;
 use super::caller::Caller;
 use super::extract::AppidPath;
-use super::paths::appid_of_a_read;
+use super::paths::appid_of_token_read;
 use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::Scope;
 
-/// How long a long poll waits unless told, and at most.
-const WAIT: Duration = Duration::from_secs(30);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a long poll waits by default, and at most.
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) const CONTENT_TYPE: &str = "application/json";
 
 static RFC_3339: DateTimePrinter = DateTimePrinter::new();
 
-/// The answer to nearly all reads, which ask for no more than the token that there is: without the router's way, which
-/// costs as much as all else. Whatever is to be answered otherwise, [`read`] answers.
-pub(super) fn at_once<B>(app: &AppState, request: &axum::http::Request<B>) -> Option<Response> {
+/// Fast path for nearly all reads, which just ask for the current token. It bypasses the router, which costs
+/// as much as everything else together. Returns `None` for what [`read`] has to answer.
+pub(super) fn answer_at_once<B>(app: &AppState, request: &axum::http::Request<B>) -> Option<Response> {
     let (uri, headers) = (request.uri(), request.headers());
     let is_plain = request.method() == Method::GET
         && uri.query().is_none()
         && !headers.contains_key(header::IF_NONE_MATCH);
-    let appid = appid_of_a_read(uri.path()).filter(|_| is_plain)?;
+    let appid = appid_of_token_read(uri.path()).filter(|_| is_plain)?;
     let rights = app.clients.rights(headers).ok()?;
     rights.deals_with(appid, &app.fleet, Scope::Token).ok()?;
     let token = app.fleet.token_at_once(appid)?;
@@ -46,20 +46,20 @@ pub(super) async fn read(
     request: Request,
 ) -> Result<Response, ApiProblem> {
     caller.deals_with(&appid, &app.fleet, Scope::Token)?;
-    // Waits are boxed, so that nearly all reads, which wait for nothing, do not carry their state about.
-    let token = match Poll::asked_for(request.uri())? {
+    // Waits are boxed, so that nearly all reads, which do not wait, need not carry their state.
+    let token = match Poll::from_uri(request.uri())? {
         None => match app.fleet.token_at_once(&appid) {
             Some(token) => token,
             None => Box::pin(app.unless_stopping(app.fleet.token(&appid))).await?,
         },
         Some(Poll { after, wait }) => {
             let newer = Box::pin(app.unless_stopping(app.fleet.token_after(&appid, after, wait))).await?;
-            let Some(newer) = newer else { return Ok(still_the_same(&app, &appid)) };
+            let Some(newer) = newer else { return Ok(unchanged(&app, &appid)) };
             newer
         }
     };
     let etag = quoted(&token);
-    if is_known(request.headers(), &etag) {
+    if matches_etag(request.headers(), &etag) {
         return Ok(not_modified(&token, &etag));
     }
     Ok(found(&appid, &token, &etag))
@@ -72,12 +72,12 @@ struct Poll {
 }
 
 impl Poll {
-    fn asked_for(uri: &Uri) -> Result<Option<Self>, ApiProblem> {
+    fn from_uri(uri: &Uri) -> Result<Option<Self>, ApiProblem> {
         let query = Query::of(uri, &["after", "wait"])?;
         let after = query.number("after")?;
-        let wait = query.duration("wait", LONGEST_WAIT)?;
+        let wait = query.duration("wait", MAX_WAIT)?;
         match (after, wait) {
-            (Some(after), wait) => Ok(Some(Self { after, wait: wait.unwrap_or(WAIT) })),
+            (Some(after), wait) => Ok(Some(Self { after, wait: wait.unwrap_or(DEFAULT_WAIT) })),
             (None, Some(_)) => {
                 Err(ApiProblem::bad_request("wait needs after, the version that is known already"))
             }
@@ -103,8 +103,8 @@ fn not_modified(token: &Token, etag: &str) -> Response {
     response
 }
 
-/// A long poll has ended without news.
-fn still_the_same(app: &AppState, appid: &str) -> Response {
+/// The answer to a long poll that ended without a newer token.
+fn unchanged(app: &AppState, appid: &str) -> Response {
     let snapshot = app.fleet.snapshot(appid);
     let token = snapshot.and_then(|snapshot| snapshot.state.read(app.fleet.now()));
     token.map_or_else(
@@ -117,7 +117,7 @@ fn still_the_same(app: &AppState, appid: &str) -> Response {
     )
 }
 
-/// The body of an answer.
+/// Writes the body of an answer.
 pub(super) fn write_body(json: &mut String, appid: &str, token: &Token) {
     json.push_str("{\"appid\":\"");
     json.push_str(appid);
@@ -135,18 +135,18 @@ pub(super) fn write_fields(json: &mut String, token: &Token) {
     json.push_str(",\"expires_in\":");
     push_number(json, token.expires_in().as_secs());
     json.push_str(",\"expires_at\":\"");
-    // Straight into the string: `Display` takes three times as long. A string takes whatever is written.
+    // Print into the string: `Display` takes three times as long. Writing to a string cannot fail.
     let _ = RFC_3339.print_timestamp(&token.expires_at(), &mut *json);
     json.push('"');
 }
 
-/// As `{number}` does, in a third of its time.
+/// Appends `number` in a third of the time that `{number}` takes.
 pub(super) fn push_number(text: &mut String, number: u64) {
     text.push_str(itoa::Buffer::new().format(number));
 }
 
 pub(super) fn write_string(json: &mut String, text: &str) {
-    // Without a way out in the middle, 64 bytes are looked at together.
+    // Without an early exit the compiler can test 64 bytes together.
     let plain = |byte: u8| (byte >= 0x20) & (byte != b'"') & (byte != b'\\');
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         json.push('"');
@@ -185,8 +185,8 @@ pub(super) fn push_cache_control(text: &mut String, token: &Token) {
     push_number(text, token.max_age().as_secs());
 }
 
-/// Whether `If-None-Match` names `etag`: one of a list, weak or not, or `*`.
-pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+/// Whether `If-None-Match` names `etag`: in a list, as a weak tag, or as `*`.
+pub(super) fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     let lists = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
     lists
         .flat_map(|list| list.split(','))

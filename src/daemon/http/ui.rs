@@ -1,8 +1,9 @@
-//! The status page: a few files that the program carries within itself.
+//! The status page: a few files that are compiled into the program.
 //!
-//! They are the same for everybody and hold no data, so they need no key; all that is shown comes from the API, with
-//! the cookie of `/v1/session`. The policy lets the browser load nothing from elsewhere and run nothing that is not
-//! one of these files; even our own scripts cannot turn text into markup (`require-trusted-types-for`).
+//! The files are the same for everyone and hold no data, so they need no key. Everything that the page shows
+//! comes from the API, with the cookie of `/v1/session`. The content security policy lets the browser load
+//! nothing from elsewhere and run nothing but these files; even our own scripts cannot turn text into markup
+//! (`require-trusted-types-for`).
 
 use std::sync::LazyLock;
 
@@ -12,7 +13,7 @@ use sha2::{Digest, Sha256};
 use wxtokend_core::secret::hex;
 
 use super::problem::{ApiProblem, Code};
-use super::token::is_known;
+use super::token::matches_etag;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -66,7 +67,8 @@ const RULES: [(HeaderName, &str); 6] = [
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    // Asked for each time, and answered 304: so that another version of the program brings all of its files.
+    // Revalidated each time and answered 304, so that a new version of the program replaces all files at
+    // once.
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
@@ -80,7 +82,7 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, ApiProblem> {
     let name = uri.path().strip_prefix("/ui/").unwrap_or_default();
     let index = FILES.iter().position(|file| file.0 == name);
-    // The page has one address.
+    // The page itself is served at one address only.
     let index = index.filter(|index| *index > 0);
     index
         .map(|index| serve(index, &headers))
@@ -90,9 +92,9 @@ pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Result<Response, ApiP
 fn serve(index: usize, headers: &HeaderMap) -> Response {
     let (_, kind, content) = FILES[index];
     let etag = &ETAGS[index];
-    let is_known = is_known(headers, etag);
+    let matches_etag = matches_etag(headers, etag);
     let etag = [(header::ETAG, etag.as_str())];
-    if is_known {
+    if matches_etag {
         return (StatusCode::NOT_MODIFIED, RULES, etag).into_response();
     }
     ([(header::CONTENT_TYPE, kind)], RULES, etag, content).into_response()

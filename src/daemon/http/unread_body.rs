@@ -1,8 +1,8 @@
-//! What an answer leaves unread of its request's body.
+//! Handling of request bodies that an answer leaves unread.
 //!
-//! hyper ends a connection behind an answer whose request has not been read to its end, and throws away the request that
-//! is already behind it. So what is left is read first where it is short and comes soon; where it is not, the answer says
-//! that it is the last one.
+//! hyper closes a connection after an answer whose request has not been read to its end, and discards a
+//! request that has already arrived after it. So the rest of a body is read first if it is short and arrives
+//! soon. Otherwise the answer says `Connection: close`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,27 +15,29 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::body::LARGEST_BODY;
+use super::body::MAX_BODY;
 
-/// What is left must come within this, for which the answer waits.
-const WITHIN: Duration = Duration::from_secs(1);
+/// Time limit for the rest of the body. The answer waits for it.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The body of a request, which comes back when whoever was to read it lets it go before its end.
+/// A request body that is returned when its reader drops it before its end.
 pub(super) struct BodyLease {
-    /// None once it was read to its end.
+    /// `None` once it was read to its end.
     body: Option<Incoming>,
-    /// To which nothing is given where the body has failed.
+    /// Where to return the body; receives `None` if the body has failed.
     back: Option<oneshot::Sender<Option<Incoming>>>,
 }
 
-/// Where the body of a request comes back to.
+/// Receives the body of a request if it was not read to its end.
 pub(super) struct UnreadBody {
     body: oneshot::Receiver<Option<Incoming>>,
-    /// The client may wait for the answer before it sends anything.
+    /// Whether the request has an `Expect` header: the client may wait for the answer before it sends the
+    /// body.
     is_expected: bool,
 }
 
-/// The request with its body lent out, and where that comes back to; nothing does where there is no body.
+/// Lends out the body of `request`, and returns the receiver of what is left of it; `None` if there is no
+/// body.
 pub(super) fn lend(request: Request<Incoming>) -> (Request<BodyLease>, Option<UnreadBody>) {
     if request.body().is_end_stream() {
         return (request.map(|body| BodyLease { body: Some(body), back: None }), None);
@@ -53,29 +55,29 @@ fn expects(headers: &HeaderMap) -> bool {
 }
 
 impl UnreadBody {
-    /// Reads what is left. Whether the next request can be read behind it.
+    /// Reads the rest of the body. Returns whether the next request can be read after it.
     pub(super) async fn drain(mut self) -> bool {
         use oneshot::error::TryRecvError::{Closed, Empty};
         match self.body.try_recv() {
             // It was read to its end.
             Err(Closed) => true,
-            // Somebody still has it.
+            // A handler still holds it.
             Err(Empty) => false,
             Ok(None) => false,
             Ok(_) if self.is_expected => false,
-            Ok(Some(body)) if body.size_hint().lower() > LARGEST_BODY as u64 => false,
-            Ok(Some(body)) => timeout(WITHIN, to_the_end(body)).await.unwrap_or(false),
+            Ok(Some(body)) if body.size_hint().lower() > MAX_BODY as u64 => false,
+            Ok(Some(body)) => timeout(TIMEOUT, read_to_end(body)).await.unwrap_or(false),
         }
     }
 }
 
-/// Whether `body` ends, and within what a body may have.
-async fn to_the_end(mut body: Incoming) -> bool {
+/// Whether `body` ends within the size limit.
+async fn read_to_end(mut body: Incoming) -> bool {
     let mut read = 0;
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let Ok(frame) = frame else { return false };
         read += frame.data_ref().map_or(0, Bytes::len);
-        if read > LARGEST_BODY {
+        if read > MAX_BODY {
             return false;
         }
     }

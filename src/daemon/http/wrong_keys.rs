@@ -1,4 +1,4 @@
-//! Wrong keys: counted one by one, told in a line now and then.
+//! Wrong keys: each is counted, and all are reported in one log line now and then.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -8,39 +8,39 @@ use metrics::Counter;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// There is no more than a line in this time, however many keys are tried.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Minimum interval between two log lines, however many keys are tried.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Of all requests whose key was nobody's.
+/// Requests with a key that no client has.
 pub(super) struct WrongKeys {
     counter: Counter,
-    untold: Mutex<Unreported>,
-    sign_in_told: Mutex<Option<Instant>>,
+    unreported: Mutex<Unreported>,
+    sign_in_logged: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct Unreported {
     requests: u64,
     last_from: Option<IpAddr>,
-    told: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
 impl WrongKeys {
     pub(super) fn new(counter: Counter) -> Self {
-        Self { counter, untold: Mutex::default(), sign_in_told: Mutex::default() }
+        Self { counter, unreported: Mutex::default(), sign_in_logged: Mutex::default() }
     }
 
-    /// A request from there had a wrong key.
+    /// Records a request with a wrong key from the address `from`.
     pub(super) fn note(&self, from: Option<IpAddr>) {
         self.counter.increment(1);
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        untold.requests += 1;
-        untold.last_from = from;
+        let mut unreported = self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
+        unreported.requests += 1;
+        unreported.last_from = from;
     }
 
-    /// To be called every second or so.
-    pub(super) fn tell(&self) {
-        if let Some((requests, from)) = self.news() {
+    /// Logs wrong keys that have not been reported yet. Call this about every second.
+    pub(super) fn log_unreported(&self) {
+        if let Some((requests, from)) = self.take_unreported() {
             warn!(
                 event = "wrong_keys",
                 requests,
@@ -50,25 +50,25 @@ impl WrongKeys {
         }
     }
 
-    fn news(&self) -> Option<(u64, Option<IpAddr>)> {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        if untold.requests == 0 || !is_due(&mut untold.told) {
+    fn take_unreported(&self) -> Option<(u64, Option<IpAddr>)> {
+        let mut unreported = self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
+        if unreported.requests == 0 || !is_due(&mut unreported.last_logged) {
             return None;
         }
-        Some((std::mem::take(&mut untold.requests), untold.last_from))
+        Some((std::mem::take(&mut unreported.requests), unreported.last_from))
     }
 
-    /// Whether a wrong key on the status page is to be told by itself.
-    pub(super) fn is_sign_in_told(&self) -> bool {
-        is_due(&mut self.sign_in_told.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Whether a wrong key on the status page should be logged now.
+    pub(super) fn should_log_sign_in(&self) -> bool {
+        is_due(&mut self.sign_in_logged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn is_due(told: &mut Option<Instant>) -> bool {
+fn is_due(last_logged: &mut Option<Instant>) -> bool {
     let now = Instant::now();
-    let is_due = told.is_none_or(|told| told + TOLD_EVERY <= now);
+    let is_due = last_logged.is_none_or(|last_logged| last_logged + LOG_INTERVAL <= now);
     if is_due {
-        *told = Some(now);
+        *last_logged = Some(now);
     }
     is_due
 }
@@ -83,18 +83,18 @@ mod tests {
     async fn however_many_keys_are_tried_a_line_a_minute_tells_of_all() {
         let keys = WrongKeys::new(Counter::noop());
         let from = Some(IpAddr::from([10, 0, 0, 1]));
-        assert_eq!(keys.news(), None);
+        assert_eq!(keys.take_unreported(), None);
         keys.note(None);
-        assert_eq!(keys.news(), Some((1, None)), "the first at once");
+        assert_eq!(keys.take_unreported(), Some((1, None)), "the first at once");
         for _ in 0..59 {
             keys.note(from);
             advance(Duration::from_secs(1)).await;
-            assert_eq!(keys.news(), None);
+            assert_eq!(keys.take_unreported(), None);
         }
         advance(Duration::from_secs(1)).await;
-        assert_eq!(keys.news(), Some((59, from)));
-        assert!(keys.is_sign_in_told() && !keys.is_sign_in_told());
-        advance(TOLD_EVERY).await;
-        assert!(keys.news().is_none() && keys.is_sign_in_told());
+        assert_eq!(keys.take_unreported(), Some((59, from)));
+        assert!(keys.should_log_sign_in() && !keys.should_log_sign_in());
+        advance(LOG_INTERVAL).await;
+        assert!(keys.take_unreported().is_none() && keys.should_log_sign_in());
     }
 }
