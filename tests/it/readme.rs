@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wxtokend_core::fault::{Fault, FaultScope, Wait};
+use wxtokend_core::fault::table::TABLE;
 use wxtokend_core::secret::{Secret, hex};
 
 use crate::harness::{Daemon, Http, Lab, ended, find, until};
@@ -17,7 +17,6 @@ const CHINESE: &str = include_str!("../../README.zh-CN.md");
 const METRICS: &str = include_str!("../../docs/metrics.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const PROBLEMS: &str = include_str!("../../src/daemon/http/problem.rs");
-const FAULTS: &str = include_str!("../../crates/core/src/fault/table.rs");
 
 /// A fenced block, and the line on which it opens.
 #[derive(Debug, PartialEq)]
@@ -277,57 +276,9 @@ fn the_chinese_readme_says_what_the_english_says() {
     }
 }
 
-/// The codes that `classify` knows.
+/// The errcodes that the program knows.
 pub(crate) fn known_codes() -> BTreeSet<i64> {
-    let (_, classify) = FAULTS.split_once("\npub(super) fn classify(").unwrap();
-    let (classify, _) = classify.split_once("\n}\n").unwrap();
-    let patterns = classify.lines().filter_map(|line| line.split_once("=>")).map(|(pattern, _)| pattern);
-    patterns.flat_map(|pattern| pattern.split('|')).filter_map(|code| code.trim().parse().ok()).collect()
-}
-
-#[test]
-fn the_fault_table_of_the_readme_is_the_programs() {
-    let mut told = BTreeSet::new();
-    let (_, section) = README.split_once("\n## When something is wrong\n").unwrap();
-    for row in table(section) {
-        let waits: Vec<_> = row[2].split(" / ").collect();
-        // `89507 / 89506`: one code for each wait.
-        for (index, codes) in row[0].split(" / ").enumerate() {
-            for code in codes.split(", ").filter_map(|code| code.parse().ok()) {
-                let fault = Fault::from_errcode(code, "");
-                let (kind, wait) = match fault.whose {
-                    FaultScope::Host => {
-                        (format!("{} (host)", fault.kind.as_str()), "at once, of the next host")
-                    }
-                    _ => (fault.kind.as_str().to_owned(), in_words(fault.wait)),
-                };
-                assert_eq!((kind.as_str(), wait), (row[1], waits[index]), "{code}");
-                assert!(told.insert(code), "{code} is told twice");
-            }
-        }
-        if row[0] == "any other" {
-            let fault = Fault::from_errcode(12_345, "");
-            assert_eq!((fault.kind.as_str(), in_words(fault.wait)), (row[1], row[2]));
-        }
-    }
-    assert_eq!(told, known_codes());
-    assert!(told.len() > 25);
-}
-
-/// With the file's default for `retry`.
-fn in_words(wait: Wait) -> &'static str {
-    match wait {
-        Wait::BackOff => "2 s to 60 s",
-        Wait::UpTo(longest) if longest.as_secs() == 600 => "2 s to 10 min",
-        Wait::For(time) | Wait::Every(time) => match time.as_secs() {
-            60 => "1 min",
-            300 => "5 min",
-            3_600 => "1 h",
-            86_400 => "24 h",
-            _ => "?",
-        },
-        Wait::UpTo(_) | Wait::NotBefore(_) => "?",
-    }
+    TABLE.iter().flat_map(|group| group.rows).flat_map(|row| row.errcodes).copied().collect()
 }
 
 /// Names with their labels, as the table of docs/metrics.md has them; `appid` in the rows that belong to accounts.

@@ -7,6 +7,7 @@
 )]
 
 mod build;
+mod generate;
 mod mutate;
 mod run;
 
@@ -27,6 +28,8 @@ struct Cli {
 enum Chore {
     /// Breaks the program on purpose, in one way after another, and shows that the simulation or a test notices
     Mutate(mutate::Mutate),
+    /// Writes what follows from the program's own tables into documents, the page and Grafana's files
+    Gen(generate::Generate),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done = match chore {
         Chore::Mutate(chore) => chore.run(root),
+        Chore::Gen(chore) => chore.run(root),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

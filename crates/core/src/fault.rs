@@ -1,14 +1,16 @@
 //! What can go wrong with a call to WeChat, whom it affects, and what the operator should do.
 //!
-//! To add an errcode, add a row to `table::classify`.
+//! To add an errcode, add a row to [`table::TABLE`] and to its test, and run `cargo xtask gen`.
 
 use std::time::Duration;
 
+use advice::Advice;
 use kind::{HOUR, MINUTE, PARKED};
-use table::{RETIRED_ADVICE, classify};
+use table::classify;
 
+pub mod advice;
 mod kind;
-mod table;
+pub mod table;
 
 pub use kind::{FaultKind, FaultScope, Wait};
 
@@ -47,35 +49,26 @@ impl Fault {
     /// An API error: HTTP 200 with an `errcode` other than 0.
     #[must_use]
     pub fn from_errcode(errcode: i64, errmsg: &str) -> Self {
-        let (kind, wait, advice) = classify(errcode, errmsg);
-        Self {
-            kind,
-            whose: if RETIRED_CODES.contains(&errcode) { FaultScope::Host } else { FaultScope::Account },
-            errcode: Some(errcode),
-            message: tidy(errmsg),
-            advice,
-            rid: rid(errmsg),
-            wait,
-        }
+        let (kind, whose, wait, advice) = classify(errcode, errmsg);
+        Self { kind, whose, errcode: Some(errcode), message: tidy(errmsg), advice, rid: rid(errmsg), wait }
     }
 
     /// The host cannot be reached, or its gateway answers in its place.
     #[must_use]
     pub fn host(message: &str) -> Self {
-        Self::without_code(
-            FaultKind::Transient,
-            FaultScope::Host,
-            message,
-            "check the network, the DNS, the certificates and the proxy between this machine and \
-             upstream.base_urls; it is tried again by itself",
-            Wait::BackOff,
-        )
+        Self::without_code(FaultKind::Transient, FaultScope::Host, message, advice::NETWORK, Wait::BackOff)
     }
 
     /// An access point that WeChat has retired gave an answer without an errcode.
     #[must_use]
     pub fn retired(message: &str) -> Self {
-        Self::without_code(FaultKind::Transient, FaultScope::Host, message, RETIRED_ADVICE, Wait::BackOff)
+        Self::without_code(
+            FaultKind::Transient,
+            FaultScope::Host,
+            message,
+            advice::RETIRED_HOST,
+            Wait::BackOff,
+        )
     }
 
     /// The same fault, not to be retried before `pause`, as the answer requested (`Retry-After`). The pause
@@ -95,26 +88,13 @@ impl Fault {
     /// A call on `token` whose answer was lost: it may have minted.
     #[must_use]
     pub fn unknown_outcome(whose: FaultScope, message: &str) -> Self {
-        Self::without_code(
-            FaultKind::UnknownOutcome,
-            whose,
-            message,
-            "nothing to do: the current token is trusted for the overlap only and then checked; \
-             if this happens often, use endpoint: stable_token",
-            Wait::BackOff,
-        )
+        Self::without_code(FaultKind::UnknownOutcome, whose, message, advice::OUTCOME_UNKNOWN, Wait::BackOff)
     }
 
     /// An answer that is not from WeChat's API, to a call that is harmless to repeat.
     #[must_use]
     pub fn unreadable(message: &str) -> Self {
-        Self::without_code(
-            FaultKind::Transient,
-            FaultScope::Account,
-            message,
-            "a gateway between us and WeChat answers in its place; it is tried again by itself",
-            Wait::BackOff,
-        )
+        Self::without_code(FaultKind::Transient, FaultScope::Account, message, advice::GATEWAY, Wait::BackOff)
     }
 
     /// HTTP 412: WeChat wants a Content-Length.
@@ -124,7 +104,7 @@ impl Fault {
             FaultKind::Parked,
             FaultScope::Account,
             "HTTP 412: the request reached WeChat without Content-Length",
-            "a proxy in between re-chunks requests, or this is a bug of ours: take the proxy out, or report it",
+            advice::LENGTH_REQUIRED,
             PARKED,
         )
     }
@@ -136,7 +116,7 @@ impl Fault {
             FaultKind::Throttled,
             FaultScope::Budget,
             &format!("the daily budget of {daily_budget} calls is spent"),
-            "find out what spends it (the rejections and the failures of this account), or raise daily_budget",
+            advice::OWN_BUDGET,
             Wait::For(free_in),
         )
     }
@@ -148,8 +128,7 @@ impl Fault {
             FaultKind::Transient,
             FaultScope::Account,
             "WeChat refuses the token that it hands out",
-            "it is replaced by a forced refresh, of which WeChat allows 20 a day: if this happens often, \
-             somebody else holds the AppSecret and forces tokens; find them or reset the secret",
+            advice::FORCED_BY_OTHERS,
             Wait::For(Duration::ZERO),
         )
     }
@@ -161,7 +140,7 @@ impl Fault {
             FaultKind::Transient,
             FaultScope::Account,
             "WeChat refused the access_token that the ticket was asked for with",
-            "nothing to do: the token is checked, and replaced if it is dead; it is tried again by itself",
+            advice::TOKEN_REFUSED,
             Wait::BackOff,
         );
         Self { errcode: Some(errcode), ..fault }
@@ -180,8 +159,7 @@ impl Fault {
             FaultKind::Parked,
             FaultScope::Account,
             "WeChat refuses the ticket as if the access_token were bad, and honours that token",
-            "the account may not use this ticket: check its type and permissions in the WeChat console, or take the \
-             ticket out of its tickets in the file",
+            advice::TICKET_NOT_ALLOWED,
             PARKED,
         );
         Self { errcode: Some(errcode), ..fault }
@@ -210,13 +188,7 @@ impl Fault {
     /// A failure inside this program while the call was under way.
     #[must_use]
     pub fn internal(message: &str) -> Self {
-        Self::without_code(
-            FaultKind::Transient,
-            FaultScope::Account,
-            message,
-            "a bug of ours: report it with the log around this line; it is tried again by itself",
-            Wait::BackOff,
-        )
+        Self::without_code(FaultKind::Transient, FaultScope::Account, message, advice::BUG, Wait::BackOff)
     }
 
     /// The errcode as a label: `none` if there is none.
@@ -225,13 +197,13 @@ impl Fault {
         errcode_label(self.errcode)
     }
 
-    fn without_code(kind: FaultKind, whose: FaultScope, message: &str, advice: &str, wait: Wait) -> Self {
+    fn without_code(kind: FaultKind, whose: FaultScope, message: &str, advice: Advice, wait: Wait) -> Self {
         Self {
             kind,
             whose,
             errcode: None,
             message: tidy(message),
-            advice: advice.to_owned(),
+            advice: advice.en.to_owned(),
             rid: None,
             wait,
         }

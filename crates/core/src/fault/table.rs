@@ -1,107 +1,219 @@
-//! What each errcode of the token endpoints means, how long to wait after it, and what the operator should do.
+//! The fault table: what each of WeChat's errcodes means, how long to wait after it, and what the operator should do.
+//!
+//! The README's table and docs/faults.md are written from it: `cargo xtask gen`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::kind::{FaultKind, HOUR, MINUTE, PARKED, Wait};
+use super::advice::{self, Advice};
+use super::kind::{FaultKind, FaultScope, HOUR, MINUTE, PARKED, Wait};
 
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(10 * 60);
-/// What to do about a retired access point.
-pub(super) const RETIRED_ADVICE: &str = "this address of WeChat's is retired: remove it from the hosts file, restart the proxy that \
-     resolved it once, and let DNS name it; the next of upstream.base_urls is tried by itself";
 
-/// The fault table of the token endpoints.
-pub(super) fn classify(errcode: i64, errmsg: &str) -> (FaultKind, Wait, String) {
-    use FaultKind::{Parked, Throttled, Transient};
-    let (kind, wait, advice) = match errcode {
-        -1 => (Transient, Wait::BackOff, "nothing to do: WeChat is busy; it is tried again by itself"),
-        45011 => (
-            Throttled,
-            Wait::For(MINUTE),
-            "nothing to do: WeChat's quota per minute; it is tried again by itself",
+/// Faults that are told in one row of the README's table: alike in kind and scope, and in what to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// How they are treated.
+    pub kind: FaultKind,
+    /// Whom they affect.
+    pub scope: FaultScope,
+    /// Those that have an errcode.
+    pub rows: &'static [Row],
+    /// Those that have none.
+    pub others: Option<Text>,
+    /// When the call is repeated, where that is not each row's wait.
+    pub retried: Option<Text>,
+    /// What to do, in short.
+    pub summary: Text,
+}
+
+/// Errcodes that are alike in every way.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// WeChat's codes.
+    pub errcodes: &'static [i64],
+    /// How long to wait after one.
+    pub wait: Wait,
+    /// What the operator should do.
+    pub advice: Advice,
+}
+
+/// A text in both languages.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    /// English.
+    pub en: &'static str,
+    /// Simplified Chinese.
+    pub zh: &'static str,
+}
+
+/// Any errcode that the table does not have.
+pub const UNKNOWN: Row =
+    Row { errcodes: &[], wait: Wait::UpTo(LONGEST_UNKNOWN), advice: advice::UNKNOWN_ERRCODE };
+
+/// What can go wrong with a call, in the order of the README.
+pub const TABLE: &[Group] = &[
+    Group {
+        kind: FaultKind::Transient,
+        scope: FaultScope::Host,
+        rows: &[],
+        others: text("none: connect error, timeout, HTTP 5xx", "无：连接失败、超时、HTTP 5xx"),
+        retried: text(
+            "when a probe, every 2 s, or a call that is tried, every 5 to 60 s, is answered",
+            "每 2 秒探测一次，每 5 到 60 秒试一次真正的调用，有应答之后",
         ),
-        45009 => (
-            Throttled,
-            Wait::For(HOUR),
-            "WeChat's daily quota for this account is used up: find out who else fetches its tokens; \
-             a quota reset (10 a month) in the console or by clear_quota frees it at once",
-        ),
-        40001 | 40125 => (
-            Parked,
-            PARKED,
-            "the AppSecret is wrong or was reset: put the right one into the file and reload (of a ticket: the account may not use it)",
-        ),
-        40013 => (Parked, PARKED, "WeChat does not know this appid: correct it in the file and reload"),
-        40002 | 41002 | 41004 | 43002 | 44002 | 47001 => (
-            Parked,
-            PARKED,
-            "WeChat calls our request malformed: a bug of ours, report it with the errcode and rid",
-        ),
-        410 | 48017 => (Transient, Wait::BackOff, RETIRED_ADVICE),
-        40164 | 61004 => {
-            let ip = refused_ip(errmsg)
-                .map_or_else(|| "this machine's address".to_owned(), |ip| format!("IP {ip}"));
-            return (
-                Parked,
-                PARKED,
-                format!(
-                    "add {ip} to the account's IP whitelist in the WeChat console; it takes about 5 minutes to work"
-                ),
-            );
-        }
-        40243 => (Parked, PARKED, "the AppSecret is frozen: unfreeze it in the WeChat console"),
-        48001 => (
-            Parked,
-            PARKED,
-            "this account may not use the API: check its type and permissions in the WeChat console",
-        ),
-        48004 => {
-            (Parked, PARKED, "WeChat has banned this account from the API: see the notice in its console")
-        }
-        50002 => (Parked, PARKED, "WeChat restricts this account: see the notice in its console"),
-        50004 => (Parked, PARKED, "WeChat forbids this account the API: see the notice in its console"),
-        50007 => (
-            Parked,
-            PARKED,
-            "the account is frozen or was migrated: see its console, or remove it from the file",
-        ),
-        61024 => (
-            Parked,
-            PARKED,
-            "this appid belongs to a third-party platform (component) and has no access_token of its own: remove it",
-        ),
-        89501 | 89503 => (
-            Parked,
-            PARKED,
-            "an administrator of the account must confirm this IP: ask them to accept WeChat's message",
-        ),
-        89502 | 89504 | 89505 => {
-            (Parked, PARKED, "an administrator of the account must confirm this IP; the request is under way")
-        }
-        89507 => (
-            Parked,
-            Wait::For(HOUR),
-            "the administrator refused this IP: it may be asked again after 1 hour; talk to them",
-        ),
-        89506 => (
-            Parked,
-            Wait::For(24 * HOUR),
-            "the administrator refused this IP twice: it may be asked again after 24 hours; talk to them",
-        ),
-        _ => (
-            Parked,
-            Wait::UpTo(LONGEST_UNKNOWN),
-            "an errcode this program does not know: look it up in WeChat's documentation",
-        ),
+        summary: Text {
+            en: "check network, DNS and TLS: the message says which",
+            zh: "检查网络、DNS 和 TLS：错误信息会指明是哪一个",
+        },
+    },
+    Group {
+        kind: FaultKind::Transient,
+        scope: FaultScope::Host,
+        rows: &[row(&[410, 48017], Wait::BackOff, advice::RETIRED_HOST)],
+        others: text("none: \"This ip is no longer use…\"", "无：\"This ip is no longer use…\""),
+        retried: text("at once, of the next host", "立即改用下一个主机"),
+        summary: Text {
+            en: "WeChat's address is retired: remove it from the hosts file, restart the proxy, let DNS name it",
+            zh: "微信的这个接入地址已停用：从 hosts 文件中删除它，重启代理，改由 DNS 解析",
+        },
+    },
+    Group {
+        others: text("none: a gateway's page, half an answer", "无：网关的页面、不完整的应答"),
+        ..group(
+            FaultKind::Transient,
+            &[row(&[-1], Wait::BackOff, advice::WECHAT_BUSY)],
+            "nothing; on `token` see the next row",
+            "无需处理；用 `token` 时见下一行",
+        )
+    },
+    Group {
+        others: text("none: answer lost, on `token`", "无：应答丢失，用 `token` 时"),
+        retried: text("2 s to 60 s", "2 秒到 60 秒"),
+        ..group(
+            FaultKind::UnknownOutcome,
+            &[],
+            "nothing; if it is frequent, `stable_token`",
+            "无需处理；经常发生就改用 `stable_token`",
+        )
+    },
+    Group {
+        others: text("none: our own budget is spent", "无：我们自己的额度用完"),
+        retried: text("when it allows a call", "额度允许时"),
+        ..group(
+            FaultKind::Throttled,
+            &[],
+            "find what spends it, or raise `daily_budget`",
+            "查明额度花在哪里，或调高 `daily_budget`",
+        )
+    },
+    group(
+        FaultKind::Throttled,
+        &[row(&[45011], Wait::For(MINUTE), advice::QUOTA_PER_MINUTE)],
+        "nothing: quota per minute",
+        "无需处理：每分钟的调用限额",
+    ),
+    group(
+        FaultKind::Throttled,
+        &[row(&[45009], Wait::For(HOUR), advice::QUOTA_PER_DAY)],
+        "find who else fetches tokens; reset the quota in the console",
+        "查明还有谁在获取 token；在后台清零额度",
+    ),
+    group(
+        FaultKind::Parked,
+        &[
+            row(&[40001, 40125], PARKED, advice::WRONG_SECRET),
+            row(&[40013], PARKED, advice::UNKNOWN_APPID),
+            row(&[40243], PARKED, advice::FROZEN_SECRET),
+        ],
+        "put the right AppSecret (40013: appid) into the file, reload; 40243: unfreeze it in the console",
+        "在文件里填上正确的 AppSecret（40013：appid），重新加载；40243：在后台解冻",
+    ),
+    group(
+        FaultKind::Parked,
+        &[row(&[40164, 61004], PARKED, advice::WHITELIST_IP)],
+        "whitelist the IP that the message names",
+        "把错误信息里的 IP 加入白名单",
+    ),
+    group(
+        FaultKind::Parked,
+        &[
+            row(&[48001], PARKED, advice::NO_PERMISSION),
+            row(&[48004], PARKED, advice::BANNED),
+            row(&[50002], PARKED, advice::RESTRICTED),
+            row(&[50004], PARKED, advice::FORBIDDEN),
+            row(&[50007], PARKED, advice::FROZEN_OR_MIGRATED),
+        ],
+        "see the account's console: permission, ban or freeze",
+        "查看账号后台：接口权限、封禁或冻结",
+    ),
+    group(
+        FaultKind::Parked,
+        &[row(&[61024], PARKED, advice::PLATFORM_APPID)],
+        "a third-party platform's appid: remove it",
+        "这是第三方平台的 appid：删掉它",
+    ),
+    group(
+        FaultKind::Parked,
+        &[
+            row(&[89501, 89503], PARKED, advice::CONFIRM_IP),
+            row(&[89502, 89504, 89505], PARKED, advice::CONFIRM_IP_PENDING),
+            row(&[89507], Wait::For(HOUR), advice::IP_REFUSED),
+            row(&[89506], Wait::For(Duration::from_secs(24 * 60 * 60)), advice::IP_REFUSED_TWICE),
+        ],
+        "its administrator must confirm this IP, or has refused it: talk to them",
+        "需要账号管理员确认此 IP，或管理员拒绝了此 IP：与管理员沟通",
+    ),
+    Group {
+        others: text("HTTP 412", "HTTP 412"),
+        ..group(
+            FaultKind::Parked,
+            &[row(&[40002, 41002, 41004, 43002, 44002, 47001], PARKED, advice::MALFORMED_REQUEST)],
+            "a bug of ours (or a proxy's): report it",
+            "本程序（或中间代理）的缺陷：请反馈",
+        )
+    },
+    Group {
+        others: text("any other", "其他"),
+        ..group(FaultKind::Parked, &[UNKNOWN], "look it up at WeChat", "查阅微信文档")
+    },
+];
+
+/// Classifies an errcode. Its advice has the address in it that WeChat's text names.
+pub(super) fn classify(errcode: i64, errmsg: &str) -> (FaultKind, FaultScope, Wait, String) {
+    let of_code = |row: &&Row| row.errcodes.contains(&errcode);
+    let found = TABLE.iter().find_map(|group| Some((group, group.rows.iter().find(of_code)?)));
+    let (kind, scope, row) = found
+        .map_or((FaultKind::Parked, FaultScope::Account, UNKNOWN), |(group, row)| {
+            (group.kind, group.scope, *row)
+        });
+    let advice = match refused_ip(errmsg) {
+        _ if row.advice != advice::WHITELIST_IP => row.advice.en.to_owned(),
+        Some(ip) => row.advice.en.replace("{ip}", &ip.to_string()),
+        None => advice::WHITELIST_THIS_MACHINE.en.to_owned(),
     };
-    (kind, wait, advice.to_owned())
+    (kind, scope, row.wait, advice)
 }
 
 /// Finds the address in 40164's `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist` and in 61004's
 /// `access clientip is not registered requestIP: 1.2.3.4`.
-fn refused_ip(errmsg: &str) -> Option<std::net::IpAddr> {
+fn refused_ip(errmsg: &str) -> Option<IpAddr> {
     errmsg
         .split([' ', ',', ':'])
-        .find_map(|word| word.parse::<std::net::Ipv4Addr>().ok())
+        .find_map(|word| word.parse::<Ipv4Addr>().ok())
         .map(Into::into)
-        .or_else(|| errmsg.split([' ', ',']).find_map(|word| word.parse::<std::net::IpAddr>().ok()))
+        .or_else(|| errmsg.split([' ', ',']).find_map(|word| word.parse::<IpAddr>().ok()))
+}
+
+/// What is the account's own, and has an errcode.
+const fn group(kind: FaultKind, rows: &'static [Row], en: &'static str, zh: &'static str) -> Group {
+    Group { kind, scope: FaultScope::Account, rows, others: None, retried: None, summary: Text { en, zh } }
+}
+
+const fn row(errcodes: &'static [i64], wait: Wait, advice: Advice) -> Row {
+    Row { errcodes, wait, advice }
+}
+
+const fn text(en: &'static str, zh: &'static str) -> Option<Text> {
+    Some(Text { en, zh })
 }

@@ -1,0 +1,90 @@
+//! Writes what follows from the program's own tables into documents, the page and Grafana's files.
+
+mod faults;
+mod grafana;
+
+use std::fs;
+use std::path::Path;
+
+use clap::Args;
+
+use crate::run::Outcome;
+
+/// Writes tables and texts from the program's own tables: the faults of README.md, README.zh-CN.md and docs/faults.md,
+/// the page's Chinese advice, and the advice in Grafana's dashboards and Prometheus' rules.
+#[derive(Args)]
+pub(crate) struct Generate {
+    /// Change nothing, and fail if something is out of date
+    #[arg(long)]
+    check: bool,
+}
+
+/// A file, and how it follows from what it is and from the tables.
+struct Target {
+    path: &'static str,
+    renew: fn(&str) -> Outcome<String>,
+}
+
+const TARGETS: [Target; 7] = [
+    Target { path: "README.md", renew: |old| faults::readme(old, faults::Language::English) },
+    Target { path: "README.zh-CN.md", renew: |old| faults::readme(old, faults::Language::Chinese) },
+    Target { path: "docs/faults.md", renew: |_| Ok(faults::document()) },
+    Target { path: "src/daemon/http/ui/advice.js", renew: |_| Ok(faults::page()) },
+    Target { path: "grafana/rules/wxtokend.rules.yaml", renew: grafana::rules },
+    Target { path: "grafana/dashboards/account.json", renew: grafana::dashboard },
+    Target { path: "grafana/dashboards/fleet.json", renew: grafana::dashboard },
+];
+
+impl Generate {
+    pub(crate) fn run(&self, root: &Path) -> Outcome<()> {
+        let stale = stale(root)?;
+        for (path, new) in &stale {
+            match self.check {
+                true => println!("{path} is out of date"),
+                false => fs::write(root.join(path), new).map_err(|error| format!("write {path}: {error}"))?,
+            }
+        }
+        match self.check && !stale.is_empty() {
+            true => Err("run `cargo xtask gen` and look at what it changed".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The files that are not what they should be, with what they should be.
+fn stale(root: &Path) -> Outcome<Vec<(&'static str, String)>> {
+    let mut stale = Vec::new();
+    for Target { path, renew } in TARGETS {
+        let old = fs::read_to_string(root.join(path)).unwrap_or_default();
+        let new = renew(&old).map_err(|error| format!("{path}: {error}"))?;
+        if new != old {
+            stale.push((path, new));
+        }
+    }
+    Ok(stale)
+}
+
+/// `text` with what stands between the first line that begins with `begin` and the next `end` exchanged.
+fn exchange(text: &str, begin: &str, end: &str, new: &str) -> Outcome<String> {
+    let start = text.find(begin).ok_or_else(|| format!("there is no {begin:?}"))? + begin.len();
+    let length = text[start..].find(end).ok_or_else(|| format!("there is no {end:?} after {begin:?}"))?;
+    Ok(format!("{}{new}{}", &text[..start], &text[start + length..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_generated_is_up_to_date() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let stale: Vec<_> = stale(root).unwrap().into_iter().map(|(path, _)| path).collect();
+        assert!(stale.is_empty(), "run `cargo xtask gen`: {stale:?}");
+    }
+
+    #[test]
+    fn a_part_of_a_text_is_exchanged_and_one_that_is_not_there_is_an_error() {
+        assert_eq!(exchange("a [b] c", "[", "]", "x").unwrap(), "a [x] c");
+        assert_eq!(exchange("a b", "[", "]", "x").unwrap_err().to_string(), "there is no \"[\"");
+    }
+}
