@@ -30,7 +30,7 @@ type CertificatesResult = Option<Result<Certificates, Missing>>;
 pub struct Missing(String);
 
 static SYSTEM: CertificateReader =
-    CertificateReader { read: || usable(load_native_certs()), under_way: Mutex::new(None) };
+    CertificateReader { read: || usable(load_native_certs()), running: Mutex::new(None) };
 
 /// The system's current CA certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 ///
@@ -53,12 +53,12 @@ pub(crate) fn places() -> String {
 struct CertificateReader {
     read: fn() -> Result<Certificates, Missing>,
     /// The most recent reading.
-    under_way: Mutex<Option<watch::Receiver<CertificatesResult>>>,
+    running: Mutex<Option<watch::Receiver<CertificatesResult>>>,
 }
 
 impl CertificateReader {
     async fn certificates(&self, patience: Duration) -> Result<Certificates, Missing> {
-        let mut reading = self.join_or_begin().map_err(|error| Missing(error.to_string()))?;
+        let mut reading = self.join_or_start().map_err(|error| Missing(error.to_string()))?;
         match timeout(patience, reading.wait_for(Option::is_some)).await {
             Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(|| Ok(Vec::new())),
             Ok(Err(_)) => Err(Missing("the reading thread has ended".to_owned())),
@@ -72,10 +72,10 @@ impl CertificateReader {
     }
 
     /// Joins the reading that is running, or starts one.
-    fn join_or_begin(&self) -> io::Result<watch::Receiver<CertificatesResult>> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+    fn join_or_start(&self) -> io::Result<watch::Receiver<CertificatesResult>> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let joined =
-            under_way.as_ref().filter(|reading| reading.borrow().is_none() && reading.has_changed().is_ok());
+            running.as_ref().filter(|reading| reading.borrow().is_none() && reading.has_changed().is_ok());
         if let Some(reading) = joined {
             return Ok(reading.clone());
         }
@@ -85,7 +85,7 @@ impl CertificateReader {
             // No receiver is left once the callers have timed out.
             let _ = done.send(Some(read()));
         })?;
-        *under_way = Some(reading.clone());
+        *running = Some(reading.clone());
         Ok(reading)
     }
 }
@@ -123,10 +123,11 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_reading_that_hangs_is_told_so_and_starts_no_other() {
-        let reader = CertificateReader { read: hang, under_way: Mutex::new(None) };
+        let reader = CertificateReader { read: hang, running: Mutex::new(None) };
         for _ in 0..3 {
-            let told = timeout(Duration::from_secs(20), reader.certificates(Duration::from_millis(50))).await;
-            let late = told.expect("an end of the wait").unwrap_err();
+            let outcome =
+                timeout(Duration::from_secs(20), reader.certificates(Duration::from_millis(50))).await;
+            let late = outcome.expect("an end of the wait").unwrap_err();
             assert!(late.to_string().contains("not read within"), "{late}");
         }
         assert_eq!(READINGS.load(Ordering::SeqCst), 1, "one thread hangs, and no more");
@@ -141,10 +142,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_reading_that_panics_is_told_and_the_next_is_tried() {
-        let reader = CertificateReader { read: || panic!("a bug"), under_way: Mutex::new(None) };
+        let reader = CertificateReader { read: || panic!("a bug"), running: Mutex::new(None) };
         for _ in 0..2 {
-            let told = reader.certificates(Duration::from_secs(20)).await.unwrap_err().to_string();
-            assert_eq!(told, "the reading thread has ended");
+            let outcome = reader.certificates(Duration::from_secs(20)).await.unwrap_err().to_string();
+            assert_eq!(outcome, "the reading thread has ended");
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Opened {
     pub stored: Stored,
     /// What another boot has written of tokens and tickets that may live, on that boot's clocks. Only the
     /// wall clock shows its age, and a reboot may have set that wrong: it must be [`Stored::rebased`] and
-    /// [`Store::retell`]ed.
+    /// [`Store::rewrite`]ed.
     pub withheld: Stored,
 }
 
@@ -60,7 +60,7 @@ struct Handle(Arc<WriteQueue>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.is_left();
+        self.0.last_handle_dropped();
     }
 }
 
@@ -77,11 +77,11 @@ impl Store {
     ) -> Result<Opened, StoreError> {
         let contents = backend.load()?;
         let now = clock.now();
-        let elsewhere = !contents.hosts.is_empty() && !is_one_upstream(&contents.hosts, &hosts);
+        let other_upstream = !contents.hosts.is_empty() && !is_one_upstream(&contents.hosts, &hosts);
         let boot = clock.boot_id();
         let (mut stored, mut withheld) = (Stored::default(), Stored::default());
-        let mut retold = Vec::new();
-        let reading = Reading { boot, now, elsewhere };
+        let mut converted = Vec::new();
+        let reading = Reading { boot, now, other_upstream };
         for (of, bytes) in contents.records {
             let damaged = |what: String| {
                 let path = backend.path().display().to_string();
@@ -91,31 +91,31 @@ impl Store {
                 let read = reading.of(&bytes).map_err(damaged)?;
                 withheld.accounts.extend(read.withheld.map(|state| (of.appid.clone(), state)));
                 stored.accounts.insert(of.appid.clone(), read.state);
-                read.retold
+                read.converted
             } else {
                 let read = reading.of(&bytes).map_err(damaged)?;
                 withheld.tickets.extend(read.withheld.map(|state| (of.clone(), state)));
                 stored.tickets.insert(of.clone(), read.state);
-                read.retold
+                read.converted
             };
-            retold.extend(record.map(|record| (of, record)));
+            converted.extend(record.map(|record| (of, record)));
         }
         if contents.hosts != hosts {
-            let erased = if elsewhere { stored.encoded(boot) } else { Vec::new() };
+            let erased = if other_upstream { stored.encoded(boot) } else { Vec::new() };
             backend.write(Batch { records: erased, hosts: Some(hosts.clone()) }).await?;
         }
         let queue = Arc::new(WriteQueue::default());
         // It ends with `close`, or with the last handle.
         tokio::spawn(StoreWriter::new(Arc::clone(&queue), backend, hosts, boot).run());
         // At once: the wall clock connects two boots, and it may jump before this boot's next start.
-        queue.hand_in(Batch { records: retold, hosts: None });
+        queue.submit(Batch { records: converted, hosts: None });
         Ok(Opened { store: Self { handle: Arc::new(Handle(queue)), clock }, stored, withheld })
     }
 
     /// Writes `all`, which another boot had written, on this boot's clocks, before anything else of the same
     /// accounts. Does not wait for the disk.
-    pub(crate) fn retell(&self, all: &Stored) {
-        self.handle.0.hand_in(Batch { records: all.encoded(self.clock.boot_id()), hosts: None });
+    pub(crate) fn rewrite(&self, all: &Stored) {
+        self.handle.0.submit(Batch { records: all.encoded(self.clock.boot_id()), hosts: None });
     }
 
     /// Sets the source from which a deleted store is rewritten; it returns `None` while the program stops.

@@ -26,7 +26,7 @@ type Everything = Box<dyn Fn() -> Option<Stored> + Send + Sync>;
 #[derive(Default)]
 pub(super) struct WriteQueue {
     waiting: Mutex<QueueInner>,
-    told: Notify,
+    changed: Notify,
     everything: OnceLock<Everything>,
 }
 
@@ -69,7 +69,7 @@ impl Unwritten {
     }
 
     /// Adds older records where there is no newer one.
-    fn add_below(&mut self, older: Self) {
+    fn add_older(&mut self, older: Self) {
         for (of, record) in older.records {
             self.records.entry(of).or_insert(record);
         }
@@ -100,14 +100,14 @@ impl WriteQueue {
             }
             waiting.wait()
         };
-        self.told.notify_one();
-        bounded(written).await
+        self.changed.notify_one();
+        wait_bounded(written).await
     }
 
     /// Submits `batch` without waiting for it.
-    pub(super) fn hand_in(&self, batch: Batch) {
+    pub(super) fn submit(&self, batch: Batch) {
         self.lock().pending.add(batch);
-        self.told.notify_one();
+        self.changed.notify_one();
     }
 
     /// Has the writer write what is pending once more, and end.
@@ -119,9 +119,9 @@ impl WriteQueue {
             let hangs = matches!(waiting.failing.as_deref(), Some(StoreError::Slow));
             (!hangs && !waiting.closed).then(|| waiting.wait())
         };
-        self.told.notify_one();
+        self.changed.notify_one();
         if let Some(written) = written {
-            let _ = bounded(written).await;
+            let _ = wait_bounded(written).await;
         }
     }
 
@@ -156,7 +156,7 @@ impl WriteQueue {
                 }
             };
             tokio::select! {
-                () = self.told.notified() => {}
+                () = self.changed.notified() => {}
                 () = alarm => return,
             }
         }
@@ -173,7 +173,7 @@ impl WriteQueue {
 
     /// Puts back what was not written, below what is newer; all callers from now on get the reason.
     pub(super) fn put_back(&self, older: Unwritten, why: &Arc<StoreError>) {
-        self.lock().pending.add_below(older);
+        self.lock().pending.add_older(older);
         self.fail(why);
     }
 
@@ -187,7 +187,7 @@ impl WriteQueue {
         callers.into_iter().for_each(|caller| drop(caller.send(Err(Arc::clone(why)))));
     }
 
-    pub(super) fn is_well(&self) {
+    pub(super) fn mark_healthy(&self) {
         self.lock().failing = None;
     }
 
@@ -199,9 +199,9 @@ impl WriteQueue {
     }
 
     /// The last handle was dropped: nothing more will be submitted.
-    pub(super) fn is_left(&self) {
+    pub(super) fn last_handle_dropped(&self) {
         self.lock().last = true;
-        self.told.notify_one();
+        self.changed.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueInner> {
@@ -230,7 +230,7 @@ impl QueueInner {
 }
 
 /// Waits for a write, but no longer than serving may wait for a disk.
-async fn bounded(written: oneshot::Receiver<WriteResult>) -> WriteResult {
+async fn wait_bounded(written: oneshot::Receiver<WriteResult>) -> WriteResult {
     match timeout(SLOWEST_COMMIT, written).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),

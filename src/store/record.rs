@@ -125,7 +125,7 @@ pub(super) struct Reading<'a> {
     pub(super) boot: &'a str,
     pub(super) now: Moment,
     /// Whether tokens and tickets are of another upstream.
-    pub(super) elsewhere: bool,
+    pub(super) other_upstream: bool,
 }
 
 /// A record that was read.
@@ -136,23 +136,23 @@ pub(super) struct DecodedRecord<R> {
     /// lives; the `state` is without that.
     pub(super) withheld: Option<R>,
     /// What must be written in its place, since the other boot's clocks are gone.
-    pub(super) retold: Option<Vec<u8>>,
+    pub(super) converted: Option<Vec<u8>>,
 }
 
 impl Reading<'_> {
     pub(super) fn of<R: Record>(&self, bytes: &[u8]) -> Result<DecodedRecord<R>, String> {
         let (written, is_of_another): (R, bool) = decode(bytes, self.boot)?;
-        let written = if self.elsewhere { written.forgotten() } else { written };
+        let written = if self.other_upstream { written.forgotten() } else { written };
         if !is_of_another {
-            return Ok(DecodedRecord { state: written, withheld: None, retold: None });
+            return Ok(DecodedRecord { state: written, withheld: None, converted: None });
         }
         if written.may_live(self.now) {
             let state = written.forgotten().rebased(self.now);
-            return Ok(DecodedRecord { state, withheld: Some(written), retold: None });
+            return Ok(DecodedRecord { state, withheld: Some(written), converted: None });
         }
         let state = written.rebased(self.now);
-        let retold = Some(encode(&state, self.boot));
-        Ok(DecodedRecord { state, withheld: None, retold })
+        let converted = Some(encode(&state, self.boot));
+        Ok(DecodedRecord { state, withheld: None, converted })
     }
 }
 

@@ -33,15 +33,15 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 const TRIES: usize = 5;
 
 /// How redb accesses a file.
-type OnFile = fn(File) -> Result<FileBackend, DatabaseError>;
+type OpenFile = fn(File) -> Result<FileBackend, DatabaseError>;
 
 /// A redb file. The first failed write closes it and the next one reopens it, because redb refuses to
 /// continue after an I/O error. `F` is how redb accesses the file; tests substitute their own.
 #[derive(Debug, Clone)]
-pub struct RedbBackend<F = OnFile> {
+pub struct RedbBackend<F = OpenFile> {
     path: Arc<PathBuf>,
     held: Arc<Mutex<OpenStore>>,
-    on_file: F,
+    open_file: F,
 }
 
 /// The store as this process holds it.
@@ -71,22 +71,22 @@ where
     F: Fn(File) -> Result<S, DatabaseError>,
     S: StorageBackend,
 {
-    pub(super) fn open_by(path: &Path, on_file: F) -> Result<Self, StoreError> {
+    pub(super) fn open_by(path: &Path, open_file: F) -> Result<Self, StoreError> {
         let mut tries = 0..TRIES;
         while is_new(path)? {
             // Where another process creates one at the same time, only one gets the place; it is inspected
             // like any other.
-            if create(path, &on_file, &Batch::default())? == Created::Here || tries.next().is_none() {
+            if create(path, &open_file, &Batch::default())? == Created::Here || tries.next().is_none() {
                 break;
             }
         }
-        let is_tidy = inspect(path, &on_file)?;
-        if !is_tidy {
-            write_again(path, &on_file)?;
+        let was_closed_cleanly = inspect(path, &open_file)?;
+        if !was_closed_cleanly {
+            write_again(path, &open_file)?;
         }
         let mut held = OpenStore { open: None, identity: None, write_again: false };
-        held.take(path, open(path, &on_file)?)?;
-        Ok(Self { path: Arc::new(path.to_owned()), held: Arc::new(Mutex::new(held)), on_file })
+        held.take(path, open(path, &open_file)?)?;
+        Ok(Self { path: Arc::new(path.to_owned()), held: Arc::new(Mutex::new(held)), open_file })
     }
 
     fn write_now(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -127,10 +127,10 @@ where
             return Err(replaced(path, "another file is in its place"));
         }
         if held.write_again {
-            write_again(path, &self.on_file)?;
+            write_again(path, &self.open_file)?;
             held.write_again = false;
         }
-        held.take(path, open(path, &self.on_file)?)
+        held.take(path, open(path, &self.open_file)?)
     }
 
     pub(super) fn look_now(&self) -> Result<(), StoreError> {
@@ -146,11 +146,11 @@ where
         let held = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner);
         drop(held.open.take());
         held.identity = None;
-        if create(path, &self.on_file, all)? == Created::Elsewhere {
+        if create(path, &self.open_file, all)? == Created::Elsewhere {
             return Err(replaced(path, "another file has taken its place"));
         }
         held.write_again = false;
-        held.take(path, open(path, &self.on_file)?)
+        held.take(path, open(path, &self.open_file)?)
     }
 }
 

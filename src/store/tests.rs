@@ -25,7 +25,7 @@ use wxtokend_testkit::TokioClock;
 
 use super::error::SLOWEST_COMMIT;
 use super::memory::MemoryBackend;
-use super::writer::{FIRST_RETRY, LAST_RETRY};
+use super::writer::{MAX_RETRY_DELAY, MIN_RETRY_DELAY};
 use super::*;
 
 fn appid(text: &str) -> Appid {
@@ -220,8 +220,8 @@ fn a_record_is_read_wherever_its_boot_stands_and_none_is_without() {
     let (state, of_another) = read(&last).unwrap();
     assert_eq!((state.token, of_another), (holding(1).token, false));
     for none in [&format!("{{{rest}"), "{}", "[]", r#"{"boot":1}"#, &written[..written.len() - 1]] {
-        let told = read(none).unwrap_err();
-        assert!(told.starts_with("no readable record at line 1 column"), "{none}: {told}");
+        let error = read(none).unwrap_err();
+        assert!(error.starts_with("no readable record at line 1 column"), "{none}: {error}");
     }
 }
 
@@ -240,15 +240,15 @@ fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_tha
     // The last case: by the wall clock it was issued an hour from now.
     for (wall_ms, later_ms) in [(60_000, 0), (60_000, 600_000), (-3_600_000, 3_660_000)] {
         let now = Moment { wall_ms: as_it_was.issued_at.wall_ms + wall_ms, boot_ms: 5_000 };
-        let told = withheld().rebased(now, (later_ms, later_ms));
-        let token = told.accounts[&appid("wx1")].token.clone().unwrap();
-        let ticket = told.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
-        for (told, was) in [
+        let converted = withheld().rebased(now, (later_ms, later_ms));
+        let token = converted.accounts[&appid("wx1")].token.clone().unwrap();
+        let ticket = converted.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
+        for (converted, was) in [
             (token.expires_at, as_it_was.expires_at),
             (ticket.expires_at, holding_ticket(1).ticket.unwrap().expires_at),
         ] {
-            assert_eq!(told.wall_ms, was.wall_ms);
-            assert_eq!(told.boot_ms, 5_000 + was.wall_ms - (now.wall_ms + later_ms));
+            assert_eq!(converted.wall_ms, was.wall_ms);
+            assert_eq!(converted.boot_ms, 5_000 + was.wall_ms - (now.wall_ms + later_ms));
         }
     }
     let now = Moment { wall_ms: as_it_was.issued_at.wall_ms - 3_600_000, boot_ms: 5_000 };
@@ -280,7 +280,7 @@ async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
     };
     let Opened { store, withheld, .. } = open().await;
     let before = withheld.rebased(clock.now(), (600_000, 600_000));
-    store.retell(&before);
+    store.rewrite(&before);
     for _ in 0..100 {
         sleep(Duration::from_millis(1)).await;
     }
@@ -305,21 +305,21 @@ async fn what_only_the_wall_clock_dates_is_withheld_unless_it_says_that_it_has_e
         let hosts = vec![if elsewhere { "b" } else { "a" }.to_owned()];
         let Opened { store, stored, withheld } =
             Store::open(Arc::new(Arc::clone(&disk)), hosts, clock.clone()).await.unwrap();
-        let told = format!("{jump_ms} ms, elsewhere: {elsewhere}");
+        let case = format!("{jump_ms} ms, elsewhere: {elsewhere}");
         let (state, ticket) = (&stored.accounts[&appid("wx1")], &stored.tickets[&ticket_of("wx1")]);
-        assert_eq!((state.version, ticket.version), (1, 1), "{told}");
-        assert_eq!(withheld.credentials().count(), if is_withheld { 2 } else { 0 }, "{told}");
+        assert_eq!((state.version, ticket.version), (1, 1), "{case}");
+        assert_eq!(withheld.credentials().count(), if is_withheld { 2 } else { 0 }, "{case}");
         if is_withheld {
-            assert!(state.token.is_none() && ticket.ticket.is_none(), "{told}");
+            assert!(state.token.is_none() && ticket.ticket.is_none(), "{case}");
         }
         store.close().await;
         // A process that is killed now must ask again.
         let is_of_another = r#""boot":"another boot""#;
-        assert_eq!(disk.record("wx1").contains(is_of_another), is_withheld, "{told}");
+        assert_eq!(disk.record("wx1").contains(is_of_another), is_withheld, "{case}");
         assert_eq!(
             disk.ticket_record("wx1", TicketKind::Jsapi).contains(is_of_another),
             is_withheld,
-            "{told}"
+            "{case}"
         );
     }
 }
@@ -335,7 +335,7 @@ async fn what_could_not_be_written_is_tried_again_until_it_is() {
     assert!(store.commit(&appid("wx1"), &holding(2), 0).await.is_err());
     assert!(disk.record("wx1").is_empty());
     disk.full.store(false, Ordering::SeqCst);
-    sleep(FIRST_RETRY * 2).await;
+    sleep(MIN_RETRY_DELAY * 2).await;
     assert!(disk.record("wx1").contains(r#""version":2"#), "{}", disk.record("wx1"));
 }
 

@@ -14,14 +14,14 @@ use super::error::{SLOWEST_COMMIT, StoreError};
 use super::queue::{Unwritten, WriteGroup, WriteQueue};
 
 /// The delay before a failed write is retried doubles from this,
-pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);
+pub(super) const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
 /// up to this.
-pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
+pub(super) const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// The minimum time between transactions: even on a fast disk, what arrives meanwhile shares a sync.
 const COMMIT_EVERY: Duration = Duration::from_millis(5);
 /// Readers see what was written within this time, if actors run at all. Keeping more of it would take a tenth
 /// of all memory after a start with an empty store.
-const SEEN_WITHIN: Duration = Duration::from_millis(100);
+const VISIBLE_WITHIN: Duration = Duration::from_millis(100);
 
 pub(super) struct StoreWriter {
     queue: Arc<WriteQueue>,
@@ -56,13 +56,13 @@ impl RecentWrites {
 
     /// Adds what was just written, and drops what readers have seen by now.
     fn add(&mut self, records: BTreeMap<Credential, Vec<u8>>) {
-        if self.since.elapsed() >= SEEN_WITHIN {
-            self.turn();
+        if self.since.elapsed() >= VISIBLE_WITHIN {
+            self.rotate();
         }
         self.newer.extend(records);
     }
 
-    fn turn(&mut self) {
+    fn rotate(&mut self) {
         (self.older, self.since) = (std::mem::take(&mut self.newer), Instant::now());
     }
 }
@@ -89,19 +89,19 @@ impl StoreWriter {
             let started = Instant::now();
             if look_at.is_some_and(|at| at <= started) {
                 look_at = look_every.map(|every| started + every);
-                self.recent.turn();
+                self.recent.rotate();
             }
             let group = self.queue.take();
             let last = group.last;
             earliest = started + COMMIT_EVERY;
-            self.take_in(group, started).await;
+            self.write_group(group, started).await;
             if last {
                 return self.queue.closed();
             }
         }
     }
 
-    async fn take_in(&mut self, group: WriteGroup, started: Instant) {
+    async fn write_group(&mut self, group: WriteGroup, started: Instant) {
         let WriteGroup { pending, callers, .. } = group;
         match self.write(&pending).await {
             Ok(()) => {
@@ -113,7 +113,7 @@ impl StoreWriter {
                         "the store takes writes again"
                     );
                 }
-                self.queue.is_well();
+                self.queue.mark_healthy();
                 if let Some(hosts) = pending.hosts {
                     self.hosts = hosts;
                 }
@@ -125,7 +125,7 @@ impl StoreWriter {
             Err(failure) => {
                 let earlier = self.trouble.take();
                 let since = earlier.as_ref().map_or(started, |trouble| trouble.since);
-                let wait = earlier.map_or(FIRST_RETRY, |trouble| (trouble.wait * 2).min(LAST_RETRY));
+                let wait = earlier.map_or(MIN_RETRY_DELAY, |trouble| (trouble.wait * 2).min(MAX_RETRY_DELAY));
                 self.trouble = Some(DiskFailure { since, wait, retry_at: Instant::now() + wait });
                 counter!("wxtokend_store_errors_total").increment(1);
                 error!(
@@ -147,9 +147,9 @@ impl StoreWriter {
     async fn write(&mut self, pending: &Unwritten) -> Result<(), StoreError> {
         let started = Instant::now();
         let outcome = if pending.is_empty() {
-            self.patiently(self.backend.look()).await
+            self.wait_for_write(self.backend.look()).await
         } else {
-            let outcome = self.patiently(self.backend.write(pending.batch())).await;
+            let outcome = self.wait_for_write(self.backend.write(pending.batch())).await;
             histogram!("wxtokend_store_commit_duration_seconds").record(started.elapsed());
             outcome
         };
@@ -162,7 +162,7 @@ impl StoreWriter {
             path = %path.display(),
             "the file of the store was deleted, moved away or emptied: it is written anew from memory"
         );
-        self.patiently(self.backend.write_anew(all)).await?;
+        self.wait_for_write(self.backend.write_anew(all)).await?;
         info!(event = "store_written_anew", records, "the store is on disk again");
         Ok(())
     }
@@ -178,7 +178,7 @@ impl StoreWriter {
     }
 
     /// Waits for a write, however long it takes; once that is too long, callers no longer wait for it.
-    async fn patiently(&self, mut write: Writing) -> Result<(), StoreError> {
+    async fn wait_for_write(&self, mut write: Writing) -> Result<(), StoreError> {
         if let Ok(outcome) = timeout(SLOWEST_COMMIT, &mut write).await {
             return outcome;
         }

@@ -97,7 +97,7 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
         Err(lost) => return CheckEnd::Inconclusive(Fault::host(&lost.to_string())),
     };
     let inconclusive = |fault: Fault| CheckEnd::Inconclusive(fault.not_before(answer.asked_pause()));
-    if let Some(fault) = no_answer_of_the_api(answer, sent) {
+    if let Some(fault) = gateway_fault(answer, sent) {
         return inconclusive(fault);
     }
     match AnswerBody::of(answer) {
@@ -127,7 +127,7 @@ pub(super) fn read_ticket(answer: Result<&Response, &Lost>, sent: &Secret) -> Re
 }
 
 fn ticket_of(answer: &Response, sent: &Secret) -> Result<Answer, Fault> {
-    if let Some(fault) = no_answer_of_the_api(answer, sent) {
+    if let Some(fault) = gateway_fault(answer, sent) {
         return Err(fault);
     }
     match AnswerBody::of(answer) {
@@ -147,7 +147,7 @@ fn ticket_of(answer: &Response, sent: &Secret) -> Result<Answer, Fault> {
 }
 
 /// The fault of a call that cannot mint, when its host is in trouble.
-fn no_answer_of_the_api(answer: &Response, sent: &Secret) -> Option<Fault> {
+fn gateway_fault(answer: &Response, sent: &Secret) -> Option<Fault> {
     let gateway =
         || (answer.status >= 500).then(|| Fault::host(&format!("HTTP {} from the host", answer.status)));
     retired(answer, sent).or_else(gateway)
@@ -418,8 +418,8 @@ mod tests {
     fn a_ticket_is_told_from_a_refused_token_and_both_from_trouble() {
         let read = |status, body: &str| read_ticket(Ok(&answer(status, body)), &sent());
         let ticket = r#"{"errcode":0,"errmsg":"ok","ticket":"t","expires_in":7200}"#;
-        let told = read(200, ticket).unwrap();
-        assert_eq!((told.value.expose(), told.expires_in), ("t", Duration::from_secs(7200)));
+        let found = read(200, ticket).unwrap();
+        assert_eq!((found.value.expose(), found.expires_in), ("t", Duration::from_secs(7200)));
         for errcode in [40001, 40014, 42001] {
             let fault = read(200, &format!(r#"{{"errcode":{errcode},"errmsg":"x"}}"#)).unwrap_err();
             assert!(fault.is_token_refused() && fault.errcode == Some(errcode), "{fault:?}");
@@ -442,11 +442,11 @@ mod tests {
 
     #[test]
     fn a_check_tells_honoured_from_refused_and_both_from_not_knowing() {
-        let told = |status, body: &str| read_check(Ok(&answer(status, body)), &sent());
-        assert!(matches!(told(200, r#"{"ip_list":["1.2.3.4"]}"#), CheckEnd::Honoured));
-        assert!(matches!(told(200, r#"{"errcode":0,"errmsg":"ok"}"#), CheckEnd::Honoured));
+        let check = |status, body: &str| read_check(Ok(&answer(status, body)), &sent());
+        assert!(matches!(check(200, r#"{"ip_list":["1.2.3.4"]}"#), CheckEnd::Honoured));
+        assert!(matches!(check(200, r#"{"errcode":0,"errmsg":"ok"}"#), CheckEnd::Honoured));
         for errcode in TOKEN_REFUSED {
-            assert!(matches!(told(200, &format!(r#"{{"errcode":{errcode}}}"#)), CheckEnd::Refused));
+            assert!(matches!(check(200, &format!(r#"{{"errcode":{errcode}}}"#)), CheckEnd::Refused));
         }
         for (status, body) in [
             (200, r#"{"errcode":-1}"#),
@@ -460,7 +460,7 @@ mod tests {
             (502, r#"{"errcode":40001}"#),
             (404, r#"{"ip_list":[]}"#),
         ] {
-            assert!(matches!(told(status, body), CheckEnd::Inconclusive(_)), "{status} {body}");
+            assert!(matches!(check(status, body), CheckEnd::Inconclusive(_)), "{status} {body}");
         }
         assert!(matches!(read_check(Err(&Lost::TimedOut), &sent()), CheckEnd::Inconclusive(_)));
     }

@@ -48,9 +48,9 @@ impl AnswerBody {
                 ("access_token", JsonValue::Text(value)) => agree_on_secret(&mut body.access_token, value)?,
                 ("ticket", JsonValue::Text(value)) => agree_on_secret(&mut body.ticket, value)?,
                 ("expires_in", value) => {
-                    let told = value.number().and_then(seconds);
+                    let stated = value.number().and_then(seconds);
                     // Of two values, the shorter can do no harm.
-                    body.expires_in = body.expires_in.into_iter().chain(told).min();
+                    body.expires_in = body.expires_in.into_iter().chain(stated).min();
                 }
                 ("ip_list", JsonValue::List) => body.has_ip_list = true,
                 _ => {}
@@ -86,22 +86,22 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     text.into()
 }
 
-fn agree<T: PartialEq>(known: &mut Option<T>, told: T) -> Result<(), Unreadable> {
+fn agree<T: PartialEq>(known: &mut Option<T>, new: T) -> Result<(), Unreadable> {
     match known {
-        Some(known) if *known != told => return Err(Unreadable::Unclear),
+        Some(known) if *known != new => return Err(Unreadable::Unclear),
         Some(_) => {}
-        None => *known = Some(told),
+        None => *known = Some(new),
     }
     Ok(())
 }
 
 /// Takes in a token or ticket. One that was damaged in transit is an error.
-fn agree_on_secret(known: &mut Option<String>, told: String) -> Result<(), Unreadable> {
+fn agree_on_secret(known: &mut Option<String>, value: String) -> Result<(), Unreadable> {
     let is_damage = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
-    match told {
-        told if told.is_empty() => Ok(()),
-        told if told.contains(is_damage) => Err(Unreadable::Unclear),
-        told => agree(known, told),
+    match value {
+        value if value.is_empty() => Ok(()),
+        value if value.contains(is_damage) => Err(Unreadable::Unclear),
+        value => agree(known, value),
     }
 }
 
@@ -328,8 +328,8 @@ mod tests {
             b"\"\"",
         ];
         for body in texts.into_iter().flat_map(refused_with) {
-            let told = read(&body).map(|body| body.errcode);
-            assert_eq!(told, Ok(Some(40164)), "{}", String::from_utf8_lossy(&body));
+            let found = read(&body).map(|body| body.errcode);
+            assert_eq!(found, Ok(Some(40164)), "{}", String::from_utf8_lossy(&body));
         }
         assert_eq!(read(r#"{"errcode":40164}"#).unwrap().errcode, Some(40164));
         assert_eq!(read(r#"{"errcode":40164,"errmsg":"x",}"#).unwrap().errcode, Some(40164));
@@ -340,8 +340,8 @@ mod tests {
     #[test]
     fn a_number_is_read_in_any_clothes() {
         for text in ["40164", "40164.0", "4.0164e4", "\"40164\"", "\" 40164 \"", "\"40164.0\""] {
-            let told = read(format!(r#"{{"errcode":{text},"expires_in":{text}}}"#)).unwrap();
-            assert_eq!((told.errcode, told.expires_in), (Some(40164), Some(40164)), "{text}");
+            let found = read(format!(r#"{{"errcode":{text},"expires_in":{text}}}"#)).unwrap();
+            assert_eq!((found.errcode, found.expires_in), (Some(40164), Some(40164)), "{text}");
         }
         for (text, seconds) in [
             ("7200.9", Some(7200)),
@@ -350,8 +350,8 @@ mod tests {
             ("\"x\"", None),
             ("[]", None),
         ] {
-            let told = read(format!(r#"{{"errcode":-1,"expires_in":{text}}}"#)).unwrap();
-            assert_eq!((told.errcode, told.expires_in), (Some(-1), seconds), "{text}");
+            let found = read(format!(r#"{{"errcode":-1,"expires_in":{text}}}"#)).unwrap();
+            assert_eq!((found.errcode, found.expires_in), (Some(-1), seconds), "{text}");
         }
         for text in ["\"\"", "\"x\"", "true", "{}", "[40001]", "40001.5", "1e300", "NaN", "\"inf\""] {
             assert_eq!(read(format!(r#"{{"errcode":{text}}}"#)).err(), Some(Unreadable::Unclear), "{text}");
@@ -368,8 +368,8 @@ mod tests {
             r#"{"new":{"access_token":"x","errcode":1},"access_token":"t","expires_in":7200,}"#,
             r#"{"access\u005ftoken":"\u0074","expires_in":7200}"#,
         ] {
-            let told = read(body).unwrap();
-            assert_eq!((told.access_token.as_deref(), told.expires_in), (Some("t"), Some(7200)), "{body}");
+            let found = read(body).unwrap();
+            assert_eq!((found.access_token.as_deref(), found.expires_in), (Some("t"), Some(7200)), "{body}");
         }
     }
 
@@ -436,8 +436,8 @@ mod tests {
             body.insert("errmsg".to_owned(), json!(errmsg));
             let body = Json::Object(body);
             let text = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) };
-            let told = read(text.unwrap()).unwrap();
-            prop_assert_eq!((told.errcode, told.errmsg), (Some(errcode.into()), errmsg));
+            let found = read(text.unwrap()).unwrap();
+            prop_assert_eq!((found.errcode, found.errmsg), (Some(errcode.into()), errmsg));
         }
 
         #[test]

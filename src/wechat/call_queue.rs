@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 const CATCH_UP: Duration = Duration::from_millis(10);
 /// As many calls are admitted in addition to those in flight as may start within this time, which is longer
 /// than most disks take.
-const AHEAD: Duration = Duration::from_millis(10);
+const ADMITTED_AHEAD: Duration = Duration::from_millis(10);
 
 /// Admits calls, the most urgent first.
 pub(super) struct CallQueue {
@@ -60,7 +60,7 @@ impl CallQueue {
     #[must_use]
     pub(super) fn new(max_in_flight: u32, max_per_second: u32) -> Self {
         let (max_in_flight, period) = (max_in_flight.max(1), Duration::from_secs(1) / max_per_second.max(1));
-        let ahead = AHEAD.div_duration_f64(period.max(Duration::from_nanos(1))) as u32;
+        let ahead = ADMITTED_AHEAD.div_duration_f64(period.max(Duration::from_nanos(1))) as u32;
         let state = QueueState {
             waiting: BinaryHeap::new(),
             arrivals: 0,
@@ -198,10 +198,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_start_no_faster_than_allowed() {
-        let gate = CallQueue::new(1000, 100);
+        let queue = CallQueue::new(1000, 100);
         let start = Instant::now();
         for _ in 0..200 {
-            drop(gate.admit(0).await);
+            drop(queue.admit(0).await);
         }
         let took = start.elapsed();
         assert!((Duration::from_millis(1970)..Duration::from_millis(2100)).contains(&took), "{took:?}");
@@ -209,8 +209,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_calls_are_in_flight_than_allowed() {
-        let gate = CallQueue::new(2, 1_000_000);
-        let admit = async || timeout(Duration::from_secs(60), gate.admit(0)).await.unwrap();
+        let queue = CallQueue::new(2, 1_000_000);
+        let admit = async || timeout(Duration::from_secs(60), queue.admit(0)).await.unwrap();
         let (mut first, mut second, mut third) = (admit().await, admit().await, admit().await);
         first.acquire_slot().await;
         second.acquire_slot().await;
@@ -230,27 +230,27 @@ mod tests {
         for (max_in_flight, max_per_second, ahead) in
             [(64, 1_000, 10), (64, 1_000_000, 64), (64, 1, 1), (1, 100, 1)]
         {
-            let gate = CallQueue::new(max_in_flight, max_per_second);
+            let queue = CallQueue::new(max_in_flight, max_per_second);
             let mut ready = Vec::new();
             for _ in 0..max_in_flight + ahead {
-                ready.push(timeout(Duration::from_secs(60), gate.admit(0)).await.unwrap());
+                ready.push(timeout(Duration::from_secs(60), queue.admit(0)).await.unwrap());
             }
-            assert!(timeout(Duration::from_secs(60), gate.admit(0)).await.is_err(), "{max_per_second}");
+            assert!(timeout(Duration::from_secs(60), queue.admit(0)).await.is_err(), "{max_per_second}");
             drop(ready.pop());
-            drop(gate.admit(0).await);
+            drop(queue.admit(0).await);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_most_urgent_goes_first_and_equals_in_turn() {
-        let gate = Arc::new(CallQueue::new(1, 100));
-        let held = (gate.admit(0).await, gate.admit(0).await);
+        let queue = Arc::new(CallQueue::new(1, 100));
+        let held = (queue.admit(0).await, queue.admit(0).await);
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for (name, urgency) in [("c", 30), ("a", 10), ("d", 30), ("b", 20)] {
-            let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+            let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
             tasks.spawn(async move {
-                let _permit = gate.admit(urgency).await;
+                let _permit = queue.admit(urgency).await;
                 order.lock().unwrap().push(name);
             });
             tokio::task::yield_now().await;
@@ -262,13 +262,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_leaves_the_queue_and_takes_no_place() {
-        let gate = CallQueue::new(1, 100);
-        let held = (gate.admit(0).await, gate.admit(0).await);
+        let queue = CallQueue::new(1, 100);
+        let held = (queue.admit(0).await, queue.admit(0).await);
         for _ in 0..3 {
-            assert!(timeout(Duration::from_millis(5), gate.admit(0)).await.is_err());
+            assert!(timeout(Duration::from_millis(5), queue.admit(0)).await.is_err());
         }
         drop(held);
-        drop(gate.admit(0).await);
-        drop(gate.admit(0).await);
+        drop(queue.admit(0).await);
+        drop(queue.admit(0).await);
     }
 }

@@ -26,13 +26,13 @@ use super::transport::{Lost, Request, Response, Transport};
 
 /// The pause between two attempts to read WeChat's time: a machine that has just started may get its network
 /// at any moment.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+const TIME_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The WeChat API, shared by all accounts.
 pub(crate) struct WeChat {
     transport: Arc<dyn Transport>,
     hosts: Arc<Hosts>,
-    gate: CallQueue,
+    call_queue: CallQueue,
     clock: Clock,
 }
 
@@ -69,7 +69,7 @@ impl WeChat {
         clock: Clock,
     ) -> Self {
         let hosts = Hosts::new(base_urls, Arc::clone(&transport), Arc::clone(&clock));
-        Self { transport, hosts, gate: CallQueue::new(max_in_flight, max_per_second), clock }
+        Self { transport, hosts, call_queue: CallQueue::new(max_in_flight, max_per_second), clock }
     }
 
     /// The health of its hosts.
@@ -86,10 +86,10 @@ impl WeChat {
     pub(crate) async fn admit(&self, urgency_ms: i64, require: Require) -> Result<Permit, Fault> {
         let mut health = self.hosts.watch();
         let admitted = async {
-            let mut permit = self.gate.admit(urgency_ms).await;
+            let mut permit = self.call_queue.admit(urgency_ms).await;
             if require == Require::Heard {
                 permit.acquire_slot().await;
-                self.hosts.hear().await;
+                self.hosts.until_heard().await;
             }
             permit
         };
@@ -108,7 +108,7 @@ impl WeChat {
 
     /// The fault of the hosts, while all of them are down.
     fn down(&self) -> Fault {
-        let why = self.hosts.why_down();
+        let why = self.hosts.down_reason();
         if why.contains(RETIRED) { Fault::retired(&why) } else { Fault::host(&why) }
     }
 
@@ -170,7 +170,7 @@ impl WeChat {
                 let stated_ms = date(&answer)?.as_millisecond();
                 return Some((stated_ms - self.clock.now().wall_ms, stated_ms + 1_000 - asked.wall_ms));
             }
-            sleep(ASK_AGAIN).await;
+            sleep(TIME_RETRY_DELAY).await;
         }
     }
 

@@ -41,14 +41,14 @@ pub(crate) struct Hosts {
     hosts: Vec<Arc<Host>>,
     overall: watch::Sender<Overall>,
     /// Notified when a probe has ended or a call was answered.
-    told: Notify,
+    updated: Notify,
     /// Called when a host goes down or recovers.
-    on_turn: OnceLock<OnTurn>,
+    on_change: OnceLock<OnChange>,
     transport: Arc<dyn Transport>,
     clock: Clock,
 }
 
-type OnTurn = Box<dyn Fn(HostState, Moment) + Send + Sync>;
+type OnChange = Box<dyn Fn(HostState, Moment) + Send + Sync>;
 
 /// The state of all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,14 @@ impl Hosts {
     pub(super) fn new(urls: &[Url], transport: Arc<dyn Transport>, clock: Clock) -> Arc<Self> {
         let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
         let hosts = urls.iter().map(|url| Arc::new(Host::new(url))).collect();
-        Arc::new(Self { hosts, overall, told: Notify::new(), on_turn: OnceLock::new(), transport, clock })
+        Arc::new(Self {
+            hosts,
+            overall,
+            updated: Notify::new(),
+            on_change: OnceLock::new(),
+            transport,
+            clock,
+        })
     }
 
     /// Changes whenever the fleet should stop calling or may start again.
@@ -97,22 +104,22 @@ impl Hosts {
 
     /// Sets the callback for a host that goes down or recovers; it is called in the order of these changes.
     /// To be called once.
-    pub(crate) fn on_turn(&self, tell: impl Fn(HostState, Moment) + Send + Sync + 'static) {
-        let _ = self.on_turn.set(Box::new(tell));
+    pub(crate) fn on_change(&self, callback: impl Fn(HostState, Moment) + Send + Sync + 'static) {
+        let _ = self.on_change.set(Box::new(callback));
     }
 
     /// Calls the callback. `health` is locked, so that changes are reported in their order.
-    fn tell_turn(&self, host: &Host, health: &Health) {
-        if let Some(tell) = self.on_turn.get() {
-            tell(host.state(health), self.clock.now());
+    fn report_change(&self, host: &Host, health: &Health) {
+        if let Some(callback) = self.on_change.get() {
+            callback(host.state(health), self.clock.now());
         }
     }
 
     /// Why the hosts are down, in a sentence without secrets.
-    pub(super) fn why_down(&self) -> String {
-        let told: Vec<_> =
+    pub(super) fn down_reason(&self) -> String {
+        let reasons: Vec<_> =
             self.hosts.iter().map(|host| format!("{}: {}", host.label, host.lock().why)).collect();
-        format!("the host is down; {}", told.join("; "))
+        format!("the host is down; {}", reasons.join("; "))
     }
 
     /// The hosts in the order in which a call tries them.
@@ -128,13 +135,13 @@ impl Hosts {
 
     /// Waits until the host that a call would try first has answered a call within the last second, after a
     /// probe if needed, or until all hosts are down.
-    pub(super) async fn hear(self: &Arc<Self>) {
+    pub(super) async fn until_heard(self: &Arc<Self>) {
         let mut probed = false;
         loop {
-            let told = self.told.notified();
-            tokio::pin!(told);
+            let updated = self.updated.notified();
+            tokio::pin!(updated);
             // Before the check, so that an answer in between is not missed.
-            told.as_mut().enable();
+            updated.as_mut().enable();
             let now = self.clock.now();
             let Some((index, _)) =
                 self.order().into_iter().find(|(index, _)| !self.hosts[*index].lock().down)
@@ -149,7 +156,7 @@ impl Hosts {
                 }
             }
             self.probe(index);
-            told.await;
+            updated.await;
             probed = true;
         }
     }
@@ -161,14 +168,14 @@ impl Hosts {
             let mut health = host.lock();
             health.failed_at = None;
             health.heard_at = Some(self.clock.now());
-            let was_down = self.turn_up(host, &mut health);
-            health.misled = by == Evidence::Call && (was_down || health.misled);
+            let was_down = self.mark_up(host, &mut health);
+            health.probes_misled = by == Evidence::Call && (was_down || health.probes_misled);
             was_down
         };
         if was_down {
-            self.came_back(host);
+            self.recovered(host);
         }
-        self.told.notify_waiters();
+        self.updated.notify_waiters();
     }
 
     /// A call to the host failed in a way that may be the host's fault.
@@ -199,31 +206,31 @@ impl Hosts {
         let was_down = {
             let mut health = host.lock();
             health.probe = None;
-            health.misled = false;
+            health.probes_misled = false;
             health.heard_at = Some(self.clock.now());
-            self.turn_up(host, &mut health)
+            self.mark_up(host, &mut health)
         };
         if was_down {
-            self.came_back(host);
+            self.recovered(host);
         }
-        self.told.notify_waiters();
+        self.updated.notify_waiters();
     }
 
     /// Takes in a failed probe; returns whether the host now counts as down.
     fn probe_failed(&self, host: &Host, why: &str) -> bool {
-        let says_nothing = {
+        let is_ignored = {
             let mut health = host.lock();
-            let says_nothing = health.distrusts_probes();
-            if says_nothing {
+            let is_ignored = health.distrusts_probes();
+            if is_ignored {
                 health.probe = None;
             }
-            says_nothing
+            is_ignored
         };
-        if !says_nothing {
+        if !is_ignored {
             self.went_down(host, why);
         }
-        self.told.notify_waiters();
-        !says_nothing
+        self.updated.notify_waiters();
+        !is_ignored
     }
 
     fn went_down(&self, host: &Host, why: &str) {
@@ -233,7 +240,7 @@ impl Hosts {
             let was_down = std::mem::replace(&mut health.down, true);
             if !was_down {
                 health.down_at = Some(self.clock.now());
-                self.tell_turn(host, &health);
+                self.report_change(host, &health);
             }
             was_down
         };
@@ -241,7 +248,7 @@ impl Hosts {
             let host = &host.label;
             warn!(event = "host", host, up = false, reason = why, "upstream host is down; it is probed");
         }
-        // Checked inside the closure, where `came_back` has to wait: a host that answers meanwhile must have
+        // Checked inside the closure, where `recovered` has to wait: a host that answers meanwhile must have
         // the last word.
         self.overall.send_if_modified(|overall| {
             let all_down = self.hosts.iter().all(|host| host.lock().down);
@@ -250,15 +257,15 @@ impl Hosts {
     }
 
     /// Marks the host as not down; returns whether it was.
-    fn turn_up(&self, host: &Host, health: &mut Health) -> bool {
+    fn mark_up(&self, host: &Host, health: &mut Health) -> bool {
         let was_down = std::mem::take(&mut health.down);
         if was_down {
-            self.tell_turn(host, health);
+            self.report_change(host, health);
         }
         was_down
     }
 
-    fn came_back(&self, host: &Host) {
+    fn recovered(&self, host: &Host) {
         info!(event = "host", host = host.label, up = true, "upstream host answers again");
         self.overall.send_if_modified(|overall| {
             let back = !overall.up;
@@ -285,9 +292,9 @@ async fn probe_until_it_answers(hosts: Weak<Hosts>, host: Arc<Host>) {
         // In a task of its own: while a host is down nothing else calls it, and a probe that ended in a panic
         // would leave it down forever.
         let sent = AbortOnDropHandle::new(tokio::spawn(hosts.transport.send(&host.url, probe())));
-        let told = sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned())));
-        let pause = told.as_ref().ok().and_then(Response::asked_pause).unwrap_or(PROBE_EVERY);
-        let why = match told.map(|answer| host_trouble(&answer)) {
+        let outcome = sent.await.unwrap_or_else(|_| Err(Lost::Cut("the probe panicked".to_owned())));
+        let pause = outcome.as_ref().ok().and_then(Response::asked_pause).unwrap_or(PROBE_EVERY);
+        let why = match outcome.map(|answer| host_trouble(&answer)) {
             Ok(None) => return hosts.probe_answered(&host),
             Ok(Some(trouble)) => trouble,
             Err(lost) => lost.to_string(),

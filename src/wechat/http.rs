@@ -67,7 +67,7 @@ impl HttpTransport {
     pub async fn new(base_urls: &[Url], timeout: Duration) -> Result<Self, TransportError> {
         // Fails when the embedding program has already installed a provider, which is used then.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let known_by = match base_urls.iter().find(|url| url.scheme() == "https") {
+        let roots = match base_urls.iter().find(|url| url.scheme() == "https") {
             Some(url) => certificates::system().await.map_err(|cause| TransportError::NoCertificates {
                 host: host_label(url),
                 looked_at: certificates::places(),
@@ -76,8 +76,8 @@ impl HttpTransport {
             // No certificate is verified, so a machine without any is no problem.
             None => Vec::new(),
         };
-        let known_by = known_by.iter().map(|certificate| Certificate::from_der(certificate));
-        let known_by: Vec<_> = known_by.collect::<Result<_, _>>().map_err(TransportError::Client)?;
+        let roots = roots.iter().map(|certificate| Certificate::from_der(certificate));
+        let roots: Vec<_> = roots.collect::<Result<_, _>>().map_err(TransportError::Client)?;
         let client = Client::builder()
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
@@ -90,7 +90,7 @@ impl HttpTransport {
             .dns_resolver(Arc::new(SystemDns { timeout: timeout.mul_f64(0.8) }))
             .pool_max_idle_per_host(0)
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")))
-            .tls_certs_only(known_by);
+            .tls_certs_only(roots);
         let client = client.build().map_err(|error| TransportError::Client(error.without_url()))?;
         Ok(Self { client, clock: Arc::new(SystemClock::new()) })
     }
@@ -117,7 +117,7 @@ impl Transport for HttpTransport {
             let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
             let date = header("date").map(str::to_owned);
             let retry_after = header("retry-after")
-                .and_then(|asked| pause(asked, date.as_deref(), || clock.now().timestamp()));
+                .and_then(|asked| retry_delay(asked, date.as_deref(), || clock.now().timestamp()));
             let status = answer.status().as_u16();
             let mut body = Vec::new();
             while let Some(chunk) = answer.chunk().await.map_err(lost)? {
@@ -132,13 +132,13 @@ impl Transport for HttpTransport {
 }
 
 /// Reads a `Retry-After`: seconds, or a date, which is compared with the answer's `Date` where it has one.
-fn pause(asked: &str, date: Option<&str>, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
+fn retry_delay(asked: &str, date: Option<&str>, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
     if let Ok(seconds) = asked.trim().parse::<f64>() {
         let is_pause = seconds >= 0.0;
         return is_pause.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
-    let pause = date::read(asked)?.duration_since(date.and_then(date::read).unwrap_or_else(now));
-    Some(pause.try_into().unwrap_or(Duration::ZERO))
+    let retry_delay = date::read(asked)?.duration_since(date.and_then(date::read).unwrap_or_else(now));
+    Some(retry_delay.try_into().unwrap_or(Duration::ZERO))
 }
 
 fn lost(error: reqwest::Error) -> Lost {
@@ -159,7 +159,7 @@ fn root_cause(error: &reqwest::Error) -> String {
         return "timed out".to_owned();
     }
     let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(inner) = within(cause) {
+    while let Some(inner) = cause_of(cause) {
         cause = inner;
     }
     match cause.downcast_ref::<rustls::Error>() {
@@ -173,7 +173,9 @@ fn root_cause(error: &reqwest::Error) -> String {
 }
 
 /// The cause of `error`. The error inside an I/O error is not its source.
-fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+fn cause_of<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(wrapper) => wrapper.get_ref().map(|inner| inner as _),
         None => error.source(),
@@ -225,7 +227,7 @@ mod tests {
     use super::*;
 
     /// What the transport returns for a server that answers any request with `answer`.
-    async fn told(answer: String) -> Result<Response, Lost> {
+    async fn respond(answer: String) -> Result<Response, Lost> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let server = tokio::spawn(async move {
@@ -235,9 +237,9 @@ mod tests {
             let _ = peer.write_all(answer.as_bytes()).await;
         });
         let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
-        let told = transport(&base, Duration::from_secs(20)).await.send(&base, request).await;
+        let result = transport(&base, Duration::from_secs(20)).await.send(&base, request).await;
         server.abort();
-        told
+        result
     }
 
     async fn transport(base: &Url, timeout: Duration) -> HttpTransport {
@@ -251,14 +253,14 @@ mod tests {
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_is_not_followed() {
         let redirect = answer("302 Found", "Location: http://127.0.0.1:1/elsewhere\r\n", "");
-        assert_eq!(told(redirect).await.unwrap().status, 302);
+        assert_eq!(respond(redirect).await.unwrap().status, 302);
     }
 
     #[tokio::test]
     async fn an_answer_may_have_64_kib_and_not_a_byte_more() {
-        let whole = told(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER))).await.unwrap();
+        let whole = respond(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER))).await.unwrap();
         assert_eq!(whole.body.len(), LONGEST_ANSWER);
-        let cut = told(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER + 1))).await.unwrap_err();
+        let cut = respond(answer("200 OK", "", &"x".repeat(LONGEST_ANSWER + 1))).await.unwrap_err();
         assert!(matches!(&cut, Lost::Cut(why) if why.contains("longer than 65536")), "{cut}");
     }
 
@@ -269,8 +271,8 @@ mod tests {
         let silent = std::future::pending::<io::Result<Found>>();
         assert_eq!(addresses(limit, silent).await.unwrap_err().to_string(), "DNS: no answer in time");
         let failing = async { Err::<Found, _>(io::Error::other("Name or service not known")) };
-        let told = addresses(limit, failing).await.unwrap_err().to_string();
-        assert_eq!(told, "DNS: Name or service not known");
+        let result = addresses(limit, failing).await.unwrap_err().to_string();
+        assert_eq!(result, "DNS: Name or service not known");
     }
 
     #[tokio::test]
@@ -283,15 +285,15 @@ mod tests {
             ("503 Service Unavailable", "Retry-After: soon\r\n", None),
             ("503 Service Unavailable", "", None),
         ] {
-            let told = told(answer(status, headers, "")).await.unwrap();
-            assert_eq!(told.asked_pause(), asked.map(Duration::from_secs), "{status} {headers}");
+            let result = respond(answer(status, headers, "")).await.unwrap();
+            assert_eq!(result.asked_pause(), asked.map(Duration::from_secs), "{status} {headers}");
         }
     }
 
     #[test]
     fn a_pause_is_told_in_seconds_or_by_the_clock_of_whoever_asks_for_it() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let read = |asked, date| pause(asked, date, || now);
+        let read = |asked, date| retry_delay(asked, date, || now);
         let seconds = |s| Some(Duration::from_secs(s));
         assert_eq!(read("Thu, 01 Jan 2026 12:02:00 GMT", None), seconds(120));
         assert_eq!(read("Thursday, 01-Jan-26 12:02:00 GMT", None), seconds(120));
@@ -350,9 +352,9 @@ mod tests {
 
         let request = Request { method: Method::Get, path: "/x", query: Vec::new(), body: Vec::new() };
         let transport = transport(&base, TIMEOUT).await;
-        let (accepted, told) = tokio::join!(listener.accept(), transport.send(&base, request));
+        let (accepted, result) = tokio::join!(listener.accept(), transport.send(&base, request));
         let (mut far, near) = accepted.unwrap();
-        assert!(matches!(told, Err(Lost::TimedOut | Lost::Cut(_))), "{told:?}");
+        assert!(matches!(result, Err(Lost::TimedOut | Lost::Cut(_))), "{result:?}");
         // The kernel would retry 6 s, 13 s and 26 s after the request.
         for _ in 0..200 {
             if !is_kept(near.port()) {

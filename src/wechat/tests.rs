@@ -336,15 +336,15 @@ async fn no_text_of_a_fault_repeats_the_secret() {
 #[tokio::test(start_paused = true)]
 async fn that_a_host_goes_down_or_comes_back_is_told_once_with_why_and_since_when() {
     let (script, wechat) = start(vec![refused(), refused(), ok(TOKEN)]);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&told);
-    wechat.hosts().on_turn(move |host, _| noted.lock().unwrap().push(host));
-    let told = move || std::mem::take(&mut *told.lock().unwrap());
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&changes);
+    wechat.hosts().on_change(move |host, _| noted.lock().unwrap().push(host));
+    let changes = move || std::mem::take(&mut *changes.lock().unwrap());
     assert!(wechat.hosts().states().iter().all(|host| host.down.is_none()));
     *script.down.lock().unwrap() = vec!["a", "b"];
     wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(60)).await;
-    let mut down = told();
+    let mut down = changes();
     down.sort_by(|a, b| a.host.cmp(&b.host));
     assert_eq!(down.iter().map(|host| &*host.host).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(down, wechat.hosts().states(), "since when is not since the last probe");
@@ -353,7 +353,7 @@ async fn that_a_host_goes_down_or_comes_back_is_told_once_with_why_and_since_whe
     // By a probe.
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(3)).await;
-    let mut up = told();
+    let mut up = changes();
     up.sort_by(|a, b| a.host.cmp(&b.host));
     let is_up = |host: &str| HostState { host: host.to_owned(), down: None };
     assert_eq!(up, [is_up("a"), is_up("b")]);

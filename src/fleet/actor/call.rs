@@ -36,7 +36,7 @@ pub(crate) enum Call {
         token: Secret,
         /// Whether a refusal is checked a second time: some refusals pass, and a token that no client has
         /// rejected is served meanwhile.
-        twice: bool,
+        recheck_refusal: bool,
     },
 }
 
@@ -54,7 +54,7 @@ impl Call {
 }
 
 /// How long after a refusal of a token that no client has rejected it is checked again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const RECHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// Waits for a turn in the call queue.
 pub(crate) fn queue<E>(shared: &Arc<ActorContext>, urgency_ms: i64, require: Require) -> Pending<E> {
@@ -71,32 +71,32 @@ pub(crate) fn acquire_slot<E>(mut permit: Permit) -> Pending<E> {
 }
 
 /// Waits until the account's call has ended.
-pub(crate) fn landing(cell: &Arc<AccountCell>) -> Pending<()> {
+pub(crate) fn call_end(cell: &Arc<AccountCell>) -> Pending<()> {
     let cell = Arc::clone(cell);
     Pending::on(async move {
-        cell.landed().await;
+        cell.until_call_ended().await;
         Due::Ended(())
     })
 }
 
 /// Calls WeChat and stores how the call ended in the cell, even if it panics.
-pub(crate) fn fly(
+pub(crate) fn spawn_call(
     cell: &Arc<AccountCell>,
     shared: &Arc<ActorContext>,
     account: Arc<Account>,
     permit: Permit,
     call: Call,
 ) {
-    cell.depart();
+    cell.begin_call();
     let (cell, wechat, started_at) = (Arc::clone(cell), shared.wechat(), shared.now());
-    shared.flights.spawn(async move {
+    shared.calls_in_flight.spawn(async move {
         let force = matches!(call, Call::Fetch { force: true, .. });
         let is_fetch = matches!(call, Call::Fetch { .. });
         // A task of its own catches a panic in the HTTP client as well as one in our code.
         let span = call.span(&account.appid);
-        let flight = tokio::spawn(run(wechat, account, permit, call).instrument(span));
-        let end = flight.await.unwrap_or_else(|_panic| broken(is_fetch, force, started_at));
-        cell.land(end);
+        let task = tokio::spawn(run(wechat, account, permit, call).instrument(span));
+        let end = task.await.unwrap_or_else(|_panic| panicked_end(is_fetch, force, started_at));
+        cell.end_call(end);
     });
 }
 
@@ -112,10 +112,10 @@ async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, cal
             };
             CallEnd::Fetch { end, spare_left: spare && calls_sent < 2 }
         }
-        Call::Check { token, twice } => {
+        Call::Check { token, recheck_refusal } => {
             let mut end = wechat.check(&token).await;
-            if twice && matches!(end, CheckEnd::Refused) {
-                sleep(LOOK_AGAIN).await;
+            if recheck_refusal && matches!(end, CheckEnd::Refused) {
+                sleep(RECHECK_AFTER).await;
                 if let honoured @ CheckEnd::Honoured = wechat.check(&token).await {
                     end = honoured;
                 }
@@ -126,7 +126,7 @@ async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, cal
 }
 
 /// The end of a call that panicked: it may have been sent and may have minted.
-fn broken(is_fetch: bool, force: bool, started_at: Moment) -> CallEnd {
+fn panicked_end(is_fetch: bool, force: bool, started_at: Moment) -> CallEnd {
     let fault = Fault::internal("the call to WeChat panicked");
     if is_fetch {
         let end = FetchEnd { force, sent_at: Some(started_at), may_have_minted: true, result: Err(fault) };

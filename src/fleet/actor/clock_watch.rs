@@ -10,7 +10,7 @@ use super::context::ActorContext;
 use super::supervisor::{RecheckAll, Supervisor};
 
 /// How often the clocks are compared.
-const CLOCK_WATCH: Duration = Duration::from_secs(5);
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How far a clock must have jumped for all actors to be woken.
 const CLOCK_JUMP_MS: i64 = 2_000;
 
@@ -22,7 +22,7 @@ const CLOCK_JUMP_MS: i64 = 2_000;
 pub(crate) async fn watch_clocks(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>) {
     let mut woken = (shared.now(), Instant::now());
     loop {
-        sleep(CLOCK_WATCH).await;
+        sleep(COMPARE_EVERY).await;
         let now = (shared.now(), Instant::now());
         let ticked = i64::try_from((now.1 - woken.1).as_millis()).unwrap_or(i64::MAX);
         let off_ms = |from: i64, to: i64| to - from - ticked;

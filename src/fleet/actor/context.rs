@@ -39,7 +39,7 @@ pub(crate) struct ActorContext {
     pub(crate) publishers: Publishers,
     pub(crate) token_index: TokenIndex,
     /// Calls in flight; a fleet that stops waits for their ends.
-    pub(crate) flights: TaskTracker,
+    pub(crate) calls_in_flight: TaskTracker,
     pub(crate) directory: Arc<ArcSwap<Directory>>,
     /// Counts over all accounts, removed ones included.
     pub(crate) tally: Tally,
@@ -102,7 +102,7 @@ impl ActorContext {
             jitter,
             planned_refreshes,
             store,
-            flights: TaskTracker::new(),
+            calls_in_flight: TaskTracker::new(),
             directory,
             tally: Tally::default(),
             ticket_tally: Tally::default(),
@@ -190,7 +190,7 @@ impl ActorContext {
         if let Some(RemovedAccount::Removed(cell)) = left {
             // A call that outlived the removal must end before the next begins.
             drop(cell.take_end());
-            if !cell.is_clear() {
+            if !cell.has_no_call() {
                 cell.set_upstream(upstream);
                 self.publish(&cell, &account, &state);
                 cell.slot.set_gone(false);
@@ -288,7 +288,7 @@ impl ActiveUpstream {
             Arc::clone(clock),
         );
         let journal = Arc::clone(journal);
-        wechat.hosts().on_turn(move |host, now| journal.note_of_all(now, EventKind::Host(host)));
+        wechat.hosts().on_change(move |host, now| journal.note_of_all(now, EventKind::Host(host)));
         Ok(Self { wechat: Arc::new(wechat), settings })
     }
 }

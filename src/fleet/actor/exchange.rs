@@ -12,12 +12,12 @@ use crate::store::Stored;
 
 /// The longest that a change of upstream waits for the actors. One that crashes over the reload applies it
 /// after its restart.
-const LONGEST_EXCHANGE: Duration = Duration::from_secs(5);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ActorContext {
     /// Returns when no token or ticket of an earlier upstream is served any more.
     pub(crate) async fn until_exchanged(&self) {
-        let (upstream, deadline) = (self.store.upstream(), Instant::now() + LONGEST_EXCHANGE);
+        let (upstream, deadline) = (self.store.upstream(), Instant::now() + EXCHANGE_TIMEOUT);
         for cell in self.directory.load_full().by_appid.values() {
             let is_done = |done: u64| (done == upstream).then_some(());
             cell.slot.wait_until(deadline, |_| is_done(cell.upstream())).await;

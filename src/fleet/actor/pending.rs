@@ -37,7 +37,7 @@ impl<E> Pending<E> {
     }
 
     /// Waits for the future and returns its output once; waits forever where there is none. Cancel safe.
-    async fn comes(&mut self) -> Due<E> {
+    async fn ready(&mut self) -> Due<E> {
         let Some(what) = &mut self.0 else { return std::future::pending().await };
         let due = what.await;
         self.0 = None;
@@ -63,7 +63,7 @@ pub(crate) async fn next<A: AwaitsPending>(
     loop {
         let due = tokio::select! {
             biased;
-            due = actor.pending().comes() => due,
+            due = actor.pending().ready() => due,
             signal = mailbox.recv() => return signal,
         };
         // Boxed: an actor's task reserves this space for its whole life and needs it only briefly.
@@ -103,19 +103,19 @@ mod tests {
     use super::*;
 
     /// Records what it handles, and panics where the end of the call says so.
-    struct Clerk {
+    struct Recorder {
         pending: Pending<bool>,
         notes: Arc<Mutex<Vec<&'static str>>>,
     }
 
     struct TestMessage;
 
-    impl Actor for Clerk {
+    impl Actor for Recorder {
         type Args = Self;
         type Error = Infallible;
 
-        async fn on_start(clerk: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
-            Ok(clerk)
+        async fn on_start(recorder: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+            Ok(recorder)
         }
 
         async fn next(
@@ -127,14 +127,14 @@ mod tests {
         }
     }
 
-    impl Message<TestMessage> for Clerk {
+    impl Message<TestMessage> for Recorder {
         type Reply = ();
         async fn handle(&mut self, _: TestMessage, _: &mut Context<Self, ()>) {
             self.notes.lock().unwrap().push("told");
         }
     }
 
-    impl AwaitsPending for Clerk {
+    impl AwaitsPending for Recorder {
         type End = bool;
 
         fn pending(&mut self) -> &mut Pending<bool> {
@@ -144,8 +144,8 @@ mod tests {
         async fn take_in(&mut self, due: Due<bool>) {
             let note = match due {
                 Due::Recheck => "woken",
-                Due::Ended(is_to_be) => {
-                    assert!(is_to_be, "asked to");
+                Due::Ended(succeeds) => {
+                    assert!(succeeds, "asked to");
                     "ended"
                 }
                 Due::Admitted(_) => "admitted",
@@ -156,14 +156,14 @@ mod tests {
 
     /// What a recorder notes that waits for `pending` and receives a message and a stop before that is ready,
     /// and whether it crashed.
-    async fn notes_of(pending: Pending<bool>) -> (Vec<&'static str>, bool) {
+    async fn notes_of_recorder(pending: Pending<bool>) -> (Vec<&'static str>, bool) {
         let notes = Arc::default();
-        let clerk = Clerk::spawn(Clerk { pending, notes: Arc::clone(&notes) });
-        let _ = clerk.tell(TestMessage).try_send();
-        let _ = clerk.stop_gracefully().await;
-        clerk.wait_for_shutdown().await;
+        let recorder = Recorder::spawn(Recorder { pending, notes: Arc::clone(&notes) });
+        let _ = recorder.tell(TestMessage).try_send();
+        let _ = recorder.stop_gracefully().await;
+        recorder.wait_for_shutdown().await;
         let crashed =
-            clerk.with_shutdown_result(|result| !result.is_ok_and(ActorStopReason::is_normal)).unwrap();
+            recorder.with_shutdown_result(|result| !result.is_ok_and(ActorStopReason::is_normal)).unwrap();
         let notes = notes.lock().unwrap().clone();
         (notes, crashed)
     }
@@ -177,20 +177,20 @@ mod tests {
             (alarm(None, Some(async {})), vec!["woken", "told"]),
             (alarm(Some(Duration::from_secs(1)), Some(async {})), vec!["woken", "told"]),
         ] {
-            assert_eq!(notes_of(pending).await, (notes, false));
+            assert_eq!(notes_of_recorder(pending).await, (notes, false));
         }
     }
 
     #[tokio::test]
     async fn a_panic_over_what_has_come_is_a_crash_of_the_actor() {
-        assert_eq!(notes_of(Pending::on(async { Due::Ended(false) })).await, (vec![], true));
+        assert_eq!(notes_of_recorder(Pending::on(async { Due::Ended(false) })).await, (vec![], true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_alarm_rings_by_time_while_the_host_is_away() {
         let mut away = alarm::<()>(Some(Duration::from_secs(1)), Some(std::future::pending()));
-        assert!(matches!(away.comes().await, Due::Recheck));
+        assert!(matches!(away.ready().await, Due::Recheck));
         // It has fired: nothing more becomes ready.
-        assert!(timeout(Duration::from_secs(9), away.comes()).await.is_err());
+        assert!(timeout(Duration::from_secs(9), away.ready()).await.is_err());
     }
 }

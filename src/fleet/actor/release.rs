@@ -27,11 +27,11 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
     if stored.is_empty() {
         return;
     }
-    let later_ms = ask_the_time(&shared).await;
+    let later_ms = query_time(&shared).await;
     let (now, rules) = (shared.now(), shared.rules());
     let stored = stored.rebased(now, later_ms);
     // At once, since the wall clock may be set before this boot's next start.
-    shared.store.retell(&stored);
+    shared.store.rewrite(&stored);
     let directory = shared.directory.load_full();
     for (appid, mut state) in stored.accounts {
         let Some(cell) = directory.by_appid.get(&appid) else { continue };
@@ -57,7 +57,7 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
 
 /// How far the true time is ahead of the wall clock, in milliseconds, at least and at most, judging by
 /// WeChat's `Date`.
-async fn ask_the_time(shared: &ActorContext) -> (i64, i64) {
+async fn query_time(shared: &ActorContext) -> (i64, i64) {
     let accounts = shared.withheld.all().iter().map(|of| &of.appid).collect::<BTreeSet<_>>().len();
     let asked = timeout(shared.rules().timeout, shared.wechat().ahead_ms()).await;
     let Some((ahead_ms, at_most_ms)) = asked.ok().flatten() else {

@@ -28,13 +28,13 @@ use crate::fleet::cells::wanted_settings::NewSettings;
 use crate::store::Stored;
 
 /// The delay before a crashed actor is restarted doubles from this,
-const FIRST_RESTART: Duration = Duration::from_millis(100);
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 /// up to this,
-const LAST_RESTART: Duration = Duration::from_secs(30);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 /// and starts over once the actor has run for this long.
 const STABLE_AFTER: Duration = Duration::from_secs(300);
 /// How many actors are started in one go, before the supervisor handles other messages.
-const STARTED_AT_ONCE: usize = 500;
+const START_BATCH: usize = 500;
 
 /// Owns the actors.
 pub(crate) struct Supervisor {
@@ -107,7 +107,7 @@ pub(crate) struct Applied {
 impl Message<Start> for Supervisor {
     type Reply = ();
     async fn handle(&mut self, Start(mut all): Start, _: &mut Context<Self, ()>) {
-        let later = all.split_off(all.len().min(STARTED_AT_ONCE));
+        let later = all.split_off(all.len().min(START_BATCH));
         for of in all {
             self.start(of).await;
         }
@@ -150,7 +150,7 @@ impl Message<Apply> for Supervisor {
         let mut applied = Applied::default();
         let mut cells = Vec::with_capacity(new.accounts.len());
         let (mut added, mut added_tickets, mut left) = (Vec::new(), Vec::new(), Stored::default());
-        self.end(tickets_not_kept(&old, &new.accounts)).await;
+        self.stop_all(tickets_not_kept(&old, &new.accounts)).await;
         for account in new.accounts {
             let appid = account.appid.clone();
             if let Some(cell) = old.by_appid.get(&appid) {
@@ -187,8 +187,8 @@ impl Message<Apply> for Supervisor {
 impl Supervisor {
     async fn start(&mut self, of: Credential) {
         let Some(cell) = self.shared.directory.load().by_appid.get(&of.appid).cloned() else { return };
-        let is_at_work = self.children.get(&of).is_some_and(|child| child.actor.is_some());
-        if is_at_work || self.shared.is_draining() {
+        let is_running = self.children.get(&of).is_some_and(|child| child.actor.is_some());
+        if is_running || self.shared.is_draining() {
             return;
         }
         let shared = Arc::clone(&self.shared);
@@ -218,7 +218,8 @@ impl Supervisor {
         if child.started.is_some_and(|started| started.elapsed() > STABLE_AFTER) {
             child.crashes = 0;
         }
-        let wait = FIRST_RESTART.saturating_mul(2_u32.saturating_pow(child.crashes)).min(LAST_RESTART);
+        let wait =
+            MIN_RESTART_DELAY.saturating_mul(2_u32.saturating_pow(child.crashes)).min(MAX_RESTART_DELAY);
         child.crashes = child.crashes.saturating_add(1);
         child.actor = None;
         if let (None, Some(cell)) = (of.ticket, self.shared.directory.load().by_appid.get(&of.appid)) {
@@ -258,7 +259,7 @@ impl Supervisor {
         let mut state = snapshot.state.clone();
         state.reconfigured(&snapshot.account, &settings, self.shared.now());
         if forget {
-            cell.disown();
+            cell.abandon_call();
             state.upstream_exchanged();
             // The new upstream has been on disk since before the supervisor received the reload.
             cell.set_upstream(self.shared.store.upstream());
@@ -271,11 +272,11 @@ impl Supervisor {
     async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>, mut left: Stored) {
         let tokens = gone.iter().map(|(appid, _)| Credential::token((*appid).clone()));
         let tickets = gone.iter().flat_map(|(_, cell)| cell.tickets().map(|ticket| ticket.of.clone()));
-        self.end(tokens.chain(tickets).collect()).await;
+        self.stop_all(tokens.chain(tickets).collect()).await;
         for (appid, cell) in gone {
             left.tickets.extend(self.shared.keep_tickets(cell, appid, TicketKinds::default()).1);
             cell.set_mailbox(None);
-            cell.disown();
+            cell.abandon_call();
             drop(cell.wanted.take());
             let snapshot = cell.load();
             let state = snapshot.state.tombstone();
@@ -319,7 +320,7 @@ impl Supervisor {
     }
 
     /// Ends these actors and waits until they have ended.
-    async fn end(&mut self, all: Vec<Credential>) {
+    async fn stop_all(&mut self, all: Vec<Credential>) {
         let mut actors = Vec::new();
         for of in all {
             if let Some(actor) = self.children.remove(&of).and_then(|child| child.actor) {

@@ -33,7 +33,7 @@ use crate::fleet::journal::event_log::TicketEventLog;
 use crate::wechat::{Permit, Require};
 
 /// How long the actor waits for the account's token before it decides again.
-const TOKEN_AWAITED: Duration = Duration::from_secs(60);
+const TOKEN_WAIT: Duration = Duration::from_secs(60);
 
 /// Keeps one ticket fresh.
 pub(crate) struct TicketActor {
@@ -212,7 +212,7 @@ impl TicketActor {
     fn await_token(&self) -> Pending<TicketCallEnd> {
         let (account, clock) = (Arc::clone(&self.account), Arc::clone(&self.shared.clock));
         Pending::on(async move {
-            let deadline = Instant::now() + TOKEN_AWAITED;
+            let deadline = Instant::now() + TOKEN_WAIT;
             if account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await.is_none()
             {
                 // For a removed account the wait ends at once; looping on it would keep us from receiving our
@@ -275,8 +275,8 @@ impl TicketActor {
                     // outcome.
                     let limit = shared.rules().timeout * 4;
                     let doubted = RefreshRequest::Doubted(token.value.clone());
-                    let told = timeout(limit, actor.ask(doubted)).await;
-                    if let Ok(Ok(RejectionOutcome::StillValid)) = told {
+                    let outcome = timeout(limit, actor.ask(doubted)).await;
+                    if let Ok(Ok(RejectionOutcome::StillValid)) = outcome {
                         honoured.store(token.version, Ordering::SeqCst);
                     }
                 }
@@ -294,7 +294,7 @@ impl TicketActor {
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.state.activity = None;
         let was_failing = self.state.trouble.is_some();
-        let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
+        let stated_lifetime = end.result.as_ref().ok().map(|answer| answer.expires_in);
         let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
         let fault = self.state.trouble.as_deref().map(|trouble| &*trouble.fault);
         self.cell.tally.count_fetch(fetched, fault);
@@ -310,7 +310,7 @@ impl TicketActor {
             now: self.shared.now(),
         };
         log.ended(fetched, took_ms);
-        told.into_iter().for_each(|told| log.note_stated_lifetime(told));
+        stated_lifetime.into_iter().for_each(|lifetime| log.note_stated_lifetime(lifetime));
     }
 
     fn publish(&self) {

@@ -20,7 +20,7 @@ use wxtokend_core::token::decide::{Step, next_step};
 use wxtokend_core::token::state::{AccountState, Activity};
 use wxtokend_core::token::transition::FetchEnd;
 
-use super::call::{landing, queue};
+use super::call::{call_end, queue};
 use super::context::ActorContext;
 use super::pending::{AwaitsPending, Due, Pending, alarm, next};
 use super::waiters::Waiters;
@@ -127,8 +127,8 @@ impl TokenActor {
     /// the crash.
     fn resume(&mut self) {
         let (now, activity) = (self.shared.now(), self.state.activity.left_behind());
-        if activity.is_busy() && !self.cell.is_clear() {
-            return self.enter(activity, landing(&self.cell));
+        if activity.is_busy() && !self.cell.has_no_call() {
+            return self.enter(activity, call_end(&self.cell));
         }
         if activity == Activity::Fetching {
             let end = FetchEnd {
@@ -148,7 +148,7 @@ impl TokenActor {
         self.state.reconfigured(&self.account, &settings, self.shared.now());
         self.account = settings;
         if forget {
-            self.cell.disown();
+            self.cell.abandon_call();
             self.state.upstream_exchanged();
             self.cell.set_upstream(self.shared.store.upstream());
             // Readers from now on wait for the new upstream's first token.
@@ -228,7 +228,7 @@ impl TokenActor {
 
     pub(crate) fn publish(&self) {
         self.shared.publish(&self.cell, &self.account, &self.state);
-        self.log(self.shared.now()).looks();
+        self.log(self.shared.now()).record_phase();
     }
 
     pub(crate) fn log(&self, now: Moment) -> EventLog<'_> {

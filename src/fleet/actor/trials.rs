@@ -19,7 +19,7 @@ use super::supervisor::{RunTrial, Supervisor};
 /// How long after the hosts went down the first trial is made.
 const FIRST_TRIAL: Duration = Duration::from_secs(5);
 /// The wait between trials doubles up to this. In that time a budget of 2000 calls a day gives one call back.
-const LAST_WAIT: Duration = Duration::from_secs(60);
+const MAX_TRIAL_WAIT: Duration = Duration::from_secs(60);
 
 /// Has a trial made now and then while all hosts count as down. Never returns.
 pub(crate) async fn try_while_down(shared: Arc<ActorContext>, supervisor: ActorRef<Supervisor>) {
@@ -38,7 +38,7 @@ pub(crate) async fn try_while_down(shared: Arc<ActorContext>, supervisor: ActorR
                 }
                 None => FIRST_TRIAL,
             };
-            wait = next.min(LAST_WAIT);
+            wait = next.min(MAX_TRIAL_WAIT);
         }
     }
 }

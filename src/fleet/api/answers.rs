@@ -96,8 +96,8 @@ pub struct Unavailable {
 
 impl Unavailable {
     fn because(&self) -> String {
-        let told = |fault: &FaultView| format!(": {}; {}", fault.message, fault.advice);
-        self.last_fault.as_ref().map(told).unwrap_or_default()
+        let describe = |fault: &FaultView| format!(": {}; {}", fault.message, fault.advice);
+        self.last_fault.as_ref().map(describe).unwrap_or_default()
     }
 }
 

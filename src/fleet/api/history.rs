@@ -23,7 +23,7 @@ impl Fleet {
     /// Follows events from now on, or from the named event on.
     pub(crate) fn follow(&self, last_event: Option<&str>) -> Follow {
         let journal = &self.inner.shared.journal;
-        let place = last_event.map(|id| journal.place_behind(id));
+        let place = last_event.map(|id| journal.place_after(id));
         Follow {
             place: place.flatten().unwrap_or_else(|| journal.end()),
             missed: place == Some(None),

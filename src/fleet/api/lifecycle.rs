@@ -28,9 +28,9 @@ use crate::fleet::publish::Publishers;
 use crate::store::{Opened, RedbBackend, Store, Stored, is_one_upstream};
 
 /// How long calls in flight may take to end when the fleet stops; a supervisor has 10 s in all.
-const LAST_CALLS: Duration = Duration::from_secs(7);
+const CALLS_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long the results of those calls may take to be stored.
-const LAST_WRITES: Duration = Duration::from_secs(1);
+const WRITES_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Fleet {
     /// Opens the store, makes every stored token available and starts the accounts' actors.
@@ -51,13 +51,13 @@ impl Fleet {
     /// ```
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let backend = RedbBackend::open(&config.store.path)?;
-        let surroundings = Environment {
+        let environment = Environment {
             clock: Arc::new(SystemClock::new()),
             jitter: Arc::new(random::<f64>),
             backend: Arc::new(backend),
             make_transport: Arc::new(http_transport),
         };
-        Self::start_on(config, surroundings).await
+        Self::start_on(config, environment).await
     }
 
     pub(crate) async fn start_on(config: Config, on: Environment) -> Result<Self, StartError> {
@@ -173,7 +173,7 @@ impl Fleet {
         // inconsistent.
         let fleet = self.clone();
         match tokio::spawn(async move { fleet.apply(config).await }).await {
-            Ok(told) => told,
+            Ok(outcome) => outcome,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             Err(_runtime_is_gone) => Err(ReloadError::ShuttingDown),
         }
@@ -190,9 +190,9 @@ impl Fleet {
             return Err(ReloadError::ShuttingDown);
         }
         let (old_hosts, new_hosts) = (hosts_of(&running.upstream), hosts_of(&config.upstream));
-        let elsewhere = !is_one_upstream(&old_hosts, &new_hosts);
+        let upstream_replaced = !is_one_upstream(&old_hosts, &new_hosts);
         let upstream = inner.shared.new_upstream(&config.upstream).await?;
-        if elsewhere {
+        if upstream_replaced {
             // Before a token of the new upstream can exist, so that what is on disk belongs to one upstream.
             // If this fails, the store logs it and retries.
             let _ = inner.shared.store.exchange(new_hosts.clone(), &inner.shared.everything()).await;
@@ -201,10 +201,10 @@ impl Fleet {
             inner.shared.set_upstream(upstream);
         }
         let (accounts, before) = (config.accounts.clone(), running.accounts.clone());
-        let apply = Apply { accounts, before, forget_tokens: elsewhere };
+        let apply = Apply { accounts, before, forget_tokens: upstream_replaced };
         let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;
         inner.shared.publishers.set(&config.publish);
-        if elsewhere {
+        if upstream_replaced {
             inner.shared.until_exchanged().await;
         } else if old_hosts != new_hosts {
             // If this fails, the store logs it and retries.
@@ -221,8 +221,8 @@ impl Fleet {
         let inner = &self.inner;
         inner.shared.drain();
         inner.watches.abort();
-        inner.shared.flights.close();
-        let _ = timeout(LAST_CALLS, inner.shared.flights.wait()).await;
+        inner.shared.calls_in_flight.close();
+        let _ = timeout(CALLS_TIMEOUT, inner.shared.calls_in_flight.wait()).await;
         // The accounts' actors first, so that what has arrived is taken in and stored before they stop.
         let actors: Vec<_> = self.cells().iter().filter_map(|cell| cell.mailbox()).collect();
         for actor in &actors {
@@ -233,9 +233,9 @@ impl Fleet {
                 actor.stopped().await;
             }
         };
-        let _ = timeout(LAST_WRITES, all_stopped).await;
+        let _ = timeout(WRITES_TIMEOUT, all_stopped).await;
         inner.shared.publishers.stop();
-        let _ = timeout(LAST_WRITES, inner.shared.publishers.stopped()).await;
+        let _ = timeout(WRITES_TIMEOUT, inner.shared.publishers.stopped()).await;
         inner.supervisor.kill();
         inner.shared.store.close().await;
     }

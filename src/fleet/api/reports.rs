@@ -49,7 +49,7 @@ impl Fleet {
         access_token: impl AsRef<str>,
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
-        self.until_at_work(&cell).await;
+        self.until_judged(&cell).await;
         let presented = Secret::new(access_token.as_ref());
         // Most reports after a refresh are of older tokens, and answering them needs no actor.
         let snapshot = cell.load();
@@ -57,15 +57,17 @@ impl Fleet {
             !snapshot.state.is_current(&presented) && snapshot.state.is_usable(self.inner.shared.now());
         let answer = match (superseded, cell.mailbox()) {
             (true, _) => Ok(RejectionOutcome::Superseded),
-            (false, Some(actor)) => self.patiently(actor.ask(RefreshRequest::Reject(presented))).await?,
+            (false, Some(actor)) => {
+                self.with_time_limit(actor.ask(RefreshRequest::Reject(presented))).await?
+            }
             // Its actor has crashed and is being restarted.
             (false, None) => Err(NoValidToken),
         };
-        let rejected = self.decided(&cell, answer);
+        let rejected = self.finish(&cell, answer);
         let outcome = rejected.as_ref().ok().map(|rejected| rejected.outcome);
         let shared = &self.inner.shared;
-        let wish = ClientRequest::report(by, outcome, shared.now());
-        if shared.journal.note_request(&cell, shared.now(), wish) {
+        let request = ClientRequest::report(by, outcome, shared.now());
+        if shared.journal.note_request(&cell, shared.now(), request) {
             let (appid, outcome) = (snapshot.account.appid.as_str(), outcome_label(outcome));
             info!(event = "rejection", appid, by, outcome, "a client reports a token as refused");
         }
@@ -89,16 +91,16 @@ impl Fleet {
         force: bool,
     ) -> Result<Rejected, TokenError> {
         let cell = self.cell(appid.as_ref())?;
-        self.until_at_work(&cell).await;
+        self.until_judged(&cell).await;
         let answer = match cell.mailbox() {
-            Some(actor) => self.patiently(actor.ask(RefreshRequest::Refresh { force })).await?,
+            Some(actor) => self.with_time_limit(actor.ask(RefreshRequest::Refresh { force })).await?,
             None => Err(NoValidToken),
         };
-        let refreshed = self.decided(&cell, answer);
+        let refreshed = self.finish(&cell, answer);
         let outcome = refreshed.as_ref().ok().map(|refreshed| refreshed.outcome);
         let shared = &self.inner.shared;
-        let wish = ClientRequest::refresh(by, force, outcome, shared.now());
-        if shared.journal.note_request(&cell, shared.now(), wish) {
+        let request = ClientRequest::refresh(by, force, outcome, shared.now());
+        if shared.journal.note_request(&cell, shared.now(), request) {
             let (appid, outcome) = (appid.as_ref(), outcome_label(outcome));
             info!(event = "refresh", appid, by, force, outcome, "an operator asked for a refresh");
         }
@@ -127,14 +129,17 @@ impl Fleet {
     }
 
     /// Waits until what an earlier boot has stored is judged, before anything acts on it.
-    async fn until_at_work(&self, cell: &AccountCell) {
+    async fn until_judged(&self, cell: &AccountCell) {
         if cell.mailbox().is_none() {
             self.inner.shared.until_released().await;
         }
     }
 
     /// Waits for an answer long enough for a check and two fetches, each with a second host.
-    async fn patiently(&self, asked: impl Future<Output = RefreshReply>) -> Result<RefreshReply, TokenError> {
+    async fn with_time_limit(
+        &self,
+        asked: impl Future<Output = RefreshReply>,
+    ) -> Result<RefreshReply, TokenError> {
         let limit = self.inner.shared.rules().timeout * 4 + Duration::from_secs(1);
         tokio::select! {
             answered = timeout(limit, asked) => Ok(answered.unwrap_or(Err(NoValidToken))),
@@ -142,7 +147,7 @@ impl Fleet {
         }
     }
 
-    fn decided(&self, cell: &AccountCell, answer: RefreshReply) -> Result<Rejected, TokenError> {
+    fn finish(&self, cell: &AccountCell, answer: RefreshReply) -> Result<Rejected, TokenError> {
         let snapshot = cell.load();
         let token = snapshot.state.read(self.inner.shared.now());
         let outcome = match (answer, &token) {

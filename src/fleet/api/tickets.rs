@@ -92,12 +92,12 @@ impl Fleet {
         let now = self.inner.shared.now();
         // Without a fault of its own it waits for the token, and the account knows why there is none.
         let last_fault = FaultView::of(state.trouble.as_deref()).or_else(|| account.load().last_fault());
-        let is_ours = |trouble: &LastFailure| trouble.fault.whose == FaultScope::Budget;
+        let is_about_budget = |trouble: &LastFailure| trouble.fault.whose == FaultScope::Budget;
         TicketError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault,
             retry_after: retry_after(state.next_at, now),
-            budget_exhausted: state.trouble.as_deref().is_some_and(is_ours),
+            budget_exhausted: state.trouble.as_deref().is_some_and(is_about_budget),
         }))
     }
 }

@@ -38,7 +38,7 @@ impl CallEnd {
     pub(crate) fn abandoned(self) -> Self {
         match self {
             Self::Fetch { end, .. } => Self::Abandoned { force: end.force, was_sent: end.sent_at.is_some() },
-            told => told,
+            other => other,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct AccountCell {
     /// The upstream that its token comes from, by the store's count.
     upstream: AtomicU64,
     call: Mutex<CallState>,
-    touchdown: Notify,
+    call_ended: Notify,
     mailbox: ArcSwapOption<Mailbox>,
     /// A reader waits for a token and there is none.
     awaited: AtomicBool,
@@ -60,7 +60,7 @@ impl AccountCell {
             wanted: WantedSettings::default(),
             upstream: AtomicU64::new(0),
             call: Mutex::default(),
-            touchdown: Notify::new(),
+            call_ended: Notify::new(),
             mailbox: ArcSwapOption::empty(),
             awaited: AtomicBool::new(false),
             early: Mutex::default(),
@@ -147,28 +147,28 @@ impl AccountCell {
     }
 
     /// Records that a call is in flight.
-    pub(crate) fn depart(&self) {
+    pub(crate) fn begin_call(&self) {
         *self.lock_call() = CallState::InFlight;
     }
 
     /// Records how the call in flight has ended.
-    pub(crate) fn land(&self, end: CallEnd) {
+    pub(crate) fn end_call(&self, end: CallEnd) {
         let mut call = self.lock_call();
         let end = if matches!(*call, CallState::Abandoned) { end.abandoned() } else { end };
         *call = CallState::Finished(end);
         drop(call);
-        self.touchdown.notify_one();
+        self.call_ended.notify_one();
     }
 
     /// Waits until a call has ended whose end is still to be taken in. For the account's actor only.
-    pub(crate) async fn landed(&self) {
+    pub(crate) async fn until_call_ended(&self) {
         while !matches!(*self.lock_call(), CallState::Finished(_)) {
-            self.touchdown.notified().await;
+            self.call_ended.notified().await;
         }
     }
 
     /// Marks the result of a call in flight, or of one whose end is not yet taken in, as unwanted.
-    pub(crate) fn disown(&self) {
+    pub(crate) fn abandon_call(&self) {
         let mut call = self.lock_call();
         *call = match std::mem::take(&mut *call) {
             CallState::Idle => CallState::Idle,
@@ -178,7 +178,7 @@ impl AccountCell {
     }
 
     /// Whether no call is in flight and no end is waiting to be taken in.
-    pub(crate) fn is_clear(&self) -> bool {
+    pub(crate) fn has_no_call(&self) -> bool {
         matches!(*self.lock_call(), CallState::Idle)
     }
 

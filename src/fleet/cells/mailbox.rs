@@ -48,7 +48,7 @@ pub(crate) struct NoValidToken;
 
 /// A handle to an account's actor.
 pub(crate) struct Mailbox {
-    prompts: Recipient<Notice>,
+    notices: Recipient<Notice>,
     requests: ReplyRecipient<RefreshRequest, RejectionOutcome, NoValidToken>,
 }
 
@@ -57,12 +57,12 @@ impl Mailbox {
     where
         A: Message<Notice> + Message<RefreshRequest, Reply = DelegatedReply<RefreshReply>>,
     {
-        Self { prompts: actor.clone().recipient(), requests: actor.clone().reply_recipient() }
+        Self { notices: actor.clone().recipient(), requests: actor.clone().reply_recipient() }
     }
 
     /// Sends a notice; returns whether the actor will receive it.
-    pub(crate) fn tell(&self, prompt: Notice) -> bool {
-        self.prompts.tell(prompt).try_send().is_ok()
+    pub(crate) fn tell(&self, notice: Notice) -> bool {
+        self.notices.tell(notice).try_send().is_ok()
     }
 
     /// Sends a request and waits for the reply. An actor that crashes over it has no valid token to offer.
@@ -72,21 +72,21 @@ impl Mailbox {
 
     /// Asks the actor to stop once it has read the messages sent before.
     pub(crate) async fn stop(&self) {
-        let _ = self.prompts.stop_gracefully().await;
+        let _ = self.notices.stop_gracefully().await;
     }
 
     /// Returns when the actor has stopped.
     pub(crate) async fn stopped(&self) {
-        self.prompts.wait_for_shutdown().await;
+        self.notices.wait_for_shutdown().await;
     }
 
     #[cfg(test)]
     pub(crate) fn id(&self) -> ActorId {
-        self.prompts.id()
+        self.notices.id()
     }
 
     #[cfg(test)]
     pub(crate) fn kill(&self) {
-        self.prompts.kill();
+        self.notices.kill();
     }
 }

@@ -51,7 +51,7 @@ pub(crate) enum EventKind {
     /// A token call failed, or was not made.
     Fault { fault: Arc<Fault>, reason: Option<Reason>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
-    Check { told: &'static str, errcode: Option<i64>, message: Option<String> },
+    Check { result: &'static str, errcode: Option<i64>, message: Option<String> },
     /// A client said that WeChat refused a token, or an operator asked for a token call.
     ClientRequest(ClientRequest),
     /// The account's phase has changed, or another call has failed.
@@ -98,7 +98,7 @@ impl ClientRequest {
     }
 
     /// Counts `other` with this one, if they are alike.
-    pub(crate) fn counts(&self, other: &Self) -> bool {
+    pub(crate) fn merge(&self, other: &Self) -> bool {
         let alike = (self.force, self.outcome, &self.by) == (other.force, other.outcome, &other.by);
         if alike {
             self.times.fetch_add(1, Ordering::Relaxed);
@@ -164,13 +164,13 @@ impl Event {
 /// The same JSON in the history and in the stream.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let told = EventBody {
+        let body = EventBody {
             event: self.name(),
             at: self.at.timestamp(),
             appid: self.account.as_ref().map(|account| &account.appid),
             what: EventDetails::of(&self.what),
         };
-        told.serialize(to)
+        body.serialize(to)
     }
 }
 
@@ -306,8 +306,8 @@ impl<'a> EventDetails<'a> {
             EventKind::Fault { fault, reason, duration_ms } => {
                 Self::fault(fault, *reason, *duration_ms, None)
             }
-            EventKind::Check { told, errcode, message } => {
-                Self::Check { told, errcode: *errcode, message: message.as_deref() }
+            EventKind::Check { result, errcode, message } => {
+                Self::Check { told: result, errcode: *errcode, message: message.as_deref() }
             }
             EventKind::ClientRequest(ClientRequest { force, outcome, by, times, last_wall_ms }) => {
                 Self::ClientRequest {

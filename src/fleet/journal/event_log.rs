@@ -13,7 +13,7 @@ use wxtokend_core::token::state::{AccountState, Reason};
 use wxtokend_core::token::transition::{CheckEnd, Fetched, is_strangely_long};
 
 use super::event::EventKind;
-use super::ring::{AppearanceChange, Journal};
+use super::ring::{Journal, PhaseChange};
 use crate::fleet::cells::cell::AccountCell;
 
 /// Writes the log lines and events of one account in its current state.
@@ -103,7 +103,7 @@ impl EventLog<'_> {
     /// A check has ended.
     pub(crate) fn check_ended(&self, end: &CheckEnd) {
         let appid = self.account.appid.as_str();
-        let (told, fault) = match end {
+        let (result, fault) = match end {
             CheckEnd::Honoured => {
                 info!(event = "check", appid, told = "honoured", "WeChat honours the token");
                 ("honoured", None)
@@ -126,7 +126,7 @@ impl EventLog<'_> {
             }
         };
         self.note(EventKind::Check {
-            told,
+            result,
             errcode: fault.and_then(|fault| fault.errcode),
             message: fault.map(|fault| fault.message.clone()),
         });
@@ -143,8 +143,8 @@ impl EventLog<'_> {
     }
 
     /// Records the account's phase, if it has changed.
-    pub(crate) fn looks(&self) {
-        let Some(AppearanceChange { state, was }) = self.journal.note_state(self.cell, self.now) else {
+    pub(crate) fn record_phase(&self) {
+        let Some(PhaseChange { state, was }) = self.journal.note_state(self.cell, self.now) else {
             return;
         };
         let appid = self.account.appid.as_str();

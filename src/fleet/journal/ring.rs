@@ -17,14 +17,14 @@ use super::event::{ClientRequest, Event, EventKind};
 use crate::fleet::cells::cell::AccountCell;
 
 /// How many events are kept: half a day of 3000 accounts, some 10 MB.
-const KEPT: usize = 65_536;
+const CAPACITY: usize = 65_536;
 /// How many events a stream gets at a time.
 const BATCH: usize = 256;
 /// Requests with the same outcome within this time are one event: a client that hammers one account must not
 /// push out all others' past.
-const ALIKE_WITHIN: Duration = Duration::from_secs(60);
+const MERGE_WINDOW: Duration = Duration::from_secs(60);
 /// How many of an account's events are searched for a similar request: more than any fleet has clients.
-const LOOKED_BACK: usize = 256;
+const SEARCH_DEPTH: usize = 256;
 
 /// The ring.
 pub(crate) struct Journal {
@@ -76,24 +76,24 @@ impl Journal {
     }
 
     /// Records a client's request; returns whether it is the first of its kind for a while.
-    pub(crate) fn note_request(&self, cell: &AccountCell, at: Moment, wish: ClientRequest) -> bool {
+    pub(crate) fn note_request(&self, cell: &AccountCell, at: Moment, request: ClientRequest) -> bool {
         let ring = self.ring();
-        let recent = ring.history(cell).take(LOOKED_BACK);
-        let mut recent = recent.take_while(|event| event.at.elapsed(at) < ALIKE_WITHIN);
+        let recent = ring.history(cell).take(SEARCH_DEPTH);
+        let mut recent = recent.take_while(|event| event.at.elapsed(at) < MERGE_WINDOW);
         if recent
-            .any(|event| matches!(&event.what, EventKind::ClientRequest(earlier) if earlier.counts(&wish)))
+            .any(|event| matches!(&event.what, EventKind::ClientRequest(earlier) if earlier.merge(&request)))
         {
             return false;
         }
         drop(recent);
         drop(ring);
-        self.note(cell, at, EventKind::ClientRequest(wish));
+        self.note(cell, at, EventKind::ClientRequest(request));
         true
     }
 
     /// Records the account's phase, if that has changed since it was last recorded. To be called whenever it
     /// may have changed.
-    pub(crate) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<AppearanceChange> {
+    pub(crate) fn note_state(&self, cell: &AccountCell, now: Moment) -> Option<PhaseChange> {
         let snapshot = cell.load();
         let (state, failures) = (snapshot.state.phase(now), snapshot.state.failures());
         let mut noted = cell.noted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,7 @@ impl Journal {
         }
         let trouble = snapshot.state.trouble.clone();
         self.note(cell, now, EventKind::State { state, was, trouble, next_at: snapshot.state.next_at });
-        (state != was).then_some(AppearanceChange { state, was })
+        (state != was).then_some(PhaseChange { state, was })
     }
 
     /// An account's events, newest first.
@@ -131,7 +131,7 @@ impl Journal {
     }
 
     /// The position after the event with that id; `None` if the event is not one of this process.
-    pub(crate) fn place_behind(&self, id: &str) -> Option<u64> {
+    pub(crate) fn place_after(&self, id: &str) -> Option<u64> {
         let (epoch, seq) = id.split_once('-')?;
         let ours = i64::from_str_radix(epoch, 16) == Ok(self.epoch);
         let place = seq.parse::<u64>().ok()?.checked_add(1)?;
@@ -160,14 +160,14 @@ impl Journal {
 }
 
 /// A change of an account's phase.
-pub(crate) struct AppearanceChange {
+pub(crate) struct PhaseChange {
     pub(crate) state: Phase,
     pub(crate) was: Phase,
 }
 
 impl Ring {
     fn push(&mut self, event: Event) {
-        if self.events.len() == KEPT {
+        if self.events.len() == CAPACITY {
             self.events.pop_front();
         }
         self.events.push_back(Arc::new(event));

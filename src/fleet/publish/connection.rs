@@ -24,9 +24,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How many bytes of values are read in one batch; the last value may exceed it.
 const VALUES_AT_ONCE: usize = 256 * 1024;
 /// A key that holds something else by now is not ours to delete. One of another type answers with a table.
-const TAKE_BACK: &str =
+const WITHDRAW: &str =
     "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
-const TAKE_BACK_HASH: &str =
+const WITHDRAW_HASH: &str =
     "if redis.pcall('HGET', KEYS[1], ARGV[2]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// An authenticated connection, closed when it is dropped.
@@ -46,7 +46,7 @@ pub(crate) enum KeyChange<'a> {
         for_s: u64,
     },
     /// Delete it, if it still holds this.
-    TakeBack(&'a Entry),
+    Withdraw(&'a Entry),
 }
 
 impl RedisConnection {
@@ -65,7 +65,7 @@ impl RedisConnection {
             let stream = BoundedReader::new(stream::connect(info.addr(), certificates).await?);
             MultiplexedConnection::new_with_config(info.redis_settings(), stream, limits).await
         });
-        let (redis, driver) = connected.await.map_err(|_| SinkError::late())??;
+        let (redis, driver) = connected.await.map_err(|_| SinkError::timed_out())??;
         let mut connection = Self { redis, _driver: AbortOnDropHandle::new(tokio::spawn(driver)) };
         connection.ping().await?;
         Ok(connection)
@@ -82,7 +82,7 @@ impl RedisConnection {
 
     /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them; returns which
     /// it refuses.
-    pub(crate) async fn make(
+    pub(crate) async fn apply(
         &mut self,
         groups: &[Vec<KeyChange<'_>>],
     ) -> Result<Vec<Result<(), RedisRefusal>>, SinkError> {
@@ -102,7 +102,7 @@ impl RedisConnection {
             return Ok(groups.iter().map(|_| Ok(())).collect());
         }
         let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut self.redis).await?;
-        outcomes(&lengths, replies).into_iter().map(in_particular).collect()
+        outcomes(&lengths, replies).into_iter().map(of_this_command).collect()
     }
 
     /// For each of `expected`, whether the key holds something else or nothing, or lives longer.
@@ -118,8 +118,11 @@ impl RedisConnection {
         let found: Vec<RedisResult<Value>> = lengths.query_async(&mut self.redis).await?;
         let mut found = found.into_iter();
         let mut next = || found.next().unwrap_or(Ok(Value::Nil));
-        let differ: Vec<_> =
-            expected.iter().map(|expected| expected.is_another(next(), next())).map(in_particular).collect();
+        let differ: Vec<_> = expected
+            .iter()
+            .map(|expected| expected.shows_another(next(), next()))
+            .map(of_this_command)
+            .collect();
         let mut differ = differ.into_iter().collect::<Result<Vec<_>, _>>()?;
         // Only what may be ours is read: another program's value may be half a gigabyte.
         let alike = expected.iter().zip(&mut differ).filter(|(_, differs)| matches!(differs, Ok(false)));
@@ -135,7 +138,7 @@ impl RedisConnection {
             }
             let held: Vec<RedisResult<Value>> = values.query_async(&mut self.redis).await?;
             for ((expected, differs), held) in asked.into_iter().zip(held) {
-                *differs = in_particular(expected.differs(held))?;
+                *differs = of_this_command(expected.differs(held))?;
             }
         }
         Ok(differ)
@@ -155,7 +158,7 @@ impl ExpectedValue<'_> {
     }
 
     /// Whether the length or the expiry shows that it is not ours.
-    fn is_another(
+    fn shows_another(
         &self,
         length: RedisResult<Value>,
         left_ms: RedisResult<Value>,
@@ -187,9 +190,9 @@ fn is_about_the_command(error: &RedisError) -> bool {
 }
 
 /// Separates a refusal of this command from one of every command, which is an error of the connection.
-fn in_particular<T>(outcome: Result<T, RedisRefusal>) -> Result<Result<T, RedisRefusal>, SinkError> {
+fn of_this_command<T>(outcome: Result<T, RedisRefusal>) -> Result<Result<T, RedisRefusal>, SinkError> {
     match outcome {
-        Err(refusal) if refusal.is_of_all => Err(refusal.trouble),
+        Err(refusal) if refusal.concerns_all_keys => Err(refusal.trouble),
         outcome => Ok(outcome),
     }
 }
@@ -211,7 +214,7 @@ fn outcome(mut replies: impl Iterator<Item = RedisResult<Value>>) -> Result<(), 
     replies
         .next()
         .transpose()
-        .map_err(|error| RedisRefusal { is_of_all: true, ..RedisRefusal::from(error) })?;
+        .map_err(|error| RedisRefusal { concerns_all_keys: true, ..RedisRefusal::from(error) })?;
     for reply in replies {
         if let Value::Array(done) = reply? {
             for reply in done {
@@ -227,7 +230,7 @@ fn outcome(mut replies: impl Iterator<Item = RedisResult<Value>>) -> Result<(), 
 fn add(pipe: &mut Pipeline, change: &KeyChange<'_>) {
     match change {
         KeyChange::Put { entry, for_s } => put(pipe, entry, *for_s),
-        KeyChange::TakeBack(entry) => take_back(pipe, entry),
+        KeyChange::Withdraw(entry) => withdraw(pipe, entry),
     }
 }
 
@@ -247,10 +250,10 @@ fn put(pipe: &mut Pipeline, entry: &Entry, for_s: u64) {
     }
 }
 
-fn take_back(pipe: &mut Pipeline, entry: &Entry) {
+fn withdraw(pipe: &mut Pipeline, entry: &Entry) {
     let (script, field) = match &entry.content {
-        Content::Text(_) => (TAKE_BACK, None),
-        Content::Hash { field, .. } => (TAKE_BACK_HASH, Some(*field)),
+        Content::Text(_) => (WITHDRAW, None),
+        Content::Hash { field, .. } => (WITHDRAW_HASH, Some(*field)),
     };
     let mark = entry.content.mark().expose();
     pipe.cmd("EVAL").arg(script).arg(1).arg(entry.key.expose()).arg(mark).arg(field);
@@ -307,7 +310,7 @@ mod tests {
         ] {
             for entry in [&text, &hash] {
                 let expected = ExpectedValue { entry, at_most: Duration::from_millis(2_500) };
-                let found = expected.is_another(parsed(length), parsed(left_ms));
+                let found = expected.shows_another(parsed(length), parsed(left_ms));
                 assert_eq!(found, Ok(another), "{length} {left_ms}");
             }
         }
@@ -318,7 +321,7 @@ mod tests {
             assert_eq!(expected.differs(parsed(held)), Ok(differs), "{held}");
         }
         for (length, left_ms) in [("-NOPERM k", ":1"), (":4", "-NOPERM k")] {
-            assert_eq!(expected.is_another(parsed(length), parsed(left_ms)).unwrap_err().code, "NOPERM");
+            assert_eq!(expected.shows_another(parsed(length), parsed(left_ms)).unwrap_err().code, "NOPERM");
         }
         assert_eq!(expected.differs(parsed("-NOPERM k")).unwrap_err().code, "NOPERM");
     }
@@ -380,7 +383,7 @@ mod tests {
         ] {
             let refusal = after(replies).unwrap_err();
             assert_eq!(
-                (refusal.code.as_str(), refusal.in_part, refusal.is_of_all),
+                (refusal.code.as_str(), refusal.in_part, refusal.concerns_all_keys),
                 (code, in_part, false),
                 "{replies:?}"
             );
@@ -389,10 +392,10 @@ mod tests {
         let both = outcomes(&[3, 0, 3], both.into_iter().map(parsed).collect());
         let codes: Vec<_> = both
             .iter()
-            .map(|made| made.as_ref().map_err(|refusal| (&*refusal.code, refusal.is_of_all)))
+            .map(|applied| applied.as_ref().map_err(|refusal| (&*refusal.code, refusal.concerns_all_keys)))
             .collect();
         assert_eq!(codes, [Err(("NOPERM", false)), Ok(&()), Ok(&())], "each has its own");
         let refusal = after(&["-NOPERM k", "+OK", "-ERR EXEC without MULTI"]).unwrap_err();
-        assert!(refusal.is_of_all, "without MULTI nothing can be written");
+        assert!(refusal.concerns_all_keys, "without MULTI nothing can be written");
     }
 }

@@ -17,8 +17,8 @@ pub(crate) struct Outbox {
     pub(crate) sink: Sink,
     pub(crate) accounts: ArcSwap<Grants>,
     pub(crate) stop: CancellationToken,
-    pub(crate) told: Notify,
-    news: Mutex<ChangedCredentials>,
+    pub(crate) changed: Notify,
+    changes: Mutex<ChangedCredentials>,
     pub(crate) tally: SinkTally,
 }
 
@@ -49,8 +49,8 @@ impl Outbox {
             accounts: ArcSwap::from_pointee(sink.accounts.clone()),
             sink: sink.clone(),
             stop: CancellationToken::new(),
-            told: Notify::new(),
-            news: Mutex::new(ChangedCredentials { of_all: true, ..ChangedCredentials::default() }),
+            changed: Notify::new(),
+            changes: Mutex::new(ChangedCredentials { of_all: true, ..ChangedCredentials::default() }),
             tally: SinkTally::default(),
         }
     }
@@ -63,16 +63,16 @@ impl Outbox {
     /// Marks all accounts as changed.
     pub(crate) fn note_all(&self) {
         self.lock().of_all = true;
-        self.told.notify_one();
+        self.changed.notify_one();
     }
 
     /// Marks one credential as changed.
     pub(crate) fn note(&self, credential: &Credential) {
         self.lock().of.insert(credential.clone());
-        self.told.notify_one();
+        self.changed.notify_one();
     }
 
-    pub(crate) fn take_news(&self) -> ChangedCredentials {
+    pub(crate) fn take_changes(&self) -> ChangedCredentials {
         std::mem::take(&mut *self.lock())
     }
 
@@ -81,6 +81,6 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, ChangedCredentials> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

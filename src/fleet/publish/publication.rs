@@ -59,19 +59,19 @@ pub(crate) struct Published {
     /// and at the latest, since when Redis began to count is not known more precisely.
     until_by: Moment,
     /// Whether there is no sign that the entries are not there.
-    is_sure: bool,
-    pub(crate) look_at: Option<Instant>,
+    is_certain: bool,
+    pub(crate) check_at: Option<Instant>,
 }
 
 impl Published {
     /// Marks what is in Redis as unknown.
     pub(crate) fn forget(&mut self) {
-        self.is_sure = false;
+        self.is_certain = false;
     }
 
     /// Records that `plan` may or may not have been carried out.
     pub(crate) fn tried(&mut self, plan: Plan) {
-        self.is_sure = false;
+        self.is_certain = false;
         if let Plan::Put(put) = plan {
             self.tried = put.entries;
         }
@@ -79,7 +79,7 @@ impl Published {
 
     /// The entries that must be in Redis, and for more than a moment.
     pub(crate) fn standing(&self, now: Moment) -> Option<&[Entry]> {
-        (self.is_sure && self.until.until(now) > Duration::from_secs(1)).then_some(&self.entries)
+        (self.is_certain && self.until.until(now) > Duration::from_secs(1)).then_some(&self.entries)
     }
 
     /// How long the keys may exist: as long as they were given, or as the token is now promised.
@@ -90,12 +90,12 @@ impl Published {
 
     /// How long until the promise is read again. It may have grown, and must be written before the keys
     /// expire.
-    pub(crate) fn next_look(&self, now: Moment) -> Duration {
+    pub(crate) fn next_check(&self, now: Moment) -> Duration {
         (self.until.until(now) / 2).max(Duration::from_millis(200))
     }
 
     /// Whether there are any entries.
-    pub(crate) fn is_any(&self) -> bool {
+    pub(crate) fn has_entries(&self) -> bool {
         !self.entries.is_empty()
     }
 
@@ -115,7 +115,7 @@ pub(crate) enum Plan {
     /// Nothing: it is in Redis, or neither there nor wanted.
     Keep,
     Put(Put),
-    TakeBack(Vec<Entry>),
+    Withdraw(Vec<Entry>),
 }
 
 pub(crate) struct Put {
@@ -124,7 +124,7 @@ pub(crate) struct Put {
     for_s: u64,
     until: Moment,
     /// Entries at keys that are no longer its own.
-    take_back: Vec<Entry>,
+    withdraw: Vec<Entry>,
 }
 
 impl Plan {
@@ -137,13 +137,13 @@ impl Plan {
     ) -> Self {
         let Some(wanted) = wanted else {
             let theirs: Vec<_> = published.into_iter().flat_map(Published::all).cloned().collect();
-            return if theirs.is_empty() { Self::Keep } else { Self::TakeBack(theirs) };
+            return if theirs.is_empty() { Self::Keep } else { Self::Withdraw(theirs) };
         };
         let promise = wanted.promise;
         let for_s = promise.as_secs();
         let until = now + Duration::from_secs(for_s);
         let stands = published
-            .filter(|published| published.is_sure && published.is_of(&wanted))
+            .filter(|published| published.is_certain && published.is_of(&wanted))
             .is_some_and(|published| is_enough(published.until, until, now + promise, now));
         if stands {
             return Self::Keep;
@@ -158,26 +158,26 @@ impl Plan {
             Some(kind) => layout.ticket_entries(&wanted.account, kind, promised),
         };
         let stray = |entry: &&Entry| !entries.iter().any(|kept| kept.key == entry.key);
-        let take_back: Vec<_> =
+        let withdraw: Vec<_> =
             published.into_iter().flat_map(Published::all).filter(stray).cloned().collect();
         // Its SDK shares no tickets of this kind.
-        if entries.is_empty() && take_back.is_empty() {
+        if entries.is_empty() && withdraw.is_empty() {
             return Self::Keep;
         }
         let source = (wanted.account, wanted.value);
-        Self::Put(Put { source, entries, for_s, until, take_back })
+        Self::Put(Put { source, entries, for_s, until, withdraw })
     }
 
     pub(crate) fn changes(&self) -> impl Iterator<Item = KeyChange<'_>> {
-        let (put, take_back) = match self {
+        let (put, withdraw) = match self {
             Self::Keep => (None, [].as_slice()),
-            Self::Put(put) => (Some(put), put.take_back.as_slice()),
-            Self::TakeBack(entries) => (None, entries.as_slice()),
+            Self::Put(put) => (Some(put), put.withdraw.as_slice()),
+            Self::Withdraw(entries) => (None, entries.as_slice()),
         };
         let puts = put
             .into_iter()
             .flat_map(|put| put.entries.iter().map(move |entry| KeyChange::Put { entry, for_s: put.for_s }));
-        puts.chain(take_back.iter().map(KeyChange::TakeBack))
+        puts.chain(withdraw.iter().map(KeyChange::Withdraw))
     }
 
     /// What is in Redis if the plan was carried out by `now`.
@@ -189,8 +189,8 @@ impl Plan {
             tried: Vec::new(),
             until: put.until,
             until_by: now + Duration::from_secs(put.for_s),
-            is_sure: true,
-            look_at: None,
+            is_certain: true,
+            check_at: None,
         })
     }
 }

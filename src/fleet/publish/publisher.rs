@@ -28,22 +28,22 @@ mod log;
 mod refusals;
 
 /// How many tokens and tickets are sent in one batch.
-const AT_ONCE: usize = 250;
+const BATCH: usize = 250;
 /// How often Redis is pinged. One that came back empty is filled again after this time.
-const PING: Duration = Duration::from_secs(1);
+const PING_EVERY: Duration = Duration::from_secs(1);
 /// How often a part of the keys is compared with what we wrote,
-const LOOK: Duration = Duration::from_secs(1);
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// over how many rounds that covers all keys,
-const LOOKS: u32 = 10;
+const COMPARE_ROUNDS: u32 = 10;
 /// and the most tokens and tickets per round.
-const MOST_LOOKED_AT: usize = 1_000;
+const COMPARE_MAX: usize = 1_000;
 /// The delay before the next attempt to connect doubles from this,
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// up to this.
-const LAST_RETRY: Duration = Duration::from_secs(2);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// How long Redis may refuse everything before it counts as down.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DOWN_AFTER: Duration = Duration::from_secs(5);
 
 /// The task of one sink.
 pub(crate) struct Publisher {
@@ -64,11 +64,11 @@ pub(crate) struct Publisher {
     log: Log,
     retry_at: Instant,
     ping_at: Instant,
-    look_at: Instant,
+    check_at: Instant,
     /// The last credential that was compared.
-    looked_at: Option<Credential>,
+    last_compared: Option<Credential>,
     /// How many keys were compared in a row of which most were not ours.
-    lost: usize,
+    mismatched: usize,
 }
 
 impl Publisher {
@@ -88,36 +88,36 @@ impl Publisher {
             failures: 0,
             retry_at: now,
             ping_at: now,
-            look_at: now + LOOK,
-            looked_at: None,
-            lost: 0,
+            check_at: now + COMPARE_EVERY,
+            last_compared: None,
+            mismatched: 0,
         }
     }
 
     /// Runs until it is asked to stop. What has changed by then is written, if Redis answers.
     pub(crate) async fn run(mut self) {
         let outbox = Arc::clone(&self.outbox);
-        while outbox.stop.run_until_cancelled(self.turn()).await.is_some() {}
+        while outbox.stop.run_until_cancelled(self.iterate()).await.is_some() {}
         self.collect();
         let _ = self.write().await;
     }
 
     /// One iteration. Cancel safe: what is not known to be written stays on the list.
-    async fn turn(&mut self) {
+    async fn iterate(&mut self) {
         self.collect();
         if let Err(trouble) = self.advance().await {
-            self.failed(&trouble);
+            self.on_failed(&trouble);
         }
-        self.log.tell_of_drift();
-        self.log.tell_of(&mut self.refusals);
+        self.log.report_drift();
+        self.log.report_refusals(&mut self.refusals);
         let due = self.due.first().map(|(at, _)| *at).into_iter().chain(self.refusals.next());
         let wake_at = match &self.connection {
             None => self.retry_at,
-            Some(_) => due.fold(self.ping_at.min(self.look_at), Instant::min),
+            Some(_) => due.fold(self.ping_at.min(self.check_at), Instant::min),
         };
         let outbox = Arc::clone(&self.outbox);
         tokio::select! {
-            () = outbox.told.notified() => {}
+            () = outbox.changed.notified() => {}
             () = sleep_until(wake_at) => {}
         }
     }
@@ -134,29 +134,29 @@ impl Publisher {
             self.collect();
         }
         self.write().await?;
-        if Instant::now() >= self.look_at {
-            let (looked, changed) = self.look().await?;
-            self.look_at = Instant::now() + self.pause(looked, changed);
+        if Instant::now() >= self.check_at {
+            let (compared, changed) = self.compare().await?;
+            self.check_at = Instant::now() + self.compare_delay(compared, changed);
             self.write().await?;
         }
         if let Some(connection) = self.connection.as_mut().filter(|_| Instant::now() >= self.ping_at) {
             connection.ping().await?;
-            self.ping_at = Instant::now() + PING;
+            self.ping_at = Instant::now() + PING_EVERY;
         }
-        self.answers();
+        self.on_answered();
         Ok(())
     }
 
     /// Collects what has changed and what is due.
     fn collect(&mut self) {
-        let news = self.outbox.take_news();
+        let changes = self.outbox.take_changes();
         let directory = self.directory.load();
         let accounts = self.outbox.accounts.load();
         let covered = |appid: &Appid| {
             let account = Arc::clone(&directory.by_appid.get(appid)?.load().account);
             Some(account).filter(|account| accounts.covers(account))
         };
-        if news.of_all {
+        if changes.of_all {
             let all = directory.in_order.iter().filter_map(covered);
             self.todo.extend(all.flat_map(|account| credentials_of(&account)));
             self.todo.extend(self.published.keys().cloned());
@@ -164,7 +164,7 @@ impl Publisher {
         let concerns = |credential: &Credential| {
             self.published.contains_key(credential) || covered(&credential.appid).is_some()
         };
-        self.todo.extend(news.of.into_iter().filter(concerns));
+        self.todo.extend(changes.of.into_iter().filter(concerns));
         let now = Instant::now();
         while let Some((at, _)) = self.due.first()
             && *at <= now
@@ -172,7 +172,7 @@ impl Publisher {
             self.todo.extend(self.due.pop_first().map(|(_, credential)| credential));
         }
         self.todo.extend(self.refusals.due(now).cloned());
-        let pending = self.todo.len() + self.refusals.count_beside(&self.todo);
+        let pending = self.todo.len() + self.refusals.count_not_in(&self.todo);
         self.outbox.tally.pending.store(pending, Ordering::Relaxed);
     }
 
@@ -180,19 +180,19 @@ impl Publisher {
     async fn write(&mut self) -> Result<(), SinkError> {
         while self.connection.is_some() && !self.todo.is_empty() {
             let now = self.clock.now();
-            let batch = self.todo.iter().take(AT_ONCE);
+            let batch = self.todo.iter().take(BATCH);
             let plans: Vec<_> =
                 batch.map(|credential| (credential.clone(), self.plan(credential, now))).collect();
-            let made = self.make(&plans).await;
-            let (outcomes, trouble) = match made {
+            let applied = self.apply(&plans).await;
+            let (outcomes, trouble) = match applied {
                 Ok(outcomes) => (outcomes, None),
                 Err(trouble) => (Vec::new(), Some(trouble)),
             };
             let mut outcomes = outcomes.into_iter();
             for (credential, plan) in plans {
                 match outcomes.next() {
-                    Some(Ok(())) => self.is_made(credential, plan, now),
-                    Some(Err(refusal)) => self.is_refused(credential, plan, refusal),
+                    Some(Ok(())) => self.on_written(credential, plan, now),
+                    Some(Err(refusal)) => self.on_refused(credential, plan, refusal),
                     None => self.published.entry(credential).or_default().tried(plan),
                 }
             }
@@ -212,7 +212,7 @@ impl Publisher {
     }
 
     /// Carries out `plans`, and returns for each whether Redis accepted it.
-    async fn make(
+    async fn apply(
         &mut self,
         plans: &[(Credential, Plan)],
     ) -> Result<Vec<Result<(), RedisRefusal>>, SinkError> {
@@ -220,27 +220,28 @@ impl Publisher {
             plans.iter().map(|(_, plan)| plan.changes().collect()).collect();
         let all = changes.iter().filter(|changes| !changes.is_empty()).count();
         let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
-        let made = connection.make(&changes).await;
-        let refused =
-            made.as_ref().map_or(all, |outcomes| outcomes.iter().filter(|made| made.is_err()).count());
+        let applied = connection.apply(&changes).await;
+        let refused = applied
+            .as_ref()
+            .map_or(all, |outcomes| outcomes.iter().filter(|applied| applied.is_err()).count());
         Outbox::count(&self.outbox.tally.written, all - refused);
         Outbox::count(&self.outbox.tally.failed, refused);
-        made
+        applied
     }
 
-    fn is_made(&mut self, credential: Credential, plan: Plan, now: Moment) {
+    fn on_written(&mut self, credential: Credential, plan: Plan, now: Moment) {
         self.todo.remove(&credential);
         self.refusals.lift(&credential);
-        if let Some(at) = self.published.get(&credential).and_then(|published| published.look_at) {
+        if let Some(at) = self.published.get(&credential).and_then(|published| published.check_at) {
             self.due.remove(&(at, credential.clone()));
         }
         let published = match plan {
-            Plan::Keep => self.published.remove(&credential).filter(Published::is_any),
+            Plan::Keep => self.published.remove(&credential).filter(Published::has_entries),
             plan => plan.published(self.clock.now()),
         };
         if let Some(mut published) = published {
-            let at = Instant::now() + published.next_look(now);
-            published.look_at = Some(at);
+            let at = Instant::now() + published.next_check(now);
+            published.check_at = Some(at);
             self.due.insert((at, credential.clone()));
             self.published.insert(credential, published);
         } else {
@@ -248,7 +249,7 @@ impl Publisher {
         }
     }
 
-    fn is_refused(&mut self, credential: Credential, plan: Plan, refusal: RedisRefusal) {
+    fn on_refused(&mut self, credential: Credential, plan: Plan, refusal: RedisRefusal) {
         self.todo.remove(&credential);
         if refusal.in_part {
             self.published.entry(credential.clone()).or_default().tried(plan);
@@ -260,26 +261,26 @@ impl Publisher {
     ///
     /// Where most keys were changed, Redis was emptied, and the rest is compared at once; but not over and
     /// over where it keeps nothing.
-    fn pause(&mut self, looked: usize, changed: usize) -> Duration {
-        let is_lost = changed * 2 > looked;
-        self.lost = if is_lost { self.lost + looked } else { 0 };
-        if is_lost && self.lost < self.published.len() {
+    fn compare_delay(&mut self, compared: usize, changed: usize) -> Duration {
+        let is_mismatched = changed * 2 > compared;
+        self.mismatched = if is_mismatched { self.mismatched + compared } else { 0 };
+        if is_mismatched && self.mismatched < self.published.len() {
             return Duration::ZERO;
         }
-        self.lost = 0;
-        if is_lost { LOOK * LOOKS } else { LOOK }
+        self.mismatched = 0;
+        if is_mismatched { COMPARE_EVERY * COMPARE_ROUNDS } else { COMPARE_EVERY }
     }
 
     /// Compares the next part of the keys in Redis with what we wrote. Returns how many credentials were
     /// compared, and how many of them are not ours.
-    async fn look(&mut self) -> Result<(usize, usize), SinkError> {
-        let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+    async fn compare(&mut self) -> Result<(usize, usize), SinkError> {
+        let start = self.last_compared.take().map_or(Bound::Unbounded, Bound::Excluded);
         let mut behind = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
-        let share = self.published.len().div_ceil(LOOKS as usize).min(MOST_LOOKED_AT);
+        let share = self.published.len().div_ceil(COMPARE_ROUNDS as usize).min(COMPARE_MAX);
         let round: Vec<Credential> = behind.by_ref().take(share).cloned().collect();
-        self.looked_at = behind.next().and(round.last()).cloned();
+        self.last_compared = behind.next().and(round.last()).cloned();
         let mut changed = 0;
-        for batch in round.chunks(AT_ONCE) {
+        for batch in round.chunks(BATCH) {
             let now = self.clock.now();
             let (mut credentials, mut expected) = (Vec::new(), Vec::new());
             for credential in batch {
@@ -317,14 +318,14 @@ impl Publisher {
     }
 
     /// Redis does what it is asked to, except what it refuses, which may be everything.
-    fn answers(&mut self) {
+    fn on_answered(&mut self) {
         self.failures = 0;
         let now = self.clock.now();
         let stands = || self.published.values().any(|published| published.standing(now).is_some());
         let refusal = self.refusals.last().filter(|_| !stands());
         let since = refusal.map(|_| self.refuses_all_since.unwrap_or_else(Instant::now));
         self.refuses_all_since = since;
-        if let Some(refusal) = refusal.filter(|_| since.is_some_and(|since| since.elapsed() >= PATIENCE)) {
+        if let Some(refusal) = refusal.filter(|_| since.is_some_and(|since| since.elapsed() >= DOWN_AFTER)) {
             self.outbox.tally.up.store(false, Ordering::Relaxed);
             self.log.down(&refusal.trouble);
         } else if !self.outbox.tally.up.swap(true, Ordering::Relaxed) {
@@ -332,10 +333,10 @@ impl Publisher {
         }
     }
 
-    fn failed(&mut self, trouble: &SinkError) {
+    fn on_failed(&mut self, trouble: &SinkError) {
         self.connection = None;
         self.outbox.tally.up.store(false, Ordering::Relaxed);
-        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+        let wait = MIN_RETRY_DELAY.saturating_mul(2_u32.saturating_pow(self.failures)).min(MAX_RETRY_DELAY);
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Instant::now() + wait;
         self.log.down(trouble);

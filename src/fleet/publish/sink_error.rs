@@ -14,7 +14,7 @@ const COMMANDS: &str = "SET, GET, STRLEN, DEL, HSET, HGET, HSTRLEN, EXPIRE, PTTL
 pub(crate) struct SinkError(String);
 
 impl SinkError {
-    pub(crate) fn late() -> Self {
+    pub(crate) fn timed_out() -> Self {
         Self("no answer in time".to_owned())
     }
 
@@ -26,11 +26,11 @@ impl SinkError {
 impl From<RedisError> for SinkError {
     fn from(error: RedisError) -> Self {
         if error.is_timeout() {
-            Self::late()
+            Self::timed_out()
         } else if error.kind() == ErrorKind::AuthenticationFailed {
             Self("Redis refuses the user name or the password".to_owned())
         } else if error.kind() == ErrorKind::Io {
-            Self(without_answer(&error))
+            Self(io_message(&error))
         } else if let Some(words) = error.to_string().contains("switch database").then(|| error.detail()) {
             Self(format!("Redis refuses the database of the URL: {}", plain(words.unwrap_or_default())))
         } else {
@@ -52,9 +52,13 @@ fn plain(words: &str) -> String {
 }
 
 /// The operating system's message, or that of TLS.
-fn without_answer(error: &RedisError) -> String {
-    let told = error.to_string();
-    if told.contains("corrupt message") { "it does not speak TLS on this port".to_owned() } else { told }
+fn io_message(error: &RedisError) -> String {
+    let message = error.to_string();
+    if message.contains("corrupt message") {
+        "it does not speak TLS on this port".to_owned()
+    } else {
+        message
+    }
 }
 
 /// Redis' answer when it does not do what it was asked.
@@ -65,7 +69,7 @@ pub(crate) struct RedisRefusal {
     /// The same in a sentence.
     pub(crate) trouble: SinkError,
     /// Whether it is not about one key, but about every command.
-    pub(crate) is_of_all: bool,
+    pub(crate) concerns_all_keys: bool,
     /// Whether a part may have been done.
     pub(crate) in_part: bool,
 }
@@ -92,13 +96,13 @@ impl From<RedisError> for RedisRefusal {
         let kind = error.kind();
         let Some(errors) = error.into_server_errors() else {
             let trouble = SinkError(format!("Redis does not answer as it should ({kind:?})"));
-            return Self { code: "none".to_owned(), trouble, is_of_all: true, in_part: true };
+            return Self { code: "none".to_owned(), trouble, concerns_all_keys: true, in_part: true };
         };
         let (code, details) = errors.first().map_or(("", ""), |(_, error)| code_of(error));
         let is_a_code = code.len() <= 20 && code.bytes().all(|byte| byte.is_ascii_uppercase());
         let code = if is_a_code { code } else { "ERR" };
-        let (is_of_all, advice) = match KNOWN.iter().find(|(known, ..)| *known == code) {
-            Some((_, is_of_all, advice)) => (*is_of_all, format!(": {advice}")),
+        let (concerns_all_keys, advice) = match KNOWN.iter().find(|(known, ..)| *known == code) {
+            Some((_, concerns_all_keys, advice)) => (*concerns_all_keys, format!(": {advice}")),
             None if code == "NOPERM" => (false, format!(": its ACL must allow {COMMANDS} on the keys")),
             None if details.contains("unknown command") => {
                 (true, format!(": it does not know one of the commands {COMMANDS}"))
@@ -109,7 +113,7 @@ impl From<RedisError> for RedisRefusal {
         let words = if is_a_code { plain(details) } else { String::new() };
         let words = if words.is_empty() { words } else { format!(" (it says: {words})") };
         let trouble = SinkError(format!("Redis refuses with {code}{advice}{words}"));
-        Self { code: code.to_owned(), trouble, is_of_all, in_part: false }
+        Self { code: code.to_owned(), trouble, concerns_all_keys, in_part: false }
     }
 }
 
@@ -118,7 +122,7 @@ impl RedisRefusal {
     /// A refusal of one key.
     pub(crate) fn example(code: &str) -> Self {
         let trouble = SinkError(format!("Redis refuses with {code}"));
-        Self { code: code.to_owned(), trouble, is_of_all: false, in_part: false }
+        Self { code: code.to_owned(), trouble, concerns_all_keys: false, in_part: false }
     }
 }
 
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_about_one_key_is_told_from_what_is_about_all() {
-        for (line, code, is_of_all) in [
+        for (line, code, concerns_all_keys) in [
             ("WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE", false),
             ("OOM command not allowed when used memory > 'maxmemory'.", "OOM", false),
             ("EXECABORT Transaction discarded because of: OOM command not allowed", "OOM", false),
@@ -161,19 +165,19 @@ mod tests {
         ] {
             let found = refusal(line);
             assert_eq!(
-                (found.code.as_str(), found.is_of_all, found.in_part),
-                (code, is_of_all, false),
+                (found.code.as_str(), found.concerns_all_keys, found.in_part),
+                (code, concerns_all_keys, false),
                 "{line}"
             );
-            let told = found.trouble.to_string();
-            assert!(told.starts_with(&format!("Redis refuses with {code}")), "{told}");
-            assert!(!told.contains("5ecre7") && !told.contains("'k'"), "{told}");
+            let message = found.trouble.to_string();
+            assert!(message.starts_with(&format!("Redis refuses with {code}")), "{message}");
+            assert!(!message.contains("5ecre7") && !message.contains("'k'"), "{message}");
         }
     }
 
     #[test]
     fn redis_own_words_are_told_but_for_what_may_be_a_key_a_token_or_a_password() {
-        for (line, told) in [
+        for (line, message) in [
             (
                 "NOPERM this user has no permissions to run the 'hset' command",
                 "this user has no permissions to run the 'hset' command",
@@ -184,7 +188,7 @@ mod tests {
             ("MISCONF Redis can't write, see its log.", "Redis can't write, see its log."),
         ] {
             let trouble = refusal(line).trouble.to_string();
-            assert!(trouble.ends_with(&format!(" (it says: {told})")), "{line}: {trouble}");
+            assert!(trouble.ends_with(&format!(" (it says: {message})")), "{line}: {trouble}");
         }
     }
 }

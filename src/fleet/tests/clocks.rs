@@ -31,8 +31,8 @@ async fn a_wall_clock_that_is_slewed_by_minutes_leaves_no_account_without_a_toke
                     lab.clock.jump_wall(step_ms);
                 }
                 let token = lab.fleet.token_at_once(APPID);
-                let told = format!("{endpoint:?}, {step_ms} ms in 5 s, after {second} s: {:?}", lab.view());
-                lab.assert_alive(&token.unwrap_or_else(|| panic!("no token: {told}")));
+                let case = format!("{endpoint:?}, {step_ms} ms in 5 s, after {second} s: {:?}", lab.view());
+                lab.assert_alive(&token.unwrap_or_else(|| panic!("no token: {case}")));
             }
         }
     }
@@ -47,20 +47,20 @@ const fn ms(s: i64) -> i64 {
 }
 
 /// Reads token and ticket for `time` and checks that neither is dead. Returns how often there were both.
-async fn read_on(lab: &Lab, time: Duration, told: &str) -> usize {
+async fn read_on(lab: &Lab, time: Duration, case: &str) -> usize {
     let (end, mut both) = (Instant::now() + time, 0);
     while Instant::now() < end {
         sleep(SECOND).await;
         let token = timeout(SECOND / 10, lab.fleet.token(APPID)).await;
         let ticket = timeout(SECOND / 10, lab.fleet.ticket(APPID, Jsapi)).await;
         if let Ok(Ok(token)) = &token {
-            assert!(lab.wechat.is_alive(token.access_token()), "{told}: served a dead token: {token:?}");
+            assert!(lab.wechat.is_alive(token.access_token()), "{case}: served a dead token: {token:?}");
             let truth = lab.wechat.token_truth(token.access_token()).unwrap();
             let left = truth.dies_at.saturating_sub(lab.wechat.now());
-            assert!(token.max_age() <= left, "{told}: {token:?} lives for {left:?} only");
+            assert!(token.max_age() <= left, "{case}: {token:?} lives for {left:?} only");
         }
         if let Ok(Ok(ticket)) = &ticket {
-            assert!(lab.wechat.is_ticket_alive(&appid(), ticket.value()), "{told}: served a dead ticket");
+            assert!(lab.wechat.is_ticket_alive(&appid(), ticket.value()), "{case}: served a dead ticket");
         }
         both += usize::from(matches!((token, ticket), (Ok(Ok(_)), Ok(Ok(_)))));
     }
@@ -80,16 +80,16 @@ async fn a_machine_that_reboots_with_its_clock_behind_serves_nothing_that_has_en
             (31_536_000, 7_300),
             (1_790_000_000, 7_300),
         ] {
-            let told = format!("{endpoint:?}, {behind_s} s behind after {down_s} s");
+            let case = format!("{endpoint:?}, {behind_s} s behind after {down_s} s");
             let lab = Lab::with(vec![with_ticket(endpoint)]).await;
             lab.fleet.ticket(APPID, Jsapi).await.unwrap();
             let lab = lab.reboot(SECOND * down_s, -ms(behind_s)).await;
-            assert!(read_on(&lab, 900 * SECOND, &told).await > 800, "{told}: too seldom: {:#?}", lab.view());
-            assert_eq!(lab.probes.load(Ordering::SeqCst), 1, "{told}");
+            assert!(read_on(&lab, 900 * SECOND, &case).await > 800, "{case}: too seldom: {:#?}", lab.view());
+            assert_eq!(lab.probes.load(Ordering::SeqCst), 1, "{case}");
             // What was judged is not judged again by the wall clock.
             let lab = lab.crash_and_restart().await;
-            assert!(read_on(&lab, 900 * SECOND, &told).await > 800, "{told}: too seldom: {:#?}", lab.view());
-            assert_eq!(lab.probes.load(Ordering::SeqCst), 1, "{told}: no call within a boot");
+            assert!(read_on(&lab, 900 * SECOND, &case).await > 800, "{case}: too seldom: {:#?}", lab.view());
+            assert_eq!(lab.probes.load(Ordering::SeqCst), 1, "{case}: no call within a boot");
         }
     }
 }

@@ -81,12 +81,12 @@ impl ReadingClients {
     }
 
     /// Checks a process that has just started on what another one left.
-    async fn judge(&self, lab: &Lab, told: &str) {
+    async fn judge(&self, lab: &Lab, case: &str) {
         let Ok(mut stored) = serde_json::from_str::<AccountState>(&lab.disk.record(APPID)) else {
-            assert_eq!((self.newest.get(), lab.calls()), (0, 0), "{told}: nothing is stored");
+            assert_eq!((self.newest.get(), lab.calls()), (0, 0), "{case}: nothing is stored");
             return;
         };
-        assert!(stored.version >= self.newest.get(), "{told}: version {} is stored", stored.version);
+        assert!(stored.version >= self.newest.get(), "{case}: version {} is stored", stored.version);
         let at_risk = stored.intent.is_some() || stored.doubt.is_some();
         let now = lab.clock.now();
         stored.recover(&lab.config.accounts[0], Rules::EXAMPLE, now);
@@ -94,20 +94,20 @@ impl ReadingClients {
         assert_eq!(
             served,
             stored.is_usable(now).then_some(stored.version),
-            "{told}: what lives is served at once"
+            "{case}: what lives is served at once"
         );
         let Some(token) = stored.token else { return };
         let due = (token.refresh_at.until(now) < 5 * SECOND) || token.standing != Validity::Unchallenged;
         if served.is_some() && !at_risk && !due {
             let calls = lab.calls();
             sleep(3 * SECOND).await;
-            assert_eq!((lab.calls(), lab.view().state), (calls, Phase::Fresh), "{told}: a needless call");
+            assert_eq!((lab.calls(), lab.view().state), (calls, Phase::Fresh), "{case}: a needless call");
         }
     }
 }
 
 /// Checks that a dying process had stored that its token is dead before it went on.
-fn judge_dying(lab: &Lab, told: &str) {
+fn judge_dying(lab: &Lab, case: &str) {
     let state = lab.fleet.cells()[0].load().state.clone();
     let is_good = |state: &AccountState| {
         state.token.as_ref().is_some_and(|token| token.standing == Validity::Unchallenged)
@@ -118,20 +118,20 @@ fn judge_dying(lab: &Lab, told: &str) {
         let stored = serde_json::from_str::<AccountState>(&lab.disk.record(APPID)).unwrap_or_default();
         assert!(
             stored.version != state.version || !is_good(&stored),
-            "{told}: that it is dead is not stored"
+            "{case}: that it is dead is not stored"
         );
     }
 }
 
 /// Compares what is left of the budget with what WeChat has counted.
-fn judge_charges(lab: &Lab, crashes: u32, since: Instant, told: &str) {
+fn judge_charges(lab: &Lab, crashes: u32, since: Instant, case: &str) {
     let (calls, burst) = (u32::try_from(lab.calls()).unwrap(), burst(DAILY_BUDGET));
     let came_back = since.elapsed().as_nanos() / interval(DAILY_BUDGET).as_nanos();
     let came_back = u32::try_from(came_back).unwrap();
     let left = lab.view().budget.remaining;
-    let told = format!("{told}: {calls} calls, {left} of {burst} left, {came_back} came back");
-    assert!(left + calls <= burst + came_back, "a charge is forgotten, {told}");
-    assert!(left + calls + crashes >= burst, "charged without need, {told}");
+    let case = format!("{case}: {calls} calls, {left} of {burst} left, {came_back} came back");
+    assert!(left + calls <= burst + came_back, "a charge is forgotten, {case}");
+    assert!(left + calls + crashes >= burst, "charged without need, {case}");
 }
 
 /// A life that is cut off at the `cut`-th boundary, and the next one soon again. Returns whether there was
@@ -146,7 +146,7 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
     let (clients, born) = (ReadingClients::default(), Instant::now());
     let mut boundaries = cut;
     for crashes in 1..=3 {
-        let told = format!("{endpoint:?}, boundary {cut}, crash {crashes}");
+        let case = format!("{endpoint:?}, boundary {cut}, crash {crashes}");
         lab.disk.cut_after(boundaries);
         let lived = async {
             if crashes == 1 {
@@ -160,16 +160,16 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
             () = lived => true,
             () = lab.disk.until_cut() => false,
         };
-        judge_charges(&lab, crashes, born, &told);
+        judge_charges(&lab, crashes, born, &case);
         if survived {
-            assert_eq!(lab.view().state, Phase::Fresh, "{told}: {:#?}", lab.view());
+            assert_eq!(lab.view().state, Phase::Fresh, "{case}: {:#?}", lab.view());
             lab.fleet.shutdown().await;
             return crashes > 1;
         }
-        judge_dying(&lab, &told);
+        judge_dying(&lab, &case);
         lab = lab.crash_and_restart().await;
-        judge_charges(&lab, crashes, born, &told);
-        clients.judge(&lab, &told).await;
+        judge_charges(&lab, crashes, born, &case);
+        clients.judge(&lab, &case).await;
         // The second cut comes at one of the first steps of the new life; there is no third.
         boundaries = if crashes == 1 { 1 + cut % 7 } else { 0 };
     }

@@ -187,7 +187,7 @@ impl Decision {
         }
         let lands = |flight: &mut Flight| flight.answer.as_ref().is_some_and(|(lands, _)| *lands <= self.t);
         if let Some(flight) = self.flight.take_if(lands) {
-            self.land(flight);
+            self.end_call(flight);
         }
         true
     }
@@ -211,7 +211,7 @@ impl Decision {
     }
 
     /// The answer, or the lack of one, reaches us.
-    fn land(&mut self, flight: Flight) {
+    fn end_call(&mut self, flight: Flight) {
         let (_, answer) = flight.answer.unwrap();
         self.state.activity = Activity::Idle;
         match &answer {

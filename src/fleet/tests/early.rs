@@ -10,13 +10,13 @@ const LEAST: Duration = Duration::from_secs(300);
 
 /// A client asks every `every` through `lives` lifetimes of 2 h; one that takes us for WeChat says so.
 /// Returns the longest time for which less than the least was promised, and the numbers of calls and mints.
-async fn lived(lab: &Lab, every: Duration, is_told: bool, lives: u32) -> (Duration, Counters) {
+async fn lived(lab: &Lab, every: Duration, is_reported: bool, lives: u32) -> (Duration, Counters) {
     let (mut low_since, mut longest) = (None, Duration::ZERO);
     let end = Instant::now() + 7200 * SECOND * lives;
     while Instant::now() < end {
         let token = lab.token().await;
         lab.assert_alive(&token);
-        if is_told {
+        if is_reported {
             lab.fleet.bring_refresh_forward(APPID);
         }
         match token.expires_in() < LEAST {

@@ -26,7 +26,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 }
 
 /// All events that are available now.
-async fn told(follow: &mut Follow) -> Vec<Value> {
+async fn drain(follow: &mut Follow) -> Vec<Value> {
     let mut all = Vec::new();
     while let Ok(batch) = tokio::time::timeout(Duration::from_millis(1), follow.next()).await {
         if batch.missed {
@@ -44,13 +44,13 @@ async fn a_refresh_is_told_in_the_order_in_which_it_is_seen() {
         let first = lab.token().await;
         let mut follow = lab.fleet.follow(None);
         lab.until("a new token", |view| view.version > first.version()).await;
-        let told = told(&mut follow).await;
-        assert_eq!(names(&told), ["state", "state", "token"], "{endpoint:?}: {told:#?}");
-        assert_eq!((&told[0]["was"], &told[0]["state"]), (&json!("fresh"), &json!("refreshing")));
-        assert_eq!((&told[1]["was"], &told[1]["state"]), (&json!("refreshing"), &json!("fresh")));
+        let events = drain(&mut follow).await;
+        assert_eq!(names(&events), ["state", "state", "token"], "{endpoint:?}: {events:#?}");
+        assert_eq!((&events[0]["was"], &events[0]["state"]), (&json!("fresh"), &json!("refreshing")));
+        assert_eq!((&events[1]["was"], &events[1]["state"]), (&json!("refreshing"), &json!("fresh")));
         let view = serde_json::to_value(lab.view()).unwrap();
         for field in ["appid", "version", "issued_at", "expires_at", "next_refresh_at"] {
-            assert_eq!(told[2][field], view[field], "{field}: {told:#?}");
+            assert_eq!(events[2][field], view[field], "{field}: {events:#?}");
         }
         lab.fleet.shutdown().await;
     }
@@ -65,8 +65,8 @@ async fn the_end_of_a_token_is_told_though_nothing_else_happens_then() {
         lab.wechat.set_outage(Some(Outage::Refuse));
         let mut follow = lab.fleet.follow(None);
         sleep(4 * HOUR).await;
-        let told = told(&mut follow).await;
-        let end = told.iter().find(|event| event["state"] == "unavailable").expect("its end");
+        let events = drain(&mut follow).await;
+        let end = events.iter().find(|event| event["state"] == "unavailable").expect("its end");
         assert_eq!((&end["event"], &end["was"]), (&json!("state"), &json!("degraded")));
         assert!(end["last_fault"]["message"].is_string() && end["consecutive_failures"].as_u64() > Some(0));
         let at: jiff::Timestamp = end["at"].as_str().unwrap().parse().unwrap();
@@ -88,8 +88,8 @@ async fn that_the_host_goes_down_and_comes_back_is_told_to_all() {
     lab.wechat.set_outage(Some(Outage::Refuse));
     sleep(4 * HOUR).await;
     let hosts = async |follow: &mut Follow| {
-        let told = told(follow).await;
-        told.into_iter().filter(|event| event["event"] == "host").collect::<Vec<_>>()
+        let events = drain(follow).await;
+        events.into_iter().filter(|event| event["event"] == "host").collect::<Vec<_>>()
     };
     let down = hosts(&mut follow).await;
     assert_eq!(down.len(), 1, "{down:#?}");
@@ -119,20 +119,20 @@ async fn a_ticket_that_fails_and_one_that_works_again_are_told() {
     let mut follow = lab.fleet.follow(None);
     lab.wechat.inject(Some(&appid()), Fault::errcode(48001).on(Call::Ticket));
     lab.until("in trouble", |view| view.tickets[0].last_fault.is_some()).await;
-    let failed = told(&mut follow).await;
+    let failed = drain(&mut follow).await;
     let fault = failed.iter().find(|event| event["event"] == "ticket_fault").expect("its failure");
     assert_eq!(json!([fault["appid"], fault["type"], fault["errcode"]]), json!([APPID, "jsapi", 48001]));
     lab.wechat.clear_faults(Some(&appid()));
     lab.until("well again", |view| view.tickets[0].last_fault.is_none()).await;
-    let mended = told(&mut follow).await;
+    let recovered = drain(&mut follow).await;
     let is_good = |event: &&Value| {
         ["ticket", "ticket_unchanged"].contains(&event["event"].as_str().unwrap()) && event["type"] == "jsapi"
     };
-    let good = mended.iter().find(is_good).expect("its recovery");
+    let good = recovered.iter().find(is_good).expect("its recovery");
     assert_eq!(good["version"], lab.view().tickets[0].version);
     // A call that changes nothing is no event.
     sleep(HOUR).await;
-    assert!(names(&told(&mut follow).await).iter().all(|name| *name != "ticket_unchanged"));
+    assert!(names(&drain(&mut follow).await).iter().all(|name| *name != "ticket_unchanged"));
     lab.fleet.shutdown().await;
 }
 
@@ -143,11 +143,11 @@ async fn each_failure_of_a_parked_account_is_told_and_kept() {
     lab.wechat.inject(Some(&appid()), Fault::errcode(40164));
     let mut follow = lab.fleet.follow(None);
     lab.until("parked for a while", |view| view.consecutive_failures == 3).await;
-    let told = told(&mut follow).await;
+    let events = drain(&mut follow).await;
     let mut failures: Vec<_> =
-        told.iter().filter_map(|event| event["consecutive_failures"].as_u64()).collect();
+        events.iter().filter_map(|event| event["consecutive_failures"].as_u64()).collect();
     failures.dedup();
-    assert_eq!(failures, [0, 1, 2, 3], "{told:#?}");
+    assert_eq!(failures, [0, 1, 2, 3], "{events:#?}");
     let past = history(&lab.fleet);
     let faults: Vec<_> = past.iter().filter(|event| event["event"] == "fault").collect();
     assert_eq!(faults.len(), 3, "{past:#?}");
@@ -185,8 +185,8 @@ async fn a_history_tells_who_reported_a_token_and_what_came_of_it() {
     );
     let checks: Vec<_> = past.iter().filter(|event| event["event"] == "check").collect();
     assert_eq!((checks.len(), &checks[0]["told"]), (1, &json!("refused")));
-    let wish = past.iter().find(|event| event["event"] == "refresh").expect("the wish");
-    assert_eq!(json!([wish["by"], wish["force"]]), json!(["ops", true]));
+    let request = past.iter().find(|event| event["event"] == "refresh").expect("the wish");
+    assert_eq!(json!([request["by"], request["force"]]), json!(["ops", true]));
     lab.fleet.shutdown().await;
 }
 
@@ -219,20 +219,20 @@ async fn one_who_comes_back_goes_on_behind_the_event_that_it_names() {
     let batch = follow.next().await;
     let all = {
         let mut all: Vec<_> = batch.events.iter().map(as_json).collect();
-        all.extend(told(&mut follow).await);
+        all.extend(drain(&mut follow).await);
         all
     };
     assert!(all.len() >= 3, "{all:#?}");
-    assert_eq!(told(&mut lab.fleet.follow(Some(&before))).await, all);
+    assert_eq!(drain(&mut lab.fleet.follow(Some(&before))).await, all);
     let first = follow.id(&batch.events[0]);
-    assert_eq!(told(&mut lab.fleet.follow(Some(&first))).await, all[1..]);
-    assert_eq!(told(&mut lab.fleet.follow(Some(&follow.id_of_place()))).await, Vec::<Value>::new());
+    assert_eq!(drain(&mut lab.fleet.follow(Some(&first))).await, all[1..]);
+    assert_eq!(drain(&mut lab.fleet.follow(Some(&follow.id_of_place()))).await, Vec::<Value>::new());
     let (epoch, _) = before.split_once('-').unwrap();
     for foreign in
         ["", "1", "-", "0-1", &format!("{epoch}-99999999"), &format!("{epoch}-{}", u64::MAX), "é-1"]
     {
-        let told = told(&mut lab.fleet.follow(Some(foreign))).await;
-        assert_eq!(told, [json!({"event": "missed"})], "{foreign:?} is no event of this process");
+        let events = drain(&mut lab.fleet.follow(Some(foreign))).await;
+        assert_eq!(events, [json!({"event": "missed"})], "{foreign:?} is no event of this process");
     }
     lab.fleet.shutdown().await;
 }
@@ -245,8 +245,8 @@ async fn one_who_falls_behind_is_told_so_once_and_goes_on() {
     for _ in 0..65_536 + 10 {
         lab.fleet.note_reload(false);
     }
-    let told = told(&mut slow).await;
-    assert_eq!((told.len(), &told[0]), (65_537, &json!({"event": "missed"})));
+    let events = drain(&mut slow).await;
+    assert_eq!((events.len(), &events[0]), (65_537, &json!({"event": "missed"})));
     assert_eq!(lab.fleet.history(APPID, 10).unwrap().len(), 0, "its past is out of the ring");
     lab.fleet.refresh(APPID, true).await.unwrap();
     assert!(!lab.fleet.history(APPID, 10).unwrap().is_empty());
@@ -265,12 +265,12 @@ async fn a_reload_is_told_with_whether_it_was_taken() {
     config.accounts = vec![Arc::new(renamed)];
     lab.fleet.reload(config).await.unwrap();
     sleep(SECOND).await;
-    let before = told(&mut follow).await;
-    let told_yet = names(&before).iter().filter(|name| **name == "reload").count();
-    assert_eq!(told_yet, 1, "clients are exchanged after the accounts, and only then it is told");
+    let before = drain(&mut follow).await;
+    let reloads_so_far = names(&before).iter().filter(|name| **name == "reload").count();
+    assert_eq!(reloads_so_far, 1, "clients are exchanged after the accounts, and only then it is told");
     lab.fleet.note_reload(true);
-    let told = [before, told(&mut follow).await].concat();
-    let reloads: Vec<_> = told.iter().filter(|event| event["event"] == "reload").collect();
+    let events = [before, drain(&mut follow).await].concat();
+    let reloads: Vec<_> = events.iter().filter(|event| event["event"] == "reload").collect();
     assert_eq!(reloads.iter().map(|event| &event["successful"]).collect::<Vec<_>>(), [false, true]);
     assert!(reloads.iter().all(|event| event["at"].is_string() && event.get("appid").is_none()));
     assert_eq!(names(&history(&lab.fleet)).last(), Some(&"configured"));

@@ -77,7 +77,7 @@ async fn those_who_wait_share_a_failure_too() {
     let start = Instant::now();
     for answer in readers.join_all().await {
         assert!(
-            matches!(answer, Err(TokenError::Unavailable(told)) if told.last_fault.as_ref().unwrap().errcode == Some(-1))
+            matches!(answer, Err(TokenError::Unavailable(why)) if why.last_fault.as_ref().unwrap().errcode == Some(-1))
         );
     }
     assert_eq!(lab.calls(), 1);
@@ -149,7 +149,7 @@ async fn a_rejection_finds_no_current_token_where_there_is_none() {
     lab.wechat.inject(Some(&appid()), Fault::errcode(40243));
     lab.until("parked", |view| view.state == Phase::Parked).await;
     let answer = lab.fleet.reject(APPID, "from before").await;
-    assert!(matches!(answer, Err(TokenError::Unavailable(told)) if told.state == Phase::Parked));
+    assert!(matches!(answer, Err(TokenError::Unavailable(why)) if why.state == Phase::Parked));
     lab.fleet.shutdown().await;
 }
 
@@ -304,7 +304,7 @@ async fn the_budget_holds_across_crashes_on_both_endpoints() {
         sleep(20 * HOUR).await;
         assert!(lab.calls() <= 10, "{endpoint:?}: {}", lab.calls());
         let error = lab.fleet.token(APPID).await.unwrap_err();
-        assert!(matches!(&error, TokenError::Unavailable(told) if told.last_fault.is_some()), "{error}");
+        assert!(matches!(&error, TokenError::Unavailable(why) if why.last_fault.is_some()), "{error}");
         lab.fleet.shutdown().await;
     }
 }
@@ -403,9 +403,9 @@ async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_mende
     lab.wechat.set_secret(&appid(), Secret::new("reset in the console"));
     lab.until("parked", |view| view.state == Phase::Parked).await;
     assert_eq!(lab.token().await.access_token(), token.access_token());
-    let mut mended = account(APPID, Endpoint::Token);
-    mended.secret = Secret::new("reset in the console");
-    lab.config.accounts = vec![mended.into()];
+    let mut corrected = account(APPID, Endpoint::Token);
+    corrected.secret = Secret::new("reset in the console");
+    lab.config.accounts = vec![corrected.into()];
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     let start = Instant::now();
     lab.until("fresh", |view| view.state == Phase::Fresh).await;

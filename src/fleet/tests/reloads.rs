@@ -90,8 +90,8 @@ async fn a_reload_that_its_caller_gives_up_goes_on_and_is_reckoned_with() {
     lab.config.accounts = vec![other.into()];
     for patience in [Duration::ZERO, Duration::from_micros(1), Duration::from_millis(1)] {
         let _given_up = timeout(patience, lab.fleet.reload(lab.config.clone())).await;
-        let told = lab.fleet.reload(before.clone()).await.unwrap();
-        assert_eq!((told.added, told.removed, told.changed), (0, 0, 1));
+        let reloaded = lab.fleet.reload(before.clone()).await.unwrap();
+        assert_eq!((reloaded.added, reloaded.removed, reloaded.changed), (0, 0, 1));
         sleep(SECOND).await;
         assert_eq!(lab.view().name, before.accounts[0].name);
     }

@@ -8,22 +8,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// How often a reader found no token, and how often a dead one.
 #[derive(Debug, PartialEq, Eq)]
-struct Met {
+struct Misses {
     none: u32,
     dead: u32,
 }
 
 /// Reads every `every` for `time`.
-async fn read_for(lab: &Lab, time: Duration, every: Duration) -> Met {
-    let (end, mut met) = (Instant::now() + time, Met { none: 0, dead: 0 });
+async fn read_for(lab: &Lab, time: Duration, every: Duration) -> Misses {
+    let (end, mut misses) = (Instant::now() + time, Misses { none: 0, dead: 0 });
     while Instant::now() < end {
         sleep(every).await;
         match lab.fleet.token_at_once(APPID) {
-            None => met.none += 1,
-            Some(token) => met.dead += u32::from(!lab.wechat.is_alive(token.access_token())),
+            None => misses.none += 1,
+            Some(token) => misses.dead += u32::from(!lab.wechat.is_alive(token.access_token())),
         }
     }
-    met
+    misses
 }
 
 /// How many seconds pass from the death of a token, which a client reports each second, to a living one.
@@ -54,23 +54,23 @@ async fn a_call_that_is_delivered_late_makes_nobody_read_a_dead_token() {
         sleep(6 * MINUTE).await;
         delay_delivery(&lab, seconds);
         let _ = lab.fleet.refresh(APPID, false).await;
-        let met = read_for(&lab, 3 * HOUR, SECOND).await;
-        assert!(met.dead == 0 && met.none <= 45, "a refresh, {seconds} s: {met:?}");
+        let misses = read_for(&lab, 3 * HOUR, SECOND).await;
+        assert!(misses.dead == 0 && misses.none <= 45, "a refresh, {seconds} s: {misses:?}");
 
         // The first call of all; the second one is answered before it.
         let lab = Lab::with(vec![account(APPID, Endpoint::Token)]).await;
         delay_delivery(&lab, seconds);
-        let met = read_for(&lab, 3 * HOUR, SECOND).await;
-        assert!(met.dead == 0 && met.none <= 10, "a cold start, {seconds} s: {met:?}");
+        let misses = read_for(&lab, 3 * HOUR, SECOND).await;
+        assert!(misses.dead == 0 && misses.none <= 10, "a cold start, {seconds} s: {misses:?}");
         assert!(lab.counters().checks >= 1, "what is served is checked once it must have shown");
 
         // A scheduled refresh: the next one is due anyway, so that nothing waits for the result of a check.
         let lab = Lab::start(Endpoint::Token).await;
         lab.token().await;
         delay_delivery(&lab, seconds);
-        let met = read_for(&lab, 6 * HOUR, SECOND).await;
+        let misses = read_for(&lab, 6 * HOUR, SECOND).await;
         // No longer than the next call takes.
-        assert!(met.dead == 0 && met.none <= 1, "a scheduled refresh, {seconds} s: {met:?}");
+        assert!(misses.dead == 0 && misses.none <= 1, "a scheduled refresh, {seconds} s: {misses:?}");
     }
 }
 
@@ -84,8 +84,8 @@ async fn whatever_is_served_when_a_lost_call_must_have_shown_is_checked_once_als
         if restarts {
             lab = lab.crash_and_restart().await;
         }
-        let met = read_for(&lab, 10 * MINUTE, SECOND).await;
-        assert_eq!((met.none, lab.counters().checks, lab.mints()), (0, 1, 2), "{restarts}: {met:?}");
+        let misses = read_for(&lab, 10 * MINUTE, SECOND).await;
+        assert_eq!((misses.none, lab.counters().checks, lab.mints()), (0, 1, 2), "{restarts}: {misses:?}");
         // It is checked only once.
         read_for(&lab, 24 * HOUR, MINUTE).await;
         assert_eq!(lab.counters().checks, 1);
@@ -118,8 +118,8 @@ async fn a_check_call_that_alone_is_ill_costs_nobody_a_token() {
         // One call is lost at some time.
         let call = if endpoint == Endpoint::Token { Call::Token } else { Call::StableToken };
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(call).times(1));
-        let met = read_for(&lab, 24 * HOUR, 10 * SECOND).await;
-        assert!(met.none <= 7 && met.dead == 0, "{endpoint:?}: {met:?}");
+        let misses = read_for(&lab, 24 * HOUR, 10 * SECOND).await;
+        assert!(misses.none <= 7 && misses.dead == 0, "{endpoint:?}: {misses:?}");
         assert!(lab.fleet.refresh(APPID, false).await.is_ok(), "{endpoint:?}: an operator's refresh");
         assert!(lab.calls() <= 40, "{endpoint:?}: {} calls", lab.calls());
     }
@@ -171,8 +171,8 @@ async fn an_operators_refresh_is_tried_while_the_hosts_count_as_down() {
         sleep(10 * MINUTE).await;
         lab.wechat.inject(None, Fault::new(FaultKind::Status { status: 502 }).on(Call::Check));
         let calls = lab.calls();
-        let told = lab.fleet.refresh(APPID, false).await;
-        assert!(told.is_ok() && lab.calls() == calls + 1, "{endpoint:?}: {told:?}");
+        let outcome = lab.fleet.refresh(APPID, false).await;
+        assert!(outcome.is_ok() && lab.calls() == calls + 1, "{endpoint:?}: {outcome:?}");
     }
 }
 
@@ -205,8 +205,8 @@ async fn an_address_that_is_refused_now_and_then_costs_hardly_any_time_without_a
             let call = if endpoint == Endpoint::Token { Call::Token } else { Call::StableToken };
             let refused = Fault::errcode(40164).on(call).by_chance(f64::from(percent) / 100.0);
             lab.wechat.inject(Some(&appid()), refused);
-            let met = read_for(&lab, 10 * 24 * HOUR, 5 * SECOND).await;
-            let share = f64::from(met.none) / (10.0 * 86_400.0 / 5.0);
+            let misses = read_for(&lab, 10 * 24 * HOUR, 5 * SECOND).await;
+            let share = f64::from(misses.none) / (10.0 * 86_400.0 / 5.0);
             assert!(share <= without, "{endpoint:?}, {percent} %: {share}, {} calls", lab.calls());
         }
     }

@@ -30,7 +30,7 @@ pub(super) enum Created {
 /// Only an empty file is ever replaced; a dangling symbolic link is followed.
 pub(super) fn create<S: StorageBackend>(
     path: &Path,
-    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+    open_file: &impl Fn(File) -> Result<S, DatabaseError>,
     batch: &Batch,
 ) -> Result<Created, StoreError> {
     let failed = |error| StoreError::io("create", path, error);
@@ -40,8 +40,8 @@ pub(super) fn create<S: StorageBackend>(
     let prefix = format!("{name}.");
     clear_leftovers(folder, &prefix);
     // A name of its own, since another start may be creating one, too.
-    let (beside, file) = NewFile::create(folder, &prefix).map_err(failed)?;
-    let database = match on_file(file).and_then(database_on) {
+    let (new_file, file) = NewFile::create(folder, &prefix).map_err(failed)?;
+    let database = match open_file(file).and_then(database_on) {
         Ok(database) => database,
         // Another process that is creating a store there is about to remove it as a leftover.
         Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(Created::Elsewhere),
@@ -59,25 +59,25 @@ pub(super) fn create<S: StorageBackend>(
     };
     begin().map_err(|error| failed(into_io(error)))?;
     drop(database);
-    let created = move_to(beside, &place).map_err(failed)?;
+    let created = move_to(new_file, &place).map_err(failed)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(created)
 }
 
-/// Moves `beside` to `place`, if nothing is there.
-fn move_to(mut beside: NewFile, place: &Path) -> io::Result<Created> {
-    match beside.move_to(place) {
+/// Moves `new_file` to `place`, if nothing is there.
+fn move_to(mut new_file: NewFile, place: &Path) -> io::Result<Created> {
+    match new_file.move_to(place) {
         Ok(()) => Ok(Created::Here),
-        Err(refused) if refused.kind() == ErrorKind::AlreadyExists => replace_empty(beside, place),
+        Err(refused) if refused.kind() == ErrorKind::AlreadyExists => replace_empty(new_file, place),
         // Another process that is creating a store there has removed it as a leftover.
         Err(refused) if refused.kind() == ErrorKind::NotFound => Ok(Created::Elsewhere),
         Err(refused) => Err(refused),
     }
 }
 
-/// Moves `beside` to `place`, if the file there is empty. Holds that file's lock: of two processes that see
+/// Moves `new_file` to `place`, if the file there is empty. Holds that file's lock: of two processes that see
 /// it empty, one backs off for the other.
-fn replace_empty(beside: NewFile, place: &Path) -> io::Result<Created> {
+fn replace_empty(new_file: NewFile, place: &Path) -> io::Result<Created> {
     if !fs::symlink_metadata(place)?.is_file() {
         return Ok(Created::Elsewhere);
     }
@@ -91,7 +91,7 @@ fn replace_empty(beside: NewFile, place: &Path) -> io::Result<Created> {
     if ours.len() != 0 || identity_of(&ours) != identity_of(&theirs) {
         return Ok(Created::Elsewhere);
     }
-    beside.move_over(place)?;
+    new_file.move_over(place)?;
     Ok(Created::Here)
 }
 

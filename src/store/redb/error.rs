@@ -41,13 +41,13 @@ pub(super) fn refusal(path: &Path, error: DatabaseError) -> StoreError {
 /// Separates a disk that fails, which says nothing about the contents, from a damaged file.
 pub(super) fn unusable(operation: &'static str, path: &Path, error: redb::Error) -> StoreError {
     match error {
-        redb::Error::Io(error) if !is_the_contents(&error) => StoreError::io(operation, path, error),
+        redb::Error::Io(error) if !is_due_to_contents(&error) => StoreError::io(operation, path, error),
         other => damaged(path, other.to_string()),
     }
 }
 
 /// Whether the error is due to what the file contains, or lacks at its end, and not to the disk.
-fn is_the_contents(error: &io::Error) -> bool {
+fn is_due_to_contents(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 

@@ -24,15 +24,15 @@ const PIECE_BYTES: usize = 1 << 20;
 /// of a killed process cannot be inspected in place, since opening it repairs it: a copy is repaired instead.
 pub(super) fn inspect<S: StorageBackend>(
     path: &Path,
-    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+    open_file: &impl Fn(File) -> Result<S, DatabaseError>,
 ) -> Result<bool, StoreError> {
     let look = || -> Result<bool, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
-        let opened = on_file(file).and_then(|storage| builder().open_read_only_with_backend(storage));
+        let opened = open_file(file).and_then(|storage| builder().open_read_only_with_backend(storage));
         match opened {
-            Ok(database) => look_through(path, &database).map(|()| true),
+            Ok(database) => check_contents(path, &database).map(|()| true),
             Err(DatabaseError::RepairAborted) => {
-                look_through(path, &mended_copy(path, on_file)?).map(|()| false)
+                check_contents(path, &repaired_copy(path, open_file)?).map(|()| false)
             }
             Err(error) => Err(refusal(path, error)),
         }
@@ -40,7 +40,7 @@ pub(super) fn inspect<S: StorageBackend>(
     reading(look).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
 }
 
-fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
+fn check_contents(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {
     check_format(path, database)?;
     let mut checked = Ok(());
     each_record(database, |of, bytes| {
@@ -57,12 +57,12 @@ fn look_through(path: &Path, database: &impl ReadableDatabase) -> Result<(), Sto
 }
 
 /// A copy in memory of what the file becomes when it is opened for writing.
-fn mended_copy<S: StorageBackend>(
+fn repaired_copy<S: StorageBackend>(
     path: &Path,
-    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+    open_file: &impl Fn(File) -> Result<S, DatabaseError>,
 ) -> Result<Database, StoreError> {
     let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
-    let storage = on_file(file).map_err(|error| refusal(path, error))?;
+    let storage = open_file(file).map_err(|error| refusal(path, error))?;
     let copy = InMemoryBackend::new();
     let copied = storage.len().and_then(|len| {
         copy.set_len(len)?;
@@ -78,7 +78,7 @@ fn mended_copy<S: StorageBackend>(
 /// memory.
 fn in_pieces(
     storage: &impl StorageBackend,
-    mut hand_on: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    mut visit: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let len = storage.len()?;
     let mut piece = vec![0; PIECE_BYTES];
@@ -86,7 +86,7 @@ fn in_pieces(
         let left = usize::try_from(len - at).unwrap_or(usize::MAX);
         let piece = &mut piece[..left.min(PIECE_BYTES)];
         storage.read(at, piece)?;
-        hand_on(at, piece)?;
+        visit(at, piece)?;
     }
     Ok(())
 }
@@ -97,10 +97,10 @@ fn in_pieces(
 /// lost; what is built on it would then be lost with the next power failure.
 pub(super) fn write_again<S: StorageBackend>(
     path: &Path,
-    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+    open_file: &impl Fn(File) -> Result<S, DatabaseError>,
 ) -> Result<(), StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
-    let storage = on_file(file).map_err(|error| refusal(path, error))?;
+    let storage = open_file(file).map_err(|error| refusal(path, error))?;
     let again = || -> io::Result<bool> {
         let is_ours = storage.try_lock_range(Bound::Unbounded, Bound::Unbounded).map_err(io::Error::other)?;
         if is_ours {
@@ -116,16 +116,16 @@ pub(super) fn write_again<S: StorageBackend>(
 
 pub(super) fn open<S: StorageBackend>(
     path: &Path,
-    on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+    open_file: &impl Fn(File) -> Result<S, DatabaseError>,
 ) -> Result<Open, StoreError> {
     let file = owner_only().open(path).map_err(|error| StoreError::io("open", path, error))?;
     let opened = reading(|| {
-        let open = Open::new(file, on_file).map_err(|error| refusal(path, error))?;
+        let open = Open::new(file, open_file).map_err(|error| refusal(path, error))?;
         open.database().map_or(Ok(()), |database| check_format(path, database))?;
         Ok(open)
     });
     let open = opened.unwrap_or_else(|| Err(unusable("read", path, contradictory())))?;
-    keep_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
+    restrict_to_owner(path).map_err(|error| StoreError::io("open", path, error))?;
     Ok(open)
 }
 
@@ -138,7 +138,7 @@ fn owner_only() -> OpenOptions {
 }
 
 /// Restricts the file to its owner, whatever its mode was, since it holds tokens.
-fn keep_to_owner(path: &Path) -> io::Result<()> {
+fn restrict_to_owner(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     let _ = path;

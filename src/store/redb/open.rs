@@ -31,10 +31,10 @@ impl Open {
     /// Has redb open `file`.
     pub(super) fn new<S: StorageBackend>(
         file: File,
-        on_file: &impl Fn(File) -> Result<S, DatabaseError>,
+        open_file: &impl Fn(File) -> Result<S, DatabaseError>,
     ) -> Result<Self, DatabaseError> {
         let handed_over = file.try_clone().map_err(redb::StorageError::Io)?;
-        let (storage, gate) = GatedFile::new(on_file(handed_over)?);
+        let (storage, gate) = GatedFile::new(open_file(handed_over)?);
         let database = database_on(storage)?;
         let mut open = Self { database: Some(database), gate, file, head: Vec::new() };
         open.note_head().map_err(redb::StorageError::Io)?;

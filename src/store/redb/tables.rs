@@ -41,10 +41,10 @@ pub(super) fn read_all(database: &impl ReadableDatabase) -> Result<Contents, red
     Ok(Contents { records, hosts })
 }
 
-/// Passes every record to `hand_on`; returns the hosts.
+/// Passes every record to `visit`; returns the hosts.
 pub(super) fn each_record(
     database: &impl ReadableDatabase,
-    mut hand_on: impl FnMut(Credential, &[u8]),
+    mut visit: impl FnMut(Credential, &[u8]),
 ) -> Result<Vec<String>, redb::Error> {
     let read = database.begin_read()?;
     let hosts = read.open_table(META)?.get("hosts")?;
@@ -52,7 +52,7 @@ pub(super) fn each_record(
         hosts.map(|hosts| hosts.value().split_whitespace().map(str::to_owned).collect()).unwrap_or_default();
     for entry in read.open_table(ACCOUNTS)?.iter()? {
         let (key, record) = entry?;
-        hand_on(credential(key.value())?, record.value());
+        visit(credential(key.value())?, record.value());
     }
     let tickets = match read.open_table(TICKETS) {
         Ok(tickets) => tickets,
@@ -62,7 +62,7 @@ pub(super) fn each_record(
     };
     for entry in tickets.iter()? {
         let (key, record) = entry?;
-        hand_on(credential(key.value())?, record.value());
+        visit(credential(key.value())?, record.value());
     }
     Ok(hosts)
 }

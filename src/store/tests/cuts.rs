@@ -102,7 +102,7 @@ async fn live_on(disk: &Arc<Disk>, found: Option<Remains>, batches: Vec<Batch>) 
     if let Some(found) = &found {
         fs::write(&path, found.when_all_was_done()).unwrap();
     }
-    let backend = RedbBackend::open_by(&path, disk.on_file()).unwrap();
+    let backend = RedbBackend::open_by(&path, disk.open_file()).unwrap();
     let mut acknowledged = vec![(disk.ops_so_far(), WholeStore::of(&backend))];
     for batch in batches {
         let stored = acknowledged.last().unwrap().1.with(&batch);
@@ -178,7 +178,7 @@ async fn revive(left: Left<'_>) {
     if !file.is_empty() {
         fs::write(place, file).unwrap();
     }
-    let opened = RedbBackend::open_by(&path, Disk::new().on_file());
+    let opened = RedbBackend::open_by(&path, Disk::new().open_file());
     let backend = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
     let stored = WholeStore::of(&backend);
     assert!(

@@ -34,11 +34,11 @@ pub(super) enum Op {
 /// All files that are opened through it are one file to it.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    heard: Mutex<Heard>,
+    state: Mutex<DiskState>,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct DiskState {
     ops: Vec<Op>,
     /// How many operations were requested, reads included.
     asked: usize,
@@ -56,7 +56,7 @@ impl Disk {
     }
 
     /// Opens a file for redb.
-    pub(super) fn on_file(
+    pub(super) fn open_file(
         self: &Arc<Self>,
     ) -> impl Fn(File) -> Result<DiskFile, DatabaseError> + Clone + Send + Sync + 'static {
         let disk = Arc::clone(self);
@@ -68,49 +68,49 @@ impl Disk {
     }
 
     pub(super) fn ops(&self) -> Vec<Op> {
-        self.heard.lock().unwrap().ops.clone()
+        self.state.lock().unwrap().ops.clone()
     }
 
     pub(super) fn ops_so_far(&self) -> usize {
-        self.heard.lock().unwrap().ops.len()
+        self.state.lock().unwrap().ops.len()
     }
 
     pub(super) fn asked(&self) -> usize {
-        self.heard.lock().unwrap().asked
+        self.state.lock().unwrap().asked
     }
 
     /// Makes the operations in `range` fail, counted from 0.
     pub(super) fn fail(&self, range: Range<usize>) {
-        self.heard.lock().unwrap().failing = range;
+        self.state.lock().unwrap().failing = range;
     }
 
     /// Makes the `n`-th sync fail, from 0.
     pub(super) fn fail_sync(&self, n: usize) {
-        self.heard.lock().unwrap().failing_sync = Some(n);
+        self.state.lock().unwrap().failing_sync = Some(n);
     }
 
     /// Sets whether the disk is full and takes no writes; what is in place can be synced.
     pub(super) fn set_full(&self, full: bool) {
-        self.heard.lock().unwrap().full = full;
+        self.state.lock().unwrap().full = full;
     }
 
     /// What has failed since the last call of this.
     pub(super) fn failed(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.heard.lock().unwrap().failed)
+        std::mem::take(&mut self.state.lock().unwrap().failed)
     }
 
     fn note(&self, op: Op) {
-        self.heard.lock().unwrap().ops.push(op);
+        self.state.lock().unwrap().ops.push(op);
     }
 
     fn ask(&self, what: &'static str) -> io::Result<()> {
-        let mut heard = self.heard.lock().unwrap();
-        heard.asked += 1;
-        heard.syncs += usize::from(what == "sync_data");
-        let failing_sync = what == "sync_data" && heard.failing_sync == Some(heard.syncs - 1);
-        let full = heard.full && matches!(what, "write" | "set_len");
-        if full || failing_sync || heard.failing.contains(&(heard.asked - 1)) {
-            heard.failed.push(what);
+        let mut state = self.state.lock().unwrap();
+        state.asked += 1;
+        state.syncs += usize::from(what == "sync_data");
+        let failing_sync = what == "sync_data" && state.failing_sync == Some(state.syncs - 1);
+        let full = state.full && matches!(what, "write" | "set_len");
+        if full || failing_sync || state.failing.contains(&(state.asked - 1)) {
+            state.failed.push(what);
             return Err(io::Error::other("the disk fails as it was told to"));
         }
         Ok(())

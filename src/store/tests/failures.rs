@@ -21,7 +21,7 @@ async fn left(path: &Path) -> Vec<u64> {
 
 /// The versions that the next process finds.
 async fn versions(path: &Path) -> Vec<u64> {
-    let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
+    let backend = RedbBackend::open_by(path, Disk::new().open_file()).unwrap();
     let Opened { store: _store, stored: states, .. } =
         Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
     APPIDS.iter().map(|name| states.accounts.get(&appid(name)).map_or(0, |state| state.version)).collect()
@@ -29,7 +29,7 @@ async fn versions(path: &Path) -> Vec<u64> {
 
 /// Creates a store in which each account has version 1, closed or killed.
 async fn made(path: &Path, killed: bool) {
-    let backend = RedbBackend::open_by(path, Disk::new().on_file()).unwrap();
+    let backend = RedbBackend::open_by(path, Disk::new().open_file()).unwrap();
     let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
     let accounts = BTreeMap::from(APPIDS.map(|name| (appid(name), holding(1))));
     store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
@@ -41,7 +41,7 @@ async fn made(path: &Path, killed: bool) {
 }
 
 /// Asserts that the error names the disk's failure.
-fn assert_told(error: &StoreError, what: &str) {
+fn assert_io_error(error: &StoreError, what: &str) {
     assert!(matches!(error, StoreError::Io { .. }), "{what}: {error}");
 }
 
@@ -54,10 +54,10 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
     disk.fail(failing.clone());
     let what =
         format!("a disk that fails for {failing:?}, of a store {}", if killed { "killed" } else { "closed" });
-    let backend = match RedbBackend::open_by(&path, disk.on_file()) {
+    let backend = match RedbBackend::open_by(&path, disk.open_file()) {
         Ok(backend) => backend,
         Err(error) => {
-            assert_told(&error, &what);
+            assert_io_error(&error, &what);
             assert_eq!(left(&path).await, [1, 1, 1], "{}", what);
             return disk.asked();
         }
@@ -65,7 +65,7 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
     let store = match Store::open(Arc::new(backend), hosts(), TokioClock::new()).await {
         Ok(opened) => opened.store,
         Err(error) => {
-            assert_told(&error, &what);
+            assert_io_error(&error, &what);
             return disk.asked();
         }
     };
@@ -76,18 +76,18 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
             match store.commit(&appid(name), &holding(version), 0).await {
                 // What was pending was written with it.
                 Ok(()) => acknowledged = newest,
-                Err(error) => assert_told(&error, &what),
+                Err(error) => assert_io_error(&error, &what),
             }
             if !disk.failed().is_empty() {
                 let left = left(&path).await;
-                let told = format!("{}: {left:?} of {acknowledged:?} to {newest:?}", what);
+                let case = format!("{}: {left:?} of {acknowledged:?} to {newest:?}", what);
                 let kept = |n: usize| (acknowledged[n]..=newest[n]).contains(&left[n]);
-                assert!((0..3).all(kept), "{told}");
+                assert!((0..3).all(kept), "{case}");
             }
         }
     }
     for _ in 0..=failing.len() {
-        sleep(LAST_RETRY).await;
+        sleep(MAX_RETRY_DELAY).await;
     }
     assert_eq!(left(&path).await, newest, "{what}: what was pending is written");
     store.close().await;
@@ -122,8 +122,8 @@ async fn whenever_the_disk_fails_while_a_store_is_made_the_next_start_makes_it()
         let (_folder, path) = new_file();
         let disk = Disk::new();
         disk.fail(first..first + 1);
-        if let Err(error) = RedbBackend::open_by(&path, disk.on_file()) {
-            assert_told(&error, &format!("the disk fails at {first}"));
+        if let Err(error) = RedbBackend::open_by(&path, disk.open_file()) {
+            assert_io_error(&error, &format!("the disk fails at {first}"));
         } else if disk.asked() <= first {
             break;
         }
@@ -135,15 +135,15 @@ async fn whenever_the_disk_fails_while_a_store_is_made_the_next_start_makes_it()
 async fn a_store_that_somebody_else_took_while_the_disk_failed_is_left_to_them() {
     let (_folder, path) = new_file();
     let disk = Disk::new();
-    let first = RedbBackend::open_by(&path, disk.on_file()).unwrap();
+    let first = RedbBackend::open_by(&path, disk.open_file()).unwrap();
     let batch = |version| Batch {
         records: vec![(Credential::token(appid("wx1")), record::encode(&holding(version), "test"))],
         hosts: None,
     };
     let asked = disk.asked();
     disk.fail(asked..asked + 1);
-    assert_told(&first.write(batch(1)).await.unwrap_err(), "the disk fails");
-    let second = RedbBackend::open_by(&path, Disk::new().on_file()).unwrap();
+    assert_io_error(&first.write(batch(1)).await.unwrap_err(), "the disk fails");
+    let second = RedbBackend::open_by(&path, Disk::new().open_file()).unwrap();
     second.write(batch(2)).await.unwrap();
     let writes = || disk.ops().iter().filter(|op| matches!(op, Op::Write { .. })).count();
     let before = writes();
@@ -157,14 +157,14 @@ async fn a_store_that_somebody_else_took_while_the_disk_failed_is_left_to_them()
 async fn a_disk_that_is_full_is_asked_less_and_less_often_and_not_given_the_whole_file_each_time() {
     let (_folder, path) = new_file();
     let disk = Disk::new();
-    let backend = RedbBackend::open_by(&path, disk.on_file()).unwrap();
+    let backend = RedbBackend::open_by(&path, disk.open_file()).unwrap();
     let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
     let accounts = BTreeMap::from_iter((0..3_000).map(|n| (appid(&format!("wx{n}")), holding(1))));
     store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
     let long = fs::metadata(&path).unwrap().len();
     let ops = disk.ops_so_far();
     disk.set_full(true);
-    assert_told(&store.commit(&appid("wx1"), &holding(2), 0).await.unwrap_err(), "the disk is full");
+    assert_io_error(&store.commit(&appid("wx1"), &holding(2), 0).await.unwrap_err(), "the disk is full");
     for second in 0..600 {
         sleep(Duration::from_secs(1)).await;
         // Later commits fail at once, and cause no attempt.
@@ -178,7 +178,7 @@ async fn a_disk_that_is_full_is_asked_less_and_less_often_and_not_given_the_whol
     let written = u64::try_from(written.sum::<usize>()).unwrap();
     assert!(written < long, "{written} bytes were written over and over, to a file of {long}");
     disk.set_full(false);
-    sleep(LAST_RETRY + FIRST_RETRY).await;
+    sleep(MAX_RETRY_DELAY + MIN_RETRY_DELAY).await;
     let (_folder, copy) = new_file();
     fs::copy(&path, &copy).unwrap();
     let (_store, states) = open(&copy, TokioClock::new()).await;

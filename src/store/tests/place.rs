@@ -114,12 +114,12 @@ async fn what_stands_in_the_place_of_a_store_is_left_alone_until_it_is_moved_awa
             let what = format!("{way} by {} bytes", bytes.len());
             put(&path, &bytes);
             sleep(LOOK_EVERY * 2).await;
-            let told = store.commit(&appid("wx1"), &holding(2), 0).await.unwrap_err();
-            assert!(matches!(&*told, StoreError::Replaced { .. }), "{what}: {told}");
-            sleep(LAST_RETRY * 3).await;
+            let error = store.commit(&appid("wx1"), &holding(2), 0).await.unwrap_err();
+            assert!(matches!(&*error, StoreError::Replaced { .. }), "{what}: {error}");
+            sleep(MAX_RETRY_DELAY * 3).await;
             assert!(fs::read(&path).unwrap() == bytes, "{what}: it was changed");
             fs::rename(&path, path.with_extension("theirs")).unwrap();
-            sleep(LAST_RETRY + FIRST_RETRY).await;
+            sleep(MAX_RETRY_DELAY + MIN_RETRY_DELAY).await;
             assert_eq!(left(&path).await, [2, 1, 1, 1], "{what}, moved away");
             put(&path, &bytes);
             store.close().await;
@@ -139,7 +139,7 @@ async fn a_store_that_is_put_back_is_gone_on_with() {
     fs::write(&path, "in between").unwrap();
     assert!(store.commit(&appid("wx1"), &holding(2), 0).await.is_err());
     moved(&aside, &path);
-    sleep(LAST_RETRY).await;
+    sleep(MAX_RETRY_DELAY).await;
     store.commit(&appid("wx2"), &holding(3), 0).await.unwrap();
     store.close().await;
     drop(store);
@@ -188,17 +188,17 @@ fn what_comes_into_being_while_a_store_is_made_is_not_replaced() {
         if by_link {
             symlink(&place, &path).unwrap();
         }
-        let on_file = {
-            let (on_file, place) = (Disk::new().on_file(), place.clone());
+        let open_file = {
+            let (open_file, place) = (Disk::new().open_file(), place.clone());
             move |file| {
                 // The new store is being created: another program is quicker now.
                 if !place.exists() {
                     fs::write(&place, "dear diary").unwrap();
                 }
-                on_file(file)
+                open_file(file)
             }
         };
-        let error = RedbBackend::open_by(&path, on_file).map(|_| ()).unwrap_err();
+        let error = RedbBackend::open_by(&path, open_file).map(|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::Foreign { .. } | StoreError::Damaged { .. }), "{error}");
         assert_eq!(fs::read(&place).unwrap(), b"dear diary");
         assert_eq!(fs::symlink_metadata(&path).unwrap().is_symlink(), by_link);

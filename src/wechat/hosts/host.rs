@@ -34,7 +34,7 @@ pub(super) struct Health {
     pub(super) why: String,
     pub(super) probe: Option<AbortHandle>,
     /// Whether it has answered a real call while probes failed, and no probe since.
-    pub(super) misled: bool,
+    pub(super) probes_misled: bool,
 }
 
 /// What showed that a host answers or fails.
@@ -49,7 +49,7 @@ pub(in crate::wechat) enum Evidence {
 impl Health {
     /// Whether failed probes are ignored, because real calls succeed.
     pub(super) fn distrusts_probes(&self) -> bool {
-        self.misled && self.failed_at.is_none()
+        self.probes_misled && self.failed_at.is_none()
     }
 }
 

@@ -20,7 +20,7 @@ enum CallOutcome {
         fetched: Fetched,
         took_ms: u64,
         /// The lifetime of the token as WeChat states it.
-        told: Option<Duration>,
+        stated_lifetime: Option<Duration>,
     },
     /// No call was made, which counts as a failure.
     Refused(Arc<Fault>),
@@ -52,8 +52,8 @@ impl TokenActor {
         }
         self.advance();
         // Both depend on the next step: when the refresh is due, and whether another call follows at once.
-        self.tell(&change);
-        self.settle(&change);
+        self.log_end(&change);
+        self.answer_waiters(&change);
     }
 
     fn apply(&mut self, end: TokenCallEnd) -> CallOutcome {
@@ -64,9 +64,9 @@ impl TokenActor {
                     self.state.return_spare();
                 }
                 let took_ms = u64::try_from(self.call_started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let told = end.result.as_ref().ok().map(|answer| answer.expires_in);
+                let stated_lifetime = end.result.as_ref().ok().map(|answer| answer.expires_in);
                 let fetched = self.state.end_fetch(end, &self.account, rules, now, self.shared.draw());
-                CallOutcome::Fetched { fetched, took_ms, told }
+                CallOutcome::Fetched { fetched, took_ms, stated_lifetime }
             }
             TokenCallEnd::Called(CallEnd::Check(end)) => {
                 self.state.end_check(&end, &self.account, now);
@@ -95,19 +95,19 @@ impl TokenActor {
         self.shared.count_fetch(&self.cell, fetched, fault);
     }
 
-    fn tell(&self, change: &CallOutcome) {
+    fn log_end(&self, change: &CallOutcome) {
         let log = self.log(self.shared.now());
         match change {
-            CallOutcome::Fetched { fetched, took_ms, told } => {
+            CallOutcome::Fetched { fetched, took_ms, stated_lifetime } => {
                 log.fetch_ended(*fetched, *took_ms);
-                told.iter().for_each(|told| log.note_stated_lifetime(*told));
+                stated_lifetime.iter().for_each(|lifetime| log.note_stated_lifetime(*lifetime));
             }
             CallOutcome::Refused(fault) => log.failed(fault, None),
             CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => {}
         }
     }
 
-    fn settle(&mut self, change: &CallOutcome) {
+    fn answer_waiters(&mut self, change: &CallOutcome) {
         let settled = match change {
             CallOutcome::Fetched { fetched, .. } => Settled::Fetch(*fetched),
             CallOutcome::Refused(_) => Settled::Fetch(Fetched::Failed),

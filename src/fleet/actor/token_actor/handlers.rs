@@ -34,8 +34,8 @@ impl Message<Trial> for TokenActor {
 
 impl Message<Notice> for TokenActor {
     type Reply = ();
-    async fn handle(&mut self, prompt: Notice, _: &mut Context<Self, ()>) {
-        match prompt {
+    async fn handle(&mut self, notice: Notice, _: &mut Context<Self, ()>) {
+        match notice {
             Notice::Prioritise => self.move_up(),
             Notice::RefreshEarly => {
                 self.state.refresh_early(self.shared.now());

@@ -12,7 +12,7 @@ use wxtokend_core::token::state::{Activity, Reason, WantedCall};
 
 use super::TokenActor;
 use super::end::TokenCallEnd;
-use crate::fleet::actor::call::{Call, acquire_slot, fly, landing, queue};
+use crate::fleet::actor::call::{Call, acquire_slot, call_end, queue, spawn_call};
 use crate::fleet::actor::pending::Pending;
 use crate::wechat::{Permit, Require};
 
@@ -64,7 +64,7 @@ impl TokenActor {
     /// Uses the permit: decides once more, charges, puts the intent on disk, calls.
     pub(super) async fn call(&mut self, permit: Permit) {
         // Counted as in flight before the check below, so that a fleet that stops waits for it.
-        let _flight = self.shared.flights.token();
+        let _in_flight = self.shared.calls_in_flight.token();
         if self.shared.is_draining() {
             return self.enter(Activity::Idle, Pending::nothing());
         }
@@ -96,7 +96,7 @@ impl TokenActor {
                 }
                 let several = self.shared.wechat().hosts().are_several();
                 let spare = several && self.state.charge_spare(&self.account, now);
-                self.enter(Activity::Fetching, landing(&self.cell));
+                self.enter(Activity::Fetching, call_end(&self.cell));
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
                 self.commit().await;
@@ -104,17 +104,17 @@ impl TokenActor {
             }
             Step::Check => {
                 let Some(token) = self.state.token.clone() else { return self.reconsider() };
-                self.enter(Activity::Checking, landing(&self.cell));
+                self.enter(Activity::Checking, call_end(&self.cell));
                 self.publish();
                 // A client that rejected the token waits for the answer; a served token that no one has
                 // rejected can wait for a second check.
-                let twice = self.state.want.is_none() && self.state.is_usable(now);
-                Call::Check { token: token.value.clone(), twice }
+                let recheck_refusal = self.state.want.is_none() && self.state.is_usable(now);
+                Call::Check { token: token.value.clone(), recheck_refusal }
             }
             // What was due when we queued no longer is: settings were reloaded, or the clock jumped.
             Step::Wait(_) | Step::AwaitHost => return self.reconsider(),
         };
         self.call_started = Instant::now();
-        fly(&self.cell, &self.shared, Arc::clone(&self.account), permit, call);
+        spawn_call(&self.cell, &self.shared, Arc::clone(&self.account), permit, call);
     }
 }

@@ -32,7 +32,7 @@ fn shown(plan: &Plan) -> Vec<String> {
         KeyChange::Put { entry, for_s } => {
             format!("{}={} {for_s}", entry.key.expose(), entry.content.mark().expose())
         }
-        KeyChange::TakeBack(entry) => format!("-{}", entry.key.expose()),
+        KeyChange::Withdraw(entry) => format!("-{}", entry.key.expose()),
     };
     plan.changes().map(show).collect()
 }

@@ -9,7 +9,7 @@ use super::refusals::Refusals;
 use crate::fleet::publish::sink_error::SinkError;
 
 /// How often drift is logged, and how often refusals are.
-const OFTEN: Duration = Duration::from_secs(60);
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Log {
@@ -49,7 +49,7 @@ impl Log {
     }
 
     /// Logs drift, unless that was logged recently.
-    pub(super) fn tell_of_drift(&mut self) {
+    pub(super) fn report_drift(&mut self) {
         if self.drifted == 0 || !may_report(&mut self.drift_reported_at) {
             return;
         }
@@ -65,11 +65,11 @@ impl Log {
 
     /// Logs accounts that were not refused before, unless that was logged recently or the whole sink is
     /// logged as down.
-    pub(super) fn tell_of(&mut self, refusals: &mut Refusals) {
+    pub(super) fn report_refusals(&mut self, refusals: &mut Refusals) {
         let Some(refusal) = refusals.last().filter(|_| !self.is_down) else { return };
         let (code, trouble) = (refusal.code.as_str(), &refusal.trouble);
         let (sink, accounts) = (self.sink.as_str(), refusals.count());
-        if refusals.is_news() && may_report(&mut self.refusal_reported_at) {
+        if refusals.has_unreported() && may_report(&mut self.refusal_reported_at) {
             warn!(
                 event = "redis_refused",
                 sink,
@@ -77,13 +77,13 @@ impl Log {
                 code,
                 "{sink} does not take some keys, which are tried again (accounts: {accounts}): {trouble}"
             );
-            refusals.are_told();
+            refusals.mark_reported();
         }
     }
 }
 
 fn may_report(reported_at: &mut Option<Instant>) -> bool {
-    let may = reported_at.is_none_or(|at| at.elapsed() >= OFTEN);
+    let may = reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
     if may {
         *reported_at = Some(Instant::now());
     }

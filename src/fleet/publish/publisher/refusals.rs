@@ -9,9 +9,9 @@ use wxtokend_core::ticket::Credential;
 use crate::fleet::publish::sink_error::RedisRefusal;
 
 /// The delay before the next attempt doubles from this,
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// up to this.
-const LAST_RETRY: Duration = Duration::from_secs(30);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Refused credentials. Each waits on its own, so that a refused one delays no other.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct Refusals {
     of: BTreeMap<Credential, RefusedKey>,
     last: Option<RedisRefusal>,
     /// Whether one of them has not been refused before.
-    is_news: bool,
+    has_unreported: bool,
 }
 
 struct RefusedKey {
@@ -31,10 +31,10 @@ impl Refusals {
     /// Records that it was refused.
     pub(super) fn add(&mut self, credential: Credential, refusal: RedisRefusal, now: Instant) {
         let times = self.of.get(&credential).map_or(0, |refused| refused.times);
-        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(times)).min(LAST_RETRY);
+        let wait = MIN_RETRY_DELAY.saturating_mul(2_u32.saturating_pow(times)).min(MAX_RETRY_DELAY);
         self.of.insert(credential, RefusedKey { times: times.saturating_add(1), retry_at: now + wait });
         self.last = Some(refusal);
-        self.is_news |= times == 0;
+        self.has_unreported |= times == 0;
     }
 
     /// Records that it is no longer refused.
@@ -53,17 +53,17 @@ impl Refusals {
     }
 
     /// Whether there are any that have not been logged.
-    pub(super) fn is_news(&self) -> bool {
-        self.is_news
+    pub(super) fn has_unreported(&self) -> bool {
+        self.has_unreported
     }
 
     /// Marks them as logged.
-    pub(super) fn are_told(&mut self) {
-        self.is_news = false;
+    pub(super) fn mark_reported(&mut self) {
+        self.has_unreported = false;
     }
 
     /// How many are not on the list of credentials to write.
-    pub(super) fn count_beside(&self, todo: &BTreeSet<Credential>) -> usize {
+    pub(super) fn count_not_in(&self, todo: &BTreeSet<Credential>) -> usize {
         self.of.keys().filter(|credential| !todo.contains(*credential)).count()
     }
 
@@ -96,8 +96,8 @@ mod tests {
         let waits: Vec<u64> = (0..8)
             .map(|time| {
                 refusals.add(a.clone(), refusal(), now);
-                assert_eq!(refusals.is_news(), time == 0);
-                refusals.are_told();
+                assert_eq!(refusals.has_unreported(), time == 0);
+                refusals.mark_reported();
                 let next = refusals.next().unwrap();
                 assert_eq!(refusals.due(now).count(), 0);
                 let wait = (next - now).as_secs();
@@ -109,9 +109,9 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
 
         refusals.add(b.clone(), refusal(), now);
-        assert_eq!((refusals.count(), refusals.count_beside(&BTreeSet::from([a.clone()]))), (2, 1));
+        assert_eq!((refusals.count(), refusals.count_not_in(&BTreeSet::from([a.clone()]))), (2, 1));
         refusals.lift(&a);
-        assert_eq!(refusals.next(), Some(now + FIRST_RETRY));
+        assert_eq!(refusals.next(), Some(now + MIN_RETRY_DELAY));
         refusals.lift(&b);
         assert_eq!((refusals.count(), refusals.next(), refusals.last()), (0, None, None));
     }
