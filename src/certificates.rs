@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_reading_that_hangs_is_told_so_and_starts_no_other() {
+    async fn a_caller_of_a_reading_that_hangs_gets_an_error_and_starts_no_other() {
         let reader = CertificateReader { read: hang, running: Mutex::new(None) };
         for _ in 0..3 {
             let outcome =
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reading_that_panics_is_told_and_the_next_is_tried() {
+    async fn a_reading_that_panics_is_an_error_and_the_next_is_tried() {
         let reader = CertificateReader { read: || panic!("a bug"), running: Mutex::new(None) };
         for _ in 0..2 {
             let outcome = reader.certificates(Duration::from_secs(20)).await.unwrap_err().to_string();

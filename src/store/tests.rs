@@ -86,7 +86,7 @@ async fn what_is_committed_is_there_after_reopening_and_the_file_is_the_owners_a
 }
 
 #[tokio::test]
-async fn a_second_opener_is_told_that_the_store_is_in_use() {
+async fn a_second_opener_learns_that_the_store_is_in_use() {
     let (_folder, path) = new_file();
     let _first = RedbBackend::open(&path).unwrap();
     let error = RedbBackend::open(&path).unwrap_err();
@@ -146,7 +146,7 @@ async fn a_damaged_store_is_refused_with_the_way_out_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_store_whose_program_was_killed_is_mended_or_left_as_it_is() {
+async fn a_store_whose_program_was_killed_is_repaired_or_left_as_it_is() {
     let (_folder, path) = new_file();
     let (store, _) = open(&path, TokioClock::new()).await;
     for n in 0..20 {
@@ -226,7 +226,7 @@ fn a_record_is_read_wherever_its_boot_stands_and_none_is_without() {
 }
 
 #[test]
-fn a_record_of_another_boot_is_told_on_the_clocks_of_this_one_as_of_the_time_that_is_right() {
+fn a_record_of_another_boot_is_converted_to_the_clocks_of_this_one_by_the_true_time() {
     let bytes = record::encode(&holding(1), "another boot");
     let (written, of_another): (AccountState, _) = record::decode(&bytes, "this boot").unwrap();
     let (_, of_another_still): (AccountState, _) = record::decode(&bytes, "another boot").unwrap();

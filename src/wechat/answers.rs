@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_of_what_was_sent_is_not_told_however_long_it_is() {
+    fn an_echo_of_what_was_sent_is_not_shown_however_long_it_is() {
         let long = Secret::new("hunter2-".repeat(60));
         let body = format!(r#"{{"errcode":45011,"errmsg":"too often: {}"}}"#, long.expose());
         let CheckEnd::Inconclusive(fault) = read_check(Ok(&answer(200, &body)), &long) else {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_beside_a_refusal_is_neither() {
+    fn a_token_together_with_a_refusal_is_neither() {
         let both =
             bytes(br#"{"errcode":40001,"errmsg":"x","access_token":"t","ticket":"t","expires_in":7200}"#);
         let none = read_token(Endpoint::Token, &both, &sent()).unwrap_err();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trouble_of_a_host_is_told_from_an_accounts() {
+    fn the_trouble_of_a_host_is_distinguished_from_an_accounts() {
         let whose =
             |endpoint, response: &Response| read_token(endpoint, response, &sent()).unwrap_err().fault.whose;
         for endpoint in [Endpoint::Token, Endpoint::StableToken] {
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_told_from_a_refused_token_and_both_from_trouble() {
+    fn a_ticket_a_refused_token_and_trouble_are_distinguished() {
         let read = |status, body: &str| read_ticket(Ok(&answer(status, body)), &sent());
         let ticket = r#"{"errcode":0,"errmsg":"ok","ticket":"t","expires_in":7200}"#;
         let found = read(200, ticket).unwrap();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_tells_honoured_from_refused_and_both_from_not_knowing() {
+    fn a_check_is_honoured_refused_or_inconclusive() {
         let check = |status, body: &str| read_check(Ok(&answer(status, body)), &sent());
         assert!(matches!(check(200, r#"{"ip_list":["1.2.3.4"]}"#), CheckEnd::Honoured));
         assert!(matches!(check(200, r#"{"errcode":0,"errmsg":"ok"}"#), CheckEnd::Honoured));

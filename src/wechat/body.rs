@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_errcode_counts_whatever_the_text_beside_it_is() {
+    fn an_errcode_counts_whatever_its_text_is() {
         let texts: [&[u8]; 19] = [
             b"\"invalid ip\n1.2.3.4\"",
             b"\"\r\n\t\x00\x1b[31m\"",

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_without_an_address_is_told_as_trouble_of_the_dns() {
+    async fn a_name_without_an_address_is_reported_as_a_dns_problem() {
         type Found = std::vec::IntoIter<SocketAddr>;
         let limit = Duration::from_secs(4);
         let silent = std::future::pending::<io::Result<Found>>();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_told_in_seconds_or_by_the_clock_of_whoever_asks_for_it() {
+    fn a_pause_is_in_seconds_or_by_the_clock_of_the_host_that_asks_for_it() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
         let read = |asked, date| retry_delay(asked, date, || now);
         let seconds = |s| Some(Duration::from_secs(s));

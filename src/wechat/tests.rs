@@ -257,7 +257,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wary_call_waits_for_a_probe_unless_the_host_has_just_answered() {
+async fn a_call_that_may_lose_a_token_waits_for_a_probe_unless_the_host_has_just_answered() {
     let (script, wechat) = start(vec![ok(TOKEN)]);
     let probes = || *script.probes.lock().unwrap();
     drop(wechat.admit(0, Require::Heard).await.unwrap());
@@ -334,7 +334,7 @@ async fn no_text_of_a_fault_repeats_the_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_a_host_goes_down_or_comes_back_is_told_once_with_why_and_since_when() {
+async fn a_host_that_goes_down_or_recovers_is_reported_once_with_why_and_since_when() {
     let (script, wechat) = start(vec![refused(), refused(), ok(TOKEN)]);
     let changes = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&changes);

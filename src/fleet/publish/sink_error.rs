@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_one_key_is_told_from_what_is_about_all() {
+    fn refusals_of_one_key_are_distinguished_from_those_of_all_keys() {
         for (line, code, concerns_all_keys) in [
             ("WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE", false),
             ("OOM command not allowed when used memory > 'maxmemory'.", "OOM", false),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_own_words_are_told_but_for_what_may_be_a_key_a_token_or_a_password() {
+    fn redis_own_words_are_shown_except_what_may_be_a_key_a_token_or_a_password() {
         for (line, message) in [
             (
                 "NOPERM this user has no permissions to run the 'hset' command",

@@ -151,8 +151,7 @@ async fn nobody_is_asked_for_the_time_where_nothing_stored_can_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_wechat_does_not_tell_the_time_stored_tokens_are_served_by_the_wall_clock_once_a_call_had_its_time()
- {
+async fn without_wechats_time_stored_tokens_are_served_by_the_wall_clock_after_a_calls_timeout() {
     let raw = |headers: serde_json::Value| {
         let answer = json!({"status": 200, "headers": headers, "body": r#"{"errcode": 40001}"#});
         FaultKind::Raw(serde_json::from_value(answer).unwrap())
@@ -180,7 +179,7 @@ async fn where_wechat_does_not_tell_the_time_stored_tokens_are_served_by_the_wal
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_tells_the_time_is_looked_for_until_there_is_one() {
+async fn hosts_are_asked_for_the_time_until_one_answers() {
     for is_up_after in [None, Some(3 * SECOND)] {
         let lab = Lab::tuned(vec![account(APPID, Endpoint::Token)], |upstream| {
             upstream.base_urls.insert(0, CLOSED.parse().unwrap());

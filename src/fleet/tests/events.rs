@@ -38,7 +38,7 @@ async fn drain(follow: &mut Follow) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_is_told_in_the_order_in_which_it_is_seen() {
+async fn a_refreshs_events_come_in_the_order_in_which_they_happen() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
         let first = lab.token().await;
@@ -57,7 +57,7 @@ async fn a_refresh_is_told_in_the_order_in_which_it_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_token_is_told_though_nothing_else_happens_then() {
+async fn the_end_of_a_token_is_an_event_though_nothing_else_happens_then() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
         lab.token().await;
@@ -79,7 +79,7 @@ async fn the_end_of_a_token_is_told_though_nothing_else_happens_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_the_host_goes_down_and_comes_back_is_told_to_all() {
+async fn a_host_that_goes_down_and_recovers_is_an_event_for_all() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     let is_up = json!({"host": "wechat.test", "up": true, "down_since": null, "reason": null});
@@ -111,7 +111,7 @@ async fn that_the_host_goes_down_and_comes_back_is_told_to_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ticket_that_fails_and_one_that_works_again_are_told() {
+async fn a_ticket_that_fails_and_one_that_works_again_are_events() {
     let mut kept = account(APPID, Endpoint::StableToken);
     kept.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
     let lab = Lab::with(vec![kept]).await;
@@ -137,7 +137,7 @@ async fn a_ticket_that_fails_and_one_that_works_again_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_failure_of_a_parked_account_is_told_and_kept() {
+async fn each_failure_of_a_parked_account_is_an_event_and_kept() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     lab.wechat.inject(Some(&appid()), Fault::errcode(40164));
@@ -159,7 +159,7 @@ async fn each_failure_of_a_parked_account_is_told_and_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_history_tells_who_reported_a_token_and_what_came_of_it() {
+async fn a_history_shows_who_reported_a_token_and_the_outcome() {
     let lab = Lab::start(Endpoint::StableToken).await;
     let dead = lab.token().await;
     lab.wechat.kill_tokens(&appid());
@@ -238,7 +238,7 @@ async fn one_who_comes_back_goes_on_behind_the_event_that_it_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_falls_behind_is_told_so_once_and_goes_on() {
+async fn a_stream_that_falls_behind_is_notified_once_and_continues() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     let mut slow = lab.fleet.follow(None);
@@ -254,7 +254,7 @@ async fn one_who_falls_behind_is_told_so_once_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_is_told_with_whether_it_was_taken() {
+async fn a_reload_is_an_event_that_says_whether_it_succeeded() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     let mut follow = lab.fleet.follow(None);

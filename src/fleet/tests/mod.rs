@@ -259,7 +259,7 @@ async fn who_draws_an_instant_that_is_taken_takes_one_near_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_refreshes_of_stored_tokens_are_reckoned_with_after_a_restart() {
+async fn the_refreshes_of_stored_tokens_count_after_a_restart() {
     let mut lab = Lab::drawing(&[0.1, 0.5], two_accounts(), |_| {}).await;
     assert_eq!(refreshed_in(&lab).await, [5880, 5880]);
     // Removed and added again, the second needs a new token.
@@ -397,7 +397,7 @@ async fn a_token_is_on_disk_before_a_reader_sees_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_mended() {
+async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_corrected() {
     let mut lab = Lab::start(Endpoint::Token).await;
     let token = lab.token().await;
     lab.wechat.set_secret(&appid(), Secret::new("reset in the console"));
@@ -534,7 +534,7 @@ async fn an_account_that_comes_back_during_its_call_has_one_call_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_account_that_is_removed_and_mended_is_tried_at_once() {
+async fn a_parked_account_that_is_removed_and_corrected_is_tried_at_once() {
     let mut lab = Lab::with(vec![account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)]).await;
     lab.wechat.inject(Some(&appid()), Fault::errcode(40125));
     lab.until("parked", |view| view.state == Phase::Parked).await;
@@ -806,7 +806,7 @@ async fn a_reader_who_is_turned_away_leaves_nobody_ahead_of_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_began_with_a_crowd_does_not_ask_together_again() {
+async fn accounts_that_began_together_do_not_refresh_together_again() {
     let appids: Vec<_> = (0..1200).map(|n| format!("wx{n:04}")).collect();
     let accounts = appids.iter().map(|appid| account(appid, Endpoint::Token)).collect();
     let lab = Lab::tuned(accounts, |upstream| upstream.max_per_second = 100).await;

@@ -81,7 +81,7 @@ async fn another_upstream_right_after_the_start_of_many_accounts_is_few_commits(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_its_caller_gives_up_goes_on_and_is_reckoned_with() {
+async fn a_reload_that_its_caller_gives_up_goes_on_and_counts() {
     let mut lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     let before = lab.config.clone();

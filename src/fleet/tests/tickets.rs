@@ -140,7 +140,7 @@ async fn a_token_that_is_refused_over_a_ticket_is_checked_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_token_a_ticket_waits_and_tells_why() {
+async fn without_a_token_a_ticket_waits_and_shows_why() {
     let lab = lab().await;
     lab.wechat.inject(Some(&appid()), Fault::errcode(40164));
     let refused = lab.fleet.ticket(APPID, Jsapi).await.unwrap_err();

@@ -93,7 +93,7 @@ async fn whatever_is_served_when_a_lost_call_must_have_shown_is_checked_once_als
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_audit_that_does_not_tell_is_made_again_and_one_that_refuses_replaces_the_token() {
+async fn an_inconclusive_audit_is_made_again_and_one_that_refuses_replaces_the_token() {
     let lab = Lab::start(Endpoint::Token).await;
     lab.token().await;
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang).on(Call::Token).times(1));

@@ -214,7 +214,7 @@ async fn a_store_whose_later_life_is_cut_anywhere_is_whole_and_has_all_that_was_
 }
 
 #[tokio::test]
-async fn a_store_that_is_cut_while_it_is_mended_is_whole_and_has_all_that_was_acknowledged() {
+async fn a_store_that_is_cut_while_it_is_repaired_is_whole_and_has_all_that_was_acknowledged() {
     let first = live(None, batches(1, 12)).await;
     // In the middle of a commit.
     let killed = first.remains(first.acknowledged[10].0 + 4);

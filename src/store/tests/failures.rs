@@ -107,12 +107,12 @@ async fn fail_everywhere(killed: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_the_disk_fails_it_is_told_and_what_is_pending_is_written_when_it_works_again() {
+async fn whenever_the_disk_fails_the_caller_knows_and_what_is_pending_is_written_when_it_works_again() {
     fail_everywhere(false).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_the_disk_fails_after_a_crash_it_is_told_and_what_is_pending_is_written_later() {
+async fn whenever_the_disk_fails_after_a_crash_the_caller_knows_and_what_is_pending_is_written_later() {
     fail_everywhere(true).await;
 }
 
