@@ -1,5 +1,4 @@
-//! What waits for the disk: the newest record of each account and ticket, and the callers that wait for the
-//! write.
+//! What waits for the disk: the newest record of each credential, and the callers that wait for the write.
 //!
 //! A disk that hangs without an error must cost neither memory nor time: a newer record replaces an older
 //! one, and once a write has taken too long no caller waits for it.

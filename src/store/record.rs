@@ -1,5 +1,6 @@
-//! The format of records: JSON, so that it can be read when something is wrong, with the boot whose clocks
-//! its instants are on.
+//! The format of records: JSON, with the boot whose clocks its instants are on.
+//!
+//! JSON can be read when something is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,8 +24,7 @@ pub trait Record: Serialize + DeserializeOwned {
     #[must_use]
     fn forgotten(&self) -> Self;
 
-    /// Whether its token or ticket lives by the wall clock, or was made later than the wall clock says it is
-    /// now.
+    /// Whether its token or ticket lives by the wall clock, or seems to have been made in the future.
     fn may_live(&self, now: Moment) -> bool;
 }
 
@@ -132,8 +132,8 @@ pub(super) struct Reading<'a> {
 pub(super) struct DecodedRecord<R> {
     /// On the clocks of this boot.
     pub(super) state: R,
-    /// The record as another boot has written it, where only the wall clock says that its token or ticket
-    /// lives; the `state` is without that.
+    /// The record as another boot has written it, where its token or ticket lives by the wall clock alone.
+    /// The `state` is without that.
     pub(super) withheld: Option<R>,
     /// What must be written in its place, since the other boot's clocks are gone.
     pub(super) converted: Option<Vec<u8>>,

@@ -26,8 +26,8 @@ use self::open::{Open, at, identity_of};
 use self::tables::{read_all, transact};
 use super::{Backend, Batch, Contents, StoreError, Writing};
 
-/// How often the file is checked even while nothing is written, since a deleted file would be missing for the
-/// next process.
+/// How often the file is checked even while nothing is written. A deleted file would be missing for the next
+/// process.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often a store may appear and disappear during a start.
 const TRIES: usize = 5;
@@ -51,8 +51,7 @@ struct OpenStore {
     open: Option<Open>,
     /// Which file it is.
     identity: Option<(u64, u64)>,
-    /// Whether the system may show what never reached the disk, so that it must be rewritten before anything
-    /// builds on it.
+    /// Whether the file must be rewritten first, since the system may show what never reached the disk.
     write_again: bool,
 }
 

@@ -79,7 +79,7 @@ pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> FailedFetch {
     FailedFetch { fault, reply }
 }
 
-/// The fault of an unclear outcome: on `token` the call may have minted; on `stable_token` the next one
+/// The fault of an unclear outcome. On `token` the call may have minted; on `stable_token` the next one
 /// brings the same token.
 fn unclear(endpoint: Endpoint, whose: FaultScope, message: &str) -> Fault {
     match (endpoint, whose) {
@@ -197,8 +197,8 @@ fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
     says_so.then(|| (None, text.to_owned()))
 }
 
-/// The fault without the secret that the text may echo; redacted first, as a fault cuts its text and half a
-/// secret is not found.
+/// The fault without the secret that the text may echo. It is redacted first: a fault cuts its text, and half
+/// a secret would not be found.
 fn refusal(errcode: i64, errmsg: &str, sent: &Secret) -> Fault {
     Fault::from_errcode(errcode, &redacted(errmsg, sent))
 }

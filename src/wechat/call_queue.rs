@@ -16,8 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// How much lost time is caught up with, since timers cannot pace more finely.
 const CATCH_UP: Duration = Duration::from_millis(10);
-/// As many calls are admitted in addition to those in flight as may start within this time, which is longer
-/// than most disks take.
+/// As many calls are admitted early as may start within this time, which is longer than most disks take.
 const ADMITTED_AHEAD: Duration = Duration::from_millis(10);
 
 /// Admits calls, the most urgent first.

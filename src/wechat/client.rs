@@ -24,7 +24,7 @@ use super::hosts::{Evidence, Hosts, upstream_label};
 use super::requests::{CHECK_PATH, check_request, probe, ticket_request, token_request};
 use super::transport::{Lost, Request, Response, Transport};
 
-/// The pause between two attempts to read WeChat's time: a machine that has just started may get its network
+/// The pause between two attempts to read WeChat's time. A machine that has just started may get its network
 /// at any moment.
 const TIME_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -41,7 +41,7 @@ pub(crate) struct WeChat {
 pub(crate) enum Require {
     /// Not all hosts are known to be down.
     NotDown,
-    /// A concurrency slot is free and a host has answered just now: for a call that puts a token in doubt if
+    /// A concurrency slot is free and a host has answered just now. For a call that puts a token in doubt if
     /// its answer is lost.
     Heard,
     /// Nothing: the call is made even while all hosts count as down.
@@ -78,8 +78,8 @@ impl WeChat {
         &self.hosts
     }
 
-    /// Waits for a turn in the call queue, where smaller `urgency_ms` goes first, and for what is required of
-    /// the hosts.
+    /// Waits for a turn in the call queue, where smaller `urgency_ms` goes first. Also waits for what is
+    /// required of the hosts.
     ///
     /// # Errors
     /// The host's fault, as soon as all hosts are known to be down, unless nothing is required of them.

@@ -32,7 +32,7 @@ use host::{Health, Host};
 const MISTRUST: Duration = Duration::from_secs(60);
 /// A host that has answered within this time is assumed to be still up.
 const HEARD: Duration = Duration::from_secs(1);
-/// The time between two probes of a host that is down: short compared to the minute in which a fleet should
+/// The time between two probes of a host that is down. Short compared to the minute in which a fleet should
 /// be fresh again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -133,8 +133,8 @@ impl Hosts {
         order.into_iter().map(|(index, host)| (index, host.url.clone())).collect()
     }
 
-    /// Waits until the host that a call would try first has answered a call within the last second, after a
-    /// probe if needed, or until all hosts are down.
+    /// Waits until the host that a call would try first has answered within the last second, or all hosts are
+    /// down. Probes it if needed.
     pub(super) async fn until_heard(self: &Arc<Self>) {
         let mut probed = false;
         loop {

@@ -34,7 +34,7 @@ pub(crate) enum Call {
     },
     Check {
         token: Secret,
-        /// Whether a refusal is checked a second time: some refusals pass, and a token that no client has
+        /// Whether a refusal is checked a second time. Some refusals pass, and a token that no client has
         /// rejected is served meanwhile.
         recheck_refusal: bool,
     },

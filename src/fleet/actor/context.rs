@@ -139,7 +139,7 @@ impl ActorContext {
         Draw::new([(self.jitter)(), (self.jitter)()], &self.planned_refreshes)
     }
 
-    /// Builds the argument of [`ActorContext::set_upstream`]; `None` where the settings are unchanged, which
+    /// Builds the argument of [`ActorContext::set_upstream`]. `None` where the settings are unchanged, which
     /// keeps the connections and what is known of the hosts.
     pub(crate) async fn new_upstream(
         &self,
@@ -163,8 +163,8 @@ impl ActorContext {
         self.draining.cancel();
     }
 
-    /// Returns when nothing is withheld any more, which takes no longer than a call, or when the fleet begins
-    /// to stop.
+    /// Returns when nothing is withheld any more, or when the fleet begins to stop. It takes no longer than a
+    /// call.
     pub(crate) async fn until_released(&self) {
         tokio::select! {
             () = self.withheld.until_released() => {}

@@ -1,4 +1,4 @@
-//! What an actor waits for apart from its mailbox: an alarm, its turn in the call queue, the end of a call.
+//! What an actor waits for apart from its mailbox: an alarm, a turn in the call queue, a call's end.
 //!
 //! The actor awaits it itself, in [`Actor::next`], instead of receiving a message: a mailbox that has held 32
 //! messages takes 3 KiB more from then on, a quarter of an account's memory.
@@ -154,8 +154,8 @@ mod tests {
         }
     }
 
-    /// What a recorder notes that waits for `pending` and receives a message and a stop before that is ready,
-    /// and whether it crashed.
+    /// Runs a recorder that waits for `pending` and receives a message and a stop before that is ready.
+    /// Returns its notes and whether it crashed.
     async fn notes_of_recorder(pending: Pending<bool>) -> (Vec<&'static str>, bool) {
         let notes = Arc::default();
         let recorder = Recorder::spawn(Recorder { pending, notes: Arc::clone(&notes) });

@@ -55,8 +55,7 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
     shared.withheld.release();
 }
 
-/// How far the true time is ahead of the wall clock, in milliseconds, at least and at most, judging by
-/// WeChat's `Date`.
+/// How far WeChat's `Date` says that the wall clock is behind, at least and at most, in milliseconds.
 async fn query_time(shared: &ActorContext) -> (i64, i64) {
     let accounts = shared.withheld.all().iter().map(|of| &of.appid).collect::<BTreeSet<_>>().len();
     let asked = timeout(shared.rules().timeout, shared.wechat().ahead_ms()).await;

@@ -267,8 +267,8 @@ impl Supervisor {
         self.shared.publish(cell, &settings, &state);
     }
 
-    /// Ends the actors of removed accounts and erases their tokens, on disk too, together with what is `left`
-    /// of removed tickets. Versions and what was spent are kept.
+    /// Ends the actors of removed accounts and erases their tokens, on disk too. What is `left` of removed
+    /// tickets is written with them. Versions and what was spent are kept.
     async fn remove(&mut self, gone: Vec<(&Appid, &Arc<AccountCell>)>, mut left: Stored) {
         let tokens = gone.iter().map(|(appid, _)| Credential::token((*appid).clone()));
         let tickets = gone.iter().flat_map(|(_, cell)| cell.tickets().map(|ticket| ticket.of.clone()));

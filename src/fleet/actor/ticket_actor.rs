@@ -1,5 +1,4 @@
-//! The actor of one ticket: asks WeChat for it when its state says so, with the account's token, and keeps it
-//! on disk.
+//! The actor of one ticket: fetches it when its state says so, with the account's token, and stores it.
 //!
 //! A call for a ticket mints nothing that would end another credential, so it needs none of a token call's
 //! precautions: it ends with its actor and is made again.
@@ -48,8 +47,8 @@ pub(crate) struct TicketActor {
     /// How many recoveries of the hosts it has taken into account.
     recoveries: u64,
     call_started: Instant,
-    /// The version of the token that WeChat last refused for this ticket and a check then found honoured; 0
-    /// where there is none. Reporting it again would spend budget that clients need for their reports.
+    /// The version of the token that WeChat last refused for this ticket although a check found it honoured;
+    /// 0 for none. Reporting it again would spend budget that clients need for their reports.
     honoured: Arc<AtomicU64>,
 }
 

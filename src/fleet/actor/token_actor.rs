@@ -123,8 +123,7 @@ impl AwaitsPending for TokenActor {
 }
 
 impl TokenActor {
-    /// Resumes after a crash: the call that was in flight still is, or it has ended, or its end was lost in
-    /// the crash.
+    /// Resumes after a crash: the call in flight still is, or has ended, or its end was lost.
     fn resume(&mut self) {
         let (now, activity) = (self.shared.now(), self.state.activity.left_behind());
         if activity.is_busy() && !self.cell.has_no_call() {
@@ -212,8 +211,8 @@ impl TokenActor {
         (self.state.activity, self.pending) = (activity, pending);
     }
 
-    /// Fires after `wait` or when the token ends, which is an event; where the host caused the failure, also
-    /// when the host recovers.
+    /// Fires after `wait` or when the token ends, which is an event. Where the host caused the failure, it
+    /// also fires when the host recovers.
     fn alarm(
         &self,
         wait: Option<Duration>,

@@ -215,8 +215,8 @@ impl Fleet {
         Ok(Reloaded { added, removed, changed })
     }
 
-    /// Stops the fleet: no call is begun, calls in flight end (within 7 s) and their tokens are stored, and
-    /// waiting readers are answered.
+    /// Stops the fleet: begins no call, lets calls in flight end and stores their tokens. Calls have at most
+    /// 7 s, and waiting readers are answered.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.shared.drain();

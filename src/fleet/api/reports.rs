@@ -107,8 +107,8 @@ impl Fleet {
         refreshed
     }
 
-    /// Brings forward the refresh that is due in the last minutes of a token's life on `stable_token`, once
-    /// those have begun.
+    /// Brings the refresh forward that is due in the last minutes of a token on `stable_token`, once those
+    /// have begun.
     ///
     /// The caller takes us for WeChat, which would mint now. It does not wait for the refresh.
     pub(crate) fn bring_refresh_forward(&self, appid: &str) {

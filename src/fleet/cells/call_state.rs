@@ -2,7 +2,7 @@
 
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd};
 
-/// Whether an account has a call in flight, and how the last one ended until its actor has taken that in.
+/// Whether an account has a call in flight, or one whose end its actor has not taken in yet.
 #[derive(Debug, Default)]
 pub(crate) enum CallState {
     /// No call is in flight.
@@ -33,7 +33,7 @@ pub(crate) enum CallEnd {
 }
 
 impl CallEnd {
-    /// The end of a call whose upstream or account has been replaced since: a token that it brought is not
+    /// The end of a call whose upstream or account has been replaced since. A token that it brought is not
     /// ours.
     pub(crate) fn abandoned(self) -> Self {
         match self {

@@ -83,8 +83,8 @@ impl<T> Watched<T> {
         }
     }
 
-    /// What `read` finds, after waiting for an attempt that is running or due within `timeout`: at most
-    /// `timeout` + 1 s.
+    /// Returns what `read` finds, waiting for an attempt that is running or due within `timeout`. The wait is
+    /// at most `timeout` + 1 s.
     ///
     /// All waiting readers share how that attempt ends, failures included; none of them starts one.
     ///

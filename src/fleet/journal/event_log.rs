@@ -1,5 +1,6 @@
-//! Records what an account's actor does: for each notable thing a log line and a journal event of the same
-//! name, where it is handled.
+//! Records what an account's actor does, as log lines and as journal events of the same names.
+//!
+//! Each notable thing is recorded once, where it is handled.
 
 use std::sync::Arc;
 use std::time::Duration;

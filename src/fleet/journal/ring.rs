@@ -20,8 +20,8 @@ use crate::fleet::cells::cell::AccountCell;
 const CAPACITY: usize = 65_536;
 /// How many events a stream gets at a time.
 const BATCH: usize = 256;
-/// Requests with the same outcome within this time are one event: a client that hammers one account must not
-/// push out all others' past.
+/// Requests with the same outcome within this time are one event. Otherwise a client that hammers one account
+/// would push out the past of all others.
 const MERGE_WINDOW: Duration = Duration::from_secs(60);
 /// How many of an account's events are searched for a similar request: more than any fleet has clients.
 const SEARCH_DEPTH: usize = 256;

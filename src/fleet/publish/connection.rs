@@ -80,8 +80,8 @@ impl RedisConnection {
         }
     }
 
-    /// Makes all of the changes of each of `groups`, or none where Redis refuses one of them; returns which
-    /// it refuses.
+    /// Makes each of `groups` of changes as a whole, or not at all where Redis refuses one of them. Returns
+    /// which it refuses.
     pub(crate) async fn apply(
         &mut self,
         groups: &[Vec<KeyChange<'_>>],

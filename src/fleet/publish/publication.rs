@@ -25,8 +25,8 @@ pub(crate) struct Desired {
 }
 
 impl Desired {
-    /// `None` where none may be served, or only for less than a second, which is Redis' unit, or where
-    /// `accounts` does not cover its account.
+    /// What a credential's keys should hold. `None` where none may be served, or only for less than a second,
+    /// which is Redis' unit, or where `accounts` does not cover its account.
     pub(crate) fn of(
         directory: &Directory,
         credential: &Credential,
@@ -195,9 +195,10 @@ impl Plan {
     }
 }
 
-/// Whether keys that expire at `is` may stay, where they could be given until `could_be`: they do not outlive
-/// the promise's `end`, and fall short of what is possible by less than a second, or by less than half of
-/// what they have left.
+/// Whether keys that expire at `is` may stay, where they could be given until `could_be`.
+///
+/// They must not outlive the promise's `end`, and may fall short of what is possible by less than a second,
+/// or by less than half of what they have left.
 fn is_enough(is: Moment, could_be: Moment, end: Moment, now: Moment) -> bool {
     let slack = (is.until(now) / 2).min(Duration::from_secs(1));
     is.until(end).is_zero() && could_be.until(is) < slack

@@ -61,8 +61,8 @@ impl ReadingClients {
         }
     }
 
-    /// Everything that happens to an account: a cold start, refreshes, a token ended by another program, a
-    /// refresh on request, a failure, a lost answer.
+    /// Lives through everything that happens to an account: a cold start, refreshes, a token ended by another
+    /// program, a refresh on request, a failure, a lost answer.
     async fn live(&self, lab: &Lab) {
         lab.token().await;
         self.look_for(lab, 170 * MINUTE, MINUTE).await;

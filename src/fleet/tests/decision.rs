@@ -1,5 +1,7 @@
-//! Plays the testkit's scenarios on the decision alone: pure functions on one side, the simulated WeChat's
-//! world on the other, and a clock that is a number between them. No actor, no runtime, no socket.
+//! Plays the testkit's scenarios on the decision alone, without actor, runtime or socket.
+//!
+//! Pure functions stand on one side, the simulated WeChat's world on the other, and the clock between them is
+//! a number.
 
 use std::path::Path;
 use std::pin::pin;

@@ -1,5 +1,6 @@
-//! A whole fleet in one runtime on paused time: the real supervisor, actors, decisions and budget, on an
-//! in-memory disk, against the simulated WeChat without sockets.
+//! A whole fleet in one runtime on paused time, against the simulated WeChat without sockets.
+//!
+//! Supervisor, actors, decisions and budget are the real ones; the disk is in memory.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -24,8 +24,8 @@ pub(super) enum Created {
     Elsewhere,
 }
 
-/// Creates a store that holds `batch` next to `path` and moves it there, so that a crash leaves a whole one
-/// or none.
+/// Creates a store that holds `batch` next to `path` and moves it there. A crash leaves a whole store or
+/// none.
 ///
 /// Only an empty file is ever replaced; a dangling symbolic link is followed.
 pub(super) fn create<S: StorageBackend>(

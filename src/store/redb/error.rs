@@ -13,7 +13,7 @@ thread_local! {
     static READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread works on a file that may be damaged: a panic in redb is then caused by the file, and
+/// Whether this thread works on a file that may be damaged. A panic in redb is then caused by the file, and
 /// is reported as an error.
 #[must_use]
 pub fn is_reading() -> bool {

@@ -74,7 +74,7 @@ fn repaired_copy<S: StorageBackend>(
     database_on(copy).map_err(|error| damaged(path, error.to_string()))
 }
 
-/// Passes on a file's contents in pieces; the whole may be larger than all else that the program keeps in
+/// Passes on a file's contents in pieces. The whole may be larger than all else that the program keeps in
 /// memory.
 fn in_pieces(
     storage: &impl StorageBackend,

@@ -1,5 +1,4 @@
-//! Sits between redb and the file: records failed syncs, and can cut redb off from a file that is no longer
-//! ours.
+//! Sits between redb and the file: records failed syncs, and can cut redb off from a replaced file.
 
 use std::io;
 use std::ops::Bound;

@@ -19,8 +19,8 @@ pub(super) struct NewFile {
 }
 
 impl NewFile {
-    /// Creates a file in `folder` that is readable by its owner only from the start, named `prefix`, a random
-    /// part, `.new`.
+    /// Creates a file in `folder` that only its owner can read, from the start. Its name is `prefix`, a
+    /// random part, `.new`.
     pub(super) fn create(folder: &Path, prefix: &str) -> io::Result<(Self, File)> {
         for _ in 0..TRIES {
             let path = folder.join(format!("{prefix}{:08x}.new", rand::random::<u32>()));

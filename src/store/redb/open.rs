@@ -79,8 +79,8 @@ impl Open {
         self.gate.has_sync_failed()
     }
 
-    /// Closing writes, and may meet damage that no read has met; what another program has written is left as
-    /// it is.
+    /// Closes redb. That writes, and may meet damage that no read has met; what another program has written
+    /// is left as it is.
     fn end(&mut self) {
         if !self.is_as_we_left_it() {
             self.gate.shut();

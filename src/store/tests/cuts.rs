@@ -138,8 +138,8 @@ impl Life {
         &self.acknowledged[acknowledged.saturating_sub(1)..self.acknowledged.len().min(acknowledged + 1)]
     }
 
-    /// Cuts the life off after each of its operations, by a kill and by several losses of power, and opens
-    /// what is left.
+    /// Cuts the life off after each of its operations, by a kill and by losses of power. Opens what is left
+    /// each time.
     async fn cut_everywhere(&self, seed: u64) {
         self.cut_from(0, seed, losses()).await;
     }

@@ -1,5 +1,4 @@
-//! A disk under redb that records all operations, fails on request, and knows what a crash may leave of a
-//! file.
+//! A disk under redb that records operations, fails on request, and models what a crash leaves of a file.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -226,8 +225,7 @@ impl Remains {
         self.shown.clone()
     }
 
-    /// What a loss of power may leave: any part of what was not synced: whole operations, up to some byte, or
-    /// some sectors.
+    /// What a loss of power may leave of what was not synced: whole operations, parts, or some sectors.
     pub(super) fn when_power_is_lost(&self, random: &mut StdRng) -> Vec<u8> {
         let mut file = self.on_disk.clone();
         // Most of everything, most of nothing, or anything.
@@ -247,8 +245,8 @@ impl Remains {
     }
 }
 
-/// Applies `op` to `file`: of a write, the parts that `kept` returns; a new length wholly, or not at all if
-/// that is empty. What was written beyond a length that was not kept is lost.
+/// Applies `op` to `file`: of a write, the parts that `kept` returns. A new length is applied unless `kept`
+/// returns nothing. What was written beyond a length that was not kept is lost.
 fn apply(file: &mut Vec<u8>, op: &Op, kept: impl FnOnce(Range<usize>) -> Vec<Range<usize>>) {
     match op {
         Op::Write { at, data } => {

@@ -11,8 +11,8 @@ use wxtokend_core::clock::Moment;
 pub(crate) struct HostState {
     /// `host` or `host:port`.
     pub host: String,
-    /// Since when it has been down, and why, in a sentence without secrets; `None` while it is not known to
-    /// be down.
+    /// Since when it has been down, and why; `None` while it is not known to be. The sentence contains no
+    /// secrets.
     pub down: Option<(Moment, String)>,
 }
 
