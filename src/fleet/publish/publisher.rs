@@ -1,8 +1,7 @@
 //! Keeps the keys in one Redis equal to what the accounts' readers get.
 //!
-//! Each key expires with the promise that was given for its token: if we die, or cannot reach Redis, no
-//! client finds a token there that must not be used. So a promise that grows with time is written again
-//! before the key expires.
+//! Each key expires with the promise that was given for its token: if we die, or cannot reach Redis, no client finds
+//! a token there that must not be used. So a promise that grows with time is written again before the key expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -257,10 +256,8 @@ impl Publisher {
         self.refusals.add(credential, refusal, Instant::now());
     }
 
-    /// The wait before the next comparison.
-    ///
-    /// Where most keys were changed, Redis was emptied, and the rest is compared at once; but not over and
-    /// over where it keeps nothing.
+    /// The wait before the next comparison. Where most keys were changed, Redis was emptied, and the rest is
+    /// compared at once; but not over and over where it keeps nothing.
     fn compare_delay(&mut self, compared: usize, changed: usize) -> Duration {
         let is_mismatched = changed * 2 > compared;
         self.mismatched = if is_mismatched { self.mismatched + compared } else { 0 };
