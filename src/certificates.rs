@@ -42,11 +42,15 @@ pub(crate) async fn system() -> Result<Certificates, Missing> {
 
 /// Where the environment says that CA certificates are.
 pub(crate) fn places() -> String {
-    let said = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+    let settings = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()
         .filter_map(|name| std::env::var_os(name).map(|value| format!("{name} is {}", value.display())));
-    let said: Vec<_> = said.collect();
-    if said.is_empty() { "there are none where this system keeps them".to_owned() } else { said.join(", ") }
+    let settings: Vec<_> = settings.collect();
+    if settings.is_empty() {
+        "there are none where this system keeps them".to_owned()
+    } else {
+        settings.join(", ")
+    }
 }
 
 /// Reads certificates in a thread of its own, apart from the callers that wait for them.

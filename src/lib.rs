@@ -31,11 +31,11 @@
 //!
 //!     let fleet = Fleet::start(config).await?;
 //!     let token = fleet.token(&appid).await?;
-//!     // Tokens may hold what a URL must not: encode them.
+//!     // Tokens may contain characters that a URL must not: encode them.
 //!     let query = [("access_token", token.access_token())];
 //!     println!("{}", reqwest::Url::parse_with_params("https://api.weixin.qq.com/cgi-bin/…", query)?);
 //!
-//!     // WeChat answered such a call with 40001? Say so; the token is checked, and replaced if it is dead.
+//!     // WeChat answered such a call with 40001? Report it; the token is checked, and replaced if it is dead.
 //!     let rejected = fleet.reject(&appid, &token).await?;
 //!     assert_eq!(rejected.outcome, RejectionOutcome::StillValid);
 //!

@@ -192,9 +192,9 @@ fn retirement(answer: &Response) -> Option<(Option<i64>, String)> {
         }
     };
     let text = trimmed(&text);
-    let says_so =
+    let is_retirement =
         text.get(..RETIRED_TEXT.len()).is_some_and(|start| start.eq_ignore_ascii_case(RETIRED_TEXT));
-    says_so.then(|| (None, text.to_owned()))
+    is_retirement.then(|| (None, text.to_owned()))
 }
 
 /// The fault without the secret that the text may echo. It is redacted first: a fault cuts its text, and half

@@ -81,7 +81,7 @@ impl Hosts {
 
     /// The current state, and a future that ends with the first recovery after this moment, however late it
     /// is polled. It also ends when these hosts are replaced.
-    pub(crate) fn look(&self) -> (Overall, impl Future<Output = ()> + Send + use<>) {
+    pub(crate) fn observe(&self) -> (Overall, impl Future<Output = ()> + Send + use<>) {
         let mut hosts = self.overall.subscribe();
         let seen = *hosts.borrow_and_update();
         let recovery = async move {

@@ -160,7 +160,7 @@ async fn a_probe_that_a_retired_access_point_answers_has_found_the_host_down() {
         assert!(fault.advice.contains("hosts file"), "{}", fault.advice);
         *script.says.lock().unwrap() = None;
         sleep(Duration::from_secs(3)).await;
-        assert!(wechat.hosts().look().0.up, "DNS names another");
+        assert!(wechat.hosts().observe().0.up, "DNS names another");
     }
 }
 
@@ -223,7 +223,7 @@ async fn one_accounts_trouble_takes_no_host_down_that_answers_a_probe() {
     let (script, wechat) = start(vec![Err(Lost::TimedOut)]);
     wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    assert!(wechat.hosts().look().0.up);
+    assert!(wechat.hosts().observe().0.up);
     assert_eq!(*script.probes.lock().unwrap(), 1);
 }
 
@@ -295,12 +295,12 @@ async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wa
     *script.down.lock().unwrap() = vec!["a", "b"];
     wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(1)).await;
-    let (seen, recovery) = wechat.hosts().look();
+    let (seen, recovery) = wechat.hosts().observe();
     assert!(!seen.up);
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(10)).await;
     tokio::time::timeout(Duration::from_secs(1), recovery).await.expect("it is over already");
-    assert_eq!(wechat.hosts().look().0, Overall { up: true, recoveries: seen.recoveries + 1 });
+    assert_eq!(wechat.hosts().observe().0, Overall { up: true, recoveries: seen.recoveries + 1 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -371,7 +371,7 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     drop(wechat.admit(0, Require::Nothing).await.unwrap());
     wechat.fetch_for_trial(&account, false, 1).await.end.result.unwrap();
     assert_eq!(
-        wechat.hosts().look().0,
+        wechat.hosts().observe().0,
         Overall { up: true, recoveries: 1 },
         "a call's answer is the recovery"
     );
@@ -383,12 +383,12 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     script.answers.lock().unwrap().push_back(status(502, ""));
     wechat.check(&Secret::new("t")).await;
     sleep(Duration::from_secs(60)).await;
-    assert!(wechat.hosts().look().0.up);
+    assert!(wechat.hosts().observe().0.up);
 
     script.answers.lock().unwrap().extend([refused(), refused()]);
     wechat.fetch(&account, false, 1).await.end.result.unwrap_err();
     sleep(Duration::from_secs(5)).await;
-    assert!(!wechat.hosts().look().0.up, "now it is down");
+    assert!(!wechat.hosts().observe().0.up, "now it is down");
 
     // Probes count again once one is answered.
     script.down.lock().unwrap().clear();

@@ -67,7 +67,7 @@ impl Actor for TicketActor {
         let state = cell.load().resumed();
         let settings = Arc::clone(&account.load().account);
         let (pending, call_started) = (Pending::on(async { Due::Recheck }), Instant::now());
-        let recoveries = shared.wechat().hosts().look().0.recoveries;
+        let recoveries = shared.wechat().hosts().observe().0.recoveries;
         let honoured = Arc::default();
         let mut actor =
             Self { cell, account, settings, shared, state, pending, recoveries, call_started, honoured };
@@ -174,7 +174,7 @@ impl TicketActor {
         }
         let now = self.shared.now();
         // Before the decision, so that a recovery right after it is not missed.
-        let (hosts, recovery) = self.shared.wechat().hosts().look();
+        let (hosts, recovery) = self.shared.wechat().hosts().observe();
         if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
             self.state.host_is_back(now);
         }

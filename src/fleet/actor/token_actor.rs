@@ -60,7 +60,7 @@ impl Actor for TokenActor {
 
     async fn on_start((cell, shared): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
         let snapshot = cell.load();
-        let recoveries = shared.wechat().hosts().look().0.recoveries;
+        let recoveries = shared.wechat().hosts().observe().0.recoveries;
         let mut actor = Self {
             account: Arc::clone(&snapshot.account),
             state: Box::new(snapshot.state.clone()),
@@ -172,7 +172,7 @@ impl TokenActor {
         }
         let now = self.shared.now();
         // Before the decision, so that a recovery right after it is not missed.
-        let (hosts, recovery) = self.shared.wechat().hosts().look();
+        let (hosts, recovery) = self.shared.wechat().hosts().observe();
         if std::mem::replace(&mut self.recoveries, hosts.recoveries) != hosts.recoveries {
             self.state.host_is_back(now);
         }

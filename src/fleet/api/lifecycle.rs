@@ -149,7 +149,7 @@ impl Fleet {
             // soon.
             let mut cells = directory.in_order.iter().rev().filter_map(|appid| directory.by_appid.get(appid));
             let all =
-                cells.all(|cell| cell.slot.look(|snapshot| snapshot.state.phase(now) != Phase::Starting));
+                cells.all(|cell| cell.slot.with(|snapshot| snapshot.state.phase(now) != Phase::Starting));
             inner.ready.fetch_or(all, Ordering::Relaxed);
         }
         inner.ready.load(Ordering::Relaxed)

@@ -30,12 +30,12 @@ impl Watch {
     /// replaced between two calls are skipped.
     pub async fn next(&mut self) -> Option<Token> {
         let (shared, seen) = (&self.shared, self.seen);
-        let look = |snapshot: &Arc<Snapshot>| {
+        let find_newer = |snapshot: &Arc<Snapshot>| {
             let token = snapshot.state.read(shared.now())?;
             (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
         };
         let token = tokio::select! {
-            token = self.cell.slot.wait_until(Instant::now() + A_CENTURY, look) => token?,
+            token = self.cell.slot.wait_until(Instant::now() + A_CENTURY, find_newer) => token?,
             () = shared.until_draining() => return None,
         };
         self.seen = Some(token.version());

@@ -77,7 +77,7 @@ impl AccountCell {
 
     /// The token, if one may be served now. No lock, no allocation, no wait.
     pub(crate) fn read(&self, now: Moment) -> Option<Token> {
-        self.slot.look(|snapshot| snapshot.state.read(now))
+        self.slot.with(|snapshot| snapshot.state.read(now))
     }
 
     /// Replaces what readers see, and wakes those that wait.
@@ -94,7 +94,7 @@ impl AccountCell {
         let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
         let now = clock.now();
         let is_waited_for =
-            self.slot.look(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
+            self.slot.with(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
         if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
             // An actor that is not started yet sees the flag at its start.
             if let Some(actor) = self.mailbox() {

@@ -41,7 +41,7 @@ impl TicketCell {
 
     /// The ticket, if one may be served now.
     pub(crate) fn read(&self, now: Moment) -> Option<Ticket> {
-        self.slot.look(|state| state.read(now))
+        self.slot.with(|state| state.read(now))
     }
 
     /// See [`Watched::read_or_wait`].

@@ -40,9 +40,9 @@ impl<T> Watched<T> {
         self.value.load_full()
     }
 
-    /// What `look` returns for the current value. No lock, no allocation, no wait.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
-        look(&self.value.load())
+    /// What `read` returns for the current value. No lock, no allocation, no wait.
+    pub(crate) fn with<R>(&self, read: impl FnOnce(&T) -> R) -> R {
+        read(&self.value.load())
     }
 
     /// Replaces what readers see, and wakes those that wait.
@@ -61,19 +61,19 @@ impl<T> Watched<T> {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// Waits for the next publication after `look` was called, or until `deadline`, as long as `look` returns
+    /// Waits for the next publication after `find` was called, or until `deadline`, as long as `find` returns
     /// `None`. `None` at once when the value is gone.
     pub(crate) async fn wait_until<R>(
         &self,
         deadline: Instant,
-        mut look: impl FnMut(&Arc<T>) -> Option<R>,
+        mut find: impl FnMut(&Arc<T>) -> Option<R>,
     ) -> Option<R> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Before `look`, so that a publication in between is not missed.
+            // Before `find`, so that a publication in between is not missed.
             changed.as_mut().enable();
-            if let Some(found) = look(&self.load()) {
+            if let Some(found) = find(&self.load()) {
                 return Some(found);
             }
             if self.is_gone() {

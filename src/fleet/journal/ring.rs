@@ -29,7 +29,7 @@ const SEARCH_DEPTH: usize = 256;
 /// The ring.
 pub(crate) struct Journal {
     ring: Mutex<Ring>,
-    news: Notify,
+    appended: Notify,
     /// Distinguishes this process's events from another's.
     epoch: i64,
 }
@@ -52,7 +52,7 @@ pub(crate) struct EventBatch {
 impl Journal {
     pub(crate) fn new(started: Moment) -> Self {
         let ring = Ring { next: 1, events: VecDeque::new() };
-        Self { ring: Mutex::new(ring), news: Notify::new(), epoch: started.wall_ms }
+        Self { ring: Mutex::new(ring), appended: Notify::new(), epoch: started.wall_ms }
     }
 
     /// Records an event of an account.
@@ -63,7 +63,7 @@ impl Journal {
         let previous = cell.last_event.swap(seq, Ordering::Relaxed);
         ring.push(Event { seq, previous, at, account, what });
         drop(ring);
-        self.news.notify_waiters();
+        self.appended.notify_waiters();
     }
 
     /// Records an event of the fleet as a whole.
@@ -72,7 +72,7 @@ impl Journal {
         let seq = ring.next;
         ring.push(Event { seq, previous: 0, at, account: None, what });
         drop(ring);
-        self.news.notify_waiters();
+        self.appended.notify_waiters();
     }
 
     /// Records a client's request; returns whether it is the first of its kind for a while.
@@ -141,16 +141,16 @@ impl Journal {
     /// The next events from `place` on, which is moved past them; waits until there are any.
     pub(crate) async fn next(&self, place: &mut u64) -> EventBatch {
         loop {
-            let news = self.news.notified();
-            tokio::pin!(news);
+            let appended = self.appended.notified();
+            tokio::pin!(appended);
             // Before the ring is read, so that an event in between is not missed.
-            news.as_mut().enable();
+            appended.as_mut().enable();
             let (events, missed) = self.ring().from(place);
             if missed || !events.is_empty() {
                 let behind = self.id_before(*place - events.len() as u64);
                 return EventBatch { events, missed, behind };
             }
-            news.await;
+            appended.await;
         }
     }
 

@@ -272,10 +272,10 @@ impl Publisher {
     /// compared, and how many of them are not ours.
     async fn compare(&mut self) -> Result<(usize, usize), SinkError> {
         let start = self.last_compared.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut behind = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
+        let mut rest = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
         let share = self.published.len().div_ceil(COMPARE_ROUNDS as usize).min(COMPARE_MAX);
-        let round: Vec<Credential> = behind.by_ref().take(share).cloned().collect();
-        self.last_compared = behind.next().and(round.last()).cloned();
+        let round: Vec<Credential> = rest.by_ref().take(share).cloned().collect();
+        self.last_compared = rest.next().and(round.last()).cloned();
         let mut changed = 0;
         for batch in round.chunks(BATCH) {
             let now = self.clock.now();

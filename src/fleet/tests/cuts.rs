@@ -33,7 +33,7 @@ struct ReadingClients {
 
 impl ReadingClients {
     /// Checks what is served: it is alive, or it is the token whose end only a client can notice.
-    async fn look(&self, lab: &Lab) {
+    async fn check(&self, lab: &Lab) {
         let Some(token) = lab.fleet.token_at_once(APPID) else { return };
         let value = token.access_token().to_owned();
         assert!(token.version() >= self.newest.replace(token.version()), "a version went back: {token:?}");
@@ -53,10 +53,10 @@ impl ReadingClients {
         }
     }
 
-    async fn look_for(&self, lab: &Lab, time: Duration, every: Duration) {
+    async fn check_for(&self, lab: &Lab, time: Duration, every: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            self.look(lab).await;
+            self.check(lab).await;
             sleep(every).await;
         }
     }
@@ -65,19 +65,19 @@ impl ReadingClients {
     /// program, a refresh on request, a failure, a lost answer.
     async fn live(&self, lab: &Lab) {
         lab.token().await;
-        self.look_for(lab, 170 * MINUTE, MINUTE).await;
+        self.check_for(lab, 170 * MINUTE, MINUTE).await;
         let token = lab.token().await;
         self.ended.replace(Some(token.access_token().to_owned()));
         lab.wechat.kill_tokens(&appid());
-        self.look_for(lab, 10 * MINUTE, 5 * SECOND).await;
+        self.check_for(lab, 10 * MINUTE, 5 * SECOND).await;
         lab.fleet.refresh(APPID, true).await.unwrap();
-        self.look_for(lab, 10 * MINUTE, 5 * SECOND).await;
+        self.check_for(lab, 10 * MINUTE, 5 * SECOND).await;
         lab.wechat.inject(Some(&appid()), Fault::errcode(-1).times(1));
         let lost = Fault::new(FaultKind::Lost { seen_as: LostAs::Hang });
         for call in [Call::Token, Call::StableToken] {
             lab.wechat.inject(Some(&appid()), lost.clone().on(call).times(1));
         }
-        self.look_for(lab, 4 * HOUR, MINUTE).await;
+        self.check_for(lab, 4 * HOUR, MINUTE).await;
     }
 
     /// Checks a process that has just started on what another one left.
@@ -152,8 +152,8 @@ async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
             if crashes == 1 {
                 clients.live(&lab).await;
             } else {
-                clients.look_for(&lab, 15 * MINUTE, 4 * SECOND).await;
-                clients.look_for(&lab, 3 * HOUR, 40 * SECOND).await;
+                clients.check_for(&lab, 15 * MINUTE, 4 * SECOND).await;
+                clients.check_for(&lab, 3 * HOUR, 40 * SECOND).await;
             }
         };
         let survived = tokio::select! {

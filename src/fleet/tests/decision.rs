@@ -35,7 +35,7 @@ const JITTER: f64 = 0.5;
 const BASE_URL: &str = "https://wechat.test/";
 
 /// A call in flight.
-struct Flight {
+struct InFlightCall {
     /// `None`: a check.
     force: Option<bool>,
     sent: Duration,
@@ -43,7 +43,7 @@ struct Flight {
     token: Secret,
     /// Once it has reached WeChat: when its answer, or the lack of one, reaches us.
     answer: Option<(Duration, Result<Response, Lost>)>,
-    disowned: bool,
+    abandoned: bool,
 }
 
 /// What ended last.
@@ -63,7 +63,7 @@ struct Decision {
     present: bool,
     state: AccountState,
     disk: String,
-    flight: Option<Flight>,
+    flight: Option<InFlightCall>,
     due: Option<Duration>,
     host_up: bool,
     probe_at: Option<Duration>,
@@ -160,7 +160,7 @@ impl Decision {
         self.state.activity = activity;
         let token = self.state.token.as_ref().map_or_else(|| Secret::new(""), |token| token.value.clone());
         let (sent, sent_at) = (self.t, self.now());
-        self.flight = Some(Flight { force, sent, sent_at, token, answer: None, disowned: false });
+        self.flight = Some(InFlightCall { force, sent, sent_at, token, answer: None, abandoned: false });
     }
 
     /// When the next event happens.
@@ -183,11 +183,12 @@ impl Decision {
         if self.probe_at.is_some_and(|at| at <= self.t) {
             self.probe();
         }
-        let arrives = |flight: &Flight| flight.answer.is_none() && flight.sent + ONE_WAY <= self.t;
+        let arrives = |flight: &InFlightCall| flight.answer.is_none() && flight.sent + ONE_WAY <= self.t;
         if self.flight.as_ref().is_some_and(arrives) {
             self.arrive();
         }
-        let lands = |flight: &mut Flight| flight.answer.as_ref().is_some_and(|(lands, _)| *lands <= self.t);
+        let lands =
+            |flight: &mut InFlightCall| flight.answer.as_ref().is_some_and(|(lands, _)| *lands <= self.t);
         if let Some(flight) = self.flight.take_if(lands) {
             self.end_call(flight);
         }
@@ -213,7 +214,7 @@ impl Decision {
     }
 
     /// The answer, or the lack of one, reaches us.
-    fn end_call(&mut self, flight: Flight) {
+    fn end_call(&mut self, flight: InFlightCall) {
         let (_, answer) = flight.answer.unwrap();
         self.state.activity = Activity::Idle;
         match &answer {
@@ -232,7 +233,7 @@ impl Decision {
             Ok(answer) => read_token(self.account.endpoint, &answer, &self.account.secret),
             Err(lost) => Err(no_answer(self.account.endpoint, &lost)),
         };
-        if flight.disowned {
+        if flight.abandoned {
             self.state.drop_fetch(force, was_sent);
         } else {
             let end = FetchEnd {
@@ -430,7 +431,7 @@ impl Stage for SharedDecision {
             }
             (None, _) => {
                 decision.state = decision.state.tombstone();
-                decision.flight.as_mut().into_iter().for_each(|flight| flight.disowned = true);
+                decision.flight.as_mut().into_iter().for_each(|flight| flight.abandoned = true);
                 decision.persist();
             }
         }

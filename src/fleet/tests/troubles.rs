@@ -308,11 +308,11 @@ async fn an_account_that_fails_for_a_reason_of_its_own_keeps_no_other_from_tryin
     let lab = Lab::with(accounts).await;
     sleep(MINUTE).await;
     // The first account has no token, and a gateway answers all of its calls, as it does the probe.
-    let ill = lab.fleet.accounts()[0].appid.clone();
-    lab.wechat.inject(Some(&ill), Fault::new(FaultKind::Status { status: 502 }).on(Call::StableToken));
-    lab.wechat.kill_tokens(&ill);
-    let token = lab.fleet.token(&ill).await.unwrap();
-    let _ = lab.fleet.reject(&ill, &token).await;
+    let failing = lab.fleet.accounts()[0].appid.clone();
+    lab.wechat.inject(Some(&failing), Fault::new(FaultKind::Status { status: 502 }).on(Call::StableToken));
+    lab.wechat.kill_tokens(&failing);
+    let token = lab.fleet.token(&failing).await.unwrap();
+    let _ = lab.fleet.reject(&failing, &token).await;
     lab.wechat.inject(None, Fault::new(FaultKind::Status { status: 502 }).on(Call::Check));
     let (mut none, end) = (0, Instant::now() + 6 * HOUR);
     while Instant::now() < end {

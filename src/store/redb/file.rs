@@ -26,7 +26,7 @@ pub(super) fn inspect<S: StorageBackend>(
     path: &Path,
     open_file: &impl Fn(File) -> Result<S, DatabaseError>,
 ) -> Result<bool, StoreError> {
-    let look = || -> Result<bool, StoreError> {
+    let attempt = || -> Result<bool, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::io("open", path, error))?;
         let opened = open_file(file).and_then(|storage| builder().open_read_only_with_backend(storage));
         match opened {
@@ -37,7 +37,7 @@ pub(super) fn inspect<S: StorageBackend>(
             Err(error) => Err(refusal(path, error)),
         }
     };
-    reading(look).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
+    reading(attempt).unwrap_or_else(|| Err(unusable("read", path, contradictory())))
 }
 
 fn check_contents(path: &Path, database: &impl ReadableDatabase) -> Result<(), StoreError> {

@@ -74,7 +74,7 @@ impl TokenActor {
         presented: Option<Secret>,
         ctx: &mut Context<Self, DelegatedReply<RefreshReply>>,
     ) -> DelegatedReply<RefreshReply> {
-        let at_once = match judgement {
+        let immediate = match judgement {
             Judgement::Superseded => Some(Ok(RejectionOutcome::Superseded)),
             Judgement::StillValid => Some(Ok(RejectionOutcome::StillValid)),
             Judgement::Limited => Some(Ok(RejectionOutcome::Limited)),
@@ -91,7 +91,7 @@ impl TokenActor {
                 hopeless.then_some(Err(NoValidToken))
             }
         };
-        if let Some(answer) = at_once {
+        if let Some(answer) = immediate {
             return ctx.reply(answer);
         }
         let (delegated, reply) = ctx.reply_sender();

@@ -76,7 +76,7 @@ impl TokenActor {
             Step::Fetch { reason, force }
                 if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
-                let hosts_up = self.shared.wechat().hosts().look().0.up;
+                let hosts_up = self.shared.wechat().hosts().observe().0.up;
                 let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
                 if requires == Require::Heard {
                     // It queued for another call, which required less of the hosts.
