@@ -58,7 +58,7 @@ pub(crate) struct Published {
     until: Moment,
     /// and at the latest, since when Redis began to count is not known more precisely.
     until_by: Moment,
-    /// Whether there is no sign that the entries are not there.
+    /// Whether nothing contradicts that the entries are in Redis.
     is_certain: bool,
     pub(crate) check_at: Option<Instant>,
 }

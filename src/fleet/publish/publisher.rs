@@ -66,7 +66,7 @@ pub(crate) struct Publisher {
     check_at: Instant,
     /// The last credential that was compared.
     last_compared: Option<Credential>,
-    /// How many keys were compared in a row of which most were not ours.
+    /// How many credentials were compared in a row of which most were not ours.
     mismatched: usize,
 }
 
