@@ -1,4 +1,5 @@
-//! How WeChat words its answers: JSON under varying content types, and errors whose text must not be relied on.
+//! The wording of WeChat's answers: JSON with varying content types, and errors whose text must not be relied
+//! on.
 
 use std::net::IpAddr;
 
@@ -9,11 +10,11 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::wire::Answer;
 
-/// An error as WeChat states it: HTTP 200 with an errcode.
+/// An error as WeChat reports it: HTTP 200 with an errcode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) errcode: i64,
-    /// In place of the usual wording.
+    /// Replaces the usual wording.
     pub(super) errmsg: Option<String>,
 }
 
@@ -23,10 +24,10 @@ impl From<i64> for Refusal {
     }
 }
 
-/// What a call comes to, before it is put on the wire.
+/// Result of a call, before it is put on the wire.
 pub(super) type Outcome = Result<Value, Refusal>;
 
-/// What words an answer besides its outcome.
+/// What an answer's wording depends on in addition to its outcome.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
     pub(super) call: Option<Call>,
@@ -34,8 +35,8 @@ pub(super) struct Circumstances {
     pub(super) source_ip: IpAddr,
 }
 
-/// The answer that tells `outcome`.
-pub(super) fn told(outcome: Outcome, of: Circumstances, rng: &mut StdRng) -> Answer {
+/// Builds the answer for `outcome`.
+pub(super) fn answer_for(outcome: Outcome, of: Circumstances, rng: &mut StdRng) -> Answer {
     let mut logic_ret = 0;
     let value = outcome.unwrap_or_else(|Refusal { errcode, errmsg }| {
         logic_ret = errcode;
@@ -46,11 +47,11 @@ pub(super) fn told(outcome: Outcome, of: Circumstances, rng: &mut StdRng) -> Ans
             1 => ", ".to_owned(),
             _ => format!(" hint: [{}] ", hint(rng)),
         };
-        // 32 bits of unix time, as in WeChat's own.
+        // 32 bits of Unix time, as in WeChat's own.
         json!({"errcode": errcode, "errmsg": format!("{text}{joint}rid: {:08x}-{a:08x}-{b:08x}", of.wall_s)})
     });
     let content_type = if rng.random() { "application/json; encoding=utf-8" } else { "text/plain" };
-    // Which backend answered, and what it answered: on all of WeChat's answers, and nobody's business.
+    // Which backend answered and with what result: on all of WeChat's answers, of no use to clients.
     let ret_key = if logic_ret == 0 { "11" } else { "14" };
     let headers = vec![
         ("Content-Type".into(), content_type.into()),
@@ -67,7 +68,7 @@ fn hint(rng: &mut StdRng) -> String {
     format!("{name}{:08}", rng.random_range(0..100_000_000))
 }
 
-/// A page of some gateway on the way; 412 comes with an empty body, as from WeChat's own.
+/// A page of some gateway on the way; 412 has an empty body, as WeChat's own does.
 pub(super) fn page(status: u16) -> Answer {
     let body = match status {
         412 => String::new(),
@@ -79,15 +80,16 @@ pub(super) fn page(status: u16) -> Answer {
     Answer { status, headers, body: body.into_bytes() }
 }
 
-/// What WeChat has said since 2023 where `stable_token` would help: with 40001, whichever call minted the token, and
-/// with 45009 on `token`.
+/// What WeChat has added since 2023 where `stable_token` would help: to 40001, whichever call minted the
+/// token, and to 45009 on `token`.
 const BY_STABLE_TOKEN: &str =
     "could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r";
 
-/// What is said of a token of an OAuth user, and begins what is said of an account's.
+/// Message for a token of an OAuth user; the message for an account's token begins with it.
 pub(super) const INVALID_CREDENTIAL: &str = "invalid credential, access_token is invalid or not latest";
 
-/// What WeChat writes with `errcode`, without the rid. Where it documents no English its Chinese is taken.
+/// WeChat's message for `errcode`, without the rid. Where it documents no English text, its Chinese one is
+/// used.
 fn wording(errcode: i64, call: Option<Call>, source_ip: IpAddr) -> String {
     let text = match errcode {
         -1 => "system error",

@@ -1,5 +1,4 @@
-//! What this WeChat has on its books about one account: its secret, its quotas, its tickets, and the counts that
-//! tests read.
+//! WeChat's record of one account: its secret, its quotas, its tickets, and the counters that tests read.
 
 use std::time::Duration;
 
@@ -9,32 +8,32 @@ use wxtokend_core::secret::Secret;
 use super::call::Call;
 use super::whitelist::Whitelist;
 
-/// How often each thing happened to an account. A call that a fault or a limit cut off counts as a call.
+/// How often each thing happened to an account. A call cut off by a fault or a limit counts as a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Calls of `token`.
     pub token_calls: u64,
-    /// Tokens that they minted.
+    /// Tokens minted by those calls.
     pub token_mints: u64,
     /// Calls of `stable_token`.
     pub stable_token_calls: u64,
-    /// Tokens that they minted, forced ones included.
+    /// Tokens minted by those calls, including forced ones.
     pub stable_token_mints: u64,
     /// Forced mints.
     pub forced_mints: u64,
     /// Check calls with a token of this account.
     pub checks: u64,
-    /// Those whose token was refused.
+    /// Checks whose token was refused.
     pub checks_refused: u64,
     /// Ticket calls with a token of this account.
     pub ticket_calls: u64,
-    /// Tickets that they minted.
+    /// Tickets minted by those calls.
     pub ticket_mints: u64,
     /// Calls about quotas.
     pub quota_calls: u64,
     /// Other business calls with a token of this account.
     pub business_calls: u64,
-    /// Those whose token was refused.
+    /// Business calls whose token was refused.
     pub business_refused: u64,
 }
 
@@ -51,7 +50,7 @@ impl Counters {
     }
 }
 
-/// A count that starts again with each day, minute or month.
+/// A count that starts over with each day, minute or month.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     window: u64,
@@ -59,17 +58,17 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// What has been used in `window`.
+    /// Returns how much has been used in `window`.
     pub(super) fn used(&self, window: u64) -> u32 {
         if self.window == window { self.used } else { 0 }
     }
 
-    /// Uses one more, whatever the limit.
+    /// Uses one unit, whatever the limit.
     pub(super) fn charge(&mut self, window: u64) {
         *self = Self { window, used: self.used(window).saturating_add(1) };
     }
 
-    /// Uses one more and says so, or says that `limit` is reached.
+    /// Uses one unit and returns true, or returns false if `limit` is reached.
     pub(super) fn admit(&mut self, window: u64, limit: u32) -> bool {
         let free = self.used(window) < limit;
         if free {
@@ -78,7 +77,7 @@ impl Quota {
         free
     }
 
-    /// Forgets what was used.
+    /// Resets the count.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -87,12 +86,12 @@ impl Quota {
 /// A jsapi or wx_card ticket.
 pub(super) struct Ticket {
     pub(super) value: String,
-    /// When it would end by what `expires_in` promised.
+    /// When it would end according to its `expires_in`.
     pub(super) ends_at: Duration,
 }
 
 impl Ticket {
-    /// Whether it is handed out and honoured, where tickets outlive their promise by `extra`.
+    /// Whether it is handed out and honoured, if tickets live `extra` longer than promised.
     pub(super) fn is_alive(&self, now: Duration, extra: Duration) -> bool {
         now < self.ends_at.saturating_add(extra)
     }
@@ -114,7 +113,7 @@ pub(super) struct Books {
     pub(super) freeze: Freeze,
 }
 
-/// Whether the secret is frozen. A change counts only some time after it was made.
+/// Whether the secret is frozen. A change takes effect only some time after it was made.
 #[derive(Debug, Default)]
 pub(super) struct Freeze {
     before: bool,

@@ -1,4 +1,4 @@
-//! The calls that this WeChat knows.
+//! The kinds of calls that this WeChat knows.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +16,11 @@ pub enum Call {
     Ticket,
     /// `POST /cgi-bin/clear_quota`, `clear_quota/v2` and `openapi/quota/get`.
     Quota,
-    /// Whatever else WeChat has under `/cgi-bin/`, `/wxa/`, `/datacube/`, `/sns/` and the like.
+    /// Everything else that WeChat has under `/cgi-bin/`, `/wxa/`, `/datacube/`, `/sns/` and the like.
     Business,
 }
 
-/// What WeChat has under `/cgi-bin/` besides the calls named above: the first parts of its paths. What comes behind
-/// them is not known here.
+/// First path segments of WeChat's other calls under `/cgi-bin/`. The rest of their paths is not modelled.
 const CGI_BIN: [&str; 43] = [
     "account",
     "business",
@@ -68,7 +67,7 @@ const CGI_BIN: [&str; 43] = [
     "nonbiz",
 ];
 
-/// What WeChat has beside `/cgi-bin/`.
+/// First path segments of WeChat's calls outside `/cgi-bin/`.
 const ELSEWHERE: [&str; 23] = [
     "bizwxa",
     "business",
@@ -96,7 +95,7 @@ const ELSEWHERE: [&str; 23] = [
 ];
 
 impl Call {
-    /// The kind of call that `path` names; `None` where WeChat has nothing.
+    /// Returns the kind of call that `path` names; `None` if WeChat has nothing there.
     pub(super) fn of(path: &str) -> Option<Self> {
         let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         match path.as_slice() {

@@ -20,30 +20,31 @@ pub struct Fault {
     /// What goes wrong.
     #[serde(flatten)]
     pub kind: FaultKind,
-    /// Which calls it hits; `None` (in JSON `any` or no key): all of them.
+    /// Which calls it hits; `None` (in JSON `any` or no key) for all.
     #[serde(default, with = "any_call")]
     pub endpoint: Option<Call>,
-    /// The path that it hits, or with a `*` at its end the beginning of paths; `None`: all.
+    /// The path that it hits, or with a trailing `*` a prefix of paths; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The token whose calls it hits; `None`: those with any token or none.
+    /// The token whose calls it hits; `None` for calls with any token or none.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "token")]
     pub access_token: Option<Secret>,
-    /// The chance by which it hits a call, above 0 and at most 1; `None`: each call. Drawn from the sandbox's seed.
+    /// Probability of hitting a call, greater than 0 and at most 1; `None` for each call. Drawn from the
+    /// sandbox's seed.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "chance")]
     pub probability: Option<f64>,
-    /// How many calls it hits; `None`: all until it is cleared.
+    /// How many calls it hits; `None` for all until it is cleared.
     #[serde(default)]
     pub times: Option<u32>,
-    /// How long it lasts from its injection on, in milliseconds; `None`: until it is cleared.
+    /// How long it lasts after its injection, in milliseconds; `None` for until it is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
-    /// When it passes, set by its injection.
+    /// When it ends; set on injection.
     #[serde(skip)]
     pub(super) ends_at: Option<Duration>,
 }
 
-/// What goes wrong. Unless it says otherwise the request changes nothing at WeChat.
+/// What goes wrong. Unless stated otherwise, the request changes nothing at WeChat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FaultKind {
@@ -51,8 +52,8 @@ pub enum FaultKind {
     Errcode {
         /// The code.
         errcode: i64,
-        /// The message without its rid, in which `{access_token}` stands for the token that was sent; by default what
-        /// WeChat says with that code.
+        /// The message without its rid; `{access_token}` in it stands for the token that was sent. By
+        /// default, WeChat's own message for that code.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         errmsg: Option<String>,
     },
@@ -64,31 +65,31 @@ pub enum FaultKind {
     },
     /// The gateway answers with an HTML page and status 200.
     Html,
-    /// Any answer at all.
+    /// An arbitrary answer.
     Raw(RawAnswer),
     /// No answer.
     Hang,
-    /// The true answer, late. What the request does is done on arrival.
+    /// The true answer, late. The request takes effect on arrival.
     Delay {
-        /// How late.
+        /// Delay in milliseconds.
         delay_ms: u64,
     },
     /// Half of the true answer, then the connection ends: a mint has happened.
     Half,
     /// The connection is reset.
     Reset,
-    /// The request is carried out (a token is minted), but its answer gets lost.
+    /// The request is carried out (a token is minted), but its answer is lost.
     Lost {
         /// What the client sees instead.
         #[serde(rename = "as")]
         seen_as: LostAs,
     },
-    /// The request reaches WeChat only later, as one that a slow backend or a retransmission delivers after the
-    /// client has given up. It is carried out then, whatever has happened in the meantime.
+    /// The request reaches WeChat only later, as one that a slow backend or a retransmission delivers after
+    /// the client has given up. It is carried out then, whatever has happened in the meantime.
     Late {
         /// How much later, in milliseconds.
         after_ms: u64,
-        /// What the client sees at once.
+        /// What the client sees immediately.
         #[serde(rename = "as", default)]
         seen_as: LostAs,
     },
@@ -96,7 +97,7 @@ pub enum FaultKind {
     EmptyToken,
     /// The true answer with another `expires_in`.
     BadExpires {
-        /// The number it says.
+        /// The value to report.
         expires_in: i64,
     },
 }
@@ -135,49 +136,49 @@ impl Fault {
         }
     }
 
-    /// WeChat answers `errcode` in its usual words.
+    /// A fault: WeChat answers `errcode` with its usual message.
     #[must_use]
     pub fn errcode(errcode: i64) -> Self {
         Self::new(FaultKind::Errcode { errcode, errmsg: None })
     }
 
-    /// The same, only for one kind of call.
+    /// Restricts the fault to one kind of call.
     #[must_use]
     pub fn on(self, call: Call) -> Self {
         Self { endpoint: Some(call), ..self }
     }
 
-    /// The same, only for this path, or with a `*` at its end for all that begin so.
+    /// Restricts the fault to this path, or with a trailing `*` to paths with this prefix.
     #[must_use]
     pub fn at(self, path: impl Into<String>) -> Self {
         Self { path: Some(path.into()), ..self }
     }
 
-    /// The same, only for calls with this token.
+    /// Restricts the fault to calls with this token.
     #[must_use]
     pub fn with_token(self, access_token: Secret) -> Self {
         Self { access_token: Some(access_token), ..self }
     }
 
-    /// The same, only by this chance, above 0 and at most 1.
+    /// Hits a call only with this probability, greater than 0 and at most 1.
     #[must_use]
     pub fn by_chance(self, probability: f64) -> Self {
         Self { probability: Some(probability), ..self }
     }
 
-    /// The same, only for the next `times` calls.
+    /// Restricts the fault to the next `times` calls.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// The same, but it passes `for_ms` milliseconds after its injection.
+    /// Ends the fault `for_ms` milliseconds after its injection.
     #[must_use]
     pub fn lasting(self, for_ms: u64) -> Self {
         Self { for_ms: Some(for_ms), ..self }
     }
 
-    /// Whether it is meant for a request, chance and number left aside.
+    /// Whether it applies to a request, disregarding its probability and its remaining count.
     fn fits(&self, request: &Request, call: Option<Call>) -> bool {
         let path_fits = |wanted: &str| match wanted.strip_suffix('*') {
             Some(beginning) => request.plain_path().starts_with(beginning),
@@ -226,8 +227,7 @@ impl LostAs {
     }
 }
 
-/// The faults that wait for their calls. Those of the account go first, then those of all, each in the order of
-/// injection.
+/// Injected faults. Those of the account come first, then those for all, each in the order of injection.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     of_all: Vec<Fault>,
@@ -235,7 +235,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// The faults for `account`, or those for all accounts, that are not over.
+    /// Returns the active faults for `account`, or those for all accounts.
     pub(super) fn list(&mut self, account: Option<&Appid>, now: Duration) -> &mut Vec<Fault> {
         let list = match account {
             Some(appid) => self.of_one.entry(appid.clone()).or_default(),
@@ -245,13 +245,13 @@ impl Faults {
         list
     }
 
-    /// A fault for `account`, or for all accounts, that begins at `now`.
+    /// Adds a fault for `account`, or for all accounts, starting at `now`.
     pub(super) fn add(&mut self, account: Option<&Appid>, fault: Fault, now: Duration) {
         let ends_at = fault.for_ms.map(|ms| now.saturating_add(Duration::from_millis(ms)));
         self.list(account, now).push(Fault { ends_at, ..fault });
     }
 
-    /// The fault that hits a request about `account`, if any, which is thereby used up by one.
+    /// Returns the fault that hits a request about `account`, if any, and uses it up by one.
     pub(super) fn take(
         &mut self,
         account: Option<&Appid>,
@@ -277,7 +277,7 @@ impl Faults {
     }
 }
 
-/// The token itself: whoever reads the control API may see tokens.
+/// Serialises the token itself: readers of the control API may see tokens.
 mod token {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -292,7 +292,7 @@ mod token {
     }
 }
 
-/// `any` for `None`.
+/// Represents `None` as `any`.
 mod any_call {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,4 +1,4 @@
-//! One simulated WeChat, shared among tasks and driven by tokio's time.
+//! A simulated WeChat that is shared among tasks and driven by tokio's time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,19 +24,19 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts its clock, which is tokio's.
+    /// Starts a simulated WeChat; its clock is tokio's.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { world: Arc::new(Mutex::new(World::new(settings))), start: Instant::now() }
     }
 
-    /// The time since its start.
+    /// Returns the time since its start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Looks at the state or changes it, at the present instant.
+    /// Inspects or changes the state at the current instant.
     pub fn with<R>(&self, look: impl FnOnce(&mut World, Duration) -> R) -> R {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: the world's time must not go back.
@@ -50,19 +50,19 @@ impl Sandbox {
         self.with(|world, _| world.put_account(appid, secret));
     }
 
-    /// Gives an account an IP whitelist, or takes it away, as its owner can in the console. It counts at once; at
+    /// Sets or removes an account's IP whitelist, as its owner can in the console. Effective at once; at
     /// WeChat it takes about 5 min.
     pub fn set_whitelist(&self, appid: &Appid, whitelist: Option<Whitelist>) {
         self.with(|world, _| world.set_whitelist(appid, whitelist));
     }
 
-    /// Freezes or unfreezes an account's secret, as its owner can in the console, which counts after
+    /// Freezes or unfreezes an account's secret, as its owner can in the console. Effective after
     /// [`Switches::freezing_takes`].
     pub fn set_frozen(&self, appid: &Appid, frozen: bool) {
         self.with(|world, now| world.set_frozen(appid, frozen, now));
     }
 
-    /// Draws what is left to chance from `seed` from now on.
+    /// Reseeds the random number generator.
     pub fn reseed(&self, seed: u64) {
         self.with(|world, _| world.reseed(seed));
     }
@@ -77,39 +77,40 @@ impl Sandbox {
         self.with(|world, _| world.inject(account, fault));
     }
 
-    /// Clears the faults that were injected for one account, or those that were injected for all.
+    /// Clears the faults injected for one account, or those injected for all.
     pub fn clear_faults(&self, account: Option<&Appid>) {
         self.with(|world, _| world.clear_faults(account));
     }
 
-    /// Begins or ends an outage of the whole host.
+    /// Starts or ends an outage of the whole host.
     pub fn set_outage(&self, outage: Option<Outage>) {
         self.with(|world, _| world.set_outage(outage));
     }
 
-    /// How it behaves where that is unknown, and its limits.
+    /// Returns its limits, and its behaviour where WeChat's is unknown.
     #[must_use]
     pub fn switches(&self) -> Switches {
         self.with(|world, _| world.switches().clone())
     }
 
-    /// Changes how it behaves from the next request on.
+    /// Changes its behaviour from the next request on.
     pub fn set_switches(&self, switches: Switches) {
         self.with(|world, _| world.set_switches(switches));
     }
 
-    /// Ends all tokens of an account now, as when somebody else mints and mints again.
+    /// Ends all tokens of an account now, as when another program mints twice.
     pub fn kill_tokens(&self, appid: &Appid) {
         self.with(|world, now| world.kill_tokens(appid, now));
     }
 
-    /// What is true about an account now; `None` when there is none.
+    /// Returns the truth about an account now; `None` if it does not exist.
     #[must_use]
     pub fn truth(&self, appid: &Appid) -> Option<AccountTruth> {
         self.with(|world, now| world.truth(appid, now))
     }
 
-    /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
+    /// Returns the truth about a token; `None` if it was never minted or has been dead for longer than tokens
+    /// live.
     #[must_use]
     pub fn token_truth(&self, access_token: &str) -> Option<TokenTruth> {
         self.with(|world, _| world.token_truth(access_token).cloned())
@@ -121,13 +122,13 @@ impl Sandbox {
         self.with(|world, now| world.is_alive(access_token, now))
     }
 
-    /// Whether a ticket of the account's is the one that WeChat has now.
+    /// Whether `ticket` is the account's current ticket of either kind.
     #[must_use]
     pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str) -> bool {
         self.with(|world, now| world.is_ticket_alive(appid, ticket, now))
     }
 
-    /// How often each thing happened to an account; all zero when there is none.
+    /// Returns how often each thing happened to an account; all zero if it does not exist.
     #[must_use]
     pub fn counters(&self, appid: &Appid) -> Counters {
         self.truth(appid).map(|truth| truth.counters).unwrap_or_default()

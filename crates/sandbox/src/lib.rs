@@ -1,14 +1,14 @@
-//! A simulated WeChat, faithful down to its failures.
+//! A simulated WeChat that reproduces the real one's failures as well.
 //!
-//! It is what developers run instead of WeChat, what the tests hold the daemon against, and the oracle of
-//! simulations: unlike WeChat it can be asked which tokens are alive. Three layers:
+//! Developers run it instead of WeChat, the tests hold the daemon against it, and simulations use it as their
+//! oracle: unlike WeChat, it can be asked which tokens are alive. It has three layers:
 //!
-//! - [`World`] is the pure state machine: a [`Request`] and an instant in, a [`Reaction`] out.
-//! - [`Sandbox`] shares one among tasks and gives it tokio's time, so that paused time drives it.
+//! - [`World`] is the pure state machine: a [`Request`] and an instant go in, a [`Reaction`] comes out.
+//! - [`Sandbox`] shares a world among tasks and gives it tokio's time, so that paused time drives it.
 //! - [`Sandbox::serve`] puts it on a socket, together with the control API under `/_sandbox/` (described in
-//!   [`control`]), by which faults are injected and the truth is read.
+//!   [`control`]), which injects faults and reads the truth.
 //!
-//! Tokens appear in control answers: serve it on loopback.
+//! Control answers contain tokens, so serve it on loopback.
 
 mod answers;
 mod books;

@@ -1,6 +1,6 @@
 //! An outage of the whole host.
 
-/// The whole host is unwell: nothing reaches any account.
+/// An outage of the whole host: nothing reaches any account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
     /// Connections are refused; in JSON `refuse`.

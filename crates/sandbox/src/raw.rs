@@ -1,4 +1,4 @@
-//! An answer that says whatever whoever injects it wants.
+//! An arbitrary answer that a fault injects.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,11 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::wire::Answer;
 
-/// In a body it stands for the true token or ticket, and has the request carried out.
+/// Placeholder for the true token or ticket in a body; if present, the request is carried out.
 const TOKEN: &str = "{access_token}";
 
-/// A status, headers and a body, sent as they are. What frames the body, `Content-Length` or `Transfer-Encoding`, may
-/// be among the headers, and wrong; without either the true length is told.
+/// A status, headers and a body, sent verbatim. The headers may include framing (`Content-Length` or
+/// `Transfer-Encoding`), even wrong; without either, the true length is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawAnswer {
     /// The status, 100 to 999.
@@ -24,22 +24,22 @@ pub struct RawAnswer {
     /// The headers, by name.
     #[serde(default, deserialize_with = "sendable")]
     pub headers: BTreeMap<String, String>,
-    /// The body. `{access_token}` in it stands for the token (or ticket) of the true answer: the request is carried
-    /// out then, and refused in WeChat's words where WeChat refuses it.
+    /// The body. `{access_token}` in it stands for the token (or ticket) of the true answer: the request is
+    /// then carried out, and where WeChat refuses it, so does the answer, in WeChat's words.
     #[serde(default)]
     pub body: String,
-    /// The body in base64, for bytes that are no text; it goes before `body`.
+    /// The body in base64, for bytes that are not text; takes precedence over `body`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "decodable")]
     pub body_base64: Option<String>,
 }
 
 impl RawAnswer {
-    /// Whether the request is carried out, since its token is wanted.
+    /// Whether the answer needs a token, so that the request is carried out.
     pub(super) fn wants_token(&self) -> bool {
         self.body_base64.is_none() && self.body.contains(TOKEN)
     }
 
-    /// The answer, with `token` where it is wanted.
+    /// Builds the answer, with `token` in place of the placeholder.
     pub(super) fn with_token(&self, token: &str) -> Answer {
         let decoded = self.body_base64.as_ref().and_then(|text| STANDARD.decode(text).ok());
         let text: Cow<'_, str> = if self.wants_token() {

@@ -1,8 +1,8 @@
-//! Puts the simulated WeChat on a socket.
+//! Serves the simulated WeChat on a socket.
 //!
-//! hyper speaks HTTP as long as all is well. To reset a connection, or to end it in the middle of an answer, the
-//! handler says so over a side channel and never answers; the connection's task then takes the socket back from
-//! hyper and does it by hand. A hanging call is simply never answered: it ends with its connection.
+//! hyper speaks HTTP as long as all is well. To reset a connection, or to end it in the middle of an answer,
+//! the handler says so over a side channel and never answers; the connection's task then takes the socket
+//! back from hyper and does it by hand. A hanging call is simply never answered: it ends with its connection.
 
 #[cfg(test)]
 mod tests;
@@ -31,23 +31,23 @@ use super::control;
 use super::handle::Sandbox;
 use super::wire::{Answer, Request, Wire};
 
-/// Far above anything a client of the token calls sends.
+/// Far more than any client of the token calls sends.
 const LARGEST_BODY: usize = 1 << 20;
 
-/// The header by which a test says where it calls from, as whitelists see it.
+/// Header with which a test sets the source address that whitelists see.
 const SOURCE_IP: &str = "x-sandbox-source-ip";
 
-/// A pause after a failed accept, so that a lack of file descriptors does not spin.
+/// Pause after a failed accept, so that running out of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The connection that a request came by.
+/// The connection that a request arrived on.
 #[derive(Clone)]
 struct Line {
     peer: IpAddr,
     ending: mpsc::Sender<Ending>,
 }
 
-/// An end that HTTP does not know.
+/// An ending that HTTP cannot express.
 enum Ending {
     Reset,
     AfterBytes(Vec<u8>),
@@ -58,7 +58,7 @@ impl Sandbox {
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let router = control::router().fallback(wechat).with_state(self.clone());
         let mut shutdown = pin!(shutdown);
-        // Dropped at the end: that cuts the connections, hanging ones too.
+        // Dropped at the end, which cuts the connections, including hanging ones.
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -82,7 +82,8 @@ async fn connection(stream: TcpStream, peer: IpAddr, router: Router) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(line.clone());
         let mut answer = Box::pin(router.clone().oneshot(request.map(Body::new)));
-        // Begun here, as hyper drops what it is given when the client has hung up: what has arrived is carried out.
+        // Polled once here, since hyper drops the future when the client hangs up: a request that has arrived
+        // is carried out.
         let begun = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         async move {
             match begun {
@@ -119,7 +120,7 @@ async fn send(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Hands a request to the world and carries its reaction out.
+/// Passes a request to the world and carries out its reaction.
 async fn wechat(
     State(sandbox): State<Sandbox>,
     Extension(line): Extension<Line>,
@@ -140,7 +141,7 @@ async fn wechat(
         Wire::Hang => None,
     };
     if let Some(ending) = ending {
-        // Fails only when the connection is gone already.
+        // Fails only if the connection is already gone.
         let _ = line.ending.send(ending).await;
     }
     std::future::pending().await
@@ -150,7 +151,7 @@ async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
     let (head, body) = request.into_parts();
     let Query(query) = Query::try_from_uri(&head.uri).unwrap_or_default();
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let told = head.headers.get(SOURCE_IP).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let given = head.headers.get(SOURCE_IP).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let body = to_bytes(body, LARGEST_BODY).await.ok()?;
     Some(Request {
         method: head.method.as_str().to_owned(),
@@ -158,7 +159,7 @@ async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
         query,
         content_length: length,
         body: body.into(),
-        source_ip: told.unwrap_or(source_ip),
+        source_ip: given.unwrap_or(source_ip),
     })
 }
 
@@ -178,13 +179,14 @@ fn response(answer: Answer, date: &str) -> Response {
     response
 }
 
-/// Whether hyper would not send it as it is: it frames its body itself, or its status is none that ends a call.
+/// Whether hyper would not send the answer as it is: it brings its own framing, or its status does not end a
+/// call.
 fn is_beyond_http(answer: &Answer) -> bool {
     let framing = ["Content-Length", "Transfer-Encoding", "Connection"];
     !(200..600).contains(&answer.status) || framing.iter().any(|name| answer.header(name).is_some())
 }
 
-/// The head, and the first `sent` bytes of the body, after which the connection ends.
+/// Builds the head and the first `sent` bytes of the body, after which the connection ends.
 fn by_hand(answer: &Answer, sent: usize, date: &str) -> Vec<u8> {
     let length = answer.body.len();
     let mut head = format!("HTTP/1.1 {} OK\r\n", answer.status);

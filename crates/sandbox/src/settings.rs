@@ -1,4 +1,4 @@
-//! What a simulated WeChat starts from.
+//! Initial settings of a simulated WeChat.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use wxtokend_core::secret::Secret;
 
 use super::switches::Switches;
 
-/// What a simulated WeChat starts from.
+/// Initial settings of a simulated WeChat.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How long tokens and tickets live. WeChat: 7200 s.
     pub token_lifetime: Duration,
-    /// How long the previous token works after a mint, and the last part of a life in which `stable_token` mints.
-    /// WeChat: 300 s.
+    /// How long the previous token works after a mint; also the last part of a token's life, in which
+    /// `stable_token` mints. WeChat: 300 s.
     pub overlap: Duration,
-    /// The unknowns and the limits.
+    /// Behaviours and limits that can be switched.
     pub switches: Switches,
-    /// What tokens, rids and wordings are drawn from.
+    /// Seed for tokens, rids and wordings.
     pub seed: u64,
     /// The accounts with their AppSecrets.
     pub accounts: Vec<(Appid, Secret)>,
-    /// The unix time of the start, in seconds; days, minutes, rids and `Date` headers count from it.
+    /// Unix time of the start, in seconds; days, minutes, rids and `Date` headers count from it.
     pub epoch_wall_s: u64,
 }
 

@@ -1,6 +1,6 @@
-//! Which tokens this WeChat has given out, and until when each is honoured.
+//! The tokens that this WeChat has issued, and until when each is honoured.
 //!
-//! The tokens of the two endpoints form lines of their own: what happens in one never touches the other.
+//! The tokens of the two endpoints form separate lines: what happens in one never affects the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use wxtokend_core::secret::Secret;
 pub struct TokenTruth {
     /// Its value.
     pub access_token: Secret,
-    /// FaultScope it is.
+    /// The account it belongs to.
     pub appid: Appid,
-    /// Which call minted it.
+    /// The call that minted it.
     pub endpoint: Endpoint,
     /// When it was minted.
     pub minted_at: Duration,
-    /// When it would end by what `expires_in` promised.
+    /// When it would end according to its `expires_in`.
     pub expires_at: Duration,
-    /// From when on it is refused: `expires_at`, or sooner where a later mint cut it short.
+    /// From when on it is refused: `expires_at`, or sooner if a later mint cut it short.
     pub dies_at: Duration,
 }
 
@@ -37,9 +37,9 @@ impl TokenTruth {
 /// What a mint does to the tokens before it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Succession {
-    /// The previous token dies at this instant, if it would not sooner.
+    /// The previous token dies at this instant, unless it dies sooner anyway.
     pub(super) previous_until: Duration,
-    /// The tokens before the previous one die at this instant, if they would not sooner.
+    /// The tokens before the previous one die at this instant, unless they die sooner anyway.
     pub(super) older_until: Duration,
 }
 
@@ -51,17 +51,18 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// The truth about `value`; `None` when it was never minted or has been dead for more than a lifetime.
+    /// Returns the truth about `value`; `None` if it was never minted or has been dead for more than a
+    /// lifetime.
     pub(super) fn get(&self, value: &str) -> Option<&TokenTruth> {
         self.by_value.get(value)
     }
 
-    /// The newest token of a line, dead or alive.
+    /// Returns the newest token of a line, dead or alive.
     pub(super) fn newest(&self, appid: &Appid, endpoint: Endpoint) -> Option<&TokenTruth> {
         self.lines.get(&(appid.clone(), endpoint))?.last().and_then(|value| self.by_value.get(value))
     }
 
-    /// The remembered tokens of an account, oldest first within each endpoint.
+    /// Iterates over the remembered tokens of an account, oldest first within each endpoint.
     pub(super) fn of<'a>(&'a self, appid: &'a Appid) -> impl Iterator<Item = &'a TokenTruth> {
         [Endpoint::StableToken, Endpoint::Token]
             .into_iter()

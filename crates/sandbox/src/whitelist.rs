@@ -1,10 +1,10 @@
-//! IP whitelists, as an account's owner keeps them in WeChat's console.
+//! IP whitelists, as an account's owner maintains them in WeChat's console.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// Which addresses may call for an account.
+/// The addresses that may call for an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whitelist {
     /// Addresses, ranges (`10.0.0.0/8`) and patterns (`172.0.0.*`).
@@ -18,16 +18,16 @@ pub struct Whitelist {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Covered {
-    /// All, those with an access_token too: 公众号 and 服务号.
+    /// All calls, including those with an access_token: 公众号 and 服务号.
     #[default]
     All,
-    /// Those with the AppSecret: mini programs.
+    /// Calls with the AppSecret: mini programs.
     Appsecret,
 }
 
 impl Whitelist {
-    /// Whether a call from `ip` is let through; `by_token` tells calls with an access_token from those with the
-    /// AppSecret.
+    /// Whether a call from `ip` is allowed. `by_token` distinguishes calls with an access_token from those
+    /// with the AppSecret.
     pub(super) fn admits(&self, ip: IpAddr, by_token: bool) -> bool {
         (by_token && self.calls == Covered::Appsecret) || self.ips.iter().any(|range| range.contains(ip))
     }
@@ -51,7 +51,7 @@ impl IpRange {
     }
 }
 
-/// IPv4 addresses as the IPv6 addresses that they are mapped to.
+/// Maps IPv4 addresses to IPv6.
 fn as_number(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -59,7 +59,7 @@ fn as_number(ip: IpAddr) -> u128 {
     }
 }
 
-/// The address and the number of its bits that count.
+/// Parses an address and the number of its bits that count.
 fn parsed(text: &str) -> Option<(IpAddr, u32)> {
     if text.contains('*') {
         let parts: Vec<&str> = text.split('.').collect();
@@ -73,9 +73,9 @@ fn parsed(text: &str) -> Option<(IpAddr, u32)> {
         None => (text, None),
     };
     let address: IpAddr = address.parse().ok()?;
-    let (most, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
-    let bits = bits.unwrap_or(most);
-    (bits <= most).then_some((address, before + bits))
+    let (width, before) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+    let bits = bits.unwrap_or(width);
+    (bits <= width).then_some((address, before + bits))
 }
 
 impl TryFrom<String> for IpRange {

@@ -1,8 +1,8 @@
-//! What passes between a client and the simulated WeChat, free of any transport.
+//! What passes between a client and the simulated WeChat, independent of the transport.
 //!
-//! A reaction is more than an answer: the interesting ways to fail (no answer, half of one, a reset) are what the
-//! client has to survive, so they are values here, and whoever carries them out (the HTTP server, or a
-//! test that needs no sockets) does so faithfully.
+//! A reaction is more than an answer: the interesting failures (no answer, half of one, a reset) are what the
+//! client has to survive. So they are values here, which the HTTP server, or a test without sockets, carries
+//! out faithfully.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,11 +17,12 @@ use url::Url;
 pub struct Request {
     /// The method in capitals.
     pub method: String,
-    /// The path, still percent-encoded; doubled slashes are taken as one.
+    /// The path, still percent-encoded; doubled slashes count as one.
     pub path: String,
-    /// The query's pairs, decoded, in their order.
+    /// The query's pairs, decoded, in order.
     pub query: Vec<(String, String)>,
-    /// The `Content-Length` header; `None` for a chunked body. WeChat answers a POST without it by HTTP 412.
+    /// The `Content-Length` header; `None` for a chunked body. WeChat answers a POST without it with HTTP
+    /// 412.
     pub content_length: Option<u64>,
     /// The whole body.
     pub body: Vec<u8>,
@@ -30,7 +31,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The first value of the query parameter `name`; an empty one counts as missing.
+    /// Returns the first value of the query parameter `name`; an empty one counts as missing.
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -39,7 +40,7 @@ impl Request {
             .filter(|v| !v.is_empty())
     }
 
-    /// The value of `name` in the query, or in the body if that is a form or a JSON object.
+    /// Returns the value of `name` in the query, or in the body if that is a form or a JSON object.
     pub(super) fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         if let Some(value) = self.param(name) {
             return Some(value.into());
@@ -55,7 +56,7 @@ impl Request {
         Some(value).filter(|value| !value.is_empty()).map(Cow::Owned)
     }
 
-    /// The path without doubled slashes.
+    /// Returns the path without doubled slashes.
     pub(super) fn plain_path(&self) -> Cow<'_, str> {
         if self.path.contains("//") {
             let parts = self.path.split('/').filter(|part| !part.is_empty());
@@ -66,7 +67,7 @@ impl Request {
     }
 }
 
-/// Shows no query and no body: AppSecrets and tokens travel in both.
+/// Prints neither query nor body: both carry AppSecrets and tokens.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -79,13 +80,13 @@ impl fmt::Debug for Request {
 /// What WeChat does about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction {
-    /// How long it takes until `wire` happens. What the request changed has changed on arrival.
+    /// How long until `wire` happens. The request takes effect on arrival.
     pub delay: Duration,
-    /// What the client gets to see.
+    /// What the client sees.
     pub wire: Wire,
 }
 
-/// What the client gets to see of WeChat's reaction.
+/// What the client sees of WeChat's reaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wire {
     /// A whole answer.
@@ -93,7 +94,7 @@ pub enum Wire {
     /// The head of `answer` with its true `Content-Length`, the first `sent` bytes of its body, then the end
     /// of the connection.
     HalfAnswer {
-        /// The answer that was meant.
+        /// The complete answer.
         answer: Answer,
         /// How much of its body is sent.
         sent: usize,
@@ -112,21 +113,21 @@ pub enum Wire {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The headers, in their order; those that frame the body are missing, unless a fault lies about them.
+    /// The headers, in order. Framing headers are absent, unless a fault sets false ones.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// The first header of that name, in whatever case.
+    /// Returns the first header of that name, ignoring case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 }
 
-/// Shows no body: a token may be in it.
+/// Prints no body: it may contain a token.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("status", &self.status).field("body_bytes", &self.body.len()).finish()

@@ -1,9 +1,8 @@
 //! The simulated WeChat as a deterministic state machine.
 //!
-//! No I/O, no runtime, no clock, no global randomness: the same seed, requests and instants give the same
-//! reactions, so that a simulation can use a [`World`] as its oracle and replay what it found.
-//! How each call is answered stands in [`minting`] and [`business`]; what tests may see and do that no client
-//! may, in [`console`].
+//! It has no I/O, no runtime, no clock and no global randomness: the same seed, requests and instants give
+//! the same reactions, so that a simulation can use a [`World`] as its oracle and replay what it found.
+//! [`minting`] and [`business`] answer the calls; [`console`] is what tests may see and do and no client can.
 
 mod business;
 mod console;
@@ -22,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 use wxtokend_core::account::Appid;
 
-use super::answers::{Circumstances, Outcome, Refusal, page, told};
+use super::answers::{Circumstances, Outcome, Refusal, answer_for, page};
 use super::books::Books;
 use super::call::Call;
 use super::faults::{FaultKind, Faults};
@@ -34,7 +33,7 @@ use super::switches::Switches;
 use super::tokens::Tokens;
 use super::wire::{Answer, Reaction, Request, Wire};
 
-/// The state of the simulated WeChat. Every `now` counts from its start and must not go back.
+/// State of the simulated WeChat. Every `now` counts from its start and must not go back.
 pub struct World {
     token_lifetime: Duration,
     overlap: Duration,
@@ -46,12 +45,12 @@ pub struct World {
     faults: Faults,
     late: Late,
     outage: Option<Outage>,
-    /// The latest instant that it has heard of.
+    /// The latest instant passed in.
     now: Duration,
     strangers_refused: u64,
 }
 
-/// Shows nothing: tokens and tickets are inside.
+/// Prints no contents: they include tokens and tickets.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World").field("accounts", &self.accounts.len()).finish_non_exhaustive()
@@ -60,7 +59,7 @@ impl fmt::Debug for World {
 
 /// A request with what is known about it.
 struct Arrival<'a> {
-    /// `None` where WeChat has nothing.
+    /// `None` if WeChat has nothing at that path.
     call: Option<Call>,
     request: &'a Request,
     account: Option<Appid>,
@@ -68,7 +67,7 @@ struct Arrival<'a> {
 }
 
 impl World {
-    /// A WeChat that has given out no token yet.
+    /// A WeChat that has not issued any token yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let accounts = settings.accounts.into_iter();
@@ -88,7 +87,7 @@ impl World {
         }
     }
 
-    /// Takes a request in, changes what it changes, and says what the client gets to see.
+    /// Handles a request: applies its effects and returns what the client sees.
     pub fn handle(&mut self, request: &Request, now: Duration) -> Reaction {
         self.advance(now);
         let mut delay = Duration::ZERO;
@@ -130,19 +129,19 @@ impl World {
             Some(FaultKind::Errcode { errcode, errmsg }) => {
                 let sent = arrival.request.field("access_token").unwrap_or_default();
                 let errmsg = errmsg.map(|text| text.replace("{access_token}", &sent));
-                Wire::Answer(self.told(arrival, Err(Refusal { errcode, errmsg })))
+                Wire::Answer(self.answer_for(arrival, Err(Refusal { errcode, errmsg })))
             }
             Some(FaultKind::Raw(raw)) => Wire::Answer(self.raw_answer(arrival, &raw)),
             Some(FaultKind::EmptyToken) => {
                 let empty = json!({"access_token": "", "expires_in": self.token_lifetime.as_secs()});
-                Wire::Answer(self.told(arrival, Ok(empty)))
+                Wire::Answer(self.answer_for(arrival, Ok(empty)))
             }
             Some(FaultKind::BadExpires { expires_in }) => {
                 let mut outcome = self.outcome(arrival);
                 if let Ok(value) = &mut outcome {
                     value["expires_in"] = Value::from(expires_in);
                 }
-                Wire::Answer(self.told(arrival, outcome))
+                Wire::Answer(self.answer_for(arrival, outcome))
             }
             Some(FaultKind::Half) => {
                 let answer = self.true_answer(arrival);
@@ -160,8 +159,8 @@ impl World {
         }
     }
 
-    /// Carries out the late requests that have arrived by `now`, each at its own instant. Whoever looks at a `World`
-    /// between requests calls this first; [`Sandbox::with`](super::Sandbox::with) does.
+    /// Carries out the late requests that have arrived by `now`, each at its own instant. Call this before
+    /// inspecting a `World` between requests; [`Sandbox::with`](super::Sandbox::with) does.
     pub fn advance(&mut self, now: Duration) {
         while let Some((due, request)) = self.late.due_by(now) {
             let arrival = self.arrival(&request, due);
@@ -170,13 +169,13 @@ impl World {
         self.now = self.now.max(now);
     }
 
-    /// When the next late request is carried out; `None` while none is on its way.
+    /// When the next late request is carried out; `None` if there is none.
     #[must_use]
     pub fn next_late(&self) -> Option<Duration> {
         self.late.next_due()
     }
 
-    /// `raw`, for which the request is carried out if a token is wanted.
+    /// Builds the `raw` answer. Carries the request out if the answer is to contain a token.
     fn raw_answer(&mut self, arrival: &Arrival<'_>, raw: &RawAnswer) -> Answer {
         if !raw.wants_token() {
             return raw.with_token("");
@@ -186,7 +185,7 @@ impl World {
                 let token = value.get("access_token").or_else(|| value.get("ticket"));
                 raw.with_token(token.and_then(Value::as_str).unwrap_or_default())
             }
-            refused => self.told(arrival, refused),
+            refused => self.answer_for(arrival, refused),
         }
     }
 
@@ -195,7 +194,7 @@ impl World {
             return page(404);
         }
         let outcome = self.outcome(arrival);
-        self.told(arrival, outcome)
+        self.answer_for(arrival, outcome)
     }
 
     fn outcome(&mut self, &Arrival { call, request, now, .. }: &Arrival<'_>) -> Outcome {
@@ -210,7 +209,7 @@ impl World {
         }
     }
 
-    fn told(&mut self, arrival: &Arrival<'_>, outcome: Outcome) -> Answer {
+    fn answer_for(&mut self, arrival: &Arrival<'_>, outcome: Outcome) -> Answer {
         if outcome.is_err() && self.switches.failed_calls_count {
             self.charge_failed(arrival.call, arrival.account.as_ref(), arrival.now);
         }
@@ -219,7 +218,7 @@ impl World {
             wall_s: self.wall_s(arrival.now),
             source_ip: arrival.request.source_ip,
         };
-        told(outcome, of, &mut self.rng)
+        answer_for(outcome, of, &mut self.rng)
     }
 
     /// The account that a request is about, if it names one that exists.
@@ -240,7 +239,7 @@ impl World {
         self.epoch_wall_s + now.as_secs()
     }
 
-    /// What its `Date` header says: so a clock of ours that errs shows.
+    /// Value of its `Date` header, by which clients notice that their own clock is wrong.
     #[must_use]
     pub fn date(&self, now: Duration) -> String {
         let instant = i64::try_from(self.wall_s(now)).ok().and_then(|s| Timestamp::from_second(s).ok());
@@ -257,7 +256,7 @@ impl World {
     }
 }
 
-/// The account that the body of a `stable_token` call names.
+/// The appid in the body of a `stable_token` call.
 fn appid_in(body: &[u8]) -> Option<Appid> {
     let body: Map<String, Value> = serde_json::from_slice(body).ok()?;
     Appid::new(body.get("appid")?.as_str()?).ok()

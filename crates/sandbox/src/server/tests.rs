@@ -32,7 +32,7 @@ async fn send(address: SocketAddr, request: &str) -> TcpStream {
     stream
 }
 
-/// All that comes until the server ends the connection.
+/// Returns everything that arrives until the server ends the connection.
 async fn exchange(address: SocketAddr, request: &str) -> std::io::Result<String> {
     let mut stream = send(address, &request.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
     let mut text = String::new();
@@ -132,7 +132,7 @@ async fn a_hanging_call_gets_nothing_while_others_are_answered() {
 #[tokio::test]
 async fn a_late_request_is_carried_out_after_its_client_has_gone_and_after_its_retry() {
     let (sandbox, address) = sandbox().await;
-    // A minute, so that however slow the machine is it has not arrived before the retry.
+    // A minute, so that it does not arrive before the retry, however slow the machine is.
     let late = json!({"kind": "late", "after_ms": 60_000, "as": "reset", "times": 1});
     assert_eq!(control(address, "POST", "/faults", &late.to_string()).await.0, 200);
     assert!(exchange(address, MINT).await.is_err());
@@ -237,7 +237,7 @@ async fn every_kind_of_fault_can_be_injected_as_documented() {
 }
 
 #[tokio::test]
-async fn the_control_api_tells_the_truth() {
+async fn the_control_api_reports_the_truth() {
     let (sandbox, address) = sandbox().await;
     exchange(address, MINT).await.unwrap();
     let (_, account) = control(address, "GET", "/accounts/wx01", "").await;

@@ -1,4 +1,4 @@
-//! The calls that spend a token, and those about quotas.
+//! Calls that use a token, and calls about quotas.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::books::{Counters, Ticket};
 use crate::call::Call;
 use crate::wire::Request;
 
-/// The daily limit that is told for calls that are not limited here; WeChat's differ by call and by account.
+/// The daily limit reported for calls that are not limited here; WeChat's limits differ by call and by
+/// account.
 const UNLIMITED: u32 = 1_000_000;
 
 impl World {
@@ -34,7 +35,7 @@ impl World {
         Ok(json!({"errcode": 0, "errmsg": "ok"}))
     }
 
-    /// Calls about a user's login, to which no access_token of the account belongs. There are no users here.
+    /// Calls about a user's login, which do not use an access_token of the account. There are no users here.
     fn oauth(&self, request: &Request, now: Duration) -> Outcome {
         if request.param("access_token").is_some() {
             return Err(Refusal { errcode: 40001, errmsg: Some(INVALID_CREDENTIAL.to_owned()) });
@@ -44,7 +45,8 @@ impl World {
         Err(40029.into())
     }
 
-    /// `GET /cgi-bin/ticket/getticket`: the same ticket while it lives, always with a whole lifetime.
+    /// `GET /cgi-bin/ticket/getticket`: the same ticket while it lives, always reported with a whole
+    /// lifetime.
     pub(super) fn ticket(&mut self, request: &Request, now: Duration) -> Outcome {
         let appid = self.authorized(request, now, |_| ())?;
         let jsapi = match request.field("type").as_deref() {
@@ -125,7 +127,7 @@ impl World {
             Some(Call::Token) => (daily(self.switches.daily_limit, books.token_day.used(day)), None),
             Some(Call::StableToken) => (
                 daily(self.switches.stable_daily_limit, books.stable_token_day.used(day)),
-                // The limit, not what is used of it.
+                // The limit, not how much of it is used.
                 Some(json!({"call_count": self.switches.minute_limit, "refresh_second": 60})),
             ),
             Some(_) => (daily(UNLIMITED, 0), None),
@@ -138,7 +140,8 @@ impl World {
         Ok(answer)
     }
 
-    /// The owner of the living token that a request carries; `refused` counts one that is not honoured.
+    /// Returns the owner of the live token that a request carries. `refused` counts a token that is not
+    /// honoured.
     fn authorized(
         &mut self,
         request: &Request,
@@ -155,7 +158,7 @@ impl World {
             }
             Some(known) if now >= known.expires_at => (Some(known.appid.clone()), 42001),
             Some(known) => (Some(known.appid.clone()), 40001),
-            // Whoever forgets to URL-encode sends a space for each plus.
+            // A client that forgets to URL-encode sends a space for each plus.
             None if !token.bytes().all(|byte| TOKEN_ALPHABET.contains(&byte)) => (None, 40014),
             None => (None, 40001),
         };
@@ -166,7 +169,7 @@ impl World {
         Err(errcode.into())
     }
 
-    /// Counts the calendar months in China.
+    /// Counts calendar months in China.
     fn month(&self, now: Duration) -> u64 {
         let china_s = i64::try_from(self.wall_s(now)).unwrap_or(0) + 8 * 3600;
         let date = jiff::Timestamp::from_second(china_s).unwrap_or(jiff::Timestamp::MAX);

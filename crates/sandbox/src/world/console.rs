@@ -15,7 +15,7 @@ use crate::switches::Switches;
 use crate::tokens::TokenTruth;
 use crate::whitelist::Whitelist;
 
-/// What is true about one account.
+/// The truth about one account.
 #[derive(Debug, Clone)]
 pub struct AccountTruth {
     /// How often each thing happened.
@@ -24,14 +24,14 @@ pub struct AccountTruth {
     pub living_tokens: Vec<TokenTruth>,
     /// The tickets that have not ended.
     pub living_tickets: Vec<Secret>,
-    /// Which addresses may call for it; `None`: all.
+    /// The addresses that may call for it; `None` for all.
     pub whitelist: Option<Whitelist>,
     /// Whether its AppSecret is frozen.
     pub frozen: bool,
 }
 
 impl World {
-    /// Adds an account, or changes the secret of one; its living tokens go on living.
+    /// Adds an account, or changes the secret of one, whose live tokens stay alive.
     pub fn put_account(&mut self, appid: &Appid, secret: Secret) {
         match self.accounts.get_mut(appid) {
             Some(books) => books.secret = secret,
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// Whether there is such an account.
+    /// Whether the account exists.
     #[must_use]
     pub fn knows(&self, appid: &Appid) -> bool {
         self.accounts.contains_key(appid)
@@ -50,7 +50,7 @@ impl World {
         self.accounts.keys()
     }
 
-    /// What is true about an account; `None` when there is none.
+    /// Returns the truth about an account; `None` if it does not exist.
     #[must_use]
     pub fn truth(&self, appid: &Appid, now: Duration) -> Option<AccountTruth> {
         let books = self.accounts.get(appid)?;
@@ -65,7 +65,7 @@ impl World {
         Some(AccountTruth { counters, living_tokens, living_tickets, whitelist, frozen })
     }
 
-    /// Whether a ticket of the account's is the one that WeChat has now.
+    /// Whether `ticket` is the account's current ticket of either kind.
     #[must_use]
     pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str, now: Duration) -> bool {
         let extra = self.switches.tickets_outlive;
@@ -75,7 +75,8 @@ impl World {
         })
     }
 
-    /// What is true about a token; `None` when it was never minted or has been dead for longer than tokens live.
+    /// Returns the truth about a token; `None` if it was never minted or has been dead for longer than tokens
+    /// live.
     #[must_use]
     pub fn token_truth(&self, access_token: &str) -> Option<&TokenTruth> {
         self.tokens.get(access_token)
@@ -87,69 +88,69 @@ impl World {
         self.tokens.get(access_token).is_some_and(|token| token.is_alive(now))
     }
 
-    /// Checks, business and ticket calls that were refused because nobody knows whose their token might have been.
+    /// How many checks, business and ticket calls were refused with a token whose owner is unknown.
     #[must_use]
     pub fn strangers_refused(&self) -> u64 {
         self.strangers_refused
     }
 
-    /// Ends all tokens of an account, as when somebody mints elsewhere or resets the account.
+    /// Ends all tokens of an account, as when another program mints or the account is reset.
     pub fn kill_tokens(&mut self, appid: &Appid, now: Duration) {
         self.tokens.kill(appid, now);
     }
 
-    /// Gives an account an IP whitelist, or takes it away.
+    /// Sets or removes an account's IP whitelist.
     pub fn set_whitelist(&mut self, appid: &Appid, whitelist: Option<Whitelist>) {
         if let Some(books) = self.accounts.get_mut(appid) {
             books.whitelist = whitelist;
         }
     }
 
-    /// Freezes or unfreezes an account's secret, which counts after [`Switches::freezing_takes`].
+    /// Freezes or unfreezes an account's secret, effective after [`Switches::freezing_takes`].
     pub fn set_frozen(&mut self, appid: &Appid, frozen: bool, now: Duration) {
         if let Some(books) = self.accounts.get_mut(appid) {
             books.freeze.set(frozen, now, self.switches.freezing_takes);
         }
     }
 
-    /// Draws what is left to chance from `seed` from now on.
+    /// Reseeds the random number generator.
     pub fn reseed(&mut self, seed: u64) {
         self.rng = StdRng::seed_from_u64(seed);
     }
 
-    /// Injects a fault for one account, or for all, at the latest instant that it has heard of.
+    /// Injects a fault for one account or for all, starting at the latest instant passed in.
     pub fn inject(&mut self, account: Option<&Appid>, fault: Fault) {
         self.faults.add(account, fault, self.now);
     }
 
-    /// Clears the faults that were injected for one account, or those that were injected for all.
+    /// Clears the faults injected for one account, or those injected for all.
     pub fn clear_faults(&mut self, account: Option<&Appid>) {
         self.faults.list(account, self.now).clear();
     }
 
-    /// The faults that wait for one account, or those for all.
+    /// Returns the pending faults of one account, or those for all.
     pub fn faults(&mut self, account: Option<&Appid>) -> &[Fault] {
         self.faults.list(account, self.now)
     }
 
-    /// Begins or ends an outage of the whole host.
+    /// Starts or ends an outage of the whole host.
     pub fn set_outage(&mut self, outage: Option<Outage>) {
         self.outage = outage;
     }
 
-    /// The outage of the whole host, if there is one.
+    /// Returns the outage of the whole host, if there is one.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
         self.outage
     }
 
-    /// How it behaves where that is unknown, and its limits.
+    /// Returns its limits, and its behaviour where WeChat's is unknown.
     #[must_use]
     pub fn switches(&self) -> &Switches {
         &self.switches
     }
 
-    /// Changes how it behaves from the next request on.
+    /// Changes its behaviour from the next request on.
     pub fn set_switches(&mut self, switches: Switches) {
         self.switches = switches;
     }

@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::tokens::{Succession, TokenTruth};
 use crate::wire::Request;
 
-/// What tokens and tickets are made of: the first 64 are safe in a URL, the rest must be encoded.
+/// Characters of tokens and tickets: the first 64 are safe in a URL, the rest must be encoded.
 pub(super) const TOKEN_ALPHABET: &[u8] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=";
 const URL_SAFE: usize = 64;
@@ -21,7 +21,7 @@ const URL_SAFE: usize = 64;
 const FOREVER: Duration = Duration::MAX;
 
 impl World {
-    /// `GET /cgi-bin/token`: each call mints. A form is understood, too: there are SDKs that send one.
+    /// `GET /cgi-bin/token`: each call mints. Also accepts a form, since some SDKs send one.
     pub(super) fn token(&mut self, request: &Request, now: Duration) -> Outcome {
         if !matches!(request.method.as_str(), "GET" | "POST") {
             return Err(43001.into());
@@ -43,14 +43,15 @@ impl World {
         Ok(self.minted(&appid, Endpoint::Token, succession, now))
     }
 
-    /// `POST /cgi-bin/stable_token`: the same token until the last part of its life, unless it is forced.
+    /// `POST /cgi-bin/stable_token`: the same token until the last part of its life, unless forced.
     pub(super) fn stable_token(&mut self, request: &Request, now: Duration) -> Outcome {
         if request.method != "POST" {
             return Err(43002.into());
         }
         let body: Map<String, Value> = match serde_json::from_slice(&request.body) {
             Ok(body) => body,
-            // What is meant for JSON is said to be broken; in a form, or where all is in the URL, no appid is found.
+            // A body that looks like JSON is reported as broken; for a form, or with everything in the URL,
+            // no appid is found.
             Err(_) if request.body.trim_ascii_start().starts_with(b"{") => return Err(47001.into()),
             Err(_) if request.body.trim_ascii_start().starts_with(b"[") => return Err(47001.into()),
             Err(_) => return Err(41002.into()),
@@ -99,7 +100,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a forced refresh is granted, which uses it up.
+    /// Whether a forced refresh is granted; if so, counts it.
     fn may_force(&mut self, appid: &Appid, now: Duration) -> bool {
         let (day, per_day, spacing) =
             (self.day(now), self.switches.forced_per_day, self.switches.forced_spacing);
@@ -113,7 +114,8 @@ impl World {
         granted
     }
 
-    /// The drill for a leaked token is two forced refreshes: hence the second ends the token before the previous.
+    /// Mints by force. The drill for a leaked token is two forced refreshes, so the second ends the token
+    /// before the previous one.
     fn forced(&mut self, appid: &Appid, now: Duration) -> Value {
         self.count_stable_mint(appid);
         let previous_until = if self.switches.forced_kills_at_once { now } else { now + self.overlap };
@@ -148,20 +150,20 @@ impl World {
         answer
     }
 
-    /// What tokens and tickets are made of now.
+    /// The characters that tokens and tickets are currently made of.
     pub(super) fn token_alphabet(&self) -> &'static [u8] {
         if self.switches.hostile_tokens { TOKEN_ALPHABET } else { &TOKEN_ALPHABET[..URL_SAFE] }
     }
 
-    /// The account of that appid, which WeChat looks at first of all.
+    /// Returns the account with that appid, which WeChat validates first of all.
     pub(super) fn known(&self, appid: Option<&str>) -> Result<Appid, Refusal> {
         let appid = appid.ok_or(41002)?;
         let (appid, _) = self.accounts.get_key_value(appid).ok_or(40013)?;
         Ok(appid.clone())
     }
 
-    /// Whether the secret is the account's. A wrong one is 40125: that is what WeChat says to a well-formed but wrong
-    /// one today, while 40001 is also what a refused token gets.
+    /// Checks that the secret is the account's. A wrong one gets 40125, which is what WeChat now returns for
+    /// a well-formed but wrong secret; 40001 is also what a refused token gets.
     pub(super) fn authenticate(
         &self,
         appid: &Appid,

@@ -1,4 +1,4 @@
-//! What the simulated WeChat does, held against what is known of the real one.
+//! Checks the simulated WeChat against what is known of the real one.
 
 mod business;
 mod faults;

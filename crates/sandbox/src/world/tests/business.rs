@@ -1,4 +1,4 @@
-//! The calls that spend a token, and those about quotas.
+//! The calls that use a token, and those about quotas.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn business_calls_are_counted_and_so_are_the_refused() {
 }
 
 #[test]
-fn wechat_says_which_paths_it_does_not_have_and_has_some_beside_cgi_bin() {
+fn wechat_says_which_paths_it_does_not_have_and_has_some_outside_cgi_bin() {
     let mut world = world(Switches::default());
     let minted = classic(&mut world, s(0));
     for path in ["/", "/cgi-bin", "/token", "/wx/x"] {

@@ -1,9 +1,9 @@
-//! Injected faults, outages, and how errors read.
+//! Injected faults, outages, and the wording of errors.
 
 use super::*;
 use crate::{Call, Fault, FaultKind, LostAs, Outage};
 
-/// What happens to a classic call under `fault`, and whether it minted.
+/// What happens to a classic call under a fault of `kind`, and whether it minted.
 fn under(kind: FaultKind) -> (Duration, Wire, bool) {
     let mut world = world(Switches::default());
     world.inject(None, Fault::new(kind));
