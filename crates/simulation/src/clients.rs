@@ -1,4 +1,4 @@
-//! Application servers that report tokens, rightly, wrongly, late or madly, and operators who refresh.
+//! Application servers that report tokens, honestly, falsely, late or absurdly, and operators who refresh.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use super::checker::Rejecter;
 use super::fault_rates::{HOUR, MINUTE, SECOND};
 use super::sim::Sim;
 
-/// Honest: only what is dead.
+/// Reports only dead tokens.
 const HONEST: usize = 0;
-/// Whatever token there is, however well it is.
+/// Reports every token, even one that is alive.
 const HOSTILE: usize = 1;
-/// What it read long ago.
+/// Reports tokens that it read long ago.
 const LATE: usize = 2;
-/// What never was a token.
+/// Reports values that never were tokens.
 const MAD: usize = 3;
 
-/// No token of now.
+/// Values that are not current tokens.
 const LONG_AGO: &str = "read long ago";
 const NEVER: &str = "never was a token";
 
-/// A client begins to report tokens.
+/// Starts a client that reports tokens.
 pub(super) fn rejecter_comes(sim: &Arc<Sim>, account: usize) {
     let style = sim.draw(|rng| rng.random_range(0..4));
     let left = sim.draw(|rng| rng.random_range(1..60));
     sim.oracle().checkers[account].rejecter = Some(Rejecter { style, left });
 }
 
-/// Reports once; tells when it does so again.
+/// Reports once, and returns when it does so again.
 pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
     let (style, value, dead) = {
         let mut oracle = sim.oracle();
@@ -54,26 +54,26 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
                 (checker.reported_at, checker.is_reported) = (now, true);
             }
             if !checker.account.verify_rejections && value.as_ref() == Some(&presented) {
-                // Believed: it may be worth a call.
+                // It is believed: a call may be justified.
                 checker.may_call_until = checker.may_call_until.max(now + 10 * MINUTE);
             }
         }
         let (sim, appid) = (Arc::clone(sim), sim.oracle().checkers[account].appid.clone());
-        // A crowd reports together.
+        // Several clients report at once.
         for _ in 0..sim.draw(|rng| [1, 1, 5][rng.random_range(0..3)]) {
             let (sim, appid, fleet) = (Arc::clone(&sim), appid.clone(), fleet.clone());
             let presented = presented.clone();
             tokio::spawn(async move {
                 let answer = fleet.reject(&appid, &presented).await;
                 sim.note("rejected", Some(account), || {
-                    format!("{:?}", answer.as_ref().map(|told| told.outcome))
+                    format!("{:?}", answer.as_ref().map(|rejected| rejected.outcome))
                 });
-                if let Ok(told) = answer {
-                    if told.outcome == RejectionOutcome::Limited {
-                        // Nobody looks into it.
+                if let Ok(rejected) = answer {
+                    if rejected.outcome == RejectionOutcome::Limited {
+                        // It is not investigated.
                         sim.oracle().checkers[account].reported_at = i64::MIN / 2;
                     }
-                    judge(&sim, account, &told, Some(&presented));
+                    judge(&sim, account, &rejected, Some(&presented));
                 }
             });
         }
@@ -84,7 +84,7 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
     })
 }
 
-/// An operator refreshes, now and then by force.
+/// Refreshes as an operator, occasionally by force.
 pub(super) fn refresh(sim: &Arc<Sim>, account: usize) {
     let Some(fleet) = sim.fleet() else { return };
     sim.count("refreshes by operators");
@@ -102,27 +102,29 @@ pub(super) fn refresh(sim: &Arc<Sim>, account: usize) {
     let sim = Arc::clone(sim);
     tokio::spawn(async move {
         let answer = fleet.refresh(&appid, force).await;
-        sim.note("refreshed", Some(account), || format!("{:?}", answer.as_ref().map(|told| told.outcome)));
-        if let Ok(told) = answer {
-            judge(&sim, account, &told, None);
+        sim.note("refreshed", Some(account), || {
+            format!("{:?}", answer.as_ref().map(|rejected| rejected.outcome))
+        });
+        if let Ok(rejected) = answer {
+            judge(&sim, account, &rejected, None);
         }
     });
 }
 
-/// What is handed out with an answer is a read like any other, and the outcome must be true.
-fn judge(sim: &Arc<Sim>, account: usize, told: &Rejected, presented: Option<&str>) {
+/// Checks an answer: what is handed out with it is a read like any other, and the outcome must be true.
+fn judge(sim: &Arc<Sim>, account: usize, rejected: &Rejected, presented: Option<&str>) {
     sim.look(account);
-    let same = told.token.as_ref().is_some_and(|token| Some(token.access_token()) == presented);
+    let same = rejected.token.as_ref().is_some_and(|token| Some(token.access_token()) == presented);
     let invented = presented.is_some_and(|presented| [LONG_AGO, NEVER].contains(&presented));
-    let wrong = match told.outcome {
+    let wrong = match rejected.outcome {
         RejectionOutcome::Refreshed => same || invented,
         RejectionOutcome::Superseded => same,
         // It was checked, and is the one that is handed out.
-        RejectionOutcome::StillValid => presented.is_some() && told.token.is_some() && !same,
+        RejectionOutcome::StillValid => presented.is_some() && rejected.token.is_some() && !same,
         RejectionOutcome::Limited => false,
     };
     if wrong {
         let which = if same { "the token that was reported" } else { "another token than was reported" };
-        sim.violated(Some(account), &format!("I4: {:?}, with {which}", told.outcome));
+        sim.violated(Some(account), &format!("I4: {:?}, with {which}", rejected.outcome));
     }
 }

@@ -1,4 +1,4 @@
-//! A disk that takes its time, fails, and forgets what it had not finished when the process died.
+//! A disk that is slow, fails, and forgets writes that were unfinished when the process died.
 
 use std::future::Future;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Backend for SimDisk {
                 });
             }
             put(&sim, &batch);
-            // From here on it is written, and nobody knows yet.
+            // From here on it is written, but no one knows it yet.
             look_at(&sim, &batch);
             sleep(half).await;
             look_at(&sim, &batch);
@@ -66,12 +66,12 @@ fn put(sim: &Sim, batch: &Batch) {
             continue;
         }
         let account = sim.index(of.appid.as_str());
-        let told: serde_json::Value = serde_json::from_slice(record).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(record).unwrap();
         sim.note("written", account, || {
-            format!("version {} intent {} doubt {}", told["version"], told["intent"], told["doubt"])
+            format!("version {} intent {} doubt {}", written["version"], written["intent"], written["doubt"])
         });
         if let Some(account) = account {
-            sim.oracle().checkers[account].on_disk = told["version"].as_u64().unwrap();
+            sim.oracle().checkers[account].on_disk = written["version"].as_u64().unwrap();
         }
     }
     if let Some(hosts) = &batch.hosts {

@@ -1,5 +1,5 @@
-//! What happens to the program: faults, outages, clients, operators, crashes. An agenda of events that outlives
-//! processes; the next of each kind is drawn when one is carried out.
+//! What happens to the program: faults, outages, clients, operators, crashes. The agenda of events outlives
+//! processes; carrying out an event draws the next of its kind.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::{clients, reloads};
 /// Something that is going to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Readers come by all accounts.
+    /// Readers read all accounts.
     Look,
     FaultsBegin(usize),
     FaultsEnd(usize),
@@ -47,7 +47,7 @@ pub(super) enum Event {
     Ends(Trouble),
     /// A request whose sender has died arrives.
     Arrival(u64),
-    /// No weather any more.
+    /// The faults end: the quiet period begins.
     Peace,
     /// The run is over.
     End,
@@ -59,7 +59,7 @@ pub(super) struct Agenda {
     next: u64,
 }
 
-/// How long the peace at the end lasts: the longest wait is the day that 89506 asks for.
+/// Length of the quiet period at the end: the longest wait is the day that 89506 asks for.
 const PEACE: i64 = 26 * HOUR;
 
 impl Agenda {
@@ -69,7 +69,7 @@ impl Agenda {
         agenda.add(sim.size.days * DAY, Event::Peace);
         agenda.add(sim.size.days * DAY + PEACE, Event::End);
         let rates = sim.rates;
-        for account in (0..sim.size.accounts).filter(|n| !sim.oracle().checkers[*n].calm) {
+        for account in (0..sim.size.accounts).filter(|n| !sim.oracle().checkers[*n].undisturbed) {
             for (rate, event) in [
                 (rates.faults, Event::FaultsBegin(account)),
                 (rates.outsiders, Event::Outsider(account)),
@@ -105,7 +105,7 @@ impl Agenda {
         self.next += 1;
     }
 
-    /// The next of a kind that happens `rate` times a day.
+    /// Adds the next event of a kind that happens `rate` times a day.
     fn add_after(&mut self, sim: &Sim, rate: f64, event: Event) {
         if rate > 0.0 {
             let share: f64 = sim.draw(|rng| rng.random());
@@ -123,7 +123,7 @@ impl Agenda {
     }
 }
 
-/// Carries out what has come; `runs` tells whether there is a program it could happen to.
+/// Carries out an event; `runs` is whether a process is running that it could happen to.
 pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs: bool) {
     use super::sim::Death;
     let (now, rates) = (sim.now(), sim.rates);
@@ -262,8 +262,8 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
         }
         Event::DiskIsWell => {
             let mut disk = lock(&sim.disk);
-            // The write under way may take as long as the disk was slow, and is followed by what waited for it; a disk
-            // that has failed for long is tried again within a minute.
+            // The write under way may take as long as the disk was slow, and is followed by what waited for
+            // it. A disk that has failed for long is tried again within a minute.
             (disk.fails, disk.unwell_until) = (false, now + 2 * disk.slow_ms + 70 * SECOND);
             disk.slow_ms = 0;
         }
@@ -301,7 +301,7 @@ fn excuse_recovery(oracle: &mut Oracle, now: i64) {
     oracle.may_lack_until = oracle.may_lack_until.max(now + oracle.recovery_ms());
 }
 
-/// Somebody who has the AppSecret, too, or the account's owner in the console.
+/// Acts as an outsider who also has the AppSecret, or as the account's owner in the console.
 fn outsider(sim: &Arc<Sim>, account: usize) {
     sim.count("outsiders");
     sim.look(account);
@@ -310,7 +310,7 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
     let mut oracle = sim.oracle();
     let oracle = &mut *oracle;
     let checker = &mut oracle.checkers[account];
-    // Also what the program has got and no reader has seen yet.
+    // Including tokens that the program has got and no reader has seen yet.
     let living =
         oracle.world.truth(&checker.appid, time).map(|truth| truth.living_tokens).unwrap_or_default();
     let before: Vec<String> =
@@ -347,7 +347,7 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
         }
     }
     let line = [None, Some(Endpoint::Token), Some(Endpoint::StableToken)].get(how).copied();
-    checker.outsider_came(&oracle.world, &before, line);
+    checker.outsider_ended(&oracle.world, &before, line);
     checker.may_call_until = checker.may_call_until.max(sim.now() + 3 * HOUR);
     let held = checker.world_changed(&oracle.world, sim.now());
     if let Err(what) = held {
@@ -367,8 +367,8 @@ fn panic_in(sim: &Arc<Sim>, account: usize) {
 
 fn suspend(sim: &Arc<Sim>) {
     sim.count("suspends");
-    // What is on the way arrives, though nobody is awake to see it.
-    let ids: Vec<u64> = sim.oracle().on_the_way.keys().copied().collect();
+    // What is in transit arrives, although no process is awake to see it.
+    let ids: Vec<u64> = sim.oracle().in_transit.keys().copied().collect();
     ids.into_iter().for_each(|id| sim.arrive(id));
     let length = Duration::from_millis(u64::try_from(sim.between(SECOND, 3 * HOUR)).unwrap());
     sim.time.suspend(length);
@@ -380,13 +380,13 @@ fn suspend(sim: &Arc<Sim>) {
     sim.look_at_all();
 }
 
-/// The wall clock errs by `error_ms` from now on.
+/// Makes the wall clock wrong by `error_ms` from now on.
 pub(super) fn set_wall(sim: &Arc<Sim>, error_ms: i64) {
     sim.time.set_wall(error_ms);
     let now = sim.now();
     let mut oracle = sim.oracle();
     oracle.wall_set_at = now;
-    // Everybody looks again within seconds; a token may seem to have ended.
+    // All accounts are checked again within seconds; a token may seem to have ended.
     let looks_again = oracle.looks_again_ms();
     oracle.may_lack_until = oracle.may_lack_until.max(now + looks_again);
     for checker in &mut oracle.checkers {
@@ -396,7 +396,7 @@ pub(super) fn set_wall(sim: &Arc<Sim>, error_ms: i64) {
     }
 }
 
-/// From now on nothing happens any more: everybody must recover.
+/// Starts the quiet period: nothing happens any more, and every account must recover.
 fn peace(sim: &Arc<Sim>) {
     let now = sim.now();
     set_wall(sim, 0);
@@ -421,10 +421,10 @@ fn peace(sim: &Arc<Sim>) {
 
 /// Half of it comes back in a day, and up to 17 calls a day are needed.
 const LEAST_BUDGET: u32 = 40;
-/// A ticket of unknown age is looked after every five minutes.
+/// A ticket of unknown age is polled every five minutes.
 const LEAST_FOR_TICKETS: u32 = 400;
 
-/// Every account must have come back.
+/// Checks that every account has recovered.
 fn at_the_end(sim: &Arc<Sim>) {
     let Some(fleet) = sim.fleet() else { return sim.violated(None, "the fleet does not run at the end") };
     for account in 0..sim.size.accounts {
@@ -461,7 +461,7 @@ fn at_the_end(sim: &Arc<Sim>) {
     }
 }
 
-/// How many ways there are to fail.
+/// Number of entries in the menu of faults.
 const MENU: usize = 54;
 
 fn menu(index: usize, sim: &Sim) -> FaultKind {
@@ -499,7 +499,7 @@ fn menu(index: usize, sim: &Sim) -> FaultKind {
 }
 
 impl Sim {
-    /// The refusal of the address by which a token call has come, if it is one of those.
+    /// Draws the refusal of the address that a token call came from, if that is to be refused.
     pub(super) fn draw_refused_address(&self, account: usize, asked: &Asked) -> Option<Fault> {
         let share = self.oracle().troubles.refused;
         if !asked.path.ends_with("token") || !self.chance(share) {
@@ -507,13 +507,13 @@ impl Sim {
         }
         let (now, checker) = (self.now(), &mut self.oracle().checkers[account]);
         if !checker.served {
-            // Who has no token is asked for one every five minutes.
+            // An account without a token is retried every five minutes.
             checker.may_lack_until = checker.may_lack_until.max(now + 6 * MINUTE);
         }
         Some(Fault::errcode(40164).times(1))
     }
 
-    /// The fault that hits a call of `account`, if any.
+    /// Draws the fault that hits a call of `account`, if any.
     pub(super) fn draw_fault(&self, account: usize, asked: &Asked) -> Option<Fault> {
         let (rate, only) = {
             let checker = &self.oracle().checkers[account];
@@ -529,13 +529,13 @@ impl Sim {
         let now = self.now();
         let checker = &mut oracle.checkers[account];
         match kind {
-            // A life that is told too short is asked about early.
+            // A token reported with too short a life is refreshed early.
             FaultKind::BadExpires { .. } => {
                 checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR);
                 // The next mint comes so soon that it may end the token before the last.
                 checker.excuse_promises();
             }
-            // Inconclusive or false: what follows may be a call.
+            // Inconclusive or false: a call may follow.
             _ if check => checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR),
             _ => {}
         }

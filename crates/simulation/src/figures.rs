@@ -1,5 +1,5 @@
-//! What an operator may count on, measured: calls in peace and in an outage, how long an outage is survived, how
-//! soon everybody is back. `scripts/figures` puts the table into README.md.
+//! Measures what an operator may rely on: calls without faults and in an outage, how long an outage is
+//! survived, how soon every account has recovered. `scripts/figures` puts the table into README.md.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ use super::sim::{HostTrouble, Sim, lock};
 const COLUMNS: [Endpoint; 2] = [Endpoint::StableToken, Endpoint::Token];
 const TROUBLES: [HostTrouble; 3] = [HostTrouble::Refuses, HostTrouble::Hangs, HostTrouble::Says(502)];
 
-/// A fleet on one endpoint, with the file's defaults, in a world without weather.
+/// A fleet on one endpoint, with the file's defaults, and no faults.
 fn fleet_of(endpoint: Endpoint, accounts: usize, seed: u64) -> Arc<Sim> {
     let defaults = Defaults { endpoint, ..Defaults::default() };
     let account = |n| {
@@ -39,7 +39,7 @@ fn fleet_of(endpoint: Endpoint, accounts: usize, seed: u64) -> Arc<Sim> {
     sim
 }
 
-/// Numbers of which the mean and the worst are told.
+/// Numbers whose mean and extremes are shown.
 #[derive(Default)]
 struct Sample(Vec<f64>);
 
@@ -52,16 +52,16 @@ impl Sample {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    fn most(&self) -> f64 {
+    fn max(&self) -> f64 {
         self.0.iter().copied().fold(f64::MIN, f64::max)
     }
 
-    fn least(&self) -> f64 {
+    fn min(&self) -> f64 {
         self.0.iter().copied().fold(f64::MAX, f64::min)
     }
 }
 
-/// Token calls of each account in each of a few days of peace.
+/// Token calls of each account in each of a few days without faults.
 fn calls_in_peace(endpoint: Endpoint) -> Sample {
     let sim = fleet_of(endpoint, 100, 1);
     let mut calls = Sample::default();
@@ -81,13 +81,13 @@ fn calls_in_peace(endpoint: Endpoint) -> Sample {
     calls
 }
 
-/// One outage, and what became of the accounts.
+/// What one outage did to the accounts.
 struct Outage {
-    /// How long each account still had a token, in minutes; none that had one to the end.
+    /// How long each account still had a token, in minutes; without those that had one to the end.
     lasted: Sample,
-    /// How long after the end of the outage each account had a token again, in seconds,
+    /// How long after the end of the outage each account had a token again, in seconds.
     back: Sample,
-    /// and until it was fresh.
+    /// How long after it each account was fresh, in seconds.
     fresh: Sample,
     /// Calls of each account within its last 24 h at the end.
     calls: Sample,
@@ -105,7 +105,7 @@ fn outage(endpoint: Endpoint, accounts: usize, trouble: HostTrouble, length: i64
         sim.time.enter_runtime();
         let fleet = start(&sim).await.unwrap();
         sim.set_fleet(Some(fleet.clone()));
-        // Long enough that refreshes have spread.
+        // Long enough for the refreshes to have spread.
         let begin = Duration::from_millis(u64::try_from(sim.between(5 * HOUR, 8 * HOUR)).unwrap());
         sleep(begin).await;
         sim.oracle().hosts.insert(NAMES[0].to_owned(), trouble);
@@ -153,7 +153,7 @@ fn outage(endpoint: Endpoint, accounts: usize, trouble: HostTrouble, length: i64
     seen
 }
 
-/// What is told of one endpoint.
+/// Measurements of one endpoint.
 struct Column {
     peace: Sample,
     lasted: Sample,
@@ -187,7 +187,7 @@ fn column(endpoint: Endpoint, accounts: usize, repeats: u64) -> Column {
     column
 }
 
-/// The columns of both endpoints, each on a core of its own.
+/// The columns of both endpoints, each on its own core.
 fn columns(accounts: usize, repeats: u64) -> [Column; 2] {
     std::thread::scope(|scope| {
         COLUMNS
@@ -197,26 +197,22 @@ fn columns(accounts: usize, repeats: u64) -> [Column; 2] {
 }
 
 const ACCOUNTS: usize = 200;
-/// `upstream.max_per_second` of the fleets here, so that the rate limit has its part.
+/// Depends on the `upstream.max_per_second` of these fleets, so that the rate limit is accounted for.
 const GOAL_S: f64 = 60.0 + ACCOUNTS as f64 / 100.0;
 
-/// Measures once, and tells what misses its goal.
-pub(super) fn hold_against_the_goals() -> ExitCode {
+/// Measures once, and reports goals that are missed.
+pub(super) fn check_goals() -> ExitCode {
     let [stable, token] = columns(ACCOUNTS, 1);
     let mut goals = vec![
-        ("calls a day in peace on stable_token", stable.peace.most(), stable.peace.most() <= 16.0),
-        ("calls a day in peace on token", token.peace.most(), token.peace.most() <= 24.0),
-        ("seconds until all are fresh on stable_token", stable.fresh.most(), stable.fresh.most() <= GOAL_S),
-        (
-            "minutes that an outage may last on stable_token",
-            stable.lasted.least(),
-            stable.lasted.least() >= 3.0,
-        ),
-        ("minutes that an outage may last on token", token.lasted.least(), token.lasted.least() >= 20.0),
+        ("calls a day in peace on stable_token", stable.peace.max(), stable.peace.max() <= 16.0),
+        ("calls a day in peace on token", token.peace.max(), token.peace.max() <= 24.0),
+        ("seconds until all are fresh on stable_token", stable.fresh.max(), stable.fresh.max() <= GOAL_S),
+        ("minutes that an outage may last on stable_token", stable.lasted.min(), stable.lasted.min() >= 3.0),
+        ("minutes that an outage may last on token", token.lasted.min(), token.lasted.min() >= 20.0),
     ];
     for column in [&stable, &token] {
-        goals.push(("calls in a day without WeChat", column.calls.most(), column.calls.most() <= 2000.0));
-        goals.push(("seconds until all have a token", column.back.most(), column.back.most() <= GOAL_S));
+        goals.push(("calls in a day without WeChat", column.calls.max(), column.calls.max() <= 2000.0));
+        goals.push(("seconds until all have a token", column.back.max(), column.back.max() <= GOAL_S));
     }
     let missed = |(what, reached, met): &(&str, f64, bool)| {
         println!("{what}: {reached:.1}");
@@ -231,25 +227,25 @@ pub(super) fn print(seeds: u64, repeats: u64) -> ExitCode {
     let size = Size { accounts: 20, days: 30, read_every_ms: 10_000 };
     let months = simulate_all(0..seeds, size, TRACE_LINES, false);
     let mut table = String::new();
-    let mut row = |name: &str, goal: &str, told: &dyn Fn(&Column) -> String| {
-        writeln!(table, "| {name} | {} | {} | {goal} |", told(&stable), told(&token)).unwrap();
+    let mut row = |name: &str, goal: &str, cell: &dyn Fn(&Column) -> String| {
+        writeln!(table, "| {name} | {} | {} | {goal} |", cell(&stable), cell(&token)).unwrap();
     };
     row("calls a day in peace, mean / most", "16 / 24 at most", &|column| {
-        format!("{:.1} / {:.0}", column.peace.mean(), column.peace.most())
+        format!("{:.1} / {:.0}", column.peace.mean(), column.peace.max())
     });
     row("calls in a day without WeChat, mean / most", "the budget, 2000", &|column| {
-        format!("{:.0} / {:.0}", column.calls.mean(), column.calls.most())
+        format!("{:.0} / {:.0}", column.calls.mean(), column.calls.max())
     });
     row("an outage that no client notices, least / mean", "", &|column| {
-        format!("{:.1} / {:.0} min", column.lasted.least(), column.lasted.mean())
+        format!("{:.1} / {:.0} min", column.lasted.min(), column.lasted.mean())
     });
     row("a token again after an outage, mean / last", &format!("{GOAL_S:.0} s"), &|column| {
-        format!("{:.1} / {:.1} s", column.back.mean(), column.back.most())
+        format!("{:.1} / {:.1} s", column.back.mean(), column.back.max())
     });
     row(
         "fresh again after an outage, mean / last",
         &format!("{GOAL_S:.0} s; 5 min more in doubt"),
-        &|column| format!("{:.1} / {:.1} s", column.fresh.mean(), column.fresh.most()),
+        &|column| format!("{:.1} / {:.1} s", column.fresh.mean(), column.fresh.max()),
     );
     print!("{table}");
     println!(

@@ -1,5 +1,5 @@
-//! One process after another: each in a runtime of its own, which is dropped in the midst of everything when the
-//! process is killed.
+//! Runs one process after another. Each has its own runtime, which is dropped in the middle of everything
+//! when the process is killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) fn run(sim: &Arc<Sim>) {
 pub(super) fn runtime(sim: &Sim) -> Runtime {
     let mut builder = Builder::new_current_thread();
     builder.enable_time().start_paused(true);
-    // `select!` and `watch` draw lots; exact replay needs them to be the seed's.
+    // `select!` and `watch` use random numbers; exact replay needs them to come from the seed.
     #[cfg(tokio_unstable)]
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&sim.draw(|rng| rng.random::<[u8; 16]>())));
     #[cfg(not(tokio_unstable))]
@@ -86,16 +86,16 @@ pub(super) async fn start(sim: &Arc<Sim>) -> Result<Fleet, wxtokend::StartError>
     Ok(fleet)
 }
 
-/// Drawn in an actor's handler, which may panic there.
+/// Draws jitter, which happens in an actor's handler, and may panic there.
 fn jitter(sim: &Arc<Sim>) -> f64 {
     if sim.chance(sim.rates.panics / 1000.0) && !sim.oracle().peace {
         sim.count("panics over answers");
         let now = sim.now();
-        // FaultScope answer it was is not told here; it is lost, as it would be on the network.
+        // Which answer it was is not known here; it is lost, as it would be on the network.
         sim.oracle()
             .checkers
             .iter_mut()
-            .filter(|checker| now - checker.told_at < MINUTE)
+            .filter(|checker| now - checker.last_call_ended_at < MINUTE)
             .for_each(|checker| checker.is_in_doubt(now));
         panic!("{}", super::panics::PANIC);
     }
@@ -125,8 +125,8 @@ async fn live(sim: &Arc<Sim>, agenda: &mut Agenda) -> Death {
     }
 }
 
-/// The process is gone: what it had not written is lost, what it had sent arrives, and the world goes on until it is
-/// started again.
+/// The process is gone: what it had not written is lost, what it had sent arrives, and the world goes on
+/// until it is started again.
 fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     let now = sim.now();
     sim.count(match death {
@@ -138,11 +138,11 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     });
     sim.note("died", None, || format!("{death:?}"));
     let forgets = now <= lock(&sim.disk).unwell_until;
-    let on_the_way: Vec<(u64, i64)> =
-        sim.oracle().on_the_way.iter().map(|(id, request)| (*id, request.at_ms)).collect();
-    for (id, at_ms) in on_the_way {
+    let in_transit: Vec<(u64, i64)> =
+        sim.oracle().in_transit.iter().map(|(id, request)| (*id, request.at_ms)).collect();
+    for (id, at_ms) in in_transit {
         if sim.chance(0.1) {
-            sim.oracle().on_the_way.remove(&id);
+            sim.oracle().in_transit.remove(&id);
         } else {
             agenda.add(at_ms, Event::Arrival(id));
         }
@@ -177,14 +177,14 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     let mut oracle = sim.oracle();
     let begins = oracle.looks_again_ms();
     oracle.may_lack_until = oracle.may_lack_until.max(back_at + begins);
-    // Nothing connects the clocks of two boots but a wall clock that errs, and WeChat's, by which one that was behind
-    // before makes tokens older than they are: how old they are cannot be known.
+    // Only the wall clock and WeChat's connect the clocks of two boots. If the wall clock is wrong, or was
+    // behind before, which makes tokens seem older than they are, their age cannot be known.
     let time_is_lost = match death {
         Death::PowerCut => back_at - oracle.wall_set_at < 6 * HOUR || erred_ms < 0,
-        // What WeChat has told of the time may not have been written yet.
+        // What WeChat has shown of the time may not have been written yet.
         _ => oracle.came_up_behind && now - oracle.rebooted_at < MINUTE,
     };
-    let Oracle { checkers, on_the_way, .. } = &mut *oracle;
+    let Oracle { checkers, in_transit, .. } = &mut *oracle;
     for (account, (checker, calling)) in checkers.iter_mut().zip(calling).enumerate() {
         (checker.in_flight, checker.checking) = (0, 0);
         checker.tickets.process_died(forgets);
@@ -193,13 +193,13 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         }
         checker.process_died(now);
         if forgets {
-            let its = on_the_way.values().filter(|sent| sent.account == Some(account));
+            let its = in_transit.values().filter(|sent| sent.account == Some(account));
             checker.forget(its.map(|sent| sent.at_ms).max());
         }
         if time_is_lost {
-            checker.lose_the_time(back_at);
+            checker.lose_time(back_at);
         }
-        // Also one whose answer had come and was not written yet.
+        // Including one whose answer had arrived and was not yet written.
         let was_calling = *calling || has_intent(sim, &checker.appid);
         if was_calling && checker.account.endpoint == Endpoint::Token {
             checker.is_in_doubt(back_at);
@@ -207,7 +207,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
     }
 }
 
-/// Whether the disk tells that a call was begun which can end a token.
+/// Whether the disk records a started call that can end a token.
 fn has_intent(sim: &Sim, appid: &Appid) -> bool {
     let disk = lock(&sim.disk);
     let record = disk.records.get(&Credential::token(appid.clone())).map(Vec::as_slice).unwrap_or(b"null");

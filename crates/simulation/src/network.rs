@@ -1,5 +1,5 @@
-//! RequestKind lies between the program and WeChat: it delays, refuses, loses, cuts, and delivers what was sent even when
-//! who sent it is gone.
+//! The network between the program and WeChat: it delays, refuses, loses and cuts, and delivers what was sent
+//! even if the sender is gone.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct Network {
     pub(super) timeout: Duration,
 }
 
-/// RequestKind a request is about.
+/// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestKind {
     Mint { endpoint: Endpoint, force: bool },
@@ -38,44 +38,46 @@ impl Transport for Network {
         let within = self.timeout;
         Box::pin(async move {
             let (what, account) = about(&sim, &request);
-            let _flight = Flight::begin(&sim, &request, what, account);
+            let _call = CallInFlight::begin(&sim, &request, what, account);
             let exchange = exchange(&sim, &host, request, what, account, within);
-            let told = timeout(within, exchange).await.unwrap_or(Err(Lost::TimedOut));
-            sim.note("told", account, || match &told {
+            let result = timeout(within, exchange).await.unwrap_or(Err(Lost::TimedOut));
+            sim.note("told", account, || match &result {
                 Ok(answer) => format!("{what:?} {} {}", answer.status, String::from_utf8_lossy(&answer.body)),
                 Err(lost) => format!("{what:?} {lost}"),
             });
             if let Some(account) = account {
-                told_of(&sim, account, what, &told);
+                call_ended(&sim, account, what, &result);
             } else if what == RequestKind::Probe {
-                told_the_time(&sim, &told);
+                probe_ended(&sim, &result);
             }
-            told
+            result
         })
     }
 }
 
-/// A call of `account` has ended for the program.
-fn told_of(sim: &Sim, account: usize, what: RequestKind, told: &Result<Response, Lost>) {
+/// Records that a call of `account` has ended for the program.
+fn call_ended(sim: &Sim, account: usize, what: RequestKind, result: &Result<Response, Lost>) {
     let now = sim.now();
-    let tells = told.as_ref().is_ok_and(|told| told.status < 500);
-    let was_sent = !matches!(told, Err(Lost::NotSent(_)));
+    let is_readable = result.as_ref().is_ok_and(|answer| answer.status < 500);
+    let was_sent = !matches!(result, Err(Lost::NotSent(_)));
     let checker = &mut sim.oracle().checkers[account];
     match what {
         RequestKind::Mint { endpoint, .. } => {
-            checker.told_at = now;
-            // Whatever parked it is looked at again, however young its token is; where no answer comes, the next host is
-            // asked for the same.
-            if let Ok(told) = told {
-                checker.was_refused = told.status == 412 || says_errcode(&told.body);
+            checker.last_call_ended_at = now;
+            // A parked account is retried, however young its token is. If no answer comes, the next host is
+            // asked the same.
+            if let Ok(answer) = result {
+                checker.was_refused = answer.status == 412 || says_errcode(&answer.body);
             }
-            if was_sent && !tells && endpoint == Endpoint::Token {
+            if was_sent && !is_readable && endpoint == Endpoint::Token {
                 checker.is_in_doubt(now);
             }
         }
-        // It does not tell whether the token lives, nor does a retired address: that is worth a call.
+        // The check is inconclusive, or a retired address answered: that justifies a call.
         RequestKind::Check
-            if !told.as_ref().is_ok_and(|told| says_refused(&told.body) || says_honoured(&told.body)) =>
+            if !result
+                .as_ref()
+                .is_ok_and(|answer| says_refused(&answer.body) || says_honoured(&answer.body)) =>
         {
             checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR)
         }
@@ -84,20 +86,20 @@ fn told_of(sim: &Sim, account: usize, what: RequestKind, told: &Result<Response,
             if !was_sent {
                 checker.tickets.unsent(kind);
             }
-            if told.as_ref().is_ok_and(|told| says_refused(&told.body)) {
-                // It reports its token, which is checked, and worth a call where that does not tell.
+            if result.as_ref().is_ok_and(|answer| says_refused(&answer.body)) {
+                // The token is reported and checked; if that is inconclusive, a call is justified.
                 checker.may_call_until = checker.may_call_until.max(now + 3 * HOUR);
             }
         }
     }
 }
 
-/// The first probe after a reboot has ended.
-fn told_the_time(sim: &Sim, told: &Result<Response, Lost>) {
+/// Records that a probe has ended; the first one after a reboot shows the program the time.
+fn probe_ended(sim: &Sim, result: &Result<Response, Lost>) {
     let mut oracle = sim.oracle();
     let asked = std::mem::take(&mut oracle.asks_the_time);
-    if asked && told.as_ref().is_ok_and(|told| told.status < 500 && told.date.is_some()) {
-        oracle.checkers.iter_mut().for_each(AccountChecker::find_the_time);
+    if asked && result.as_ref().is_ok_and(|answer| answer.status < 500 && answer.date.is_some()) {
+        oracle.checkers.iter_mut().for_each(AccountChecker::recover_time);
         drop(oracle);
         sim.count("times told after a reboot");
     }
@@ -130,7 +132,7 @@ async fn exchange(
     let going = way_ms(sim, within);
     let says =
         |status, body: &[u8]| Ok(Response { status, body: body.to_vec(), date: None, retry_after: None });
-    let ill = matches!(what, RequestKind::Check | RequestKind::Probe) && sim.oracle().troubles.check_is_ill;
+    let ill = matches!(what, RequestKind::Check | RequestKind::Probe) && sim.oracle().troubles.check_fails;
     match trouble {
         Some(HostTrouble::Says(status)) => {
             sleep(ms(going)).await;
@@ -139,8 +141,8 @@ async fn exchange(
         Some(HostTrouble::IsRetired) => {
             sleep(ms(going)).await;
             if let (Some(account), RequestKind::Mint { force: true, .. }) = (account, what) {
-                // It has forced nothing: the next host may be asked at once.
-                sim.oracle().checkers[account].forced_nothing();
+                // Nothing was forced: the next host may be asked at once.
+                sim.oracle().checkers[account].note_force_ineffective();
             }
             let bodies: [&[u8]; 3] = [
                 br#"{"errcode":410,"errmsg":"server IP address changed"}"#,
@@ -156,29 +158,30 @@ async fn exchange(
         _ => {}
     }
     let late = sim.oracle().troubles.late;
-    // Of two that arrive after the token that came between, the second may end that at once: nobody could know.
-    let another = sim.oracle().on_the_way.values().any(|sent| sent.account == account);
+    // If two arrive after the token that came between, the second may end it at once, which could not be
+    // known.
+    let another = sim.oracle().in_transit.values().any(|sent| sent.account == account);
     if matches!(what, RequestKind::Mint { force: false, .. }) && !another && sim.chance(late) {
         sim.count("calls delivered late");
         let within_ms = i64::try_from(within.as_millis()).unwrap();
         let going = late_ms(sim, within_ms);
-        let (id, _) = sim.depart(asked(request), account, sim.now() + going);
-        let sea = Arc::clone(sim);
+        let (id, _) = sim.send_request(asked(request), account, sim.now() + going);
+        let carrier = Arc::clone(sim);
         tokio::spawn(async move {
             sleep(ms(going)).await;
-            sea.arrive(id);
+            carrier.arrive(id);
         });
         return std::future::pending().await;
     }
     let secret = (what == RequestKind::Check).then(|| token_of(&request).to_owned());
-    let (id, answered) = sim.depart(asked(request), account, sim.now() + going);
-    // Not this future: whoever sent it may give up, or crash.
-    let sea = Arc::clone(sim);
+    let (id, answered) = sim.send_request(asked(request), account, sim.now() + going);
+    // In a task of its own: the sender may give up, or crash.
+    let carrier = Arc::clone(sim);
     tokio::spawn(async move {
         sleep(ms(going)).await;
-        sea.arrive(id);
+        carrier.arrive(id);
     });
-    // By chance alone processes would hardly ever die in the few milliseconds that matter most.
+    // By chance alone, processes would hardly ever die in the few milliseconds that matter most.
     if sim.chance(sim.rates.crashes / 2000.0) && !sim.oracle().peace {
         sim.count("kills in the midst of calls");
         sim.die(Death::Killed);
@@ -207,7 +210,7 @@ async fn exchange(
         if says_refused(&answer.body) {
             checker.note_refused(&token, now);
         } else if answer.status == 200 && says_honoured(&answer.body) {
-            checker.vouch(&token, now);
+            checker.note_honoured(&token, now);
         }
     }
     let date = sim.oracle().world.date(arrived_at);
@@ -215,21 +218,21 @@ async fn exchange(
 }
 
 fn says_refused(body: &[u8]) -> bool {
-    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    matches!(told["errcode"].as_i64(), Some(40001 | 40014 | 42001))
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    matches!(body["errcode"].as_i64(), Some(40001 | 40014 | 42001))
 }
 
 fn says_errcode(body: &[u8]) -> bool {
-    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    told["errcode"].as_i64().is_some_and(|errcode| errcode != 0)
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    body["errcode"].as_i64().is_some_and(|errcode| errcode != 0)
 }
 
 fn says_honoured(body: &[u8]) -> bool {
-    let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    told["ip_list"].is_array()
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    body["ip_list"].is_array()
 }
 
-/// One way takes some 10 ms, rarely far longer, but no longer than a call may take.
+/// One way takes some 10 ms, rarely much longer, but no longer than a call may take.
 fn way_ms(sim: &Sim, within: Duration) -> i64 {
     let longest = i64::try_from(within.as_millis()).unwrap();
     if sim.chance(0.02) { sim.between(0, longest) } else { sim.between(3, 60) }
@@ -286,14 +289,14 @@ fn asked(request: Request) -> Asked {
     }
 }
 
-/// A call of one account, from the sending to the answer or the giving up.
-struct Flight {
+/// A call of one account, from being sent to its answer or its abandonment.
+struct CallInFlight {
     sim: Arc<Sim>,
     what: RequestKind,
     account: Option<usize>,
 }
 
-impl Flight {
+impl CallInFlight {
     fn begin(sim: &Arc<Sim>, request: &Request, what: RequestKind, account: Option<usize>) -> Self {
         sim.note("sent", account, || format!("{what:?}"));
         if let Some(account) = account {
@@ -323,7 +326,7 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl Drop for CallInFlight {
     fn drop(&mut self) {
         let Some(account) = self.account else { return };
         let mut oracle = self.sim.oracle();

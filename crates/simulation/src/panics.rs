@@ -1,11 +1,11 @@
-//! Panics that are part of the weather.
+//! Panics that the simulation injects.
 
 use std::sync::Once;
 
-/// What panics on purpose says, so that it is not printed.
+/// Message of an injected panic, which is not printed.
 pub(super) const PANIC: &str = "a panic of the simulation's";
 
-/// Panics are part of the weather: only others are printed.
+/// Silences injected panics: only others are printed.
 pub(super) fn quieten() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -9,12 +9,12 @@ use super::fault_rates::HOSTS;
 use super::fault_rates::MINUTE;
 use super::sim::{Sim, new_secret};
 
-/// Changes a few things in the file and has it read again.
+/// Changes a few things in the file and reloads it.
 pub(super) fn reload(sim: &Arc<Sim>) {
     sim.count("reloads");
     for _ in 0..sim.between(1, 3) {
         let account = usize::try_from(sim.between(0, sim.size.accounts as i64 - 1)).unwrap();
-        if !sim.oracle().checkers[account].calm {
+        if !sim.oracle().checkers[account].undisturbed {
             edit(sim, account);
         }
     }
@@ -31,7 +31,7 @@ pub(super) fn reload(sim: &Arc<Sim>) {
     apply(sim);
 }
 
-/// Puts every account back with the secret that WeChat knows.
+/// Puts every account back, with the secret that WeChat knows.
 pub(super) fn settle(sim: &Arc<Sim>) {
     sim.oracle().checkers.iter_mut().for_each(|checker| checker.configured = true);
     apply(sim);
@@ -71,7 +71,7 @@ fn edit(sim: &Arc<Sim>, account: usize) {
     checker.set_account(Arc::new(after), now);
 }
 
-/// The file as it is now is what the program is to run on.
+/// Reloads the program with the file as it is now.
 fn apply(sim: &Arc<Sim>) {
     let config = {
         let mut oracle = sim.oracle();

@@ -9,16 +9,17 @@ use super::sim::{Sim, lock};
 use super::tally::Tally;
 use super::{life, panics};
 
-/// How much of what happened is told in words where nobody asks for more.
+/// Default number of trace lines that are kept.
 pub(super) const TRACE_LINES: usize = 400;
 
-/// Tells what is not as it must be.
+/// Prints the violations.
 pub(super) fn judged(violations: &[String]) -> ExitCode {
     violations.iter().for_each(|violation| println!("{violation}"));
     if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs one seed, with so much of what happened in words; the digest tells apart runs that differ in anything.
+/// Runs one seed, keeping up to `words` lines of trace. The digest distinguishes runs that differ in
+/// anything.
 pub(super) fn simulate(seed: u64, size: Size, words: Option<usize>) -> (Tally, u64) {
     panics::quieten();
     let sim = Sim::new(seed, size, FaultRates::of(seed), words);
@@ -28,8 +29,9 @@ pub(super) fn simulate(seed: u64, size: Size, words: Option<usize>) -> (Tally, u
     (tally, digest)
 }
 
-/// Runs one seed, once more with words if it fails; a panic that is not the weather's is a violation, too.
-fn simulate_or_tell(seed: u64, size: Size, trace_lines: usize) -> Tally {
+/// Runs one seed, and runs it again with a trace if it fails. A panic that was not injected is a violation,
+/// too.
+fn simulate_and_trace(seed: u64, size: Size, trace_lines: usize) -> Tally {
     let lived = std::panic::catch_unwind(|| {
         let (mut tally, _) = simulate(seed, size, None);
         if !tally.violations.is_empty() {
@@ -41,7 +43,7 @@ fn simulate_or_tell(seed: u64, size: Size, trace_lines: usize) -> Tally {
     lived.unwrap_or_else(|_| Tally { violations: panicked(), ..Tally::default() })
 }
 
-/// Runs `seeds` on all cores; where the first violation is enough, the program ends with it.
+/// Runs `seeds` on all cores. With `first_only`, the program exits at the first violation.
 pub(super) fn simulate_all(seeds: Range<u64>, size: Size, trace_lines: usize, first_only: bool) -> Tally {
     let next = AtomicU64::new(seeds.start);
     let total = std::sync::Mutex::new(Tally::default());
@@ -53,9 +55,9 @@ pub(super) fn simulate_all(seeds: Range<u64>, size: Size, trace_lines: usize, fi
                     if seed >= seeds.end {
                         return;
                     }
-                    let tally = simulate_or_tell(seed, size, trace_lines);
+                    let tally = simulate_and_trace(seed, size, trace_lines);
                     if first_only && !tally.violations.is_empty() {
-                        // At once: the other seed under way may take long to end.
+                        // At once: the other seed under way may take long.
                         println!("{}", tally.violations.join("\n"));
                         std::process::exit(1);
                     }

@@ -1,5 +1,5 @@
-//! Everything that outlives a process of the program: WeChat, the disk, the network, the time, and the books that
-//! it is judged by.
+//! Everything that outlives a process of the program: WeChat, the disk, the network, the time, and the
+//! invariant checkers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,45 +48,45 @@ pub(super) enum Death {
     PowerCut,
     /// It could not start.
     NotStarted,
-    /// The run is over, or something is not as it must be.
+    /// The run is over, or an invariant was violated.
     Over,
 }
 
-/// What nobody but the simulation knows.
+/// What only the simulation knows.
 pub(super) struct Oracle {
     pub(super) world: World,
     pub(super) checkers: Vec<AccountChecker>,
     pub(super) config: Config,
-    /// The trouble of each host by its name.
+    /// What is wrong with each host, by its name.
     pub(super) hosts: BTreeMap<String, HostTrouble>,
-    /// The share of packets that are lost, on each way.
+    /// The share of packets that are lost, each way.
     pub(super) loss: f64,
     pub(super) troubles: Troubles,
-    /// Requests that are on their way to WeChat.
-    pub(super) on_the_way: BTreeMap<u64, OnTheWay>,
+    /// Requests in transit to WeChat.
+    pub(super) in_transit: BTreeMap<u64, InTransit>,
     next_id: u64,
-    /// Until when any account may lack a token.
+    /// Until when any account may have no token.
     pub(super) may_lack_until: i64,
-    /// When the wall clock was last set, or a machine with a wrong one started.
+    /// When the wall clock was last set, or a machine with a wrong one was booted.
     pub(super) wall_set_at: i64,
-    /// When the machine last started anew.
+    /// When the machine was last booted.
     pub(super) rebooted_at: i64,
-    /// It did so with its clock behind, which had been right.
+    /// It came up with its clock behind, after that had been right.
     pub(super) came_up_behind: bool,
-    /// And has yet to hear from WeChat what the time is.
+    /// It has yet to learn the time from WeChat.
     pub(super) asks_the_time: bool,
-    /// The weather is over: peace until the end.
+    /// The quiet period has begun: no more faults.
     pub(super) peace: bool,
 }
 
-/// The troubles of the whole fleet that there are now.
+/// Current faults that affect the whole fleet.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
-    /// The share of token calls that nobody answers and WeChat gets later.
+    /// The share of token calls that get no answer and reach WeChat later.
     pub(super) late: f64,
-    /// The check, and so the probe, is answered by a gateway.
-    pub(super) check_is_ill: bool,
-    /// The share of token calls that leave by an address that is not whitelisted.
+    /// A gateway answers the check, and so the probe.
+    pub(super) check_fails: bool,
+    /// The share of token calls whose source address is not whitelisted.
     pub(super) refused: f64,
 }
 
@@ -96,19 +96,19 @@ pub(super) enum HostTrouble {
     Refuses,
     Hangs,
     Says(u16),
-    /// WeChat has given this address up.
+    /// WeChat has retired this address.
     IsRetired,
 }
 
-/// A request between the program and WeChat; it arrives even if who sent it is gone.
-pub(super) struct OnTheWay {
+/// A request between the program and WeChat; it arrives even if its sender is gone.
+pub(super) struct InTransit {
     pub(super) asked: Asked,
     pub(super) account: Option<usize>,
     pub(super) at_ms: i64,
     pub(super) answer: Option<oneshot::Sender<Reaction>>,
 }
 
-/// What is written.
+/// What is on disk, and how the disk behaves.
 #[derive(Default)]
 pub(super) struct Disk {
     pub(super) records: BTreeMap<Credential, Vec<u8>>,
@@ -123,16 +123,17 @@ pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sim {
-    /// A fleet such as `seed` has it.
+    /// Creates the fleet of `seed`.
     pub(super) fn new(seed: u64, size: Size, rates: FaultRates, words: Option<usize>) -> Arc<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
-        // A quarter of the accounts is left in peace.
+        // A quarter of the accounts is undisturbed.
         let account = |n: usize| (some_account(n, &mut rng), n.is_multiple_of(4));
         let accounts: Vec<_> = (0..size.accounts).map(account).collect();
         Self::with(seed, size, rates, accounts, rng, words)
     }
 
-    /// A fleet of these accounts; with each stands whether nothing ever happens to it alone.
+    /// Creates a fleet of these accounts, each with whether it is undisturbed: nothing ever happens to it
+    /// alone.
     pub(super) fn with(
         seed: u64,
         size: Size,
@@ -141,7 +142,7 @@ impl Sim {
         mut rng: StdRng,
         words: Option<usize>,
     ) -> Arc<Self> {
-        let (accounts, calm): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
+        let (accounts, undisturbed): (Vec<_>, Vec<_>) = accounts.into_iter().unzip();
         let known = accounts.iter().map(|account| (account.appid.clone(), account.secret.clone())).collect();
         let switches = some_switches(&mut rng);
         let settings = Settings {
@@ -160,14 +161,14 @@ impl Sim {
             checkers: accounts
                 .into_iter()
                 .map(Arc::new)
-                .zip(calm)
-                .map(|(account, calm)| AccountChecker::new(account, calm))
+                .zip(undisturbed)
+                .map(|(account, undisturbed)| AccountChecker::new(account, undisturbed))
                 .collect(),
             config,
             hosts: BTreeMap::new(),
             loss: 0.0,
             troubles: Troubles::default(),
-            on_the_way: BTreeMap::new(),
+            in_transit: BTreeMap::new(),
             next_id: 0,
             may_lack_until: 0,
             wall_set_at: i64::MIN / 2,
@@ -221,7 +222,7 @@ impl Sim {
         lock(&self.fleet).clone()
     }
 
-    /// The process ends as soon as its main task is polled.
+    /// Makes the process end as soon as its main task is polled.
     pub(super) fn die(&self, of: Death) {
         lock(&self.death).get_or_insert(of);
         self.dying.notify_one();
@@ -236,17 +237,17 @@ impl Sim {
         lock(&self.trace).note(self.now(), what, appid.as_deref(), words);
     }
 
-    /// Something is not as it must be: the run ends.
+    /// Records a violation: the run ends.
     pub(super) fn violated(&self, account: Option<usize>, what: &str) {
         let appid = account.map(|n| format!("wx{n:02}"));
         let trace = lock(&self.trace).tail(appid.as_deref());
         let clock = Duration::from_millis(u64::try_from(self.now()).unwrap());
-        let told = format!(
+        let violation = format!(
             "seed {}, {} after {clock:?}: {what}\n{trace}",
             self.seed,
             appid.as_deref().unwrap_or("the fleet")
         );
-        lock(&self.tally).violations.push(told);
+        lock(&self.tally).violations.push(violation);
         self.die(Death::Over);
     }
 
@@ -256,7 +257,7 @@ impl Sim {
         }
     }
 
-    /// A reader comes by.
+    /// Reads an account and checks its invariants.
     pub(super) fn look(&self, account: usize) {
         let fleet = lock(&self.fleet);
         let Some(fleet) = fleet.as_ref() else { return };
@@ -265,18 +266,19 @@ impl Sim {
         let checker = &mut oracle.checkers[account];
         let token = token_at_once(fleet, checker.appid.as_str());
         let now = self.now();
-        let scene = Context {
+        let context = Context {
             now,
             may_lack_until: oracle.may_lack_until,
             disk_is_well: now > lock(&self.disk).unwell_until,
         };
-        let held = checker.look(token.as_ref(), &oracle.world, scene);
+        let held = checker.look(token.as_ref(), &oracle.world, context);
         {
             let mut tally = lock(&self.tally);
             tally.reads += 1;
             tally.without_token += u64::from(token.is_none());
         }
-        let held = held.and_then(|()| look_at_tickets(fleet, checker, &oracle.world, self.time.now(), scene));
+        let held =
+            held.and_then(|()| look_at_tickets(fleet, checker, &oracle.world, self.time.now(), context));
         if let Err(what) = held {
             let view = state_of(fleet, checker.appid.as_str());
             self.violated(Some(account), &format!("{what}\n  {view:?}"));
@@ -289,8 +291,8 @@ impl Sim {
         }
     }
 
-    /// A request gets under way; who sent it is told what WeChat does about it.
-    pub(super) fn depart(
+    /// Sends a request; the receiver gets WeChat's reaction.
+    pub(super) fn send_request(
         &self,
         asked: Asked,
         account: Option<usize>,
@@ -300,13 +302,13 @@ impl Sim {
         let mut oracle = self.oracle();
         let id = oracle.next_id;
         oracle.next_id += 1;
-        oracle.on_the_way.insert(id, OnTheWay { asked, account, at_ms, answer: Some(answer) });
+        oracle.in_transit.insert(id, InTransit { asked, account, at_ms, answer: Some(answer) });
         (id, answered)
     }
 
-    /// A request has arrived at WeChat, unless it has before.
+    /// Delivers a request to WeChat, unless it was delivered before.
     pub(super) fn arrive(&self, id: u64) {
-        let Some(OnTheWay { asked, account, answer, .. }) = self.oracle().on_the_way.remove(&id) else {
+        let Some(InTransit { asked, account, answer, .. }) = self.oracle().in_transit.remove(&id) else {
             return;
         };
         account.inspect(|account| self.look(*account));
@@ -318,7 +320,7 @@ impl Sim {
         account.inspect(|account| self.look(*account));
     }
 
-    /// WeChat deals with a request that concerns `account`, in its present weather.
+    /// Lets WeChat handle a request of `account`, under its current faults.
     fn asked(&self, asked: &Asked, account: Option<usize>) -> Reaction {
         let now = self.time.now();
         let fault = account.and_then(|account| {
@@ -332,7 +334,7 @@ impl Sim {
         }
         let reaction = oracle.world.handle(asked, now);
         if let Some(account) = account {
-            // A fault that did not fit the call must not wait for the next.
+            // A fault that did not match the call must not wait for the next.
             let checker = &mut oracle.checkers[account];
             oracle.world.clear_faults(Some(&checker.appid));
             let held = checker.world_changed(&oracle.world, self.now());
@@ -343,64 +345,65 @@ impl Sim {
         reaction
     }
 
-    /// The index of an account by its appid.
+    /// Returns the index of an account by its appid.
     pub(super) fn index(&self, appid: &str) -> Option<usize> {
         appid.strip_prefix("wx")?.parse().ok().filter(|n| *n < self.size.accounts)
     }
 }
 
 impl Oracle {
-    /// Whether a host that is configured is unwell, or the network is.
+    /// Whether a configured host or the network is failing.
     pub(super) fn is_upstream_unwell(&self) -> bool {
         let names = self.config.upstream.base_urls.iter().filter_map(|url| url.host_str());
         self.loss > 0.0 || names.into_iter().any(|name| self.hosts.contains_key(name))
     }
 
-    /// How many calls beyond an account's budget are forgiven: across a reboot only the wall clock tells how long ago
-    /// the calls before were, and it errs by 2 h at the most.
+    /// How many calls beyond an account's budget are tolerated. Across a reboot, only the wall clock shows
+    /// how long ago earlier calls were, and it is wrong by 2 h at most.
     pub(super) fn budget_slack(&self, account: usize, now: i64) -> usize {
         let knows_the_time = now - self.rebooted_at > DAY || self.rebooted_at - self.wall_set_at > 2 * DAY;
         if knows_the_time { 0 } else { self.checkers[account].account.daily_budget as usize / 24 + 2 }
     }
 
-    /// How long it takes until everybody has looked at its token again. Who was refused for an address of several a moment
-    /// ago and has no token now looks every five minutes.
+    /// How long it takes until every account has checked its token again. An account that was refused for one
+    /// of several addresses, and now has no token, is retried every five minutes.
     pub(super) fn looks_again_ms(&self) -> i64 {
         let refused = if self.troubles.refused > 0.0 { 7 * MINUTE } else { 30 * SECOND };
-        // Where the probe alone is ill, whoever has none needs a call that is tried now and then.
-        refused + if self.troubles.check_is_ill { 2 * MINUTE } else { 0 }
+        // If only the probe fails, an account without a token needs a trial, which is made from time to time.
+        refused + if self.troubles.check_fails { 2 * MINUTE } else { 0 }
     }
 
-    /// The goal after an outage: everybody is fresh within a minute and the time that the rate limit takes.
+    /// The goal after an outage: every account is fresh within a minute plus the time that the rate limit
+    /// takes.
     pub(super) fn recovery_ms(&self) -> i64 {
         let timeout = i64::try_from(self.config.upstream.timeout.as_millis()).unwrap();
         let per_second = i64::from(self.config.upstream.max_per_second);
         let accounts = i64::try_from(self.checkers.len()).unwrap();
-        // Where the probe is ill as well, a call that is tried once a minute finds out.
-        let by_trial = if self.troubles.check_is_ill { 2 * MINUTE } else { 0 };
+        // If the probe fails as well, a trial once a minute finds out.
+        let by_trial = if self.troubles.check_fails { 2 * MINUTE } else { 0 };
         60 * SECOND + accounts * SECOND / per_second + timeout + by_trial
     }
 }
 
-/// A reader of the account's tickets comes by.
+/// Reads the account's tickets and checks their invariants.
 fn look_at_tickets(
     fleet: &Fleet,
     checker: &mut AccountChecker,
     world: &World,
     at: Duration,
-    scene: Context,
+    context: Context,
 ) -> Result<(), String> {
     let now = now(fleet);
     for (kind, state) in tickets_of(fleet, &checker.appid) {
         let read = state.read(now);
         let is_alive =
             read.as_ref().is_none_or(|read| world.is_ticket_alive(&checker.appid, read.value(), at));
-        let excused = scene.now <= checker.tickets_excused_until;
+        let excused = context.now <= checker.tickets_excused_until;
         let over_for = read.as_ref().map_or(0, |read| {
             i64::try_from(read.held().ends_by.elapsed(now).as_millis()).unwrap_or(i64::MAX)
         });
-        let scene = TicketContext { now: scene.now, is_alive, over_for, excused };
-        checker.tickets.look(kind, read.as_ref(), scene)?;
+        let context = TicketContext { now: context.now, is_alive, over_for, excused };
+        checker.tickets.look(kind, read.as_ref(), context)?;
     }
     Ok(())
 }
@@ -421,7 +424,7 @@ fn some_account(n: usize, rng: &mut StdRng) -> Account {
     defaults.account(Appid::new(&format!("wx{n:02}")).unwrap(), Secret::new(format!("secret of {n}")))
 }
 
-/// One of the ways in which WeChat may behave.
+/// Draws one of the ways in which WeChat may behave.
 pub(super) fn some_switches(rng: &mut StdRng) -> Switches {
     Switches {
         second_mint_kills_first: rng.random_bool(0.6),
@@ -435,7 +438,7 @@ pub(super) fn some_switches(rng: &mut StdRng) -> Switches {
     }
 }
 
-/// A new AppSecret for an account, as its owner sets it in the console.
+/// Draws a new AppSecret for an account, as its owner sets it in the console.
 pub(super) fn new_secret(sim: &Sim, account: usize) -> Secret {
     Secret::new(format!("secret of {account}, {}", sim.draw(|rng| rng.random::<u32>())))
 }

@@ -1,4 +1,4 @@
-//! What a run has seen, and its trace.
+//! Counts of what happened in a run, and its trace.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -17,9 +17,9 @@ pub(super) struct Tally {
     pub(super) calls: u64,
     pub(super) checks: u64,
     pub(super) tickets: u64,
-    /// By name: what the weather did.
+    /// Counts of events by name.
     pub(super) events: BTreeMap<&'static str, u64>,
-    /// By name: what went wrong with calls.
+    /// Counts of faulty calls by name.
     pub(super) faults: BTreeMap<String, u64>,
     pub(super) violations: Vec<String>,
 }
@@ -50,7 +50,7 @@ impl Tally {
         self.violations.extend(other.violations);
     }
 
-    /// For people.
+    /// Formats the counts as a table.
     pub(super) fn table(&self, seeds: u64) -> String {
         let mut rows = vec![
             ("seeds".to_owned(), seeds),
@@ -69,10 +69,10 @@ impl Tally {
     }
 }
 
-/// A running digest of everything that happens, and the last of it in words.
+/// A running digest of everything that happens, and the last lines of its trace.
 pub(super) struct Trace {
     digest: DefaultHasher,
-    /// How many lines of words are kept, if any are, which takes time.
+    /// How many lines are kept, if any; keeping them takes time.
     words: Option<usize>,
     last: VecDeque<String>,
 }
@@ -109,7 +109,7 @@ impl Trace {
         self.digest.finish()
     }
 
-    /// The last of what concerned `account`, or everybody.
+    /// Returns the last lines that concern `account`, or the whole fleet.
     pub(super) fn tail(&self, account: Option<&str>) -> String {
         let concerns = |line: &&String| {
             let mut words = line.split(' ');
@@ -120,7 +120,7 @@ impl Trace {
     }
 }
 
-/// The name under which a fault is counted.
+/// Returns the name under which a fault is counted.
 pub(super) fn name_of(fault: &FaultKind) -> String {
     match fault {
         FaultKind::Errcode { errcode, .. } => format!("errcode {errcode}"),

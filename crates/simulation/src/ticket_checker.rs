@@ -1,4 +1,4 @@
-//! What must hold of an account's tickets, watched from outside.
+//! Invariants of an account's tickets, checked from outside.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use wxtokend_core::ticket::{Ticket, TicketKind};
 
 use super::fault_rates::{DAY, MINUTE, SECOND};
 
-/// The books on the tickets of one account.
+/// The invariant checker of one account's tickets.
 #[derive(Default)]
 pub(super) struct TicketChecker {
     kinds: [OneTicket; TicketKind::ALL.len()],
@@ -18,35 +18,37 @@ struct OneTicket {
     calls: VecDeque<i64>,
     seen: Option<(u64, String)>,
     served: bool,
-    /// Since when looks have found one that is dead.
+    /// Since when reads have found a dead ticket.
     dead_since: Option<i64>,
 }
 
-/// How long a dead one may be served whose end is known to some minutes: it is looked after again and again in these.
+/// How long a dead ticket may be served if its end is known to within some minutes, in which it is polled
+/// repeatedly.
 const KNOWN_AGE: i64 = 2 * MINUTE;
-/// How long after it must have ended, counted from when it was seen first, one may be that nobody knows the age of: it is
-/// looked after every five minutes, unless these looks fail or the budget is scarce, and trusted for one that fails.
+/// How long after its latest possible end, counted from when it was first seen, a ticket of unknown age may
+/// be served. It is polled every five minutes, unless these calls fail or the budget is scarce, and is
+/// trusted through one that fails.
 const UNKNOWN_AGE: i64 = 12 * MINUTE;
 
-/// What a look at a ticket depends on besides its checker.
+/// What the check of a read depends on in addition to its checker.
 #[derive(Clone, Copy)]
 pub(super) struct TicketContext {
     pub(super) now: i64,
     /// Whether WeChat honours the one that is served.
     pub(super) is_alive: bool,
-    /// How long ago it must have ended by what the program knows, in milliseconds.
+    /// How long ago it must have ended as far as the program knows, in milliseconds.
     pub(super) over_for: i64,
-    /// The disk has lost what readers were told, or nothing tells how old a ticket is that was stored.
+    /// The disk has lost what readers have seen, or the age of a stored ticket cannot be known.
     pub(super) excused: bool,
 }
 
 impl TicketChecker {
-    /// A reader was given `ticket`, or none.
+    /// Checks a read that returned `ticket`, or none.
     pub(super) fn look(
         &mut self,
         kind: TicketKind,
         ticket: Option<&Ticket>,
-        scene: TicketContext,
+        context: TicketContext,
     ) -> Result<(), String> {
         let checker = &mut self.kinds[kind as usize];
         checker.served = ticket.is_some();
@@ -55,16 +57,16 @@ impl TicketChecker {
             return Ok(());
         };
         let (version, value) = (ticket.version(), ticket.value().to_owned());
-        checker.dead_since = if scene.is_alive { None } else { checker.dead_since.or(Some(scene.now)) };
-        let dead_for = checker.dead_since.map_or(0, |since| scene.now - since);
+        checker.dead_since = if context.is_alive { None } else { checker.dead_since.or(Some(context.now)) };
+        let dead_for = checker.dead_since.map_or(0, |since| context.now - since);
         let is_over = if ticket.held().is_age_known {
             dead_for > KNOWN_AGE
         } else {
-            dead_for > UNKNOWN_AGE && scene.over_for > UNKNOWN_AGE
+            dead_for > UNKNOWN_AGE && context.over_for > UNKNOWN_AGE
         };
-        let seen = checker.seen.replace((version, value.clone())).filter(|_| !scene.excused);
+        let seen = checker.seen.replace((version, value.clone())).filter(|_| !context.excused);
         match seen {
-            _ if scene.excused => Ok(()),
+            _ if context.excused => Ok(()),
             _ if is_over => {
                 Err(format!("served version {version} of {kind:?}, dead for {} s", dead_for / SECOND))
             }
@@ -78,7 +80,7 @@ impl TicketChecker {
         }
     }
 
-    /// A call for one is about to be sent; `slack` calls more than `budget` are forgiven.
+    /// Checks a ticket call that is about to be sent; tolerates `slack` calls beyond `budget`.
     pub(super) fn asks(&mut self, kind: TicketKind, budget: usize, now: i64) -> Result<(), String> {
         let checker = &mut self.kinds[kind as usize];
         checker.in_flight += 1;
@@ -95,18 +97,18 @@ impl TicketChecker {
         }
     }
 
-    /// The call has ended.
+    /// Records the end of the call.
     pub(super) fn asked(&mut self, kind: TicketKind) {
         let checker = &mut self.kinds[kind as usize];
         checker.in_flight = checker.in_flight.saturating_sub(1);
     }
 
-    /// No byte of it was sent after all.
+    /// Records that no byte of it was sent after all.
     pub(super) fn unsent(&mut self, kind: TicketKind) {
         self.kinds[kind as usize].calls.pop_back();
     }
 
-    /// The process has died; where the disk did not take what it was given, it knows of no call.
+    /// Records the death of the process. If the disk `forgets`, the program knows of no call.
     pub(super) fn process_died(&mut self, forgets: bool) {
         for checker in &mut self.kinds {
             checker.in_flight = 0;
@@ -117,7 +119,7 @@ impl TicketChecker {
         }
     }
 
-    /// Whether the last look found one.
+    /// Whether the last read found one.
     pub(super) fn is_served(&self, kind: TicketKind) -> bool {
         self.kinds[kind as usize].served
     }

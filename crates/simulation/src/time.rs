@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wxtokend_core::clock::{ClockSource, Moment};
 
-/// The wall clock's reading at the true time zero, which is also the simulated WeChat's.
+/// What the wall clock reads at the true time zero, which is also the simulated WeChat's.
 pub(super) const EPOCH_MS: i64 = 1_790_000_000_000;
 
-/// In milliseconds since the simulation began. WeChat and the weather live by it.
+/// The true time, in milliseconds since the simulation began. WeChat and the events follow it.
 pub(super) struct TrueTime(Mutex<Inner>);
 
 struct Inner {
-    /// When the present runtime began, or now, while there is none.
+    /// When the current runtime began, or the current time while there is none.
     base_ms: i64,
     runtime: Option<Instant>,
     wall_error_ms: i64,
@@ -22,7 +22,7 @@ struct Inner {
     boots: u32,
 }
 
-/// The wall clock is slewed, by chrony's most: 416 ms in 5 s.
+/// The wall clock is slewed at chrony's maximum rate: 416 ms in 5 s.
 #[derive(Clone, Copy)]
 struct Slew {
     from_ms: i64,
@@ -50,37 +50,37 @@ impl TrueTime {
         Duration::from_millis(u64::try_from(self.now_ms()).unwrap())
     }
 
-    /// From here on the runtime's clock drives the true time.
+    /// Lets the runtime's clock drive the true time.
     pub(super) fn enter_runtime(&self) {
         self.lock().runtime = Some(Instant::now());
     }
 
-    /// The runtime is about to go; the true time stands until somebody moves it.
+    /// Stops the true time before the runtime is dropped; it stands until it is moved.
     pub(super) fn leave_runtime(&self) {
         let mut inner = self.lock();
         inner.base_ms = inner.now_ms();
         inner.runtime = None;
     }
 
-    /// No program runs, and it is `at_ms`.
+    /// Advances the true time to `at_ms` while no program runs.
     pub(super) fn pass_until(&self, at_ms: i64) {
         let mut inner = self.lock();
         assert!(inner.runtime.is_none());
         inner.base_ms = inner.base_ms.max(at_ms);
     }
 
-    /// The machine sleeps: tokio's time stands, the world's and both clocks go on.
+    /// Suspends the machine: tokio's time stands, the world's and both clocks go on.
     pub(super) fn suspend(&self, time: Duration) {
         self.lock().base_ms += i64::try_from(time.as_millis()).unwrap();
     }
 
-    /// Somebody sets the wall clock, so that it errs by `error_ms`.
+    /// Sets the wall clock so that it is wrong by `error_ms`.
     pub(super) fn set_wall(&self, error_ms: i64) {
         let mut inner = self.lock();
         (inner.wall_error_ms, inner.slew) = (error_ms, None);
     }
 
-    /// The wall clock is slewed for so long from now on.
+    /// Slews the wall clock for `lasts_ms` from now on.
     pub(super) fn slew(&self, lasts_ms: i64, forward: bool) {
         let mut inner = self.lock();
         inner.wall_error_ms = inner.error_ms();
@@ -88,12 +88,12 @@ impl TrueTime {
         inner.slew = Some(Slew { from_ms: now_ms, until_ms: now_ms + lasts_ms, forward });
     }
 
-    /// By how much the wall clock errs.
+    /// Returns by how much the wall clock is wrong.
     pub(super) fn wall_error_ms(&self) -> i64 {
         self.lock().error_ms()
     }
 
-    /// The machine starts anew: the boot-time clock begins at `boot_ms`.
+    /// Reboots the machine: the boot-time clock starts at `boot_ms`.
     pub(super) fn reboot(&self, boot_ms: i64) {
         let mut inner = self.lock();
         inner.boots += 1;

@@ -1,5 +1,5 @@
-//! Troubles of the whole fleet that come for a while: requests that are delivered long after they were given up, a check
-//! call that alone is ill, addresses that are not whitelisted, a wall clock that is slewed.
+//! Faults that affect the whole fleet for a while: requests delivered long after they were given up, a check
+//! call that alone fails, addresses that are not whitelisted, a wall clock that is slewed.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use wxtokend_core::token::schedule::LATE;
 use super::fault_rates::{FaultRates, HOUR, MINUTE, SECOND};
 use super::sim::Sim;
 
-/// One of them.
+/// A kind of fault that affects the whole fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     LateDelivery,
@@ -22,17 +22,17 @@ impl Trouble {
     pub(super) const ALL: [Self; 4] =
         [Self::LateDelivery, Self::IllCheck, Self::RefusedAddresses, Self::Slew];
 
-    /// How often a day it comes.
+    /// Returns how often a day it begins.
     pub(super) fn rate(self, rates: &FaultRates) -> f64 {
         match self {
             Self::LateDelivery => rates.late_deliveries,
-            Self::IllCheck => rates.ill_checks,
+            Self::IllCheck => rates.failing_checks,
             Self::RefusedAddresses => rates.refused_addresses,
             Self::Slew => rates.slews,
         }
     }
 
-    /// It begins; how long it lasts.
+    /// Begins it, and returns how long it lasts.
     pub(super) fn begin(self, sim: &Arc<Sim>) -> i64 {
         match self {
             Self::LateDelivery => {
@@ -42,7 +42,7 @@ impl Trouble {
             }
             Self::IllCheck => {
                 sim.count("times of an ill check call");
-                sim.oracle().troubles.check_is_ill = true;
+                sim.oracle().troubles.check_fails = true;
                 sim.between(MINUTE, 8 * HOUR)
             }
             Self::RefusedAddresses => {
@@ -58,7 +58,8 @@ impl Trouble {
                 let mut oracle = sim.oracle();
                 oracle.wall_set_at = now + lasts;
                 for checker in &mut oracle.checkers {
-                    // A token seems to end earlier than it does, or was promised for longer than is thought now.
+                    // A token seems to end earlier than it does, or was promised for longer than it now seems
+                    // to live.
                     checker.may_call_until = checker.may_call_until.max(now + lasts + 3 * HOUR);
                     checker.excuse_promises();
                     checker.slewed_until = now + lasts;
@@ -72,15 +73,15 @@ impl Trouble {
         let troubles = &mut sim.oracle().troubles;
         match self {
             Self::LateDelivery => troubles.late = 0.0,
-            Self::IllCheck => troubles.check_is_ill = false,
+            Self::IllCheck => troubles.check_fails = false,
             Self::RefusedAddresses => troubles.refused = 0.0,
             Self::Slew => {}
         }
     }
 }
 
-/// How long after it was sent a request that was given up after `within_ms` arrives: as late as is reckoned with, less
-/// what lies between the program's own note of the call and its sending.
+/// How long after its sending a request that was given up after `within_ms` arrives. At most as late as the
+/// program allows for, less the time between its own record of the call and the sending.
 pub(super) fn late_ms(sim: &Sim, within_ms: i64) -> i64 {
     let late = i64::try_from(LATE.as_millis()).unwrap();
     sim.between(0, within_ms + late - SECOND)
