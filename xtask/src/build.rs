@@ -1,4 +1,4 @@
-//! Builds programs of a tree by cargo, and finds them.
+//! Builds programs of a source tree with cargo, and finds them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,15 +7,16 @@ use serde_json::Value;
 
 use crate::run::Outcome;
 
-/// Where a tree is, and where its builds are kept.
+/// A source tree, and the folder of its builds.
 pub(crate) struct Tree {
     pub(crate) path: PathBuf,
     pub(crate) target: PathBuf,
 }
 
 impl Tree {
-    /// Builds what `args` name in the way of `scripts/simulate`, our own code unoptimised: most runs are over in seconds,
-    /// which is what building it takes longer otherwise. The programs that come of it, with the target of each.
+    /// Builds what `args` name as `scripts/simulate` does, but with our own code unoptimised. Most runs are
+    /// over in seconds, and optimising would add that much to the build. Returns the programs, with the
+    /// target of each.
     pub(crate) fn build(&self, args: &[&str]) -> Outcome<Vec<(String, PathBuf)>> {
         let flags = std::env::var("RUSTFLAGS").unwrap_or_default() + " --cfg tokio_unstable";
         let mut command = Command::new("cargo");
@@ -27,8 +28,8 @@ impl Tree {
         command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", &self.target).stderr(Stdio::piped());
         let output = command.output()?;
         if !output.status.success() {
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(format!("it does not compile\n{told}").into());
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("it does not compile\n{stderr}").into());
         }
         let messages = String::from_utf8(output.stdout)?;
         let programs = messages.lines().filter_map(|line| {

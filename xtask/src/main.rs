@@ -1,4 +1,4 @@
-//! Chores of the project that want more than a shell: `cargo xtask --help`.
+//! Tasks of the project that are too much for a shell script: `cargo xtask --help`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command tells what it does")]
 #![expect(
     clippy::disallowed_methods,
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Chores of the project.
+/// Tasks of the project.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -26,7 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Breaks the program on purpose, in one way after another, and shows that the simulation or a test notices
+    /// Breaks the program on purpose, in one way after another, and shows that the simulation or a test
+    /// notices
     Mutate(mutate::Mutate),
     /// Writes what follows from the program's own tables into documents, the page and Grafana's files
     Gen(generate::Generate),
@@ -34,7 +35,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let Cli { chore } = Cli::parse();
-    // Of the workspace, which cargo runs this in.
+    // Root of the workspace, in which cargo runs this.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let done = match chore {
         Chore::Mutate(chore) => chore.run(root),

@@ -1,4 +1,5 @@
-//! Breaks the program on purpose: each patch of `mutations/` must be noticed by the simulation or by a test.
+//! Mutation testing: each patch in `mutations/` breaks the program, which the simulation or a test must
+//! notice.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +12,10 @@ use clap::Args;
 use crate::build::Tree;
 use crate::run::{Outcome, Run, first_to_notice};
 
-/// Applies each of `mutations/*.patch`, or those that are named, to a copy of the project, and runs the tests of the core
-/// and of the sandbox where it touches them, then the simulation and the library's tests beside each other, until
-/// something notices. A patch whose header says "Noticed by tests/it: `MODULE::TEST_NAME`" is judged by that test of the
-/// real program alone. Fails if something goes unnoticed.
+/// Applies each of `mutations/*.patch`, or those that are named, to a copy of the project. Runs the tests of
+/// the core and of the sandbox if the patch touches them, then the simulation and the library's tests in
+/// parallel, until something notices. A patch whose header says "Noticed by tests/it: `MODULE::TEST_NAME`" is
+/// judged by that test of the real program alone. Fails if something goes unnoticed.
 #[derive(Args)]
 pub(crate) struct Mutate {
     /// Names of patches, without `.patch`
@@ -22,7 +23,7 @@ pub(crate) struct Mutate {
     /// How many simulated fleets each may take
     #[arg(long, default_value_t = 20)]
     seeds: u64,
-    /// What runs longer than this hangs, which counts as noticed
+    /// Time limit in seconds; a run beyond it hangs, which counts as noticed
     #[arg(long, default_value_t = 300)]
     time_limit_s: u64,
 }
@@ -31,13 +32,13 @@ pub(crate) struct Mutate {
 struct Patch {
     name: String,
     path: PathBuf,
-    /// The test of `tests/it` that is to notice it.
+    /// The test of `tests/it` that must notice it.
     test: Option<String>,
-    /// The packages of the workspace besides the root's that it touches.
+    /// The packages that it touches, other than the root's.
     packages: BTreeSet<&'static str>,
 }
 
-/// Those whose tests take seconds.
+/// Packages whose tests take seconds.
 const QUICK: [(&str, &str); 2] = [("crates/core/", "wxtokend-core"), ("crates/sandbox/", "wxtokend-sandbox")];
 
 impl Mutate {
@@ -47,7 +48,7 @@ impl Mutate {
         fs::create_dir_all(&work)?;
         let tree = Tree { path: work.join("tree"), target: work.join("build") };
         if self.names.is_empty() {
-            // A check that fails anyway would notice everything.
+            // A check that fails even without a patch would notice everything.
             copy(root, &tree.path)?;
             let named: BTreeSet<_> = patches.iter().filter_map(|patch| patch.test.clone()).collect();
             for test in named.into_iter().map(Some).chain([None]) {
@@ -86,12 +87,12 @@ impl Mutate {
         };
         paths.sort();
         let mut patches = paths.into_iter().map(Patch::read).collect::<Outcome<Vec<_>>>()?;
-        // One package after the other: what two patches leave alone is not built between them.
+        // Sorted by package: code that two consecutive patches leave alone is not rebuilt between them.
         patches.sort_by(|a, b| a.packages.cmp(&b.packages));
         Ok(patches)
     }
 
-    /// What notices the tree as it is; `None` when nothing does.
+    /// Returns what notices the tree as it is; `None` if nothing does.
     fn judge(&self, tree: &Tree, work: &Path, patch: &Patch) -> Outcome<Option<String>> {
         let limit = Duration::from_secs(self.time_limit_s);
         if let Some(test) = &patch.test {
@@ -99,7 +100,7 @@ impl Mutate {
             let it = program(&programs, "it")?;
             let listed = Command::new(it).args(["--list", "--exact", test]).output()?;
             if !String::from_utf8_lossy(&listed.stdout).contains(": test") {
-                // One that is not there passes, too.
+                // With a name that matches no test, the run would pass as well.
                 return Err(format!("there is no test {test} in tests/it").into());
             }
             let log = work.join("it.log");
@@ -144,12 +145,12 @@ impl Patch {
     }
 }
 
-/// Makes `tree` what is kept of the project, as it stands. What is the same already is not written again: cargo goes by a
-/// file's time, and would build every crate anew.
+/// Makes `tree` a copy of the project's files. Files that are already the same are not rewritten: cargo goes
+/// by modification times, and would rebuild every crate.
 fn copy(root: &Path, tree: &Path) -> Outcome<()> {
     fs::create_dir_all(tree)?;
     let kept = files(root, &["-zco", "--exclude-standard"])?;
-    // What a patch added, and what has left the project since.
+    // Files that a patch added, or that have left the project since.
     for stray in files(tree, &["-zo"])?.difference(&kept) {
         fs::remove_file(tree.join(stray))?;
     }
@@ -163,7 +164,7 @@ fn copy(root: &Path, tree: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// What git lists below a folder.
+/// Returns the files that git lists below a folder.
 fn files(folder: &Path, listing: &[&str]) -> Outcome<BTreeSet<String>> {
     let listed = Command::new("git").arg("ls-files").args(listing).current_dir(folder).output()?;
     let listed = String::from_utf8(listed.stdout)?;
@@ -171,7 +172,7 @@ fn files(folder: &Path, listing: &[&str]) -> Outcome<BTreeSet<String>> {
 }
 
 fn apply(patch: &Patch, tree: &Path) -> Outcome<()> {
-    // `git apply` looks above the tree, where it would find the repository and leave out what is ignored there.
+    // `git apply` looks above the tree, where it would find the repository and skip what that ignores.
     let ceiling = tree.parent().unwrap_or(tree);
     let mut command = Command::new("git");
     command.arg("apply").arg(&patch.path).current_dir(tree).env("GIT_CEILING_DIRECTORIES", ceiling);

@@ -1,4 +1,4 @@
-//! Runs a program until something in what it prints is found.
+//! Runs a program until something is found in its output.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// A program under way that is ended with this.
+/// A running program, which is killed on drop.
 pub(crate) struct Run<'a> {
     child: Child,
     log: &'a Path,
@@ -19,7 +19,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Starts `command`, which prints into `log`, in which `find` looks for what it has noticed.
+    /// Starts `command` with its output in `log`; `find` searches that, line by line, for what the program
+    /// has noticed.
     pub(crate) fn start(
         command: &mut Command,
         log: &'a Path,
@@ -31,9 +32,10 @@ impl<'a> Run<'a> {
         Ok(Self { child, log, find, until: Instant::now() + limit, limit })
     }
 
-    /// What it has noticed, once it is over or has noticed something; the outer `None` while it goes on.
-    pub(crate) fn told(&mut self) -> Outcome<Option<Option<String>>> {
-        // Before the log is read: what is printed last must not be missed.
+    /// Returns what it has noticed, once it has ended or noticed something; the outer `None` while it is
+    /// running.
+    pub(crate) fn poll(&mut self) -> Outcome<Option<Option<String>>> {
+        // Before the log is read: the last output must not be missed.
         let ended = self.child.try_wait()?;
         let text = String::from_utf8_lossy(&fs::read(self.log)?).into_owned();
         if let Some(found) = text.lines().find_map(self.find) {
@@ -60,12 +62,12 @@ impl Drop for Run<'_> {
     }
 }
 
-/// What the first of `runs` to notice something has noticed; nothing, when none does.
+/// Returns what the first of `runs` to notice something has noticed; `None` if none does.
 pub(crate) fn first_to_notice(mut runs: Vec<Run<'_>>) -> Outcome<Option<String>> {
     while !runs.is_empty() {
         let mut still = Vec::new();
         for mut run in runs {
-            match run.told()? {
+            match run.poll()? {
                 Some(Some(noticed)) => return Ok(Some(noticed)),
                 Some(None) => {}
                 None => still.push(run),

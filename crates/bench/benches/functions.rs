@@ -1,7 +1,7 @@
-//! What the functions cost that everything else is made of, above all a read of a token by the library.
+//! Measures the functions that everything else is built on, above all a read of a token by the library.
 //!
-//! The read is held against the two ways in which a program would share a token otherwise: asking an actor that keeps it,
-//! and borrowing it from a `tokio::sync::watch`.
+//! The read is compared with the two other ways in which a program could share a token: asking an actor that
+//! keeps it, and borrowing it from a `tokio::sync::watch`.
 
 #![expect(clippy::print_stdout, reason = "a report is what it is for")]
 
@@ -59,7 +59,7 @@ fn main() -> Outcome<()> {
             }
         });
     });
-    // The runtime may have taken something to begin with.
+    // Includes what the runtime may allocate at the beginning.
     let allocations = counted.count_total as f64 / READS as f64;
     println!("allocations of a read: {allocations}");
     let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
@@ -71,7 +71,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// A fleet in which each account has a token.
+/// Starts a fleet in which each account has a token.
 async fn start(appids: &[String], store: &Path) -> Outcome<Fleet> {
     let appids: Vec<Appid> = appids.iter().map(|appid| Appid::new(appid)).collect::<Result<_, _>>()?;
     let secret = || Secret::new("made-up-secret");
@@ -91,7 +91,7 @@ async fn start(appids: &[String], store: &Path) -> Outcome<Fleet> {
     Ok(fleet)
 }
 
-/// Keeps a token, and is asked for it.
+/// An actor that keeps a token and returns it on request.
 struct Keeper(Token);
 
 impl Actor for Keeper {
@@ -176,7 +176,7 @@ fn library(
     group.finish();
 }
 
-/// How long it takes until so many threads have done `work`, each its own.
+/// Returns how long it takes for all threads to have done `work`, each its own.
 fn on_threads<W: Future<Output = ()> + Send + 'static>(
     threads: usize,
     work: impl Fn(usize) -> W,
@@ -205,7 +205,7 @@ fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// What an actor does besides waiting.
+/// Measures what an actor does other than waiting.
 fn decisions(criterion: &mut Criterion) -> Outcome<()> {
     let now = SystemClock::new().now();
     let account: Account = Defaults::default().account(Appid::new("wx0123456789abcdef")?, Secret::new("s"));

@@ -1,8 +1,8 @@
-//! What a scrape of a large fleet costs, and what it costs those who read tokens meanwhile.
+//! Measures what a scrape of a large fleet costs, and what it costs clients that read tokens meanwhile.
 //!
-//! `cargo bench --bench scrape -- 10000` starts so many accounts, one in a hundred of them in trouble, in this
-//! process before the simulated WeChat, and asks over sockets: `/metrics`, plain and compressed, and a token each
-//! millisecond. It reports; it judges nothing.
+//! `cargo bench --bench scrape -- 10000` starts that many accounts in this process, one in a hundred of them
+//! failing, with the simulated WeChat. It requests, over sockets, `/metrics`, plain and compressed, and a
+//! token every millisecond. It reports and does not judge.
 
 #![expect(clippy::print_stdout, reason = "a report is what it is for")]
 
@@ -35,7 +35,7 @@ const BETWEEN_READS: Duration = Duration::from_millis(1);
 
 fn main() -> Outcome<()> {
     let accounts = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(ACCOUNTS);
-    // Those who ask have a thread of their own each, as other processes would have.
+    // Each client has its own thread, as other processes would.
     let server = Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     let (address, _fleet) = server.block_on(start(accounts, &folder.path().join("store")))?;
@@ -47,7 +47,7 @@ fn main() -> Outcome<()> {
     })?;
     println!("{accounts} accounts, {} MB resident; reads, no scrape: {}", memory("VmRSS:"), quiet.1);
     for encoding in ["identity", "gzip"] {
-        // From here on the kernel notes the most anew.
+        // Resets the kernel's record of peak memory.
         fs::write("/proc/self/clear_refs", "5")?;
         let cpu_before = cpu_ms()?;
         let (scrapes, reads) = reads_during(address, || {
@@ -69,7 +69,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// A fleet that has come to rest, and the address of its API.
+/// Starts a fleet, waits until it has settled, and returns the address of its API.
 async fn start(accounts: usize, store: &std::path::Path) -> Outcome<(SocketAddr, Fleet)> {
     let appids = (0..accounts).map(appid).collect::<Outcome<Vec<_>>>()?;
     let secret = || Secret::new("made-up-secret");
@@ -106,7 +106,7 @@ fn asking() -> Outcome<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// How long a scrape takes, and its bytes.
+/// Returns how long a scrape takes, and its size in bytes.
 async fn scrape(address: SocketAddr, encoding: &str) -> Outcome<(Duration, usize)> {
     let start = Instant::now();
     let mut stream = TcpStream::connect(address).await?;
@@ -123,7 +123,7 @@ async fn scrape(address: SocketAddr, encoding: &str) -> Outcome<(Duration, usize
     }
 }
 
-/// Does `work` while somebody reads tokens.
+/// Runs `work` while a client reads tokens.
 fn reads_during<T>(address: SocketAddr, work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Latencies)> {
     let done = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&done);
@@ -157,7 +157,7 @@ async fn read(address: SocketAddr, done: &AtomicBool) -> Outcome<Latencies> {
     Ok(Latencies(times))
 }
 
-/// In order.
+/// Sorted.
 struct Latencies(Vec<Duration>);
 
 impl fmt::Display for Latencies {
@@ -167,14 +167,14 @@ impl fmt::Display for Latencies {
     }
 }
 
-/// A line of `/proc/self/status`, in MB.
+/// Returns a line of `/proc/self/status`, in MB.
 fn memory(key: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
     line.split_ascii_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1000
 }
 
-/// What this process has computed for, in user and kernel mode, those who ask included.
+/// CPU time of this process, in user and kernel mode, including its clients.
 fn cpu_ms() -> Outcome<u64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap_or_default().1.split_ascii_whitespace().collect();

@@ -1,1 +1,1 @@
-//! What wxtokend costs is measured by the benchmarks beside this file; `scripts/bench` runs them.
+//! Benchmarks of wxtokend, in `benches/`; `scripts/bench` runs them.

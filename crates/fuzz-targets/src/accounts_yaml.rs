@@ -1,6 +1,6 @@
-//! `accounts.yaml`, whatever an editor, a template or a hurry has made of it.
+//! Target: `accounts.yaml`, in whatever state an editor, a template or haste has left it.
 //!
-//! Secrets are planted: in the text the word `PLANTED` stands for one, and variables and a file hold others.
+//! Secrets are planted: the word `PLANTED` in the text stands for one, and variables and a file hold others.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ const IN_VARIABLE: &str = "5ec2e70000000000000000000000env0";
 const IN_FILE: &str = "5ec2e70000000000000000000000file";
 const HUNDRED_YEARS: Duration = Duration::from_secs(36_500 * 86_400);
 
-/// What is wrong with a file as a whole has no place in it.
+/// Problems with a file as a whole, which have no position.
 const OF_THE_WHOLE: [&str; 6] = [
     "is empty",
     "must be a mapping",
@@ -32,7 +32,7 @@ thread_local! {
     static FOLDER: OnceCell<TempDir> = const { OnceCell::new() };
 }
 
-/// Reads `input` as the file.
+/// Parses `input` as the file.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let text = text.replace("PLANTED", IN_TEXT);
@@ -61,7 +61,7 @@ fn read(text: &str, path: &Path) {
             let again = Config::parse(text, path, env).expect("what was taken once is taken again");
             assert!(again == config, "the same text means the same");
         }
-        Err(error) => tells_where_and_no_secret(&error),
+        Err(error) => says_where_and_shows_no_secret(&error),
     }
 }
 
@@ -129,7 +129,7 @@ fn is_label(text: &str) -> bool {
 
 fn is_shown_without_secrets(config: &Config) {
     let shown = config.summary() + &format!("{config:?}");
-    // Whoever names an account by a secret has told it.
+    // A secret that is used as an account's name was disclosed by the file itself.
     let mut named = config.store.path.display().to_string();
     for client in &config.api.clients {
         named =
@@ -148,7 +148,7 @@ fn is_shown_without_secrets(config: &Config) {
     }
 }
 
-fn tells_where_and_no_secret(error: &ConfigError) {
+fn says_where_and_shows_no_secret(error: &ConfigError) {
     let ConfigError::Problems { problems, .. } = error else { panic!("a text is readable") };
     assert!(!problems.is_empty(), "refused without a reason");
     for problem in problems {
@@ -159,8 +159,8 @@ fn tells_where_and_no_secret(error: &ConfigError) {
             assert!(at.line >= 1 && at.column >= 1, "{problem}");
         }
     }
-    let told = format!("{error} {error:?}");
+    let shown = format!("{error} {error:?}");
     for planted in [IN_TEXT, IN_VARIABLE, IN_FILE] {
-        assert!(!told.contains(planted), "a problem tells a secret");
+        assert!(!shown.contains(planted), "a problem tells a secret");
     }
 }

@@ -1,8 +1,9 @@
-//! What a client sends over one connection, as raw bytes, to the real API before a real fleet.
+//! Target: what a client sends over one connection, as raw bytes, to the real API before a real fleet.
 //!
-//! An input is one byte and what is sent: the byte says whether the API asks for keys. The fleet holds a token that
-//! lives for longer than anybody fuzzes, and its WeChat is an address at which nobody listens, so that inputs meet
-//! the same fleet whatever the ones before them did. Time is paused: who waits for a minute has waited at once.
+//! An input is one byte and what is sent: the byte decides whether the API asks for keys. The fleet holds a
+//! token that lives longer than any fuzzing run, and its WeChat is an address without a listener, so that
+//! each input meets the same fleet regardless of earlier ones. Time is paused, so that a wait of a minute is
+//! over at once.
 
 use std::cell::OnceCell;
 use std::future::Future;
@@ -29,7 +30,7 @@ const TOKEN: &str = "t0ken-canary";
 const READER: &str = "key-reader";
 /// May do everything but read.
 const WRITER: &str = "key-writer";
-/// Nobody listens there: it is reserved, and refuses at once.
+/// An address without a listener: it is reserved, and refuses at once.
 const NOWHERE: &str = "127.0.0.1:1";
 const CODES: [&str; 12] = [
     "bad_request",
@@ -48,7 +49,7 @@ const CODES: [&str; 12] = [
 
 const STREAM: &str = "text/event-stream";
 const SCRAPE: &str = "text/plain; version=0.0.4";
-/// What the files of the status page are.
+/// Content types of the status page's files.
 const PAGE: [&str; 4] = [
     "text/html; charset=utf-8",
     "text/css; charset=utf-8",
@@ -60,7 +61,7 @@ thread_local! {
     static RIG: OnceCell<Rig> = const { OnceCell::new() };
 }
 
-/// Sends `input` and reads all that comes back.
+/// Sends `input` and checks everything that comes back.
 pub fn run(input: &[u8]) {
     let [keys, sent @ ..] = input else { return };
     RIG.with(|rig| rig.get_or_init(Rig::start).converse(keys & 1 == 0, sent));
@@ -103,38 +104,38 @@ impl Rig {
 
     fn converse(&self, with_keys: bool, sent: &[u8]) {
         let api = if with_keys { &self.with_keys } else { &self.without_keys };
-        // A request takes 16 bytes at the least and waits for a minute at the most.
+        // A request takes at least 16 bytes and waits for at most a minute.
         let patience = Duration::from_secs(61) * u32::try_from(sent.len() / 16 + 2).unwrap_or(u32::MAX);
         let came = self.runtime.block_on(async {
-            // What waits from before does not count.
+            // Lets tasks of earlier inputs run, which do not count.
             tokio::task::yield_now().await;
             timeout(patience, talk(api, sent)).await.expect("a connection hangs")
         });
-        let told = String::from_utf8_lossy(&came);
-        assert!(!told.contains(APP_SECRET), "the AppSecret is told: {told}");
+        let text = String::from_utf8_lossy(&came);
+        assert!(!text.contains(APP_SECRET), "the AppSecret is told: {text}");
         let may_read = !with_keys || contains(sent, READER.as_bytes());
-        assert!(may_read || !told.contains(TOKEN), "a token without a key: {told}");
+        assert!(may_read || !text.contains(TOKEN), "a token without a key: {text}");
         let heads = contains(sent, b"HEAD ");
         let mut rest = &came[..];
         while !rest.is_empty() {
-            rest = one_answer(rest, heads, &told);
+            rest = one_answer(rest, heads, &text);
         }
     }
 }
 
-/// Everything is written, and read until the server ends the connection, or streams.
+/// Writes everything, and reads until the server ends the connection or streams.
 async fn talk(api: &ApiServer, sent: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(4096);
     let (mut reads, mut writes) = split(client);
     let mut came = Vec::new();
     let client = async {
         let write = async {
-            // The server may refuse before it has read it all.
+            // The server may refuse before it has read everything.
             let _ = writes.write_all(sent).await;
             std::future::pending::<()>().await;
         };
         let read = async {
-            // A stream has no end of its own: its client goes.
+            // A stream has no end of its own: the client leaves.
             while reads.read_buf(&mut came).await.expect("no error in memory") > 0 {
                 if contains(&came, b"\nretry: ") {
                     return;
@@ -155,22 +156,22 @@ async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) 
     }
 }
 
-/// Checks the answer that `bytes` begin with, and returns what follows it.
-fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
+/// Checks the first answer in `bytes`, and returns what follows it.
+fn one_answer<'a>(bytes: &'a [u8], heads: bool, text: &str) -> &'a [u8] {
     let end = bytes
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
-        .unwrap_or_else(|| panic!("half a head: {told}"));
+        .unwrap_or_else(|| panic!("half a head: {text}"));
     let head =
-        std::str::from_utf8(&bytes[..end]).unwrap_or_else(|_| panic!("a head that is no text: {told}"));
+        std::str::from_utf8(&bytes[..end]).unwrap_or_else(|_| panic!("a head that is no text: {text}"));
     let rest = &bytes[end + 4..];
     let mut lines = head.split("\r\n");
     let status_line = lines.next().unwrap_or_default();
     let version = status_line.strip_prefix("HTTP/1.1 ").or_else(|| status_line.strip_prefix("HTTP/1.0 "));
     let status: u16 =
-        version.and_then(|line| line.get(..3)?.parse().ok()).unwrap_or_else(|| panic!("no status: {told}"));
+        version.and_then(|line| line.get(..3)?.parse().ok()).unwrap_or_else(|| panic!("no status: {text}"));
     let headers: Vec<(&str, &str)> = lines
-        .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header {line:?}: {told}")))
+        .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header {line:?}: {text}")))
         .collect();
     let header =
         |name: &str| headers.iter().find(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
@@ -186,11 +187,11 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
     let length = header("content-length").and_then(|length| length.parse::<usize>().ok());
     let (body, rest) = match length {
         _ if bodiless => (&b""[..], rest),
-        Some(length) => rest.split_at_checked(length).unwrap_or_else(|| panic!("half a body: {told}")),
-        None if chunked => (&b""[..], behind_chunks(rest).unwrap_or_else(|| panic!("half a body: {told}"))),
-        // A scrape, to a client that knows no chunks.
+        Some(length) => rest.split_at_checked(length).unwrap_or_else(|| panic!("half a body: {text}")),
+        None if chunked => (&b""[..], behind_chunks(rest).unwrap_or_else(|| panic!("half a body: {text}"))),
+        // A scrape, for a client that does not support chunks.
         None if kind.starts_with(SCRAPE) => (rest, &b""[..]),
-        None => panic!("no length: {told}"),
+        None => panic!("no length: {text}"),
     };
     if status == 200 {
         let json = serde_json::from_slice::<Value>(body).is_ok_and(|body| body.is_object());
@@ -199,15 +200,15 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, told: &str) -> &'a [u8] {
         } else {
             kind.starts_with(SCRAPE) || PAGE.contains(&kind)
         };
-        assert!(fits, "{kind}: {told}");
+        assert!(fits, "{kind}: {text}");
     } else {
-        assert_eq!(kind, "application/problem+json", "{told}");
-        assert!(bodiless || is_problem(status, body), "no problem of the contract: {told}");
+        assert_eq!(kind, "application/problem+json", "{text}");
+        assert!(bodiless || is_problem(status, body), "no problem of the contract: {text}");
     }
     rest
 }
 
-/// What follows a body in chunks.
+/// Returns what follows a chunked body.
 fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
     loop {
         let end = bytes.windows(2).position(|two| two == b"\r\n")?;
@@ -219,7 +220,7 @@ fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// `internal` is what a panic becomes.
+/// Whether `body` is a valid problem document. A panic would become `internal`.
 fn is_problem(status: u16, body: &[u8]) -> bool {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
     let code = body["code"].as_str().unwrap_or_default();
@@ -245,7 +246,7 @@ fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
     }
 }
 
-/// As if it had been fetched before.
+/// Stores a token as if it had been fetched earlier.
 async fn store_a_token(config: &Config) {
     let clock = SystemClock::new();
     let (now, century_ms) = (clock.now(), 36_500 * 86_400_000_i64);

@@ -1,7 +1,7 @@
-//! What is fed with arbitrary bytes, and what must hold whatever they are.
+//! Fuzz targets: code that is fed arbitrary bytes, and what must hold whatever they are.
 //!
-//! Each module has one function `run`: the fuzzer calls it millions of times, and the project's tests call it on
-//! every input that is kept. It panics when something does not hold.
+//! Each module has one function `run`. The fuzzer calls it millions of times, and the project's tests call it
+//! on every stored input. It panics if something does not hold.
 
 pub mod accounts_yaml;
 pub mod http_request;

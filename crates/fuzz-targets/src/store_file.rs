@@ -1,8 +1,8 @@
-//! The store's file, whole: damaged, somebody else's, or ours.
+//! Target: the store's whole file, whether damaged, foreign or ours.
 //!
-//! An input whose first byte is even is the file. Otherwise it is a list of damages to a store of ours: an offset of
-//! three bytes, a length, and so many bytes to stand there instead; so small inputs reach deep. The second byte says
-//! which store: one that was closed, or one whose program was killed.
+//! An input whose first byte is even is the file. Otherwise it is a list of damages to a store of ours: an
+//! offset of three bytes, a length, and that many bytes to put there; small inputs thus reach deep. The
+//! second byte selects the store: one that was closed, or one whose program was killed.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -15,7 +15,7 @@ use wxtokend::internals::{Backend, Batch, RedbBackend};
 use wxtokend_core::account::Appid;
 use wxtokend_core::ticket::Credential;
 
-/// What our stores hold, besides the format.
+/// A record in our stores, in addition to the format.
 const RECORD: &str = r#"{"boot":"b","version":7,"token":null,"doubt":null,"intent":null,"ledger":{"main":null,"on_request":null},"forced":[]}"#;
 
 struct Shelf {
@@ -49,7 +49,7 @@ fn damage(file: &mut Vec<u8>, mut damages: &[u8]) {
     while let [a, b, c, length, rest @ ..] = damages {
         let at = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         if at >= file.len() {
-            // Beyond its end: the file is cut.
+            // An offset beyond the end truncates the file.
             file.truncate(usize::from(*length) * 4096);
             damages = rest;
             continue;
@@ -63,7 +63,7 @@ fn damage(file: &mut Vec<u8>, mut damages: &[u8]) {
 impl Shelf {
     fn new() -> Self {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
-        // Memory, where there is such a folder: nobody needs these files on a disk.
+        // In memory, where there is such a folder: these files need no disk.
         let memory = Some(Path::new("/dev/shm")).filter(|folder| folder.is_dir());
         let folder = memory.and_then(|memory| TempDir::new_in(memory).ok());
         let folder = folder.unwrap_or_else(|| tempfile::tempdir().expect("a folder"));
@@ -105,7 +105,7 @@ impl Shelf {
                     records: vec![(Credential::token(appid), RECORD.as_bytes().to_vec())],
                     hosts: None,
                 };
-                // It may fail, when what is damaged is met only now.
+                // It may fail if the damage is only met now.
                 let _ = self.runtime.block_on(backend.write(batch));
             }
             Err(error) => refused(&error, path, content),

@@ -1,6 +1,7 @@
-//! The record of an account as the store gives it back: our own, a newer program's, or what a bad disk made of it.
+//! Target: the record of an account as the store returns it, whether our own, a newer program's, or corrupted
+//! by a bad disk.
 //!
-//! An input is one byte, what happens next, and the record.
+//! An input is one byte, which decides what happens next, and the record.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const BOOT: &str = "this-boot";
 const NOW: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
 const RULES: Rules = Rules { overlap: Duration::from_secs(300), timeout: Duration::from_secs(5) };
 
-/// Reads `input` as a record, and lives on with what it says.
+/// Decodes `input` as a record, and continues with what it says.
 pub fn run(input: &[u8]) {
     let [next, record @ ..] = input else { return };
     let endpoint = if next & 1 == 0 { Endpoint::StableToken } else { Endpoint::Token };
@@ -90,7 +91,8 @@ fn written_and_read_it_is_the_same(state: &AccountState) {
     assert_eq!(encode(&read, BOOT), written);
 }
 
-/// Never beyond an end that stands in the state, by either clock. Counted apart from the code that is tested.
+/// A served token never outlives an end in the state, by either clock. Computed independently of the code
+/// under test.
 fn serves_only_what_it_says(state: &AccountState, now: Moment) {
     let Some(token) = state.read(now) else { return };
     let held = state.token.as_ref().expect("a token that is served is held");

@@ -1,6 +1,6 @@
-//! What a host answers to a token call or a check, be it WeChat, a gateway, or somebody with bad intentions.
+//! Target: what a host answers to a token call or a check, be it WeChat, a gateway, or an attacker.
 //!
-//! An input is two bytes and a body: the situation, the HTTP status, and what came with it.
+//! An input is two bytes and a body: the situation, the HTTP status, and the body of the answer.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use wxtokend_core::token::schedule::{Draw, Rules};
 use wxtokend_core::token::state::AccountState;
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd};
 
-/// Of the form that WeChat gives them, so that it could also pass for a request id.
+/// In the format of WeChat's secrets, so that it could also pass for a request ID.
 const SECRET: &str = "5ec2e7ab0c1d2e3f405162738495a6b7";
 const STATUSES: [u16; 16] = [200, 200, 200, 200, 0, 100, 204, 301, 400, 401, 404, 412, 500, 502, 504, 999];
 const SENT_AT: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
@@ -52,17 +52,18 @@ fn token(situation: u8, endpoint: Endpoint, answer: &Response, sent: &Secret) {
             (false, Ok(token))
         }
         Err(none) => {
-            tells_no_secret(&none.fault);
+            shows_no_secret(&none.fault);
             (none.reply.may_have_minted(), Err(none.fault))
         }
     };
     let promised = result.as_ref().ok().map(|token| token.expires_in);
     let end = FetchEnd { force: situation & 2 != 0, sent_at: Some(SENT_AT), may_have_minted, result };
-    take_in(situation, end, promised, &account);
+    apply(situation, end, promised, &account);
 }
 
-/// What an account makes of the answer: with or without a token before, a moment or minutes after it was sent.
-fn take_in(situation: u8, end: FetchEnd, promised: Option<Duration>, account: &Account) {
+/// Applies the answer to an account: with or without an earlier token, a moment or minutes after the call was
+/// sent.
+fn apply(situation: u8, end: FetchEnd, promised: Option<Duration>, account: &Account) {
     let mut state = AccountState::default();
     let before = SENT_AT - Duration::from_secs(7000);
     if situation & 4 != 0 {
@@ -97,7 +98,7 @@ fn take_in(situation: u8, end: FetchEnd, promised: Option<Duration>, account: &A
         assert!(token.max_age() <= token.expires_in());
     }
     if let Some(trouble) = &state.trouble {
-        tells_no_secret(&trouble.fault);
+        shows_no_secret(&trouble.fault);
     }
     assert!(!format!("{state:?}").contains(SECRET), "a state shows the secret");
 }
@@ -107,7 +108,7 @@ fn check(answer: &Response, sent: &Secret) {
         CheckEnd::Honoured => {
             assert_eq!(answer.status, 200, "honoured by another status");
             assert!(answer.body.contains(&b'{'), "honoured by what is no object");
-            // What this reader cannot read, a text without an end, ours forgives.
+            // Text without an end is an error to this parser, but not to ours.
             if let Ok(body) = serde_json::from_slice::<Value>(&answer.body) {
                 let errcode = body.get("errcode").filter(|errcode| !errcode.is_null());
                 let number = errcode.map(|errcode| match errcode.as_str() {
@@ -118,11 +119,11 @@ fn check(answer: &Response, sent: &Secret) {
             }
         }
         CheckEnd::Refused => assert!(answer.status < 500, "refused by a gateway"),
-        CheckEnd::Inconclusive(fault) => tells_no_secret(&fault),
+        CheckEnd::Inconclusive(fault) => shows_no_secret(&fault),
     }
 }
 
-fn tells_no_secret(fault: &Fault) {
+fn shows_no_secret(fault: &Fault) {
     assert!(!format!("{fault:?}").contains(SECRET), "a fault shows the secret");
     is_one_bounded_line(fault);
 }

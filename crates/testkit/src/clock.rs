@@ -1,4 +1,4 @@
-//! Time as a test has it.
+//! The time in tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wxtokend_core::clock::{ClockSource, Moment};
 
-/// A clock that follows tokio's, so that paused time drives it, and whose wall clock a test can make jump.
+/// A clock that follows tokio's, so that paused time drives it. A test can make its wall clock jump.
 #[derive(Debug)]
 pub struct TokioClock {
     start: Instant,
@@ -17,7 +17,7 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// One of a machine that has been up for a while.
+    /// Creates the clock of a machine that has been up for a while.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
@@ -27,7 +27,7 @@ impl TokioClock {
         })
     }
 
-    /// The machine starts anew, which took it 20 s, with its wall clock off by so much more.
+    /// Reboots the machine, which takes 20 s. Its wall clock comes up `wall_ms` further off.
     pub fn rebooted(&self, wall_ms: i64) -> Arc<Self> {
         let before = self.wall_offset_ms.load(Ordering::SeqCst);
         Arc::new(Self {
@@ -38,12 +38,12 @@ impl TokioClock {
         })
     }
 
-    /// The wall clock is set by so much.
+    /// Moves the wall clock by `ms`.
     pub fn jump_wall(&self, ms: i64) {
         self.wall_offset_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// The machine sleeps: both clocks go on, tokio's does not.
+    /// Suspends the machine: both clocks go on, tokio's does not.
     pub fn suspend(&self, time: Duration) {
         self.jump_wall(ms_of(time));
         self.boot_offset_ms.fetch_add(ms_of(time), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What the tests of the library and of the program have in common.
+//! Shared by the tests of the library and of the program.
 
 #![expect(async_fn_in_trait, reason = "each who plays scenarios does so in one thread")]
 

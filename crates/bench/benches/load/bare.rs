@@ -1,4 +1,5 @@
-//! What axum alone does: a fixed body of the same size with the same headers, to the same requests.
+//! Baseline: what axum alone does with a fixed body of the same size and the same headers, for the same
+//! requests.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::Outcome;
 
-/// An answer to be given again and again.
+/// An answer that is given over and over.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Fixed {
     pub(crate) headers: Vec<(String, String)>,
@@ -20,7 +21,7 @@ pub(crate) struct Fixed {
 }
 
 impl Fixed {
-    /// What stands in an answer, but for what hyper adds by itself.
+    /// Takes the parts of `answer` that hyper does not add by itself.
     pub(crate) fn of(answer: &str) -> Outcome<Self> {
         let (head, body) = answer.split_once("\r\n\r\n").ok_or("half an answer")?;
         let headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
@@ -30,7 +31,7 @@ impl Fixed {
     }
 }
 
-/// Serves what `file` holds, with a runtime like the daemon's.
+/// Serves the answer in `file`, with a runtime like the daemon's.
 pub(crate) fn serve(file: &Path) -> Outcome<()> {
     let Fixed { headers, body } = serde_json::from_slice(&std::fs::read(file)?)?;
     let headers: HeaderMap = headers

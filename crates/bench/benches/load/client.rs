@@ -1,6 +1,7 @@
-//! One load generator for both protocols, so that what a client costs is the same whoever answers.
+//! One load generator for both protocols, so that the client's own cost is the same for every server.
 //!
-//! One thread, one request at a time on each connection, no pipelining: as a pool of an application's connections does.
+//! It has one thread, and one request at a time on each connection, without pipelining, like the connection
+//! pool of an application.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,23 +18,23 @@ use hdrhistogram::Histogram;
 use crate::Outcome;
 use crate::lab::{KEY, Program, appid};
 
-/// As many are kept open by those who ask as fast as answers come.
+/// Connections that are kept open for closed-loop load, which asks as fast as answers come.
 pub(crate) const CONNECTIONS: usize = 64;
-/// Nobody waits longer for an answer.
+/// Time limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is asked for, by whom and where.
+/// Which requests are sent, how and where.
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) speaks: Speaks,
     pub(crate) connections: usize,
-    /// Asked for in turn.
+    /// Sent in turn.
     pub(crate) requests: Arc<Vec<Vec<u8>>>,
 }
 
 impl Load {
-    /// Reads of the tokens of so many accounts, over HTTP.
+    /// Reads the tokens of `accounts` accounts over HTTP.
     pub(crate) fn tokens(address: SocketAddr, accounts: usize) -> Self {
         let requests = Arc::new(token_reads(address, KEY, (0..accounts).map(appid)));
         Self { address, speaks: Speaks::Http, connections: CONNECTIONS, requests }
@@ -46,7 +47,7 @@ pub(crate) enum Speaks {
     Redis,
 }
 
-/// What a run has come to.
+/// The result of a run.
 pub(crate) struct Run {
     pub(crate) took: Duration,
     /// In nanoseconds.
@@ -63,7 +64,7 @@ pub(crate) fn runtime() -> Outcome<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// The reads of tokens of `appids`.
+/// The requests that read the tokens of `appids`.
 pub(crate) fn token_reads(
     address: SocketAddr,
     key: &str,
@@ -73,22 +74,22 @@ pub(crate) fn token_reads(
     appids.map(|appid| format!("GET /v1/accounts/{appid}/token HTTP/1.1\r\n{head}").into_bytes()).collect()
 }
 
-/// Asks as fast as answers come, for `time`.
+/// Sends requests as fast as answers come, for `time`.
 pub(crate) async fn flat_out(load: &Load, time: Duration) -> Outcome<Run> {
     run(load, time, None).await
 }
 
-/// What flat-out reads come to, and what each costs the one who answers.
+/// The rate of closed-loop reads, and what each costs the server.
 pub(crate) struct Cost {
     pub(crate) per_second: f64,
     pub(crate) cpu_us: f64,
-    /// The kernel's, out of `cpu_us`.
+    /// The kernel's share of `cpu_us`.
     pub(crate) system_us: f64,
     /// How many cores it kept busy.
     pub(crate) busy: f64,
 }
 
-/// Asks `program` flat out, and looks at what that costs it.
+/// Loads `program` as fast as it answers, and measures what that costs it.
 pub(crate) async fn cost(program: &Program, load: &Load, time: Duration) -> Outcome<Cost> {
     let before = program.vitals()?;
     let run = flat_out(load, time).await?;
@@ -103,8 +104,8 @@ pub(crate) async fn cost(program: &Program, load: &Load, time: Duration) -> Outc
     })
 }
 
-/// Asks so many times a second, for `time`, whether answers come or not. A request that could not be sent in time,
-/// since the one before was not answered, waits from when it was due.
+/// Sends `per_second` requests a second for `time`, whether answers come or not. The latency of a request
+/// that was sent late, because the previous one was unanswered, counts from when it was due.
 pub(crate) async fn at_rate(load: &Load, per_second: f64, time: Duration) -> Outcome<Run> {
     run(load, time, Some(Duration::from_secs_f64(1.0 / per_second))).await
 }
@@ -221,11 +222,11 @@ impl Talk {
 }
 
 fn unfit(answer: &[u8]) -> io::Error {
-    let told = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
-    io::Error::new(io::ErrorKind::InvalidData, format!("not the answer that was wanted: {told}"))
+    let text = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
+    io::Error::new(io::ErrorKind::InvalidData, format!("not the answer that was wanted: {text}"))
 }
 
-/// How long an answer is, its head included, once that is there.
+/// Returns the length of an answer with its head, once the head is complete.
 fn http_length(answer: &[u8]) -> io::Result<Option<usize>> {
     let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     if !answer.starts_with(b"HTTP/1.1 200") {
@@ -245,7 +246,7 @@ fn redis_length(answer: &[u8]) -> io::Result<Option<usize>> {
     Ok(Some(head + 2 + length.ok_or_else(|| unfit(answer))? + 2))
 }
 
-/// One request by itself; its status and body.
+/// Sends a single request; returns the status and body.
 pub(crate) async fn call(
     address: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! A token read over HTTP, beside bare axum and Redis; and what disturbs it.
+//! Measures a token read over HTTP, next to bare axum and Redis, and what disturbs it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use crate::{Options, Outcome, median};
 
 const ROUNDS: usize = 5;
 const LONG_POLLS: usize = 500;
-/// So few that what is read of them stays in the processor's caches, as a fixed body does.
+/// Few enough for the data read of them to stay in the processor's caches, as a fixed body does.
 const FEW: usize = 100;
 
-/// Three servers that the same is asked of.
+/// Three servers that get the same requests.
 struct Servers {
     lab: Lab,
     daemon: Program,
     axum: Program,
     redis: Program,
     accounts: usize,
-    /// The account whose answer is as long as most: that of axum, and what wrk reads.
+    /// The account whose answer has the median length: axum serves that answer, and wrk reads that account.
     typical: String,
     body_bytes: usize,
-    /// Where those run who ask.
+    /// Cores of the clients.
     clients: Cores,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let paced = servers.paced(rate, options).await?;
         let body_bytes = servers.body_bytes;
         drop(servers);
-        // As they run where nobody has given them a core each.
+        // As they run without cores assigned to them.
         keep_to(ANY)?;
         let on_all_cores = Servers::start(accounts, ANY).await?.capacity(options).await?;
         Ok(json!({
@@ -115,7 +115,7 @@ impl Servers {
         ]
     }
 
-    /// Each in turn, five times over.
+    /// Measures each server in turn, five times.
     async fn capacity(&self, options: &Options) -> Outcome<Value> {
         let time = options.seconds(5);
         let loads = self.loads();
@@ -149,7 +149,7 @@ impl Servers {
         Ok(all.into())
     }
 
-    /// At a fifth of what it can: calm, and under each disturbance.
+    /// Measures latency at a fifth of the capacity: undisturbed, and under each disturbance.
     async fn paced(&self, rate: f64, options: &Options) -> Outcome<Value> {
         let time = options.seconds(15);
         let [(_, _, load), ..] = self.loads();
@@ -164,7 +164,7 @@ impl Servers {
             };
             let over = Arc::clone(&disturbance.over);
             let disturbing = std::thread::spawn(move || {
-                // Who disturbs shares a core with who measures, and makes way for it.
+                // The disturbance shares a core with the measuring client, and yields to it.
                 rustix::process::setpriority_process(None, 15)?;
                 client::runtime()?.block_on(disturbance.go(what))
             });
@@ -194,7 +194,7 @@ impl Servers {
     }
 }
 
-/// What goes on beside the reads.
+/// What goes on in addition to the reads.
 struct Disturbance {
     api: SocketAddr,
     wechat: SocketAddr,
@@ -208,7 +208,7 @@ impl Disturbance {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// How often it was done.
+    /// Disturbs until the run is over; returns how often.
     async fn go(self, what: &str) -> Outcome<usize> {
         let outage = |kind: &'static str| {
             let wechat = self.wechat;
@@ -249,14 +249,14 @@ impl Disturbance {
                 while !self.is_over() {
                     sleep(Duration::from_millis(100)).await;
                 }
-                // Those that were answered early were none.
+                // Polls that were answered early do not count.
                 Ok(polls.iter().filter(|poll| poll.try_read(&mut [0]).is_err()).count())
             }
             _ => Ok(0),
         }
     }
 
-    /// A tenth of the fleet fetches anew, 64 at a time, as the upstream's limits have it.
+    /// A tenth of the fleet refreshes, 64 at a time, as the upstream's limits allow.
     async fn refresh(&self, force: bool) -> Outcome<usize> {
         let mut asked = JoinSet::new();
         let mut done = 0;
@@ -277,7 +277,7 @@ impl Disturbance {
     }
 }
 
-/// Takes a scrape in, which may be megabytes, and keeps nothing of it.
+/// Reads a scrape, which may be megabytes, and discards it.
 pub(crate) async fn scrape(address: SocketAddr) -> Outcome<usize> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await?;
@@ -313,16 +313,17 @@ fn redis_command(words: &[&str]) -> Vec<u8> {
     command.into_bytes()
 }
 
-/// What another client makes of it, which asks for one account.
+/// A second opinion: the rate that wrk measures, which reads one account.
 fn wrk(address: SocketAddr, appid: &str, time: Duration, cores: Cores) -> Outcome<f64> {
     let mut command = on(cores, "wrk");
     command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", time.as_secs().max(1))]);
     command.args(["-H", &format!("Authorization: Bearer {KEY}")]);
     command.arg(format!("http://{address}/v1/accounts/{appid}/token"));
-    let told = String::from_utf8(command.output()?.stdout)?;
-    if told.contains("Non-2xx") {
-        return Err(format!("wrk got no tokens: {told}").into());
+    let output = String::from_utf8(command.output()?.stdout)?;
+    if output.contains("Non-2xx") {
+        return Err(format!("wrk got no tokens: {output}").into());
     }
-    let rate = told.lines().find_map(|line| line.strip_prefix("Requests/sec:")).ok_or("wrk said nothing")?;
+    let rate =
+        output.lines().find_map(|line| line.strip_prefix("Requests/sec:")).ok_or("wrk said nothing")?;
     Ok(rate.trim().parse()?)
 }

@@ -1,4 +1,4 @@
-//! A daemon, the simulated WeChat and others, as processes on cores of their own.
+//! Runs a daemon, the simulated WeChat and others as processes on cores of their own.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -15,22 +15,22 @@ use crate::Outcome;
 use crate::client::call;
 use crate::machine::Vitals;
 
-/// What is measured runs here, alone;
+/// Core of the server under test, alone.
 pub(crate) const SERVER: Cores = Cores("0");
-/// those who ask, and WeChat, run here.
+/// Core of the clients and WeChat.
 pub(crate) const CLIENTS: Cores = Cores("1");
-/// Where nobody is loaded for throughput's sake.
+/// For measurements without throughput load.
 pub(crate) const ANY: Cores = Cores("0,1");
-/// The client's key that the daemon knows.
+/// The client key that the daemon knows.
 pub(crate) const KEY: &str = "a-key-of-the-benchmarks-that-is-long-enough";
-/// Nothing that is waited for takes longer, but a cold start of a hundred thousand.
+/// Time limit for every wait, long enough for a cold start of a hundred thousand accounts.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A list of cores, as `taskset -c` takes it.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Cores(pub(crate) &'static str);
 
-/// This thread, and those that it starts from now on, run on these cores alone.
+/// Restricts this thread, and those that it starts from now on, to `cores`.
 pub(crate) fn keep_to(cores: Cores) -> Outcome<()> {
     let mut set = rustix::thread::CpuSet::new();
     for core in cores.0.split(',') {
@@ -39,7 +39,7 @@ pub(crate) fn keep_to(cores: Cores) -> Outcome<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
-/// What a fleet is like.
+/// Parameters of a fleet.
 pub(crate) struct Plan {
     pub(crate) accounts: usize,
     pub(crate) endpoint: &'static str,
@@ -63,7 +63,7 @@ impl Plan {
     }
 }
 
-/// A process; killed when it is dropped.
+/// A process that is killed on drop.
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -113,12 +113,12 @@ impl Lab {
         Ok(Self { folder, wechat })
     }
 
-    /// Starts the daemon, and returns when it listens.
+    /// Starts the daemon; returns once it is listening.
     pub(crate) async fn daemon(&self, cores: Cores) -> Outcome<Program> {
         self.daemon_of(cores, &program(), None).await
     }
 
-    /// The same of another program, and with a library that takes the place of the system's allocator.
+    /// Starts another program as the daemon, optionally with a library that replaces the system's allocator.
     pub(crate) async fn daemon_of(
         &self,
         cores: Cores,
@@ -130,7 +130,8 @@ impl Lab {
             command.env("LD_PRELOAD", allocator);
         }
         command
-            // Its descriptors are counted, which who is not root may do of what may dump its core.
+            // Its descriptors are counted, which a user other than root may only do for a process that may
+            // dump core.
             .args(["--log-format", "json", "--core-dumps", "run", "--config"])
             .arg(self.folder.path().join("accounts.yaml"));
         started(command, self.folder.path(), "daemon.log", "api").await
@@ -140,7 +141,7 @@ impl Lab {
         self.folder.path().join("store.redb")
     }
 
-    /// Asks the simulated WeChat for something that is no WeChat's.
+    /// Calls the simulated WeChat's control API.
     pub(crate) async fn control(&self, method: &str, path: &str, body: &str) -> Outcome<Vec<u8>> {
         let path = format!("/_sandbox{path}");
         match call(self.wechat.address, method, &path, "", body).await? {
@@ -150,7 +151,7 @@ impl Lab {
     }
 }
 
-/// Returns when each account has a token, or has ended its first try.
+/// Returns once each account has a token or has finished its first try.
 pub(crate) async fn until_ready(address: SocketAddr) -> Outcome<()> {
     let ready = async {
         while call(address, "GET", "/readyz", "", "").await?.0 != 200 {
@@ -183,12 +184,12 @@ fn write_config(path: &Path, plan: &Plan, upstream: &str) -> Outcome<()> {
     Ok(file.flush()?)
 }
 
-/// The program as it is released, which `scripts/bench` names.
+/// The release build of the program, whose path `scripts/bench` sets.
 pub(crate) fn program() -> String {
     std::env::var("WXTOKEND_PROGRAM").unwrap_or_else(|_| "target/release/wxtokend".to_owned())
 }
 
-/// `program`, on these cores alone.
+/// Builds a command that runs `program` on these cores only.
 pub(crate) fn on(cores: Cores, program: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", cores.0, program]);
@@ -198,7 +199,7 @@ pub(crate) fn on(cores: Cores, program: &str) -> Command {
     command
 }
 
-/// Starts what says where it listens, as `key` of a line of JSON, and returns when it does.
+/// Starts a program that logs its address under `key` in a line of JSON; returns once it has.
 pub(crate) async fn started(mut command: Command, folder: &Path, log: &str, key: &str) -> Outcome<Program> {
     let log = folder.join(log);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
@@ -219,7 +220,7 @@ pub(crate) async fn started(mut command: Command, folder: &Path, log: &str, key:
     }
 }
 
-/// A Redis without persistence, and returns when it answers.
+/// Starts a Redis without persistence; returns once it answers.
 pub(crate) async fn redis(cores: Cores) -> Outcome<Program> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = on(cores, "redis-server");

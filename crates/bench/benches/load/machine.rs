@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 
-/// What a process uses, as the kernel tells it.
+/// What a process uses, as reported by the kernel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vitals {
     pub(crate) resident_kib: u64,
-    /// Out of that, pages of files: the program itself and its libraries.
+    /// Pages of files among them: the program itself and its libraries.
     pub(crate) resident_file_kib: u64,
     pub(crate) descriptors: usize,
     pub(crate) cpu: Duration,
-    /// What the kernel computed for it, out of `cpu`.
+    /// CPU time in the kernel, part of `cpu`.
     pub(crate) system: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Vitals {
     }
 }
 
-/// The processor, the memory, the system and the programs, for the head of the report.
+/// Describes the processor, memory, system and programs, for the head of the report.
 pub(crate) fn described() -> Value {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let line = |text: &str, key: &str| {
@@ -65,11 +65,11 @@ pub(crate) fn described() -> Value {
     })
 }
 
-/// The first line that a program tells, be it on the one stream or the other.
+/// Returns the first line of a program's output, on either stream.
 fn first_line(program: &str, args: &[&str]) -> String {
     let Ok(output) = std::process::Command::new(program).args(args).output() else {
         return "none".to_owned();
     };
-    let told = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    String::from_utf8_lossy(&told).lines().next().unwrap_or_default().trim().to_owned()
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }

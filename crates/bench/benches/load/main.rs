@@ -1,7 +1,8 @@
-//! What the program can do under load, measured on the whole program over sockets.
+//! Measures what the program can do under load: the whole program, over sockets.
 //!
-//! `cargo bench --bench load -- PART`; `scripts/bench` runs all of them and makes report.md of it. The results of each
-//! part are kept as JSON in target/bench/. Nothing here judges: the goals stand beside the figures.
+//! `cargo bench --bench load -- PART`; `scripts/bench` runs all parts and makes report.md of them. The
+//! results of each part are kept as JSON in target/bench/. Nothing here judges: the goals are shown next to
+//! the figures.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a report is what it is for")]
 
@@ -27,11 +28,11 @@ use serde_json::{Value, json};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How much of a part is done.
+/// Options of a part.
 struct Options {
-    /// In place of what a part takes by itself.
+    /// Overrides the part's own number of accounts.
     accounts: Option<usize>,
-    /// Everything that takes a set time takes a fraction of it: to try a part out.
+    /// Shortens everything that takes a set time, to try a part out.
     quick: bool,
 }
 
@@ -42,7 +43,7 @@ impl Options {
 }
 
 fn main() -> Outcome<()> {
-    // Cargo hands over a word of its own.
+    // Cargo adds an argument of its own.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let Some((part, words)) = words.split_first() else {
         return Err("name a part: see scripts/bench".into());
@@ -73,7 +74,7 @@ fn main() -> Outcome<()> {
     keep(&name, &json!({ "machine": machine, "command": command, "quick": options.quick, "result": result }))
 }
 
-/// The measured have a core of their own.
+/// Runs `work` on the clients' core, since the server under test has its own.
 fn on_the_clients_core(work: impl FnOnce() -> Outcome<Value>) -> Outcome<Value> {
     lab::keep_to(lab::CLIENTS)?;
     work()

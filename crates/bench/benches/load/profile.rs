@@ -1,4 +1,5 @@
-//! What each way of building the program costs and brings: `scripts/bench profiles` builds it in each.
+//! Measures what each way of building the program costs and gains: `scripts/bench profiles` builds it in
+//! each.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use crate::{Options, Outcome, median, results};
 
 const ROUNDS: usize = 7;
 
-/// A program, built in one of the ways, at work.
+/// A running program, built in one of the ways.
 struct Way<'a> {
     what: &'a str,
     built_s: Option<f64>,
@@ -22,7 +23,8 @@ struct Way<'a> {
     cpu_us: Vec<f64>,
 }
 
-/// Of the ways that `scripts/bench` has listed. They take turns, as no machine is equally fast all the time.
+/// Measures the ways that `scripts/bench` has listed. They take turns, since no machine is equally fast all
+/// the time.
 pub(crate) fn measure(options: &Options) -> Outcome<Value> {
     let accounts = options.accounts.unwrap_or(10_000);
     let list = fs::read_to_string(results().join("ways.tsv"))?;
@@ -55,13 +57,13 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
                 way.cpu_us.push(cost.cpu_us);
             }
         }
-        let told = ways.iter().map(Way::told).collect::<Outcome<Vec<_>>>()?;
-        Ok(json!({ "accounts": accounts, "rounds": ROUNDS, "ways": told }))
+        let results = ways.iter().map(Way::result).collect::<Outcome<Vec<_>>>()?;
+        Ok(json!({ "accounts": accounts, "rounds": ROUNDS, "ways": results }))
     })
 }
 
 impl Way<'_> {
-    fn told(&self) -> Outcome<Value> {
+    fn result(&self) -> Outcome<Value> {
         Ok(json!({
             "what": self.what,
             "built_s": self.built_s,

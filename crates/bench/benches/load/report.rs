@@ -1,4 +1,4 @@
-//! Makes report.md of what the parts have kept in target/bench/.
+//! Makes report.md from the results in target/bench/.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -33,7 +33,7 @@ pub(crate) fn write() -> Outcome<()> {
     Ok(fs::write(benches.join("report.md"), report.text)?)
 }
 
-/// What a part has kept, and a line that says how it was made.
+/// Returns the result of a part, and a line that says how it was made.
 fn kept(name: &str) -> Option<(Value, String)> {
     let text = fs::read_to_string(results().join(format!("{name}.json"))).ok()?;
     let kept: Value = serde_json::from_str(&text).ok()?;
@@ -50,7 +50,7 @@ fn numbers(values: &Value) -> Vec<f64> {
     values.as_array().map(|values| values.iter().map(number).collect()).unwrap_or_default()
 }
 
-/// Whether a goal is met, in a word.
+/// Says in a word whether a goal is met.
 fn met(is: bool) -> &'static str {
     if is { "met" } else { "missed" }
 }
@@ -449,7 +449,7 @@ impl Report {
         Ok(())
     }
 
-    /// Ways of building it, and what was changed by hand: that is kept by hand.
+    /// Ways of building it, and what was changed by hand, which is also recorded by hand.
     fn build(&mut self) -> Outcome<()> {
         self.say("\n## How it is built\n");
         if let Some((profiles, command)) = kept("profiles") {
@@ -530,8 +530,8 @@ impl Report {
                 [0.1, 0.5, 0.9].map(|share| of[((of.len() - 1) as f64 * share) as usize])
             };
             let (then, now) = (spread(then), spread(now));
-            let told = |of: [f64; 3]| of.map(|value| format!("{value:.2}")).join(" / ");
-            let mut row = vec![title.to_owned(), told(then), told(now)];
+            let cell = |of: [f64; 3]| of.map(|value| format!("{value:.2}")).join(" / ");
+            let mut row = vec![title.to_owned(), cell(then), cell(now)];
             row.extend(
                 then.iter().zip(now).map(|(then, now)| format!("{:+.1} %", (now / then - 1.0) * 100.0)),
             );

@@ -1,4 +1,4 @@
-//! What a fleet of a size costs: memory, idle work, its starts, its store, its scrapes.
+//! Measures what a fleet of a given size costs: memory, idle work, its starts, its store, its scrapes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use crate::lab::{ANY, KEY, Lab, Plan, Program, appid, until_ready};
 use crate::machine::Vitals;
 use crate::{Options, Outcome, median};
 
-/// How long WeChat takes for an answer.
+/// How long WeChat takes to answer.
 const LATENCY: Duration = Duration::from_millis(20);
-/// What it is told to wait for that: with its connection and the timer's whole milliseconds a call takes longer.
-const TOLD: Duration = Duration::from_millis(19);
+/// The delay to configure for that: with its connection, and the timer's whole milliseconds, a call takes
+/// longer.
+const CONFIGURED_DELAY: Duration = Duration::from_millis(19);
 const CALLS_ALONE: usize = 101;
 const SCRAPES: usize = 5;
 const STARTS: usize = 3;
@@ -25,7 +26,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
     client::runtime()?.block_on(async {
         let plan = Plan::of(accounts);
         let lab = Lab::new(&plan).await?;
-        let delay = json!({ "kind": "delay", "delay_ms": TOLD.as_millis() });
+        let delay = json!({ "kind": "delay", "delay_ms": CONFIGURED_DELAY.as_millis() });
         lab.control("POST", "/faults", &delay.to_string()).await?;
 
         let alone = alone(&lab).await?;
@@ -35,7 +36,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let reader = tokio::spawn(waits_for_the_last(daemon.address, accounts, began));
         until_all_have_tokens(daemon.address, accounts).await?;
         let cold = began.elapsed();
-        // One wave of calls after another, of which the last may have room left.
+        // One wave of calls after another; the last may not be full.
         let waves = u32::try_from(accounts)?.div_ceil(plan.max_in_flight);
         let awaited = reader.await??;
         lab.control("DELETE", "/faults", "").await?;
@@ -43,7 +44,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
 
         let commits = sample(daemon.address, "wxtokend_store_commit_duration_seconds_count").await?;
         let commit_s = sample(daemon.address, "wxtokend_store_commit_duration_seconds_sum").await?;
-        // What was taken for the start only has been given back by then.
+        // By then, memory used only for the start has been returned.
         sleep(options.seconds(10)).await;
         let Vitals { resident_kib, resident_file_kib, .. } = daemon.vitals()?;
         let idle = idle_share(&daemon, options.seconds(30)).await?;
@@ -71,7 +72,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
                     format!("wxtokend_upstream_request_duration_seconds_count{{endpoint=\"{endpoint}\"}}");
                 calls += sample(daemon.address, &count).await?;
             }
-            // Dropped, it is killed.
+            // Dropping it kills it.
             drop(daemon);
             let daemon = started_with_tokens(&lab, &mut after_kill).await?;
             sleep(options.seconds(5)).await;
@@ -103,7 +104,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
     })
 }
 
-/// How long a call of WeChat takes while it has nothing else to do, on a connection of its own as all are.
+/// How long a call takes at an otherwise idle WeChat, on a connection of its own like all calls.
 async fn alone(lab: &Lab) -> Outcome<Duration> {
     let mut took = Vec::new();
     for _ in 0..CALLS_ALONE {
@@ -114,7 +115,7 @@ async fn alone(lab: &Lab) -> Outcome<Duration> {
     Ok(Duration::from_secs_f64(median(&took)))
 }
 
-/// How long after `began` a reader gets the token of the last account, which it asks for as soon as anybody can.
+/// How long after `began` a reader that asks from the start gets the token of the last account.
 async fn waits_for_the_last(api: SocketAddr, accounts: usize, began: Instant) -> Outcome<f64> {
     until_read(api, &appid(accounts - 1)).await?;
     Ok(began.elapsed().as_secs_f64())
@@ -128,7 +129,7 @@ async fn until_read(api: SocketAddr, appid: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Returns when each account has had a token for the first time, without looking at each of them often.
+/// Returns once each account has first had a token, without polling each of them often.
 async fn until_all_have_tokens(api: SocketAddr, accounts: usize) -> Outcome<()> {
     let mut every = Duration::from_millis(u64::try_from(accounts / 1000)?.clamp(5, 100));
     while call(api, "GET", "/readyz", "", "").await?.0 != 200 {
@@ -138,7 +139,7 @@ async fn until_all_have_tokens(api: SocketAddr, accounts: usize) -> Outcome<()> 
     Ok(())
 }
 
-/// Starts it, and notes how long it took from exec until a token was read.
+/// Starts the daemon, and records how long it took from exec until a token was read.
 async fn started_with_tokens(lab: &Lab, times: &mut Vec<f64>) -> Outcome<Program> {
     let began = Instant::now();
     let daemon = lab.daemon(ANY).await?;
@@ -147,14 +148,14 @@ async fn started_with_tokens(lab: &Lab, times: &mut Vec<f64>) -> Outcome<Program
     Ok(daemon)
 }
 
-/// The share of a core that it computes for while nobody asks and nothing is due.
+/// The share of a core that it uses while there are no requests and nothing is due.
 async fn idle_share(daemon: &Program, time: Duration) -> Outcome<f64> {
     let (before, began) = (daemon.vitals()?.cpu, Instant::now());
     sleep(time).await;
     Ok((daemon.vitals()?.cpu - before).as_secs_f64() / began.elapsed().as_secs_f64())
 }
 
-/// The value of a series.
+/// Returns the value of a series.
 async fn sample(api: SocketAddr, series: &str) -> Outcome<f64> {
     let (_, text) = call(api, "GET", "/metrics", "", "").await?;
     let text = String::from_utf8(text)?;

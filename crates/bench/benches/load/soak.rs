@@ -1,4 +1,4 @@
-//! Half an hour at full load with tokens that live for a minute: what grows, leaks.
+//! Half an hour at full load with tokens that live for a minute: anything that grows leaks.
 
 use std::time::Duration;
 

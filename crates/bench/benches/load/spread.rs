@@ -1,7 +1,7 @@
-//! How the calls of a large fleet are spread over three days, from one mass start.
+//! Measures how the calls of a large fleet are spread over three days, from one mass start.
 //!
-//! The decisions are the program's own (`next_step`, `begin_fetch`, `end_fetch`); only WeChat and the gate in front of it
-//! are played here, on a clock that jumps from call to call.
+//! The decisions are the program's own (`next_step`, `begin_fetch`, `end_fetch`). Only WeChat and the call
+//! queue in front of it are simulated here, on a clock that jumps from call to call.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -23,7 +23,7 @@ use crate::{Options, Outcome};
 
 const DAYS: i64 = 3;
 const DAY_S: i64 = 24 * 3600;
-/// The gate lets a call pass each 10 ms: `upstream.max_per_second: 100`.
+/// The call queue admits a call every 10 ms: `upstream.max_per_second: 100`.
 const PERIOD_MS: i64 = 10;
 const LATENCY_MS: i64 = 50;
 const LIFETIME_MS: i64 = 7_200_000;
@@ -41,11 +41,11 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
 
 struct One {
     state: AccountState,
-    /// The living token's number and end, as WeChat sees it.
+    /// The live token's number and end, as WeChat sees it.
     token: (u32, i64),
 }
 
-/// Calls in the busiest of all seconds, whichever tenth they begin with.
+/// Calls in the busiest second, starting with any tenth.
 fn busiest_second(tenths: &[u32]) -> u32 {
     tenths.windows(10).map(|second| second.iter().sum()).max().unwrap_or(0)
 }
@@ -109,7 +109,7 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mean = f64::from(calls) / (tenths.len() / 10) as f64;
     let minutes: Vec<f64> =
         tenths.chunks(600).map(|minute| f64::from(minute.iter().sum::<u32>()) / 60.0).collect();
-    // The start itself is as fast as the gate allows, until nothing waits there any more.
+    // The start itself is as fast as the call queue allows, until nothing waits in it any more.
     let start = usize::try_from(nothing_waits_ms.ok_or("it never ends")? / 1000 + 1)?;
     let later = &tenths[(start * 10).min(tenths.len())..];
     let mut at_random = vec![0; later.len()];

@@ -1,4 +1,4 @@
-//! Thousands who report the same dead token at once.
+//! Measures thousands of clients that report the same dead token at once.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn storm(endpoint: &'static str, clients: usize) -> Outcome<Value> {
             sleep_until(all_at).await;
             stream.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
-            // Its body may come by itself.
+            // Its body may arrive separately.
             while stream.read_buf(&mut answer).await? > 0 && !answer.ends_with(b"}") {}
             Outcome::Ok((all_at.elapsed(), String::from_utf8_lossy(&answer).into_owned()))
         });
@@ -71,9 +71,9 @@ async fn storm(endpoint: &'static str, clients: usize) -> Outcome<Value> {
         let (time, answer) = ended??;
         times.push(time.as_secs_f64());
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let told: Value = serde_json::from_str(body).unwrap_or_default();
-        let outcome = told["outcome"].as_str().or(told["code"].as_str()).unwrap_or("unreadable");
-        if told["access_token"] == dead {
+        let answer: Value = serde_json::from_str(body).unwrap_or_default();
+        let outcome = answer["outcome"].as_str().or(answer["code"].as_str()).unwrap_or("unreadable");
+        if answer["access_token"] == dead {
             return Err("the dead token was in an answer".into());
         }
         *outcomes.entry(outcome.to_owned()).or_default() += 1;

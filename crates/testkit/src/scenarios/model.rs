@@ -1,4 +1,4 @@
-//! scenarios.yaml as it is read: every word of it checked before anything is played.
+//! The model of scenarios.yaml, fully validated before anything is played.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,10 +13,10 @@ use wxtokend_sandbox::{Fault, Outage, Switches};
 use super::pace::{Pace, Span};
 use super::{APPID, NEIGHBOUR};
 
-/// The AppSecret that WeChat knows the account by at first.
+/// The AppSecret that WeChat initially has for the account.
 const SECRET: &str = "first-secret";
 
-/// Something that plays scenarios.
+/// An implementation that plays scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
@@ -32,13 +32,13 @@ impl Driver {
     const ALL: [Self; 3] = [Self::Decision, Self::Fleet, Self::Daemon];
 }
 
-/// What stands in the file.
+/// An entry of the file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     /// A sentence.
     name: String,
-    /// The drivers that play it, where not all do.
+    /// The drivers that play it, if not all do.
     only: Option<BTreeSet<Driver>>,
     /// Why not all do.
     because: Option<String>,
@@ -52,13 +52,13 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct Given {
     endpoint: On,
-    /// Nothing falls due by itself: in real time, too, tokens live as long as WeChat's.
+    /// Nothing falls due by itself: tokens live as long as WeChat's, in real time as well.
     #[serde(default)]
     quiet: bool,
     /// Keys of the account in accounts.yaml.
     #[serde(default)]
     account: Map<String, Value>,
-    /// How this WeChat behaves; what is left out the decision plays in both positions.
+    /// Switches of this WeChat. The decision plays both positions of those that are not given.
     #[serde(default)]
     switches: Map<String, Value>,
 }
@@ -79,7 +79,7 @@ struct Line {
     step: Step,
 }
 
-/// Something that happens, or is waited for, or must hold.
+/// Something that happens, is waited for, or must hold.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -89,39 +89,39 @@ pub enum Step {
     Until(Expected),
     /// This holds now.
     Expect(Expected),
-    /// WeChat fails like this, for this account, from now on.
+    /// From now on, WeChat fails like this for this account.
     Inject(#[serde(deserialize_with = "strict_fault")] Fault),
-    /// WeChat fails no more.
+    /// WeChat stops failing.
     Clear,
-    /// All tokens end, and nobody tells us.
+    /// All tokens end, without notice.
     KillTokens,
-    /// Somebody else who has the AppSecret calls WeChat.
+    /// An outsider who has the AppSecret calls WeChat.
     MintElsewhere(Elsewhere),
     /// A client reports a token.
     Reject(Which),
-    /// An operator asks for a refresh.
+    /// An operator requests a refresh.
     Refresh(How),
-    /// The whole host is unwell, or well again.
+    /// The whole host fails, or recovers.
     Outage(#[serde(deserialize_with = "outage")] Option<Outage>),
     /// The AppSecret is reset in WeChat's console.
     ResetSecret(String),
-    /// Keys of the account in accounts.yaml change; the file is read again.
+    /// Keys of the account in accounts.yaml change, and the file is reloaded.
     Reload(Map<String, Value>),
     /// The account is taken out of the file.
     Remove,
-    /// And put back.
+    /// The account is put back.
     Add,
-    /// A graceful stop, and a start.
+    /// A graceful stop and a start.
     Restart,
-    /// kill -9, and a start.
+    /// kill -9 and a start.
     Crash,
-    /// The wall clock is set forward by so much.
+    /// The wall clock is set forward.
     JumpForward(Span),
-    /// The wall clock is set back by so much.
+    /// The wall clock is set back.
     JumpBack(Span),
 }
 
-/// How somebody else calls.
+/// How an outsider calls.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Elsewhere {
@@ -149,21 +149,21 @@ pub enum How {
     Force,
 }
 
-/// What must hold, of what is said here.
+/// What must hold; fields that are left out are not compared.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expected {
     pub state: Option<State>,
-    /// By how much the version is above the first token's.
+    /// How far the version is above the first token's.
     pub version: Option<u64>,
     pub served: Option<Served>,
-    /// What the last report or refresh was answered.
+    /// The answer to the last report or refresh.
     pub outcome: Option<Outcome>,
     /// Our token calls that WeChat has seen since the beginning.
     pub calls: Option<Count>,
     /// Tokens it has minted for us.
     pub mints: Option<Count>,
-    /// Of them, forced ones.
+    /// Forced mints among them.
     pub forced: Option<Count>,
     /// Check calls that it has seen.
     pub checks: Option<Count>,
@@ -172,7 +172,7 @@ pub struct Expected {
     /// Token calls that the budget allows right now.
     pub remaining: Option<Count>,
     pub fault: Option<FaultLike>,
-    /// Why the last token call was made, since the start.
+    /// Why the last token call since the start was made.
     pub reason: Option<String>,
 }
 
@@ -181,9 +181,9 @@ pub struct Expected {
 #[serde(deny_unknown_fields)]
 pub struct FaultLike {
     pub kind: Kind,
-    /// Left out: WeChat gave none.
+    /// Left out if WeChat gave none.
     pub errcode: Option<i64>,
-    /// What the advice contains.
+    /// Text that the advice contains.
     pub advice: String,
 }
 
@@ -196,7 +196,7 @@ pub enum Kind {
     UnknownOutcome,
 }
 
-/// What the account looks like.
+/// The account's state as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -206,7 +206,7 @@ pub enum State {
     Degraded,
     Unavailable,
     Parked,
-    /// There is no such account.
+    /// The account does not exist.
     Removed,
 }
 
@@ -216,13 +216,13 @@ pub enum State {
 pub enum Served {
     /// A token that WeChat honours.
     Alive,
-    /// One that it does not, which nobody has told us.
+    /// A token that WeChat does not honour, without our knowing.
     Dead,
     /// No token.
     None,
 }
 
-/// What a report or a refresh comes to.
+/// The outcome of a report or a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -259,7 +259,7 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-/// A fault of the sandbox's, none of whose keys says nothing to it.
+/// Parses a fault of the sandbox and rejects unknown keys.
 fn strict_fault<'de, D: Deserializer<'de>>(from: D) -> Result<Fault, D::Error> {
     let given = Map::deserialize(from)?;
     let fault: Fault = serde_json::from_value(Value::Object(given.clone())).map_err(D::Error::custom)?;
@@ -275,7 +275,7 @@ fn outage<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Outage>, D::Error
     if text == "none" { Ok(None) } else { Outage::try_from(text).map(Some).map_err(D::Error::custom) }
 }
 
-/// One scenario on one endpoint, with all that is needed to play it.
+/// One scenario on one endpoint, with everything needed to play it.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     pub name: String,
@@ -309,7 +309,8 @@ impl Scenario {
         }
     }
 
-    /// A WeChat that is in everything that nobody knows as bad as can be, or as kind; but for what is given.
+    /// A WeChat whose unknown behaviours are all as bad as possible, or all as good; given switches take
+    /// precedence.
     pub fn switches(&self, bad: bool) -> Switches {
         let all = Switches {
             second_mint_kills_first: bad,
@@ -322,7 +323,7 @@ impl Scenario {
         all.patched(&self.switches).expect("switches are checked when the file is read")
     }
 
-    /// The AppSecret that WeChat knows first.
+    /// The AppSecret that WeChat initially has.
     pub fn secret(&self) -> &'static str {
         SECRET
     }
@@ -332,7 +333,7 @@ impl Scenario {
         self.config_with(&Map::new(), true, pace, base_url)
     }
 
-    /// accounts.yaml with other keys of the account, or with its neighbour in its place.
+    /// accounts.yaml with other keys of the account, or with its neighbour instead.
     pub fn config_with(
         &self,
         changes: &Map<String, Value>,
@@ -364,7 +365,7 @@ impl Scenario {
         })
     }
 
-    /// What of it the program would refuse, or the drivers could not play.
+    /// Returns what the program would refuse, or the drivers could not play.
     fn problem(&self) -> Option<String> {
         if let Err(why) = Switches::default().patched(&self.switches) {
             return Some(format!("given.switches: {why}"));
@@ -423,7 +424,7 @@ impl Entry {
     }
 }
 
-/// Reads a file of scenarios: each on each of its endpoints.
+/// Parses a file of scenarios: each on each of its endpoints.
 pub fn read(text: &str) -> Result<Vec<Scenario>, String> {
     let entries: Vec<Entry> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let mut names = BTreeSet::new();

@@ -1,30 +1,30 @@
-//! The numbers that a scenario is played at: its own times are parts of these.
+//! The durations that a scenario is played at; its own times are multiples of these.
 
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// How long things last at one driver.
+/// How long things last with one driver.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// How long WeChat's tokens live.
     pub lifetime: Duration,
-    /// How long the previous one works beside a new one.
+    /// How long the previous token works next to a new one.
     pub overlap: Duration,
-    /// How long a try of a call may take.
+    /// Time limit for one try of a call.
     pub timeout: Duration,
     /// `retry.initial` and `retry.max`.
     pub retry: (Duration, Duration),
     /// `rejection_cooldown`.
     pub cooldown: Duration,
-    /// How often it is looked at what happens.
+    /// How often the account is read.
     pub look_every: Duration,
     /// How long something that must come may take.
     pub patience: Duration,
 }
 
 impl Pace {
-    /// WeChat's numbers and the file's defaults, where time costs nothing.
+    /// WeChat's numbers and the file's defaults, for paused time, where waiting costs nothing.
     pub const WECHAT: Self = Self {
         lifetime: Duration::from_secs(7200),
         overlap: Duration::from_secs(300),
@@ -34,7 +34,7 @@ impl Pace {
         look_every: Duration::from_secs(2),
         patience: Duration::from_secs(86_400),
     };
-    /// Small enough to be waited for.
+    /// Small enough to wait for in real time.
     pub const QUICK: Self = Self {
         lifetime: Duration::from_secs(8),
         overlap: Duration::from_secs(2),
@@ -44,7 +44,7 @@ impl Pace {
         look_every: Duration::from_millis(100),
         patience: Duration::from_secs(45),
     };
-    /// Four times as slow: what a busy machine holds up by a second or two changes nothing at this pace.
+    /// Four times as slow: a second or two of delay on a busy machine changes nothing at this pace.
     pub const SLOW: Self = Self {
         lifetime: Duration::from_secs(32),
         overlap: Duration::from_secs(8),
@@ -62,7 +62,7 @@ impl Pace {
         Self { lifetime: Self::WECHAT.lifetime, overlap: Self::WECHAT.overlap, ..Self::SLOW };
 }
 
-/// A time as a scenario says it: `50% lifetime`, `2 overlaps`, `31 s`.
+/// A time as written in a scenario: `50% lifetime`, `2 overlaps`, `31 s`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
     amount: f64,
@@ -81,7 +81,7 @@ enum Unit {
 }
 
 impl Span {
-    /// How long that is at `pace`.
+    /// Returns its duration at `pace`.
     pub fn at(self, pace: &Pace) -> Duration {
         let unit = match self.unit {
             Unit::Lifetime => pace.lifetime,

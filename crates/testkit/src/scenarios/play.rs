@@ -1,4 +1,4 @@
-//! Plays a scenario on a stage, and holds the stage to what must be true in all of them.
+//! Plays a scenario on a stage, and checks the invariants that hold in all scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,34 +14,35 @@ use super::pace::Pace;
 
 /// What a scenario is played on. Instants count from the simulated WeChat's start.
 pub trait Stage {
-    /// Which of the three it is.
+    /// Which of the three drivers it is.
     const DRIVER: Driver;
 
-    /// Looks at WeChat or changes it.
+    /// Inspects or changes WeChat.
     fn wechat<R>(&self, look: impl FnOnce(&mut World, Duration) -> R) -> R;
-    /// Where WeChat is.
+    /// WeChat's base URL.
     fn base_url(&self) -> String;
-    /// Lets time pass, and do what falls due.
+    /// Lets time pass, and does what falls due.
     async fn pass(&mut self, time: Duration);
-    /// What is seen of the account now, without waiting.
+    /// Reads the account now, without waiting.
     async fn look(&mut self) -> Seen;
-    /// Why the last token call was made, as the account's history tells it; the decision itself where there is none.
+    /// Why the last token call was made, from the account's history; from the decision itself where there is
+    /// none.
     async fn reason(&mut self) -> Option<String>;
-    /// A client reports `token`.
+    /// Reports `token` as a client.
     async fn reject(&mut self, token: &str) -> Outcome;
-    /// An operator asks for a refresh.
+    /// Requests a refresh as an operator.
     async fn refresh(&mut self, force: bool) -> Outcome;
-    /// accounts.yaml has become `config`.
+    /// Applies `config` as the new accounts.yaml.
     async fn reload(&mut self, config: &Value);
-    /// A graceful stop, and a start.
+    /// Stops gracefully, and starts.
     async fn restart(&mut self);
-    /// A death at once, and a start.
+    /// Dies at once, and starts.
     async fn crash(&mut self);
-    /// The wall clock jumps.
+    /// Makes the wall clock jump by `ms`.
     async fn jump(&mut self, ms: i64);
 }
 
-/// What is seen of the account at one instant.
+/// The account at one instant.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub state: State,
@@ -69,7 +70,7 @@ pub struct Reading {
     pub max_age: Duration,
 }
 
-/// A token is too long to be read in a failure.
+/// Prints no token: it would be too long to read in a failure.
 impl std::fmt::Debug for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "version {} for {:?}", self.version, self.expires_in)
@@ -77,7 +78,7 @@ impl std::fmt::Debug for Reading {
 }
 
 impl Seen {
-    /// There is no such account.
+    /// The account does not exist.
     pub fn removed() -> Self {
         Self { state: State::Removed, version: 0, failures: 0, remaining: 0, fault: None, served: None }
     }
@@ -87,7 +88,7 @@ impl Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Promise {
     ExpiresIn,
-    /// Holds whatever is asked of the account.
+    /// Holds whatever is requested for the account.
     MaxAge,
 }
 
@@ -101,15 +102,18 @@ struct Play<'a, S> {
     /// Every value that was served, oldest first.
     tokens: Vec<String>,
     outcome: Option<Outcome>,
-    /// Until when each token was promised to live, at the furthest.
+    /// The furthest instant until which each token was promised to live.
     promises: BTreeMap<(String, Promise), Duration>,
-    /// Tokens that somebody else has ended, which we cannot know.
+    /// Tokens that an outsider has ended, which we cannot know.
     killed: BTreeSet<String>,
-    /// What somebody else did to the account.
+    /// What outsiders did to the account.
     elsewhere: Counters,
 }
 
-/// Plays `scenario` to its end; the error says where it went otherwise than expected.
+/// Plays `scenario` to its end.
+///
+/// # Errors
+/// Says where it deviated from what was expected.
 pub async fn play<S: Stage>(scenario: &Scenario, stage: &mut S) -> Result<(), String> {
     let mut play = Play {
         scenario,
@@ -135,7 +139,7 @@ pub async fn play<S: Stage>(scenario: &Scenario, stage: &mut S) -> Result<(), St
     play.expect(&scenario.expected).await.map_err(|why| failure("expected".to_owned(), why))
 }
 
-/// A step as the file calls it.
+/// The name of a step in the file.
 fn word(step: &Step) -> String {
     let debug = format!("{step:?}");
     let name: String = debug.chars().take_while(char::is_ascii_alphanumeric).collect();
@@ -159,7 +163,7 @@ impl<S: Stage> Play<'_, S> {
             Step::Inject(fault) => self.stage.wechat(|world, _| world.inject(Some(&appid()), fault.clone())),
             Step::Clear => self.stage.wechat(|world, _| world.clear_faults(Some(&appid()))),
             Step::KillTokens => {
-                self.end_behind_our_back();
+                self.note_tokens_killed();
                 self.stage.wechat(|world, now| world.kill_tokens(&appid(), now));
             }
             Step::MintElsewhere(how) => self.mint_elsewhere(*how),
@@ -228,7 +232,7 @@ impl<S: Stage> Play<'_, S> {
     }
 
     async fn reload(&mut self, present: bool) {
-        // A changed secret is tried at once, which no promise of `expires_in` knew.
+        // A changed secret is tried at once, which no promise of `expires_in` could foresee.
         self.promises.retain(|(_, promise), _| *promise == Promise::MaxAge);
         let config = self.scenario.config_with(&self.changes, present, &self.pace, &self.stage.base_url());
         self.stage.reload(&config).await;
@@ -247,7 +251,7 @@ impl<S: Stage> Play<'_, S> {
         found.ok_or_else(|| format!("{which:?}: no such token was served so far"))
     }
 
-    fn end_behind_our_back(&mut self) {
+    fn note_tokens_killed(&mut self) {
         self.promises.clear();
         let living =
             self.stage.wechat(|world, now| world.truth(&appid(), now)).expect("an account").living_tokens;
@@ -255,7 +259,7 @@ impl<S: Stage> Play<'_, S> {
     }
 
     fn mint_elsewhere(&mut self, how: Elsewhere) {
-        self.end_behind_our_back();
+        self.note_tokens_killed();
         let secret = self.changes.get("secret").and_then(Value::as_str).unwrap_or(self.scenario.secret());
         let pairs = [("grant_type", "client_credential"), ("appid", APPID), ("secret", secret)];
         let force = matches!(how, Elsewhere::Forced);
@@ -290,7 +294,7 @@ impl<S: Stage> Play<'_, S> {
         others.forced_mints += after.forced_mints - before.forced_mints;
     }
 
-    /// Looks once, as a reader who knows what is true.
+    /// Reads once, and checks the result against the truth.
     async fn look(&mut self) -> Result<Seen, String> {
         let asked_at = self.now();
         let seen = self.stage.look().await;
@@ -323,7 +327,7 @@ impl<S: Stage> Play<'_, S> {
         self.stage.wechat(|world, _| world.token_truth(token).map_or(Duration::ZERO, |token| token.dies_at))
     }
 
-    /// Holds the stage to every promise whose end is still to come.
+    /// Checks every promise whose end is still to come.
     fn judge_promises(&mut self) -> Result<(), String> {
         for ((token, promise), until) in &self.promises {
             let dies_at = self.dies_at(token);
@@ -336,7 +340,7 @@ impl<S: Stage> Play<'_, S> {
         Ok(())
     }
 
-    /// What is seen, and what of `expected` does not hold.
+    /// Returns what is seen, and which parts of `expected` do not hold.
     async fn compare(&mut self, expected: &Expected) -> Result<(Seen, Vec<String>), String> {
         let seen = self.look().await?;
         let counters =
@@ -400,7 +404,7 @@ impl<S: Stage> Play<'_, S> {
     }
 }
 
-/// The newest reason among the events of a history, newest first.
+/// Returns the newest reason among the events of a history, newest first.
 pub fn last_reason(events: &Value) -> Option<String> {
     events.as_array()?.iter().find_map(|event| event["reason"].as_str().map(str::to_owned))
 }
