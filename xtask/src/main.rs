@@ -1,5 +1,5 @@
 //! Tasks of the project that are too much for a shell script: `cargo xtask --help`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command tells what it does")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints what it does")]
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

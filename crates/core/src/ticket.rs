@@ -86,15 +86,15 @@ pub struct HeldTicket {
 
 impl HeldTicket {
     /// How often a ticket of unknown age is polled: every 5 min at WeChat's 2 h.
-    fn look(&self) -> Duration {
-        look(self.lifetime)
+    fn poll_interval(&self) -> Duration {
+        poll_interval(self.lifetime)
     }
 }
 
 /// Shortest pause between two polls, however short-lived the ticket.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-fn look(lifetime: Duration) -> Duration {
+fn poll_interval(lifetime: Duration) -> Duration {
     (lifetime / 24).max(SHORTEST_PAUSE)
 }
 

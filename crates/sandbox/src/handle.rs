@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wxtokend_core::account::Appid;
 use wxtokend_core::secret::Secret;
 
-use super::books::Counters;
+use super::account_record::Counters;
 use super::faults::Fault;
 use super::outage::Outage;
 use super::settings::Settings;

@@ -10,8 +10,8 @@
 //!
 //! Control answers contain tokens, so serve it on loopback.
 
+mod account_record;
 mod answers;
-mod books;
 mod call;
 pub mod control;
 mod faults;
@@ -27,7 +27,7 @@ mod whitelist;
 mod wire;
 mod world;
 
-pub use books::Counters;
+pub use account_record::Counters;
 pub use call::Call;
 pub use faults::{Fault, FaultKind, LostAs};
 pub use handle::Sandbox;

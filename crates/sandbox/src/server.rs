@@ -132,11 +132,11 @@ async fn wechat(
     let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.date(now)));
     tokio::time::sleep(reaction.delay).await;
     let ending = match reaction.wire {
-        Wire::Answer(answer) if is_beyond_http(&answer) => {
-            Some(Ending::AfterBytes(by_hand(&answer, answer.body.len(), &date)))
+        Wire::Answer(answer) if needs_raw_write(&answer) => {
+            Some(Ending::AfterBytes(raw_answer_bytes(&answer, answer.body.len(), &date)))
         }
         Wire::Answer(answer) => return Ok(response(answer, &date)),
-        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(by_hand(&answer, sent, &date))),
+        Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(raw_answer_bytes(&answer, sent, &date))),
         Wire::Reset | Wire::Refuse => Some(Ending::Reset),
         Wire::Hang => None,
     };
@@ -181,13 +181,13 @@ fn response(answer: Answer, date: &str) -> Response {
 
 /// Whether hyper would not send the answer as it is: it brings its own framing, or its status does not end a
 /// call.
-fn is_beyond_http(answer: &Answer) -> bool {
+fn needs_raw_write(answer: &Answer) -> bool {
     let framing = ["Content-Length", "Transfer-Encoding", "Connection"];
     !(200..600).contains(&answer.status) || framing.iter().any(|name| answer.header(name).is_some())
 }
 
 /// Builds the head and the first `sent` bytes of the body, after which the connection ends.
-fn by_hand(answer: &Answer, sent: usize, date: &str) -> Vec<u8> {
+fn raw_answer_bytes(answer: &Answer, sent: usize, date: &str) -> Vec<u8> {
     let length = answer.body.len();
     let mut head = format!("HTTP/1.1 {} OK\r\n", answer.status);
     let given = answer.headers.iter().map(|(name, value)| (&**name, value.to_string()));

@@ -21,8 +21,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 use wxtokend_core::account::Appid;
 
+use super::account_record::AccountRecord;
 use super::answers::{Circumstances, Outcome, Refusal, answer_for, page};
-use super::books::Books;
 use super::call::Call;
 use super::faults::{FaultKind, Faults};
 use super::late::Late;
@@ -40,7 +40,7 @@ pub struct World {
     epoch_wall_s: u64,
     switches: Switches,
     rng: StdRng,
-    accounts: BTreeMap<Appid, Books>,
+    accounts: BTreeMap<Appid, AccountRecord>,
     tokens: Tokens,
     faults: Faults,
     late: Late,
@@ -77,7 +77,7 @@ impl World {
             epoch_wall_s: settings.epoch_wall_s,
             switches: settings.switches,
             rng: StdRng::seed_from_u64(settings.seed),
-            accounts: accounts.map(|(appid, secret)| (appid, Books::new(secret))).collect(),
+            accounts: accounts.map(|(appid, secret)| (appid, AccountRecord::new(secret))).collect(),
             tokens: Tokens::default(),
             faults: Faults::default(),
             late: Late::default(),
@@ -99,10 +99,10 @@ impl World {
             None => {
                 let arrival = self.arrival(request, now);
                 let (account, call) = (arrival.account.as_ref(), arrival.call);
-                if let (Some(books), Some(call)) =
+                if let (Some(record), Some(call)) =
                     (account.and_then(|appid| self.accounts.get_mut(appid)), call)
                 {
-                    books.counters.count(call);
+                    record.counters.count(call);
                 }
                 let fault = self.faults.take(account, (request, call), now, &mut self.rng);
                 if let Some(FaultKind::Delay { delay_ms }) = fault {

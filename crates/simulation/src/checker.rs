@@ -327,11 +327,11 @@ impl AccountChecker {
             self.refused_at = now;
         }
         // If the token was not reported, the program checks it once more, a second later.
-        let complained_of = now - self.reported_at < MINUTE;
-        let takes_in = if complained_of { now } else { now + 15 * SECOND };
-        self.refused_value = Some((value.to_owned(), takes_in));
+        let was_reported = now - self.reported_at < MINUTE;
+        let effective_at = if was_reported { now } else { now + 15 * SECOND };
+        self.refused_value = Some((value.to_owned(), effective_at));
         if let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value) {
-            current.refused_since = current.refused_since.min(takes_in);
+            current.refused_since = current.refused_since.min(effective_at);
         }
         // The replacement may come right after the last one.
         self.excuse_promises();
@@ -339,7 +339,7 @@ impl AccountChecker {
 
     /// Records the program's learning that WeChat honours `value`, whatever it learned a second ago.
     pub(super) fn note_honoured(&mut self, value: &str, now: i64) {
-        if self.refused_value.take_if(|(dead, takes_in)| dead == value && now < *takes_in).is_some()
+        if self.refused_value.take_if(|(dead, effective_at)| dead == value && now < *effective_at).is_some()
             && let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value)
         {
             current.refused_since = i64::MAX;
@@ -353,7 +353,7 @@ impl AccountChecker {
     }
 
     /// Records that `value` is about to be checked.
-    pub(super) fn checks(&mut self, value: &str, now: i64) -> Result<(), String> {
+    pub(super) fn note_check_sent(&mut self, value: &str, now: i64) -> Result<(), String> {
         self.checking += 1;
         if self.checking > 1 {
             return Err("I2: two checks in flight".to_owned());
@@ -385,7 +385,7 @@ impl AccountChecker {
     /// Records the death of the process: what it learned just before may be neither taken in nor on disk.
     pub(super) fn process_died(&mut self, now: i64) {
         self.forget_checks();
-        if self.refused_value.take_if(|(_, takes_in)| now < *takes_in + 2 * SECOND).is_some()
+        if self.refused_value.take_if(|(_, effective_at)| now < *effective_at + 2 * SECOND).is_some()
             && let Some(current) = &mut self.current
         {
             current.refused_since = i64::MAX;
@@ -421,7 +421,7 @@ impl AccountChecker {
     }
 
     /// Checks a token call that is about to be sent; tolerates `slack` calls beyond the budget.
-    pub(super) fn sends(
+    pub(super) fn note_call_sent(
         &mut self,
         endpoint: Endpoint,
         force: bool,
@@ -445,12 +445,12 @@ impl AccountChecker {
             return Err(format!("I3: {} calls in 24 h, the budget is {budget}", self.calls.len()));
         }
         if force {
-            self.forces(slack, now)?;
+            self.check_forced_call(slack, now)?;
         } else {
             if endpoint == Endpoint::StableToken {
                 self.asked_at = now;
             }
-            self.needs_to_call(endpoint, now)?;
+            self.check_call_is_needed(endpoint, now)?;
         }
         if !self.account.verify_rejections {
             // A client that is believed may have asked for it, right after the last one.
@@ -459,7 +459,7 @@ impl AccountChecker {
         Ok(())
     }
 
-    fn forces(&mut self, slack: usize, now: i64) -> Result<(), String> {
+    fn check_forced_call(&mut self, slack: usize, now: i64) -> Result<(), String> {
         self.excuse_promises();
         if self.asked_at < self.refused_at && now > self.may_force_until && !self.has_lost_state {
             return Err("I4: forced without having asked in normal mode".to_owned());
@@ -476,7 +476,7 @@ impl AccountChecker {
 
     /// Checks that the call is needed: one for an account whose token is young, alive and not reported is a
     /// waste.
-    fn needs_to_call(&self, endpoint: Endpoint, now: i64) -> Result<(), String> {
+    fn check_call_is_needed(&self, endpoint: Endpoint, now: i64) -> Result<(), String> {
         let Some(current) = self.current.as_ref().filter(|_| self.served) else { return Ok(()) };
         let well = !current.killed && now < current.dies_at && current.refused_since == i64::MAX;
         let window = match (endpoint, self.account.refresh_ahead) {

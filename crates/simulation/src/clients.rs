@@ -23,7 +23,7 @@ const LONG_AGO: &str = "read long ago";
 const NEVER: &str = "never was a token";
 
 /// Starts a client that reports tokens.
-pub(super) fn rejecter_comes(sim: &Arc<Sim>, account: usize) {
+pub(super) fn start_rejecter(sim: &Arc<Sim>, account: usize) {
     let style = sim.draw(|rng| rng.random_range(0..4));
     let left = sim.draw(|rng| rng.random_range(1..60));
     sim.oracle().checkers[account].rejecter = Some(Rejecter { style, left });

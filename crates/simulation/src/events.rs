@@ -60,14 +60,14 @@ pub(super) struct Agenda {
 }
 
 /// Length of the quiet period at the end: the longest wait is the day that 89506 asks for.
-const PEACE: i64 = 26 * HOUR;
+const QUIET_PERIOD: i64 = 26 * HOUR;
 
 impl Agenda {
     pub(super) fn new(sim: &Sim) -> Self {
         let mut agenda = Self { events: BTreeMap::new(), next: 0 };
         agenda.add(0, Event::Look);
         agenda.add(sim.size.days * DAY, Event::Peace);
-        agenda.add(sim.size.days * DAY + PEACE, Event::End);
+        agenda.add(sim.size.days * DAY + QUIET_PERIOD, Event::End);
         let rates = sim.rates;
         for account in (0..sim.size.accounts).filter(|n| !sim.oracle().checkers[*n].undisturbed) {
             for (rate, event) in [
@@ -127,7 +127,7 @@ impl Agenda {
 pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs: bool) {
     use super::sim::Death;
     let (now, rates) = (sim.now(), sim.rates);
-    if sim.oracle().peace && !matches!(event, Event::Look | Event::End | Event::Arrival(_)) {
+    if sim.oracle().is_quiet && !matches!(event, Event::Look | Event::End | Event::Arrival(_)) {
         return;
     }
     match event {
@@ -150,7 +150,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
         Event::FaultsBegin(account) => {
             sim.count("times of faults");
             let rate = sim.draw(|rng| [0.01, 0.1, 0.5, 0.9, 1.0][rng.random_range(0..5)]);
-            let only = sim.chance(0.5).then(|| sim.draw(|rng| rng.random_range(0..MENU)));
+            let only = sim.chance(0.5).then(|| sim.draw(|rng| rng.random_range(0..FAULT_KINDS)));
             let checker = &mut sim.oracle().checkers[account];
             (checker.fault_rate, checker.only_fault) = (rate, only);
             let length = sim.between(MINUTE, 8 * HOUR);
@@ -164,7 +164,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
         }
         Event::RejecterComes(account) => {
             sim.count("clients that reject");
-            clients::rejecter_comes(sim, account);
+            clients::start_rejecter(sim, account);
             agenda.add(now, Event::Reject(account));
             agenda.add_after(sim, rates.rejections, event);
         }
@@ -178,7 +178,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             agenda.add_after(sim, rates.refreshes, event);
         }
         Event::Panic(account) => {
-            panic_in(sim, account);
+            panic_actor(sim, account);
             agenda.add_after(sim, rates.panics, event);
         }
         Event::OutageBegins => {
@@ -288,7 +288,7 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
             agenda.add_after(sim, trouble.rate(&rates), event);
         }
         Event::Ends(trouble) => trouble.end(sim),
-        Event::Peace => peace(sim),
+        Event::Peace => begin_quiet_period(sim),
         Event::End => {
             at_the_end(sim);
             sim.die(Death::Over);
@@ -355,7 +355,7 @@ fn outsider(sim: &Arc<Sim>, account: usize) {
     }
 }
 
-fn panic_in(sim: &Arc<Sim>, account: usize) {
+fn panic_actor(sim: &Arc<Sim>, account: usize) {
     let Some(fleet) = sim.fleet() else { return };
     let appid = sim.oracle().checkers[account].appid.clone();
     if crash(&fleet, &appid) {
@@ -397,7 +397,7 @@ pub(super) fn set_wall(sim: &Arc<Sim>, error_ms: i64) {
 }
 
 /// Starts the quiet period: nothing happens any more, and every account must recover.
-fn peace(sim: &Arc<Sim>) {
+fn begin_quiet_period(sim: &Arc<Sim>) {
     let now = sim.now();
     set_wall(sim, 0);
     {
@@ -410,7 +410,7 @@ fn peace(sim: &Arc<Sim>) {
         oracle.hosts.clear();
         (oracle.loss, oracle.troubles) = (0.0, Troubles::default());
         excuse_recovery(&mut oracle, now);
-        oracle.peace = true;
+        oracle.is_quiet = true;
         for checker in &mut oracle.checkers {
             checker.fault_rate = 0.0;
             checker.rejecter = None;
@@ -462,9 +462,9 @@ fn at_the_end(sim: &Arc<Sim>) {
 }
 
 /// Number of entries in the menu of faults.
-const MENU: usize = 54;
+const FAULT_KINDS: usize = 54;
 
-fn menu(index: usize, sim: &Sim) -> FaultKind {
+fn fault_kind(index: usize, sim: &Sim) -> FaultKind {
     const CODES: [i64; 31] = [
         -1, 45009, 45011, 40001, 40125, 40013, 40002, 41002, 41004, 43002, 44002, 47001, 40164, 40243, 48001,
         48004, 50002, 50004, 50007, 61024, 89501, 89502, 89503, 89504, 89505, 89506, 89507, 12345, -2, -1,
@@ -522,8 +522,8 @@ impl Sim {
         if !self.chance(rate) {
             return None;
         }
-        let index = only.unwrap_or_else(|| self.draw(|rng| rng.random_range(0..MENU)));
-        let kind = menu(index, self);
+        let index = only.unwrap_or_else(|| self.draw(|rng| rng.random_range(0..FAULT_KINDS)));
+        let kind = fault_kind(index, self);
         let check = asked.path.contains("get_api_domain_ip");
         let mut oracle = self.oracle();
         let now = self.now();

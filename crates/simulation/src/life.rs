@@ -88,7 +88,7 @@ pub(super) async fn start(sim: &Arc<Sim>) -> Result<Fleet, wxtokend::StartError>
 
 /// Draws jitter, which happens in an actor's handler, and may panic there.
 fn jitter(sim: &Arc<Sim>) -> f64 {
-    if sim.chance(sim.rates.panics / 1000.0) && !sim.oracle().peace {
+    if sim.chance(sim.rates.panics / 1000.0) && !sim.oracle().is_quiet {
         sim.count("panics over answers");
         let now = sim.now();
         // Which answer it was is not known here; it is lost, as it would be on the network.

@@ -37,7 +37,7 @@ impl Transport for Network {
         let (sim, host) = (Arc::clone(&self.sim), base.host_str().unwrap_or_default().to_owned());
         let within = self.timeout;
         Box::pin(async move {
-            let (what, account) = about(&sim, &request);
+            let (what, account) = classify(&sim, &request);
             let _call = CallInFlight::begin(&sim, &request, what, account);
             let exchange = exchange(&sim, &host, request, what, account, within);
             let result = timeout(within, exchange).await.unwrap_or(Err(Lost::TimedOut));
@@ -129,7 +129,7 @@ async fn exchange(
         sleep(ms(sim.between(1, 400))).await;
         return Err(Lost::Cut("connection reset".to_owned()));
     }
-    let going = way_ms(sim, within);
+    let going = latency_ms(sim, within);
     let says =
         |status, body: &[u8]| Ok(Response { status, body: body.to_vec(), date: None, retry_after: None });
     let ill = matches!(what, RequestKind::Check | RequestKind::Probe) && sim.oracle().troubles.check_fails;
@@ -182,11 +182,11 @@ async fn exchange(
         carrier.arrive(id);
     });
     // By chance alone, processes would hardly ever die in the few milliseconds that matter most.
-    if sim.chance(sim.rates.crashes / 2000.0) && !sim.oracle().peace {
+    if sim.chance(sim.rates.crashes / 2000.0) && !sim.oracle().is_quiet {
         sim.count("kills in the midst of calls");
         sim.die(Death::Killed);
     }
-    if sim.chance(sim.rates.panics / 2000.0) && !sim.oracle().peace {
+    if sim.chance(sim.rates.panics / 2000.0) && !sim.oracle().is_quiet {
         sim.count("panics of calls");
         if let Some(account) = account {
             let (now, checker) = (sim.now(), &mut sim.oracle().checkers[account]);
@@ -196,7 +196,7 @@ async fn exchange(
     }
     let Ok(reaction) = answered.await else { return std::future::pending().await };
     let arrived_at = sim.time.now();
-    sleep(reaction.delay + ms(way_ms(sim, within))).await;
+    sleep(reaction.delay + ms(latency_ms(sim, within))).await;
     if sim.chance(loss) {
         return std::future::pending().await;
     }
@@ -233,7 +233,7 @@ fn says_honoured(body: &[u8]) -> bool {
 }
 
 /// One way takes some 10 ms, rarely much longer, but no longer than a call may take.
-fn way_ms(sim: &Sim, within: Duration) -> i64 {
+fn latency_ms(sim: &Sim, within: Duration) -> i64 {
     let longest = i64::try_from(within.as_millis()).unwrap();
     if sim.chance(0.02) { sim.between(0, longest) } else { sim.between(3, 60) }
 }
@@ -242,7 +242,7 @@ fn ms(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap())
 }
 
-fn about(sim: &Sim, request: &Request) -> (RequestKind, Option<usize>) {
+fn classify(sim: &Sim, request: &Request) -> (RequestKind, Option<usize>) {
     let by_query =
         |key: &str| request.query.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
     match request.path {
@@ -306,10 +306,10 @@ impl CallInFlight {
             let slack = oracle.budget_slack(account, now);
             let checker = &mut oracle.checkers[account];
             let held = match what {
-                RequestKind::Mint { endpoint, force } => checker.sends(endpoint, force, slack, now),
-                RequestKind::Check | RequestKind::Probe => checker.checks(token_of(request), now),
+                RequestKind::Mint { endpoint, force } => checker.note_call_sent(endpoint, force, slack, now),
+                RequestKind::Check | RequestKind::Probe => checker.note_check_sent(token_of(request), now),
                 RequestKind::Ticket(kind) => {
-                    checker.tickets.asks(kind, checker.budget_of_a_day(now) + slack, now)
+                    checker.tickets.note_call_sent(kind, checker.budget_of_a_day(now) + slack, now)
                 }
             };
             drop(oracle);
@@ -334,7 +334,7 @@ impl Drop for CallInFlight {
         match self.what {
             RequestKind::Mint { .. } => checker.in_flight -= 1,
             RequestKind::Check | RequestKind::Probe => checker.checking -= 1,
-            RequestKind::Ticket(kind) => checker.tickets.asked(kind),
+            RequestKind::Ticket(kind) => checker.tickets.note_call_ended(kind),
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) struct Oracle {
     /// It has yet to learn the time from WeChat.
     pub(super) asks_the_time: bool,
     /// The quiet period has begun: no more faults.
-    pub(super) peace: bool,
+    pub(super) is_quiet: bool,
 }
 
 /// Current faults that affect the whole fleet.
@@ -175,7 +175,7 @@ impl Sim {
             rebooted_at: i64::MIN / 2,
             came_up_behind: false,
             asks_the_time: false,
-            peace: false,
+            is_quiet: false,
         };
         Arc::new(Self {
             seed,

@@ -81,7 +81,7 @@ impl TicketChecker {
     }
 
     /// Checks a ticket call that is about to be sent; tolerates `slack` calls beyond `budget`.
-    pub(super) fn asks(&mut self, kind: TicketKind, budget: usize, now: i64) -> Result<(), String> {
+    pub(super) fn note_call_sent(&mut self, kind: TicketKind, budget: usize, now: i64) -> Result<(), String> {
         let checker = &mut self.kinds[kind as usize];
         checker.in_flight += 1;
         if checker.in_flight > 1 {
@@ -98,7 +98,7 @@ impl TicketChecker {
     }
 
     /// Records the end of the call.
-    pub(super) fn asked(&mut self, kind: TicketKind) {
+    pub(super) fn note_call_ended(&mut self, kind: TicketKind) {
         let checker = &mut self.kinds[kind as usize];
         checker.in_flight = checker.in_flight.saturating_sub(1);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeldTicket, SHORTEST_PAUSE, Ticket, look};
+use super::{HeldTicket, SHORTEST_PAUSE, Ticket, poll_interval};
 use crate::account::Account;
 use crate::budget::{self, Bucket, Ledger};
 use crate::clock::Moment;
@@ -104,10 +104,10 @@ impl TicketState {
     #[must_use]
     pub fn trial_urgency(&self, account: &Account, has_token: bool, now: Moment) -> Option<Duration> {
         let is_idle = !matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
-        let tries = is_idle
+        let is_useful = is_idle
             && budget::can_afford_trial(&self.ledger, account.daily_budget, now)
             && self.next_step(account, has_token, true, now) == TicketStep::Ask;
-        tries.then(|| self.usable_for(now))
+        is_useful.then(|| self.usable_for(now))
     }
 
     /// Charges a call. Must be on disk before it is sent.
@@ -151,11 +151,11 @@ impl TicketState {
     ) -> Fetched {
         // Asking again costs nothing, so one answer must not keep us from it for days.
         let lifetime = answer.expires_in.min(USUAL_LIFETIME);
-        let look = look(lifetime);
-        let soon = look.mul_f64(0.5 + jitter / 2.0);
+        let poll_interval = poll_interval(lifetime);
+        let soon = poll_interval.mul_f64(0.5 + jitter / 2.0);
         // No later than the expiry, when there would be nothing left to serve.
         let not_at_once = |at: Moment| at.max(sent_at + SHORTEST_PAUSE);
-        let next_look = |expires_at: Moment| not_at_once((sent_at + soon).min(expires_at));
+        let next_poll = |expires_at: Moment| not_at_once((sent_at + soon).min(expires_at));
         let last = self.ticket.as_deref();
         let (fetched, held) = match last.filter(|last| last.value == answer.value) {
             // As expected. If WeChat reports less than we assumed, we believe it.
@@ -175,16 +175,17 @@ impl TicketState {
             // known precisely.
             Some(held) if held.is_age_known && !held.ends_by.is_over(sent_at) => {
                 let pause = (held.ends_from.elapsed(held.ends_by) / 8).max(account.retry.initial);
-                let expires_at = sent_at + pause + margin(look);
+                let expires_at = sent_at + pause + margin(poll_interval);
                 (Fetched::Same, HeldTicket { expires_at, ask_at: sent_at + pause, ..held.clone() })
             }
             // The same ticket, but its end is unknown.
             Some(held) => {
                 let ends_from = held.ends_from.min(sent_at + lifetime);
-                let expires_at = if ends_from.is_over(sent_at) { sent_at + 2 * look } else { ends_from };
+                let expires_at =
+                    if ends_from.is_over(sent_at) { sent_at + 2 * poll_interval } else { ends_from };
                 // Unless WeChat's tickets last longer than it says, it has another by then.
                 let by_now = Some(held.ends_by).filter(|by| !by.is_over(sent_at));
-                let ask_at = not_at_once(next_look(expires_at).min(by_now.unwrap_or(expires_at)));
+                let ask_at = not_at_once(next_poll(expires_at).min(by_now.unwrap_or(expires_at)));
                 let held = HeldTicket { expires_at, ends_from, ask_at, is_age_known: false, ..held.clone() };
                 (Fetched::Same, held)
             }
@@ -192,12 +193,13 @@ impl TicketState {
                 let is_relapse = last.is_some_and(|last| last.before == Some(answer.value.sha256()));
                 if let Some(last) = last.filter(|last| is_relapse && !last.expires_at.is_over(sent_at)) {
                     // From a part of WeChat that has not seen the successor yet: not a new ticket.
-                    let ask_at = next_look(last.expires_at);
+                    let ask_at = next_poll(last.expires_at);
                     self.ticket = Some(Arc::new(HeldTicket { ask_at, ..last.clone() }));
                     return Fetched::Same;
                 }
-                let made_at =
-                    last.filter(|_| !is_relapse).and_then(|last| made_after(last, sent_at, 2 * look));
+                let made_at = last
+                    .filter(|_| !is_relapse)
+                    .and_then(|last| made_after(last, sent_at, 2 * poll_interval));
                 let ends_from = made_at.unwrap_or(sent_at) + lifetime;
                 self.version = next_version(self.version, now);
                 let held = HeldTicket {
@@ -214,7 +216,7 @@ impl TicketState {
                     ask_at: if made_at.is_some() {
                         not_at_once(ends_from - soon)
                     } else {
-                        next_look(ends_from)
+                        next_poll(ends_from)
                     },
                     before: last.map(|last| last.value.sha256()),
                 };
@@ -237,7 +239,7 @@ impl TicketState {
     #[must_use]
     pub fn usable_for(&self, now: Moment) -> Duration {
         self.ticket.as_deref().map_or(Duration::ZERO, |ticket| {
-            ticket.expires_at.until_by_either(now).saturating_sub(margin(ticket.look()))
+            ticket.expires_at.until_by_either(now).saturating_sub(margin(ticket.poll_interval()))
         })
     }
 
@@ -253,7 +255,7 @@ impl TicketState {
         let usable_for = self.usable_for(now);
         let held = self.ticket.as_ref().filter(|_| !usable_for.is_zero())?;
         // A ticket of unknown age may have a successor any time; the next poll shows it.
-        let expires_in = if held.is_age_known { usable_for } else { usable_for.min(held.look()) };
+        let expires_in = if held.is_age_known { usable_for } else { usable_for.min(held.poll_interval()) };
         Some(Ticket { held: Arc::clone(held), expires_in })
     }
 

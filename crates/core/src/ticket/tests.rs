@@ -7,7 +7,7 @@ use crate::phase::Phase;
 use crate::token::transition::{Answer, Fetched};
 
 const LIFETIME: Duration = Duration::from_secs(7200);
-const LOOK: Duration = Duration::from_secs(300);
+const POLL_INTERVAL: Duration = Duration::from_secs(300);
 
 fn at(seconds: f64) -> Moment {
     let zero = Moment { wall_ms: 1_790_000_000_000, boot_ms: 500_000 };
@@ -60,7 +60,7 @@ fn a_first_ticket_may_be_old_and_is_polled_until_there_is_another() {
     let mut state = TicketState::default();
     assert_eq!(asked(&mut state, "a", 0.0), Fetched::New);
     let ticket = state.read(at(1.0)).unwrap();
-    assert_eq!((ticket.value(), ticket.expires_in()), ("a", LOOK), "nobody may keep it for longer");
+    assert_eq!((ticket.value(), ticket.expires_in()), ("a", POLL_INTERVAL), "nobody may keep it for longer");
     assert_eq!(due(&state, 1.0), 225.0);
     assert_eq!(asked(&mut state, "a", 225.0), Fetched::Same);
     assert_eq!(due(&state, 226.0), 450.0);
@@ -69,8 +69,8 @@ fn a_first_ticket_may_be_old_and_is_polled_until_there_is_another() {
     assert_eq!(asked(&mut state, "b", 450.0), Fetched::New);
     let ticket = state.read(at(451.0)).unwrap();
     assert_eq!((ticket.value(), ticket.version()), ("b", state.version));
-    let counted_from_the_last_look = 225.0 + 7200.0 - 1.0;
-    assert_eq!(ticket.expires_in().as_secs_f64(), counted_from_the_last_look - 451.0);
+    let counted_from_the_last_poll = 225.0 + 7200.0 - 1.0;
+    assert_eq!(ticket.expires_in().as_secs_f64(), counted_from_the_last_poll - 451.0);
 }
 
 /// A ticket issued between -226 s and 1 s.
@@ -105,13 +105,13 @@ fn a_ticket_is_served_to_its_earliest_end_and_from_there_while_it_is_seen_to_liv
 #[test]
 fn a_ticket_that_is_replaced_before_its_end_has_been_looked_for_shortly_before() {
     let mut state = known();
-    let look = 7200.0 - 226.0 - 225.0;
-    assert_eq!(asked(&mut state, "c", look), Fetched::New);
+    let polled_at = 7200.0 - 226.0 - 225.0;
+    assert_eq!(asked(&mut state, "c", polled_at), Fetched::New);
     assert!(!state.ticket.as_ref().unwrap().is_age_known, "it may have been there for two hours");
     let mut state = known();
-    asked(&mut state, "b", look);
-    asked(&mut state, "c", look + 225.0);
-    assert_eq!(state.ticket.as_ref().unwrap().issued_at, at(look));
+    asked(&mut state, "b", polled_at);
+    asked(&mut state, "c", polled_at + 225.0);
+    assert_eq!(state.ticket.as_ref().unwrap().issued_at, at(polled_at));
 }
 
 #[test]
@@ -119,10 +119,10 @@ fn a_ticket_that_is_handed_out_beyond_its_latest_end_is_trusted_from_look_to_loo
     let mut state = known();
     assert!(!state.is_usable(at(7201.0)));
     assert_eq!(asked(&mut state, "b", 7201.0), Fetched::Same);
-    assert_eq!(state.read(at(3000.0)).unwrap().expires_in(), LOOK);
+    assert_eq!(state.read(at(3000.0)).unwrap().expires_in(), POLL_INTERVAL);
     assert_eq!(due(&state, 7202.0), 7201.0 + 225.0);
     asked(&mut state, "b", 7426.0);
-    assert_eq!(state.read(at(7427.0)).unwrap().expires_in(), LOOK);
+    assert_eq!(state.read(at(7427.0)).unwrap().expires_in(), POLL_INTERVAL);
     assert!(!state.is_usable(at(8100.0)), "not while nobody can look");
 }
 
@@ -131,7 +131,7 @@ fn after_a_long_pause_the_age_of_what_comes_is_unknown() {
     let mut state = known();
     let back = 3.0 * 7200.0;
     assert_eq!(asked(&mut state, "z", back), Fetched::New);
-    assert_eq!(state.read(at(back + 1.0)).unwrap().expires_in(), LOOK);
+    assert_eq!(state.read(at(back + 1.0)).unwrap().expires_in(), POLL_INTERVAL);
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn one_that_was_replaced_is_no_new_one_when_a_late_part_of_wechat_hands_it_out()
     assert_eq!(state.read(at(236.0)).unwrap().expires_in().as_secs_f64(), 7200.0 - 226.0 - 1.0 - 236.0);
     // If no other ticket serves, it is taken, and not assumed to be young.
     assert_eq!(asked(&mut state, "a", 7100.0), Fetched::New);
-    assert_eq!(state.read(at(7101.0)).unwrap().expires_in(), LOOK);
+    assert_eq!(state.read(at(7101.0)).unwrap().expires_in(), POLL_INTERVAL);
 }
 
 #[test]

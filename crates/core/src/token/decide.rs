@@ -93,12 +93,12 @@ pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Op
     let left = state.usable_for(now);
     let affords = budget::can_afford_trial(&state.ledger, account.daily_budget, now);
     let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
-    let tries = match next_step(state, account, true, now) {
+    let is_useful = match next_step(state, account, true, now) {
         Step::Fetch { .. } => affords && (account.endpoint == Endpoint::StableToken || left <= in_hand),
         Step::Check => left.is_zero(),
         Step::Wait(_) | Step::AwaitHost => false,
     };
-    (!state.activity.is_busy() && !state.is_trial && tries).then_some(left)
+    (!state.activity.is_busy() && !state.is_trial && is_useful).then_some(left)
 }
 
 /// Returns the next scheduled step and its time, regardless of how the last call went.

@@ -208,7 +208,7 @@ impl AccountState {
             // The overlap was measured when the token was young; its remaining life says nothing about it.
             let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
             self.token = Some(Arc::new(again));
-            self.same_again(want, account, now, draw.jitter());
+            self.keep_same(want, account, now, draw.jitter());
             return Fetched::Same;
         }
         let refused = self.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
@@ -232,7 +232,7 @@ impl AccountState {
     }
 
     /// WeChat handed out the token we hold: fine, unless it is dead or was reported dead.
-    fn same_again(&mut self, want: Option<WantedCall>, account: &Account, now: Moment, jitter: f64) {
+    fn keep_same(&mut self, want: Option<WantedCall>, account: &Account, now: Moment, jitter: f64) {
         let standing = self.token.as_ref().map_or(Validity::Unchallenged, |token| token.standing);
         let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
         if standing != Validity::Unchallenged {

@@ -7,8 +7,8 @@ use wxtokend_core::account::Appid;
 
 use super::World;
 use super::minting::TOKEN_ALPHABET;
+use crate::account_record::{Counters, Ticket};
 use crate::answers::{INVALID_CREDENTIAL, Outcome, Refusal};
-use crate::books::{Counters, Ticket};
 use crate::call::Call;
 use crate::wire::Request;
 
@@ -54,8 +54,8 @@ impl World {
             Some("wx_card") => false,
             _ => return Err(40097.into()),
         };
-        let books = self.accounts.get(&appid).ok_or(40013)?;
-        let kept = if jsapi { &books.jsapi } else { &books.wx_card };
+        let record = self.accounts.get(&appid).ok_or(40013)?;
+        let kept = if jsapi { &record.jsapi } else { &record.wx_card };
         let value = match kept {
             Some(ticket) if ticket.is_alive(now, self.switches.tickets_outlive) => ticket.value.clone(),
             _ => self.new_ticket(&appid, jsapi, now)?,
@@ -68,9 +68,9 @@ impl World {
     fn new_ticket(&mut self, appid: &Appid, jsapi: bool, now: Duration) -> Result<String, Refusal> {
         let value = self.random_text(self.token_alphabet(), 86);
         let ticket = Ticket { value: value.clone(), ends_at: now + self.token_lifetime };
-        let books = self.accounts.get_mut(appid).ok_or(40013)?;
-        books.counters.ticket_mints += 1;
-        *if jsapi { &mut books.jsapi } else { &mut books.wx_card } = Some(ticket);
+        let record = self.accounts.get_mut(appid).ok_or(40013)?;
+        record.counters.ticket_mints += 1;
+        *if jsapi { &mut record.jsapi } else { &mut record.wx_card } = Some(ticket);
         Ok(value)
     }
 
@@ -100,13 +100,13 @@ impl World {
 
     fn clear_quota(&mut self, appid: &Appid, now: Duration) -> Outcome {
         let (month, limit) = (self.month(now), self.switches.clear_quota_per_month);
-        let books = self.accounts.get_mut(appid).ok_or(40013)?;
-        if !books.cleared_month.admit(month, limit) {
+        let record = self.accounts.get_mut(appid).ok_or(40013)?;
+        if !record.cleared_month.admit(month, limit) {
             return Err(48006.into());
         }
-        books.token_day.clear();
-        books.stable_token_day.clear();
-        books.stable_token_minute.clear();
+        record.token_day.clear();
+        record.stable_token_day.clear();
+        record.stable_token_minute.clear();
         Ok(json!({"errcode": 0, "errmsg": "ok"}))
     }
 
@@ -121,12 +121,12 @@ impl World {
             return Err(76003.into());
         }
         let day = self.day(now);
-        let books = self.accounts.get(&appid).ok_or(40013)?;
+        let record = self.accounts.get(&appid).ok_or(40013)?;
         let daily = |limit: u32, used: u32| json!({"daily_limit": limit, "used": used, "remain": limit.saturating_sub(used)});
         let (quota, rate) = match Call::of(path) {
-            Some(Call::Token) => (daily(self.switches.daily_limit, books.token_day.used(day)), None),
+            Some(Call::Token) => (daily(self.switches.daily_limit, record.token_day.used(day)), None),
             Some(Call::StableToken) => (
-                daily(self.switches.stable_daily_limit, books.stable_token_day.used(day)),
+                daily(self.switches.stable_daily_limit, record.stable_token_day.used(day)),
                 // The limit, not how much of it is used.
                 Some(json!({"call_count": self.switches.minute_limit, "refresh_second": 60})),
             ),
@@ -152,7 +152,7 @@ impl World {
         let (owner, errcode) = match self.tokens.get(&token) {
             Some(known) if known.is_alive(now) => {
                 let appid = known.appid.clone();
-                let whitelist = self.accounts.get(&appid).and_then(|books| books.whitelist.as_ref());
+                let whitelist = self.accounts.get(&appid).and_then(|record| record.whitelist.as_ref());
                 let admitted = whitelist.is_none_or(|list| list.admits(request.source_ip, true));
                 return if admitted { Ok(appid) } else { Err(61004.into()) };
             }
@@ -163,7 +163,7 @@ impl World {
             None => (None, 40001),
         };
         match owner.and_then(|owner| self.accounts.get_mut(&owner)) {
-            Some(books) => refused(&mut books.counters),
+            Some(record) => refused(&mut record.counters),
             None => self.strangers_refused += 1,
         }
         Err(errcode.into())

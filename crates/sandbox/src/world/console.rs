@@ -8,7 +8,7 @@ use wxtokend_core::account::Appid;
 use wxtokend_core::secret::Secret;
 
 use super::World;
-use crate::books::{Books, Counters};
+use crate::account_record::{AccountRecord, Counters};
 use crate::faults::Fault;
 use crate::outage::Outage;
 use crate::switches::Switches;
@@ -34,8 +34,8 @@ impl World {
     /// Adds an account, or changes the secret of one, whose live tokens stay alive.
     pub fn put_account(&mut self, appid: &Appid, secret: Secret) {
         match self.accounts.get_mut(appid) {
-            Some(books) => books.secret = secret,
-            None => drop(self.accounts.insert(appid.clone(), Books::new(secret))),
+            Some(record) => record.secret = secret,
+            None => drop(self.accounts.insert(appid.clone(), AccountRecord::new(secret))),
         }
     }
 
@@ -53,15 +53,15 @@ impl World {
     /// Returns the truth about an account; `None` if it does not exist.
     #[must_use]
     pub fn truth(&self, appid: &Appid, now: Duration) -> Option<AccountTruth> {
-        let books = self.accounts.get(appid)?;
-        let counters = books.counters;
-        let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
+        let record = self.accounts.get(appid)?;
+        let counters = record.counters;
+        let tickets = [&record.jsapi, &record.wx_card].into_iter().flatten();
         let extra = self.switches.tickets_outlive;
         let living_tickets =
             tickets.filter(|ticket| ticket.is_alive(now, extra)).map(|ticket| ticket.value.clone());
         let living_tickets = living_tickets.map(Secret::new).collect();
         let living_tokens = self.tokens.of(appid).filter(|token| token.is_alive(now)).cloned().collect();
-        let (whitelist, frozen) = (books.whitelist.clone(), books.freeze.is_on(now));
+        let (whitelist, frozen) = (record.whitelist.clone(), record.freeze.is_on(now));
         Some(AccountTruth { counters, living_tokens, living_tickets, whitelist, frozen })
     }
 
@@ -69,8 +69,8 @@ impl World {
     #[must_use]
     pub fn is_ticket_alive(&self, appid: &Appid, ticket: &str, now: Duration) -> bool {
         let extra = self.switches.tickets_outlive;
-        self.accounts.get(appid).is_some_and(|books| {
-            let tickets = [&books.jsapi, &books.wx_card].into_iter().flatten();
+        self.accounts.get(appid).is_some_and(|record| {
+            let tickets = [&record.jsapi, &record.wx_card].into_iter().flatten();
             tickets.into_iter().any(|of| of.value == ticket && of.is_alive(now, extra))
         })
     }
@@ -101,15 +101,15 @@ impl World {
 
     /// Sets or removes an account's IP whitelist.
     pub fn set_whitelist(&mut self, appid: &Appid, whitelist: Option<Whitelist>) {
-        if let Some(books) = self.accounts.get_mut(appid) {
-            books.whitelist = whitelist;
+        if let Some(record) = self.accounts.get_mut(appid) {
+            record.whitelist = whitelist;
         }
     }
 
     /// Freezes or unfreezes an account's secret, effective after [`Switches::freezing_takes`].
     pub fn set_frozen(&mut self, appid: &Appid, frozen: bool, now: Duration) {
-        if let Some(books) = self.accounts.get_mut(appid) {
-            books.freeze.set(frozen, now, self.switches.freezing_takes);
+        if let Some(record) = self.accounts.get_mut(appid) {
+            record.freeze.set(frozen, now, self.switches.freezing_takes);
         }
     }
 

@@ -33,11 +33,11 @@ impl World {
         }
         self.authenticate(&appid, secret.as_deref(), request, now)?;
         let (day, limit) = (self.day(now), self.switches.daily_limit);
-        let books = self.accounts.get_mut(&appid).ok_or(40013)?;
-        if !books.token_day.admit(day, limit) {
+        let record = self.accounts.get_mut(&appid).ok_or(40013)?;
+        if !record.token_day.admit(day, limit) {
             return Err(45009.into());
         }
-        books.counters.token_mints += 1;
+        record.counters.token_mints += 1;
         let older_until = if self.switches.second_mint_kills_first { now } else { FOREVER };
         let succession = Succession { previous_until: now + self.overlap, older_until };
         Ok(self.minted(&appid, Endpoint::Token, succession, now))
@@ -90,11 +90,11 @@ impl World {
     fn admit_stable_token(&mut self, appid: &Appid, now: Duration) -> Result<(), Refusal> {
         let (day, minute) = (self.day(now), self.wall_s(now) / 60);
         let (per_day, per_minute) = (self.switches.stable_daily_limit, self.switches.minute_limit);
-        let books = self.accounts.get_mut(appid).ok_or(40013)?;
-        if !books.stable_token_minute.admit(minute, per_minute) {
+        let record = self.accounts.get_mut(appid).ok_or(40013)?;
+        if !record.stable_token_minute.admit(minute, per_minute) {
             return Err(45011.into());
         }
-        if !books.stable_token_day.admit(day, per_day) {
+        if !record.stable_token_day.admit(day, per_day) {
             return Err(45009.into());
         }
         Ok(())
@@ -104,12 +104,12 @@ impl World {
     fn may_force(&mut self, appid: &Appid, now: Duration) -> bool {
         let (day, per_day, spacing) =
             (self.day(now), self.switches.forced_per_day, self.switches.forced_spacing);
-        let Some(books) = self.accounts.get_mut(appid) else { return false };
-        let spaced = books.last_forced.is_none_or(|last| now.saturating_sub(last) >= spacing);
-        let granted = spaced && books.forced_day.admit(day, per_day);
+        let Some(record) = self.accounts.get_mut(appid) else { return false };
+        let spaced = record.last_forced.is_none_or(|last| now.saturating_sub(last) >= spacing);
+        let granted = spaced && record.forced_day.admit(day, per_day);
         if granted {
-            books.last_forced = Some(now);
-            books.counters.forced_mints += 1;
+            record.last_forced = Some(now);
+            record.counters.forced_mints += 1;
         }
         granted
     }
@@ -123,8 +123,8 @@ impl World {
     }
 
     fn count_stable_mint(&mut self, appid: &Appid) {
-        if let Some(books) = self.accounts.get_mut(appid) {
-            books.counters.stable_token_mints += 1;
+        if let Some(record) = self.accounts.get_mut(appid) {
+            record.counters.stable_token_mints += 1;
         }
     }
 
@@ -172,14 +172,14 @@ impl World {
         now: Duration,
     ) -> Result<(), Refusal> {
         let secret = secret.ok_or(41004)?;
-        let books = self.accounts.get(appid).ok_or(40013)?;
-        if books.secret.expose() != secret {
+        let record = self.accounts.get(appid).ok_or(40013)?;
+        if record.secret.expose() != secret {
             return Err(40125.into());
         }
-        if books.freeze.is_on(now) {
+        if record.freeze.is_on(now) {
             return Err(40243.into());
         }
-        match &books.whitelist {
+        match &record.whitelist {
             Some(whitelist) if !whitelist.admits(request.source_ip, false) => Err(40164.into()),
             _ => Ok(()),
         }
@@ -189,8 +189,8 @@ impl World {
     pub(super) fn charge_failed(&mut self, call: Option<Call>, account: Option<&Appid>, now: Duration) {
         let day = self.day(now);
         match (call, account.and_then(|appid| self.accounts.get_mut(appid))) {
-            (Some(Call::Token), Some(books)) => books.token_day.charge(day),
-            (Some(Call::StableToken), Some(books)) => books.stable_token_day.charge(day),
+            (Some(Call::Token), Some(record)) => record.token_day.charge(day),
+            (Some(Call::StableToken), Some(record)) => record.stable_token_day.charge(day),
             _ => {}
         }
     }

@@ -329,7 +329,7 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
 }
 
 #[test]
-fn a_check_that_did_not_tell_is_followed_by_a_mint() {
+fn an_inconclusive_check_is_followed_by_a_mint() {
     let (account, mut state) = holding(Endpoint::Token);
     state.doubt = doubt(5700, 5706, true);
     assert_eq!(next_step(&state, &account, true, at(5699)), fetch(Reason::InDoubt));
@@ -338,7 +338,7 @@ fn a_check_that_did_not_tell_is_followed_by_a_mint() {
 }
 
 #[test]
-fn a_doubted_token_that_ends_before_a_check_could_tell_is_replaced_at_once() {
+fn a_doubted_token_that_ends_before_a_conclusive_check_is_replaced_at_once() {
     let (account, mut state) = holding(Endpoint::Token);
     state.doubt = doubt(7198, 7204, false);
     assert_eq!(next_step(&state, &account, true, at(7197)), fetch(Reason::InDoubt));

@@ -204,9 +204,9 @@ proptest! {
             None => Err(Fault::clone(&fault.fault)),
         };
         let may_have_minted = may_have_minted && result.is_err();
-        let landed = now + Duration::from_millis(took_ms);
+        let ended_at = now + Duration::from_millis(took_ms);
         let end = FetchEnd { force: false, sent_at: Some(now), may_have_minted, result };
-        let fetched = state.end_fetch(end, &account, Rules::EXAMPLE, landed, Draw::alone(jitter));
+        let fetched = state.end_fetch(end, &account, Rules::EXAMPLE, ended_at, Draw::alone(jitter));
         prop_assert_eq!(state.intent, None);
         match fetched {
             Fetched::New => prop_assert!(state.version > before.version),
@@ -214,17 +214,17 @@ proptest! {
         }
         let refused = before.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
         if refused && fetched != Fetched::New {
-            prop_assert!(state.read(landed).is_none(), "what a check refused is served again");
+            prop_assert!(state.read(ended_at).is_none(), "what a check refused is served again");
         }
         if may_have_minted && account.endpoint == Endpoint::Token {
             let trusted = before.token.as_ref().map_or(Duration::ZERO, |token| token.overlap);
             prop_assert!(state.usable_for(now) <= trusted, "trusted beyond the overlap");
         }
-        let again = next_step(&state, &account, true, landed);
+        let again = next_step(&state, &account, true, ended_at);
         let forces = matches!(again, Step::Fetch { force: true, .. });
         let checks = again == Step::Check;
         // Only a dead token that came back is followed at once, by force; a check costs no token call.
-        let at_once = !matches!(again, Step::Wait(_)) && landed.until(now) < account.retry.initial;
+        let at_once = !matches!(again, Step::Wait(_)) && ended_at.until(now) < account.retry.initial;
         prop_assert!(!at_once || forces && refused || checks, "{again:?} at once");
     }
 }

@@ -19,22 +19,22 @@ fn at(seconds: u64) -> Moment {
 }
 
 /// An account and its state, to run calls on.
-struct Desk {
+struct Fixture {
     account: Account,
     state: AccountState,
 }
 
-impl Desk {
+impl Fixture {
     fn empty(endpoint: Endpoint) -> Self {
         Self { account: Account::example(endpoint), state: AccountState::default() }
     }
 
     /// With the token `access-token-1`, issued at [`START`] for 7200 s.
     fn holding(endpoint: Endpoint) -> Self {
-        let mut desk = Self::empty(endpoint);
-        desk.state.version = 1;
-        desk.state.token = Some(Arc::new(HeldToken::example(&desk.account, START, s(7200))));
-        desk
+        let mut fixture = Self::empty(endpoint);
+        fixture.state.version = 1;
+        fixture.state.token = Some(Arc::new(HeldToken::example(&fixture.account, START, s(7200))));
+        fixture
     }
 
     fn begin(&mut self, force: bool, now: Moment) {
@@ -92,14 +92,14 @@ fn lost() -> Fault {
 #[test]
 fn a_first_token_is_counted_from_when_its_request_was_sent() {
     for endpoint in BOTH {
-        let mut desk = Desk::empty(endpoint);
-        desk.begin(false, START);
-        assert_eq!(desk.end(answered(false, "a", 7200, at(1)), at(4)), Fetched::New);
-        let held = desk.held();
+        let mut fixture = Fixture::empty(endpoint);
+        fixture.begin(false, START);
+        assert_eq!(fixture.end(answered(false, "a", 7200, at(1)), at(4)), Fetched::New);
+        let held = fixture.held();
         assert_eq!((held.issued_at, held.expires_at), (at(1), at(7201)));
         assert_eq!((held.overlap, held.endpoint, held.standing), (s(300), endpoint, Validity::Unchallenged));
-        assert_eq!(desk.state.attempts_ended, 1);
-        assert!(desk.state.trouble.is_none() && desk.state.is_usable(at(4)));
+        assert_eq!(fixture.state.attempts_ended, 1);
+        assert!(fixture.state.trouble.is_none() && fixture.state.is_usable(at(4)));
     }
 }
 
@@ -113,71 +113,72 @@ fn an_account_that_left_thousands_waiting_for_their_first_token_is_part_of_a_thu
         // would be slower.
         (true, HERD_SIZE, usual),
     ] {
-        let mut desk = if holds_one { Desk::holding(Endpoint::Token) } else { Desk::empty(Endpoint::Token) };
-        desk.state.others_waiting = others_waiting;
-        desk.fetch(false, "b", 7200, START);
-        assert_eq!(desk.held().refresh_at, START + wait, "{holds_one} {others_waiting}");
+        let mut fixture =
+            if holds_one { Fixture::holding(Endpoint::Token) } else { Fixture::empty(Endpoint::Token) };
+        fixture.state.others_waiting = others_waiting;
+        fixture.fetch(false, "b", 7200, START);
+        assert_eq!(fixture.held().refresh_at, START + wait, "{holds_one} {others_waiting}");
         // Only once.
-        let next = desk.held().refresh_at;
-        desk.fetch(false, "c", 7200, next);
-        assert_eq!(desk.held().refresh_at, next + usual);
+        let next = fixture.held().refresh_at;
+        fixture.fetch(false, "c", 7200, next);
+        assert_eq!(fixture.held().refresh_at, next + usual);
     }
 }
 
 #[test]
 fn versions_start_at_the_unix_time_and_count_up() {
-    let mut desk = Desk::empty(Endpoint::Token);
-    desk.fetch(false, "a", 7200, START);
-    assert_eq!(desk.state.version, 1_790_000_001);
-    desk.fetch(false, "b", 7200, at(5400));
-    assert_eq!((desk.state.version, desk.held().version), (1_790_000_002, 1_790_000_002));
+    let mut fixture = Fixture::empty(Endpoint::Token);
+    fixture.fetch(false, "a", 7200, START);
+    assert_eq!(fixture.state.version, 1_790_000_001);
+    fixture.fetch(false, "b", 7200, at(5400));
+    assert_eq!((fixture.state.version, fixture.held().version), (1_790_000_002, 1_790_000_002));
 }
 
 #[test]
 fn a_version_outlives_its_token() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.state.token = None;
-    desk.fetch(false, "b", 7200, at(10));
-    assert_eq!(desk.state.version, 2);
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.state.token = None;
+    fixture.fetch(false, "b", 7200, at(10));
+    assert_eq!(fixture.state.version, 2);
 }
 
 #[test]
 fn a_clock_before_1970_still_gives_a_version() {
-    let mut desk = Desk::empty(Endpoint::Token);
+    let mut fixture = Fixture::empty(Endpoint::Token);
     let odd = Moment { wall_ms: -5_000_000, boot_ms: 1000 };
-    desk.fetch(false, "a", 7200, odd);
-    assert_eq!(desk.state.version, 1);
+    fixture.fetch(false, "a", 7200, odd);
+    assert_eq!(fixture.state.version, 1);
 }
 
 #[test]
 fn a_repeated_token_keeps_its_version_and_takes_its_remaining_life() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    assert_eq!(desk.fetch(false, "access-token-1", 345, at(6000)), Fetched::Same);
-    let held = desk.held();
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    assert_eq!(fixture.fetch(false, "access-token-1", 345, at(6000)), Fetched::Same);
+    let held = fixture.held();
     assert_eq!((held.version, held.issued_at, held.expires_at), (1, START, at(6345)));
     assert_eq!(held.overlap, s(300));
     assert_eq!(held.refresh_at, at(6045) + s(300).mul_f64(0.185), "its window opens 300 s before its end");
-    assert_eq!(desk.state.attempts_ended, 1);
+    assert_eq!(fixture.state.attempts_ended, 1);
 }
 
 #[test]
 fn a_token_first_met_with_345_s_left_is_asked_for_in_its_last_quarter() {
-    let mut desk = Desk::empty(Endpoint::StableToken);
-    desk.fetch(false, "a", 345, START);
+    let mut fixture = Fixture::empty(Endpoint::StableToken);
+    fixture.fetch(false, "a", 345, START);
     let overlap = s(345) / 4;
-    assert_eq!(desk.held().overlap, overlap);
-    assert_eq!(desk.held().refresh_at, at(345) - overlap + overlap.mul_f64(0.185));
+    assert_eq!(fixture.held().overlap, overlap);
+    assert_eq!(fixture.held().refresh_at, at(345) - overlap + overlap.mul_f64(0.185));
 }
 
 #[test]
 fn a_token_repeated_within_its_window_is_asked_for_ever_later() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
     let (mut now, mut calls) = (at(6950), 0);
-    while desk.state.is_usable(now) {
-        let left = desk.held().expires_at.until(now).as_secs();
-        desk.fetch(false, "access-token-1", left, now);
-        let due = desk.held().refresh_at;
-        assert!(due.until(now) >= s(2) || due == desk.held().expires_at);
+    while fixture.state.is_usable(now) {
+        let left = fixture.held().expires_at.until(now).as_secs();
+        fixture.fetch(false, "access-token-1", left, now);
+        let due = fixture.held().refresh_at;
+        assert!(due.until(now) >= s(2) || due == fixture.held().expires_at);
         (now, calls) = (due, calls + 1);
     }
     assert!(calls <= 8, "{calls} calls in the last 250 s");
@@ -185,67 +186,69 @@ fn a_token_repeated_within_its_window_is_asked_for_ever_later() {
 
 #[test]
 fn a_token_that_arrives_dead_is_a_failure_to_back_off_from() {
-    let mut desk = Desk::empty(Endpoint::StableToken);
+    let mut fixture = Fixture::empty(Endpoint::StableToken);
     for failures in 1..4 {
         assert_eq!(
-            desk.fetch(false, "a", 0, START),
+            fixture.fetch(false, "a", 0, START),
             if failures == 1 { Fetched::New } else { Fetched::Same }
         );
-        let trouble = desk.state.trouble.as_deref().unwrap();
+        let trouble = fixture.state.trouble.as_deref().unwrap();
         assert_eq!(trouble.failures, failures);
         assert!(trouble.retry_at.until(at(1)) >= s(2));
-        assert!(desk.state.read(at(1)).is_none());
+        assert!(fixture.state.read(at(1)).is_none());
     }
-    desk.fetch(false, "b", 7200, at(10));
-    assert!(desk.state.trouble.is_none());
+    fixture.fetch(false, "b", 7200, at(10));
+    assert!(fixture.state.trouble.is_none());
 }
 
 #[test]
 fn every_call_is_charged_and_only_one_that_sent_nothing_is_given_back() {
     for (sent, spent) in [(true, 1), (false, 0)] {
-        let mut desk = Desk::holding(Endpoint::Token);
-        desk.begin(false, START);
-        assert_eq!(desk.spent(START), 1, "before it is sent");
+        let mut fixture = Fixture::holding(Endpoint::Token);
+        fixture.begin(false, START);
+        assert_eq!(fixture.spent(START), 1, "before it is sent");
         let sent_at = sent.then_some(START);
         let result = Err(Fault::host("refused"));
-        desk.end(FetchEnd { force: false, sent_at, may_have_minted: false, result }, START);
-        assert_eq!(desk.spent(START), spent);
+        fixture.end(FetchEnd { force: false, sent_at, may_have_minted: false, result }, START);
+        assert_eq!(fixture.spent(START), spent);
     }
 }
 
 #[test]
 fn a_spent_budget_changes_nothing_but_says_when() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.account.daily_budget = 4;
-    desk.state.want = Some(WantedCall::Fetch(Reason::Operator));
-    desk.begin(false, START);
-    desk.begin(false, START);
-    desk.state.intent = None;
-    desk.state.want = Some(WantedCall::Check);
-    let free_at = desk.state.begin_fetch(&desk.account, true, START).unwrap_err();
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.account.daily_budget = 4;
+    fixture.state.want = Some(WantedCall::Fetch(Reason::Operator));
+    fixture.begin(false, START);
+    fixture.begin(false, START);
+    fixture.state.intent = None;
+    fixture.state.want = Some(WantedCall::Check);
+    let free_at = fixture.state.begin_fetch(&fixture.account, true, START).unwrap_err();
     assert_eq!(free_at, at(12 * 3600));
-    assert!(desk.state.intent.is_none() && desk.state.forced.is_empty() && desk.state.want.is_some());
+    assert!(
+        fixture.state.intent.is_none() && fixture.state.forced.is_empty() && fixture.state.want.is_some()
+    );
     let fault = Fault::budget_exhausted(4, free_at.until(START));
-    assert_eq!(desk.state.refuse_fetch(fault, &desk.account, START, 0.5), Fetched::Failed);
-    let trouble = desk.state.trouble.as_deref().unwrap();
-    assert_eq!((trouble.retry_at, trouble.awaits_host, desk.state.attempts_ended), (free_at, false, 1));
-    assert_eq!(desk.state.want, None);
+    assert_eq!(fixture.state.refuse_fetch(fault, &fixture.account, START, 0.5), Fetched::Failed);
+    let trouble = fixture.state.trouble.as_deref().unwrap();
+    assert_eq!((trouble.retry_at, trouble.awaits_host, fixture.state.attempts_ended), (free_at, false, 1));
+    assert_eq!(fixture.state.want, None);
 }
 
 #[test]
 fn a_forced_call_is_remembered_unless_it_sent_nothing() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.fetch(true, "b", 7200, at(100));
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.fetch(true, "b", 7200, at(100));
     // Counted from its end: WeChat counts from when it got the call.
-    assert_eq!(desk.state.forced, [at(101)]);
-    desk.begin(true, at(200));
+    assert_eq!(fixture.state.forced, [at(101)]);
+    fixture.begin(true, at(200));
     let result = Err(Fault::host("refused"));
-    desk.end(FetchEnd { force: true, sent_at: None, may_have_minted: false, result }, at(200));
-    assert_eq!(desk.state.forced, [at(101)]);
-    desk.fetch(false, "b", 7000, at(300));
-    assert_eq!(desk.state.forced, [at(101)], "a normal call is none");
-    desk.begin(true, at(101) + DAY);
-    assert_eq!(desk.state.forced, [at(101) + DAY], "a day later it is forgotten");
+    fixture.end(FetchEnd { force: true, sent_at: None, may_have_minted: false, result }, at(200));
+    assert_eq!(fixture.state.forced, [at(101)]);
+    fixture.fetch(false, "b", 7000, at(300));
+    assert_eq!(fixture.state.forced, [at(101)], "a normal call is none");
+    fixture.begin(true, at(101) + DAY);
+    assert_eq!(fixture.state.forced, [at(101) + DAY], "a day later it is forgotten");
 }
 
 #[test]
@@ -256,10 +259,10 @@ fn what_a_call_puts_at_risk_is_noted_before_it_is_sent() {
         (Endpoint::StableToken, false, None),
         (Endpoint::StableToken, true, intent(at(10))),
     ] {
-        let mut desk = Desk::holding(endpoint);
-        desk.begin(force, at(10));
-        assert_eq!(desk.state.intent, expected, "{endpoint:?} {force}");
-        let mut empty = Desk::empty(endpoint);
+        let mut fixture = Fixture::holding(endpoint);
+        fixture.begin(force, at(10));
+        assert_eq!(fixture.state.intent, expected, "{endpoint:?} {force}");
+        let mut empty = Fixture::empty(endpoint);
         empty.begin(force, at(10));
         assert_eq!(empty.state.intent, expected.and(intent(at(10))), "it is the next one that it may end");
     }
@@ -268,140 +271,140 @@ fn what_a_call_puts_at_risk_is_noted_before_it_is_sent() {
 #[test]
 fn a_call_of_the_other_endpoint_puts_nothing_at_risk() {
     for endpoint in BOTH {
-        let mut desk = Desk::holding(endpoint);
-        desk.account = Account::example(BOTH[usize::from(endpoint == BOTH[0])]);
-        desk.begin(true, at(10));
-        assert_eq!(desk.state.usable_for(at(10)), s(7189));
+        let mut fixture = Fixture::holding(endpoint);
+        fixture.account = Account::example(BOTH[usize::from(endpoint == BOTH[0])]);
+        fixture.begin(true, at(10));
+        assert_eq!(fixture.state.usable_for(at(10)), s(7189));
         let end = answered(true, "b", 7200, at(10));
-        assert_eq!(desk.end(end, at(11)), Fetched::New);
-        assert_eq!(desk.held().endpoint, desk.account.endpoint);
+        assert_eq!(fixture.end(end, at(11)), Fetched::New);
+        assert_eq!(fixture.held().endpoint, fixture.account.endpoint);
     }
 }
 
 #[test]
 fn a_token_is_not_served_while_it_is_being_forced_away_and_again_when_that_failed() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.begin(true, at(10));
-    assert!(!desk.state.is_usable(at(10)));
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.begin(true, at(10));
+    assert!(!fixture.state.is_usable(at(10)));
     let end = FetchEnd { force: true, sent_at: Some(at(10)), may_have_minted: false, result: Err(busy()) };
-    desk.end(end, at(11));
-    assert_eq!(desk.state.usable_for(at(11)), s(7188));
+    fixture.end(end, at(11));
+    assert_eq!(fixture.state.usable_for(at(11)), s(7188));
 }
 
 #[test]
-fn a_lost_forced_call_takes_the_token_out_of_service_until_a_normal_one_tells() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.begin(true, at(10));
+fn a_lost_forced_call_takes_the_token_out_of_service_until_a_normal_one_settles_it() {
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.begin(true, at(10));
     let result = Err(Fault::host("timed out"));
-    desk.end(FetchEnd { force: true, sent_at: Some(at(10)), may_have_minted: true, result }, at(15));
-    assert!(!desk.state.is_usable(at(15)));
-    assert_eq!(desk.fetch(false, "access-token-1", 7100, at(20)), Fetched::Same);
-    assert!(desk.state.is_usable(at(21)) && desk.state.doubt.is_none());
+    fixture.end(FetchEnd { force: true, sent_at: Some(at(10)), may_have_minted: true, result }, at(15));
+    assert!(!fixture.state.is_usable(at(15)));
+    assert_eq!(fixture.fetch(false, "access-token-1", 7100, at(20)), Fetched::Same);
+    assert!(fixture.state.is_usable(at(21)) && fixture.state.doubt.is_none());
 }
 
 #[test]
 fn a_lost_answer_puts_the_token_in_doubt_from_when_the_call_began() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.begin(false, at(5400));
-    desk.end(
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.begin(false, at(5400));
+    fixture.end(
         FetchEnd { force: false, sent_at: Some(at(5401)), may_have_minted: true, result: Err(lost()) },
         at(5406),
     );
     // A call delivered as late as possible shows 300 s after that, plus the margin.
     let doubt = Doubt { until: at(5700), check_at: at(5737), checked: false };
-    assert_eq!((desk.state.doubt, desk.state.audit_at), (Some(doubt), Some(at(5737))));
-    assert_eq!(desk.state.usable_for(at(5406)), s(293));
-    let trouble = desk.state.trouble.as_deref().unwrap();
+    assert_eq!((fixture.state.doubt, fixture.state.audit_at), (Some(doubt), Some(at(5737))));
+    assert_eq!(fixture.state.usable_for(at(5406)), s(293));
+    let trouble = fixture.state.trouble.as_deref().unwrap();
     assert_eq!((trouble.failures, trouble.awaits_host), (1, true));
 }
 
 #[test]
 fn a_second_lost_answer_adds_to_the_doubt() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(5400));
-    desk.state.doubt.as_mut().unwrap().checked = true;
-    desk.fail(lost(), true, at(5700));
-    assert_eq!(desk.state.doubt, Some(Doubt { until: at(5700), check_at: at(6036), checked: false }));
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(5400));
+    fixture.state.doubt.as_mut().unwrap().checked = true;
+    fixture.fail(lost(), true, at(5700));
+    assert_eq!(fixture.state.doubt, Some(Doubt { until: at(5700), check_at: at(6036), checked: false }));
 }
 
 #[test]
 fn a_lost_answer_without_a_token_leaves_the_next_one_in_no_doubt_once_it_is_over() {
-    let mut desk = Desk::empty(Endpoint::Token);
-    desk.fail(lost(), true, START);
-    desk.fetch(false, "a", 7200, at(34));
+    let mut fixture = Fixture::empty(Endpoint::Token);
+    fixture.fail(lost(), true, START);
+    fixture.fetch(false, "a", 7200, at(34));
     let doubt = Doubt { until: at(334), check_at: at(336), checked: false };
-    assert_eq!(desk.state.doubt, Some(doubt), "it may arrive still");
-    desk.fetch(false, "b", 7200, at(35));
-    assert!(desk.state.doubt.is_none() && desk.state.trouble.is_none());
-    assert_eq!(desk.state.audit_at, Some(at(336)), "what is served then is checked once");
+    assert_eq!(fixture.state.doubt, Some(doubt), "it may arrive still");
+    fixture.fetch(false, "b", 7200, at(35));
+    assert!(fixture.state.doubt.is_none() && fixture.state.trouble.is_none());
+    assert_eq!(fixture.state.audit_at, Some(at(336)), "what is served then is checked once");
 }
 
 #[test]
 fn a_token_that_comes_while_a_call_of_before_is_at_work_is_trusted_for_the_overlap_and_checked() {
     for (sent_at, doubt) in [(2, Some((302, 341))), (39, Some((339, 341))), (40, None)] {
-        let mut desk = Desk::empty(Endpoint::Token);
-        desk.begin(false, START);
-        desk.state.recover(&desk.account, RULES, at(1));
-        assert_eq!(desk.fetch(false, "a", 7200, at(sent_at)), Fetched::New);
-        let kept = desk.state.doubt.map(|doubt| (doubt.until, doubt.check_at));
+        let mut fixture = Fixture::empty(Endpoint::Token);
+        fixture.begin(false, START);
+        fixture.state.recover(&fixture.account, RULES, at(1));
+        assert_eq!(fixture.fetch(false, "a", 7200, at(sent_at)), Fetched::New);
+        let kept = fixture.state.doubt.map(|doubt| (doubt.until, doubt.check_at));
         assert_eq!(kept, doubt.map(|(until, check_at)| (at(until), at(check_at))));
     }
 }
 
 #[test]
 fn a_forced_call_that_is_at_work_still_keeps_the_token_out_of_service() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    let value = desk.held().value.expose().to_owned();
-    desk.begin(true, at(10));
-    desk.state.recover(&desk.account, RULES, at(11));
-    desk.fetch(false, &value, 7188, at(12));
-    assert!(!desk.state.is_usable(at(13)), "it may be forced away any moment");
-    assert!(desk.state.trouble.is_some(), "it is asked again after a wait");
-    assert_eq!(desk.fetch(false, &value, 7179, at(21)), Fetched::Same);
-    assert!(desk.state.is_usable(at(22)), "it was not");
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    let value = fixture.held().value.expose().to_owned();
+    fixture.begin(true, at(10));
+    fixture.state.recover(&fixture.account, RULES, at(11));
+    fixture.fetch(false, &value, 7188, at(12));
+    assert!(!fixture.state.is_usable(at(13)), "it may be forced away any moment");
+    assert!(fixture.state.trouble.is_some(), "it is asked again after a wait");
+    assert_eq!(fixture.fetch(false, &value, 7179, at(21)), Fetched::Same);
+    assert!(fixture.state.is_usable(at(22)), "it was not");
 }
 
 #[test]
 fn a_short_lived_token_is_checked_after_the_longest_overlap() {
-    let mut desk = Desk::empty(Endpoint::Token);
-    desk.fetch(false, "a", 1000, START);
-    desk.fail(lost(), true, at(500));
-    let doubt = desk.state.doubt.unwrap();
+    let mut fixture = Fixture::empty(Endpoint::Token);
+    fixture.fetch(false, "a", 1000, START);
+    fixture.fail(lost(), true, at(500));
+    let doubt = fixture.state.doubt.unwrap();
     assert_eq!((doubt.until, doubt.check_at), (at(750), at(836)));
 }
 
 #[test]
 fn while_a_token_is_in_doubt_a_call_takes_it_out_of_service() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(5400));
-    assert!(desk.state.is_usable(at(5500)));
-    desk.begin(false, at(5500));
-    assert!(!desk.state.is_usable(at(5500)), "a second mint may end it at once");
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(5400));
+    assert!(fixture.state.is_usable(at(5500)));
+    fixture.begin(false, at(5500));
+    assert!(!fixture.state.is_usable(at(5500)), "a second mint may end it at once");
     let end = FetchEnd { force: false, sent_at: None, may_have_minted: false, result: Err(busy()) };
-    desk.end(end, at(5501));
-    assert_eq!(desk.state.usable_for(at(5501)), s(198), "none was made");
+    fixture.end(end, at(5501));
+    assert_eq!(fixture.state.usable_for(at(5501)), s(198), "none was made");
 }
 
 #[test]
 fn a_new_token_ends_doubt_and_trouble() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(5400));
-    assert_eq!(desk.fetch(false, "b", 7200, at(5710)), Fetched::New);
-    assert!(desk.state.doubt.is_none() && desk.state.trouble.is_none());
-    assert_eq!((desk.state.version, desk.state.failures()), (2, 0));
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(5400));
+    assert_eq!(fixture.fetch(false, "b", 7200, at(5710)), Fetched::New);
+    assert!(fixture.state.doubt.is_none() && fixture.state.trouble.is_none());
+    assert_eq!((fixture.state.version, fixture.state.failures()), (2, 0));
 }
 
 #[test]
 fn failures_add_up_until_a_success() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
     for failures in 1..5 {
-        assert_eq!(desk.fail(busy(), false, at(10 * failures)), Fetched::Failed);
-        assert_eq!(u64::from(desk.state.failures()), failures);
-        assert_eq!(desk.state.attempts_ended, failures);
-        assert_eq!(desk.state.trouble.as_deref().unwrap().at, at(10 * failures + 1));
+        assert_eq!(fixture.fail(busy(), false, at(10 * failures)), Fetched::Failed);
+        assert_eq!(u64::from(fixture.state.failures()), failures);
+        assert_eq!(fixture.state.attempts_ended, failures);
+        assert_eq!(fixture.state.trouble.as_deref().unwrap().at, at(10 * failures + 1));
     }
-    desk.fetch(false, "access-token-1", 7100, at(100));
-    assert_eq!(desk.state.failures(), 0);
+    fixture.fetch(false, "access-token-1", 7100, at(100));
+    assert_eq!(fixture.state.failures(), 0);
 }
 
 #[test]
@@ -414,125 +417,129 @@ fn only_a_transient_fault_of_the_host_awaits_the_host() {
         (Fault::from_errcode(40164, ""), false),
         (Fault::from_errcode(45009, ""), false),
     ] {
-        let mut desk = Desk::holding(Endpoint::StableToken);
-        desk.fail(fault, false, START);
-        assert_eq!(desk.state.trouble.unwrap().awaits_host, awaits);
+        let mut fixture = Fixture::holding(Endpoint::StableToken);
+        fixture.fail(fault, false, START);
+        assert_eq!(fixture.state.trouble.unwrap().awaits_host, awaits);
     }
 }
 
 #[test]
 fn a_call_that_sent_nothing_gives_back_what_it_was_charged_whatever_the_budget_is_by_then() {
     for (before, during) in [(2000, 4), (4, 2000)] {
-        let mut desk = Desk::empty(Endpoint::StableToken);
-        desk.account.daily_budget = before;
-        desk.begin(false, START);
-        let spent = desk.state.ledger;
-        desk.begin(false, START);
-        desk.account.daily_budget = during;
+        let mut fixture = Fixture::empty(Endpoint::StableToken);
+        fixture.account.daily_budget = before;
+        fixture.begin(false, START);
+        let spent = fixture.state.ledger;
+        fixture.begin(false, START);
+        fixture.account.daily_budget = during;
         let end = FetchEnd { force: false, sent_at: None, may_have_minted: false, result: Err(busy()) };
-        desk.end(end, START);
-        assert_eq!(desk.state.ledger, spent, "{before} to {during}");
+        fixture.end(end, START);
+        assert_eq!(fixture.state.ledger, spent, "{before} to {during}");
         // The same if its account is removed and comes back in the meantime.
-        desk.account.daily_budget = before;
-        desk.begin(false, START);
-        desk.state = desk.state.tombstone();
-        desk.state.drop_fetch(false, false);
-        assert_eq!(desk.state.ledger, spent, "{before} to {during}");
+        fixture.account.daily_budget = before;
+        fixture.begin(false, START);
+        fixture.state = fixture.state.tombstone();
+        fixture.state.drop_fetch(false, false);
+        assert_eq!(fixture.state.ledger, spent, "{before} to {during}");
     }
 }
 
 #[test]
 fn an_answer_to_a_call_that_was_not_sent_is_a_fault_of_ours() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.begin(false, START);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.begin(false, START);
     let end = FetchEnd { sent_at: None, ..answered(false, "b", 7200, START) };
-    assert_eq!(desk.end(end, START), Fetched::Failed);
-    assert_eq!(desk.state.version, 1);
+    assert_eq!(fixture.end(end, START), Fetched::Failed);
+    assert_eq!(fixture.state.version, 1);
 }
 
 #[test]
 fn a_crash_before_the_outcome_leaves_the_token_in_doubt() {
     // Written at 5400; the process is back at once, or only long after the call can have taken.
     for (back_at, check_at) in [(5401, 5741), (5405, 5741), (6000, 5741)] {
-        let mut desk = Desk::holding(Endpoint::Token);
-        desk.begin(false, at(5400));
-        desk.state = serde_json::from_str(&serde_json::to_string(&desk.state).unwrap()).unwrap();
-        desk.state.recover(&desk.account, RULES, at(back_at));
+        let mut fixture = Fixture::holding(Endpoint::Token);
+        fixture.begin(false, at(5400));
+        fixture.state = serde_json::from_str(&serde_json::to_string(&fixture.state).unwrap()).unwrap();
+        fixture.state.recover(&fixture.account, RULES, at(back_at));
         let doubt = Doubt { until: at(5700), check_at: at(check_at), checked: false };
-        assert_eq!((desk.state.doubt, desk.state.intent), (Some(doubt), None));
-        assert_eq!(desk.spent(at(5400)), 1, "the charge is not forgotten");
+        assert_eq!((fixture.state.doubt, fixture.state.intent), (Some(doubt), None));
+        assert_eq!(fixture.spent(at(5400)), 1, "the charge is not forgotten");
     }
 }
 
 #[test]
 fn a_crash_long_ago_is_settled_by_a_check_at_once() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.begin(false, at(5400));
-    desk.state.recover(&desk.account, RULES, at(6000));
-    assert!(!desk.state.is_usable(at(6000)));
-    desk.check(&CheckEnd::Honoured, at(6001));
-    assert_eq!(desk.state.usable_for(at(6001)), s(1198));
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.begin(false, at(5400));
+    fixture.state.recover(&fixture.account, RULES, at(6000));
+    assert!(!fixture.state.is_usable(at(6000)));
+    fixture.check(&CheckEnd::Honoured, at(6001));
+    assert_eq!(fixture.state.usable_for(at(6001)), s(1198));
 }
 
 #[test]
 fn a_restart_without_a_call_under_way_doubts_nothing() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.state.recover(&desk.account, RULES, at(100));
-    assert!(desk.state.doubt.is_none() && desk.state.is_usable(at(100)));
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.state.recover(&fixture.account, RULES, at(100));
+    assert!(fixture.state.doubt.is_none() && fixture.state.is_usable(at(100)));
 }
 
 #[test]
 fn a_doubted_token_that_wechat_honours_has_its_old_end_again() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Honoured, at(5736));
-    assert_eq!((desk.state.doubt, desk.state.usable_for(at(5736))), (None, s(1463)));
-    assert_eq!(desk.state.audit_at, None, "one check is both");
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(5400));
+    fixture.check(&CheckEnd::Honoured, at(5736));
+    assert_eq!((fixture.state.doubt, fixture.state.usable_for(at(5736))), (None, s(1463)));
+    assert_eq!(fixture.state.audit_at, None, "one check is both");
 }
 
 #[test]
 fn a_doubted_token_that_wechat_refuses_is_dead() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Refused, at(5707));
-    assert_eq!(desk.held().standing, Validity::Rejected);
-    assert!(desk.state.read(at(5707)).is_none());
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(5400));
+    fixture.check(&CheckEnd::Refused, at(5707));
+    assert_eq!(fixture.held().standing, Validity::Rejected);
+    assert!(fixture.state.read(at(5707)).is_none());
 }
 
 #[test]
-fn a_check_of_a_doubted_token_that_does_not_tell_is_made_once() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(5400));
-    desk.check(&CheckEnd::Inconclusive(busy()), at(5736));
-    assert!(desk.state.doubt.unwrap().checked && desk.state.want.is_none());
-    assert_eq!(desk.state.rejections.verdict, None, "nobody asked");
+fn an_inconclusive_check_of_a_doubted_token_is_made_once() {
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(5400));
+    fixture.check(&CheckEnd::Inconclusive(busy()), at(5736));
+    assert!(fixture.state.doubt.unwrap().checked && fixture.state.want.is_none());
+    assert_eq!(fixture.state.rejections.verdict, None, "nobody asked");
 }
 
 #[test]
-fn an_audit_is_made_once_and_again_only_if_it_did_not_tell() {
+fn an_audit_is_made_once_and_again_only_if_it_was_inconclusive() {
     for (end, again) in [
         (CheckEnd::Honoured, None),
         (CheckEnd::Refused, None),
         (CheckEnd::Inconclusive(busy()), Some(at(6000 + 300))),
     ] {
-        let mut desk = Desk::holding(Endpoint::Token);
-        desk.fail(lost(), true, at(5400));
-        desk.fetch(false, "b", 7200, at(5700));
-        assert!(desk.state.doubt.is_none() && !desk.state.is_audit_due(at(5735)));
-        assert!(desk.state.is_audit_due(at(5736)));
-        desk.check(&end, at(6000));
-        assert_eq!(desk.state.audit_at, again, "{end:?}");
+        let mut fixture = Fixture::holding(Endpoint::Token);
+        fixture.fail(lost(), true, at(5400));
+        fixture.fetch(false, "b", 7200, at(5700));
+        assert!(fixture.state.doubt.is_none() && !fixture.state.is_audit_due(at(5735)));
+        assert!(fixture.state.is_audit_due(at(5736)));
+        fixture.check(&end, at(6000));
+        assert_eq!(fixture.state.audit_at, again, "{end:?}");
     }
 }
 
 #[test]
 fn a_lost_forced_call_is_audited_after_all_that_it_may_take() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.begin(true, at(10));
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.begin(true, at(10));
     let result = Err(Fault::host("timed out"));
-    desk.end(FetchEnd { force: true, sent_at: Some(at(10)), may_have_minted: true, result }, at(15));
-    assert_eq!(desk.state.doubt.unwrap().check_at, at(15 + 301), "it is out of service no longer than that");
-    assert_eq!(desk.state.audit_at, Some(at(15 + 30 + 301)));
+    fixture.end(FetchEnd { force: true, sent_at: Some(at(10)), may_have_minted: true, result }, at(15));
+    assert_eq!(
+        fixture.state.doubt.unwrap().check_at,
+        at(15 + 301),
+        "it is out of service no longer than that"
+    );
+    assert_eq!(fixture.state.audit_at, Some(at(15 + 30 + 301)));
 }
 
 #[test]
@@ -544,10 +551,10 @@ fn a_token_found_dead_is_no_part_of_an_older_trouble_unless_that_says_when() {
         (Fault::from_errcode(89507, ""), true),
         (busy().not_before(Some(s(600))), true),
     ] {
-        let mut desk = Desk::holding(Endpoint::Token);
-        desk.fail(fault, false, at(100));
-        desk.check(&CheckEnd::Refused, at(102));
-        let retry_at = desk.state.trouble.unwrap().retry_at;
+        let mut fixture = Fixture::holding(Endpoint::Token);
+        fixture.fail(fault, false, at(100));
+        fixture.check(&CheckEnd::Refused, at(102));
+        let retry_at = fixture.state.trouble.unwrap().retry_at;
         assert_eq!(retry_at != at(102), waits, "{retry_at:?}");
     }
 }
@@ -556,250 +563,250 @@ fn a_token_found_dead_is_no_part_of_an_older_trouble_unless_that_says_when() {
 fn a_check_on_request_settles_no_doubt() {
     for end in [CheckEnd::Honoured, CheckEnd::Inconclusive(busy())] {
         // Begun while the token was served, ended when only a later one would be conclusive.
-        let mut desk = Desk::holding(Endpoint::Token);
-        desk.fail(lost(), true, at(5400));
-        assert_eq!(desk.reject(at(5698)), Judgement::Accepted);
-        let doubt = desk.state.doubt;
-        desk.check(&end, at(5703));
-        assert_eq!(desk.state.doubt, doubt);
-        assert!(!desk.state.is_usable(at(5703)));
+        let mut fixture = Fixture::holding(Endpoint::Token);
+        fixture.fail(lost(), true, at(5400));
+        assert_eq!(fixture.reject(at(5698)), Judgement::Accepted);
+        let doubt = fixture.state.doubt;
+        fixture.check(&end, at(5703));
+        assert_eq!(fixture.state.doubt, doubt);
+        assert!(!fixture.state.is_usable(at(5703)));
     }
 }
 
 #[test]
 fn a_refresh_asked_for_during_a_check_is_made_after_it() {
     for end in [CheckEnd::Honoured, CheckEnd::Inconclusive(busy()), CheckEnd::Refused] {
-        let mut desk = Desk::holding(Endpoint::StableToken);
-        desk.reject(at(10));
-        desk.state.activity = Activity::Checking;
-        desk.state.want = Some(WantedCall::Force(Reason::Operator));
-        desk.check(&end, at(11));
-        assert_eq!(desk.state.want, Some(WantedCall::Force(Reason::Operator)));
+        let mut fixture = Fixture::holding(Endpoint::StableToken);
+        fixture.reject(at(10));
+        fixture.state.activity = Activity::Checking;
+        fixture.state.want = Some(WantedCall::Force(Reason::Operator));
+        fixture.check(&end, at(11));
+        assert_eq!(fixture.state.want, Some(WantedCall::Force(Reason::Operator)));
     }
 }
 
 #[test]
 fn what_is_asked_for_during_a_call_is_left_for_the_next() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.begin(false, at(10));
-    desk.state.want = Some(WantedCall::Fetch(Reason::Operator));
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.begin(false, at(10));
+    fixture.state.want = Some(WantedCall::Fetch(Reason::Operator));
     let end = FetchEnd {
         force: false,
         sent_at: Some(at(10)),
         may_have_minted: false,
         result: Err(Fault::from_errcode(40001, "")),
     };
-    desk.end(end, at(11));
+    fixture.end(end, at(11));
     assert_eq!(
-        desk.state.want,
+        fixture.state.want,
         Some(WantedCall::Fetch(Reason::Operator)),
         "the changed secret is still to be tried"
     );
-    desk.fetch(false, "b", 7200, at(12));
-    assert_eq!(desk.state.want, None);
+    fixture.fetch(false, "b", 7200, at(12));
+    assert_eq!(fixture.state.want, None);
 }
 
 #[test]
 fn a_normal_call_does_not_serve_a_wish_to_force() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.state.want = Some(WantedCall::Force(Reason::Operator));
-    desk.fetch(false, "access-token-1", 7000, at(10));
-    assert_eq!(desk.state.want, Some(WantedCall::Force(Reason::Operator)));
-    desk.fetch(true, "b", 7200, at(12));
-    assert_eq!(desk.state.want, None);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.state.want = Some(WantedCall::Force(Reason::Operator));
+    fixture.fetch(false, "access-token-1", 7000, at(10));
+    assert_eq!(fixture.state.want, Some(WantedCall::Force(Reason::Operator)));
+    fixture.fetch(true, "b", 7200, at(12));
+    assert_eq!(fixture.state.want, None);
 }
 
 #[test]
 fn a_rejected_token_that_wechat_honours_stays_and_the_rejections_cool_down() {
     for endpoint in BOTH {
-        let mut desk = Desk::holding(endpoint);
-        desk.reject(at(10));
-        desk.check(&CheckEnd::Honoured, at(11));
-        assert_eq!((desk.state.want, desk.reject(at(15))), (None, Judgement::StillValid));
-        assert_eq!(desk.reject(at(16)), Judgement::Accepted);
+        let mut fixture = Fixture::holding(endpoint);
+        fixture.reject(at(10));
+        fixture.check(&CheckEnd::Honoured, at(11));
+        assert_eq!((fixture.state.want, fixture.reject(at(15))), (None, Judgement::StillValid));
+        assert_eq!(fixture.reject(at(16)), Judgement::Accepted);
     }
 }
 
 #[test]
 fn a_rejected_token_that_wechat_refuses_is_replaced_by_one_call() {
     for endpoint in BOTH {
-        let mut desk = Desk::holding(endpoint);
-        desk.reject(at(10));
-        desk.check(&CheckEnd::Refused, at(11));
-        assert_eq!(desk.reject(at(11)), Judgement::WaitForCurrent);
-        assert_eq!(desk.fetch(false, "b", 7200, at(11)), Fetched::New);
+        let mut fixture = Fixture::holding(endpoint);
+        fixture.reject(at(10));
+        fixture.check(&CheckEnd::Refused, at(11));
+        assert_eq!(fixture.reject(at(11)), Judgement::WaitForCurrent);
+        assert_eq!(fixture.fetch(false, "b", 7200, at(11)), Fetched::New);
         assert_eq!(
-            (desk.held().standing, desk.state.attempts_ended, desk.spent(at(11))),
+            (fixture.held().standing, fixture.state.attempts_ended, fixture.spent(at(11))),
             (Validity::Unchallenged, 1, 1)
         );
-        assert_eq!(desk.reject(at(16)), Judgement::Limited, "cooling down from 12 to 17");
-        assert_eq!(desk.reject(at(17)), Judgement::Accepted);
+        assert_eq!(fixture.reject(at(16)), Judgement::Limited, "cooling down from 12 to 17");
+        assert_eq!(fixture.reject(at(17)), Judgement::Accepted);
     }
 }
 
 #[test]
 fn a_war_over_the_account_makes_the_cool_down_grow_and_a_quiet_refresh_ends_it() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
     let mut now = at(10);
     let mut cooldowns = Vec::new();
     for i in 0..4 {
-        assert_eq!(desk.reject(now), Judgement::Accepted);
-        desk.check(&CheckEnd::Refused, now);
-        desk.fetch(false, &format!("war-{i}"), 7200, now);
-        let until = desk.state.rejections.cool_until.unwrap();
+        assert_eq!(fixture.reject(now), Judgement::Accepted);
+        fixture.check(&CheckEnd::Refused, now);
+        fixture.fetch(false, &format!("war-{i}"), 7200, now);
+        let until = fixture.state.rejections.cool_until.unwrap();
         cooldowns.push(until.until(now + s(1)).as_secs());
         now = until;
     }
     assert_eq!(cooldowns, [5, 10, 20, 40]);
-    desk.fetch(false, "in peace", 7200, at(7000));
-    assert_eq!(desk.state.rejections, Rejections::default());
+    fixture.fetch(false, "in peace", 7200, at(7000));
+    assert_eq!(fixture.state.rejections, Rejections::default());
 }
 
 #[test]
-fn on_stable_token_a_check_that_does_not_tell_is_followed_by_a_normal_call() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.reject(at(10));
-    desk.check(&CheckEnd::Inconclusive(busy()), at(11));
-    assert_eq!(desk.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
-    assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!((desk.state.want, desk.held().standing), (None, Validity::Unchallenged));
-    assert_eq!(desk.reject(at(15)), Judgement::Limited);
+fn on_stable_token_an_inconclusive_check_is_followed_by_a_normal_call() {
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.reject(at(10));
+    fixture.check(&CheckEnd::Inconclusive(busy()), at(11));
+    assert_eq!(fixture.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
+    assert_eq!(fixture.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
+    assert_eq!((fixture.state.want, fixture.held().standing), (None, Validity::Unchallenged));
+    assert_eq!(fixture.reject(at(15)), Judgement::Limited);
 }
 
 #[test]
-fn on_token_only_a_second_check_that_does_not_tell_mints() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.reject(at(1000));
-    desk.check(&CheckEnd::Inconclusive(busy()), at(1001));
-    assert_eq!((desk.state.want, desk.reject(at(1002))), (None, Judgement::Limited));
-    assert_eq!(desk.reject(at(1006)), Judgement::Accepted);
-    desk.check(&CheckEnd::Inconclusive(busy()), at(1007));
-    assert_eq!(desk.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
+fn on_token_only_a_second_inconclusive_check_mints() {
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.reject(at(1000));
+    fixture.check(&CheckEnd::Inconclusive(busy()), at(1001));
+    assert_eq!((fixture.state.want, fixture.reject(at(1002))), (None, Judgement::Limited));
+    assert_eq!(fixture.reject(at(1006)), Judgement::Accepted);
+    fixture.check(&CheckEnd::Inconclusive(busy()), at(1007));
+    assert_eq!(fixture.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
 }
 
 #[test]
-fn a_check_that_tells_starts_the_count_anew() {
-    let mut desk = Desk::holding(Endpoint::Token);
+fn a_conclusive_check_starts_the_count_anew() {
+    let mut fixture = Fixture::holding(Endpoint::Token);
     for end in [CheckEnd::Inconclusive(busy()), CheckEnd::Honoured, CheckEnd::Inconclusive(busy())] {
-        let now = desk.state.rejections.cool_until.unwrap_or(at(1000));
-        assert_eq!(desk.reject(now), Judgement::Accepted);
-        desk.check(&end, now);
-        assert_eq!(desk.state.want, None);
+        let now = fixture.state.rejections.cool_until.unwrap_or(at(1000));
+        assert_eq!(fixture.reject(now), Judgement::Accepted);
+        fixture.check(&end, now);
+        assert_eq!(fixture.state.want, None);
     }
 }
 
 #[test]
-fn on_token_checks_that_do_not_tell_mint_neither_too_soon_nor_in_doubt() {
-    let twice = |desk: &mut Desk, now: Moment| {
+fn on_token_inconclusive_checks_mint_neither_too_soon_nor_in_doubt() {
+    let twice = |fixture: &mut Fixture, now: Moment| {
         for now in [now, now + s(5)] {
-            assert_eq!(desk.reject(now), Judgement::Accepted);
-            desk.check(&CheckEnd::Inconclusive(busy()), now);
+            assert_eq!(fixture.reject(now), Judgement::Accepted);
+            fixture.check(&CheckEnd::Inconclusive(busy()), now);
         }
-        desk.state.want
+        fixture.state.want
     };
-    assert_eq!(twice(&mut Desk::holding(Endpoint::Token), at(290)), None, "295 s after the last mint");
-    let mut in_doubt = Desk::holding(Endpoint::Token);
+    assert_eq!(twice(&mut Fixture::holding(Endpoint::Token), at(290)), None, "295 s after the last mint");
+    let mut in_doubt = Fixture::holding(Endpoint::Token);
     in_doubt.fail(lost(), true, at(5400));
     assert_eq!(twice(&mut in_doubt, at(5500)), None);
     let mint = Some(WantedCall::Fetch(Reason::Unverified));
-    assert_eq!(twice(&mut Desk::holding(Endpoint::Token), at(295)), mint);
+    assert_eq!(twice(&mut Fixture::holding(Endpoint::Token), at(295)), mint);
 }
 
 #[test]
 fn a_dead_token_handed_out_again_is_forced_away_and_its_readers_wait_for_that() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.reject(at(10));
-    desk.check(&CheckEnd::Refused, at(11));
-    assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!(desk.held().standing, Validity::RejectedTwice);
-    assert!(desk.state.read(at(12)).is_none());
-    assert_eq!(desk.state.attempts_ended, 0, "the forced call follows at once");
-    assert_eq!(desk.state.trouble.as_deref().unwrap().retry_at, at(12));
-    assert_eq!(desk.fetch(true, "b", 7200, at(12)), Fetched::New);
-    assert_eq!((desk.state.version, desk.state.attempts_ended), (2, 1));
-    assert!(desk.state.trouble.is_none() && desk.state.is_usable(at(13)));
-    assert_eq!(desk.reject(at(14)), Judgement::Limited, "it replaced a refused one");
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.reject(at(10));
+    fixture.check(&CheckEnd::Refused, at(11));
+    assert_eq!(fixture.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
+    assert_eq!(fixture.held().standing, Validity::RejectedTwice);
+    assert!(fixture.state.read(at(12)).is_none());
+    assert_eq!(fixture.state.attempts_ended, 0, "the forced call follows at once");
+    assert_eq!(fixture.state.trouble.as_deref().unwrap().retry_at, at(12));
+    assert_eq!(fixture.fetch(true, "b", 7200, at(12)), Fetched::New);
+    assert_eq!((fixture.state.version, fixture.state.attempts_ended), (2, 1));
+    assert!(fixture.state.trouble.is_none() && fixture.state.is_usable(at(13)));
+    assert_eq!(fixture.reject(at(14)), Judgement::Limited, "it replaced a refused one");
 }
 
 #[test]
 fn a_dead_token_that_cannot_be_forced_away_now_keeps_nobody_waiting() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.state.forced = vec![at(5)];
-    desk.check(&CheckEnd::Refused, at(11));
-    assert_eq!(desk.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!(desk.state.attempts_ended, 1);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.state.forced = vec![at(5)];
+    fixture.check(&CheckEnd::Refused, at(11));
+    assert_eq!(fixture.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
+    assert_eq!(fixture.state.attempts_ended, 1);
 }
 
 #[test]
 fn a_dead_token_stays_dead_when_wechat_does_not_obey() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.check(&CheckEnd::Refused, at(11));
-    desk.fetch(false, "access-token-1", 7188, at(11));
-    assert_eq!(desk.fetch(true, "access-token-1", 7187, at(12)), Fetched::Same);
-    assert_eq!(desk.held().standing, Validity::RejectedTwice);
-    assert_eq!(desk.state.attempts_ended, 1);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.check(&CheckEnd::Refused, at(11));
+    fixture.fetch(false, "access-token-1", 7188, at(11));
+    assert_eq!(fixture.fetch(true, "access-token-1", 7187, at(12)), Fetched::Same);
+    assert_eq!(fixture.held().standing, Validity::RejectedTwice);
+    assert_eq!(fixture.state.attempts_ended, 1);
 }
 
 #[test]
 fn a_believed_client_gets_a_forced_token_where_a_normal_call_changes_nothing() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.account.verify_rejections = false;
-    desk.reject(at(10));
-    assert_eq!(desk.fetch(false, "access-token-1", 7190, at(10)), Fetched::Same);
-    assert_eq!(desk.state.want, Some(WantedCall::Force(Reason::Reported)));
-    assert_eq!((desk.state.attempts_ended, desk.state.is_usable(at(11))), (0, true));
-    assert_eq!(desk.fetch(true, "b", 7200, at(11)), Fetched::New);
-    assert_eq!((desk.state.attempts_ended, desk.reject(at(12))), (1, Judgement::Limited));
-    assert_eq!(desk.reject(at(17)), Judgement::Accepted);
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.account.verify_rejections = false;
+    fixture.reject(at(10));
+    assert_eq!(fixture.fetch(false, "access-token-1", 7190, at(10)), Fetched::Same);
+    assert_eq!(fixture.state.want, Some(WantedCall::Force(Reason::Reported)));
+    assert_eq!((fixture.state.attempts_ended, fixture.state.is_usable(at(11))), (0, true));
+    assert_eq!(fixture.fetch(true, "b", 7200, at(11)), Fetched::New);
+    assert_eq!((fixture.state.attempts_ended, fixture.reject(at(12))), (1, Judgement::Limited));
+    assert_eq!(fixture.reject(at(17)), Judgement::Accepted);
 }
 
 #[test]
 fn a_believed_client_cools_down_where_nothing_came_of_it() {
-    let cooled = |desk: &mut Desk, now: Moment| {
-        assert_eq!(desk.state.want, None);
-        assert_eq!(desk.reject(now), Judgement::Limited);
+    let cooled = |fixture: &mut Fixture, now: Moment| {
+        assert_eq!(fixture.state.want, None);
+        assert_eq!(fixture.reject(now), Judgement::Limited);
     };
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.account.verify_rejections = false;
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.account.verify_rejections = false;
     // WeChat did not obey.
-    desk.reject(at(10));
-    desk.fetch(false, "access-token-1", 7190, at(10));
-    desk.fetch(true, "access-token-1", 7189, at(11));
-    cooled(&mut desk, at(16));
+    fixture.reject(at(10));
+    fixture.fetch(false, "access-token-1", 7190, at(10));
+    fixture.fetch(true, "access-token-1", 7189, at(11));
+    cooled(&mut fixture, at(16));
     // Not allowed to force.
-    assert_eq!(desk.reject(at(17)), Judgement::Accepted);
-    desk.fetch(false, "access-token-1", 7183, at(17));
-    cooled(&mut desk, at(27));
+    assert_eq!(fixture.reject(at(17)), Judgement::Accepted);
+    fixture.fetch(false, "access-token-1", 7183, at(17));
+    cooled(&mut fixture, at(27));
     // Failed.
-    assert_eq!(desk.reject(at(28)), Judgement::Accepted);
-    desk.fail(busy(), false, at(28));
-    cooled(&mut desk, at(48));
+    assert_eq!(fixture.reject(at(28)), Judgement::Accepted);
+    fixture.fail(busy(), false, at(28));
+    cooled(&mut fixture, at(48));
     // Not even tried.
-    assert_eq!(desk.reject(at(49)), Judgement::Accepted);
-    desk.state.refuse_fetch(Fault::host("down"), &desk.account, at(49), 0.5);
-    cooled(&mut desk, at(88));
+    assert_eq!(fixture.reject(at(49)), Judgement::Accepted);
+    fixture.state.refuse_fetch(Fault::host("down"), &fixture.account, at(49), 0.5);
+    cooled(&mut fixture, at(88));
 }
 
 #[test]
 fn on_token_a_believed_client_never_leads_to_a_forced_call() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.account.verify_rejections = false;
-    desk.reject(at(10));
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.account.verify_rejections = false;
+    fixture.reject(at(10));
     // A cache in between repeats an old answer.
-    desk.fetch(false, "access-token-1", 7190, at(10));
-    assert_eq!((desk.state.want, desk.reject(at(12))), (None, Judgement::Limited));
+    fixture.fetch(false, "access-token-1", 7190, at(10));
+    assert_eq!((fixture.state.want, fixture.reject(at(12))), (None, Judgement::Limited));
 }
 
 #[test]
 fn an_operators_refresh_keeps_the_cool_down_and_forgets_the_verdict() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.state.rejections =
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.state.rejections =
         Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: Some(Verdict::Honoured) };
-    desk.state.want = Some(WantedCall::Fetch(Reason::Operator));
-    desk.fetch(false, "b", 7200, at(10));
+    fixture.state.want = Some(WantedCall::Fetch(Reason::Operator));
+    fixture.fetch(false, "b", 7200, at(10));
     let expected = Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: None };
-    assert_eq!(desk.state.rejections, expected);
-    assert_eq!(desk.reject(at(12)), Judgement::Limited, "the verdict was the old token's");
+    assert_eq!(fixture.state.rejections, expected);
+    assert_eq!(fixture.reject(at(12)), Judgement::Limited, "the verdict was the old token's");
 }
 
 #[test]
@@ -808,17 +815,17 @@ fn a_lifetime_far_above_the_usual_is_believed_for_two_hours_on_stable_token_and_
         for (reported, believed) in
             [(60, 60), (7200, 7200), (longest + 1, longest), (720_000, longest), (4_294_967_295, longest)]
         {
-            let mut desk = Desk::empty(endpoint);
-            assert_eq!(desk.fetch(false, "t", reported, at(0)), Fetched::New);
-            assert_eq!(desk.held().expires_at, at(believed), "{endpoint:?} {reported}");
-            assert!(desk.held().refresh_at.until(at(0)) < s(believed), "{endpoint:?} {reported}");
+            let mut fixture = Fixture::empty(endpoint);
+            assert_eq!(fixture.fetch(false, "t", reported, at(0)), Fetched::New);
+            assert_eq!(fixture.held().expires_at, at(believed), "{endpoint:?} {reported}");
+            assert!(fixture.held().refresh_at.until(at(0)) < s(believed), "{endpoint:?} {reported}");
         }
     }
     // The same token again lives as long as before, and no longer.
-    let mut desk = Desk::empty(Endpoint::StableToken);
-    desk.fetch(false, "t", 720_000, at(0));
-    assert_eq!(desk.fetch(false, "t", 713_000, at(7000)), Fetched::Same);
-    assert_eq!(desk.held().expires_at, at(14_200));
+    let mut fixture = Fixture::empty(Endpoint::StableToken);
+    fixture.fetch(false, "t", 720_000, at(0));
+    assert_eq!(fixture.fetch(false, "t", 713_000, at(7000)), Fetched::Same);
+    assert_eq!(fixture.held().expires_at, at(14_200));
 }
 
 #[test]
@@ -833,35 +840,35 @@ fn only_a_lifetime_far_above_the_usual_is_strange() {
 #[test]
 fn a_report_that_was_not_looked_into_costs_nothing_and_is_followed_by_a_cool_down() {
     for endpoint in BOTH {
-        let mut desk = Desk::holding(endpoint);
-        desk.account.daily_budget = 8;
+        let mut fixture = Fixture::holding(endpoint);
+        fixture.account.daily_budget = 8;
         for n in 0..20 {
             let now = at(100 + 10 * n);
-            assert_eq!(desk.reject(now), Judgement::Accepted, "{n}");
-            desk.state.refuse_fetch(Fault::host("down"), &desk.account, now, 0.5);
-            assert_eq!(desk.reject(now + s(1)), Judgement::Limited);
+            assert_eq!(fixture.reject(now), Judgement::Accepted, "{n}");
+            fixture.state.refuse_fetch(Fault::host("down"), &fixture.account, now, 0.5);
+            assert_eq!(fixture.reject(now + s(1)), Judgement::Limited);
         }
     }
 }
 
 #[test]
 fn a_lost_call_is_not_forgotten_with_the_token() {
-    let mut desk = Desk::holding(Endpoint::Token);
-    desk.fail(lost(), true, at(100));
-    let (doubt, audit_at) = (desk.state.doubt, desk.state.audit_at);
-    let left = desk.state.tombstone();
+    let mut fixture = Fixture::holding(Endpoint::Token);
+    fixture.fail(lost(), true, at(100));
+    let (doubt, audit_at) = (fixture.state.doubt, fixture.state.audit_at);
+    let left = fixture.state.tombstone();
     assert_eq!((left.doubt, left.audit_at, left.token), (doubt, audit_at, None));
-    desk.state.upstream_exchanged();
-    assert_eq!((desk.state.doubt, desk.state.audit_at), (doubt, audit_at));
-    desk.fetch(false, "b", 7200, at(110));
-    assert_eq!(desk.state.doubt.map(|doubt| doubt.until), Some(at(410)), "it may end this one");
+    fixture.state.upstream_exchanged();
+    assert_eq!((fixture.state.doubt, fixture.state.audit_at), (doubt, audit_at));
+    fixture.fetch(false, "b", 7200, at(110));
+    assert_eq!(fixture.state.doubt.map(|doubt| doubt.until), Some(at(410)), "it may end this one");
 }
 
 #[test]
 fn a_lost_call_made_after_the_endpoint_was_switched_puts_the_next_token_in_doubt() {
-    let mut desk = Desk::holding(Endpoint::StableToken);
-    desk.account = Account::example(Endpoint::Token);
-    desk.fail(lost(), true, at(100));
-    desk.fetch(false, "b", 7200, at(110));
-    assert_eq!(desk.state.doubt.map(|doubt| doubt.until), Some(at(410)));
+    let mut fixture = Fixture::holding(Endpoint::StableToken);
+    fixture.account = Account::example(Endpoint::Token);
+    fixture.fail(lost(), true, at(100));
+    fixture.fetch(false, "b", 7200, at(110));
+    assert_eq!(fixture.state.doubt.map(|doubt| doubt.until), Some(at(410)));
 }

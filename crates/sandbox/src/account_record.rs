@@ -98,7 +98,7 @@ impl Ticket {
 }
 
 /// One account.
-pub(super) struct Books {
+pub(super) struct AccountRecord {
     pub(super) secret: Secret,
     pub(super) counters: Counters,
     pub(super) token_day: Quota,
@@ -131,7 +131,7 @@ impl Freeze {
     }
 }
 
-impl Books {
+impl AccountRecord {
     pub(super) fn new(secret: Secret) -> Self {
         Self {
             secret,
