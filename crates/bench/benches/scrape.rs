@@ -40,7 +40,7 @@ fn main() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let (address, _fleet) = server.block_on(start(accounts, &folder.path().join("store")))?;
     let quiet = reads_during(address, || {
-        asking()?.block_on(async {
+        client_runtime()?.block_on(async {
             sleep(Duration::from_secs(3)).await;
             Ok(())
         })
@@ -51,8 +51,8 @@ fn main() -> Outcome<()> {
         fs::write("/proc/self/clear_refs", "5")?;
         let cpu_before = cpu_ms()?;
         let (scrapes, reads) = reads_during(address, || {
-            let asking = asking()?;
-            (0..SCRAPES).map(|_| asking.block_on(scrape(address, encoding))).collect::<Outcome<Vec<_>>>()
+            let runtime = client_runtime()?;
+            (0..SCRAPES).map(|_| runtime.block_on(scrape(address, encoding))).collect::<Outcome<Vec<_>>>()
         })?;
         let cpu = (cpu_ms()? - cpu_before) / SCRAPES as u64;
         let mut times: Vec<_> = scrapes.iter().map(|(time, _)| *time).collect();
@@ -102,7 +102,7 @@ fn appid(number: usize) -> Outcome<Appid> {
     Ok(Appid::new(&format!("wx{number:016x}"))?)
 }
 
-fn asking() -> Outcome<Runtime> {
+fn client_runtime() -> Outcome<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
@@ -127,7 +127,7 @@ async fn scrape(address: SocketAddr, encoding: &str) -> Outcome<(Duration, usize
 fn reads_during<T>(address: SocketAddr, work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Latencies)> {
     let done = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&done);
-    let reader = std::thread::spawn(move || asking()?.block_on(read(address, &stop)));
+    let reader = std::thread::spawn(move || client_runtime()?.block_on(read(address, &stop)));
     let result = work();
     done.store(true, Ordering::Relaxed);
     let latencies = reader.join().map_err(|_| "the reader panicked")??;

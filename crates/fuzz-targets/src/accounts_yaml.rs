@@ -19,7 +19,7 @@ const IN_FILE: &str = "5ec2e70000000000000000000000file";
 const HUNDRED_YEARS: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Problems with a file as a whole, which have no position.
-const OF_THE_WHOLE: [&str; 6] = [
+const WITHOUT_POSITION: [&str; 6] = [
     "is empty",
     "must be a mapping",
     "not YAML: deserializing from YAML containing more than one document",
@@ -56,7 +56,7 @@ fn read(text: &str, path: &Path) {
     };
     match Config::parse(text, path, env) {
         Ok(config) => {
-            keeps_the_rules(&config);
+            is_valid(&config);
             is_shown_without_secrets(&config);
             let again = Config::parse(text, path, env).expect("what was taken once is taken again");
             assert!(again == config, "the same text means the same");
@@ -65,7 +65,7 @@ fn read(text: &str, path: &Path) {
     }
 }
 
-fn keeps_the_rules(config: &Config) {
+fn is_valid(config: &Config) {
     let alone = config.api.clients.is_empty();
     assert!(!alone || config.api.listen.ip().to_canonical().is_loopback(), "open to everybody");
     let names: HashSet<_> = config.api.clients.iter().map(|client| &client.name).collect();
@@ -153,8 +153,11 @@ fn says_where_and_shows_no_secret(error: &ConfigError) {
     assert!(!problems.is_empty(), "refused without a reason");
     for problem in problems {
         assert!(!problem.what.is_empty());
-        let of_the_whole = OF_THE_WHOLE.iter().any(|what| problem.what.starts_with(what));
-        assert!(!problem.key.is_empty() || problem.position.is_some() || of_the_whole, "nowhere: {problem}");
+        let has_no_position = WITHOUT_POSITION.iter().any(|what| problem.what.starts_with(what));
+        assert!(
+            !problem.key.is_empty() || problem.position.is_some() || has_no_position,
+            "nowhere: {problem}"
+        );
         if let Some(at) = problem.position {
             assert!(at.line >= 1 && at.column >= 1, "{problem}");
         }

@@ -105,20 +105,20 @@ impl Rig {
     fn converse(&self, with_keys: bool, sent: &[u8]) {
         let api = if with_keys { &self.with_keys } else { &self.without_keys };
         // A request takes at least 16 bytes and waits for at most a minute.
-        let patience = Duration::from_secs(61) * u32::try_from(sent.len() / 16 + 2).unwrap_or(u32::MAX);
-        let came = self.runtime.block_on(async {
+        let limit = Duration::from_secs(61) * u32::try_from(sent.len() / 16 + 2).unwrap_or(u32::MAX);
+        let received = self.runtime.block_on(async {
             // Lets tasks of earlier inputs run, which do not count.
             tokio::task::yield_now().await;
-            timeout(patience, talk(api, sent)).await.expect("a connection hangs")
+            timeout(limit, talk(api, sent)).await.expect("a connection hangs")
         });
-        let text = String::from_utf8_lossy(&came);
+        let text = String::from_utf8_lossy(&received);
         assert!(!text.contains(APP_SECRET), "the AppSecret is told: {text}");
         let may_read = !with_keys || contains(sent, READER.as_bytes());
         assert!(may_read || !text.contains(TOKEN), "a token without a key: {text}");
-        let heads = contains(sent, b"HEAD ");
-        let mut rest = &came[..];
+        let is_head = contains(sent, b"HEAD ");
+        let mut rest = &received[..];
         while !rest.is_empty() {
-            rest = one_answer(rest, heads, &text);
+            rest = one_answer(rest, is_head, &text);
         }
     }
 }
@@ -127,7 +127,7 @@ impl Rig {
 async fn talk(api: &ApiServer, sent: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(4096);
     let (mut reads, mut writes) = split(client);
-    let mut came = Vec::new();
+    let mut received = Vec::new();
     let client = async {
         let write = async {
             // The server may refuse before it has read everything.
@@ -136,8 +136,8 @@ async fn talk(api: &ApiServer, sent: &[u8]) -> Vec<u8> {
         };
         let read = async {
             // A stream has no end of its own: the client leaves.
-            while reads.read_buf(&mut came).await.expect("no error in memory") > 0 {
-                if contains(&came, b"\nretry: ") {
+            while reads.read_buf(&mut received).await.expect("no error in memory") > 0 {
+                if contains(&received, b"\nretry: ") {
                     return;
                 }
             }
@@ -146,7 +146,7 @@ async fn talk(api: &ApiServer, sent: &[u8]) -> Vec<u8> {
         drop((reads, writes));
     };
     tokio::join!(api.converse(server), client);
-    came
+    received
 }
 
 async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
@@ -157,7 +157,7 @@ async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) 
 }
 
 /// Checks the first answer in `bytes`, and returns what follows it.
-fn one_answer<'a>(bytes: &'a [u8], heads: bool, text: &str) -> &'a [u8] {
+fn one_answer<'a>(bytes: &'a [u8], is_head: bool, text: &str) -> &'a [u8] {
     let end = bytes
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
@@ -182,13 +182,13 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, text: &str) -> &'a [u8] {
     if kind == STREAM {
         return &[];
     }
-    let bodiless = heads && (rest.is_empty() || rest.starts_with(b"HTTP/1."));
+    let bodiless = is_head && (rest.is_empty() || rest.starts_with(b"HTTP/1."));
     let chunked = header("transfer-encoding") == Some("chunked");
     let length = header("content-length").and_then(|length| length.parse::<usize>().ok());
     let (body, rest) = match length {
         _ if bodiless => (&b""[..], rest),
         Some(length) => rest.split_at_checked(length).unwrap_or_else(|| panic!("half a body: {text}")),
-        None if chunked => (&b""[..], behind_chunks(rest).unwrap_or_else(|| panic!("half a body: {text}"))),
+        None if chunked => (&b""[..], after_chunks(rest).unwrap_or_else(|| panic!("half a body: {text}"))),
         // A scrape, for a client that does not support chunks.
         None if kind.starts_with(SCRAPE) => (rest, &b""[..]),
         None => panic!("no length: {text}"),
@@ -209,7 +209,7 @@ fn one_answer<'a>(bytes: &'a [u8], heads: bool, text: &str) -> &'a [u8] {
 }
 
 /// Returns what follows a chunked body.
-fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
+fn after_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
     loop {
         let end = bytes.windows(2).position(|two| two == b"\r\n")?;
         let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).ok()?, 16).ok()?;

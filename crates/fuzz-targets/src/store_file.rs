@@ -18,7 +18,7 @@ use wxtokend_core::ticket::Credential;
 /// A record in our stores, in addition to the format.
 const RECORD: &str = r#"{"boot":"b","version":7,"token":null,"doubt":null,"intent":null,"ledger":{"main":null,"on_request":null},"forced":[]}"#;
 
-struct Shelf {
+struct Stores {
     runtime: Runtime,
     folder: TempDir,
     closed: Vec<u8>,
@@ -26,19 +26,19 @@ struct Shelf {
 }
 
 thread_local! {
-    static SHELF: OnceCell<Shelf> = const { OnceCell::new() };
+    static STORES: OnceCell<Stores> = const { OnceCell::new() };
 }
 
 /// Opens the file that `input` describes.
 pub fn run(input: &[u8]) {
-    SHELF.with(|shelf| {
-        let shelf = shelf.get_or_init(Shelf::new);
+    STORES.with(|stores| {
+        let stores = stores.get_or_init(Stores::new);
         match input {
-            [kind, file @ ..] if kind & 1 == 0 => shelf.open(file),
+            [kind, file @ ..] if kind & 1 == 0 => stores.open(file),
             [_, which, damages @ ..] => {
-                let mut file = if which & 1 == 0 { shelf.closed.clone() } else { shelf.killed.clone() };
+                let mut file = if which & 1 == 0 { stores.closed.clone() } else { stores.killed.clone() };
                 damage(&mut file, damages);
-                shelf.open(&file);
+                stores.open(&file);
             }
             _ => {}
         }
@@ -60,7 +60,7 @@ fn damage(file: &mut Vec<u8>, mut damages: &[u8]) {
     }
 }
 
-impl Shelf {
+impl Stores {
     fn new() -> Self {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         // In memory, where there is such a folder: these files need no disk.
@@ -87,7 +87,7 @@ impl Shelf {
         let path = self.folder.path().join("wxtokend.redb");
         fs::write(&path, content).expect("a file");
         match RedbBackend::open(&path) {
-            Ok(backend) => self.use_it(&backend, &path, content),
+            Ok(backend) => self.read_and_write(&backend, &path, content),
             Err(error) => refused(&error, &path, content),
         }
         let left: Vec<PathBuf> = fs::read_dir(self.folder.path())
@@ -97,7 +97,7 @@ impl Shelf {
         assert!(left.len() <= 2, "something is left behind: {left:?}");
     }
 
-    fn use_it(&self, backend: &RedbBackend, path: &Path, content: &[u8]) {
+    fn read_and_write(&self, backend: &RedbBackend, path: &Path, content: &[u8]) {
         match backend.load() {
             Ok(_) => {
                 let appid = Appid::new("wx-new").expect("an appid");

@@ -31,22 +31,22 @@ pub fn run(input: &[u8]) {
         .account(Appid::new("wx0123456789abcdef").expect("an appid"), Secret::new("app-secret"));
     let Ok((state, of_another)) = decode::<AccountState>(record, BOOT) else { return };
     let state = if of_another { state.rebased(NOW) } else { state };
-    written_and_read_it_is_the_same(&state);
-    serves_only_what_it_says(&state, NOW);
+    survives_a_round_trip(&state);
+    serves_within_its_ends(&state, NOW);
     let later = NOW + Duration::from_secs(3600);
-    serves_only_what_it_says(&state, later);
+    serves_within_its_ends(&state, later);
 
     let mut recovered = state.clone();
     recovered.recover(&account, RULES, NOW);
     let (before, after) = (state.read(NOW), recovered.read(NOW));
     assert!(after.is_none() || before.is_some(), "a crash has brought a token to life");
-    written_and_read_it_is_the_same(&recovered);
-    serves_only_what_it_says(&recovered, NOW);
-    serves_only_what_it_says(&recovered.clone().rebased(later), later);
-    live_on(*next, recovered, &account);
+    survives_a_round_trip(&recovered);
+    serves_within_its_ends(&recovered, NOW);
+    serves_within_its_ends(&recovered.clone().rebased(later), later);
+    continue_from(*next, recovered, &account);
 }
 
-fn live_on(next: u8, mut state: AccountState, account: &Account) {
+fn continue_from(next: u8, mut state: AccountState, account: &Account) {
     let version = state.version;
     let remaining = state.ledger.remaining(Bucket::Calls, account.daily_budget, NOW);
     assert!(remaining <= account.daily_budget);
@@ -63,7 +63,7 @@ fn live_on(next: u8, mut state: AccountState, account: &Account) {
     let force = next & 4 != 0;
     if state.begin_fetch(account, force, NOW).is_ok() {
         assert!(remaining > 0, "a call was charged that the budget has not");
-        serves_only_what_it_says(&state, NOW);
+        serves_within_its_ends(&state, NOW);
         let value = if next & 16 == 0 { Secret::new("fresh") } else { presented };
         let result = match next & 32 == 0 {
             true => Ok(Answer { value, expires_in: Duration::from_secs(7200) }),
@@ -78,14 +78,14 @@ fn live_on(next: u8, mut state: AccountState, account: &Account) {
             NOW,
             Draw::alone(0.5),
         );
-        serves_only_what_it_says(&state, NOW);
+        serves_within_its_ends(&state, NOW);
     }
     assert!(state.version >= version, "the version went back");
     let _ = next_step(&state, account, true, NOW);
-    written_and_read_it_is_the_same(&state);
+    survives_a_round_trip(&state);
 }
 
-fn written_and_read_it_is_the_same(state: &AccountState) {
+fn survives_a_round_trip(state: &AccountState) {
     let written = encode(state, BOOT);
     let (read, _): (AccountState, _) = decode(&written, BOOT).expect("what we write, we read");
     assert_eq!(encode(&read, BOOT), written);
@@ -93,7 +93,7 @@ fn written_and_read_it_is_the_same(state: &AccountState) {
 
 /// A served token never outlives an end in the state, by either clock. Computed independently of the code
 /// under test.
-fn serves_only_what_it_says(state: &AccountState, now: Moment) {
+fn serves_within_its_ends(state: &AccountState, now: Moment) {
     let Some(token) = state.read(now) else { return };
     let held = state.token.as_ref().expect("a token that is served is held");
     let ends = [

@@ -6,8 +6,8 @@
 //! panics, crashes with the loss of what was not written, failing disks, clocks that jump and machines that
 //! are suspended. Invariants are checked at every read. A seed that fails is printed and replays exactly;
 //! that needs the build that `scripts/simulate` makes, as tokio otherwise uses random numbers of its own.
-#![expect(clippy::print_stdout, reason = "commands show what the simulation has seen")]
-#![expect(clippy::unwrap_used, reason = "what cannot be in a world of our own ends the run")]
+#![expect(clippy::print_stdout, reason = "commands print what the simulation has seen")]
+#![expect(clippy::unwrap_used, reason = "an impossible state of the simulation ends the run")]
 
 mod checker;
 mod clients;

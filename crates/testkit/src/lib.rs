@@ -1,6 +1,6 @@
 //! Shared by the tests of the library and of the program.
 
-#![expect(async_fn_in_trait, reason = "each who plays scenarios does so in one thread")]
+#![expect(async_fn_in_trait, reason = "each driver plays scenarios in one thread")]
 
 mod clock;
 pub mod scenarios;

@@ -21,13 +21,13 @@ use crate::lab::{KEY, Program, appid};
 /// Connections that are kept open for closed-loop load, which asks as fast as answers come.
 pub(crate) const CONNECTIONS: usize = 64;
 /// Time limit for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which requests are sent, how and where.
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
-    pub(crate) speaks: Speaks,
+    pub(crate) protocol: Protocol,
     pub(crate) connections: usize,
     /// Sent in turn.
     pub(crate) requests: Arc<Vec<Vec<u8>>>,
@@ -37,12 +37,12 @@ impl Load {
     /// Reads the tokens of `accounts` accounts over HTTP.
     pub(crate) fn tokens(address: SocketAddr, accounts: usize) -> Self {
         let requests = Arc::new(token_reads(address, KEY, (0..accounts).map(appid)));
-        Self { address, speaks: Speaks::Http, connections: CONNECTIONS, requests }
+        Self { address, protocol: Protocol::Http, connections: CONNECTIONS, requests }
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Speaks {
+pub(crate) enum Protocol {
     Http,
     Redis,
 }
@@ -148,7 +148,7 @@ async fn converse(
     end: Instant,
 ) -> io::Result<Histogram<u64>> {
     let mut latencies = no_latencies();
-    let mut talk = Talk { stream, speaks: load.speaks, buffer: vec![0; 64 * 1024] };
+    let mut connection = Connection { stream, protocol: load.protocol, buffer: vec![0; 64 * 1024] };
     let mut due = pace.as_ref().map(|pace| pace.first);
     let mut next = index;
     loop {
@@ -167,7 +167,7 @@ async fn converse(
             }
             *at += pace.every;
         }
-        talk.ask(&load.requests[next % load.requests.len()]).await?;
+        connection.ask(&load.requests[next % load.requests.len()]).await?;
         latencies.saturating_record(u64::try_from(from.elapsed().as_nanos()).unwrap_or(u64::MAX));
         next += load.connections;
     }
@@ -180,15 +180,15 @@ fn no_latencies() -> Histogram<u64> {
 }
 
 /// One connection.
-struct Talk {
+struct Connection {
     stream: TcpStream,
-    speaks: Speaks,
+    protocol: Protocol,
     buffer: Vec<u8>,
 }
 
-impl Talk {
+impl Connection {
     async fn ask(&mut self, request: &[u8]) -> io::Result<()> {
-        timeout(PATIENCE, self.exchange(request)).await?
+        timeout(TIMEOUT, self.exchange(request)).await?
     }
 
     async fn exchange(&mut self, request: &[u8]) -> io::Result<()> {
@@ -210,9 +210,9 @@ impl Talk {
                 Err(error) => return Err(error),
             }
             let answer = &self.buffer[..filled];
-            let length = match self.speaks {
-                Speaks::Http => http_length(answer)?,
-                Speaks::Redis => redis_length(answer)?,
+            let length = match self.protocol {
+                Protocol::Http => http_length(answer)?,
+                Protocol::Redis => redis_length(answer)?,
             };
             if length.is_some_and(|length| length <= filled) {
                 return Ok(());
@@ -221,7 +221,7 @@ impl Talk {
     }
 }
 
-fn unfit(answer: &[u8]) -> io::Error {
+fn unexpected_answer(answer: &[u8]) -> io::Error {
     let text = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
     io::Error::new(io::ErrorKind::InvalidData, format!("not the answer that was wanted: {text}"))
 }
@@ -230,10 +230,13 @@ fn unfit(answer: &[u8]) -> io::Error {
 fn http_length(answer: &[u8]) -> io::Result<Option<usize>> {
     let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     if !answer.starts_with(b"HTTP/1.1 200") {
-        return Err(unfit(answer));
+        return Err(unexpected_answer(answer));
     }
     let key = b"content-length: ";
-    let at = answer[..head].windows(key.len()).position(|part| part == key).ok_or_else(|| unfit(answer))?;
+    let at = answer[..head]
+        .windows(key.len())
+        .position(|part| part == key)
+        .ok_or_else(|| unexpected_answer(answer))?;
     let digits = answer[at + key.len()..head].iter().take_while(|byte| byte.is_ascii_digit());
     let body = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
     Ok(Some(head + 4 + body))
@@ -241,9 +244,9 @@ fn http_length(answer: &[u8]) -> io::Result<Option<usize>> {
 
 fn redis_length(answer: &[u8]) -> io::Result<Option<usize>> {
     let Some(head) = answer.windows(2).position(|two| two == b"\r\n") else { return Ok(None) };
-    let Some(digits) = answer[..head].strip_prefix(b"$") else { return Err(unfit(answer)) };
+    let Some(digits) = answer[..head].strip_prefix(b"$") else { return Err(unexpected_answer(answer)) };
     let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
-    Ok(Some(head + 2 + length.ok_or_else(|| unfit(answer))? + 2))
+    Ok(Some(head + 2 + length.ok_or_else(|| unexpected_answer(answer))? + 2))
 }
 
 /// Sends a single request; returns the status and body.

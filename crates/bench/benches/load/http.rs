@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::bare::Fixed;
-use crate::client::{self, CONNECTIONS, Cost, Load, Speaks, at_rate, call, token_reads};
+use crate::client::{self, CONNECTIONS, Cost, Load, Protocol, at_rate, call, token_reads};
 use crate::lab::{
-    self, ANY, CLIENTS, Cores, KEY, Lab, Plan, Program, SERVER, appid, keep_to, on, redis, until_ready,
+    self, ANY, CLIENTS, Cores, KEY, Lab, Plan, Program, SERVER, appid, on, pin_to, redis, until_ready,
 };
 use crate::{Options, Outcome, median};
 
@@ -47,7 +47,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let body_bytes = servers.body_bytes;
         drop(servers);
         // As they run without cores assigned to them.
-        keep_to(ANY)?;
+        pin_to(ANY)?;
         let on_all_cores = Servers::start(accounts, ANY).await?.capacity(options).await?;
         Ok(json!({
             "accounts": accounts,
@@ -103,7 +103,7 @@ impl Servers {
             .map(|appid| redis_command(&["GET", &format!("wx:access_token:{appid}")]));
         let redis = Load {
             address: self.redis.address,
-            speaks: Speaks::Redis,
+            protocol: Protocol::Redis,
             connections: CONNECTIONS,
             requests: Arc::new(gets.collect()),
         };

@@ -24,14 +24,14 @@ pub(crate) const ANY: Cores = Cores("0,1");
 /// The client key that the daemon knows.
 pub(crate) const KEY: &str = "a-key-of-the-benchmarks-that-is-long-enough";
 /// Time limit for every wait, long enough for a cold start of a hundred thousand accounts.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A list of cores, as `taskset -c` takes it.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Cores(pub(crate) &'static str);
 
 /// Restricts this thread, and those that it starts from now on, to `cores`.
-pub(crate) fn keep_to(cores: Cores) -> Outcome<()> {
+pub(crate) fn pin_to(cores: Cores) -> Outcome<()> {
     let mut set = rustix::thread::CpuSet::new();
     for core in cores.0.split(',') {
         set.set(core.parse()?);
@@ -159,7 +159,7 @@ pub(crate) async fn until_ready(address: SocketAddr) -> Outcome<()> {
         }
         Ok(())
     };
-    timeout(PATIENCE, ready).await?
+    timeout(TIMEOUT, ready).await?
 }
 
 fn write_config(path: &Path, plan: &Plan, upstream: &str) -> Outcome<()> {
@@ -213,7 +213,7 @@ pub(crate) async fn started(mut command: Command, folder: &Path, log: &str, key:
             program.address = address.parse()?;
             return Ok(program);
         }
-        if program.child.try_wait()?.is_some() || start.elapsed() > PATIENCE {
+        if program.child.try_wait()?.is_some() || start.elapsed() > TIMEOUT {
             return Err(format!("{command:?} did not start: {text}").into());
         }
         sleep(Duration::from_millis(1)).await;
@@ -232,6 +232,6 @@ pub(crate) async fn redis(cores: Cores) -> Outcome<Program> {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, up).await?;
+    timeout(TIMEOUT, up).await?;
     Ok(program)
 }

@@ -58,12 +58,12 @@ fn main() -> Outcome<()> {
     let machine = machine::described();
     let result = match part.as_str() {
         "report" => return report::write(),
-        "http" => on_the_clients_core(|| http::measure(&options))?,
+        "http" => on_client_core(|| http::measure(&options))?,
         "size" => size::measure(&options)?,
         "spread" => spread::measure(&options)?,
         "storm" => storm::measure(&options)?,
-        "profiles" => on_the_clients_core(|| profile::measure(&options))?,
-        "soak" => on_the_clients_core(|| soak::measure(&options))?,
+        "profiles" => on_client_core(|| profile::measure(&options))?,
+        "soak" => on_client_core(|| soak::measure(&options))?,
         other => return Err(format!("there is no part {other}: see scripts/bench").into()),
     };
     let name = match part.as_str() {
@@ -71,12 +71,12 @@ fn main() -> Outcome<()> {
         part => part.to_owned(),
     };
     let command = [&["scripts/bench".to_owned(), part.clone()], words].concat().join(" ");
-    keep(&name, &json!({ "machine": machine, "command": command, "quick": options.quick, "result": result }))
+    save(&name, &json!({ "machine": machine, "command": command, "quick": options.quick, "result": result }))
 }
 
 /// Runs `work` on the clients' core, since the server under test has its own.
-fn on_the_clients_core(work: impl FnOnce() -> Outcome<Value>) -> Outcome<Value> {
-    lab::keep_to(lab::CLIENTS)?;
+fn on_client_core(work: impl FnOnce() -> Outcome<Value>) -> Outcome<Value> {
+    lab::pin_to(lab::CLIENTS)?;
     work()
 }
 
@@ -84,7 +84,7 @@ fn results() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/bench")
 }
 
-fn keep(name: &str, result: &Value) -> Outcome<()> {
+fn save(name: &str, result: &Value) -> Outcome<()> {
     fs::create_dir_all(results())?;
     let text = serde_json::to_string_pretty(result)?;
     println!("{text}");

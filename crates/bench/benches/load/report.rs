@@ -34,7 +34,7 @@ pub(crate) fn write() -> Outcome<()> {
 }
 
 /// Returns the result of a part, and a line that says how it was made.
-fn kept(name: &str) -> Option<(Value, String)> {
+fn saved(name: &str) -> Option<(Value, String)> {
     let text = fs::read_to_string(results().join(format!("{name}.json"))).ok()?;
     let kept: Value = serde_json::from_str(&text).ok()?;
     let quick = if kept["quick"] == true { " (a quick run: to try it out, not to be believed)" } else { "" };
@@ -119,7 +119,7 @@ impl Report {
 
     fn http(&mut self) -> Outcome<()> {
         self.say("\n## A token read over HTTP\n");
-        let Some((http, command)) = kept("http") else {
+        let Some((http, command)) = saved("http") else {
             self.missing("http");
             return Ok(());
         };
@@ -252,7 +252,7 @@ impl Report {
     fn sizes(&mut self) -> Outcome<()> {
         self.say("\n## Fleets of 1 000, 10 000 and 100 000\n");
         let all: Vec<(Value, String)> =
-            SIZES.iter().filter_map(|size| kept(&format!("size-{size}"))).collect();
+            SIZES.iter().filter_map(|size| saved(&format!("size-{size}"))).collect();
         if all.is_empty() {
             self.missing("size");
             return Ok(());
@@ -347,7 +347,7 @@ impl Report {
 
     fn spread(&mut self) -> Outcome<()> {
         self.say("\n## The spread of refreshes\n");
-        let Some((spread, command)) = kept("spread") else {
+        let Some((spread, command)) = saved("spread") else {
             self.missing("spread");
             return Ok(());
         };
@@ -413,7 +413,7 @@ impl Report {
 
     fn storm(&mut self) -> Outcome<()> {
         self.say("\n## Rejection storms\n");
-        let Some((storm, command)) = kept("storm") else {
+        let Some((storm, command)) = saved("storm") else {
             self.missing("storm");
             return Ok(());
         };
@@ -452,7 +452,7 @@ impl Report {
     /// Ways of building it, and what was changed by hand, which is also recorded by hand.
     fn build(&mut self) -> Outcome<()> {
         self.say("\n## How it is built\n");
-        if let Some((profiles, command)) = kept("profiles") {
+        if let Some((profiles, command)) = saved("profiles") {
             self.say(command);
             self.say(format!(
                 "Each built from an empty target folder on both cores. Then, taking turns, read over HTTP as above, {} \
@@ -491,7 +491,7 @@ impl Report {
 
     fn soak(&mut self) -> Outcome<()> {
         self.say("\n## Soak\n");
-        let Some((soak, command)) = kept("soak") else {
+        let Some((soak, command)) = saved("soak") else {
             self.missing("soak");
             return Ok(());
         };

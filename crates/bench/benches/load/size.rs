@@ -29,11 +29,11 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
         let delay = json!({ "kind": "delay", "delay_ms": CONFIGURED_DELAY.as_millis() });
         lab.control("POST", "/faults", &delay.to_string()).await?;
 
-        let alone = alone(&lab).await?;
+        let alone = unloaded_call_time(&lab).await?;
         let began = Instant::now();
         let daemon = lab.daemon(ANY).await?;
         let serving = began.elapsed();
-        let reader = tokio::spawn(waits_for_the_last(daemon.address, accounts, began));
+        let reader = tokio::spawn(wait_for_last_account(daemon.address, accounts, began));
         until_all_have_tokens(daemon.address, accounts).await?;
         let cold = began.elapsed();
         // One wave of calls after another; the last may not be full.
@@ -105,7 +105,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Value> {
 }
 
 /// How long a call takes at an otherwise idle WeChat, on a connection of its own like all calls.
-async fn alone(lab: &Lab) -> Outcome<Duration> {
+async fn unloaded_call_time(lab: &Lab) -> Outcome<Duration> {
     let mut took = Vec::new();
     for _ in 0..CALLS_ALONE {
         let start = Instant::now();
@@ -116,7 +116,7 @@ async fn alone(lab: &Lab) -> Outcome<Duration> {
 }
 
 /// How long after `began` a reader that asks from the start gets the token of the last account.
-async fn waits_for_the_last(api: SocketAddr, accounts: usize, began: Instant) -> Outcome<f64> {
+async fn wait_for_last_account(api: SocketAddr, accounts: usize, began: Instant) -> Outcome<f64> {
     until_read(api, &appid(accounts - 1)).await?;
     Ok(began.elapsed().as_secs_f64())
 }
