@@ -27,8 +27,7 @@ impl Phase {
     pub const ALL: [Self; 6] =
         [Self::Starting, Self::Fresh, Self::Refreshing, Self::Degraded, Self::Unavailable, Self::Parked];
 
-    /// Derives the phase of a credential from its last failure, whether it may be served, and whether a call
-    /// is under way.
+    /// Derives a credential's phase from its last failure, whether it is usable, and whether a call is under way.
     #[must_use]
     pub fn of(trouble: Option<&LastFailure>, is_usable: bool, is_busy: bool, attempts_ended: u64) -> Self {
         match (trouble.map(LastFailure::is_parked), is_usable) {

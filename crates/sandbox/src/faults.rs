@@ -84,8 +84,8 @@ pub enum FaultKind {
         #[serde(rename = "as")]
         seen_as: LostAs,
     },
-    /// The request reaches WeChat only later, as one that a slow backend or a retransmission delivers after
-    /// the client has given up. It is carried out then, whatever has happened in the meantime.
+    /// The request reaches WeChat only later, after the client has given up. A slow backend or a
+    /// retransmission delivers it; it is carried out then, whatever has happened in the meantime.
     Late {
         /// How much later, in milliseconds.
         after_ms: u64,

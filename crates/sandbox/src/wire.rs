@@ -40,7 +40,7 @@ impl Request {
             .filter(|v| !v.is_empty())
     }
 
-    /// Returns the value of `name` in the query, or in the body if that is a form or a JSON object.
+    /// Returns the value of `name` in the query, or in a form or JSON body.
     pub(super) fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         if let Some(value) = self.param(name) {
             return Some(value.into());
@@ -91,8 +91,8 @@ pub struct Reaction {
 pub enum Wire {
     /// A whole answer.
     Answer(Answer),
-    /// The head of `answer` with its true `Content-Length`, the first `sent` bytes of its body, then the end
-    /// of the connection.
+    /// Half of an answer, then the end of the connection. Sends the head with its true `Content-Length` and
+    /// the first `sent` bytes of the body.
     HalfAnswer {
         /// The complete answer.
         answer: Answer,

@@ -22,11 +22,11 @@ struct OneTicket {
     dead_since: Option<i64>,
 }
 
-/// How long a dead ticket may be served if its end is known to within some minutes, in which it is polled
-/// repeatedly.
+/// How long a dead ticket may be served if its age is known. Its end is then known to within some minutes, in
+/// which it is polled repeatedly.
 const KNOWN_AGE: i64 = 2 * MINUTE;
-/// How long after its latest possible end, counted from when it was first seen, a ticket of unknown age may
-/// be served. It is polled every five minutes, unless these calls fail or the budget is scarce, and is
+/// How long a ticket of unknown age may be served after its latest possible end. That is counted from when it
+/// was first seen. It is polled every five minutes, unless these calls fail or the budget is scarce, and is
 /// trusted through one that fails.
 const UNKNOWN_AGE: i64 = 12 * MINUTE;
 

@@ -195,8 +195,7 @@ impl Audit {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever calls are made and refunded, and however the account is reloaded, crashed, rebooted, given a
-    /// wrong clock, removed and added again.
+    /// Whatever happens: calls, refunds, reloads, crashes, reboots, a wrong clock, removal and return.
     #[test]
     fn no_window_holds_more_calls_than_the_largest_budget_in_force_within_it(
         first in budget(),

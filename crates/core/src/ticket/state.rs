@@ -1,4 +1,4 @@
-//! What is known of one ticket, what is to be done about it, and what the end of a call changes.
+//! What is known of one ticket, what to do about it, and what a call changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -310,9 +310,9 @@ impl TicketState {
     }
 }
 
-/// Earliest instant at which the successor of `last`, returned by a call sent at `sent_at`, was issued, if
-/// known to within `precision`. That is not before WeChat last handed out `last`, nor before `last` had
-/// ended.
+/// Earliest time at which the successor of `last` was issued, if known to within `precision`. The successor
+/// was returned by a call sent at `sent_at`; it was not issued before WeChat last handed out `last`, nor
+/// before `last` had ended.
 fn made_after(last: &HeldTicket, sent_at: Moment, precision: Duration) -> Option<Moment> {
     let since = |earliest: Moment| earliest.elapsed(sent_at) <= precision;
     let ended = Some(last.ends_from).filter(|end| last.is_age_known && end.has_come(sent_at));

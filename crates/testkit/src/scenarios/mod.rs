@@ -2,7 +2,7 @@
 //! implementations alike.
 //!
 //! The decision alone (`src/fleet/tests/decision.rs`), the simulated fleet (`src/fleet/tests/scenarios.rs`)
-//! and the real daemon over HTTP (`tests/it/scenarios.rs`) each implement [`Stage`]; [`play`] does the rest.
+//! and the real daemon over HTTP (`tests/it/scenarios.rs`) each implement [`Stage`]; [`play()`] does the rest.
 //! If one of them behaves differently from the others, that is a defect of it or of the scenario.
 
 pub mod model;
