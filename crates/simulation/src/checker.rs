@@ -321,7 +321,7 @@ impl AccountChecker {
         self.time_is_lost = false;
     }
 
-    /// Records the program's learning that WeChat refuses `value`.
+    /// Records that the program has learned that WeChat refuses `value`.
     pub(super) fn note_refused(&mut self, value: &str, now: i64) {
         if self.refused_value.as_ref().is_none_or(|(before, _)| before != value) {
             self.refused_at = now;
@@ -337,7 +337,7 @@ impl AccountChecker {
         self.excuse_promises();
     }
 
-    /// Records the program's learning that WeChat honours `value`, whatever it learned a second ago.
+    /// Records that the program has learned that WeChat honours `value`, whatever it learned a second ago.
     pub(super) fn note_honoured(&mut self, value: &str, now: i64) {
         if self.refused_value.take_if(|(dead, effective_at)| dead == value && now < *effective_at).is_some()
             && let Some(current) = self.current.as_mut().filter(|current| current.kept.value == *value)
