@@ -130,7 +130,7 @@ async fn connection(
     };
     let evicted = async {
         connection.until_evicted().await;
-        while !slot.is_crowded() {
+        while !slot.is_nearly_full() {
             sleep(SHUTDOWN_LINGER).await;
         }
     };

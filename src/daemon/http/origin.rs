@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_page_is_told_from_every_other() {
+    fn only_our_page_is_accepted() {
         for (site, origin, ours) in [
             (Some("same-origin"), None, true),
             (Some("same-origin"), Some("https://behind.a.proxy"), true),

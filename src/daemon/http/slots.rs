@@ -146,7 +146,7 @@ impl Slots {
     }
 
     /// Whether there is hardly any room for more connections.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn is_nearly_full(&self) -> bool {
         self.permits.available_permits() < self.max / 8
     }
 
@@ -300,8 +300,8 @@ impl SlotId {
 
 impl ConnectionSlot {
     /// Whether there is hardly any room for more connections.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.place.slots.is_crowded()
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.place.slots.is_nearly_full()
     }
 }
 

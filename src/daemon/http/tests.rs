@@ -1,4 +1,4 @@
-//! The real API on real sockets, before a real fleet whose WeChat is the sandbox.
+//! Tests of the real API on real sockets, with a real fleet that uses the sandbox as WeChat.
 
 mod access;
 mod accounts;
@@ -43,7 +43,7 @@ use crate::fleet::Fleet;
 
 /// The AppSecret of every account.
 pub(crate) const SECRET: &str = "appsecret-canary-4711";
-/// More than anything here takes; only a test that fails waits as long.
+/// Time limit of waits, longer than anything here takes; only a failing test waits as long.
 const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn id(appid: &str) -> Appid {
@@ -68,7 +68,7 @@ pub(crate) const READ: Allow = Allow { read: true, ..Allow::NONE };
 pub(crate) const REFRESH: Allow = Allow { refresh: true, ..Allow::NONE };
 pub(crate) const ADMIN: Allow = Allow { admin: true, ..Allow::NONE };
 
-/// A running server and everything around it.
+/// A running server and its surroundings.
 pub(crate) struct Rig {
     pub(crate) sandbox: Sandbox,
     pub(crate) fleet: Fleet,
@@ -83,16 +83,16 @@ pub(crate) struct Rig {
     _folder: TempDir,
 }
 
-/// What a test changes about it.
+/// Options of the server under test.
 pub(crate) struct TestApi {
     pub(crate) accounts: Vec<Account>,
     pub(crate) clients: Vec<Client>,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) wechat_path: String,
     pub(crate) timeout: Duration,
-    /// How long idle connections are kept, where not for 80 s.
+    /// How long idle connections are kept; `None` for the default of 80 s.
     pub(crate) idle: Option<Duration>,
-    /// Faults that are there from the start.
+    /// Faults injected before the start.
     pub(crate) faults: Vec<(&'static str, Fault)>,
 }
 
@@ -111,28 +111,28 @@ impl Default for TestApi {
 }
 
 impl Rig {
-    /// The server, once every account has a token or a fault.
-    pub(crate) async fn start(plan: TestApi) -> Self {
-        let rig = Self::start_at_once(plan).await;
+    /// Starts the server and waits until every account has a token or a fault.
+    pub(crate) async fn start(options: TestApi) -> Self {
+        let rig = Self::start_at_once(options).await;
         until("ready", || rig.fleet.is_ready()).await;
         rig
     }
 
-    pub(crate) async fn start_at_once(plan: TestApi) -> Self {
-        let accounts = plan.accounts.iter().map(|account| (account.appid.clone(), account.secret.clone()));
+    pub(crate) async fn start_at_once(options: TestApi) -> Self {
+        let accounts = options.accounts.iter().map(|account| (account.appid.clone(), account.secret.clone()));
         let sandbox = Sandbox::new(Settings { accounts: accounts.collect(), ..Settings::default() });
-        for (appid, fault) in plan.faults {
+        for (appid, fault) in options.faults {
             sandbox.inject(Some(&id(appid)), fault);
         }
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config::new(plan.accounts);
+        let mut config = Config::new(options.accounts);
         config.api.listen = "127.0.0.1:0".parse().unwrap();
-        config.api.clients = plan.clients;
-        config.metrics.listen = plan.metrics_listen;
-        config.api.wechat_path = plan.wechat_path;
+        config.api.clients = options.clients;
+        config.metrics.listen = options.metrics_listen;
+        config.api.wechat_path = options.wechat_path;
         config.store.path = folder.path().join("wxtokend.redb");
-        config.upstream.timeout = plan.timeout;
+        config.upstream.timeout = options.timeout;
         let url = format!("http://{}/", upstream.local_addr().unwrap());
         config.upstream.base_urls = vec![url.parse().unwrap()];
         let wechat = sandbox.clone();
@@ -140,7 +140,7 @@ impl Rig {
         let fleet = Fleet::start(config.clone()).await.unwrap();
         let metrics = Metrics::detached();
         let api = ApiServer::bind(&config, fleet.clone(), metrics.clone()).await.unwrap();
-        let api = match plan.idle {
+        let api = match options.idle {
             Some(idle) => api.keep_idle(idle),
             None => api,
         };
@@ -160,7 +160,7 @@ impl Rig {
         }
     }
 
-    /// The fleet of the same file with other accounts.
+    /// Reloads the fleet with other accounts and the same settings.
     pub(crate) async fn reload(&self, accounts: Vec<Account>) {
         let accounts = accounts.into_iter().map(Arc::new).collect();
         self.fleet.reload(Config { accounts, ..self.config.clone() }).await.unwrap();
@@ -205,12 +205,12 @@ impl Rig {
         Answer { status, headers, body: answer.text().await.unwrap() }
     }
 
-    /// The access_token of an account that has one.
+    /// The access_token of an account, which must have one.
     pub(crate) async fn token_of(&self, appid: &str) -> String {
         self.fleet.token(appid).await.unwrap().access_token().to_owned()
     }
 
-    /// Whether `text` holds a secret, a token or a ticket.
+    /// Whether `text` contains a secret, a token or a ticket.
     pub(crate) fn leaks(&self, text: &str) -> bool {
         let tokens = self.config.accounts.iter().filter_map(|account| self.sandbox.truth(&account.appid));
         let mut living = tokens.flat_map(|truth| {
@@ -219,7 +219,7 @@ impl Rig {
         text.contains(SECRET) || living.any(|value| text.contains(value.expose()))
     }
 
-    /// Asserts that `answer` is a problem of that code, whole and without secrets.
+    /// Asserts that `answer` is a complete problem with this code and without secrets.
     #[track_caller]
     pub(crate) fn is_problem(&self, answer: &Answer, code: &str) {
         answer.is_problem(code);
@@ -227,7 +227,7 @@ impl Rig {
     }
 }
 
-/// What came back.
+/// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -279,17 +279,17 @@ impl Answer {
     }
 }
 
-/// Everything that comes back for `request`, until the server ends the connection.
+/// Sends `request` and returns everything that the server sends until it ends the connection.
 pub(crate) async fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // The server may refuse before it has read it all.
+    // The server may refuse before it has read everything.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut text = String::new();
     timeout(LONG, stream.read_to_string(&mut text)).await.expect("an end").unwrap();
     text
 }
 
-/// The same, taken apart.
+/// Sends `request` as [`raw`] does, with `Connection: close`, and parses the answer.
 pub(crate) async fn raw_answer(address: SocketAddr, request: &str) -> Answer {
     let text = raw(address, &request.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
@@ -301,10 +301,10 @@ pub(crate) async fn raw_answer(address: SocketAddr, request: &str) -> Answer {
     Answer { status: head[9..12].parse().unwrap(), headers, body: body.to_owned() }
 }
 
-/// Waits until `true_of_it` is.
-pub(crate) async fn until(what: &str, mut true_of_it: impl FnMut() -> bool) {
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let poll = async {
-        while !true_of_it() {
+        while !condition() {
             sleep(Duration::from_millis(5)).await;
         }
     };

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn however_many_keys_are_tried_a_line_a_minute_tells_of_all() {
+    async fn however_many_keys_are_tried_one_line_a_minute_reports_them_all() {
         let keys = WrongKeys::new(Counter::noop());
         let from = Some(IpAddr::from([10, 0, 0, 1]));
         assert_eq!(keys.take_unreported(), None);

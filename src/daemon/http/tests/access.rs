@@ -1,4 +1,5 @@
-//! Who waits while the clients are exchanged. On paused time and without sockets, so that whoever is said to wait does.
+//! Requests that wait while the clients are replaced. On paused time and without sockets, so that a request
+//! that should wait really does.
 
 use tokio::io::{DuplexStream, duplex};
 use wxtokend_core::account::Endpoint;
@@ -11,22 +12,23 @@ use crate::daemon::http::{listener, routes};
 use crate::fleet::tests::lab::{APPID, Lab};
 
 const SIGN: Allow = Allow { sign: true, ..Allow::NONE };
-/// Longer than anything takes that is not waited for.
-const A_MOMENT: Duration = Duration::from_millis(100);
+/// Longer than anything takes that does not wait.
+const BRIEFLY: Duration = Duration::from_millis(100);
 
-/// An API of a simulated fleet.
+/// An API in front of a simulated fleet.
 pub(super) struct Desk {
     pub(super) lab: Lab,
     pub(super) app: AppState,
 }
 
-/// A request that has no answer yet.
-pub(super) struct Asked {
+/// A request that has not been answered yet.
+pub(super) struct PendingRequest {
     pub(super) client: DuplexStream,
 }
 
 impl Desk {
-    /// One account, `wx01`, which has a token and a jsapi ticket, and one, `cold`, whose calls hang for 3 s.
+    /// Opens an API with two accounts: `wx01`, with a token and a jsapi ticket, and `cold`, whose calls hang
+    /// for 3 s.
     pub(super) async fn open(clients: Vec<Client>) -> Self {
         let mut accounts =
             [APPID, "cold"].map(|appid| crate::fleet::tests::lab::account(appid, Endpoint::StableToken));
@@ -44,8 +46,8 @@ impl Desk {
         self.app.clients.set(clients);
     }
 
-    /// Sends `head`, a line and headers, with this much of `body`.
-    pub(super) async fn begin(&self, key: &str, head: &str, body: &str, sent: usize) -> Asked {
+    /// Sends a request with `head` (a request line and headers) and the first `sent` bytes of `body`.
+    pub(super) async fn begin(&self, key: &str, head: &str, body: &str, sent: usize) -> PendingRequest {
         let (mut client, server) = duplex(64 * 1024);
         let app = AppState::clone(&self.app);
         drop(tokio::spawn(async move {
@@ -63,27 +65,27 @@ impl Desk {
             &body[..sent]
         );
         client.write_all(request.as_bytes()).await.unwrap();
-        sleep(A_MOMENT).await;
-        Asked { client }
+        sleep(BRIEFLY).await;
+        PendingRequest { client }
     }
 
-    /// The same, whole.
-    pub(super) async fn ask(&self, key: &str, head: &str, body: &str) -> Asked {
+    /// Sends a request with its whole body.
+    pub(super) async fn ask(&self, key: &str, head: &str, body: &str) -> PendingRequest {
         self.begin(key, head, body, body.len()).await
     }
 }
 
-impl Asked {
+impl PendingRequest {
     async fn is_waiting(&mut self) -> bool {
-        timeout(A_MOMENT, self.client.read_u8()).await.is_err()
+        timeout(BRIEFLY, self.client.read_u8()).await.is_err()
     }
 
     async fn send(&mut self, rest: &str) {
-        // Who was refused meanwhile takes in no more.
+        // A request that was refused meanwhile takes no more bytes.
         let _ = self.client.write_all(rest.as_bytes()).await;
     }
 
-    /// The status and the body.
+    /// Waits for the answer and returns its status and body.
     async fn answer(mut self) -> (u16, String) {
         let mut text = String::new();
         timeout(Duration::from_secs(90), self.client.read_to_string(&mut text))
@@ -95,7 +97,7 @@ impl Asked {
     }
 }
 
-/// What an answer comes to: the `code` or the `errcode` of a refusal.
+/// The `code` or the `errcode` of a refusal.
 fn refusal(answer: &(u16, String)) -> String {
     let json: Value = serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?}"));
     json["code"].as_str().map_or_else(|| json["errcode"].to_string(), str::to_owned)
@@ -107,7 +109,7 @@ const JSON: &str = "Content-Type: application/json\r\n";
 async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
     let long_poll = "GET /v1/accounts/wx01/token?after=V&wait=60s";
     let report = format!("POST /v1/accounts/wx01/token/reject\n{JSON}");
-    let in_wechats_form = r#"{"grant_type":"client_credential","appid":"cold","secret":"key"}"#;
+    let stable_token_body = r#"{"grant_type":"client_credential","appid":"cold","secret":"key"}"#;
     for (head, body, allow) in [
         (long_poll, "", READ),
         ("GET /v1/accounts/cold/token", "", READ),
@@ -116,10 +118,10 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
         ("POST /v1/accounts/cold/token/refresh", "", ADMIN),
         (&report, r#"{"access_token":"T"}"#, REFRESH),
         ("GET /cgi-bin/token?grant_type=client_credential&appid=cold&secret=key", "", READ),
-        ("POST /cgi-bin/stable_token", in_wechats_form, READ),
+        ("POST /cgi-bin/stable_token", stable_token_body, READ),
         ("POST /cgi-bin/token", "grant_type=client_credential&appid=cold&secret=key", READ),
     ] {
-        let is_wechats = head.contains("/cgi-bin/");
+        let is_wechat_api = head.contains("/cgi-bin/");
         let key = |key: &str, accounts: &[&str], allow| vec![client(key, accounts, allow)];
         for (what, after, code, errcode) in [
             ("removed", key("other", &["*"], Allow::ALL), "unauthorized", "40125"),
@@ -135,19 +137,19 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
                 .inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 3_000 }).on(Call::Check));
             let head = head.replace("=V", &format!("={}", token.version()));
             let body = body.replace("\"T\"", &format!("{:?}", token.access_token()));
-            let mut asked = desk.ask("key", &head, &body).await;
-            assert!(asked.is_waiting().await, "{head}");
+            let mut request = desk.ask("key", &head, &body).await;
+            assert!(request.is_waiting().await, "{head}");
             desk.set(after);
             if head.contains("after=") {
                 desk.lab.fleet.refresh(APPID, true).await.unwrap();
             }
-            let answer = asked.answer().await;
-            let told = if answer.0 == 200 && answer.1.find("errcode").is_none() {
+            let answer = request.answer().await;
+            let outcome = if answer.0 == 200 && answer.1.find("errcode").is_none() {
                 "200".to_owned()
             } else {
                 refusal(&answer)
             };
-            assert_eq!(told, if is_wechats { errcode } else { code }, "{head}, {what}: {answer:?}");
+            assert_eq!(outcome, if is_wechat_api { errcode } else { code }, "{head}, {what}: {answer:?}");
             assert!(code == "200" || !answer.1.contains("access_token\":"), "{head}, {what}: {answer:?}");
             desk.lab.fleet.shutdown().await;
         }
@@ -157,11 +159,11 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
 #[tokio::test(start_paused = true)]
 async fn who_needed_no_key_needs_one_as_soon_as_there_are_clients() {
     let desk = Desk::open(Vec::new()).await;
-    let mut asked = desk.ask("key", "GET /v1/accounts/cold/token", "").await;
-    assert!(asked.is_waiting().await);
-    // Also who has sent one that nobody asked for: it was let in as anybody.
+    let mut request = desk.ask("key", "GET /v1/accounts/cold/token", "").await;
+    assert!(request.is_waiting().await);
+    // This also holds for a client that sent a key although none was needed: it was let in without one.
     desk.set(vec![client("key", &["*"], READ)]);
-    assert_eq!(refusal(&asked.answer().await), "unauthorized");
+    assert_eq!(refusal(&request.answer().await), "unauthorized");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,10 +177,10 @@ async fn a_report_whose_key_goes_while_it_is_sent_reports_nothing() {
         let desk = Desk::open(vec![client("key", &["*"], REFRESH)]).await;
         let token = desk.lab.token().await;
         let body = serde_json::json!({ "access_token": token.access_token() }).to_string();
-        let mut asked = desk.begin("key", &path, &body, 5).await;
+        let mut request = desk.begin("key", &path, &body, 5).await;
         desk.set(vec![after]);
-        asked.send(&body[5..]).await;
-        assert_eq!(refusal(&asked.answer().await), code);
+        request.send(&body[5..]).await;
+        assert_eq!(refusal(&request.answer().await), code);
         sleep(Duration::from_secs(10)).await;
         let history = desk.lab.fleet.history(APPID, 100).unwrap();
         assert!(history.iter().all(|event| event.name() != "rejection"), "{code}");
@@ -193,10 +195,10 @@ async fn who_may_not_read_any_more_hears_the_outcome_of_its_report_alone() {
     desk.lab.wechat.kill_tokens(&id(APPID));
     let body = serde_json::json!({ "access_token": token.access_token() }).to_string();
     desk.lab.wechat.inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 1_000 }));
-    let mut asked = desk.ask("key", &format!("POST /v1/accounts/wx01/token/reject\n{JSON}"), &body).await;
-    assert!(asked.is_waiting().await);
+    let mut request = desk.ask("key", &format!("POST /v1/accounts/wx01/token/reject\n{JSON}"), &body).await;
+    assert!(request.is_waiting().await);
     desk.set(vec![client("key", &["*"], REFRESH)]);
-    let (status, body) = asked.answer().await;
+    let (status, body) = request.answer().await;
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"outcome\":\"refreshed\"") && !body.contains("access_token\":"), "{body}");
 }
@@ -205,30 +207,30 @@ async fn who_may_not_read_any_more_hears_the_outcome_of_its_report_alone() {
 async fn a_page_is_signed_by_the_urls_that_hold_when_it_is() {
     let with = |url: &str| Client { urls: vec![url.to_owned()], ..client("key", &["*"], SIGN) };
     let desk = Desk::open(vec![with("https://shop.example/")]).await;
-    let mut asked = desk.ask("key", "GET /v1/accounts/cold/jssdk?url=https://shop.example/a", "").await;
-    assert!(asked.is_waiting().await);
+    let mut request = desk.ask("key", "GET /v1/accounts/cold/jssdk?url=https://shop.example/a", "").await;
+    assert!(request.is_waiting().await);
     desk.set(vec![with("https://shop.example/b/")]);
-    assert_eq!(refusal(&asked.answer().await), "forbidden");
+    assert_eq!(refusal(&request.answer().await), "forbidden");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_waits_for_its_turn_has_the_accounts_that_its_key_has_then() {
     let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
     let all = u32::try_from(desk.app.pages.available_permits()).unwrap();
-    let turns = Arc::clone(&desk.app.pages).acquire_many_owned(all).await.unwrap();
-    let mut asked = desk.ask("key", "GET /v1/accounts", "").await;
-    assert!(asked.is_waiting().await);
+    let permits = Arc::clone(&desk.app.pages).acquire_many_owned(all).await.unwrap();
+    let mut request = desk.ask("key", "GET /v1/accounts", "").await;
+    assert!(request.is_waiting().await);
     desk.set(vec![client("key", &["cold"], READ)]);
-    drop(turns);
-    let (status, body) = asked.answer().await;
+    drop(permits);
+    let (status, body) = request.answer().await;
     assert_eq!(status, 200);
     assert!(body.contains("\"cold\"") && !body.contains(APPID), "{body}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stream_has_not_told_yet_is_told_by_the_grants_that_hold_when_it_is() {
+async fn a_stream_filters_events_by_the_grants_that_hold_when_they_are_sent() {
     let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
-    // Takes in nothing until more has happened than fits.
+    // Reads nothing until more events have happened than the buffer holds.
     let (mut client_side, server) = duplex(256);
     let app = AppState::clone(&desk.app);
     drop(tokio::spawn(async move {
@@ -241,22 +243,22 @@ async fn what_a_stream_has_not_told_yet_is_told_by_the_grants_that_hold_when_it_
     let headers = "Host: localhost\r\nAuthorization: Bearer key\r\nConnection: close";
     let request = format!("GET /v1/events HTTP/1.1\r\n{headers}\r\n\r\n");
     client_side.write_all(request.as_bytes()).await.unwrap();
-    sleep(A_MOMENT).await;
+    sleep(BRIEFLY).await;
     for _ in 0..50 {
         desk.lab.fleet.refresh(APPID, false).await.unwrap();
         desk.lab.fleet.note_reload(true);
-        sleep(A_MOMENT).await;
+        sleep(BRIEFLY).await;
     }
     desk.set(vec![client("key", &["cold"], READ)]);
     desk.app.fleet.note_reload(false);
-    let mut told = String::new();
-    while !told.contains("\"successful\":false") {
+    let mut received = String::new();
+    while !received.contains("\"successful\":false") {
         let mut some = [0; 256];
         let read = timeout(LONG, client_side.read(&mut some)).await.expect("news").unwrap();
-        told.push_str(std::str::from_utf8(&some[..read]).unwrap());
+        received.push_str(std::str::from_utf8(&some[..read]).unwrap());
     }
-    let of_it = told.matches("\"appid\":\"wx01\"").count();
-    assert!(of_it < 50, "{of_it} events of an account that is its key's no more");
+    let count = received.matches("\"appid\":\"wx01\"").count();
+    assert!(count < 50, "{count} events of an account that is its key's no more");
     desk.set(vec![client("other", &["*"], READ)]);
     let mut rest = String::new();
     timeout(LONG, client_side.read_to_string(&mut rest)).await.expect("an end").unwrap();
@@ -267,7 +269,7 @@ async fn an_ask_of_stable_token_brings_the_due_refresh_forward_and_no_other_ask_
     let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
     let query = "grant_type=client_credential&appid=wx01&secret=key";
     let body = r#"{"grant_type":"client_credential","appid":"wx01","secret":"key"}"#;
-    // WeChat mints from 300 s before the end on, and the refresh is drawn for a minute later.
+    // WeChat mints from 300 s before the end on, and the refresh is scheduled for a minute later.
     sleep(Duration::from_secs(7200 - 290)).await;
     for head in [
         "GET /v1/accounts/wx01/token".to_owned(),

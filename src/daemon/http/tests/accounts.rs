@@ -64,7 +64,7 @@ async fn a_list_is_read_page_by_page() {
         path = format!("/v1/accounts?limit=2&after={next}");
     }
     assert_eq!(pages, [vec!["wx1", "wx2"], vec!["wx3", "wx4"], vec!["wx5"]]);
-    // Exactly full, and nothing behind it.
+    // The page is exactly full, and there is no next one.
     assert!(rig.get("/v1/accounts?limit=5").await.json()["next"].is_null());
     assert_eq!(ids(&rig.get("/v1/accounts?after=wx20").await), ["wx3", "wx4", "wx5"], "none such is needed");
     assert!(ids(&rig.get("/v1/accounts?after=x").await).is_empty());
@@ -89,7 +89,7 @@ async fn a_list_is_narrowed_by_state_and_tag() {
     ] {
         assert_eq!(ids(&rig.get(&format!("/v1/accounts?{query}")).await), found, "{query}");
     }
-    // What follows counts only if it would be on a page.
+    // A next page is announced only if it has accounts that match.
     let page = rig.get("/v1/accounts?tag=b&limit=1").await;
     assert_eq!((ids(&page), page.json()["next"].as_str()), (vec!["wx2".to_owned()], Some("wx2")));
     assert!(rig.get("/v1/accounts?tag=b&limit=1&after=wx2").await.json()["next"].is_null());

@@ -1,11 +1,11 @@
-//! WeChat's calls, answered as WeChat does.
+//! WeChat's calls, answered as WeChat answers them.
 
 use super::*;
 
 const BOTH: [&str; 2] = ["/cgi-bin/token", "/cgi-bin/stable_token"];
 
 impl Rig {
-    /// What an SDK gets that asks at `path` for the token of `appid`.
+    /// Asks for the token of `appid` at `path` as an SDK does.
     async fn sdk(&self, path: &str, appid: &str, secret: &str) -> Answer {
         if path.ends_with("stable_token") {
             return self.stable(path, appid, secret, false).await;
@@ -17,7 +17,7 @@ impl Rig {
         let body = serde_json::json!({
             "grant_type": "client_credential", "appid": appid, "secret": secret, "force_refresh": force,
         });
-        // Some SDKs name no type, or a form's.
+        // Some SDKs send no content type, or a form's.
         self.call("POST", path, &[("content-type", "application/x-www-form-urlencoded")], &body.to_string())
             .await
     }
@@ -172,7 +172,7 @@ async fn the_calls_are_found_below_the_base_path_and_behind_stray_slashes() {
     assert!(counted.contains("route=\"/cgi-bin/token\",status=\"200\""), "{counted}");
 }
 
-/// Community threads show 41002 for both: WeChat looks for the appid first.
+/// Community threads report 41002 for both: WeChat looks for the appid first.
 #[tokio::test]
 async fn stable_token_finds_no_appid_in_a_form_or_in_the_url() {
     let rig = Rig::start(TestApi { clients: vec![client("crm", &["*"], READ)], ..TestApi::default() }).await;
@@ -205,7 +205,7 @@ async fn stable_token_finds_no_appid_in_a_form_or_in_the_url() {
     }
 }
 
-/// weixin-popular and its forks post forms.
+/// weixin-popular and its forks send forms.
 #[tokio::test]
 async fn token_and_getticket_take_a_form_as_they_take_a_query() {
     let mut with_ticket = account("wx1");

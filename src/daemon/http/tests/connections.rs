@@ -62,17 +62,17 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_comes_at_once_finds_room() {
+async fn a_thundering_herd_of_connections_finds_room() {
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }).unwrap();
     let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
     let socket = listener::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
-    let mut crowd = Vec::new();
-    // Nobody accepts yet; who finds no room would hang here.
+    let mut streams = Vec::new();
+    // Nothing accepts yet; a connection that finds the queue full would hang here.
     for number in 0..2000.min(allowed) {
         let came = timeout(LONG, TcpStream::connect(address)).await;
-        crowd.push(came.unwrap_or_else(|_| panic!("no room for number {number}")).unwrap());
+        streams.push(came.unwrap_or_else(|_| panic!("no room for number {number}")).unwrap());
     }
 }
 
@@ -114,7 +114,7 @@ async fn metrics_may_have_a_listener_of_their_own_and_nothing_else_is_on_it() {
 }
 
 #[tokio::test]
-async fn probes_tell_live_and_ready() {
+async fn probes_report_live_and_ready() {
     let hang = Fault::new(wxtokend_sandbox::FaultKind::Hang);
     let rig = Rig::start_at_once(TestApi { faults: vec![("wx2", hang)], ..TestApi::default() }).await;
     assert_eq!(rig.get("/healthz").await.status, 200);
@@ -126,30 +126,30 @@ async fn probes_tell_live_and_ready() {
     assert_eq!(rig.get("/readyz").await.status, 200);
 }
 
-/// More than sockets hold.
+/// More bytes than the sockets' buffers hold.
 const LARGE: usize = 8 << 20;
 
-/// A server whose metrics are as long as those of a very large fleet.
-async fn of_a_large_fleet() -> Rig {
+/// A server whose metrics are as large as those of a very large fleet.
+async fn large_fleet() -> Rig {
     let mut named = account("wx1");
     named.name = "x".repeat(LARGE);
     Rig::start(TestApi { accounts: vec![named], ..TestApi::default() }).await
 }
 
-/// A client that has asked for more than it takes in, once the answer has begun.
-async fn greedy(rig: &Rig) -> TcpStream {
-    let mut greedy = TcpStream::connect(rig.address).await.unwrap();
-    greedy.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    // More than its head, which is sent before the rest is there.
-    timeout(LONG, greedy.read_exact(&mut [0; 1024])).await.expect("the answer begins").unwrap();
-    greedy
+/// A client that has requested more than it reads, once the answer has begun.
+async fn slow_reader(rig: &Rig) -> TcpStream {
+    let mut slow_reader = TcpStream::connect(rig.address).await.unwrap();
+    slow_reader.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    // More than the head, which is sent before the rest is ready.
+    timeout(LONG, slow_reader.read_exact(&mut [0; 1024])).await.expect("the answer begins").unwrap();
+    slow_reader
 }
 
-async fn let_pass(time: Duration) {
+async fn pass_time(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
-    // What was due by then is woken before what comes next.
+    // Lets everything that was due by then run before the test goes on.
     sleep(Duration::from_millis(1)).await;
 }
 
@@ -159,7 +159,8 @@ async fn a_client_that_takes_in_nothing_is_cut_after_its_time() {
     let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
     let router = Router::new().route("/large", get(async || vec![b'x'; LARGE]));
     let service = api_service::ApiService { app, router, serves: 0..0, is_guarded: true };
-    // No socket, whose size nobody knows: full is full, and the clock moves on only when all of us wait.
+    // A duplex and not a socket, whose buffer size is unknown: full is full, and time advances only when all
+    // tasks wait.
     tokio::time::pause();
     for (after, is_cut) in [(Duration::from_secs(29), false), (Duration::from_secs(31), true)] {
         let (mut client, server) = duplex(64 * 1024);
@@ -181,11 +182,11 @@ async fn a_client_that_takes_in_nothing_is_cut_after_its_time() {
 
 #[tokio::test]
 async fn a_scrape_that_is_taken_in_too_slowly_is_cut_after_a_minute() {
-    let rig = of_a_large_fleet().await;
-    let mut slow = greedy(&rig).await;
+    let rig = large_fleet().await;
+    let mut slow = slow_reader(&rig).await;
     let mut taken = 0;
     for _ in 0..4 {
-        let_pass(Duration::from_secs(20)).await;
+        pass_time(Duration::from_secs(20)).await;
         let mut some = vec![0; 512 * 1024];
         taken += timeout(LONG, slow.read_exact(&mut some)).await.expect("some of it").unwrap_or(0);
     }
@@ -197,11 +198,11 @@ async fn a_scrape_that_is_taken_in_too_slowly_is_cut_after_a_minute() {
 
 #[tokio::test]
 async fn what_waits_to_be_taken_in_is_bounded_and_holds_up_no_token() {
-    let rig = of_a_large_fleet().await;
+    let rig = large_fleet().await;
     let started = tokio::time::Instant::now();
-    let four = tokio::join!(greedy(&rig), greedy(&rig), greedy(&rig), greedy(&rig));
+    let four = tokio::join!(slow_reader(&rig), slow_reader(&rig), slow_reader(&rig), slow_reader(&rig));
     let long_enough = started.elapsed() * 2;
-    let fifth = greedy(&rig);
+    let fifth = slow_reader(&rig);
     tokio::pin!(fifth);
     assert!(timeout(long_enough, &mut fifth).await.is_err(), "four are not yet taken in");
     assert_eq!(rig.get("/v1/accounts/wx1/token").await.status, 200);

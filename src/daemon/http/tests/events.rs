@@ -1,26 +1,26 @@
-//! The stream and the histories, on real sockets.
+//! The event stream and the histories, on real sockets.
 
 use reqwest::Response;
 
 use super::*;
 
-/// What a stream has told, one event at a time.
-struct HistoryEntry {
+/// A client of a stream, which reads one event at a time.
+struct StreamReader {
     answer: Response,
     buffer: String,
-    /// From where it would go on before it has told anything.
+    /// The position of the stream before any event was sent.
     opened_at: Option<String>,
 }
 
 #[derive(Debug, Default)]
-struct One {
+struct ReceivedEvent {
     name: String,
     id: String,
     data: Value,
 }
 
 impl Rig {
-    async fn listen(&self, key: &str, path: &str, last_event: Option<&str>) -> HistoryEntry {
+    async fn listen(&self, key: &str, path: &str, last_event: Option<&str>) -> StreamReader {
         let mut call = self.http.get(format!("http://{}{path}", self.address));
         if !key.is_empty() {
             call = call.bearer_auth(key);
@@ -32,16 +32,16 @@ impl Rig {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         assert_eq!(answer.headers()["cache-control"], "no-store");
-        let mut told = HistoryEntry { answer, buffer: String::new(), opened_at: None };
-        let hello = told.block().await.expect("what opens it");
-        assert!(hello.contains("retry:"), "{hello:?}");
-        told.opened_at = hello.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
-        told
+        let mut stream = StreamReader { answer, buffer: String::new(), opened_at: None };
+        let opening = stream.block().await.expect("what opens it");
+        assert!(opening.contains("retry:"), "{opening:?}");
+        stream.opened_at = opening.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
+        stream
     }
 }
 
-impl HistoryEntry {
-    /// The next lines up to an empty one; nothing at the end.
+impl StreamReader {
+    /// The next lines up to an empty one; `None` at the end.
     async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
@@ -55,42 +55,42 @@ impl HistoryEntry {
     }
 
     /// The next event.
-    async fn next(&mut self) -> Option<One> {
+    async fn next(&mut self) -> Option<ReceivedEvent> {
         loop {
             let block = self.block().await?;
-            let mut one = One::default();
+            let mut event = ReceivedEvent::default();
             for (field, value) in block.lines().filter_map(|line| line.split_once(':')) {
                 match field {
-                    "event" => value.trim().clone_into(&mut one.name),
-                    "id" => value.trim().clone_into(&mut one.id),
-                    "data" => one.data = serde_json::from_str(value).unwrap(),
+                    "event" => value.trim().clone_into(&mut event.name),
+                    "id" => value.trim().clone_into(&mut event.id),
+                    "data" => event.data = serde_json::from_str(value).unwrap(),
                     _ => {}
                 }
             }
-            if !one.name.is_empty() {
-                return Some(one);
+            if !event.name.is_empty() {
+                return Some(event);
             }
         }
     }
 
-    /// The next event of that name.
-    async fn the_next(&mut self, name: &str) -> One {
+    /// The next event with this name.
+    async fn next_named(&mut self, name: &str) -> ReceivedEvent {
         loop {
-            let one = self.next().await.unwrap_or_else(|| panic!("it ended without {name}"));
-            if one.name == name {
-                return one;
+            let event = self.next().await.unwrap_or_else(|| panic!("it ended without {name}"));
+            if event.name == name {
+                return event;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn tokens_states_and_reloads_are_told_as_they_happen_and_no_token_with_them() {
+async fn tokens_states_and_reloads_are_streamed_as_they_happen_without_any_token() {
     let rig = Rig::start(TestApi::default()).await;
-    let mut told = rig.listen("", "/v1/events", None).await;
+    let mut stream = rig.listen("", "/v1/events", None).await;
     let old = rig.fleet.token("wx1").await.unwrap();
     rig.fleet.refresh("wx1", true).await.unwrap();
-    let token = told.the_next("token").await;
+    let token = stream.next_named("token").await;
     assert_eq!(token.data["appid"], "wx1");
     assert_eq!(token.data["version"], old.version() + 1);
     let view = rig.get("/v1/accounts/wx1").await.json();
@@ -99,30 +99,30 @@ async fn tokens_states_and_reloads_are_told_as_they_happen_and_no_token_with_the
     rig.sandbox.inject(Some(&id("wx2")), Fault::errcode(40164));
     rig.fleet.refresh("wx2", false).await.unwrap();
     let state = loop {
-        let state = told.the_next("state").await;
+        let state = stream.next_named("state").await;
         if state.data["state"] == "parked" {
             break state;
         }
     };
     assert_eq!((&state.data["appid"], &state.data["last_fault"]["errcode"]), (&"wx2".into(), &40164.into()));
     rig.reload(vec![account("wx1")]).await;
-    assert_eq!(told.the_next("reload").await.data["successful"], true);
+    assert_eq!(stream.next_named("reload").await.data["successful"], true);
 }
 
 #[tokio::test]
 async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
     let rig = Rig::start(TestApi::default()).await;
-    // A second forced call would have to wait.
+    // Otherwise a second forced call would have to wait.
     rig.sandbox.set_switches(Switches { dead_stable_replaced: true, ..Switches::default() });
-    let mut told = rig.listen("", "/v1/events?appid=wx1", None).await;
+    let mut stream = rig.listen("", "/v1/events?appid=wx1", None).await;
     rig.fleet.refresh("wx1", true).await.unwrap();
-    let first = told.the_next("token").await;
-    drop(told);
+    let first = stream.next_named("token").await;
+    drop(stream);
     rig.sandbox.kill_tokens(&id("wx1"));
     let dead = rig.token_of("wx1").await;
     assert_eq!(rig.reject("wx1", &dead).await.json()["outcome"], "refreshed");
     let mut again = rig.listen("", "/v1/events?appid=wx1", Some(&first.id)).await;
-    let missed = again.the_next("token").await;
+    let missed = again.next_named("token").await;
     assert_eq!(missed.data["version"].as_u64(), first.data["version"].as_u64().map(|version| version + 1));
     for foreign in ["1-1", "nonsense", "0-0", "-"] {
         let mut other = rig.listen("", "/v1/events", Some(foreign)).await;
@@ -133,7 +133,7 @@ async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
         let gap = other.next().await.unwrap();
         assert_eq!(gap.name, "gap", "{foreign}");
         drop(other);
-        // It goes on behind the gap, without another.
+        // The stream goes on after the gap, without another gap.
         rig.fleet.note_reload(true);
         let mut again = rig.listen("", "/v1/events?appid=wx1", Some(&gap.id)).await;
         assert_eq!(again.opened_at.as_deref(), Some(&*gap.id));
@@ -152,16 +152,16 @@ async fn a_key_hears_of_its_own_accounts_only() {
     let clients =
         vec![client("one", &["wx1"], READ), client("all", &["*"], READ), client("none", &["*"], ADMIN)];
     let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
-    let mut one = rig.listen("one", "/v1/events", None).await;
+    let mut event = rig.listen("one", "/v1/events", None).await;
     let mut all = rig.listen("all", "/v1/events", None).await;
     let mut second = rig.listen("all", "/v1/events?appid=wx2", None).await;
     rig.fleet.refresh("wx2", true).await.unwrap();
     rig.fleet.refresh("wx1", true).await.unwrap();
-    assert_eq!(one.the_next("token").await.data["appid"], "wx1");
-    assert_eq!(all.the_next("token").await.data["appid"], "wx2");
-    assert_eq!(all.the_next("token").await.data["appid"], "wx1");
+    assert_eq!(event.next_named("token").await.data["appid"], "wx1");
+    assert_eq!(all.next_named("token").await.data["appid"], "wx2");
+    assert_eq!(all.next_named("token").await.data["appid"], "wx1");
     rig.fleet.refresh("wx2", true).await.unwrap();
-    assert_eq!(second.the_next("token").await.data["appid"], "wx2");
+    assert_eq!(second.next_named("token").await.data["appid"], "wx2");
     for (key, path, code) in [
         ("none", "/v1/events", "forbidden"),
         ("one", "/v1/events?appid=wx2", "forbidden"),
@@ -183,26 +183,26 @@ async fn a_key_hears_of_its_own_accounts_only() {
 async fn a_stream_follows_its_keys_grants_and_ends_with_the_key() {
     let rig =
         Rig::start(TestApi { clients: vec![client("key", &["wx1"], READ)], ..TestApi::default() }).await;
-    let mut told = rig.listen("key", "/v1/events", None).await;
+    let mut stream = rig.listen("key", "/v1/events", None).await;
     rig.clients.set(vec![client("key", &["wx2"], READ)]);
-    // Whether it has heard of the exchange shows in what it tells next.
+    // The next event shows whether the stream has seen the new list of clients.
     rig.fleet.refresh("wx1", true).await.unwrap();
     rig.fleet.refresh("wx2", true).await.unwrap();
-    assert_eq!(told.the_next("token").await.data["appid"], "wx2");
+    assert_eq!(stream.next_named("token").await.data["appid"], "wx2");
     for clients in [vec![client("other", &["*"], READ)], vec![client("key", &["wx2"], ADMIN)], Vec::new()] {
         rig.clients.set(vec![client("key", &["wx2"], READ)]);
-        let mut told = rig.listen("key", "/v1/events", None).await;
+        let mut stream = rig.listen("key", "/v1/events", None).await;
         rig.clients.set(clients);
-        assert!(told.next().await.is_none(), "its key does not open it any more");
+        assert!(stream.next().await.is_none(), "its key does not open it any more");
     }
 }
 
 #[tokio::test]
 async fn a_stopping_server_ends_its_streams() {
     let rig = Rig::start(TestApi::default()).await;
-    let mut told = rig.listen("", "/v1/events", None).await;
+    let mut stream = rig.listen("", "/v1/events", None).await;
     rig.stop.cancel();
-    assert!(told.next().await.is_none());
+    assert!(stream.next().await.is_none());
     timeout(LONG, rig.served).await.expect("it ends").unwrap();
 }
 

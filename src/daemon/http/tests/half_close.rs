@@ -1,4 +1,4 @@
-//! Clients that end their writing side once they have asked, and wait for the answer (RFC 9112, 9.6).
+//! Clients that close their writing side after the request and wait for the answer (RFC 9112, 9.6).
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn post(path: &str, body: &str) -> String {
     )
 }
 
-/// Everything that comes back to a client that says no more behind `request`.
+/// Sends `request`, closes the writing side, and returns everything that comes back.
 async fn half_closed(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -50,7 +50,7 @@ async fn who_ends_its_writing_side_after_a_request_is_answered_however_long_that
     let poll = get(&format!("/v1/accounts/wx1/token?after={version}&wait=1s"));
     let text = half_closed(rig.address, &poll).await;
     assert!(text.starts_with("HTTP/1.1 304 "), "a long poll whose wait ends: {text}");
-    // Two requests at once, the first of which waits.
+    // Two requests at once, of which the first waits.
     let two = half_closed(rig.address, &format!("{poll}{}", get("/healthz"))).await;
     assert!(two.starts_with("HTTP/1.1 304 ") && two.ends_with("{\"status\":\"ok\"}"), "both: {two}");
 }
@@ -62,7 +62,7 @@ async fn a_stream_goes_on_for_a_client_that_has_ended_its_writing_side() {
     stream.write_all(get("/v1/events").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut text = String::new();
-    let mut told = async |what: &str| {
+    let mut response = async |what: &str| {
         while !text.contains(what) {
             let mut some = [0; 4096];
             let read = timeout(LONG, stream.read(&mut some)).await.expect("news").unwrap();
@@ -70,7 +70,7 @@ async fn a_stream_goes_on_for_a_client_that_has_ended_its_writing_side() {
             text.push_str(&String::from_utf8_lossy(&some[..read]));
         }
     };
-    told("\r\n\r\n").await;
+    response("\r\n\r\n").await;
     assert_eq!(rig.post("/v1/accounts/wx1/token/refresh?force=true").await.status, 200);
-    told("event: token").await;
+    response("event: token").await;
 }

@@ -1,4 +1,4 @@
-//! Connections between requests: how long they are kept, and how they end.
+//! Idle connections: how long they are kept, and how they end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::daemon::http::{listener, routes};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A connection to the server that never was a socket; its time can be paused.
+/// A connection to the server without a socket, so that time can be paused.
 async fn connected(rig: &Rig) -> DuplexStream {
     let metrics = rig.metrics.clone();
     let app = crate::daemon::http::app_state::AppStateInner::new(
@@ -34,7 +34,7 @@ async fn connected(rig: &Rig) -> DuplexStream {
     client
 }
 
-/// The next answer, which ends its body with `}`, or what there is until the end.
+/// The next answer, whose body ends with `}`, or everything up to the end of the connection.
 async fn answer(client: &mut DuplexStream) -> String {
     let mut text = Vec::new();
     while !text.ends_with(b"}") {
@@ -52,21 +52,21 @@ const fn s(seconds: u64) -> Duration {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_kept_for_longer_than_75_s_and_its_client_is_told_so() {
+async fn an_idle_connection_is_kept_for_longer_than_75_s_and_says_so_in_its_headers() {
     let rig = Rig::start(TestApi::default()).await;
     tokio::time::pause();
     let mut client = connected(&rig).await;
     for rest in [s(0), s(11), s(60), s(75), s(79)] {
         sleep(rest).await;
         client.write_all(HEALTH).await.unwrap();
-        let told = answer(&mut client).await;
-        assert!(told.starts_with("HTTP/1.1 200 "), "after {rest:?}: {told}");
-        assert!(told.contains("\r\nconnection: keep-alive\r\nkeep-alive: timeout=75\r\n"), "{told}");
+        let response = answer(&mut client).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "after {rest:?}: {response}");
+        assert!(response.contains("\r\nconnection: keep-alive\r\nkeep-alive: timeout=75\r\n"), "{response}");
     }
     let before = tokio::time::Instant::now();
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "it ends without a word");
     assert_eq!(before.elapsed().as_secs(), 80);
-    // Pools may open connections ahead of their use.
+    // Connection pools may open connections before they need them.
     let mut client = connected(&rig).await;
     sleep(s(79)).await;
     client.write_all(HEALTH).await.unwrap();
@@ -79,32 +79,35 @@ async fn a_head_that_has_begun_has_10_s_whenever_it_begins() {
     tokio::time::pause();
     let mut client = connected(&rig).await;
     let (first, rest) = HEALTH.split_at(9);
-    // Empty lines are no head.
+    // Empty lines do not begin a head.
     for (idle, lines) in [(s(0), &b""[..]), (s(9), b""), (s(30), b"\r\n\r\n"), (s(79), b"\r\n")] {
         client.write_all(lines).await.unwrap();
         sleep(idle).await;
         client.write_all(first).await.unwrap();
         sleep(s(9)).await;
         client.write_all(rest).await.unwrap();
-        let told = answer(&mut client).await;
-        assert!(told.starts_with("HTTP/1.1 200 "), "after {idle:?}: {told}");
+        let response = answer(&mut client).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "after {idle:?}: {response}");
     }
     sleep(s(70)).await;
     let before = tokio::time::Instant::now();
     for byte in HEALTH {
-        // Fails once it has had enough.
+        // Fails once the server has closed the connection.
         let _ = client.write_all(&[*byte]).await;
         sleep(Duration::from_millis(400)).await;
     }
-    let told = answer(&mut client).await;
-    assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("did not arrive within 10 s"), "{told}");
-    assert!(told.contains("\r\nconnection: close\r\n"), "{told}");
+    let response = answer(&mut client).await;
+    assert!(
+        response.starts_with("HTTP/1.1 400 ") && response.contains("did not arrive within 10 s"),
+        "{response}"
+    );
+    assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "then it ends");
     assert!(before.elapsed() < s(20), "{:?}", before.elapsed());
 }
 
 #[tokio::test]
-async fn who_does_not_keep_its_connection_is_not_told_how_long_it_is_kept() {
+async fn a_client_that_closes_its_connection_gets_no_keep_alive_header() {
     let rig = Rig::start(TestApi::default()).await;
     for (request, is_kept) in [
         ("HTTP/1.1\r\nHost: localhost", true),
@@ -114,23 +117,27 @@ async fn who_does_not_keep_its_connection_is_not_told_how_long_it_is_kept() {
     ] {
         let mut client = connected(&rig).await;
         client.write_all(format!("GET /healthz {request}\r\n\r\n").as_bytes()).await.unwrap();
-        let told = answer(&mut client).await;
-        assert_eq!(told.contains("\r\nkeep-alive: timeout=75\r\n"), is_kept, "{request}: {told}");
-        assert_eq!(told.matches("connection: keep-alive").count(), usize::from(is_kept), "{request}: {told}");
+        let response = answer(&mut client).await;
+        assert_eq!(response.contains("\r\nkeep-alive: timeout=75\r\n"), is_kept, "{request}: {response}");
+        assert_eq!(
+            response.matches("connection: keep-alive").count(),
+            usize::from(is_kept),
+            "{request}: {response}"
+        );
     }
 }
 
-/// How a request on a connection that was idle for a while ended.
+/// The outcome of a request on a connection that was idle for a while.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum Outcome {
     Answered,
-    /// The server's end was there before the request was on its way, or may have been.
+    /// The server had closed the connection before the request was sent, or may have.
     Closed,
-    /// The request had reached the server before its end, which came instead of an answer.
+    /// The request had reached the server before it closed the connection without an answer.
     Lost,
 }
 
-/// What has come of the server's side: data, its end, or nothing yet.
+/// Whether the server has closed its side. Data, or nothing yet, counts as open.
 fn has_ended(stream: &std::net::TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let peeked = stream.peek(&mut [0]);
@@ -144,7 +151,7 @@ fn has_ended(stream: &std::net::TcpStream) -> bool {
     }
 }
 
-/// One answer; none where there is only the end.
+/// Reads one answer; `None` if the connection has ended.
 fn read_answer(stream: &mut std::net::TcpStream) -> Option<String> {
     let mut text = Vec::new();
     let is_whole = |text: &[u8]| {
@@ -164,9 +171,9 @@ fn read_answer(stream: &mut std::net::TcpStream) -> Option<String> {
     (!text.is_empty()).then(|| String::from_utf8(text).unwrap())
 }
 
-/// Two requests with `rest` between them, the second in two pieces with `pause` between those.
+/// Sends two requests with `rest` between them. The second is sent in two parts, with `pause` between them.
 #[expect(clippy::disallowed_methods, reason = "it has a thread of its own")]
-fn ask_twice(address: SocketAddr, request: &str, rest: Duration, pause: Duration, cut: usize) -> End {
+fn ask_twice(address: SocketAddr, request: &str, rest: Duration, pause: Duration, cut: usize) -> Outcome {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
@@ -174,11 +181,11 @@ fn ask_twice(address: SocketAddr, request: &str, rest: Duration, pause: Duration
     read_answer(&mut stream).expect("an answer on a new connection");
     std::thread::sleep(rest);
     if has_ended(&stream) {
-        return End::Closed;
+        return Outcome::Closed;
     }
     let (first, second) = request.as_bytes().split_at(cut);
     let mut send = |bytes: &[u8]| stream.write_all(bytes).is_ok() && !has_ended(&stream);
-    // On loopback what was sent has arrived, and so has an end that was sent before.
+    // On loopback, sent bytes have arrived, and so has an end that was sent earlier.
     let mut has_arrived = send(first);
     if !second.is_empty() {
         std::thread::sleep(pause);
@@ -187,15 +194,16 @@ fn ask_twice(address: SocketAddr, request: &str, rest: Duration, pause: Duration
     match read_answer(&mut stream) {
         Some(answer) => {
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-            End::Answered
+            Outcome::Answered
         }
-        None if has_arrived => End::Lost,
-        None => End::Closed,
+        None if has_arrived => Outcome::Lost,
+        None => Outcome::Closed,
     }
 }
 
-/// Requests at random instants around the end of `idle` on connections of their own: how often each end came.
-async fn around_the_limit(address: SocketAddr, requests: &[String], idle: Duration) -> [usize; 3] {
+/// Sends requests at random instants around the end of `idle`, each on its own connection, and counts the
+/// outcomes.
+async fn request_around_limit(address: SocketAddr, requests: &[String], idle: Duration) -> [usize; 3] {
     let seed: u64 = random();
     eprintln!("seed {seed}");
     let mut draw = SmallRng::seed_from_u64(seed);
@@ -203,7 +211,7 @@ async fn around_the_limit(address: SocketAddr, requests: &[String], idle: Durati
     let mut all = JoinSet::new();
     for n in 0..240 {
         let request = requests[n % requests.len()].clone();
-        // A third of them closely.
+        // A third of them very close to the limit.
         let rest = if n % 3 == 0 { between(0.99..1.01) } else { between(0.7..1.2) };
         let pause = between(0.0..0.2);
         let cut = if n % 2 == 0 { request.len() } else { (n * 7) % request.len() };
@@ -212,8 +220,9 @@ async fn around_the_limit(address: SocketAddr, requests: &[String], idle: Durati
             spawn_blocking(move || ask_twice(address, &request, rest, pause, cut)).await.unwrap()
         });
     }
-    let ends = all.join_all().await;
-    [End::Answered, End::Closed, End::Lost].map(|kind| ends.iter().filter(|end| **end == kind).count())
+    let outcomes = all.join_all().await;
+    [Outcome::Answered, Outcome::Closed, Outcome::Lost]
+        .map(|kind| outcomes.iter().filter(|end| **end == kind).count())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,10 +244,11 @@ async fn what_reached_us_before_our_end_is_answered_and_what_came_later_finds_an
     let probes = ["/healthz", "/readyz"]
         .map(|path| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: probe\r\n\r\n"));
     let [api, metrics] = [(rig.address, &requests[..]), (rig.metrics_address.unwrap(), &probes)]
-        .map(async |(address, requests)| around_the_limit(address, requests, idle).await);
+        .map(async |(address, requests)| request_around_limit(address, requests, idle).await);
     let (api, metrics) = tokio::join!(api, metrics);
     for [answered, closed, lost] in [api, metrics] {
-        // No system ends a side only if nothing has arrived: we may be stopped between the look and the end.
+        // No operating system can close a side only if nothing has arrived: the thread may be preempted
+        // between the check and the shutdown.
         assert!(lost <= 1, "{answered} answered, {closed} closed before, {lost} lost");
         assert!(answered > 0 && closed > 0, "{answered} {closed}: the limit lies between");
     }
@@ -256,9 +266,10 @@ async fn what_reached_us_before_we_stopped_is_answered_as_the_last() {
         kept.push(stream);
         fresh.push(TcpStream::connect(rig.address).await.unwrap());
     }
-    // All are taken in.
+    // All of them have been accepted.
     assert_eq!(rig.get("/healthz").await.status, 200);
-    // Nothing else runs between the two: none of these is read before it is told to stop.
+    // Nothing else runs between writing and stopping, so none of these requests is read before the server
+    // stops.
     let streams: Vec<_> = fresh.into_iter().chain(kept).collect();
     for stream in &streams {
         assert_eq!(stream.try_write(HEALTH).unwrap(), HEALTH.len());

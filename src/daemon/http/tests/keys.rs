@@ -1,6 +1,6 @@
 use super::*;
 
-/// Method, path and what it needs.
+/// Method and path of calls, and the permission that each needs.
 const CALLS: [(&str, &str, &str); 5] = [
     ("GET", "/v1/accounts/wx1", "read"),
     ("GET", "/v1/accounts/wx1/token", "read"),
@@ -51,7 +51,7 @@ fn a_key_is_right_by_all_of_its_digest() {
 async fn without_a_right_key_nobody_is_let_in() {
     let clients = vec![client("right", &["*"], Allow::ALL), client("other", &["*"], Allow::ALL)];
     let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
-    // Who has shown no right key is slowed soon.
+    // An address that has shown no right key would soon be slowed down.
     assert_eq!(rig.get_as("right", "/v1/accounts").await.status, 200);
     let digest = wxtokend_core::secret::hex(&Secret::new("right").sha256());
     for authorization in [
@@ -82,7 +82,7 @@ async fn without_a_right_key_nobody_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_key_cannot_find_out_which_accounts_there_are_beside_its_own() {
+async fn a_key_cannot_find_out_which_other_accounts_there_are() {
     let mut retail = account("cc1");
     retail.tags.push("retail".to_owned());
     let plan = TestApi {
@@ -167,7 +167,7 @@ async fn without_clients_only_local_names_are_answered() {
     }
 }
 
-/// What monitors send that know HTTP/1.0 alone, such as HAProxy's `option httpchk GET /healthz`.
+/// HTTP/1.0 monitors send no `Host`, such as HAProxy's `option httpchk GET /healthz`.
 #[tokio::test]
 async fn a_monitor_that_names_no_host_is_answered_and_nobody_else() {
     let rig = Rig::start(TestApi::default()).await;
@@ -220,7 +220,7 @@ async fn a_foreign_name_is_refused_wherever_the_path_is_read_otherwise_than_it_w
     }
 }
 
-/// A proxy makes everybody local.
+/// Behind a proxy every caller looks local.
 #[tokio::test]
 async fn without_clients_what_came_through_a_proxy_is_refused() {
     let rig = Rig::start(TestApi::default()).await;

@@ -28,7 +28,7 @@ async fn the_page_is_served_to_everybody_under_a_strict_policy() {
             "frame-ancestors 'none'",
             "require-trusted-types-for 'script'",
         ] {
-            assert!(policy.split("; ").any(|told| told == rule), "{path}: {rule} is not in {policy}");
+            assert!(policy.split("; ").any(|response| response == rule), "{path}: {rule} is not in {policy}");
         }
         assert!(!policy.contains("unsafe") && !policy.contains("data:") && !policy.contains('*'), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
@@ -81,7 +81,7 @@ async fn the_page_loads_all_of_its_files_and_none_from_elsewhere() {
         let is_namespace = |line: &str| line.contains("xmlns=\"http://www.w3.org/2000/svg\"");
         for line in text.lines().filter(|line| !is_namespace(line)) {
             assert!(!elsewhere.iter().any(|sign| line.contains(sign)), "{name}: {line}");
-            // The policy forbids what is inline; nor is text ever made markup.
+            // The policy forbids inline scripts and styles, and text is never made markup.
             assert!(
                 !line.contains("innerHTML") && !line.contains(" style=") && !line.contains(" onclick=\"")
             );
@@ -94,7 +94,7 @@ async fn the_page_loads_all_of_its_files_and_none_from_elsewhere() {
 }
 
 #[test]
-fn every_advice_is_told_in_chinese_too() {
+fn every_advice_has_a_chinese_translation() {
     let table = include_str!("../ui/advice.js");
     let coded =
         (-100..=100_000).map(|errcode| Failure::from_errcode(errcode, "invalid ip 203.0.113.7 ipv6 ::1"));
@@ -114,7 +114,7 @@ fn every_advice_is_told_in_chinese_too() {
     assert!(all.len() > 25, "{all:?}");
     let mut keys: Vec<String> = Vec::new();
     for advice in &all {
-        // As the page looks it up.
+        // The key by which the page looks up the advice.
         let key = serde_json::to_string(&advice.replace("203.0.113.7", "{ip}")).unwrap();
         let words = table.split_once(&format!("  {key}:")).map(|(_, rest)| rest.trim_start());
         let words = words.unwrap_or_else(|| panic!("advice.js has no {key}"));

@@ -28,7 +28,7 @@ async fn what_is_not_there_is_refused_as_a_problem() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn a_wrong_method_is_answered_with_the_right_ones() {
     let rig = Rig::start(TestApi::default()).await;
     for (path, allow) in [
         ("/v1/accounts", "GET,HEAD"),
@@ -69,9 +69,9 @@ async fn a_query_is_read_strictly() {
     ] {
         rig.is_problem(&rig.get(&format!("/v1/accounts?{query}")).await, "bad_request");
     }
-    let told = rig.get("/v1/accounts?state=good").await;
+    let response = rig.get("/v1/accounts?state=good").await;
     for state in wxtokend_core::phase::Phase::ALL {
-        assert!(told.json()["detail"].as_str().unwrap().contains(state.as_str()), "{told:?}");
+        assert!(response.json()["detail"].as_str().unwrap().contains(state.as_str()), "{response:?}");
     }
     for query in [
         "wait=30s",
@@ -169,14 +169,14 @@ async fn who_is_refused_may_finish_sending_and_loses_no_answer() {
         assert_ne!(read, 0, "{text}");
         text.push_str(std::str::from_utf8(&some[..read]).unwrap());
     }
-    // A closed socket would answer the first part with a reset, which the others would meet.
+    // A closed socket would answer the first part with a reset, which would hit the later ones.
     for _ in 0..5 {
         client.write_all(&[b'x'; 20_000]).await.unwrap();
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// serde takes a list for an object, by the order of its fields.
+/// serde accepts an array for a struct, by the order of its fields.
 #[tokio::test]
 async fn a_body_that_is_no_object_is_refused_wherever_an_object_is_due() {
     let rig =

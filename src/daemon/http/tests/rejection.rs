@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_dead_token_is_replaced_and_the_new_one_told() {
+async fn a_dead_token_is_replaced_and_the_new_one_returned() {
     let rig = Rig::start(TestApi::default()).await;
     let dead = rig.token_of("wx1").await;
     rig.sandbox.kill_tokens(&id("wx1"));
@@ -70,7 +70,7 @@ async fn a_forced_refresh_brings_a_new_token_and_a_plain_one_need_not() {
 }
 
 #[tokio::test]
-async fn a_parked_account_is_tried_now_and_its_fault_told() {
+async fn a_parked_account_is_tried_now_and_its_fault_returned() {
     let rig =
         Rig::start(TestApi { faults: vec![("wx2", Fault::errcode(40164))], ..TestApi::default() }).await;
     let refused = rig.post("/v1/accounts/wx2/token/refresh").await;
@@ -86,7 +86,7 @@ async fn a_parked_account_is_tried_now_and_its_fault_told() {
 }
 
 #[tokio::test]
-async fn a_failed_refresh_of_a_living_token_tells_both() {
+async fn a_failed_refresh_of_a_living_token_returns_both() {
     let rig = Rig::start(TestApi::default()).await;
     rig.sandbox.inject(Some(&id("wx1")), Fault::errcode(45009));
     let answer = rig.post("/v1/accounts/wx1/token/refresh").await;

@@ -4,7 +4,7 @@ use flate2::read::GzDecoder;
 
 use super::*;
 
-/// The encoding that a scrape came in, and its text.
+/// Scrapes, and returns the encoding of the answer and its text.
 async fn scrape(rig: &Rig, accept_encoding: Option<&str>) -> (String, String) {
     let mut call = rig.http.get(format!("http://{}/metrics", rig.address));
     if let Some(accept) = accept_encoding {
@@ -27,7 +27,7 @@ async fn scrape(rig: &Rig, accept_encoding: Option<&str>) -> (String, String) {
 
 #[tokio::test]
 async fn a_scrape_is_compressed_when_that_is_asked_for() {
-    // So many accounts that it comes in several parts.
+    // Enough accounts for several parts.
     let rig = Rig::start(TestApi {
         accounts: (0..100).map(|n| account(&format!("wx{n:03}"))).collect(),
         ..TestApi::default()

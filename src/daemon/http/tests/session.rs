@@ -2,7 +2,7 @@ use super::*;
 
 const OURS: (&str, &str) = ("sec-fetch-site", "same-origin");
 const JSON: (&str, &str) = ("content-type", "application/json");
-/// What the page may never call, and what it may.
+/// Calls of the API. With its cookie the status page may make only the last one.
 const TOKEN: &str = "/v1/accounts/wx1/token";
 const REJECT: &str = "/v1/accounts/wx1/token/reject";
 const ORDER: &str = "/v1/accounts/wx1/token/refresh";
@@ -17,7 +17,7 @@ async fn sign_in(rig: &Rig, key: &str, headers: &[(&str, &str)]) -> Answer {
     rig.call("POST", "/v1/session", &[headers, &[JSON]].concat(), &body).await
 }
 
-/// The cookie of a client that has signed in, as a browser sends it back.
+/// Signs in and returns the cookie as a browser sends it back.
 async fn cookie(rig: &Rig, key: &str) -> String {
     let answer = sign_in(rig, key, &[OURS]).await;
     assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
@@ -43,7 +43,7 @@ async fn a_key_becomes_a_cookie_that_no_script_and_no_other_site_can_use() {
 }
 
 #[tokio::test]
-async fn a_session_tells_who_one_is_and_what_one_may() {
+async fn a_session_shows_the_client_and_its_permissions() {
     let rig = rig().await;
     for (key, allow) in [
         ("all", serde_json::json!(["read", "refresh", "admin", "sign"])),
@@ -123,7 +123,7 @@ async fn no_token_goes_to_a_cookie() {
         let answer = rig.call("GET", path, &by_cookie, "").await;
         assert!(answer.status == 200 && !rig.leaks(&answer.body), "{answer:?}");
     }
-    // The same key in a header is a program's.
+    // With the same key in a header it is a program's request.
     let both = [("cookie", cookie.as_str()), ("authorization", "Bearer all"), JSON];
     assert_eq!(rig.call("GET", TOKEN, &both, "").await.status, 200);
     assert_eq!(rig.call("POST", REJECT, &both, &report).await.status, 200);
@@ -179,7 +179,7 @@ async fn only_our_own_page_changes_anything_with_a_cookie() {
                 assert_eq!(answer.header("set-cookie"), "");
             }
         }
-        // Reading changes nothing, and what another site reads so its scripts never see.
+        // Reading changes nothing, and scripts of another site never see what they read.
         let mut headers = vec![("cookie", cookie.as_str())];
         headers.extend(header);
         let answer = rig.call("GET", "/v1/accounts", &headers, "").await;

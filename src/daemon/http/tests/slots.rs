@@ -1,4 +1,4 @@
-//! Crowds of connections that show no key.
+//! Large numbers of connections that show no key.
 
 use std::net::Ipv4Addr;
 
@@ -8,19 +8,19 @@ use super::*;
 use crate::daemon::http::slots::Slots;
 use crate::daemon::http::{app_state, listener, routes};
 
-const MOST: usize = 64;
+const MAX: usize = 64;
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const READ: &str =
     "GET /v1/accounts/wx1/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\n\r\n";
 
-/// A listener that has `MOST` connections, before a fleet whose clients have the key `k`.
+/// A listener with `MAX` connections, for a fleet whose clients have the key `k`.
 async fn small() -> (Rig, SocketAddr) {
     let clients = vec![client("k", &["*"], Allow::ALL)];
     let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
     let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
     let socket = listener::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
-    let (service, slots) = (routes::api(&app, true), Slots::new(MOST));
+    let (service, slots) = (routes::api(&app, true), Slots::new(MAX));
     drop(tokio::spawn(listener::serve(socket, service, slots, listener::IDLE, rig.stop.clone())));
     (rig, address)
 }
@@ -31,7 +31,7 @@ async fn connect(from: u8, to: SocketAddr) -> TcpStream {
     timeout(LONG, socket.connect(to)).await.expect("the system lets it in").unwrap()
 }
 
-/// The start of the answer to `request`; nothing where the connection has ended.
+/// The start of the answer to `request`; empty if the connection has ended.
 async fn ask(stream: &mut TcpStream, request: &str) -> String {
     if stream.write_all(request.as_bytes()).await.is_err() {
         return String::new();
@@ -46,40 +46,43 @@ fn is_open(stream: &TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn a_crowd_that_shows_no_key_shuts_nobody_out() {
+async fn connections_without_a_key_shut_nobody_out() {
     let half_a_body = "POST /v1/session HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n\
                        Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
-    for said in ["", "GET /v1/acc", half_a_body, HEALTH] {
+    for opening in ["", "GET /v1/acc", half_a_body, HEALTH] {
         let (_rig, address) = small().await;
         let mut kept = Vec::new();
-        for _ in 0..MOST / 2 {
+        for _ in 0..MAX / 2 {
             let mut stream = connect(2, address).await;
             assert!(ask(&mut stream, READ).await.starts_with("HTTP/1.1 200 "));
             kept.push(stream);
         }
         let quiet = connect(3, address).await;
-        let mut crowd = Vec::new();
-        for n in 0..4 * MOST {
+        let mut strangers = Vec::new();
+        for n in 0..4 * MAX {
             let mut stream = connect(1, address).await;
-            stream.write_all(said.as_bytes()).await.unwrap();
-            crowd.push(stream);
-            if n % MOST == 0 {
-                // Also of the crowd's own address.
+            stream.write_all(opening.as_bytes()).await.unwrap();
+            strangers.push(stream);
+            if n % MAX == 0 {
+                // Addresses: that of the connections without a key, and another.
                 for from in [1, 4] {
-                    let told = ask(&mut connect(from, address).await, HEALTH).await;
-                    assert!(told.starts_with("HTTP/1.1 200 "), "{said:?} {n}: {told}");
-                    let told = ask(&mut connect(from, address).await, READ).await;
-                    assert!(told.starts_with("HTTP/1.1 200 "), "{said:?} {n}: {told}");
+                    let response = ask(&mut connect(from, address).await, HEALTH).await;
+                    assert!(response.starts_with("HTTP/1.1 200 "), "{opening:?} {n}: {response}");
+                    let response = ask(&mut connect(from, address).await, READ).await;
+                    assert!(response.starts_with("HTTP/1.1 200 "), "{opening:?} {n}: {response}");
                 }
             }
         }
-        let told = ask(&mut connect(4, address).await, HEALTH).await;
-        assert!(told.starts_with("HTTP/1.1 200 "), "{said:?} behind all of them: {told}");
-        assert!(kept.iter().all(is_open), "{said:?}: clients that have shown a key keep their connections");
+        let response = ask(&mut connect(4, address).await, HEALTH).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{opening:?} behind all of them: {response}");
+        assert!(
+            kept.iter().all(is_open),
+            "{opening:?}: clients that have shown a key keep their connections"
+        );
         for stream in &mut kept {
             assert!(ask(stream, READ).await.starts_with("HTTP/1.1 200 "));
         }
-        assert!(is_open(&quiet), "{said:?}: the crowd has its share, and nobody else's");
+        assert!(is_open(&quiet), "{opening:?}: the crowd has its share, and nobody else's");
     }
 }
 
@@ -91,7 +94,7 @@ async fn who_guesses_keys_does_not_gain_by_hanging_up_on_silence() {
     for _ in 0..60 {
         let mut stream = connect(5, address).await;
         stream.write_all(guess.as_bytes()).await.unwrap();
-        // Who hears nothing for so long takes the key for a wrong one.
+        // A guesser may take silence for this long to mean that the key is wrong.
         let _ = timeout(Duration::from_millis(30), stream.read(&mut [0; 64])).await;
     }
     let scrape = rig.get("/metrics").await.body;
@@ -114,7 +117,7 @@ async fn a_right_key_of_who_has_guessed_is_as_silent_as_a_wrong_one() {
     }
     assert!(ask(&mut stream, READ).await.starts_with("HTTP/1.1 200 "), "it is let in in the end");
     assert!(started.elapsed() >= Duration::from_millis(250), "{:?}", started.elapsed());
-    // Then it is no guesser any more.
+    // From now on the address is trusted.
     let trusted = tokio::time::Instant::now();
     for _ in 0..20 {
         assert!(ask(&mut connect(5, address).await, &guess).await.starts_with("HTTP/1.1 401 "));

@@ -1,43 +1,43 @@
-//! The names of a stream's events, by which it goes on: on paused time and without sockets.
+//! IDs of a stream's events, and resuming from them. On paused time and without sockets.
 
-use super::access::{Asked, Desk};
+use super::access::{Desk, PendingRequest};
 use super::*;
 use crate::fleet::tests::lab::{APPID, fill_journal};
 
-/// How many events are kept.
-const KEPT: usize = 65_536;
+/// The capacity of the journal.
+const CAPACITY: usize = 65_536;
 
-/// A stream of `cold`, or of all.
-struct StreamedEvent {
-    asked: Asked,
+/// A stream of the events of one account, or of all.
+struct StreamReader {
+    request: PendingRequest,
     buffer: String,
 }
 
-/// Its id and its name, which some have not.
+/// The ID and the name of an event; empty if it has none.
 type Block = (String, String);
 
-impl StreamedEvent {
+impl StreamReader {
     async fn open(desk: &Desk, query: &str, last_event: &str) -> (Self, String) {
         let last_event =
             if last_event.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event}\r\n") };
         let head = format!("GET /v1/events{query}\n{last_event}");
-        let mut told = Self { asked: desk.ask("", &head, "").await, buffer: String::new() };
-        while !told.buffer.contains("\r\n\r\n") {
-            told.read_on().await;
+        let mut stream = Self { request: desk.ask("", &head, "").await, buffer: String::new() };
+        while !stream.buffer.contains("\r\n\r\n") {
+            stream.read_more().await;
         }
-        assert!(told.buffer.starts_with("HTTP/1.1 200"), "{}", told.buffer);
-        let hello = told.next().await;
-        (told, hello.0)
+        assert!(stream.buffer.starts_with("HTTP/1.1 200"), "{}", stream.buffer);
+        let opening = stream.next().await;
+        (stream, opening.0)
     }
 
-    async fn read_on(&mut self) {
+    async fn read_more(&mut self) {
         let mut some = [0; 4096];
-        let read = timeout(LONG, self.asked.client.read(&mut some)).await.expect("news").unwrap();
+        let read = timeout(LONG, self.request.client.read(&mut some)).await.expect("news").unwrap();
         assert!(read > 0, "it ended: {}", self.buffer);
         self.buffer.push_str(std::str::from_utf8(&some[..read]).unwrap());
     }
 
-    /// The next block that says anything.
+    /// The next block that is not empty.
     async fn next(&mut self) -> Block {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
@@ -48,7 +48,7 @@ impl StreamedEvent {
                 };
                 return (field("id: "), field("event: "));
             }
-            self.read_on().await;
+            self.read_more().await;
         }
     }
 }
@@ -58,43 +58,43 @@ fn number(id: &str) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_goes_on_before_what_is_told_behind_it() {
+async fn a_stream_resumes_after_a_gap_without_losing_the_next_event() {
     let desk = Desk::open(Vec::new()).await;
-    let (first, place) = StreamedEvent::open(&desk, "", "").await;
+    let (first, place) = StreamReader::open(&desk, "", "").await;
     drop(first);
-    for _ in 0..KEPT + 300 {
+    for _ in 0..CAPACITY + 300 {
         desk.app.fleet.note_reload(true);
     }
-    let (mut late, opened_at) = StreamedEvent::open(&desk, "", &place).await;
+    let (mut late, opened_at) = StreamReader::open(&desk, "", &place).await;
     assert_eq!(opened_at, place, "whoever is lost now has missed as much as before");
     let (gap, name) = late.next().await;
     assert_eq!(name, "gap");
     let next = late.next().await;
     assert_eq!((number(&next.0), &*next.1), (number(&gap) + 1, "reload"));
     drop(late);
-    let (mut again, _) = StreamedEvent::open(&desk, "", &gap).await;
+    let (mut again, _) = StreamReader::open(&desk, "", &gap).await;
     assert_eq!(again.next().await, next, "none is lost, and there is no other gap");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_stream_is_told_where_it_is_and_has_missed_nothing_when_it_comes_back() {
+async fn a_quiet_stream_is_sent_its_position_and_has_missed_nothing_when_it_reconnects() {
     let desk = Desk::open(Vec::new()).await;
-    // All is fetched, and nothing due for an hour.
+    // All accounts have tokens, and nothing is due for an hour.
     sleep(Duration::from_secs(60)).await;
-    let (mut quiet, opened_at) = StreamedEvent::open(&desk, "?appid=cold", "").await;
+    let (mut quiet, opened_at) = StreamReader::open(&desk, "?appid=cold", "").await;
     let mut place = opened_at.clone();
     for _ in 0..3 {
-        fill_journal(&desk.lab.fleet, APPID, KEPT / 2);
+        fill_journal(&desk.lab.fleet, APPID, CAPACITY / 2);
         let before = tokio::time::Instant::now();
         let (id, name) = quiet.next().await;
         assert!(before.elapsed() <= Duration::from_secs(16), "{:?}", before.elapsed());
-        assert_eq!((name.as_str(), number(&id)), ("", number(&place) + KEPT / 2));
+        assert_eq!((name.as_str(), number(&id)), ("", number(&place) + CAPACITY / 2));
         place = id;
     }
     drop(quiet);
-    fill_journal(&desk.lab.fleet, APPID, KEPT / 2);
+    fill_journal(&desk.lab.fleet, APPID, CAPACITY / 2);
     for (last_event, is_gap) in [(&place, false), (&opened_at, true)] {
-        let (mut again, _) = StreamedEvent::open(&desk, "?appid=cold", last_event).await;
+        let (mut again, _) = StreamReader::open(&desk, "?appid=cold", last_event).await;
         desk.app.fleet.note_reload(true);
         let (_, name) = again.next().await;
         assert_eq!(name, if is_gap { "gap" } else { "reload" });

@@ -1,4 +1,4 @@
-//! Tickets, the pages signed with them, and WeChat's own call for them.
+//! Tickets, the signing of pages, and WeChat's own call for tickets.
 
 use wxtokend_core::ticket::TicketKind;
 
@@ -21,7 +21,7 @@ fn jsapi(rig: &Rig, appid: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_ticket_is_told_to_who_may_read_with_what_may_be_counted_on() {
+async fn a_ticket_is_returned_to_readers_with_the_lifetime_that_they_may_count_on() {
     let rig = rig(vec![client("crm", &["wx1"], READ), client("web", &["*"], SIGN)]).await;
     let path = "/v1/accounts/wx1/tickets/jsapi";
     let answer = rig.get_as("crm", path).await;
@@ -30,7 +30,7 @@ async fn a_ticket_is_told_to_who_may_read_with_what_may_be_counted_on() {
         (&json["appid"], &json["type"], json["ticket"].as_str()),
         (&"wx1".into(), &"jsapi".into(), Some(&*jsapi(&rig, "wx1")))
     );
-    // Its age is not known yet.
+    // The ticket's age is not known yet.
     assert!((290..=300).contains(&json["expires_in"].as_u64().unwrap()), "{answer:?}");
     assert!(json["expires_at"].as_str().unwrap().ends_with('Z') && json["version"].is_u64());
     let etag = answer.header("etag").to_owned();

@@ -27,7 +27,7 @@ async fn a_token_is_read_with_what_a_client_needs_to_keep_it() {
 }
 
 #[tokio::test]
-async fn head_tells_the_same_without_the_body() {
+async fn head_answers_the_same_without_the_body() {
     let rig = Rig::start(TestApi::default()).await;
     let get = rig.get("/v1/accounts/wx1/token").await;
     let head = rig.call("HEAD", "/v1/accounts/wx1/token", &[], "").await;
@@ -139,7 +139,7 @@ async fn a_spent_budget_has_a_code_of_its_own() {
     rig.is_problem(&answer, "budget_exhausted");
     assert_eq!(answer.json()["last_fault"]["kind"], "transient");
     assert!(answer.header("retry-after").parse::<u64>().unwrap() > 3600, "{answer:?}");
-    // An operator who tries now is refused by the budget, too.
+    // A refresh by an operator is refused by the budget, too.
     let refused = rig.post("/v1/accounts/wx1/token/refresh").await;
     rig.is_problem(&refused, "budget_exhausted");
     assert_eq!(refused.json()["last_fault"]["kind"], "throttled");

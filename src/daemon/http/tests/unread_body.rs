@@ -1,4 +1,4 @@
-//! Requests whose bodies nobody reads, and what comes behind them on their connections.
+//! Requests whose bodies are not read, and the requests after them on the same connection.
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LENGTH: &str = "Content-Length: 1000\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// The head of the next answer, with its body behind it; nothing at the end.
+/// The next answer, head and body; empty at the end.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let mut more = 0;
@@ -32,8 +32,8 @@ async fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// What the head of an answer says of its connection.
-fn says(answer: &str) -> Vec<&str> {
+/// The `Connection` and `Keep-Alive` lines of an answer's head.
+fn connection_headers(answer: &str) -> Vec<&str> {
     let head = answer.split("\r\n\r\n").next().unwrap_or_default();
     head.lines().filter(|line| line.starts_with("connection:") || line.starts_with("keep-alive:")).collect()
 }
@@ -43,7 +43,7 @@ async fn rig() -> Rig {
     Rig::start(TestApi { clients, ..TestApi::default() }).await
 }
 
-/// Requests whose bodies are not read, or not needed, and the status of their answers.
+/// Requests whose bodies are not read or not needed, and the status of their answers.
 const UNREAD: [(&str, &str, &str); 8] = [
     ("GET /v1/accounts/wx1/token", "Authorization: Bearer wrong\r\n", "401"),
     ("POST /nowhere", "", "404"),
@@ -73,10 +73,10 @@ async fn a_body_that_nobody_reads_is_taken_in_and_the_next_request_is_answered()
                 stream.write_all(head(what, headers, length).as_bytes()).await.unwrap();
                 sleep(Duration::from_millis(pause)).await;
                 stream.write_all(format!("{body}{HEALTH}").as_bytes()).await.unwrap();
-                let told = answer(&mut stream).await;
-                assert_eq!(told.get(9..12), Some(status), "{what} {length}: {told}");
+                let response = answer(&mut stream).await;
+                assert_eq!(response.get(9..12), Some(status), "{what} {length}: {response}");
                 let kept = ["connection: keep-alive", "keep-alive: timeout=75"];
-                assert_eq!(says(&told), kept, "{what} {length} {pause}: {told}");
+                assert_eq!(connection_headers(&response), kept, "{what} {length} {pause}: {response}");
                 let next = answer(&mut stream).await;
                 assert!(next.starts_with("HTTP/1.1 200 "), "behind {what} {length} {pause}: {next:?}");
             }
@@ -105,22 +105,22 @@ async fn an_answer_whose_connection_ends_with_it_says_so_and_nothing_else() {
         head(reject, json, &half("Transfer-Encoding: chunked\r\n", "no chunk\r\n")),
         head(reject, text, &half("Transfer-Encoding: chunked\r\n", "no chunk\r\n")),
     ]);
-    let mut asked = tokio::task::JoinSet::new();
+    let mut tasks = tokio::task::JoinSet::new();
     for request in cases {
         let address = rig.address;
-        asked.spawn(async move {
+        tasks.spawn(async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let _ = stream.write_all(request.as_bytes()).await;
             let start = Instant::now();
-            let told = answer(&mut stream).await;
+            let response = answer(&mut stream).await;
             let begin = &request[..request.len().min(200)];
-            assert!(told.starts_with("HTTP/1.1 "), "{begin}: {told:?}");
-            assert_eq!(says(&told), ["connection: close"], "{begin}: {told}");
+            assert!(response.starts_with("HTTP/1.1 "), "{begin}: {response:?}");
+            assert_eq!(connection_headers(&response), ["connection: close"], "{begin}: {response}");
             assert!(start.elapsed() < Duration::from_secs(8), "{begin}");
             assert_eq!(answer(&mut stream).await, "", "{begin}: it ends");
         });
     }
-    while let Some(done) = asked.join_next().await {
+    while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
 }
