@@ -17,29 +17,31 @@ use super::sink::Sink;
 /// WeChat's own API host.
 const WECHAT: &str = "https://api.weixin.qq.com/";
 
-/// Everything an operator may decide. From a file by [`Config::load`], in Rust by [`Config::new`].
+/// All settings. Read from a file by [`Config::load`], or built in Rust by [`Config::new`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The file it was read from; empty when there is none.
+    /// The file that the settings were read from; empty if there is none.
     pub path: PathBuf,
     /// The HTTP API.
     pub api: ApiConfig,
-    /// Where metrics are served, and of which accounts.
+    /// Where metrics are served, and for which accounts.
     pub metrics: MetricsConfig,
-    /// What must survive a restart.
+    /// What has to survive a restart.
     pub store: StoreConfig,
     /// How WeChat is called.
     pub upstream: UpstreamConfig,
-    /// Where tokens are published besides; default nowhere.
+    /// Where tokens are published in addition; by default nowhere.
     pub publish: Vec<Sink>,
     /// The accounts in the order of the file, each appid once.
     pub accounts: Vec<Arc<Account>>,
-    /// What the file says that is allowed and probably not meant; none for what was built in Rust.
+    /// Warnings: what the file says that is allowed but probably not intended. Empty for settings built in
+    /// Rust.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// These accounts, and the default for everything else. To build an account: [`Defaults::account`].
+    /// Settings with these accounts and defaults for everything else. To build an account, use
+    /// [`Defaults::account`].
     #[must_use]
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         Self {
@@ -58,11 +60,12 @@ impl Config {
 /// The HTTP API.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiConfig {
-    /// Where it listens; default 127.0.0.1:8787. A loopback address unless there are clients.
+    /// The address to listen on; default 127.0.0.1:8787. Must be a loopback address unless there are clients.
     pub listen: SocketAddr,
-    /// WeChat's own calls are answered at the root, and below this path; begins with `/`, which is the default.
+    /// WeChat's own calls are answered at the root and below this path. Begins with `/`, which is the
+    /// default.
     pub wechat_path: String,
-    /// Who may call it; with none, every local caller may do everything.
+    /// The clients that may call it. With none, every local caller may do everything.
     pub clients: Vec<Client>,
 }
 
@@ -76,27 +79,29 @@ impl Default for ApiConfig {
     }
 }
 
-/// Where metrics are served, and of which accounts.
+/// Where metrics are served, and for which accounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MetricsConfig {
-    /// A listener of their own. `None`: on the API's, where that is a loopback address.
+    /// The address of a separate listener. `None`: metrics are served with the API, if that is a loopback
+    /// address.
     pub listen: Option<SocketAddr>,
-    /// Which accounts have series of their own; default all. Those of the fleet are there in any case.
+    /// Which accounts have series of their own; default all. The fleet's metrics are always there.
     pub per_account: PerAccount,
 }
 
-/// Which accounts have metrics of their own: some 22 lines each.
+/// Which accounts have metrics of their own, some 22 lines each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PerAccount {
-    /// All of them.
+    /// All accounts.
     #[default]
     All,
-    /// Those that are degraded, unavailable or parked, or whose last call has failed, and those with such a ticket. Not
-    /// those that are starting:
-    /// after a start that is everybody's state for a while, it ends with the first attempt, and what holds that up
-    /// is the host's trouble or the limits', which the fleet's metrics show.
+    /// Accounts that are degraded, unavailable or parked, or whose last call has failed, and those with such
+    /// a ticket.
+    ///
+    /// Starting accounts are not included. After a start all accounts are in that phase until their first
+    /// attempt ends, and if that is delayed, the cause is a host or a limit, which the fleet's metrics show.
     Troubled,
-    /// None.
+    /// No account.
     None,
 }
 
@@ -112,10 +117,11 @@ impl PerAccount {
     }
 }
 
-/// What must survive a restart.
+/// What has to survive a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// The database file; default `wxtokend.redb`. A relative path in a file counts from that file's folder.
+    /// The database file; default `wxtokend.redb`. A relative path in a file is resolved against the file's
+    /// folder.
     pub path: PathBuf,
 }
 
@@ -128,15 +134,15 @@ impl Default for StoreConfig {
 /// How WeChat is called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
-    /// Hosts to try in this order, at least one. Each path ends in `/`, so that [`Url::join`] appends to it.
+    /// Hosts to try, in this order; at least one. Each path ends in `/`, so that [`Url::join`] appends to it.
     pub base_urls: Vec<Url>,
-    /// How long one try may take, connecting included; default 5 s.
+    /// Time limit of one attempt, including the connect; default 5 s.
     pub timeout: Duration,
-    /// How long the previous token works once there is a new one; 5 min at WeChat, which is the default.
+    /// How long WeChat honours the previous token after a mint; default 5 min, as at WeChat.
     pub overlap: Duration,
     /// Calls in flight at once, over all accounts; at least 1, default 64.
     pub max_in_flight: u32,
-    /// Calls begun per second, over all accounts; at least 1, default 100.
+    /// Calls started per second, over all accounts; at least 1, default 100.
     pub max_per_second: u32,
 }
 
@@ -152,12 +158,12 @@ impl Default for UpstreamConfig {
     }
 }
 
-/// What holds for an account that does not say otherwise.
+/// Settings of accounts that do not override them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     /// See [`Account::endpoint`]; default [`Endpoint::StableToken`].
     pub endpoint: Endpoint,
-    /// See [`Account::daily_budget`]; default 2000, which is what WeChat allows on `token`.
+    /// See [`Account::daily_budget`]; default 2000, WeChat's limit on `token`.
     pub daily_budget: u32,
     /// See [`Account::refresh_ahead`]; default a quarter of the lifetime.
     pub refresh_ahead: RefreshAhead,
@@ -186,7 +192,7 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    /// An account with these settings, named by its appid, without tags.
+    /// An account with these settings, with its appid as its name and without tags.
     #[must_use]
     pub fn account(&self, appid: Appid, secret: Secret) -> Account {
         Account {

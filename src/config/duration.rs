@@ -1,19 +1,19 @@
-//! Durations as people write them: `500ms`, `5s`, `2m`, `1h`, `7d`.
+//! Durations in human-readable form: `500ms`, `5s`, `2m`, `1h`, `7d`.
 
 use std::time::Duration;
 
 /// The units, longest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// The longest duration taken, 100 years: far beyond any use, and safe to add to any clock.
-const LONGEST_MS: u64 = 36_500 * 86_400_000;
+/// The longest accepted duration, 100 years: far more than is ever needed, and safe to add to any clock.
+const MAX_MS: u64 = 36_500 * 86_400_000;
 
-/// A string that is no duration.
+/// A string that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a duration is a positive whole number with its unit: 500ms, 5s, 2m, 1h, 7d (at most 36500d)")]
 pub struct InvalidDuration;
 
-/// Reads a positive duration: a whole number directly followed by `ms`, `s`, `m`, `h` or `d`.
+/// Parses a positive duration: a whole number directly followed by `ms`, `s`, `m`, `h` or `d`.
 ///
 /// # Errors
 /// [`InvalidDuration`] when it has another form, is zero or is longer than 100 years.
@@ -23,12 +23,13 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let (_, ms) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidDuration)?;
     let number: u64 = number.parse().map_err(|_| InvalidDuration)?;
     match number.checked_mul(*ms) {
-        Some(ms @ 1..=LONGEST_MS) => Ok(Duration::from_millis(ms)),
+        Some(ms @ 1..=MAX_MS) => Ok(Duration::from_millis(ms)),
         _ => Err(InvalidDuration),
     }
 }
 
-/// Writes a duration in the longest unit that needs no fraction; what [`parse`] reads back, for whole milliseconds.
+/// Formats a duration in the longest unit that needs no fraction. For whole milliseconds [`parse`] gives the
+/// same duration back.
 #[must_use]
 pub fn show(duration: Duration) -> String {
     let whole_ms = duration.subsec_nanos().is_multiple_of(1_000_000);
@@ -87,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(ms in 1..=LONGEST_MS) {
+        fn what_is_written_is_read_back(ms in 1..=MAX_MS) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse(&show(duration)), Ok(duration));
         }

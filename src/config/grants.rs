@@ -1,4 +1,4 @@
-//! Who may call the API, for which accounts and to do what.
+//! Clients of the API: their accounts and permissions.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,23 +10,23 @@ use wxtokend_core::secret::hex;
 
 use super::unseen;
 
-/// One caller of the API.
+/// A client of the API.
 #[derive(Clone, PartialEq)]
 pub struct Client {
-    /// What logs call it; no two clients share a name.
+    /// The name in logs; unique among clients.
     pub name: String,
-    /// SHA-256 of its key; the key itself is not kept.
+    /// SHA-256 of the key; the key itself is not kept.
     pub key_sha256: [u8; 32],
-    /// The accounts it may deal with.
+    /// The accounts that it has access to.
     pub accounts: Grants,
     /// What it may do with them.
     pub allow: Allow,
-    /// Pages are signed for it whose address begins with one of these; with none, any.
+    /// Prefixes of page addresses that may be signed for it; if empty, all may.
     pub urls: Vec<String>,
 }
 
 impl Client {
-    /// Whether the page at `url` may be signed for it.
+    /// Whether the page at `url` may be signed for this client.
     #[must_use]
     pub fn may_sign(&self, url: &str) -> bool {
         self.urls.is_empty()
@@ -52,28 +52,29 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What a client may do; none implies another, but that who reads tickets may have pages signed, too.
+/// Permissions of a client. None implies another, except that a client that may read tickets may also have
+/// pages signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allow {
     /// Read tokens and the state of accounts.
     pub read: bool,
-    /// Report a rejected token.
+    /// Report a token that WeChat rejected.
     pub refresh: bool,
     /// Order a refresh.
     pub admin: bool,
-    /// Have pages signed, and read neither token nor ticket.
+    /// Have pages signed, without reading tokens or tickets.
     pub sign: bool,
 }
 
 impl Allow {
     /// The names in `accounts.yaml`, in the order of the fields.
     pub const NAMES: [&str; 4] = ["read", "refresh", "admin", "sign"];
-    /// Nothing at all.
+    /// No permissions.
     pub const NONE: Self = Self { read: false, refresh: false, admin: false, sign: false };
-    /// Everything.
+    /// All permissions.
     pub const ALL: Self = Self { read: true, refresh: true, admin: true, sign: true };
 
-    /// The names of what is allowed.
+    /// The names of the granted permissions.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let flags = [self.read, self.refresh, self.admin, self.sign];
         Self::NAMES.into_iter().zip(flags).filter_map(|(name, allowed)| allowed.then_some(name))
@@ -81,34 +82,37 @@ impl Allow {
 }
 
 impl Default for Allow {
-    /// Reading only.
+    /// Only `read`.
     fn default() -> Self {
         Self { read: true, ..Self::NONE }
     }
 }
 
-/// A set of accounts: appids, globs of appids and tags. Decides for accounts that are added later, too.
+/// A set of accounts, given by appids, globs of appids and tags. It also covers matching accounts that are
+/// added later.
 #[derive(Clone, Default)]
 pub struct Grants {
     appids: BTreeSet<Appid>,
     tags: BTreeSet<String>,
     patterns: BTreeSet<String>,
-    /// What stands before the star of a pattern that has no more than one, at its end: nearly all are such.
+    /// The text before the star, for patterns with a single star at the end. Nearly all patterns are of this
+    /// form.
     prefixes: Vec<String>,
-    /// The other `patterns`, compiled.
+    /// All other patterns, compiled.
     globs: Vec<WildMatch>,
 }
 
-/// A string that names no accounts.
+/// A string that does not name accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("allowed: an appid, a glob of appids (* for any characters, ? for one), or tag:NAME")]
 pub struct InvalidGrant;
 
 impl Grants {
-    /// Reads entries as they stand under `accounts` of a client: `wx0123456789abcdef`, `wx*`, `tag:retail`.
+    /// Parses entries as they are written under `accounts` of a client: `wx0123456789abcdef`, `wx*`,
+    /// `tag:retail`.
     ///
     /// # Errors
-    /// [`InvalidGrant`] when one of them is none of the three.
+    /// [`InvalidGrant`] when an entry has none of the three forms.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidGrant> {
         let mut grants = Self::default();
         for entry in entries {
@@ -128,26 +132,26 @@ impl Grants {
         Ok(grants)
     }
 
-    /// Every account.
+    /// All accounts.
     #[must_use]
     pub fn all() -> Self {
         Self::new(["*"]).unwrap_or_default()
     }
 
-    /// Whether `account` is one of them.
+    /// Whether the set contains `account`.
     #[must_use]
     pub fn covers(&self, account: &Account) -> bool {
         self.covers_appid(account.appid.as_str()) || account.tags.iter().any(|tag| self.tags.contains(tag))
     }
 
-    /// Whether an account of that appid is one of them whatever its tags, be there such an account or not.
+    /// Whether the set contains `appid` by itself, whatever the account's tags. The account need not exist.
     pub(crate) fn covers_appid(&self, appid: &str) -> bool {
         self.prefixes.iter().any(|prefix| appid.starts_with(prefix))
             || self.appids.contains(appid)
             || self.globs.iter().any(|glob| glob.matches(appid))
     }
 
-    /// The entries as they are written in `accounts.yaml`.
+    /// The entries, in the syntax of `accounts.yaml`.
     pub fn entries(&self) -> impl Iterator<Item = String> {
         let appids = self.appids.iter().map(|appid| appid.as_str().to_owned());
         let tags = self.tags.iter().map(|tag| format!("tag:{tag}"));
@@ -175,23 +179,23 @@ pub(super) enum Grant<'a> {
 }
 
 impl<'a> Grant<'a> {
-    /// The account that it names, if it names just one.
+    /// The account, if the entry names exactly one.
     pub(super) fn appid(self) -> Option<Appid> {
         if let Self::Appid(appid) = self { Some(appid) } else { None }
     }
 
     pub(super) fn parse(entry: &'a str) -> Result<Self, InvalidGrant> {
         if let Some(tag) = entry.strip_prefix("tag:") {
-            // No account has such a tag.
-            let is_none = tag.is_empty() || unseen::is_no_line(tag) || unseen::at_the_ends(tag);
-            return if is_none { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
+            // No account can have such a tag.
+            let is_invalid = tag.is_empty() || unseen::is_not_one_line(tag) || unseen::has_unseen_ends(tag);
+            return if is_invalid { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
         }
         if !entry.contains(['*', '?']) {
             return Appid::new(entry).map(Self::Appid).map_err(|_| InvalidGrant);
         }
-        // Any other character could only match what no appid has.
-        let of_an_appid = |byte: u8| byte.is_ascii_alphanumeric() || b"_-*?".contains(&byte);
-        let fits = entry.len() <= 64 && entry.bytes().all(of_an_appid);
+        // A pattern with other characters could never match an appid.
+        let is_pattern_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_-*?".contains(&byte);
+        let fits = entry.len() <= 64 && entry.bytes().all(is_pattern_byte);
         if fits { Ok(Self::Glob(entry)) } else { Err(InvalidGrant) }
     }
 }

@@ -1,7 +1,8 @@
-//! Settings: what the operator decides, with every default filled in and every rule checked.
+//! Settings of the operator, with every default filled in and every rule checked.
 //!
-//! `checked` holds them as the program uses them. They are built in Rust, or read from `accounts.yaml` by `yaml`, which ends
-//! with a whole [`Config`] or with every problem of the file, none of which prints a secret.
+//! `checked` has the settings that the program uses. They are built in Rust, or read from `accounts.yaml` by
+//! `yaml`, which returns either a complete [`Config`] or every problem of the file. No problem contains a
+//! secret.
 
 mod checked;
 pub mod duration;

@@ -1,10 +1,10 @@
-//! What can be wrong with a configuration, in words that name the place and never a secret.
+//! Problems of a configuration. Messages name the place and never contain a secret.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no configuration.
+/// Why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -12,17 +12,17 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file has these problems: all of them, at least one. Printed one per line.
+    /// All problems of the file, at least one. Printed one per line.
     #[error("{}", lines(path, problems))]
     Problems {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problems: Vec<Problem>,
-        /// What is probably not meant besides, as far as it was looked for. Not printed.
+        /// Warnings, as far as the checks got. Not printed.
         warnings: Vec<Problem>,
     },
 }
@@ -32,10 +32,10 @@ fn lines(path: &Path, problems: &[Problem]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// One thing that is wrong, and where.
+/// One problem and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The line and column, where they are known.
+    /// The line and column, if known.
     pub position: Option<Position>,
     /// The place as a key path, `accounts[3].endpoint`; empty for the file as a whole.
     pub key: String,

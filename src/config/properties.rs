@@ -1,4 +1,5 @@
-//! Files by the hundred: what is said arrives, and what is wrong is told by its place.
+//! Property tests with generated files: every setting in a file arrives, and every mistake is reported at its
+//! place.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,15 +19,15 @@ use super::{
     Allow, Client, Config, ConfigError, Defaults, Grants, PerAccount, Problem, StoreConfig, UpstreamConfig,
 };
 
-/// A part of every secret, which stands in no other value.
+/// A part of every secret that occurs in no other value.
 const CANARY: &str = "5ecre7canary";
 const PATH: &str = "/etc/wxtokend/accounts.yaml";
 
-/// A value as it is written, and what it means.
-type Said<T> = (Value, T);
-type MaybeTime = Option<Said<Duration>>;
+/// A value as written in the file, and its meaning.
+type Written<T> = (Value, T);
+type MaybeTime = Option<Written<Duration>>;
 
-fn duration() -> impl Strategy<Value = Said<Duration>> {
+fn duration() -> impl Strategy<Value = Written<Duration>> {
     let unit = prop::sample::select(vec![
         ("ms", 1),
         ("s", 1000),
@@ -39,34 +40,34 @@ fn duration() -> impl Strategy<Value = Said<Duration>> {
     })
 }
 
-fn ahead() -> impl Strategy<Value = Said<RefreshAhead>> {
+fn refresh_ahead() -> impl Strategy<Value = Written<RefreshAhead>> {
     let share = (1_u32..=500).prop_map(|tenths| {
         let percent = format!("{}.{}", tenths / 10, tenths % 10);
         (json!(format!("{percent}%")), RefreshAhead::Share(percent.parse::<f64>().unwrap() / 100.0))
     });
-    prop_oneof![share, duration().prop_map(|(said, time)| (said, RefreshAhead::Fixed(time)))]
+    prop_oneof![share, duration().prop_map(|(written, time)| (written, RefreshAhead::Fixed(time)))]
 }
 
-fn number(least: u32) -> impl Strategy<Value = Said<u32>> {
-    prop_oneof![least..least + 5, least..=u32::MAX].prop_map(|number| (json!(number), number))
+fn number(min: u32) -> impl Strategy<Value = Written<u32>> {
+    prop_oneof![min..min + 5, min..=u32::MAX].prop_map(|number| (json!(number), number))
 }
 
-/// What people call things: anything on one line.
-fn label() -> impl Strategy<Value = Said<String>> {
+/// A human-readable label: anything on one line.
+fn label() -> impl Strategy<Value = Written<String>> {
     "[a-z0-9花店茶馆:#'\"{}&*!|>%@`,?~-][a-z0-9 花店茶馆:#'\"{}&*!|>%@`,?~-]{0,11}[a-z花]"
         .prop_map(|text| (json!(text), text))
 }
 
-/// `defaults`, or the same keys on an account; a key that is left out keeps what was there before.
+/// `defaults`, or the same keys on an account. A key that is left out inherits its value.
 #[derive(Debug, Clone)]
 struct Settings {
     endpoint: Option<Endpoint>,
-    daily_budget: Option<Said<u32>>,
-    refresh_ahead: Option<Said<RefreshAhead>>,
-    /// `initial` and `max`, of which either may be left out.
+    daily_budget: Option<Written<u32>>,
+    refresh_ahead: Option<Written<RefreshAhead>>,
+    /// `initial` and `max`; either may be left out.
     retry: Option<(MaybeTime, MaybeTime)>,
     verify_rejections: Option<bool>,
-    rejection_cooldown: Option<Said<Duration>>,
+    rejection_cooldown: Option<Written<Duration>>,
     tickets: Option<Vec<TicketKind>>,
 }
 
@@ -76,7 +77,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     let all = (
         prop::option::of(endpoint),
         prop::option::of(number(4)),
-        prop::option::of(ahead()),
+        prop::option::of(refresh_ahead()),
         prop::option::of(retry),
         prop::option::of(any::<bool>()),
         prop::option::of(duration()),
@@ -94,64 +95,70 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 impl Settings {
-    /// Writes itself into `mapping`; what it makes of `base`. A retry that would be upside down is not said.
-    fn say(&self, mapping: &mut Map<String, Value>, base: Defaults) -> Defaults {
+    /// Writes the settings into `mapping` and returns `base` with them applied. A retry whose `initial` would
+    /// exceed `max` is left out.
+    fn insert_into(&self, mapping: &mut Map<String, Value>, base: Defaults) -> Defaults {
         let mut resolved = base;
-        let mut say = |key: &str, value: Value| drop(mapping.insert(key.to_owned(), value));
+        let mut insert_into = |key: &str, value: Value| drop(mapping.insert(key.to_owned(), value));
         if let Some(endpoint) = self.endpoint {
-            say("endpoint", json!(endpoint.as_str()));
+            insert_into("endpoint", json!(endpoint.as_str()));
             resolved.endpoint = endpoint;
         }
-        if let Some((said, budget)) = &self.daily_budget {
-            say("daily_budget", said.clone());
+        if let Some((written, budget)) = &self.daily_budget {
+            insert_into("daily_budget", written.clone());
             resolved.daily_budget = *budget;
         }
-        if let Some((said, ahead)) = &self.refresh_ahead {
-            say("refresh_ahead", said.clone());
-            resolved.refresh_ahead = *ahead;
+        if let Some((written, refresh_ahead)) = &self.refresh_ahead {
+            insert_into("refresh_ahead", written.clone());
+            resolved.refresh_ahead = *refresh_ahead;
         }
         if let Some((initial, max)) = &self.retry {
-            let of = |said: &MaybeTime, base| said.as_ref().map_or(base, |(_, time)| *time);
+            let of = |written: &MaybeTime, base| written.as_ref().map_or(base, |(_, time)| *time);
             let retry = Retry { initial: of(initial, base.retry.initial), max: of(max, base.retry.max) };
             if retry.initial <= retry.max {
-                let said = [("initial", initial), ("max", max)];
-                let said = said
+                let written = [("initial", initial), ("max", max)];
+                let written = written
                     .into_iter()
-                    .filter_map(|(key, said)| Some((key.to_owned(), said.as_ref()?.0.clone())));
-                say("retry", Value::Object(said.collect()));
+                    .filter_map(|(key, written)| Some((key.to_owned(), written.as_ref()?.0.clone())));
+                insert_into("retry", Value::Object(written.collect()));
                 resolved.retry = retry;
             }
         }
         if let Some(verify) = self.verify_rejections {
-            say("verify_rejections", json!(verify));
+            insert_into("verify_rejections", json!(verify));
             resolved.verify_rejections = verify;
         }
-        if let Some((said, cooldown)) = &self.rejection_cooldown {
-            say("rejection_cooldown", said.clone());
+        if let Some((written, cooldown)) = &self.rejection_cooldown {
+            insert_into("rejection_cooldown", written.clone());
             resolved.rejection_cooldown = *cooldown;
         }
         if let Some(kinds) = &self.tickets {
-            say("tickets", json!(kinds));
+            insert_into("tickets", json!(kinds));
             resolved.tickets = kinds.iter().copied().collect();
         }
         resolved
     }
 }
 
-type AccountParts = (Option<Said<String>>, Vec<usize>, Settings);
+type AccountParts = (Option<Written<String>>, Vec<usize>, Settings);
 type ClientParts = (Vec<usize>, Vec<usize>);
-type UpstreamParts =
-    (Option<Said<Duration>>, Option<Said<Duration>>, Option<Said<u32>>, Option<Said<u32>>, Vec<usize>);
+type UpstreamParts = (
+    Option<Written<Duration>>,
+    Option<Written<Duration>>,
+    Option<Written<u32>>,
+    Option<Written<u32>>,
+    Vec<usize>,
+);
 
 const TAGS: [&str; 3] = ["retail", "花店", "x y"];
 const SCOPES: [&str; 4] = ["read", "refresh", "admin", "sign"];
 const URLS: [&str; 3] = ["https://api.weixin.qq.com/", "http://127.0.0.1:8080/wx/", "https://[::1]/"];
 
-fn some_of(most: usize) -> impl Strategy<Value = Vec<usize>> {
-    prop::collection::vec(0..most, 0..=most)
+fn some_of(max: usize) -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..max, 0..=max)
 }
 
-/// A file that is all right, and what it means.
+/// A valid file and its meaning.
 fn file() -> impl Strategy<Value = (Value, Config)> {
     let account = (prop::option::of(label()), some_of(TAGS.len()), settings());
     let client = (some_of(4), some_of(SCOPES.len()));
@@ -170,7 +177,7 @@ fn file() -> impl Strategy<Value = (Value, Config)> {
         (any::<bool>(), prop::option::of(1_u16..), prop::option::of(per_account()), any::<bool>()),
     );
     parts.prop_map(|(accounts, clients, defaults, upstream, rest)| {
-        written(&accounts, &clients, &defaults, upstream, rest)
+        build_file(&accounts, &clients, &defaults, upstream, rest)
     })
 }
 
@@ -178,45 +185,45 @@ fn per_account() -> impl Strategy<Value = PerAccount> {
     prop::sample::select(vec![PerAccount::All, PerAccount::Troubled, PerAccount::None])
 }
 
-fn written(
+fn build_file(
     accounts: &[AccountParts],
     clients: &[ClientParts],
     defaults: &Settings,
     (timeout, overlap, in_flight, per_second, urls): UpstreamParts,
     (open, metrics_port, per_account, store): (bool, Option<u16>, Option<PerAccount>, bool),
 ) -> (Value, Config) {
-    let mut said =
+    let mut written =
         json!({ "api": {}, "metrics": {}, "store": {}, "upstream": {}, "defaults": {}, "accounts": [] });
     let mut config = Config::new([]);
     config.path = PATH.into();
     config.store = StoreConfig { path: "/etc/wxtokend/wxtokend.redb".into() };
     if store {
-        said["store"]["path"] = json!("data/w.redb");
+        written["store"]["path"] = json!("data/w.redb");
         config.store.path = "/etc/wxtokend/data/w.redb".into();
     }
     if let Some(port) = metrics_port {
-        said["metrics"]["listen"] = json!(format!("0.0.0.0:{port}"));
+        written["metrics"]["listen"] = json!(format!("0.0.0.0:{port}"));
         config.metrics.listen = Some(SocketAddr::from(([0, 0, 0, 0], port)));
     }
     if let Some(accounts) = per_account {
-        said["metrics"]["per_account"] = json!(accounts.as_str());
+        written["metrics"]["per_account"] = json!(accounts.as_str());
         config.metrics.per_account = accounts;
     }
     let UpstreamConfig { base_urls, .. } = UpstreamConfig::default();
     let distinct: BTreeSet<_> = urls.into_iter().collect();
     let urls: Vec<Url> = distinct.iter().map(|index| Url::parse(URLS[*index]).unwrap()).collect();
     if !urls.is_empty() {
-        // The last slash is added where it is missing.
-        let told = urls.iter().map(|url| json!(url.as_str().trim_end_matches('/')));
-        said["upstream"]["base_urls"] = told.collect();
+        // A missing slash at the end is added by the parser.
+        let listed = urls.iter().map(|url| json!(url.as_str().trim_end_matches('/')));
+        written["upstream"]["base_urls"] = listed.collect();
     }
     config.upstream.base_urls = if urls.is_empty() { base_urls } else { urls };
     for (key, time, place) in [
         ("timeout", timeout, &mut config.upstream.timeout),
         ("overlap", overlap, &mut config.upstream.overlap),
     ] {
-        if let Some((told, time)) = time {
-            said["upstream"][key] = told;
+        if let Some((json_value, time)) = time {
+            written["upstream"][key] = json_value;
             *place = time;
         }
     }
@@ -224,21 +231,21 @@ fn written(
         ("max_in_flight", in_flight, &mut config.upstream.max_in_flight),
         ("max_per_second", per_second, &mut config.upstream.max_per_second),
     ] {
-        if let Some((told, number)) = number {
-            said["upstream"][key] = told;
+        if let Some((json_value, number)) = number {
+            written["upstream"][key] = json_value;
             *place = number;
         }
     }
-    let defaults = defaults.say(said["defaults"].as_object_mut().unwrap(), Defaults::default());
+    let defaults = defaults.insert_into(written["defaults"].as_object_mut().unwrap(), Defaults::default());
     for (index, (name, tags, own)) in accounts.iter().enumerate() {
         let (appid, secret) = (format!("wx{index}"), format!("{CANARY}-{index}"));
         let mut mapping = Map::new();
         mapping.insert("appid".to_owned(), json!(appid));
         mapping.insert("secret".to_owned(), json!(secret));
-        let resolved = own.say(&mut mapping, defaults);
+        let resolved = own.insert_into(&mut mapping, defaults);
         let mut account = resolved.account(Appid::new(&appid).unwrap(), Secret::new(secret));
-        if let Some((told, name)) = name {
-            mapping.insert("name".to_owned(), told.clone());
+        if let Some((json_value, name)) = name {
+            mapping.insert("name".to_owned(), json_value.clone());
             account.name.clone_from(name);
         }
         if !tags.is_empty() {
@@ -249,7 +256,7 @@ fn written(
                 }
             }
         }
-        said["accounts"].as_array_mut().unwrap().push(Value::Object(mapping));
+        written["accounts"].as_array_mut().unwrap().push(Value::Object(mapping));
         config.accounts.push(account.into());
     }
     for (index, (grants, scopes)) in clients.iter().enumerate() {
@@ -266,10 +273,10 @@ fn written(
             allow = Allow { read: has(0), refresh: has(1), admin: has(2), sign: has(3) };
             client["allow"] = scopes.iter().map(|scope| SCOPES[*scope]).collect();
         }
-        if said["api"]["clients"].is_null() {
-            said["api"]["clients"] = json!([]);
+        if written["api"]["clients"].is_null() {
+            written["api"]["clients"] = json!([]);
         }
-        said["api"]["clients"].as_array_mut().unwrap().push(client);
+        written["api"]["clients"].as_array_mut().unwrap().push(client);
         config.api.clients.push(Client {
             name,
             key_sha256: Secret::new(key).sha256(),
@@ -279,18 +286,18 @@ fn written(
         });
     }
     if open && !clients.is_empty() {
-        said["api"]["listen"] = json!("0.0.0.0:80");
-        said["api"]["wechat_path"] = json!("/wx");
+        written["api"]["listen"] = json!("0.0.0.0:80");
+        written["api"]["wechat_path"] = json!("/wx");
         config.api = ApiConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 80)),
             wechat_path: "/wx".to_owned(),
             ..config.api
         };
     }
-    (said, config)
+    (written, config)
 }
 
-/// `value` as people write YAML: one key a line, texts in quotes.
+/// Writes `value` as hand-written YAML: one key per line, strings in quotes.
 fn yaml(value: &Value, indent: usize, text: &mut String) {
     let margin = " ".repeat(indent);
     match value {
@@ -306,7 +313,7 @@ fn yaml(value: &Value, indent: usize, text: &mut String) {
                 yaml(item, indent + 2, text);
             }
         }
-        Value::String(said) => write!(text, " '{}'", said.replace('\'', "''")).unwrap(),
+        Value::String(written) => write!(text, " '{}'", written.replace('\'', "''")).unwrap(),
         other => write!(text, " {other}").unwrap(),
     }
 }
@@ -321,32 +328,32 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new(PATH), |_| None)
 }
 
-/// Something to do to a file that is all right, and the place at which that must be told.
+/// A change that breaks a valid file, and the place where the problem must be reported.
 #[derive(Debug, Clone)]
 struct Corruption {
-    /// The mapping that it is done to.
+    /// Path of the mapping to change.
     mapping: Vec<String>,
     /// The key in it.
     key: &'static str,
-    /// `None`: the key is taken out.
-    by: Option<Value>,
-    /// What of the place follows the key.
-    below: &'static str,
+    /// The new value; `None` removes the key.
+    new_value: Option<Value>,
+    /// The part of the reported place after the key.
+    suffix: &'static str,
 }
 
-fn corrupt(mapping: &str, key: &'static str, by: Value) -> Corruption {
+fn corrupt(mapping: &str, key: &'static str, new_value: Value) -> Corruption {
     let mapping = mapping.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-    Corruption { mapping, key, by: Some(by), below: "" }
+    Corruption { mapping, key, new_value: Some(new_value), suffix: "" }
 }
 
 impl Corruption {
-    fn told_below(self, below: &'static str) -> Self {
-        Self { below, ..self }
+    fn reported_below(self, suffix: &'static str) -> Self {
+        Self { suffix, ..self }
     }
 
     fn place(&self) -> String {
         let above: String = self.mapping.iter().map(|part| format!("{part}.")).collect();
-        format!("{above}{}{}", self.key, self.below)
+        format!("{above}{}{}", self.key, self.suffix)
     }
 
     fn apply(&self, file: &mut Value) {
@@ -361,14 +368,14 @@ impl Corruption {
             }
         }
         let mapping = at.as_object_mut().unwrap();
-        match &self.by {
+        match &self.new_value {
             Some(value) => drop(mapping.insert(self.key.to_owned(), value.clone())),
             None => drop(mapping.remove(self.key)),
         }
     }
 }
 
-/// Everything that can be wrong once in a file of so many accounts and clients.
+/// Every single mistake that is possible in a file with this many accounts and clients.
 fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
     let mut all = vec![
         corrupt("", "acounts", json!([])),
@@ -376,7 +383,8 @@ fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
         corrupt("metrics", "listen", json!("127.0.0.1")),
         corrupt("metrics", "per_account", json!("some")),
         corrupt("store", "path", json!("")),
-        corrupt("upstream", "base_urls", json!(["https://a.example", "http://b.example"])).told_below("[1]"),
+        corrupt("upstream", "base_urls", json!(["https://a.example", "http://b.example"]))
+            .reported_below("[1]"),
         corrupt("upstream", "timeout", json!("0s")),
         corrupt("upstream", "overlap", json!({})),
         corrupt("upstream", "max_in_flight", json!(0)),
@@ -394,17 +402,17 @@ fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
             corrupt(&at, "appid", json!("wx 1")),
             corrupt(&at, "name", json!("")),
             corrupt(&at, "secret", json!("")),
-            Corruption { by: None, ..corrupt(&at, "secret", json!("")) },
+            Corruption { new_value: None, ..corrupt(&at, "secret", json!("")) },
             corrupt(&at, "secret_file", json!("secrets/one")),
             corrupt(&at, "tags", json!("retail")),
-            corrupt(&at, "tags", json!(["retail", ["x"]])).told_below("[1]"),
+            corrupt(&at, "tags", json!(["retail", ["x"]])).reported_below("[1]"),
             corrupt(&at, "endpoint", json!("stabletoken")),
             corrupt(&at, "daily_budget", json!(3)),
             corrupt(&at, "refresh_ahead", json!("51%")),
             corrupt(&at, "retry", json!({ "initial": "2s", "max": "1s" })),
-            corrupt(&at, "retry", json!({ "initial": "soon" })).told_below(".initial"),
-            corrupt(&at, "retry", json!({ "max": 5 })).told_below(".max"),
-            corrupt(&at, "retry", json!({ "least": "1s" })).told_below(".least"),
+            corrupt(&at, "retry", json!({ "initial": "soon" })).reported_below(".initial"),
+            corrupt(&at, "retry", json!({ "max": 5 })).reported_below(".max"),
+            corrupt(&at, "retry", json!({ "least": "1s" })).reported_below(".least"),
             corrupt(&at, "verify_rejections", json!("yes")),
             corrupt(&at, "rejection_cooldown", json!(5)),
             corrupt(&at, "budget", json!(5)),
@@ -416,12 +424,12 @@ fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
     for index in 0..clients {
         let at = format!("api.clients[{index}]");
         all.extend([
-            Corruption { by: None, ..corrupt(&at, "name", json!("")) },
+            Corruption { new_value: None, ..corrupt(&at, "name", json!("")) },
             corrupt(&at, "key", json!("")),
             corrupt(&at, "key_sha256", json!("00")),
             corrupt(&at, "accounts", json!([])),
-            corrupt(&at, "accounts", json!(["wx0", "tag:"])).told_below("[1]"),
-            corrupt(&at, "allow", json!(["read", "write"])).told_below("[1]"),
+            corrupt(&at, "accounts", json!(["wx0", "tag:"])).reported_below("[1]"),
+            corrupt(&at, "allow", json!(["read", "write"])).reported_below("[1]"),
             corrupt(&at, "scopes", json!(["read"])),
         ]);
     }
@@ -432,31 +440,31 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn whatever_is_said_in_a_file_arrives_and_what_is_left_out_is_inherited((said, expected) in file()) {
-        let text = as_yaml(&said);
+    fn whatever_is_said_in_a_file_arrives_and_what_is_left_out_is_inherited((written, expected) in file()) {
+        let text = as_yaml(&written);
         let config = parse(&text).map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
-        // These are made-up secrets and appids.
+        // The generated secrets and appids cause warnings.
         let warnings = config.warnings.clone();
         let expected = Config { warnings: warnings.clone(), ..expected };
         prop_assert_eq!(&config, &expected, "{}", text);
         // JSON is YAML.
-        let json = parse(&said.to_string()).unwrap();
+        let json = parse(&written.to_string()).unwrap();
         prop_assert_eq!(Config { warnings, ..json }, expected);
         let shown = format!("{}{config:?}", config.summary());
         prop_assert!(!shown.contains(CANARY), "{}", shown);
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_in_one_run_each_at_its_place_and_no_secret_with_it(
-        (said, config) in file(),
+    fn all_problems_are_reported_in_one_run_each_at_its_place_and_without_secrets(
+        (written, config) in file(),
         chosen in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
     ) {
         let all = corruptions(config.accounts.len(), config.api.clients.len());
         let mut keys = BTreeSet::new();
-        let mut broken = said;
+        let mut broken = written;
         let mut expected = Vec::new();
         for corruption in chosen.iter().map(|index| index.get(&all)) {
-            // Of mistakes that depend on each other one is made: the ways to give a secret, and two equal appids.
+            // Make only one of several mistakes that interact: the ways to give a secret, and equal appids.
             let group = match corruption.key {
                 key if key.starts_with("secret") => "secret",
                 key if key.starts_with("key") => "key",
@@ -472,38 +480,38 @@ proptest! {
         let Err(ConfigError::Problems { problems, path, warnings }) = parse(&text) else {
             return Err(TestCaseError::fail(format!("{expected:?} went unnoticed in\n{text}")));
         };
-        let mut told: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
-        told.sort_unstable();
+        let mut reported: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+        reported.sort_unstable();
         expected.sort_unstable();
-        prop_assert_eq!(told, expected, "{}", text);
+        prop_assert_eq!(reported, expected, "{}", text);
         let lines = text.lines().count();
         for Problem { position, key, .. } in &problems {
             prop_assert!(position.is_some_and(|at| at.line <= lines), "{key} without a line");
         }
         let error = ConfigError::Problems { problems, path, warnings };
-        let said = format!("{error} {error:?}");
-        prop_assert!(!said.contains(CANARY), "{}", said);
-        prop_assert!(said.starts_with(PATH));
+        let written = format!("{error} {error:?}");
+        prop_assert!(!written.contains(CANARY), "{}", written);
+        prop_assert!(written.starts_with(PATH));
     }
 }
 
 #[test]
-fn each_mistake_alone_is_told_at_its_place_and_by_its_line() {
+fn each_single_mistake_is_reported_at_its_place_and_line() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let tree = file()
         .prop_filter("with clients", |(_, config)| config.accounts.len() > 1 && config.api.clients.len() > 1);
-    let (said, config) = prop::strategy::ValueTree::current(&tree.new_tree(&mut runner).unwrap());
+    let (written, config) = prop::strategy::ValueTree::current(&tree.new_tree(&mut runner).unwrap());
     for corruption in corruptions(config.accounts.len(), config.api.clients.len()) {
-        let mut broken = said.clone();
+        let mut broken = written.clone();
         corruption.apply(&mut broken);
         let text = as_yaml(&broken);
         let Err(ConfigError::Problems { problems, .. }) = parse(&text) else { panic!("{corruption:?}") };
         let [problem] = &problems[..] else { panic!("{corruption:?}: {problems:?}") };
         assert_eq!(problem.key, corruption.place());
         let line = text.lines().nth(problem.position.unwrap().line - 1).unwrap();
-        // What is missing is told where its mapping begins.
+        // A missing key is reported where its mapping begins.
         assert!(
-            corruption.by.is_none() || line.contains(corruption.key) || !corruption.below.is_empty(),
+            corruption.new_value.is_none() || line.contains(corruption.key) || !corruption.suffix.is_empty(),
             "{line}"
         );
     }

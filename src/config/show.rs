@@ -1,4 +1,4 @@
-//! The resolved settings, for a person to compare with what was meant.
+//! Prints the resolved settings, to compare with what was intended.
 
 use std::fmt::{self, Write as _};
 
@@ -11,16 +11,16 @@ use super::duration::show;
 use super::grants::Client;
 use super::sink::Sink;
 
-/// How many accounts are listed one by one.
-const LISTED: usize = 50;
+/// How many accounts are listed individually.
+const MAX_LISTED: usize = 50;
 
 impl Config {
-    /// Every setting as it is used, one or more lines of text without any secret: of keys, the first 8 hex digits
-    /// of the digest; of accounts, the first 50.
+    /// All settings in effect, as lines of text without secrets. Of keys it shows the first 8 hex digits of
+    /// the digest, and of accounts the first 50.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = self.write_summary(&mut text);
         text
     }
@@ -85,11 +85,12 @@ fn write_sink(text: &mut String, sink: &Sink) -> fmt::Result {
     writeln!(text, "    accounts: {}", list(sink.accounts.entries()))
 }
 
-/// One line each. Names and tags come last: nobody knows how wide a Chinese character is printed.
+/// Writes one line for each account. Names and tags come last, since the printed width of Chinese characters
+/// is not known.
 fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
     let accounts = &config.accounts;
     writeln!(text, "accounts: {}", accounts.len())?;
-    let listed = &accounts[..accounts.len().min(LISTED)];
+    let listed = &accounts[..accounts.len().min(MAX_LISTED)];
     let width = listed.iter().map(|account| account.appid.as_str().len()).max().unwrap_or(0).max(5);
     writeln!(
         text,

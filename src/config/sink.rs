@@ -1,4 +1,4 @@
-//! Where tokens are published besides the API.
+//! Destinations to publish tokens to, in addition to the API.
 
 use reqwest::Url;
 use wxtokend_core::sdk::layout::Layout;
@@ -6,16 +6,16 @@ use wxtokend_core::secret::Secret;
 
 use super::grants::Grants;
 
-/// A Redis that SDKs read their tokens from.
+/// A Redis from which SDKs read tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sink {
-    /// What logs and metrics call it; no two share a name. By default the layout and the address.
+    /// The unique name in logs and metrics; by default the layout and the address.
     pub name: String,
     /// `redis://` or, with TLS, `rediss://`; may hold a user, a password and a database.
     pub url: Secret,
-    /// How the tokens stand there.
+    /// The keys and values under which the tokens are stored.
     pub layout: Layout,
-    /// FaultScope tokens.
+    /// The accounts whose tokens are published.
     pub accounts: Grants,
 }
 
@@ -27,7 +27,8 @@ impl Sink {
     }
 }
 
-/// The URL of a Redis without user and password. The error follows `this value`, and quotes nothing.
+/// Checks the URL of a Redis and returns it without user and password. The error completes a sentence that
+/// begins with `this value`, and quotes nothing.
 pub(super) fn parse(text: &str) -> Result<String, &'static str> {
     let url = Url::parse(text).map_err(|_| "is no URL; such as redis://:PASSWORD@127.0.0.1:6379/0")?;
     let scheme = url.scheme();
@@ -35,7 +36,7 @@ pub(super) fn parse(text: &str) -> Result<String, &'static str> {
         return Err("must be a redis:// URL, or rediss:// for TLS");
     }
     let Some(host) = url.host_str().filter(|host| !host.is_empty()) else { return Err("names no host") };
-    // `#insecure` would turn certificates off.
+    // The fragment `#insecure` would turn off the check of certificates.
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a query or a fragment");
     }

@@ -1,4 +1,4 @@
-//! The example file, the defaults, the summary, and what no text may show.
+//! The example file, the defaults, the summary, and secrets that no text may show.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -36,12 +36,12 @@ fn the_example_loads_as_it_is_and_shows_variety() {
 #[test]
 fn the_example_is_warned_of_its_made_up_secrets_only() {
     let config = Config::parse(EXAMPLE, Path::new("accounts.yaml"), no_env).unwrap();
-    let told: Vec<_> =
+    let reported: Vec<_> =
         config.warnings.iter().map(|warning| (warning.key.as_str(), warning.what.as_str())).collect();
     let keys: Vec<_> = (0..6).map(|index| format!("accounts[{index}].secret")).collect();
     let expected: Vec<_> =
         keys.iter().map(|key| (key.as_str(), "is not 32 hex digits, as WeChat's AppSecrets are")).collect();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn what_stands_in_the_example_as_a_comment_works_too() {
     assert_eq!((&crm.urls[..], &shop.urls[..]), (&[][..], &["https://shop.example.com/".to_owned()][..]));
     assert!(config.accounts.iter().all(|account| reports.accounts.covers(account)));
     assert_eq!(config.accounts.iter().filter(|account| shop.accounts.covers(account)).count(), 3);
-    // The digest in the example is that of this text.
+    // The digest in the example file is that of this text.
     assert_eq!(reports.key_sha256, wxtokend_core::secret::Secret::new("password-of-reports").sha256());
 }
 
@@ -103,7 +103,7 @@ fn the_sinks_that_stand_in_the_example_as_a_comment_work_too() {
 }
 
 #[test]
-fn every_problem_of_a_sink_is_told_with_its_place_and_without_its_url() {
+fn every_problem_of_a_sink_is_reported_with_its_place_and_without_its_url() {
     let text = "
 publish:
   - { redis: 'redis://:hunter2@h#insecure', preset: wxjava, accounts: ['*'] }
@@ -117,7 +117,7 @@ publish:
 accounts: [{ appid: wx1, secret: s, name: same }, { appid: wx2, secret: s, name: same }]
 ";
     let Err(ConfigError::Problems { problems, .. }) = parse(text) else { panic!("problems") };
-    let told: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let reported: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
     let expected = [
         "publish[0].redis",
         "publish[1].accounts",
@@ -134,7 +134,7 @@ accounts: [{ appid: wx1, secret: s, name: same }, { appid: wx2, secret: s, name:
         "publish[2].accounts[0]",
         "publish[7].key",
     ];
-    assert_eq!(told, expected, "{problems:?}");
+    assert_eq!(reported, expected, "{problems:?}");
     assert!(!format!("{problems:?}").contains("hunter2"));
 }
 
@@ -224,7 +224,7 @@ accounts:
     assert_eq!((b.retry.initial, b.retry.max), (ms(1_000), ms(86_400_000)));
     let tickets = [a, b].map(|account| account.tickets.iter().collect::<Vec<_>>());
     assert_eq!(tickets, [vec![TicketKind::WxCard], vec![]]);
-    // What looks like a number stays the text that it is.
+    // A string that looks like a number is not converted.
     assert_eq!((a.secret.expose(), b.secret.expose()), ("00123456", "1e400"));
     assert_eq!((b.appid.as_str(), b.name.as_str()), ("12e4", "12e4"));
 }
@@ -259,7 +259,7 @@ accounts:
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_with_the_systems_reason() {
+fn a_missing_file_is_reported_with_the_systems_reason() {
     let error = Config::load(Path::new("/nowhere/accounts.yaml")).unwrap_err();
     assert_eq!(error.to_string(), "read /nowhere/accounts.yaml");
     let source = std::error::Error::source(&error).unwrap().to_string();
@@ -267,7 +267,7 @@ fn a_file_that_is_not_there_is_told_with_the_systems_reason() {
 }
 
 #[test]
-fn a_file_is_loaded_with_paths_beside_it() {
+fn a_file_is_loaded_with_paths_relative_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("accounts.yaml");
     std::fs::write(folder.path().join("secret"), "hunter2\r\n").unwrap();
@@ -288,7 +288,7 @@ fn a_few_lines_that_stand_for_more_than_memory_holds_are_refused() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         problems[0].what.clone()
     };
-    // Ten to the power of nine, by ten times ten aliases.
+    // Ten to the power of nine nodes, by nested levels of ten aliases.
     let next =
         |above: char, this: char| format!("{this}: &{this} [{}]\n", vec![format!("*{above}"); 10].join(", "));
     let laughs: String = ('a'..'j').zip('b'..='j').map(|(above, this)| next(above, this)).collect();
@@ -321,7 +321,7 @@ proptest! {
         let _ = parse(&text);
     }
 
-    /// Text made of what YAML and our file are made of gets further than noise.
+    /// Text built from pieces of YAML and of this file format gets further than random noise.
     #[test]
     fn scrambled_files_never_panic(
         parts in prop::collection::vec(
@@ -337,7 +337,8 @@ proptest! {
     }
 }
 
-/// Not run by default: the time is only right in release (`cargo test --release -- --ignored hundred_thousand`).
+/// Ignored by default, since the time limit holds only in release builds (`cargo test --release -- --ignored
+/// hundred_thousand`).
 #[test]
 #[ignore = "measures; run it in release"]
 fn a_hundred_thousand_accounts_load_in_about_a_second() {

@@ -1,8 +1,8 @@
-//! Characters that nobody sees, which come along with what is copied.
+//! Invisible characters, which often slip in with copied text.
 
-/// Whether nobody sees `char` where it stands alone: blanks, control characters, byte order marks and the like.
+/// Whether `char` is invisible by itself: blanks, control characters, byte order marks and the like.
 ///
-/// Those that shape their neighbours, as the joiners of emoji do, are none of them.
+/// Characters that shape their neighbours, such as the joiners of emoji, are not included.
 pub(super) fn is_unseen(char: char) -> bool {
     char.is_whitespace()
         || char.is_control()
@@ -12,26 +12,26 @@ pub(super) fn is_unseen(char: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}')
 }
 
-/// Whether nobody sees `char` at an end of a text, where there is nothing to shape on its other side: joiners, variation
-/// selectors and the letters of tags besides.
-pub(super) fn is_unseen_at_an_end(char: char) -> bool {
+/// Whether `char` is invisible at either end of a text, where it has nothing to shape on one side. In
+/// addition to [`is_unseen`] these are joiners, variation selectors and tag characters.
+pub(super) fn is_unseen_at_end(char: char) -> bool {
     is_unseen(char)
         || matches!(char,
             '\u{200c}'..='\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether `text` begins or ends with a character that nobody sees alone.
-pub(super) fn at_the_ends(text: &str) -> bool {
+/// Whether `text` begins or ends with a character that is invisible by itself.
+pub(super) fn has_unseen_ends(text: &str) -> bool {
     text.starts_with(is_unseen) || text.ends_with(is_unseen)
 }
 
-/// Whether `text` goes on in another line, or holds a control character.
-pub(super) fn is_no_line(text: &str) -> bool {
+/// Whether `text` has more than one line, or contains a control character.
+pub(super) fn is_not_one_line(text: &str) -> bool {
     text.contains(|char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}'))
 }
 
-/// What `char` is called: `a line break`, `a byte order mark`. Not what it is, where it can be seen.
+/// The name of `char`: `a line break`, `a byte order mark`. A visible character is not named.
 pub(super) fn name(char: char) -> String {
     let code = u32::from(char);
     match char {
@@ -41,7 +41,7 @@ pub(super) fn name(char: char) -> String {
         ' ' => "a blank".to_owned(),
         '\u{feff}' => "a byte order mark".to_owned(),
         char if char.is_control() => format!("a control character (U+{code:04X})"),
-        char if is_unseen_at_an_end(char) => format!("an invisible character (U+{code:04X})"),
+        char if is_unseen_at_end(char) => format!("an invisible character (U+{code:04X})"),
         _ => "a character that is not ASCII".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
-//! The mirror of `accounts.yaml`: its mappings, with whatever stands in them.
+//! The mirror of `accounts.yaml`: its mappings, with whatever values they contain.
 //!
-//! The one file that knows serde_yaml.
+//! The only file that uses serde_yaml.
 
 use std::collections::HashSet;
 
@@ -14,10 +14,11 @@ use super::place::Place;
 use super::tags::{self, TagFinder};
 use crate::config::problem::{Position, Problem};
 
-/// The parser looks at every open bracket again with each word: a file of nothing else would keep it busy for days.
-const MOST_OPEN: usize = 10_000;
+/// Limit of open brackets. The parser rescans every open bracket at each word: a file of brackets alone would
+/// take it days.
+const MAX_OPEN_BRACKETS: usize = 10_000;
 
-/// A single value, before it is known what it stands for.
+/// A scalar value that has not been interpreted yet.
 type Single = String;
 type List<T> = Vec<Node<T>>;
 
@@ -79,25 +80,26 @@ mapping! {
     Account { appid: Single, name: Single, secret: Single, secret_file: Single, tags: List<Single> } + settings: Settings
 }
 
-/// Reads the file as it stands. What is no YAML at all is one problem, in the parser's words.
+/// Parses the file without interpreting it. A file that is not YAML gives one problem, with the parser's
+/// message.
 pub(crate) fn read(text: &str) -> Result<Node<File>, Problem> {
-    if open_at_once(text) > MOST_OPEN {
+    if max_open_brackets(text) > MAX_OPEN_BRACKETS {
         let what = "not YAML that can be read here: too many [ or { are open at once".to_owned();
         return Err(Problem { position: None, key: String::new(), what });
     }
-    let read = |leaves| {
-        let manner = ReadOptions { leaves, allowance: &AliasAllowance::of(text) };
-        NodeReader::<File>::new(manner).deserialize(serde_yaml::Deserializer::from_str(text))
+    let read = |scalars| {
+        let options = ReadOptions { scalars, allowance: &AliasAllowance::of(text) };
+        NodeReader::<File>::new(options).deserialize(serde_yaml::Deserializer::from_str(text))
     };
     if let Ok(file) = read(ScalarMode::Verbatim) {
         return Ok(file);
     }
-    // The parser's own messages quote nothing of the file; those of serde may, so they are not shown.
+    // The parser's own messages quote nothing from the file. Those of serde may, so they are not shown.
     if let Err(error) = IgnoredAny::deserialize(serde_yaml::Deserializer::from_str(text)) {
         let position = position(&error);
-        let said =
+        let suffix =
             position.map_or_else(String::new, |at| format!(" at line {} column {}", at.line, at.column));
-        let what = format!("not YAML: {}", error.to_string().replacen(&said, "", 1));
+        let what = format!("not YAML: {}", error.to_string().replacen(&suffix, "", 1));
         return Err(Problem { position, key: String::new(), what });
     }
     read(ScalarMode::AnyForm).map_err(|error| Problem {
@@ -107,8 +109,8 @@ pub(crate) fn read(text: &str) -> Result<Node<File>, Problem> {
     })
 }
 
-/// How many brackets are open at the deepest place, counting those in texts, too.
-fn open_at_once(text: &str) -> usize {
+/// The maximum number of brackets open at once, including those within strings.
+fn max_open_brackets(text: &str) -> usize {
     let mut open = 0_usize;
     let depths = text.bytes().map(|byte| {
         match byte {
@@ -121,29 +123,30 @@ fn open_at_once(text: &str) -> usize {
     depths.max().unwrap_or_default()
 }
 
-/// Tells every place of `text` where a YAML tag stands, and whether the whole text could be walked through.
-pub(crate) fn tagged(text: &str, told: &mut dyn FnMut(&Place<'_>)) -> bool {
+/// Calls `on_tag` for every place in `text` that has a YAML tag. Returns whether the whole text could be
+/// traversed.
+pub(crate) fn find_tags(text: &str, on_tag: &mut dyn FnMut(&Place<'_>)) -> bool {
     if !text.contains('!') {
         return true;
     }
-    let text = tags::made_local(text);
+    let text = tags::localize_tags(text);
     let known = all_keys().into_iter().flat_map(|(_, keys)| keys).collect::<HashSet<_>>();
-    let manner = ReadOptions { leaves: ScalarMode::AnyForm, allowance: &AliasAllowance::of(&text) };
-    let walk = TagFinder { place: &Place::TOP, exact: true, known: &known, manner, told };
-    walk.deserialize(serde_yaml::Deserializer::from_str(&text)).is_ok()
+    let options = ReadOptions { scalars: ScalarMode::AnyForm, allowance: &AliasAllowance::of(&text) };
+    let finder = TagFinder { place: &Place::TOP, exact: true, known: &known, options, on_tag };
+    finder.deserialize(serde_yaml::Deserializer::from_str(&text)).is_ok()
 }
 
-/// Where in `text` the place is, or the nearest thing above it that is there.
+/// The position in `text` of `place`, or of its nearest ancestor that exists.
 pub(crate) fn locate(text: &str, place: &Place<'_>) -> Option<Position> {
-    let sought = place.seek().deserialize(serde_yaml::Deserializer::from_str(text));
-    position(&sought.err()?)
+    let found = place.seek().deserialize(serde_yaml::Deserializer::from_str(text));
+    position(&found.err()?)
 }
 
 fn position(error: &serde_yaml::Error) -> Option<Position> {
     error.location().map(|at| Position { line: at.line(), column: at.column() })
 }
 
-/// Every key that may stand in a file, with the mapping that it stands in.
+/// Every key that a file may have, with the mapping that contains it.
 pub(crate) fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("", File::keys()),

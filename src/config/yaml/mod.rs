@@ -1,6 +1,7 @@
-//! `accounts.yaml` as it is read: text → `file` (forms only) → `check` (rules) → [`Config`].
+//! Reading of `accounts.yaml`: text → `file` (forms only) → `check` (rules) → [`Config`].
 //!
-//! Two layers of types: a mirror of the file, which holds whatever stands there, and the checked settings.
+//! There are two layers of types: a mirror of the file, which holds whatever is written there, and the
+//! checked settings.
 
 mod check;
 pub(super) mod file;
@@ -21,27 +22,27 @@ use regular_file::{FileContent, Files};
 
 use super::{Config, ConfigError};
 
-/// The longest file in bytes, 64 MiB: 100 000 accounts that say everything take 50 MB.
-const LONGEST: u64 = 64 << 20;
+/// The maximum size of a file in bytes, 64 MiB: 100 000 accounts with every key set take 50 MB.
+const MAX_BYTES: u64 = 64 << 20;
 
 impl Config {
-    /// Reads the file at `path`, its `${NAME}` from the process's environment.
+    /// Reads the file at `path`, with `${NAME}` taken from the process's environment.
     ///
-    /// It and the files that it names must be regular ones. One that is not read within 5 s ends the reading, so that a share
-    /// that is away holds nobody up.
+    /// The file and all files that it names must be regular files. The first that is not read within 5 s ends
+    /// the reading, so that an unreachable share blocks nobody.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`] when the file cannot be read, is no regular file, longer than 64 MiB or not UTF-8, else
-    /// [`ConfigError::Problems`].
+    /// [`ConfigError::Unreadable`] when the file cannot be read, is not a regular file, is longer than 64 MiB
+    /// or is not UTF-8; otherwise [`ConfigError::Problems`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let mut files = Files::default();
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        let FileContent { text, mode } = files.read(path, LONGEST).map_err(unreadable)?;
+        let FileContent { text, mode } = files.read(path, MAX_BYTES).map_err(unreadable)?;
         Self::checked(&text, path, Some(mode), &|name| std::env::var_os(name), files)
     }
 
-    /// Reads `text` as the contents of a file at `path`, whose folder relative paths count from. `env` looks up
-    /// environment variables.
+    /// Parses `text` as the content of a file at `path`, against whose folder relative paths are resolved.
+    /// `env` looks up environment variables.
     ///
     /// # Errors
     /// [`ConfigError::Problems`] with everything that is wrong.

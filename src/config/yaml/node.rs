@@ -1,8 +1,8 @@
-//! What may stand at one place of the file, read so that nothing aborts.
+//! Nodes of the file, read in a way that never aborts.
 //!
-//! serde stops at the first value that does not fit, and its messages quote values, secrets included. Here what
-//! does not fit becomes a [`Node::Wrong`], an unknown or repeated key a note in [`UnknownKeys`]: one reading finds every
-//! problem, and the words of each are ours.
+//! serde stops at the first value that does not fit, and its messages quote values, secrets included. Here a
+//! value that does not fit becomes a [`Node::Wrong`], and an unknown or repeated key is recorded in
+//! [`UnknownKeys`]. So one pass finds every problem, and all messages are our own.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,17 +13,17 @@ use serde::de::{
     Visitor,
 };
 
-/// One place of the file.
+/// One node of the file.
 #[derive(Default)]
 pub(crate) enum Node<T> {
-    /// The key is not there.
+    /// The key is missing.
     #[default]
     Absent,
     /// `null`, or nothing after the colon.
     Null,
-    /// What should stand there.
+    /// A value of the expected form.
     Value(T),
-    /// Something of another form, which is named.
+    /// A value of another form, which is named.
     Wrong(&'static str),
 }
 
@@ -32,13 +32,13 @@ impl<T: NodeForm> Node<T> {
         matches!(self, Self::Absent)
     }
 
-    /// Reads the value of a key. The first of two equal keys stays.
+    /// Reads the value of a key. Of two equal keys the first one is kept.
     pub(crate) fn fill<'de, A: MapAccess<'de>>(
         &mut self,
         map: &mut A,
-        manner: ReadOptions<'_>,
+        options: ReadOptions<'_>,
     ) -> Result<KeyMatch, A::Error> {
-        let value = map.next_value_seed(NodeReader::<T>::new(manner))?;
+        let value = map.next_value_seed(NodeReader::<T>::new(options))?;
         if !self.is_absent() {
             return Ok(KeyMatch::Twice);
         }
@@ -47,29 +47,29 @@ impl<T: NodeForm> Node<T> {
     }
 }
 
-/// The form of a value with a YAML tag.
+/// The name of values with a YAML tag.
 pub(crate) const TAGGED: &str = "a tagged value";
 
-/// How single values are read.
+/// How scalar values are read.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum ScalarMode {
-    /// As the characters that stand in the file, so that an AppSecret of digits stays what it is. A list in such
-    /// a place ends the reading.
+    /// As the characters in the file, so that an AppSecret of digits is not changed. A list in such a place
+    /// aborts the reading.
     Verbatim,
-    /// As whatever stands there, numbers rewritten: to find every problem of a file that cannot be read verbatim.
+    /// As any value, with numbers reformatted: to find every problem of a file that cannot be read verbatim.
     AnyForm,
 }
 
-/// What the aliases of a file may add to it, in nodes: a few lines can stand for more than any memory holds.
+/// Nodes that the aliases of a file may add: a few lines can expand to more than fits into memory.
 const ALIASED_NODES: usize = 1_000_000;
-/// Text counts as a node for each so many bytes.
+/// Text counts as one node for each of this many bytes.
 const BYTES_A_NODE: usize = 16;
 
-/// How much more may be read.
+/// How many more nodes may be read.
 pub(crate) struct AliasAllowance(Cell<usize>);
 
 impl AliasAllowance {
-    /// What `text` holds without aliases, and some more.
+    /// As many nodes as `text` can have without aliases, plus [`ALIASED_NODES`].
     pub(crate) fn of(text: &str) -> Self {
         Self(Cell::new(text.len().saturating_add(ALIASED_NODES)))
     }
@@ -78,7 +78,7 @@ impl AliasAllowance {
 /// How a file is read.
 #[derive(Clone, Copy)]
 pub(crate) struct ReadOptions<'a> {
-    pub(crate) leaves: ScalarMode,
+    pub(crate) scalars: ScalarMode,
     pub(crate) allowance: &'a AliasAllowance,
 }
 
@@ -92,14 +92,14 @@ impl ReadOptions<'_> {
     }
 }
 
-/// What a key of a mapping turned out to be.
+/// The result of looking up a key of a mapping.
 pub(crate) enum KeyMatch {
     Taken,
     Twice,
     Unknown,
 }
 
-/// A form that a [`Node`] may have: a single value, a list, a mapping.
+/// A form that a [`Node`] can have: a scalar value, a list or a mapping.
 pub(crate) trait NodeForm: Sized {
     /// The form's name in messages.
     const FORM: &'static str;
@@ -109,14 +109,14 @@ pub(crate) trait NodeForm: Sized {
         Node::Wrong("a single value")
     }
 
-    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
-        while items.next_element_seed(NodeReader::<Ignored>::new(manner))?.is_some() {}
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, options: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
+        while items.next_element_seed(NodeReader::<Ignored>::new(options))?.is_some() {}
         Ok(Node::Wrong("a list"))
     }
 
-    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
-        while map.next_key_seed(NodeReader::<Ignored>::new(manner))?.is_some() {
-            map.next_value_seed(NodeReader::<Ignored>::new(manner))?;
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, options: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
+        while map.next_key_seed(NodeReader::<Ignored>::new(options))?.is_some() {
+            map.next_value_seed(NodeReader::<Ignored>::new(options))?;
         }
         Ok(Node::Wrong("a mapping"))
     }
@@ -131,7 +131,7 @@ impl NodeForm for String {
     }
 }
 
-/// Whatever stands in a wrong place.
+/// A value of any form, which is skipped.
 struct Ignored;
 
 impl NodeForm for Ignored {
@@ -141,34 +141,34 @@ impl NodeForm for Ignored {
 impl<T: NodeForm> NodeForm for Vec<Node<T>> {
     const FORM: &'static str = "a list";
 
-    fn list<'de, A: SeqAccess<'de>>(mut items: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
+    fn list<'de, A: SeqAccess<'de>>(mut items: A, options: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
         let mut read = Self::new();
-        while let Some(item) = items.next_element_seed(NodeReader::<T>::new(manner))? {
+        while let Some(item) = items.next_element_seed(NodeReader::<T>::new(options))? {
             read.push(item);
         }
         Ok(Node::Value(read))
     }
 }
 
-/// A mapping with keys that we know; declared by [`mapping!`].
+/// A mapping with known keys, declared by [`mapping!`].
 pub(crate) trait Mapping: Default {
-    /// The keys that may stand in it.
+    /// The allowed keys.
     fn keys() -> Vec<&'static str>;
-    /// Reads the value of `key`, unless it is unknown.
+    /// Reads the value of `key`, if the key is known.
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         key: &str,
         map: &mut A,
-        manner: ReadOptions<'_>,
+        options: ReadOptions<'_>,
     ) -> Result<KeyMatch, A::Error>;
-    /// The keys that should not be there.
-    fn stray(&mut self) -> &mut UnknownKeys;
+    /// The unknown and repeated keys.
+    fn unexpected(&mut self) -> &mut UnknownKeys;
 }
 
-/// Keys that should not be there.
+/// Unknown and repeated keys of a mapping.
 #[derive(Default)]
 pub(crate) struct UnknownKeys {
-    /// `None`: the key is no text.
+    /// Unknown keys; `None` for a key that is not text.
     pub(crate) unknown: Vec<Option<String>>,
     pub(crate) twice: Vec<String>,
 }
@@ -176,20 +176,20 @@ pub(crate) struct UnknownKeys {
 impl<T: Mapping> NodeForm for T {
     const FORM: &'static str = "a mapping";
 
-    fn mapping<'de, A: MapAccess<'de>>(mut map: A, manner: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
+    fn mapping<'de, A: MapAccess<'de>>(mut map: A, options: ReadOptions<'_>) -> Result<Node<Self>, A::Error> {
         let mut read = Self::default();
-        while let Some(key) = map.next_key_seed(NodeReader::<String>::new(manner))? {
+        while let Some(key) = map.next_key_seed(NodeReader::<String>::new(options))? {
             let Node::Value(key) = key else {
                 map.next_value::<IgnoredAny>()?;
-                read.stray().unknown.push(None);
+                read.unexpected().unknown.push(None);
                 continue;
             };
-            match read.take(&key, &mut map, manner)? {
+            match read.take(&key, &mut map, options)? {
                 KeyMatch::Taken => {}
-                KeyMatch::Twice => read.stray().twice.push(key),
+                KeyMatch::Twice => read.unexpected().twice.push(key),
                 KeyMatch::Unknown => {
                     map.next_value::<IgnoredAny>()?;
-                    read.stray().unknown.push(Some(key));
+                    read.unexpected().unknown.push(Some(key));
                 }
             }
         }
@@ -197,7 +197,8 @@ impl<T: Mapping> NodeForm for T {
     }
 }
 
-/// Declares a [`Mapping`]: `Name { key: form, … }`, and `+ field: Other` for the keys of another one beside them.
+/// Declares a [`Mapping`]: `Name { key: form, … }`. With `+ field: Other` it has the keys of another mapping,
+/// too.
 macro_rules! mapping {
     ($(#[$doc:meta])* $name:ident { $($key:ident: $form:ty),* $(,)? } $(+ $inner:ident: $inner_form:ty)?) => {
         $(#[$doc])*
@@ -205,7 +206,7 @@ macro_rules! mapping {
         pub(crate) struct $name {
             $(pub(crate) $key: Node<$form>,)*
             $(pub(crate) $inner: $inner_form,)?
-            stray: UnknownKeys,
+            unexpected: UnknownKeys,
         }
 
         impl Mapping for $name {
@@ -215,19 +216,19 @@ macro_rules! mapping {
             }
 
             fn take<'de, A: MapAccess<'de>>(
-                &mut self, key: &str, map: &mut A, manner: ReadOptions<'_>,
+                &mut self, key: &str, map: &mut A, options: ReadOptions<'_>,
             ) -> Result<KeyMatch, A::Error> {
                 $(if key == stringify!($key) {
-                    return self.$key.fill(map, manner);
+                    return self.$key.fill(map, options);
                 })*
                 $(if true {
-                    return self.$inner.take(key, map, manner);
+                    return self.$inner.take(key, map, options);
                 })?
                 Ok(KeyMatch::Unknown)
             }
 
-            fn stray(&mut self) -> &mut UnknownKeys {
-                &mut self.stray
+            fn unexpected(&mut self) -> &mut UnknownKeys {
+                &mut self.unexpected
             }
         }
     };
@@ -238,8 +239,8 @@ pub(crate) use mapping;
 pub(crate) struct NodeReader<'a, T>(ReadOptions<'a>, PhantomData<T>);
 
 impl<'a, T> NodeReader<'a, T> {
-    pub(crate) fn new(manner: ReadOptions<'a>) -> Self {
-        Self(manner, PhantomData)
+    pub(crate) fn new(options: ReadOptions<'a>) -> Self {
+        Self(options, PhantomData)
     }
 }
 
@@ -247,7 +248,7 @@ impl<'de, T: NodeForm> DeserializeSeed<'de> for NodeReader<'_, T> {
     type Value = Node<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<Node<T>, D::Error> {
-        if T::SINGLE && self.0.leaves == ScalarMode::Verbatim {
+        if T::SINGLE && self.0.scalars == ScalarMode::Verbatim {
             node.deserialize_option(self)
         } else {
             node.deserialize_any(self)
@@ -315,10 +316,10 @@ impl<'de, T: NodeForm> Visitor<'de> for NodeReader<'_, T> {
         T::mapping(map, self.0)
     }
 
-    /// A YAML tag of the file's own, `!name value`.
-    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node<T>, A::Error> {
+    /// A local YAML tag, `!name value`.
+    fn visit_enum<A: EnumAccess<'de>>(self, find_tags: A) -> Result<Node<T>, A::Error> {
         self.0.charge(0)?;
-        let (IgnoredAny, value) = tagged.variant()?;
+        let (IgnoredAny, value) = find_tags.variant()?;
         value.newtype_variant_seed(NodeReader::<Ignored>::new(self.0))?;
         Ok(Node::Wrong(TAGGED))
     }

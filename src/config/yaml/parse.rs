@@ -1,4 +1,4 @@
-//! Single values of `accounts.yaml`. Each error follows the value in a sentence: `"5" is not …`.
+//! Parsers of scalar values. Each error completes a sentence that begins with the value: `"5" is not …`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -22,12 +22,12 @@ pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     duration::parse(text).map_err(|why| format!("is not a duration: {why}"))
 }
 
-/// A whole number, `least` or more.
-pub(crate) fn at_least(least: u32) -> impl FnOnce(&str) -> Parsed<u32> {
+/// A whole number of at least `min`.
+pub(crate) fn at_least(min: u32) -> impl FnOnce(&str) -> Parsed<u32> {
     move |text| {
         let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text.parse().ok().filter(|number| digits_only && *number >= least);
-        number.ok_or_else(|| format!("is not a whole number from {least} to {}", u32::MAX))
+        let number = text.parse().ok().filter(|number| digits_only && *number >= min);
+        number.ok_or_else(|| format!("is not a whole number from {min} to {}", u32::MAX))
     }
 }
 
@@ -48,7 +48,8 @@ pub(crate) fn ticket(text: &str) -> Parsed<TicketKind> {
         .map_err(|_| format!("is no ticket; allowed: {}", TicketKind::ALL.map(TicketKind::as_str).join(", ")))
 }
 
-/// The beginning of a page's address, host and slash included: as a browser writes it, so that comparing texts is enough.
+/// The beginning of a page's address, including host and slash, in the form that browsers use, so that
+/// comparing strings is enough.
 pub(crate) fn page_prefix(text: &str) -> Parsed<String> {
     let url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
@@ -88,9 +89,9 @@ fn share(percent: &str) -> Option<f64> {
     (share > 0.0 && share <= 0.5).then_some(share)
 }
 
-/// A host of WeChat's API, with a path that ends in `/`.
+/// A base URL of WeChat's API, with a path that ends in `/`.
 pub(crate) fn base_url(text: &str) -> Parsed<Url> {
-    // The parser of URLs leaves them out without a word.
+    // The URL parser silently drops these characters.
     if text.contains(unseen::is_unseen) {
         return Err("must not hold a blank or an invisible character".to_owned());
     }
@@ -121,7 +122,7 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Words between slashes; what would have to be escaped in a URL is none of them.
+/// A path of segments between slashes, without characters that would have to be escaped in a URL.
 pub(crate) fn url_path(text: &str) -> Parsed<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     let fits = text.starts_with('/') && text.bytes().all(plain);

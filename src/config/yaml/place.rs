@@ -1,61 +1,61 @@
-//! Where in the file something stands: `accounts[3].endpoint`.
+//! A place in the file, such as `accounts[3].endpoint`.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A place on the way down; writing it out costs something only when there is a problem.
+/// A node in the path to a place. Formatting it costs something only when there is a problem.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
-    above: Option<&'a Place<'a>>,
+    parent: Option<&'a Place<'a>>,
     step: Step<'a>,
 }
 
-/// One step down.
+/// One step of a path.
 #[derive(Clone, Copy)]
 pub(crate) enum Step<'a> {
     Top,
     /// Into a mapping.
     Key(&'a str),
-    /// Into a mapping, to the second of two equal keys.
+    /// Into a mapping, to the second occurrence of a key.
     Again(&'a str),
     /// Into a list.
     Item(usize),
 }
 
 impl<'a> Place<'a> {
-    pub(crate) const TOP: Self = Self { above: None, step: Step::Top };
+    pub(crate) const TOP: Self = Self { parent: None, step: Step::Top };
 
     pub(crate) fn key(&'a self, key: &'a str) -> Self {
-        Self { above: Some(self), step: Step::Key(key) }
+        Self { parent: Some(self), step: Step::Key(key) }
     }
 
     pub(crate) fn again(&'a self, key: &'a str) -> Self {
-        Self { above: Some(self), step: Step::Again(key) }
+        Self { parent: Some(self), step: Step::Again(key) }
     }
 
     pub(crate) fn item(&'a self, index: usize) -> Self {
-        Self { above: Some(self), step: Step::Item(index) }
+        Self { parent: Some(self), step: Step::Item(index) }
     }
 
-    /// From the top down to here.
+    /// The steps from the top to this place.
     fn steps(&self) -> Vec<Step<'a>> {
         let mut steps = vec![self.step];
         let mut place = self;
-        while let Some(above) = place.above {
-            steps.push(above.step);
-            place = above;
+        while let Some(parent) = place.parent {
+            steps.push(parent.step);
+            place = parent;
         }
         steps.pop();
         steps.reverse();
         steps
     }
 
-    /// A seed that fails at this place, so that the parser's error tells the line.
+    /// A seed that fails at this place, so that the parser's error gives the line.
     pub(crate) fn seek(&self) -> PlaceSeeker<'a> {
-        let mut way = self.steps();
-        way.reverse();
-        PlaceSeeker { way }
+        let mut remaining_steps = self.steps();
+        remaining_steps.reverse();
+        PlaceSeeker { remaining_steps }
     }
 }
 
@@ -73,10 +73,10 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Walks down to a [`Place`], or as near to it as the file goes, and fails there.
+/// Descends to a [`Place`], or as near to it as the file goes, and fails there.
 pub(crate) struct PlaceSeeker<'a> {
-    /// The steps still to go, the next one last.
-    way: Vec<Step<'a>>,
+    /// The remaining steps, the next one last.
+    remaining_steps: Vec<Step<'a>>,
 }
 
 impl<'de> DeserializeSeed<'de> for PlaceSeeker<'_> {
@@ -87,7 +87,7 @@ impl<'de> DeserializeSeed<'de> for PlaceSeeker<'_> {
     }
 }
 
-/// Every kind of value without a method here fails by itself, which is what is wanted of it.
+/// Values without a method here fail by default, which is what a seeker needs.
 impl<'de> Visitor<'de> for PlaceSeeker<'_> {
     type Value = ();
 
@@ -96,12 +96,12 @@ impl<'de> Visitor<'de> for PlaceSeeker<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let (key, mut skip) = match self.way.pop() {
+        let (key, mut skip) = match self.remaining_steps.pop() {
             Some(Step::Key(key)) => (key, 0),
             Some(Step::Again(key)) => (key, 1),
             _ => return Err(A::Error::custom("here")),
         };
-        let last = self.way.is_empty();
+        let last = self.remaining_steps.is_empty();
         while let Some(same) = map.next_key_seed(KeySeeker { key, fail: last && skip == 0 })? {
             if same && skip == 0 {
                 return map.next_value_seed(self);
@@ -113,7 +113,9 @@ impl<'de> Visitor<'de> for PlaceSeeker<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        let Some(Step::Item(index)) = self.way.pop() else { return Err(A::Error::custom("here")) };
+        let Some(Step::Item(index)) = self.remaining_steps.pop() else {
+            return Err(A::Error::custom("here"));
+        };
         for _ in 0..index {
             items.next_element::<IgnoredAny>()?;
         }
@@ -121,7 +123,7 @@ impl<'de> Visitor<'de> for PlaceSeeker<'_> {
     }
 }
 
-/// Compares a key, and fails when it is the one and the walk ends with it.
+/// Compares a key. Fails if the key matches and is the last step.
 struct KeySeeker<'a> {
     key: &'a str,
     fail: bool,

@@ -1,4 +1,4 @@
-//! Takes values out of the mirror and notes what is wrong with them.
+//! Takes values out of the mirror and collects problems and warnings.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use super::place::Place;
 use super::regular_file::Files;
 use crate::config::problem::{Position, Problem};
 
-/// How much text may be read again to find the lines of problems: each costs one reading of the file.
+/// How much text may be reparsed to find the lines of problems. Each line takes one parse of the file.
 const READ_AGAIN_BYTES: usize = 64 << 20;
-/// The same for warnings, which a start must not wait for.
+/// The same limit for warnings, for which a start must not wait.
 const READ_AGAIN_TO_WARN_BYTES: usize = 16 << 20;
 
 /// Looks up an environment variable.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// One run over a file.
+/// One pass over a file.
 pub(crate) struct ConfigReader<'a> {
     text: &'a str,
     folder: &'a Path,
@@ -27,26 +27,27 @@ pub(crate) struct ConfigReader<'a> {
     warnings: Vec<Problem>,
     may_read_again: usize,
     may_read_again_to_warn: usize,
-    /// Every tagged value has been told already.
-    tags_are_told: bool,
-    /// A secret stands in the text itself.
+    /// All tagged values have been reported already.
+    tags_reported: bool,
+    /// The text itself contains a secret.
     holds_secrets: bool,
-    /// The place that names the file that was not read in time.
-    hung_at: Option<String>,
+    /// The place that names a file that was not read in time.
+    hung_place: Option<String>,
 }
 
-/// What is wrong, or perhaps not meant.
+/// Problems and warnings.
 pub(crate) struct Diagnostics {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
 }
 
-/// Whether `text` is short and without blanks: AppSecrets have 32 characters, and a lost colon draws the next line in.
+/// Whether `text` is short and without blanks, so that it cannot be a secret: AppSecrets have 32 characters.
+/// A missing colon would include the next line.
 pub(crate) fn is_harmless(text: &str) -> bool {
     text.chars().count() <= 24 && !text.contains(|char: char| char.is_whitespace() || char.is_control())
 }
 
-/// Whether `text` can be a key of ours, misspelt: `secret:abc`, whose blank is missing, shows the secret.
+/// Whether `text` can be a misspelt key. `secret:abc`, which lacks the blank, would show the secret.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
@@ -62,9 +63,9 @@ impl<'a> ConfigReader<'a> {
             warnings: Vec::new(),
             may_read_again: READ_AGAIN_BYTES,
             may_read_again_to_warn: READ_AGAIN_TO_WARN_BYTES,
-            tags_are_told: false,
+            tags_reported: false,
             holds_secrets: false,
-            hung_at: None,
+            hung_place: None,
         }
     }
 
@@ -72,38 +73,38 @@ impl<'a> ConfigReader<'a> {
         Diagnostics { problems: self.problems, warnings: self.warnings }
     }
 
-    /// The files that the text names.
+    /// The files that the text refers to.
     pub(crate) fn files(&mut self) -> &mut Files {
         &mut self.files
     }
 
-    /// Notes that the file that is named at `place` was not read in time.
+    /// Records that the file named at `place` was not read in time.
     pub(crate) fn note_hung(&mut self, place: &Place<'_>) {
-        self.hung_at = Some(place.to_string());
+        self.hung_place = Some(place.to_string());
     }
 
-    /// The place that names the file that was not read in time.
-    pub(crate) fn hung_at(&self) -> Option<&str> {
-        self.hung_at.as_deref()
+    /// The place that names a file that was not read in time.
+    pub(crate) fn hung_place(&self) -> Option<&str> {
+        self.hung_place.as_deref()
     }
 
-    /// Notes that a secret stands in the text itself.
+    /// Records that the text itself contains a secret.
     pub(crate) fn note_secret_in_text(&mut self) {
         self.holds_secrets = true;
     }
 
-    /// Whether a secret stands in the text itself.
+    /// Whether the text itself contains a secret.
     pub(crate) fn holds_secrets(&self) -> bool {
         self.holds_secrets
     }
 
-    /// Notes a problem. `what` must hold nothing that could be a secret.
+    /// Adds a problem. `what` must not contain anything that could be a secret.
     pub(crate) fn report(&mut self, place: &Place<'_>, what: impl Into<String>) {
         let position = locate(self.text, place, &mut self.may_read_again);
         self.problems.push(Problem { position, key: place.to_string(), what: what.into() });
     }
 
-    /// Notes what is allowed and probably not meant, in words like those of a problem.
+    /// Adds a warning: something that is allowed but probably not intended, worded like a problem.
     pub(crate) fn warn(&mut self, place: &Place<'_>, what: impl Into<String>) {
         let key = place.to_string();
         let position =
@@ -111,32 +112,32 @@ impl<'a> ConfigReader<'a> {
         self.warnings.push(Problem { position, key, what: what.into() });
     }
 
-    /// What `build` makes of the place. Where it makes nothing, that is a problem, be there no other: what is left out
-    /// without a word is taken away from a running program.
-    pub(crate) fn built<T>(
+    /// Runs `build`. If it returns nothing and no problem has been reported, reports one: an entry that is
+    /// silently left out would be removed from a running program.
+    pub(crate) fn build_or_report<T>(
         &mut self,
         place: &Place<'_>,
         build: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<T> {
-        let built = build(self);
-        if built.is_none() && self.problems.is_empty() {
+        let build_or_report = build(self);
+        if build_or_report.is_none() && self.problems.is_empty() {
             self.report(place, "cannot be read here");
         }
-        built
+        build_or_report
     }
 
-    /// Reports every tagged value, wherever it stands.
+    /// Reports all tagged values.
     pub(crate) fn refuse_tags(&mut self) {
         let what = "must not be a tagged value: a YAML tag (!…) means nothing here; write the value itself";
-        self.tags_are_told = file::tagged(self.text, &mut |place| self.report(place, what));
+        self.tags_reported = file::find_tags(self.text, &mut |place| self.report(place, what));
     }
 
-    /// What stands there, if anything does and it has the right form.
+    /// The value of `node`, if it has one of the right form. Another form is reported.
     pub(crate) fn form<T: NodeForm>(&mut self, place: &Place<'_>, node: Node<T>) -> Option<T> {
         match node {
             Node::Value(value) => Some(value),
             Node::Absent | Node::Null => None,
-            Node::Wrong(TAGGED) if self.tags_are_told => None,
+            Node::Wrong(TAGGED) if self.tags_reported => None,
             Node::Wrong(form) => {
                 self.report(place, format!("must be {}, not {form}", T::FORM));
                 None
@@ -144,14 +145,14 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// A mapping; empty when there is none. Its stray keys are noted.
+    /// A mapping, empty if there is none. Unknown and repeated keys are reported.
     pub(crate) fn mapping<T: Mapping>(&mut self, place: &Place<'_>, node: Node<T>) -> T {
         let mut mapping = self.form(place, node).unwrap_or_default();
-        let stray = std::mem::take(mapping.stray());
-        for key in &stray.twice {
+        let unexpected = std::mem::take(mapping.unexpected());
+        for key in &unexpected.twice {
             self.report(&place.again(key), "stands here twice");
         }
-        for key in &stray.unknown {
+        for key in &unexpected.unknown {
             let known = T::keys().join(", ");
             match key {
                 Some(key) if is_harmless(key) && is_word(key) => {
@@ -163,7 +164,7 @@ impl<'a> ConfigReader<'a> {
         mapping
     }
 
-    /// A mapping in a list, which must not be left empty.
+    /// A mapping in a list, which must not be empty.
     pub(crate) fn item<T: Mapping>(&mut self, place: &Place<'_>, node: Node<T>) -> Option<T> {
         match node {
             Node::Value(_) => Some(self.mapping(place, node)),
@@ -175,8 +176,8 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// A list; empty when there is none. A key without a value is a problem: with its items commented out, a list of
-    /// clients would let everybody in.
+    /// A list, empty if there is none. A key without a value is a problem: a list of clients whose items are
+    /// commented out would let everybody in.
     pub(crate) fn list<T: NodeForm>(&mut self, place: &Place<'_>, node: Node<Vec<Node<T>>>) -> Vec<Node<T>> {
         if matches!(node, Node::Null) {
             self.report(place, "is empty; write [] for none, or leave the key out");
@@ -184,7 +185,7 @@ impl<'a> ConfigReader<'a> {
         self.form(place, node).unwrap_or_default()
     }
 
-    /// A list with something in it; `needed` says what.
+    /// A list that must not be empty; `needed` says what belongs in it.
     pub(crate) fn filled_list<T: NodeForm>(
         &mut self,
         place: &Place<'_>,
@@ -199,18 +200,18 @@ impl<'a> ConfigReader<'a> {
         list
     }
 
-    /// The environment variable called `name`.
+    /// The environment variable `name`.
     pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
         (self.env)(name)
     }
 
-    /// `path`, counted from the file's own folder.
-    pub(crate) fn beside_the_file(&self, path: &Path) -> PathBuf {
+    /// `path`, resolved against the file's own folder.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 
-    /// Which of `ways` to give a secret is used: there must be exactly one. For each, its key and whether it is
-    /// there.
+    /// Which of several alternative keys for a secret is used; there must be exactly one. `ways` has each key
+    /// and whether it is present.
     pub(crate) fn one_of(
         &mut self,
         place: &Place<'_>,
@@ -229,7 +230,7 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// The position of `place`, while `may_read_again` lasts.
+/// The position of `place`, as long as `may_read_again` allows another parse.
 fn locate(text: &str, place: &Place<'_>, may_read_again: &mut usize) -> Option<Position> {
     *may_read_again = may_read_again.checked_sub(text.len())?;
     file::locate(text, place)

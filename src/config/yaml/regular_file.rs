@@ -1,7 +1,7 @@
-//! Reads regular files, in bounded time and memory.
+//! Reads regular files in bounded time and memory.
 //!
-//! A named pipe, a device or a share that is away can keep whoever opens or reads it for ever. So anything but a
-//! regular file is refused, and a thread of its own does what the file system may hold up.
+//! A named pipe, a device or an unreachable network share can block an open or a read forever. So anything
+//! but a regular file is refused, and file access runs on a thread of its own.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-/// How long one file may take; a healthy share answers within a second.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for one file; a healthy share answers within a second.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What a file holds, and who may read it.
+/// The content of a file, and its permissions.
 #[derive(Debug)]
 pub(crate) struct FileContent {
     pub(crate) text: String,
@@ -26,96 +26,98 @@ pub(crate) struct FileContent {
     pub(crate) mode: u32,
 }
 
-/// Access to the files that a configuration is made of.
+/// Access to the files of a configuration.
 pub(crate) struct Files {
-    patience: Duration,
-    /// Started with the first job; given up with the first that takes too long.
+    timeout: Duration,
+    /// Started with the first job, and abandoned with the first that takes too long.
     worker: Option<Sender<Job>>,
     hung: bool,
-    /// What stands there never answers.
+    /// Files below this path never answer.
     #[cfg(test)]
-    away: Option<PathBuf>,
+    unreachable: Option<PathBuf>,
 }
 
 impl Default for Files {
     fn default() -> Self {
         Self {
-            patience: PATIENCE,
+            timeout: TIMEOUT,
             worker: None,
             hung: false,
             #[cfg(test)]
-            away: None,
+            unreachable: None,
         }
     }
 }
 
 impl Files {
-    /// Whether a file took too long. From then on no other is tried: they tend to lie on the same share, and a thousand
-    /// waits of 5 s would be an hour.
+    /// Whether a file took too long. After that no other file is tried: they tend to be on the same share,
+    /// and a thousand waits of 5 s would take more than an hour.
     pub(crate) fn hung(&self) -> bool {
         self.hung
     }
 
-    /// Reads the regular file at `path`, of at most `longest` bytes.
+    /// Reads the regular file at `path`, of at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// What the system says, or in the same form that it is no regular file, longer, not UTF-8, or not read in time.
-    pub(crate) fn read(&mut self, path: &Path, longest: u64) -> io::Result<FileContent> {
-        self.in_time(path.to_owned(), move |path| read(path, longest))
+    /// The system's error, or one that says that the file is not regular, too long, not UTF-8, or not read in
+    /// time.
+    pub(crate) fn read(&mut self, path: &Path, max_bytes: u64) -> io::Result<FileContent> {
+        self.run_with_timeout(path.to_owned(), move |path| read(path, max_bytes))
     }
 
-    /// Access with the same patience to what has nothing to do with these files: when it hangs, they are still read.
-    pub(crate) fn apart(&self) -> Self {
+    /// Access with the same time limit for unrelated paths: if one of them hangs, these files can still be
+    /// read.
+    pub(crate) fn separate(&self) -> Self {
         Self {
-            patience: self.patience,
+            timeout: self.timeout,
             #[cfg(test)]
-            away: self.away.clone(),
+            unreachable: self.unreachable.clone(),
             ..Self::default()
         }
     }
 
-    /// Does `job`, which looks at `path`.
+    /// Runs `job` on `path` with the time limit.
     ///
     /// # Errors
-    /// What `job` says, or that it took too long.
-    pub(crate) fn in_time<T: Send + 'static>(
+    /// The error of `job`, or that it took too long.
+    pub(crate) fn run_with_timeout<T: Send + 'static>(
         &mut self,
         path: PathBuf,
         job: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let too_late = || io::Error::new(ErrorKind::TimedOut, "it was not read in time");
+        let timed_out = || io::Error::new(ErrorKind::TimedOut, "it was not read in time");
         if self.hung {
-            return Err(too_late());
+            return Err(timed_out());
         }
-        let (answer, answered) = mpsc::sync_channel(1);
+        let (result_sender, result) = mpsc::sync_channel(1);
         #[cfg(test)]
-        let away = self.away.clone();
+        let unreachable = self.unreachable.clone();
         let job = move || {
             #[cfg(test)]
-            while away.as_ref().is_some_and(|away| path.starts_with(away)) {
+            while unreachable.as_ref().is_some_and(|unreachable| path.starts_with(unreachable)) {
                 thread::park();
             }
             job(&path)
         };
-        self.hand_over(job, answer)?;
-        match answered.recv_timeout(self.patience) {
+        self.send_to_worker(job, result_sender)?;
+        match result.recv_timeout(self.timeout) {
             Ok(done) => done,
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the reading thread has ended")),
             Err(RecvTimeoutError::Timeout) => {
                 self.hung = true;
-                // The thread ends when the file system lets it go.
+                // The thread ends when the file system releases it.
                 self.worker = None;
-                let seconds = self.patience.as_secs();
+                let seconds = self.timeout.as_secs();
                 let what = format!("it was not read within {seconds} s; its share may not answer");
                 Err(io::Error::new(ErrorKind::TimedOut, what))
             }
         }
     }
 
-    fn hand_over<T: Send + 'static>(
+    fn send_to_worker<T: Send + 'static>(
         &mut self,
         job: impl FnOnce() -> io::Result<T> + Send + 'static,
-        answer: SyncSender<io::Result<T>>,
+        result_sender: SyncSender<io::Result<T>>,
     ) -> io::Result<()> {
         let worker = match self.worker.take() {
             Some(worker) => worker,
@@ -126,9 +128,9 @@ impl Files {
                 worker
             }
         };
-        // Nobody listens any more where the time is up.
-        let job: Job = Box::new(move || drop(answer.send(job())));
-        // A thread that has ended lets go of the answer, which is noticed there.
+        // Fails if the wait for the result has timed out.
+        let job: Job = Box::new(move || drop(result_sender.send(job())));
+        // If the thread has ended, it has dropped the result's sender, which the receiver notices.
         let _ = worker.send(job);
         self.worker = Some(worker);
         Ok(())
@@ -137,38 +139,43 @@ impl Files {
 
 #[cfg(test)]
 impl Files {
-    /// Access to files of which those under `away` never answer.
-    pub(crate) fn without(away: &Path) -> Self {
-        Self { patience: Duration::from_millis(50), away: Some(away.to_owned()), ..Self::default() }
+    /// Access to files, of which those below `unreachable` never answer.
+    pub(crate) fn with_unreachable(unreachable: &Path) -> Self {
+        Self {
+            timeout: Duration::from_millis(50),
+            unreachable: Some(unreachable.to_owned()),
+            ..Self::default()
+        }
     }
 }
 
-fn read(path: &Path, longest: u64) -> io::Result<FileContent> {
-    // Looked at first, since opening a device can already do something; and again once open, since it may have changed.
-    must_be_regular(&fs::metadata(path)?)?;
+fn read(path: &Path, max_bytes: u64) -> io::Result<FileContent> {
+    // Check before opening, since opening a device can already have effects, and again afterwards, since the
+    // file may have been replaced.
+    require_regular(&fs::metadata(path)?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let found = file.metadata()?;
-    must_be_regular(&found)?;
-    let text = read_open(file, found.len(), longest)?;
+    require_regular(&found)?;
+    let text = read_open(file, found.len(), max_bytes)?;
     Ok(FileContent { text, mode: found.mode() & 0o7777 })
 }
 
-fn read_open(file: File, told: u64, longest: u64) -> io::Result<String> {
+fn read_open(file: File, reported_length: u64, max_bytes: u64) -> io::Result<String> {
     let too_long =
-        || io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {} KiB", longest / 1024));
-    if told > longest {
+        || io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {} KiB", max_bytes / 1024));
+    if reported_length > max_bytes {
         return Err(too_long());
     }
     let mut bytes = Vec::new();
-    file.take(longest + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > longest {
+    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
         return Err(too_long());
     }
     String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-fn must_be_regular(found: &Metadata) -> io::Result<()> {
+fn require_regular(found: &Metadata) -> io::Result<()> {
     if found.is_file() {
         return Ok(());
     }
@@ -191,10 +198,10 @@ mod tests {
 
     use super::*;
 
-    const LONGEST: u64 = 64 * 1024;
+    const MAX_BYTES: u64 = 64 * 1024;
 
     fn refused(path: &Path) -> String {
-        Files::default().read(path, LONGEST).unwrap_err().to_string()
+        Files::default().read(path, MAX_BYTES).unwrap_err().to_string()
     }
 
     #[test]
@@ -213,8 +220,12 @@ mod tests {
             ("/dev/zero".into(), "a device"),
             ("/dev/null".into(), "a device"),
         ] {
-            let told = refused(&path);
-            assert!(told.starts_with(&format!("it is {what}, ")), "{}: {told}", path.display());
+            let reported_length = refused(&path);
+            assert!(
+                reported_length.starts_with(&format!("it is {what}, ")),
+                "{}: {reported_length}",
+                path.display()
+            );
         }
     }
 
@@ -224,24 +235,24 @@ mod tests {
         let path = folder.path().join("long");
         File::create(&path).unwrap().set_len(10 << 30).unwrap();
         assert_eq!(refused(&path), "it is longer than 64 KiB");
-        // Its length is told as nothing.
+        // The metadata of this file reports a length of 0.
         assert_eq!(refused("/proc/kallsyms".as_ref()), "it is longer than 64 KiB");
         fs::write(&path, "x".repeat(64 * 1024)).unwrap();
-        assert_eq!(Files::default().read(&path, LONGEST).unwrap().text.len(), 64 * 1024);
+        assert_eq!(Files::default().read(&path, MAX_BYTES).unwrap().text.len(), 64 * 1024);
         fs::write(&path, [0xe9]).unwrap();
         assert_eq!(refused(&path), "it is not UTF-8 text");
     }
 
     #[test]
-    fn a_file_that_is_not_read_in_time_is_told_and_no_other_is_tried() {
-        let mut files = Files::without("/away".as_ref());
-        let hung = files.read("/away/a".as_ref(), LONGEST).unwrap_err();
+    fn a_file_that_is_not_read_in_time_is_reported_and_no_other_is_tried() {
+        let mut files = Files::with_unreachable("/away".as_ref());
+        let hung = files.read("/away/a".as_ref(), MAX_BYTES).unwrap_err();
         assert_eq!(hung.kind(), ErrorKind::TimedOut);
         assert!(hung.to_string().contains("may not answer") && files.hung());
-        let mut look = |path: &str| files.in_time(path.into(), |_| Ok(()));
-        assert_eq!(look("/here").unwrap_err().kind(), ErrorKind::TimedOut);
+        let mut access = |path: &str| files.run_with_timeout(path.into(), |_| Ok(()));
+        assert_eq!(access("/here").unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(
-            files.apart().in_time("/here".into(), |_| Ok(())).is_ok(),
+            files.separate().run_with_timeout("/here".into(), |_| Ok(())).is_ok(),
             "what is apart is still looked at"
         );
     }

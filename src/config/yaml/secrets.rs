@@ -1,7 +1,8 @@
-//! Secrets: where they come from, and which of them cannot be right.
+//! Secrets: their sources, and checks for those that cannot be right.
 //!
-//! A newline or a blank too many comes with copying, with `$(…)`, `echo` and YAML's blocks. WeChat would refuse such an
-//! AppSecret without a word of the cause, and a client that sends its key without would not be let in.
+//! An extra newline or blank easily slips in by copying, by `$(…)`, by `echo` and by YAML blocks. WeChat
+//! would refuse such an AppSecret without naming the cause, and a client that sends its key without the blank
+//! would not be let in.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,14 +16,14 @@ use super::reader::ConfigReader;
 use super::value::WITH_BRACES;
 use crate::config::unseen;
 
-/// More than any secret or key has.
-const LONGEST_SECRET_FILE: u64 = 64 * 1024;
-/// A shorter key can be guessed.
+/// More bytes than any secret or key has.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
+/// A key shorter than this can be guessed.
 pub(crate) const SHORT_KEY: usize = 16;
-/// As WeChat makes them, in hex.
+/// The length of WeChat's AppSecrets, in hex digits.
 const APP_SECRET_DIGITS: usize = 32;
 
-/// Where a secret comes from that stands in the file.
+/// How messages name a secret that is written in the file.
 const THE_VALUE: &str = "the value";
 
 /// What a secret is for.
@@ -36,19 +37,19 @@ pub(crate) enum SecretUse {
     Url,
 }
 
-/// The same in lower case: what differs from it in nothing else is a copy of it.
+/// The secret in lower case. Two secrets that differ only in case are copies of each other.
 pub(crate) fn in_lower_case(secret: &Secret) -> Secret {
     Secret::new(secret.expose().to_ascii_lowercase())
 }
 
 impl SecretUse {
-    /// Whether `char` may not stand in it: at its ends, or between (`inside`).
+    /// Whether `char` is not allowed in such a secret, at its ends or between them (`inside`).
     fn excludes(self, char: char, inside: bool) -> bool {
         match self {
             Self::AppSecret => !char.is_ascii_graphic(),
             // A passphrase has blanks between its words.
             Self::Key if inside => unseen::is_unseen(char) && char != ' ',
-            Self::Key => unseen::is_unseen_at_an_end(char),
+            Self::Key => unseen::is_unseen_at_end(char),
             Self::Url => unseen::is_unseen(char),
         }
     }
@@ -63,9 +64,14 @@ impl SecretUse {
 }
 
 impl ConfigReader<'_> {
-    /// A secret that stands in the file or in a variable.
-    pub(crate) fn secret(&mut self, place: &Place<'_>, node: Node<String>, of: SecretUse) -> Option<Secret> {
-        let value = self.value_of_a_secret(place, node)?;
+    /// A secret that is written in the file or comes from a variable.
+    pub(crate) fn secret(
+        &mut self,
+        place: &Place<'_>,
+        node: Node<String>,
+        usage: SecretUse,
+    ) -> Option<Secret> {
+        let value = self.secret_value(place, node)?;
         let from = value.variable().map(|name| format!("the environment variable {name}"));
         if value.text.is_empty() {
             let holds = from.map(|from| format!(": {from} holds nothing"));
@@ -73,25 +79,25 @@ impl ConfigReader<'_> {
             return None;
         }
         let inline = from.is_none();
-        // `|` and `>` end with one.
+        // Blocks with `|` and `>` end with a newline.
         let in_a_block = inline && value.text.ends_with('\n');
         let hint = if in_a_block { "; without | or > none is added" } else { "" };
         let from = from.unwrap_or_else(|| THE_VALUE.to_owned());
-        let secret = self.sound(place, &from, &value.text, of, hint)?;
-        // A URL without a password is none.
-        if inline && (of != SecretUse::Url || secret.expose().contains('@')) {
+        let secret = self.checked_secret(place, &from, &value.text, usage, hint)?;
+        // A URL without a password is not a secret.
+        if inline && (usage != SecretUse::Url || secret.expose().contains('@')) {
             self.note_secret_in_text();
         }
         Some(secret)
     }
 
-    /// A secret in a file of its own, less one trailing newline. The path is not quoted: it may be the secret,
-    /// put under the wrong key.
+    /// A secret in a file of its own, without one trailing newline. The path is not quoted in messages: it
+    /// may be the secret itself, under the wrong key.
     pub(crate) fn secret_file(
         &mut self,
         place: &Place<'_>,
         node: Node<String>,
-        of: SecretUse,
+        usage: SecretUse,
     ) -> Option<Secret> {
         let path = self.path(place, node)?;
         let content = self.read_file(place, &path)?;
@@ -102,20 +108,26 @@ impl ConfigReader<'_> {
             return None;
         }
         let hint = "; one newline at the end is left out, and none beside";
-        let secret =
-            self.sound(place, "the file", line, of, if line.ends_with(['\n', '\r']) { hint } else { "" })?;
-        self.warn_of_readers(place, content.mode, "the file");
+        let secret = self.checked_secret(
+            place,
+            "the file",
+            line,
+            usage,
+            if line.ends_with(['\n', '\r']) { hint } else { "" },
+        )?;
+        self.warn_if_world_accessible(place, content.mode, "the file");
         Some(secret)
     }
 
-    /// What the file at `path` holds. After one that was not read in time none is tried, and each is told.
+    /// Reads the file at `path`. After one file was not read in time no other is tried, and each of them is
+    /// reported.
     fn read_file(&mut self, place: &Place<'_>, path: &Path) -> Option<super::regular_file::FileContent> {
-        if let Some(other) = self.hung_at() {
+        if let Some(other) = self.hung_place() {
             let what = format!("the file was not read, since that of {other} does not answer");
             self.report(place, what);
             return None;
         }
-        match self.files().read(path, LONGEST_SECRET_FILE) {
+        match self.files().read(path, MAX_SECRET_FILE) {
             Ok(content) => Some(content),
             Err(error) => {
                 if self.files().hung() {
@@ -127,39 +139,39 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// `text` as a secret, if it holds nothing that slipped in; `from` says where it stands.
-    fn sound(
+    /// Returns `text` as a secret if it has no characters that slipped in; `from` names its source.
+    fn checked_secret(
         &mut self,
         place: &Place<'_>,
         from: &str,
         text: &str,
-        of: SecretUse,
+        usage: SecretUse,
         hint: &str,
     ) -> Option<Secret> {
         let is_inside = |at: usize, char: char| at > 0 && at + char.len_utf8() < text.len();
         let mut chars = text.char_indices();
-        let Some((at, char)) = chars.find(|(at, char)| of.excludes(*char, is_inside(*at, *char))) else {
-            self.warn_of_secret(place, from, text, of);
+        let Some((at, char)) = chars.find(|(at, char)| usage.excludes(*char, is_inside(*at, *char))) else {
+            self.warn_if_weak(place, from, text, usage);
             return Some(Secret::new(text));
         };
         let rest = &text[at + char.len_utf8()..];
-        let verb = match (at, rest.contains(|char| !of.excludes(char, false))) {
+        let verb = match (at, rest.contains(|char| !usage.excludes(char, false))) {
             (0, _) => "begins with",
             (_, false) => "ends with",
             (_, true) => "holds",
         };
-        self.report(place, format!("{from} {verb} {}; {}{hint}", unseen::name(char), of.rule()));
+        self.report(place, format!("{from} {verb} {}; {}{hint}", unseen::name(char), usage.rule()));
         None
     }
 
-    fn warn_of_secret(&mut self, place: &Place<'_>, from: &str, text: &str, of: SecretUse) {
+    fn warn_if_weak(&mut self, place: &Place<'_>, from: &str, text: &str, usage: SecretUse) {
         if is_placeholder(text) {
             let hint = if from == THE_VALUE { format!("; {WITH_BRACES}") } else { String::new() };
             let what = "is taken as it stands, and looks like a placeholder that nothing was put in for";
             self.warn(place, format!("{from} {what}{hint}"));
         }
         let length = text.chars().count();
-        match of {
+        match usage {
             SecretUse::AppSecret => {
                 let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if length != APP_SECRET_DIGITS || !digits {
@@ -174,8 +186,8 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Warns of a file with secrets that everybody on this machine can read or change.
-    pub(crate) fn warn_of_readers(&mut self, place: &Place<'_>, mode: u32, what: &str) {
+    /// Warns of a file with secrets that every user of this machine can read or change.
+    pub(crate) fn warn_if_world_accessible(&mut self, place: &Place<'_>, mode: u32, what: &str) {
         let can = match (mode & 0o004 != 0, mode & 0o002 != 0) {
             (false, false) => return,
             (true, false) => "read",
@@ -189,8 +201,9 @@ impl ConfigReader<'_> {
         self.warn(place, what);
     }
 
-    /// Warns of a configuration without secrets that everybody on this machine can change, its clients included.
-    pub(crate) fn warn_of_writers(&mut self, mode: u32) {
+    /// Warns of a configuration without secrets that every user of this machine can change, including its
+    /// clients.
+    pub(crate) fn warn_if_world_writable(&mut self, mode: u32) {
         if mode & 0o002 != 0 {
             let mode = mode & 0o7777;
             let what =
@@ -200,7 +213,8 @@ impl ConfigReader<'_> {
     }
 }
 
-/// Whether `text` is what a shell or a template should have replaced, or holds it: who has read the template knows it.
+/// Whether `text` is or contains a placeholder that a shell or a template should have replaced. Anybody who
+/// has read the template knows it.
 fn is_placeholder(text: &str) -> bool {
     let holds = |open, close| text.split_once(open).is_some_and(|(_, rest): (_, &str)| rest.contains(close));
     let is_within =
@@ -216,11 +230,11 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
-/// One visible character, which is a short key and nothing worse.
+/// A single visible character: a short key, but nothing worse.
 const ONE_CHARACTER: &str = "a single character";
 
 impl ConfigReader<'_> {
-    /// The digest of a key, if it is none that a slip with `sha256sum` makes.
+    /// Returns the digest of a key, unless it is one that a mistake with `sha256sum` produces.
     pub(crate) fn key_digest(&mut self, place: &Place<'_>, digest: [u8; 32]) -> Option<[u8; 32]> {
         static KNOWN: OnceLock<HashMap<[u8; 32], &'static str>> = OnceLock::new();
         match KNOWN.get_or_init(known_digests).get(&digest) {
@@ -242,7 +256,7 @@ impl ConfigReader<'_> {
     }
 }
 
-/// `$KEY` that is not set, with or without what `echo` adds, and the like.
+/// Digests of an unset `$KEY`, with or without what `echo` adds, and of similar mistakes.
 fn known_digests() -> HashMap<[u8; 32], &'static str> {
     const BLANKS: [&str; 7] = ["\n", "\r", "\r\n", " ", "\t", "\0", "\u{feff}"];
     let mut known = HashMap::new();
@@ -254,7 +268,8 @@ fn known_digests() -> HashMap<[u8; 32], &'static str> {
         }
         blank = blank.iter().flat_map(|text| BLANKS.map(|more| format!("{text}{more}"))).collect();
     }
-    // What echo prints of its own options, cmd.exe of quotes, and everybody of a name in the wrong ones.
+    // What `echo` prints for its own options and cmd.exe for quotes, and names of variables in the wrong
+    // quotes.
     const NO_VALUES: [&str; 10] = ["-n", "-n ", "-e", "-e ", "-ne ", "\"\"", "''", "%s", "(null)", "null"];
     const NAMES: [&str; 5] = ["$KEY", "${KEY}", "$key", "$(KEY)", "%KEY%"];
     for (texts, what) in [(&NO_VALUES[..], "nothing"), (&NAMES[..], "a variable's name")] {

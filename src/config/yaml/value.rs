@@ -1,4 +1,4 @@
-//! Single values: a variable put in for its name, and the rules that many places share.
+//! Scalar values: substitution of environment variables, and rules that many keys share.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,24 +8,24 @@ use super::place::Place;
 use super::reader::{ConfigReader, is_harmless};
 use crate::config::unseen;
 
-/// How a variable is put in.
+/// How to write an environment variable.
 pub(crate) const WITH_BRACES: &str = "an environment variable is written with braces: ${NAME}";
 
-/// A single value with its variable put in.
+/// A scalar value after substitution.
 pub(crate) struct Value {
     pub(crate) text: String,
-    /// The variable that it came from.
+    /// The environment variable that it came from.
     variable: Option<String>,
 }
 
 impl Value {
-    /// The variable that it came from.
+    /// The environment variable that it came from.
     pub(crate) fn variable(&self) -> Option<&str> {
         self.variable.as_deref()
     }
 
-    /// The value as a message may show it: never what came from a variable, nor what could be a secret that
-    /// slipped into the wrong place.
+    /// The value in a form that messages may show: never the value of a variable, nor anything that could be
+    /// a secret under the wrong key.
     pub(crate) fn quoted(&self) -> String {
         match &self.variable {
             Some(name) => format!("the value of ${{{name}}}"),
@@ -35,11 +35,11 @@ impl Value {
     }
 }
 
-/// What keeps `text` from being one line, as people see it.
+/// Why `text` is not a single line, as a reader would see it.
 pub(crate) fn not_one_line(text: &str) -> Option<&'static str> {
-    if unseen::is_no_line(text) {
+    if unseen::is_not_one_line(text) {
         Some("must be one line without control characters")
-    } else if unseen::at_the_ends(text) {
+    } else if unseen::has_unseen_ends(text) {
         Some("must not begin or end with a blank or an invisible character")
     } else {
         None
@@ -47,7 +47,7 @@ pub(crate) fn not_one_line(text: &str) -> Option<&'static str> {
 }
 
 impl ConfigReader<'_> {
-    /// The value of a key that must be there; `needed` says why.
+    /// The value of a required key; `needed` says why it is needed.
     pub(crate) fn required(&mut self, place: &Place<'_>, node: Node<String>, needed: &str) -> Option<Value> {
         if node.is_absent() {
             self.report(place, format!("is missing; {needed}"));
@@ -55,18 +55,19 @@ impl ConfigReader<'_> {
         self.value(place, node)
     }
 
-    /// A single value with its variable put in. A key without a value is a problem: to keep the default, the key
-    /// is left out.
+    /// A scalar value after substitution. A key without a value is a problem: to keep the default, leave the
+    /// key out.
     pub(crate) fn value(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
-        let value = self.value_of_a_secret(place, node)?;
+        let value = self.secret_value(place, node)?;
         if value.variable.is_none() && value.text.strip_prefix('$').is_some_and(is_variable) {
             self.warn(place, format!("is taken as it stands; {WITH_BRACES}"));
         }
         Some(value)
     }
 
-    /// The same for a secret, whose placeholders are looked for wherever it comes from.
-    pub(crate) fn value_of_a_secret(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
+    /// A secret after substitution. There is no warning here about a `$NAME` without braces: placeholders in
+    /// secrets are looked for later, wherever the secret comes from.
+    pub(crate) fn secret_value(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
         if matches!(node, Node::Null) {
             self.report(place, "is empty");
         }
@@ -82,7 +83,7 @@ impl ConfigReader<'_> {
             );
             return None;
         };
-        let named = if may_be_shown(name) { name } else { "that is named here" };
+        let named = if looks_like_variable(name) { name } else { "that is named here" };
         match self.variable(name).map(OsString::into_string) {
             Some(Ok(value)) => Some(Value { text: value, variable: Some(name.to_owned()) }),
             Some(Err(_)) => {
@@ -96,7 +97,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// A value that `parse` understands. Its error follows the quoted value: `is not …`.
+    /// A value converted by `parse`. The error of `parse` follows the quoted value: `is not …`.
     pub(crate) fn parsed<T, E: ToString>(
         &mut self,
         place: &Place<'_>,
@@ -104,11 +105,11 @@ impl ConfigReader<'_> {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let value = self.value(place, node)?;
-        self.understood(place, &value, parse)
+        self.convert(place, &value, parse)
     }
 
-    /// What `parse` makes of a value that is there.
-    pub(crate) fn understood<T, E: ToString>(
+    /// Converts an existing value by `parse`, and reports its error.
+    pub(crate) fn convert<T, E: ToString>(
         &mut self,
         place: &Place<'_>,
         value: &Value,
@@ -123,7 +124,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// A label that people give: one line, not empty.
+    /// A human-readable label: one line, not empty.
     pub(crate) fn label(&mut self, place: &Place<'_>, value: Value) -> Option<String> {
         if value.text.is_empty() {
             self.report(place, "is empty");
@@ -136,7 +137,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// A path; a relative one counts from the file's own folder.
+    /// A path. A relative one is resolved against the file's own folder.
     pub(crate) fn path(&mut self, place: &Place<'_>, node: Node<String>) -> Option<PathBuf> {
         let path = self.value(place, node)?.text;
         if path.is_empty() {
@@ -147,7 +148,7 @@ impl ConfigReader<'_> {
             self.report(place, what);
             return None;
         }
-        Some(self.beside_the_file(Path::new(&path)))
+        Some(self.resolve(Path::new(&path)))
     }
 }
 
@@ -157,9 +158,9 @@ fn is_variable(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Whether `name` is a variable's by all appearance, and no secret that somebody has put into the braces: upper case,
-/// and no long word with digits in it.
-fn may_be_shown(name: &str) -> bool {
+/// Whether `name` looks like a variable's name, and not like a secret between the braces: upper case, and no
+/// long word with digits.
+fn looks_like_variable(name: &str) -> bool {
     let upper = !name.contains(|char: char| char.is_ascii_lowercase());
     upper && name.split('_').all(|word| word.len() < 16 || !word.contains(|char: char| char.is_ascii_digit()))
 }

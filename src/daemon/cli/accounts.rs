@@ -1,4 +1,4 @@
-//! All accounts of a daemon, as a table.
+//! The accounts of a daemon, as a table.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,12 +13,12 @@ use super::failure::Failure;
 use super::table::{Colour, ColumnHead, Table, printable};
 use crate::daemon::telemetry::logging;
 
-/// What has no value.
+/// Shown in place of a missing value.
 const NONE: &str = "-";
-/// A token that is not refreshed and ends within this many seconds is told of in the summary.
-const SOON_S: i64 = 300;
+/// Tokens that are at risk and end within this many seconds are counted in the summary.
+const ENDS_SOON_S: i64 = 300;
 
-/// The states with their colours, those that want attention first.
+/// The states with their colours, the most urgent first.
 const STATES: [(&str, Colour); 6] = [
     ("unavailable", Colour::Red),
     ("parked", Colour::Red),
@@ -36,7 +36,7 @@ struct AccountList {
     hosts: Vec<ListedHost>,
 }
 
-/// What the daemon keeps.
+/// The accounts and hosts of a daemon.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) accounts: Vec<Value>,
@@ -86,7 +86,8 @@ impl ListedAccount {
         self.expires_at.is_some_and(|end| end > now)
     }
 
-    /// Whether its token is about to end without another: something is wrong, or nobody can be asked for one.
+    /// Whether the token may end without a successor: something is wrong, or it ends soon while WeChat cannot
+    /// be reached.
     fn is_at_risk(&self, unreachable: bool, now: Timestamp) -> bool {
         let is_well = self.last_fault.is_none() && ["fresh", "refreshing"].contains(&&*self.state);
         !is_well || unreachable && self.ends_soon(now)
@@ -94,37 +95,37 @@ impl ListedAccount {
 
     fn ends_soon(&self, now: Timestamp) -> bool {
         let left = self.expires_at.map(|end| end.duration_since(now).as_secs());
-        left.is_some_and(|left| (0..=SOON_S).contains(&left))
+        left.is_some_and(|left| (0..=ENDS_SOON_S).contains(&left))
     }
 
-    /// Less stands first: without a token, then in trouble by the time left, then with a failing ticket, then the rest; as
-    /// on the status page.
+    /// Sort key of the table, lowest first, as on the status page: accounts without a token, then those at
+    /// risk by the time left, then those with a failing ticket, then the rest.
     fn urgency(&self, unreachable: bool, now: Timestamp) -> (u8, i64) {
         if !self.has_token(now) {
             (0, i64::try_from(rank(&self.state)).unwrap_or(i64::MAX))
         } else if self.is_at_risk(unreachable, now) {
             (1, self.expires_at.map_or(0, Timestamp::as_millisecond))
-        } else if self.tickets_in_trouble().next().is_some() {
+        } else if self.failing_tickets().next().is_some() {
             (2, 0)
         } else {
             (3, 0)
         }
     }
 
-    /// Those whose last call failed, with why.
-    fn tickets_in_trouble(&self) -> impl Iterator<Item = (&ListedTicket, &LastFault)> {
+    /// The tickets whose last call failed, with the fault.
+    fn failing_tickets(&self) -> impl Iterator<Item = (&ListedTicket, &LastFault)> {
         self.tickets.iter().filter_map(|ticket| Some((ticket, ticket.last_fault.as_ref()?)))
     }
 }
 
-/// How all are now, for stdout.
+/// The current state of all accounts as a table, for stdout.
 pub(super) fn as_table(listing: Listing) -> Result<String, Failure> {
     let accounts: Vec<ListedAccount> = listing.accounts.into_iter().map(read).collect::<Result<_, _>>()?;
     let now = SystemClock::new().now().timestamp();
     Ok(table_at(accounts, &listing.hosts, now, logging::colour(&io::stdout())))
 }
 
-/// All accounts, and the hosts they depend on.
+/// Fetches all accounts and the hosts that they depend on.
 pub(super) async fn list(client: &DaemonClient) -> Result<Listing, Failure> {
     let mut all = Listing::default();
     let mut after: Option<String> = None;
@@ -134,7 +135,7 @@ pub(super) async fn list(client: &DaemonClient) -> Result<Listing, Failure> {
         all.accounts.extend(page.accounts);
         all.hosts = page.hosts;
         match page.next {
-            // They come by appid: a list that does not move on never ends.
+            // Pages are ordered by appid; without this check a list that does not advance would never end.
             Some(next) if Some(&next) > after.as_ref() => after = Some(next),
             Some(_) => return Err(Failure::Failed("the daemon's list of accounts has no end".to_owned())),
             None => return Ok(all),
@@ -149,7 +150,7 @@ fn table_at(
     coloured: bool,
 ) -> String {
     let unreachable = !hosts.is_empty() && hosts.iter().all(|host| !host.up);
-    // They come by appid, and those that are alike stay so.
+    // The list is ordered by appid, and a stable sort keeps that order within equal urgency.
     accounts.sort_by_key(|account| account.urgency(unreachable, now));
     let mut table = Table::new([
         ColumnHead::Left("STATE"),
@@ -166,13 +167,14 @@ fn table_at(
         let (cells, notes) = row(account, now);
         table.push(STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1), cells, &notes);
     }
-    let down = down(hosts, unreachable, now, coloured);
-    format!("{down}{}{}\n", table.render(coloured), summary(&accounts, unreachable, now))
+    let down_lines = down_lines(hosts, unreachable, now, coloured);
+    format!("{down_lines}{}{}\n", table.render(coloured), summary(&accounts, unreachable, now))
 }
 
-/// A line for WeChat when it cannot be reached, or for each of its hosts that is down.
-fn down(hosts: &[ListedHost], unreachable: bool, now: Timestamp, coloured: bool) -> String {
-    let since = |at: Timestamp| format!("since {} ({})", at.strftime("%Y-%m-%dT%H:%M:%SZ"), lapse(at, now));
+/// One line for WeChat if it cannot be reached; otherwise one for each host that is down.
+fn down_lines(hosts: &[ListedHost], unreachable: bool, now: Timestamp, coloured: bool) -> String {
+    let since =
+        |at: Timestamp| format!("since {} ({})", at.strftime("%Y-%m-%dT%H:%M:%SZ"), format_span(at, now));
     let why = |host: &ListedHost| host.reason.clone().unwrap_or_default();
     let mut lines = Vec::new();
     if unreachable {
@@ -189,28 +191,28 @@ fn down(hosts: &[ListedHost], unreachable: bool, now: Timestamp, coloured: bool)
             ));
         }
     }
-    let dressed = |line: String| match coloured {
+    let colour_line = |line: String| match coloured {
         true => format!("\x1b[{}m{}\x1b[0m\n", Colour::Red as u8, printable(&line)),
         false => printable(&line) + "\n",
     };
-    lines.into_iter().map(dressed).collect()
+    lines.into_iter().map(colour_line).collect()
 }
 
-/// Where a state stands in [`STATES`]; one of another version comes last.
+/// The index of a state in [`STATES`]. Unknown states, of a daemon of another version, come last.
 fn rank(state: &str) -> usize {
     STATES.iter().position(|(name, _)| *name == state).unwrap_or(STATES.len())
 }
 
 fn row(account: &ListedAccount, now: Timestamp) -> ([String; 9], Vec<String>) {
-    let ahead = |at: Option<Timestamp>| at.map_or_else(|| NONE.to_owned(), |at| lapse(now, at));
-    let age = account.issued_at.map_or_else(|| NONE.to_owned(), |at| lapse(at, now));
+    let ahead = |at: Option<Timestamp>| at.map_or_else(|| NONE.to_owned(), |at| format_span(now, at));
+    let age = account.issued_at.map_or_else(|| NONE.to_owned(), |at| format_span(at, now));
     let (mut faults, mut notes) = (Vec::new(), Vec::new());
     if let Some(fault) = &account.last_fault {
-        faults.push(told(fault, account.consecutive_failures));
+        faults.push(describe_fault(fault, account.consecutive_failures));
         notes.extend([fault.message.clone(), format!("→ {}", fault.advice)]);
     }
-    for (ticket, fault) in account.tickets_in_trouble() {
-        faults.push(format!("{}: {}", ticket.r#type, told(fault, ticket.consecutive_failures)));
+    for (ticket, fault) in account.failing_tickets() {
+        faults.push(format!("{}: {}", ticket.r#type, describe_fault(fault, ticket.consecutive_failures)));
         notes.extend([format!("{}: {}", ticket.r#type, fault.message), format!("→ {}", fault.advice)]);
     }
     let fault = if faults.is_empty() { NONE.to_owned() } else { faults.join(", ") };
@@ -228,8 +230,8 @@ fn row(account: &ListedAccount, now: Timestamp) -> ([String; 9], Vec<String>) {
     (cells, notes)
 }
 
-/// `parked 40164 (3 times)`.
-fn told(fault: &LastFault, failures: u32) -> String {
+/// Formats a fault: `parked 40164 (3 times)`.
+fn describe_fault(fault: &LastFault, failures: u32) -> String {
     let code = fault.errcode.map_or_else(String::new, |code| format!(" {code}"));
     let times = match failures {
         0 | 1 => String::new(),
@@ -238,7 +240,8 @@ fn told(fault: &LastFault, failures: u32) -> String {
     format!("{}{code}{times}", fault.kind)
 }
 
-/// `3 accounts: 1 unavailable, 2 fresh; 1 has no token, 2 end within 5 min; 1 ticket in trouble`.
+/// Formats the summary: `3 accounts: 1 unavailable, 2 fresh; 1 has no token, 2 end within 5 min; 1 ticket in
+/// trouble`.
 fn summary(accounts: &[ListedAccount], unreachable: bool, now: Timestamp) -> String {
     let mut text = match accounts.len() {
         1 => "1 account".to_owned(),
@@ -265,7 +268,7 @@ fn summary(accounts: &[ListedAccount], unreachable: bool, now: Timestamp) -> Str
         let _ = write!(text, "{separator}{count} {}", if count == 1 { one } else { more });
         separator = ", ";
     }
-    match accounts.iter().flat_map(ListedAccount::tickets_in_trouble).count() {
+    match accounts.iter().flat_map(ListedAccount::failing_tickets).count() {
         0 => {}
         1 => text += "; 1 ticket in trouble",
         more => drop(write!(text, "; {more} tickets in trouble")),
@@ -273,8 +276,8 @@ fn summary(accounts: &[ListedAccount], unreachable: bool, now: Timestamp) -> Str
     text
 }
 
-/// The time from one instant to another in its two largest units: `1h 58m`; `now` when it is over.
-fn lapse(from: Timestamp, to: Timestamp) -> String {
+/// The time between two instants in its two largest units, such as `1h 58m`; `now` if none is left.
+fn format_span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.as_second().saturating_sub(from.as_second());
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match seconds {
@@ -365,15 +368,15 @@ mod tests {
         };
         assert_eq!(order(&table), "wx03 wx09 wx02 wx06 wx04 wx08 wx01 wx10 wx05 wx07");
         assert!(table.ends_with("; 4 have no token; 1 ticket in trouble\n"), "{table}");
-        // Nobody can be asked for the next token of one that ends soon.
+        // The next token of one that ends soon cannot be fetched while WeChat is unreachable.
         for account in &mut all[3..5] {
             account["expires_at"] = json!("2026-09-21T10:16:00Z");
         }
-        let down =
+        let down_lines =
             json!([{"host": "a", "up": false, "down_since": "2026-09-21T10:00:00Z", "reason": "refused"}]);
         let read_all = |all: &[Value]| all.iter().cloned().map(|account| read(account).unwrap()).collect();
         for (hosts, order_now, ending) in [
-            (hosts(down), "wx03 wx09 wx02 wx06 wx04 wx05 wx08 wx01 wx10 wx07", "2 end within 5 min"),
+            (hosts(down_lines), "wx03 wx09 wx02 wx06 wx04 wx05 wx08 wx01 wx10 wx07", "2 end within 5 min"),
             (Vec::new(), "wx03 wx09 wx02 wx06 wx04 wx08 wx01 wx10 wx05 wx07", "1 ends within 5 min"),
         ] {
             let table = table_at(read_all(&all), &hosts, now(), false);
@@ -387,15 +390,15 @@ mod tests {
 
     #[test]
     fn a_host_that_is_down_stands_in_the_first_line() {
-        let down = |host: &str, at: &str| json!({"host": host, "up": false, "down_since": format!("2026-09-21T10:{at}.123Z"), "reason": "refused\u{1b}[2J"});
+        let down_lines = |host: &str, at: &str| json!({"host": host, "up": false, "down_since": format!("2026-09-21T10:{at}.123Z"), "reason": "refused\u{1b}[2J"});
         let up = json!({"host": "c", "up": true, "down_since": null, "reason": null});
         for (all, first) in [
             (
-                json!([down("a", "00:00"), down("b:80", "12:00")]),
+                json!([down_lines("a", "00:00"), down_lines("b:80", "12:00")]),
                 "WeChat has been unreachable since 2026-09-21T10:12:00Z (5s): a: refused\u{fffd}[2J; b:80: refused\u{fffd}[2J",
             ),
             (
-                json!([up, down("a", "00:00")]),
+                json!([up, down_lines("a", "00:00")]),
                 "a has been down since 2026-09-21T10:00:00Z (12m 05s), calls go to the other hosts: refused\u{fffd}[2J",
             ),
             (json!([up]), "STATE"),
@@ -424,7 +427,7 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
     }
 
     #[test]
-    fn a_ticket_in_trouble_is_told_by_its_type_beside_what_its_account_has() {
+    fn a_ticket_in_trouble_is_shown_by_its_type_in_addition_to_its_accounts_fault() {
         let fault = |code, message: &str, advice: &str| {
             json!({"kind": "parked", "errcode": code, "message": message,
             "advice": advice, "at": "2026-09-21T10:00:00Z", "rid": null})
@@ -459,9 +462,9 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
     }
 
     #[test]
-    fn a_lapse_is_told_in_its_two_largest_units() {
+    fn a_span_is_shown_in_its_two_largest_units() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        for (seconds, told) in [
+        for (seconds, describe_fault) in [
             (-5, "now"),
             (0, "now"),
             (59, "59s"),
@@ -470,11 +473,11 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
             (7_080, "1h 58m"),
             (90_000, "1d 01h"),
         ] {
-            assert_eq!(lapse(at(1_000_000), at(1_000_000 + seconds)), told);
+            assert_eq!(format_span(at(1_000_000), at(1_000_000 + seconds)), describe_fault);
         }
     }
 
-    /// A daemon whose list has these pages, each found by its `after`.
+    /// A fake daemon whose list of accounts has these pages, each selected by its `after`.
     async fn daemon(pages: Value) -> DaemonClient {
         use axum::extract::{Query, State};
         use axum::{Json, Router, routing::get};

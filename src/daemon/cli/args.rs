@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! Command-line arguments.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,8 +56,8 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether it runs until it is asked to stop, and serves others meanwhile.
-    pub(super) fn stays(&self) -> bool {
+    /// Whether the command runs as a server until it is asked to stop.
+    pub(super) fn is_server(&self) -> bool {
         matches!(self, Self::Run(_) | Self::Sandbox(_))
     }
 }
@@ -195,14 +195,14 @@ pub(super) struct Server {
     pub(super) key_file: Option<PathBuf>,
 }
 
-/// `http://host:port`, or `host:port` for short.
+/// Parses `http://host:port`, or `host:port` for short.
 fn server(text: &str) -> Result<Url, &'static str> {
-    const WANTED: &str = "an address is wanted such as http://127.0.0.1:8787";
+    const EXPECTED: &str = "an address is wanted such as http://127.0.0.1:8787";
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&text).map_err(|_| WANTED)?;
+    let url = Url::parse(&text).map_err(|_| EXPECTED)?;
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
     let fits = matches!(url.scheme(), "http" | "https") && url.has_host() && plain;
-    if fits { Ok(url) } else { Err(WANTED) }
+    if fits { Ok(url) } else { Err(EXPECTED) }
 }
 
 #[cfg(test)]

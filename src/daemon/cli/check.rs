@@ -17,11 +17,11 @@ pub(super) fn check(args: Check) -> Result<(), Failure> {
     output::print(&report(&source, &config))
 }
 
-/// The settings, the warnings, and the verdict in one line.
+/// The settings, the warnings, and the result in one line.
 fn report(source: &Source, config: &Config) -> String {
     let mut text = config.summary();
     for warning in &config.warnings {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "warning: {source}: {warning}");
     }
     let accounts = counted(config.accounts.len(), "account");
@@ -58,8 +58,8 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("accounts.yaml"), |_| None).unwrap();
         let source = Source::File("accounts.yaml".into());
-        let told = report(&source, &config);
-        let last: Vec<_> = told.lines().rev().take(3).collect();
+        let report = report(&source, &config);
+        let last: Vec<_> = report.lines().rev().take(3).collect();
         assert_eq!(
             last,
             [
@@ -68,8 +68,11 @@ mod tests {
                 "warning: accounts.yaml: api.clients: none is allowed admin: nobody can order a refresh (line 2, column 3)",
             ]
         );
-        assert!(told.starts_with("api:\n"), "{told}");
-        let told = as_errors(&source, &config);
-        assert!(told.starts_with("accounts.yaml has 2 warnings\naccounts.yaml: api.clients: none"), "{told}");
+        assert!(report.starts_with("api:\n"), "{report}");
+        let report = as_errors(&source, &config);
+        assert!(
+            report.starts_with("accounts.yaml has 2 warnings\naccounts.yaml: api.clients: none"),
+            "{report}"
+        );
     }
 }

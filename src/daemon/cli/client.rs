@@ -1,4 +1,4 @@
-//! Asks a running daemon.
+//! HTTP client for a running daemon.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use wxtokend_core::secret::Secret;
 use super::args::Server;
 use super::failure::{Failure, chain};
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// A refresh may take a check and two calls at WeChat, each with a second host.
-const ANSWER: Duration = Duration::from_secs(120);
-/// reqwest wants a number.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of a request. A refresh may take a check and two calls of WeChat, each with a second host.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// In effect no timeout, as a value that reqwest accepts.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// A daemon, and what opens it.
+/// The address of a daemon, and the key for it.
 pub(super) struct DaemonClient {
     http: reqwest::Client,
     server: Url,
     key: Option<Secret>,
 }
 
-/// An error in the daemon's words (RFC 9457).
+/// An error response of the daemon (RFC 9457).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct RemoteProblem {
@@ -47,7 +47,7 @@ pub(super) struct LastFault {
 }
 
 impl DaemonClient {
-    /// Takes the key from the file that is named, else from `WXTOKEND_KEY`.
+    /// Reads the key from the given file, otherwise from `WXTOKEND_KEY`.
     pub(super) fn new(args: Server) -> Result<Self, Failure> {
         let key = match args.key_file {
             Some(path) => {
@@ -62,14 +62,14 @@ impl DaemonClient {
             None => std::env::var("WXTOKEND_KEY").ok(),
         };
         let key = key.filter(|key| !key.is_empty()).map(Secret::new);
-        // The one provider that is compiled in.
+        // The only crypto provider that is compiled in. Fails if it is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
             .redirect(Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
             .user_agent(concat!("wxtokend/", env!("CARGO_PKG_VERSION")));
-        // A machine without CA certificates may still ask its own daemon.
+        // A machine without CA certificates can still reach its own daemon.
         let builder = match args.server.scheme() {
             "http" => builder.no_proxy().tls_certs_only([]),
             _ => builder,
@@ -97,7 +97,7 @@ impl DaemonClient {
         url
     }
 
-    /// An answer that goes on for as long as it likes.
+    /// Opens a response without a time limit.
     pub(super) async fn stream(
         &self,
         path: &[&str],
@@ -114,7 +114,7 @@ impl DaemonClient {
         if kind.starts_with(EVENT_STREAM.as_bytes()) {
             Ok(answer)
         } else {
-            Err(self.stranger(answer.status()))
+            Err(self.not_a_daemon(answer.status()))
         }
     }
 
@@ -122,10 +122,10 @@ impl DaemonClient {
         let answer = self.send(request).await?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error.without_url()))?;
-        serde_json::from_slice(&body).map_err(|_| self.stranger(status))
+        serde_json::from_slice(&body).map_err(|_| self.not_a_daemon(status))
     }
 
-    /// The answer, if it is none of refusal.
+    /// Sends a request and returns the answer if it has a success status.
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let request = match &self.key {
             Some(key) => request.header(AUTHORIZATION, bearer(key)?),
@@ -138,18 +138,18 @@ impl DaemonClient {
         }
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error.without_url()))?;
         let problem = serde_json::from_slice::<RemoteProblem>(&body).unwrap_or_default();
-        let told = self.explain(status, &problem);
-        Err(if status.is_server_error() { Failure::Later(told) } else { Failure::Failed(told) })
+        let message = self.explain(status, &problem);
+        Err(if status.is_server_error() { Failure::Later(message) } else { Failure::Failed(message) })
     }
 
     fn explain(&self, status: StatusCode, problem: &RemoteProblem) -> String {
-        let Some(code) = &problem.code else { return self.stranger(status).to_string() };
+        let Some(code) = &problem.code else { return self.not_a_daemon(status).to_string() };
         if code == "unauthorized" {
             return self.locked_out();
         }
         let mut text = problem.detail.as_deref().or(problem.title.as_deref()).unwrap_or(code).to_owned();
         if let Some(LastFault { message, advice, .. }) = &problem.last_fault {
-            // The detail may have said so already.
+            // The detail may contain it already.
             for (label, part) in [("", message), ("→ ", advice)] {
                 if !text.contains(part.as_str()) {
                     let _ = write!(text, "\n  {label}{part}");
@@ -175,7 +175,7 @@ impl DaemonClient {
         ))
     }
 
-    fn stranger(&self, status: StatusCode) -> Failure {
+    fn not_a_daemon(&self, status: StatusCode) -> Failure {
         Failure::Failed(format!(
             "{} answered HTTP {status}, but not as wxtokend does\n  to ask another: --server URL, or WXTOKEND_SERVER",
             self.server
@@ -194,7 +194,7 @@ fn bearer(key: &Secret) -> Result<HeaderValue, Failure> {
     Ok(header)
 }
 
-/// The innermost cause is the one that tells: `Connection refused (os error 111)`.
+/// The innermost cause, which is the most specific: `Connection refused (os error 111)`.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
@@ -203,12 +203,12 @@ fn root_cause(error: &reqwest::Error) -> String {
     chain(cause)
 }
 
-/// The answer as `T`; a daemon of another version may speak otherwise.
+/// Deserialises the answer. A daemon of another version may send something else.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Failure> {
-    let wrong = |error| Failure::to("read the daemon's answer (is it of another version?)", &error);
-    // A list would be taken for an object, by the order of the fields.
-    let object: serde_json::Map<_, _> = serde_json::from_value(answer).map_err(wrong)?;
-    serde_json::from_value(Value::Object(object)).map_err(wrong)
+    let unreadable = |error| Failure::to("read the daemon's answer (is it of another version?)", &error);
+    // serde would accept an array for a struct, by the order of the fields.
+    let object: serde_json::Map<_, _> = serde_json::from_value(answer).map_err(unreadable)?;
+    serde_json::from_value(Value::Object(object)).map_err(unreadable)
 }
 
 #[cfg(test)]
@@ -230,50 +230,50 @@ pub(super) mod tests {
             ("http://h:1", "http://h:1/v1/accounts/a%2Fb?after=wx%26"),
             ("http://h/wx/", "http://h/wx/v1/accounts/a%2Fb?after=wx%26"),
         ] {
-            let made = client(server, None).url(&["v1", "accounts", "a/b"], &[("after", "wx&")]);
-            assert_eq!(made.as_str(), url);
+            let built = client(server, None).url(&["v1", "accounts", "a/b"], &[("after", "wx&")]);
+            assert_eq!(built.as_str(), url);
         }
     }
 
     #[test]
     fn a_refusal_says_what_to_do() {
         let unauthorized = r#"{"code":"unauthorized","title":"Unauthorized","detail":"no key"}"#;
-        let told = explained(&client("http://h", None), 401, unauthorized);
+        let message = explained(&client("http://h", None), 401, unauthorized);
         assert!(
-            told.contains("http://h/ wants a client key: put it into") && told.contains("WXTOKEND_KEY"),
-            "{told}"
+            message.contains("http://h/ wants a client key: put it into") && message.contains("WXTOKEND_KEY"),
+            "{message}"
         );
-        let told = explained(&client("http://h", Some("hunter2")), 401, unauthorized);
-        assert!(told.contains("does not know the key") && !told.contains("hunter2"), "{told}");
+        let message = explained(&client("http://h", Some("hunter2")), 401, unauthorized);
+        assert!(message.contains("does not know the key") && !message.contains("hunter2"), "{message}");
 
         let unavailable = r#"{"code":"token_unavailable","detail":"no valid token: invalid ip","state":"parked",
             "last_fault":{"kind":"parked","errcode":40164,"message":"invalid ip","advice":"add IP 1.2.3.4","at":"x"}}"#;
-        let told = explained(&client("http://h", None), 503, unavailable);
-        assert_eq!(told, "no valid token: invalid ip\n  → add IP 1.2.3.4");
+        let message = explained(&client("http://h", None), 503, unavailable);
+        assert_eq!(message, "no valid token: invalid ip\n  → add IP 1.2.3.4");
 
-        let told = explained(&client("http://h", None), 404, "{}");
+        let message = explained(&client("http://h", None), 404, "{}");
         assert!(
-            told.starts_with("http://h/ answered HTTP 404 Not Found, but not as wxtokend does"),
-            "{told}"
+            message.starts_with("http://h/ answered HTTP 404 Not Found, but not as wxtokend does"),
+            "{message}"
         );
     }
 
     #[tokio::test]
     async fn nobody_there_names_the_address_and_the_way_out() {
-        // Held, so that nobody else comes to listen there.
+        // Bound so that no other program listens there.
         let silent = tokio::net::TcpSocket::new_v4().unwrap();
         silent.set_reuseaddr(true).unwrap();
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = format!("http://{}", silent.local_addr().unwrap());
-        let told = client(&server, None).get(&["v1"], &[]).await.unwrap_err().to_string();
-        assert!(told.starts_with(&format!("no answer from {server}/: Connection refused")), "{told}");
-        assert!(told.contains("--server") && told.contains("WXTOKEND_SERVER"), "{told}");
+        let message = client(&server, None).get(&["v1"], &[]).await.unwrap_err().to_string();
+        assert!(message.starts_with(&format!("no answer from {server}/: Connection refused")), "{message}");
+        assert!(message.contains("--server") && message.contains("WXTOKEND_SERVER"), "{message}");
     }
 
     #[test]
     fn a_key_that_no_header_can_carry_is_not_printed() {
-        let told = bearer(&Secret::new("hunter2\n")).unwrap_err().to_string();
-        assert!(!told.contains("hunter2"), "{told}");
+        let message = bearer(&Secret::new("hunter2\n")).unwrap_err().to_string();
+        assert!(!message.contains("hunter2"), "{message}");
         assert!(bearer(&Secret::new("k")).unwrap().is_sensitive());
     }
 }

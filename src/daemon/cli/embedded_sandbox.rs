@@ -1,4 +1,5 @@
-//! The simulated WeChat as a server: alone for `sandbox`, under the daemon for `run --sandbox`.
+//! The sandbox (the simulated WeChat) as a server: alone for `sandbox`, or under the daemon for `run
+//! --sandbox`.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,16 +20,16 @@ use wxtokend_sandbox::{Sandbox, Settings};
 use super::failure::Failure;
 use crate::config::{Config, duration};
 
-/// Where it listens unless told otherwise, so that what README.md says can be pasted.
-const USUAL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8788));
+/// The default address, fixed so that commands in README.md can be pasted.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8788));
 /// Short, so that refreshes can be watched; WeChat's tokens live for 2 h.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// WeChat's is 5 min.
+/// Default overlap; at WeChat it is 5 min.
 const OVERLAP: Duration = Duration::from_secs(10);
-/// WeChat promises whole seconds.
-const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+/// WeChat states lifetimes in whole seconds.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How long simulated tokens live, and how long they live beside their successors.
+/// The lifetime of simulated tokens, and their overlap with their successors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) lifetime: Duration,
@@ -36,11 +37,11 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// What is not given is 60 s and 10 s, the latter at most a sixth of the lifetime.
+    /// Fills in defaults: a lifetime of 60 s, and an overlap of 10 s but at most a sixth of the lifetime.
     pub(super) fn new(lifetime: Option<Duration>, overlap: Option<Duration>) -> Result<Self, Failure> {
         let lifetime = lifetime.unwrap_or(LIFETIME);
         let overlap = overlap.unwrap_or_else(|| OVERLAP.min(lifetime / 6));
-        if lifetime < SHORTEST_LIFETIME {
+        if lifetime < MIN_LIFETIME {
             return Err(Failure::Usage("--token-lifetime must be at least 1s".to_owned()));
         }
         if overlap >= lifetime {
@@ -53,16 +54,16 @@ impl Times {
     }
 }
 
-/// Binds `usual`, or another port beside it if that one is taken, which is said.
-async fn bind_near(usual: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(usual).await {
+/// Binds `default`, or another port of the same address if that one is taken, which is logged.
+async fn bind_near(default: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(default).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let listener = TcpListener::bind(SocketAddr::new(usual.ip(), 0)).await?;
+            let listener = TcpListener::bind(SocketAddr::new(default.ip(), 0)).await?;
             let instead = listener.local_addr()?;
             warn!(
                 event = "sandbox_elsewhere",
                 sandbox = %instead,
-                "{usual} is taken: the simulated WeChat listens on {instead}"
+                "{default} is taken: the simulated WeChat listens on {instead}"
             );
             Ok(listener)
         }
@@ -70,22 +71,23 @@ async fn bind_near(usual: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// A simulated WeChat that listens; it ends when this is dropped.
+/// A running sandbox server, which stops when this is dropped.
 pub(super) struct EmbeddedSandbox {
     sandbox: Sandbox,
     address: SocketAddr,
-    /// As configured: a secret that was changed in the simulation is put back only by a change of the file.
+    /// The configured secrets. A secret that was changed in the sandbox is reset only when the file changes
+    /// it.
     configured: HashMap<Appid, Secret>,
     serving: AbortHandle,
 }
 
 impl EmbeddedSandbox {
-    /// Listens, and knows the accounts of `config`. Its calendar starts at the true time.
-    /// Without an address it listens where README.md says, or elsewhere if that is taken.
+    /// Starts the server with the accounts of `config`. Its clock starts at the true time. Without an address
+    /// it listens on the default one, or on another port if that is taken.
     pub(super) async fn start(listen: Option<SocketAddr>, times: Times, config: &Config) -> io::Result<Self> {
         let listener = match listen {
             Some(address) => TcpListener::bind(address).await?,
-            None => bind_near(USUAL_ADDRESS).await?,
+            None => bind_near(DEFAULT_ADDRESS).await?,
         };
         let address = listener.local_addr()?;
         let epoch = SystemClock::new().now().wall_ms / 1_000;
@@ -98,19 +100,19 @@ impl EmbeddedSandbox {
         });
         let served = sandbox.clone();
         let serving = tokio::spawn(async move { served.serve(listener, std::future::pending()).await });
-        let mut simulation =
+        let mut server =
             Self { sandbox, address, configured: HashMap::new(), serving: serving.abort_handle() };
-        simulation.learn(config);
-        Ok(simulation)
+        server.add_accounts(config);
+        Ok(server)
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes accounts that are new in `config`, and secrets that it has changed.
-    fn learn(&mut self, config: &Config) {
+    /// Adds new accounts from `config`, and applies changed secrets.
+    fn add_accounts(&mut self, config: &Config) {
         for account in &config.accounts {
             let known = self.configured.insert(account.appid.clone(), account.secret.clone());
             if known.as_ref() != Some(&account.secret) {
@@ -126,9 +128,9 @@ impl Drop for EmbeddedSandbox {
     }
 }
 
-/// What a daemon runs on that shall touch nothing real.
+/// The surroundings of a daemon that must not touch anything real.
 pub(super) struct SandboxRun {
-    pub(super) simulation: EmbeddedSandbox,
+    pub(super) server: EmbeddedSandbox,
     overlap: Duration,
     base_url: Url,
     /// Removed when this is dropped.
@@ -138,24 +140,24 @@ pub(super) struct SandboxRun {
 impl SandboxRun {
     pub(super) async fn start(times: Times, config: &Config) -> Result<Self, Failure> {
         let failed = |error: &dyn std::error::Error| Failure::to("start the simulated WeChat", error);
-        let simulation = EmbeddedSandbox::start(None, times, config).await.map_err(|error| failed(&error))?;
+        let server = EmbeddedSandbox::start(None, times, config).await.map_err(|error| failed(&error))?;
         let base_url =
-            Url::parse(&format!("http://{}/", simulation.address())).map_err(|error| failed(&error))?;
+            Url::parse(&format!("http://{}/", server.address())).map_err(|error| failed(&error))?;
         let owner_only = std::fs::Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new()
             .prefix("wxtokend-sandbox-")
             .permissions(owner_only)
             .tempdir()
             .map_err(|error| Failure::to("make a temporary folder", &error))?;
-        Ok(Self { simulation, overlap: times.overlap, base_url, folder })
+        Ok(Self { server, overlap: times.overlap, base_url, folder })
     }
 
-    /// Turns `config` away from everything real; the simulation learns its accounts.
+    /// Redirects `config` to the sandbox and a temporary store, and adds its accounts to the sandbox.
     pub(super) fn redirect(&mut self, config: &mut Config) {
-        self.simulation.learn(config);
+        self.server.add_accounts(config);
         config.upstream.base_urls = vec![self.base_url.clone()];
         config.upstream.overlap = self.overlap;
-        // What reads them there would take simulated tokens for real ones.
+        // Consumers of a real Redis would take simulated tokens for real ones.
         config.publish.clear();
         config.store.path = self.folder.path().join("wxtokend.redb");
     }
@@ -191,22 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_address_is_the_one_that_the_readme_tells() {
-        assert_eq!(USUAL_ADDRESS.to_string(), "127.0.0.1:8788");
-        let pasted = format!("export SANDBOX=http://{USUAL_ADDRESS}/_sandbox");
+    fn the_default_address_is_the_one_in_the_readme() {
+        assert_eq!(DEFAULT_ADDRESS.to_string(), "127.0.0.1:8788");
+        let pasted = format!("export SANDBOX=http://{DEFAULT_ADDRESS}/_sandbox");
         assert!(include_str!("../../../README.md").contains(&pasted));
     }
 
     #[tokio::test]
     async fn the_usual_address_is_used_if_it_is_free_and_another_if_it_is_taken() {
-        // Somebody else may take a port in the moment when it is free.
+        // Another process may take the port while it is free.
         for _ in 0..100 {
             let first = bind_near("127.0.0.1:0".parse().unwrap()).await.unwrap();
-            let usual = first.local_addr().unwrap();
-            let beside = bind_near(usual).await.unwrap().local_addr().unwrap();
-            assert!(beside.ip() == usual.ip() && beside.port() != usual.port());
+            let default = first.local_addr().unwrap();
+            let another = bind_near(default).await.unwrap().local_addr().unwrap();
+            assert!(another.ip() == default.ip() && another.port() != default.port());
             drop(first);
-            if bind_near(usual).await.unwrap().local_addr().unwrap() == usual {
+            if bind_near(default).await.unwrap().local_addr().unwrap() == default {
                 return;
             }
         }
@@ -217,14 +219,14 @@ mod tests {
     async fn a_rehearsal_touches_nothing_real_and_leaves_nothing_behind() {
         let mut config = config(&[("a", "s1")]);
         config.store.path = "/real/store.redb".into();
-        let mut rehearsal = SandboxRun::start(Times::new(None, None).unwrap(), &config).await.unwrap();
-        rehearsal.redirect(&mut config);
-        let folder = rehearsal.folder.path().to_owned();
+        let mut sandbox_run = SandboxRun::start(Times::new(None, None).unwrap(), &config).await.unwrap();
+        sandbox_run.redirect(&mut config);
+        let folder = sandbox_run.folder.path().to_owned();
         assert_eq!(config.store.path, folder.join("wxtokend.redb"));
         assert_eq!(config.upstream.base_urls[0].host_str(), Some("127.0.0.1"));
         assert_eq!((config.upstream.base_urls.len(), config.upstream.overlap), (1, Duration::from_secs(10)));
         assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
-        drop(rehearsal);
+        drop(sandbox_run);
         assert!(!folder.exists());
     }
 
@@ -232,8 +234,8 @@ mod tests {
     async fn a_reload_teaches_new_accounts_and_keeps_what_was_changed_in_the_simulation() {
         let times = Times::new(None, None).unwrap();
         let first = config(&[("a", "s1"), ("b", "s1")]);
-        let mut rehearsal = SandboxRun::start(times, &first).await.unwrap();
-        let knows = |rehearsal: &SandboxRun, appid: &str, secret: &str| {
+        let mut sandbox_run = SandboxRun::start(times, &first).await.unwrap();
+        let mints_for = |sandbox_run: &SandboxRun, appid: &str, secret: &str| {
             let request = wxtokend_sandbox::Request {
                 method: "GET".to_owned(),
                 path: "/cgi-bin/token".to_owned(),
@@ -245,15 +247,15 @@ mod tests {
                 source_ip: [127, 0, 0, 1].into(),
             };
             let appid = Appid::new(appid).unwrap();
-            let minted = |rehearsal: &SandboxRun| rehearsal.simulation.sandbox.counters(&appid).token_mints;
-            let before = minted(rehearsal);
-            rehearsal.simulation.sandbox.with(|world, now| world.handle(&request, now));
-            minted(rehearsal) > before
+            let minted = |sandbox_run: &SandboxRun| sandbox_run.server.sandbox.counters(&appid).token_mints;
+            let before = minted(sandbox_run);
+            sandbox_run.server.sandbox.with(|world, now| world.handle(&request, now));
+            minted(sandbox_run) > before
         };
-        assert!(knows(&rehearsal, "a", "s1") && !knows(&rehearsal, "c", "s1"));
-        rehearsal.simulation.sandbox.set_secret(&Appid::new("a").unwrap(), Secret::new("changed"));
-        rehearsal.redirect(&mut config(&[("a", "s1"), ("b", "s2"), ("c", "s1")]));
-        assert!(knows(&rehearsal, "a", "changed") && knows(&rehearsal, "b", "s2"));
-        assert!(knows(&rehearsal, "c", "s1"));
+        assert!(mints_for(&sandbox_run, "a", "s1") && !mints_for(&sandbox_run, "c", "s1"));
+        sandbox_run.server.sandbox.set_secret(&Appid::new("a").unwrap(), Secret::new("changed"));
+        sandbox_run.redirect(&mut config(&[("a", "s1"), ("b", "s2"), ("c", "s1")]));
+        assert!(mints_for(&sandbox_run, "a", "changed") && mints_for(&sandbox_run, "b", "s2"));
+        assert!(mints_for(&sandbox_run, "c", "s1"));
     }
 }

@@ -1,15 +1,15 @@
-//! Why a command ends badly, and with which exit code.
+//! Errors of commands, and their exit codes.
 
 use std::error::Error;
 use std::process::ExitCode;
 
-/// A command came to nothing. Printed as it stands, after `error: `.
+/// Why a command failed. Printed unchanged after `error: `.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
     /// Bad usage or configuration: exit code 2.
     #[error("{0}")]
     Usage(String),
-    /// The daemon cannot be reached or has no answer just now; it may have one later: exit code 1.
+    /// The daemon cannot be reached or cannot answer now, but may later: exit code 1.
     #[error("{0}")]
     Later(String),
     /// Everything else: exit code 1.
@@ -18,7 +18,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// `failed to` do something, for the reasons that `error` gives.
+    /// An error that reads `failed to …: …`, with the causes of `error`.
     pub(super) fn to(what: &str, error: &dyn Error) -> Self {
         Self::Failed(format!("failed to {what}: {}", chain(error)))
     }
@@ -31,15 +31,15 @@ impl Failure {
     }
 }
 
-/// An error and its causes: `open the store: permission denied`.
+/// Formats an error and its causes: `open the store: permission denied`.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let told = error.to_string();
+        let cause_text = error.to_string();
         // Some errors repeat their cause.
-        if !text.ends_with(&told) {
-            text = format!("{text}: {told}");
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
         }
         cause = error.source();
     }
@@ -55,7 +55,7 @@ mod tests {
     struct TestError(&'static str, #[source] Option<Box<TestError>>);
 
     #[test]
-    fn a_chain_tells_every_cause_once() {
+    fn a_chain_shows_every_cause_once() {
         let cause = TestError("permission denied", None);
         let error = TestError("open it: permission denied", Some(Box::new(cause)));
         let error = TestError("start", Some(Box::new(error)));

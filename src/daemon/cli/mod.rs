@@ -1,6 +1,6 @@
 //! The command line: `wxtokend run`, `check`, `status`, `token`, `refresh`, `sandbox`.
 //!
-//! Answers go to stdout, everything else to stderr. Nothing in here is part of the library's face.
+//! Answers go to stdout, everything else to stderr. Only [`main`] is part of the library's API.
 
 mod accounts;
 mod args;
@@ -35,33 +35,34 @@ use self::args::{Cli, Command};
 use self::failure::Failure;
 use crate::daemon::telemetry::logging::{self, Format};
 
-/// How long threads that write or look up a name may take to end once all else has.
-const LAST_THREADS: Duration = Duration::from_millis(500);
-/// How long the last lines of a daemon may take to be written; one that stops has 10 s for all.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Time for threads that still write or resolve a name, after everything else has ended.
+const THREADS_GRACE: Duration = Duration::from_millis(500);
+/// Time for writing the last log lines of a daemon. A supervisor gives it 10 s in total to stop.
+const LINES_GRACE: Duration = Duration::from_secs(1);
 
-/// Does what the command line says: 0 done or asked to stop, 1 failed, 2 bad usage or configuration.
+/// Runs the command given by the arguments. Exit codes: 0 for success or a requested stop, 1 for failure, 2
+/// for bad usage or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { log_format, core_dumps, command } = Cli::parse();
-    // Whoever asks for an answer may take as long to read what is told beside it, in a pager for one.
-    let last_lines = if command.stays() { LAST_LINES } else { Duration::MAX };
-    let done = logging::init(log_format)
+    // An interactive command waits until its messages are read, for instance in a pager.
+    let lines_grace = if command.is_server() { LINES_GRACE } else { Duration::MAX };
+    let result = logging::init(log_format)
         .map_err(|error| Failure::to("start the thread that logs", &error))
         .and_then(|()| {
             if !core_dumps {
                 core_dumps::forbid();
             }
-            on_runtime(carry_out(command, log_format))
+            on_runtime(run_command(command, log_format))
         });
-    if let Err(failure) = &done {
+    if let Err(failure) = &result {
         match log_format {
-            Format::Text => logging::tell(&format!("error: {failure}\n")),
+            Format::Text => logging::print_message(&format!("error: {failure}\n")),
             Format::Json => tracing::error!(event = "failed", "{failure}"),
         }
     }
-    logging::flush(last_lines);
-    done.map_or_else(|failure| failure.exit_code(), |()| ExitCode::SUCCESS)
+    logging::flush(lines_grace);
+    result.map_or_else(|failure| failure.exit_code(), |()| ExitCode::SUCCESS)
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -69,12 +70,12 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
         .enable_all()
         .build()
         .map_err(|error| Failure::to("start the runtime", &error))?;
-    let done = runtime.block_on(work);
-    runtime.shutdown_timeout(LAST_THREADS);
-    done
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(THREADS_GRACE);
+    result
 }
 
-async fn carry_out(command: Command, log_format: Format) -> Result<(), Failure> {
+async fn run_command(command: Command, log_format: Format) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, log_format).await,
         Command::Check(args) => check::check(args),

@@ -1,10 +1,10 @@
-//! The limit of open files, connections included.
+//! The limit of open files, which includes connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::debug;
 
-/// Takes what the process may have at the most. It starts with 1024 on most systems, which is there for programs that
-/// cannot deal with more, and is less than the connections of a few application servers.
+/// Raises the soft limit to the hard limit. On most systems the soft limit is 1024, for the sake of programs
+/// that cannot handle more, which is fewer than the connections of a few application servers.
 pub(super) fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum

@@ -1,17 +1,17 @@
-//! Standard output, which somebody may have closed.
+//! Standard output, whose reader may have gone.
 
 use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 
 use super::failure::Failure;
 
-/// Prints an answer. That nobody reads on is fine: `wxtokend status | head`.
+/// Prints an answer. A closed pipe is not an error, as in `wxtokend status | head`.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    print_on(text).map(drop)
+    print_part(text).map(drop)
 }
 
-/// Prints an answer to which there is more; stops where nobody reads on.
-pub(super) fn print_on(text: &str) -> Result<ControlFlow<()>, Failure> {
+/// Prints a part of an answer; breaks if stdout has been closed.
+pub(super) fn print_part(text: &str) -> Result<ControlFlow<()>, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(ControlFlow::Continue(())),
@@ -20,7 +20,7 @@ pub(super) fn print_on(text: &str) -> Result<ControlFlow<()>, Failure> {
     }
 }
 
-/// `1 account`, `2 accounts`.
+/// Formats a count: `1 account`, `2 accounts`.
 pub(super) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

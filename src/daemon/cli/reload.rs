@@ -1,4 +1,4 @@
-//! SIGHUP: the same file, read again.
+//! Reloading of the configuration file on SIGHUP.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,19 +15,19 @@ use crate::daemon::http::{Clients, is_loopback};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::{Fleet, ReloadError, Reloaded};
 
-/// What a reload needs, and all that it changes.
+/// Everything that a reload needs or changes.
 pub(super) struct Reloader {
     pub(super) source: Source,
     pub(super) fixed: RestartOnly,
     pub(super) fleet: Fleet,
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
-    pub(super) rehearsal: Option<SandboxRun>,
-    /// Those of the file as it was applied last, which have been logged.
+    pub(super) sandbox_run: Option<SandboxRun>,
+    /// Warnings of the configuration that was applied last, which have been logged.
     pub(super) warnings: Vec<Problem>,
 }
 
-/// The settings that only a restart changes.
+/// The settings that only a restart can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RestartOnly {
     listen: SocketAddr,
@@ -36,10 +36,10 @@ pub(super) struct RestartOnly {
     store: PathBuf,
 }
 
-/// A reload was refused as a whole; the daemon runs on as it was.
+/// A reload was refused as a whole; nothing has changed.
 #[derive(Debug, thiserror::Error)]
 enum ReloadRefused {
-    #[error("{}", in_one_line(.0))]
+    #[error("{}", on_one_line(.0))]
     Broken(ConfigError),
     #[error("a bug of ours ended the reading")]
     Panicked,
@@ -52,7 +52,7 @@ enum ReloadRefused {
 }
 
 impl Reloader {
-    /// Reads the configuration and applies it, or leaves everything as it is; says which.
+    /// Reads the configuration and applies all of it or nothing, and logs the outcome.
     pub(super) async fn reload(&mut self) {
         let applied = self.apply().await;
         self.metrics.note_reload(applied.is_ok(), SystemClock::new().now());
@@ -75,29 +75,29 @@ impl Reloader {
 
     async fn apply(&mut self) -> Result<Reloaded, ReloadRefused> {
         let source = self.source.clone();
-        // A large file takes a second.
+        // Reading a large file takes a second.
         let read = tokio::task::spawn_blocking(move || source.read()).await;
         let mut config = read.map_err(|_| ReloadRefused::Panicked)?.map_err(ReloadRefused::Broken)?;
-        self.fixed.still_guarded(&config)?;
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.redirect(&mut config);
+        self.fixed.require_guard(&config)?;
+        if let Some(sandbox_run) = &mut self.sandbox_run {
+            sandbox_run.redirect(&mut config);
         }
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
-        let wants = RestartOnly::of(&config);
+        let requested = RestartOnly::of(&config);
         let new_warnings = std::mem::take(&mut config.warnings);
         let needed_keys = !self.clients.need_no_key();
-        // First: who is let in no more must not see what the accounts become.
+        // Replace the clients first: a client that has been removed must not see the new accounts.
         let before = self.clients.exchange(clients);
         let reloaded = self.fleet.reload(config).await.inspect_err(|_| self.clients.set(before))?;
-        if needed_keys && self.clients.need_no_key() && self.rehearsal.is_none() {
+        if needed_keys && self.clients.need_no_key() && self.sandbox_run.is_none() {
             warnings::no_clients();
         }
         self.metrics.set_per_account(per_account);
-        if self.rehearsal.is_none() {
+        if self.sandbox_run.is_none() {
             warnings::log(&self.source, &new_warnings, &self.warnings);
         }
         self.warnings = new_warnings;
-        let keys = self.fixed.differences(&wants);
+        let keys = self.fixed.differences(&requested);
         if !keys.is_empty() {
             let keys = keys.join(", ");
             warn!(
@@ -130,15 +130,16 @@ impl RestartOnly {
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
-    /// A file without clients that asks for a loopback address is sound, but the address that we listen on may be
-    /// another: everybody who reaches it could then read every token.
-    fn still_guarded(&self, config: &Config) -> Result<(), ReloadRefused> {
+    /// Checks that a listener on a non-loopback address still has clients. A file without clients and with a
+    /// loopback address is valid by itself, but this process may listen on another address, where everybody
+    /// could then read every token.
+    fn require_guard(&self, config: &Config) -> Result<(), ReloadRefused> {
         let guarded = !config.api.clients.is_empty() || is_loopback(self.listen);
         if guarded { Ok(()) } else { Err(ReloadRefused::Unguarded(self.listen)) }
     }
 }
 
-fn in_one_line(error: &ConfigError) -> String {
+fn on_one_line(error: &ConfigError) -> String {
     match error {
         ConfigError::Problems { problems, .. } => {
             problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -163,8 +164,8 @@ mod tests {
 
     #[tokio::test]
     async fn clients_are_exchanged_before_accounts_and_put_back_if_those_stay() {
-        let plan = TestApi { clients: vec![client("the-old-key", &["*"], READ)], ..TestApi::default() };
-        let rig = Rig::start(plan).await;
+        let options = TestApi { clients: vec![client("the-old-key", &["*"], READ)], ..TestApi::default() };
+        let rig = Rig::start(options).await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accounts.yaml");
         let file = |key: &str| {
@@ -181,19 +182,19 @@ mod tests {
             fleet: rig.fleet.clone(),
             clients: rig.clients.clone(),
             metrics: rig.metrics.clone(),
-            rehearsal: None,
+            sandbox_run: None,
             warnings: Vec::new(),
         };
         let (clients, fleet) = (rig.clients.clone(), rig.fleet.clone());
-        let came_first = tokio::spawn(async move {
+        let clients_first = tokio::spawn(async move {
             clients.exchanged().await;
             fleet.account("added").is_none()
         });
-        // It waits before anything is done, and has its turn before what is begun after the exchange.
+        // Lets the task subscribe first, so that it runs right after the replacement.
         tokio::task::yield_now().await;
         let applied = reloader.apply().await;
         assert!(applied.is_ok(), "{applied:?}");
-        assert!(came_first.await.unwrap() && rig.fleet.account("added").is_some());
+        assert!(clients_first.await.unwrap() && rig.fleet.account("added").is_some());
         rig.fleet.shutdown().await;
         std::fs::write(&path, file("another-key-of-16").to_string()).unwrap();
         assert!(matches!(reloader.apply().await, Err(ReloadRefused::Fleet(ReloadError::ShuttingDown))));
@@ -219,16 +220,16 @@ mod tests {
     fn a_listener_that_others_reach_does_not_lose_its_keys() {
         let open = config(&format!("api: {{ listen: '0.0.0.0:1', {CLIENTS} }}\n{ACCOUNTS}")).unwrap();
         let local = config(ACCOUNTS).unwrap();
-        assert!(matches!(RestartOnly::of(&open).still_guarded(&local), Err(ReloadRefused::Unguarded(_))));
-        assert!(RestartOnly::of(&open).still_guarded(&open).is_ok());
-        assert!(RestartOnly::of(&local).still_guarded(&local).is_ok());
+        assert!(matches!(RestartOnly::of(&open).require_guard(&local), Err(ReloadRefused::Unguarded(_))));
+        assert!(RestartOnly::of(&open).require_guard(&open).is_ok());
+        assert!(RestartOnly::of(&local).require_guard(&local).is_ok());
     }
 
     #[test]
     fn all_problems_of_a_broken_file_fit_into_one_line() {
         let broken = config("accounts: [{ appid: a, secret: '' }, { appid: b }]").unwrap_err();
-        let told = chain(&ReloadRefused::Broken(broken));
-        assert!(told.contains("accounts[0].secret") && told.contains("; accounts[1]"), "{told}");
-        assert!(!told.contains('\n'), "{told}");
+        let text = chain(&ReloadRefused::Broken(broken));
+        assert!(text.contains("accounts[0].secret") && text.contains("; accounts[1]"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! `wxtokend run`: from the configuration to a daemon, and back to nothing.
+//! `wxtokend run`: starts and stops the daemon.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ use crate::daemon::telemetry::logging::{self, Format};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
-/// A supervisor gives us 10 s; what is left is for the last threads and the last lines.
-const LONGEST_STOP: Duration = Duration::from_secs(8);
+/// A supervisor gives us 10 s to stop; the rest is for the last threads and log lines.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(super) async fn run(args: Run, log_format: Format) -> Result<(), Failure> {
     open_files::raise_limit();
     let mut stop = Stop::listen()?;
-    // From the very start: without it a reload that comes early would end us.
+    // Listen from the very start: otherwise an early SIGHUP would end the process.
     let hangup = Reload::listen()?;
     let daemon = tokio::select! {
         daemon = Daemon::start(args, log_format) => daemon?,
@@ -40,7 +40,7 @@ pub(super) async fn run(args: Run, log_format: Format) -> Result<(), Failure> {
     daemon.run(stop, hangup).await
 }
 
-/// Everything that runs, and what it takes to end or change it.
+/// A running daemon, and the means to stop and reload it.
 struct Daemon {
     fleet: Fleet,
     reloader: Reloader,
@@ -52,28 +52,28 @@ impl Daemon {
     async fn start(args: Run, log_format: Format) -> Result<Self, Failure> {
         let times = Times::new(args.token_lifetime, args.overlap)?;
         let source = match args.sandbox {
-            true => Source::for_simulation(args.config, "".as_ref()),
+            true => Source::for_sandbox(args.config, "".as_ref()),
             false => Source::real(args.config),
         };
         let mut config = load(&source).await?;
         if !args.sandbox {
             warnings::log(&source, &config.warnings, &[]);
         }
-        // Before the fleet, whose counters are born with it.
+        // Install before starting the fleet, which registers its counters at the start.
         let metrics = Metrics::install().map_err(|error| Failure::to("set up the metrics", &error))?;
-        let mut rehearsal = None;
+        let mut sandbox_run = None;
         if args.sandbox {
-            rehearsal.insert(SandboxRun::start(times, &config).await?).redirect(&mut config);
+            sandbox_run.insert(SandboxRun::start(times, &config).await?).redirect(&mut config);
         }
         let failed = |error: &dyn std::error::Error| Failure::to("start", error);
         let listeners = Listeners::bind(&config).await.map_err(|error| failed(&error))?;
         let fleet = Fleet::start(config.clone()).await.map_err(|error| failed(&error))?;
         let api = ApiServer::on(listeners, &config, fleet.clone(), metrics.clone());
-        let scene = rehearsal.as_ref().map(|rehearsal| {
-            let simulation = rehearsal.simulation.address();
-            Overview { source: &source, config: &config, times, simulation }
+        let overview = sandbox_run.as_ref().map(|sandbox_run| {
+            let sandbox_address = sandbox_run.server.address();
+            Overview { source: &source, config: &config, times, sandbox_address }
         });
-        announce(&config, &api, scene.as_ref(), log_format);
+        announce(&config, &api, overview.as_ref(), log_format);
         metrics.note_reload(true, SystemClock::new().now());
         let stop_serving = CancellationToken::new();
         let reloader = Reloader {
@@ -82,14 +82,14 @@ impl Daemon {
             fleet: fleet.clone(),
             clients: api.clients(),
             metrics,
-            rehearsal,
+            sandbox_run,
             warnings: config.warnings,
         };
         let serving = tokio::spawn(api.serve(stop_serving.clone().cancelled_owned()));
         Ok(Self { fleet, reloader, serving, stop_serving })
     }
 
-    /// Until it is asked to stop.
+    /// Runs until a signal asks it to stop.
     async fn run(mut self, mut stop: Stop, mut hangup: Reload) -> Result<(), Failure> {
         let signal = loop {
             tokio::select! {
@@ -113,23 +113,23 @@ impl Daemon {
 
     async fn end(self) {
         self.stop_serving.cancel();
-        let all = async { tokio::join!(self.fleet.shutdown(), self.serving) };
-        match timeout(LONGEST_STOP, all).await {
+        let everything = async { tokio::join!(self.fleet.shutdown(), self.serving) };
+        match timeout(STOP_TIMEOUT, everything).await {
             Ok(_) => info!(event = "stopped", "stopped"),
             Err(_) => warn!(event = "stopped", "stopped; somebody's connection had to be cut"),
         }
     }
 }
 
-/// Reads the configuration beside the runtime: a file that hangs must not keep a signal from being heard.
+/// Reads the configuration on a blocking thread: a file that hangs must not keep signals from being handled.
 async fn load(source: &Source) -> Result<Config, Failure> {
     let source = source.clone();
     let read = tokio::task::spawn_blocking(move || source.load()).await;
     read.map_err(|error| Failure::to("read the configuration", &error))?
 }
 
-fn announce(config: &Config, api: &ApiServer, scene: Option<&Overview<'_>>, log_format: Format) {
-    // Where metrics have no listener of their own, the API serves them, unless others can reach it.
+fn announce(config: &Config, api: &ApiServer, overview: Option<&Overview<'_>>, log_format: Format) {
+    // Metrics without a listener of their own are served with the API, if that is a loopback address.
     let local = Some(api.address()).filter(|address| is_loopback(*address));
     let metrics = api.metrics_address().or(local);
     info!(
@@ -137,15 +137,15 @@ fn announce(config: &Config, api: &ApiServer, scene: Option<&Overview<'_>>, log_
         version = env!("CARGO_PKG_VERSION"),
         api = %api.address(),
         metrics = metrics.map(tracing::field::display),
-        sandbox = scene.map(|scene| tracing::field::display(scene.simulation)),
+        sandbox = overview.map(|overview| tracing::field::display(overview.sandbox_address)),
         accounts = config.accounts.len(),
         store = %config.store.path.display(),
         "wxtokend serves tokens"
     );
-    if scene.is_none() && api.clients().need_no_key() {
+    if overview.is_none() && api.clients().need_no_key() {
         warnings::no_clients();
     }
-    if let (Some(scene), Format::Text) = (scene, log_format) {
-        logging::tell(&welcome::to_rehearsal(scene, api.address(), metrics));
+    if let (Some(overview), Format::Text) = (overview, log_format) {
+        logging::print_message(&welcome::sandbox_run_message(overview, api.address(), metrics));
     }
 }

@@ -12,21 +12,21 @@ use crate::daemon::telemetry::logging::{self, Format};
 
 pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Failure> {
     let times = Times::new(args.token_lifetime, args.overlap)?;
-    let source = Source::for_simulation(args.config, "".as_ref());
+    let source = Source::for_sandbox(args.config, "".as_ref());
     let config = source.load()?;
     let mut stop = Stop::listen()?;
-    let simulation = EmbeddedSandbox::start(args.listen, times, &config).await.map_err(|error| {
+    let sandbox_address = EmbeddedSandbox::start(args.listen, times, &config).await.map_err(|error| {
         let place = args.listen.map_or_else(String::new, |address| format!(" on {address}"));
         Failure::to(&format!("listen{place}"), &error)
     })?;
-    let address = simulation.address();
+    let address = sandbox_address.address();
     info!(event = "started", sandbox = %address, accounts = config.accounts.len(), "the simulated WeChat listens");
     if !address.ip().to_canonical().is_loopback() {
         warn!(event = "sandbox_is_open", "everybody who reaches {address} can read its tokens");
     }
     if log_format == Format::Text {
-        let scene = Overview { source: &source, config: &config, times, simulation: address };
-        logging::tell(&welcome::to_sandbox(&scene));
+        let overview = Overview { source: &source, config: &config, times, sandbox_address: address };
+        logging::print_message(&welcome::sandbox_message(&overview));
     }
     let signal = stop.asked().await;
     info!(event = "stopped", signal, "stopped");

@@ -1,10 +1,10 @@
-//! What the operating system asks of us.
+//! Signals of the operating system.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 
-/// SIGTERM and SIGINT. Once this listens they no longer end the process by themselves.
+/// Listens for SIGTERM and SIGINT, which then no longer end the process by themselves.
 pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -15,7 +15,7 @@ impl Stop {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one; its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn asked(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -24,7 +24,7 @@ impl Stop {
     }
 }
 
-/// SIGHUP.
+/// Listens for SIGHUP.
 pub(super) struct Reload(Signal);
 
 impl Reload {
@@ -32,7 +32,7 @@ impl Reload {
         listen(SignalKind::hangup()).map(Self)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(super) async fn asked(&mut self) {
         self.0.recv().await;
     }

@@ -1,4 +1,4 @@
-//! Where the configuration comes from.
+//! Sources of the configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use super::failure::{Failure, chain};
 use super::output::counted;
 use crate::config::{Config, ConfigError};
 
-/// What is looked for where no `--config` is given.
-const USUAL: &str = "accounts.yaml";
-/// What a simulation may start from as well: it needs no secret of anybody's.
+/// The default for `--config`.
+const DEFAULT: &str = "accounts.yaml";
+/// Another default for the sandbox: it needs no real secrets.
 const EXAMPLE: &str = "accounts.example.yaml";
 const EMBEDDED: &str = include_str!("../../../accounts.example.yaml");
 
-/// A file, or the example that is part of the program.
+/// A file, or the example that is compiled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     File(PathBuf),
@@ -21,20 +21,20 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The file given, else `accounts.yaml`.
+    /// The given file, or `accounts.yaml`.
     pub(super) fn real(given: Option<PathBuf>) -> Self {
-        Self::File(given.unwrap_or_else(|| USUAL.into()))
+        Self::File(given.unwrap_or_else(|| DEFAULT.into()))
     }
 
-    /// The file given, else of `accounts.yaml` and `accounts.example.yaml` in `folder` the first that exists, else
-    /// the embedded example.
-    pub(super) fn for_simulation(given: Option<PathBuf>, folder: &Path) -> Self {
-        let there = |name| Some(folder.join(name)).filter(|path| path.exists());
-        let found = given.or_else(|| there(USUAL)).or_else(|| there(EXAMPLE));
+    /// The given file, or the first of `accounts.yaml` and `accounts.example.yaml` that exists in `folder`,
+    /// or the embedded example.
+    pub(super) fn for_sandbox(given: Option<PathBuf>, folder: &Path) -> Self {
+        let existing = |name| Some(folder.join(name)).filter(|path| path.exists());
+        let found = given.or_else(|| existing(DEFAULT)).or_else(|| existing(EXAMPLE));
         found.map_or(Self::Embedded, Self::File)
     }
 
-    /// Reads it, now.
+    /// Reads the configuration now.
     pub(super) fn read(&self) -> Result<Config, ConfigError> {
         match self {
             Self::File(path) => Config::load(path),
@@ -42,7 +42,7 @@ impl Source {
         }
     }
 
-    /// Reads it, now; what is wrong with it is bad usage.
+    /// Reads the configuration now; any problem counts as bad usage.
     pub(super) fn load(&self) -> Result<Config, Failure> {
         self.read().map_err(|error| Failure::Usage(self.explain(&error)))
     }
@@ -51,7 +51,7 @@ impl Source {
         match error {
             ConfigError::Problems { problems, warnings, .. } => {
                 let head = format!("{self} has {}\n{error}", counted(problems.len(), "problem"));
-                warnings.iter().fold(head, |told, warning| told + &format!("\nwarning: {self}: {warning}"))
+                warnings.iter().fold(head, |text, warning| text + &format!("\nwarning: {self}: {warning}"))
             }
             ConfigError::Unreadable { source, .. } => {
                 let hint = match source.kind() {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_daemon_reads_accounts_yaml_unless_told_otherwise() {
+    fn the_daemon_reads_accounts_yaml_by_default() {
         assert_eq!(Source::real(None), Source::File("accounts.yaml".into()));
         assert_eq!(Source::real(Some("x.yaml".into())), Source::File("x.yaml".into()));
     }
@@ -90,14 +90,14 @@ mod tests {
     fn a_simulation_falls_back_to_the_example_and_then_to_the_embedded_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name| folder.path().join(name);
-        let found = || Source::for_simulation(None, folder.path());
+        let found = || Source::for_sandbox(None, folder.path());
         assert_eq!(found(), Source::Embedded);
         std::fs::write(path(EXAMPLE), "").unwrap();
         assert_eq!(found(), Source::File(path(EXAMPLE)));
-        std::fs::write(path(USUAL), "").unwrap();
-        assert_eq!(found(), Source::File(path(USUAL)));
+        std::fs::write(path(DEFAULT), "").unwrap();
+        assert_eq!(found(), Source::File(path(DEFAULT)));
         let given = path("missing.yaml");
-        assert_eq!(Source::for_simulation(Some(given.clone()), folder.path()), Source::File(given));
+        assert_eq!(Source::for_sandbox(Some(given.clone()), folder.path()), Source::File(given));
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_told_whole() {
+    fn all_problems_of_a_broken_file_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.yaml");
         std::fs::write(&path, "accounts: [{ appid: a, secret: '' }, { appid: a, secret: s, nme: x }]")

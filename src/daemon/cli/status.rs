@@ -21,7 +21,7 @@ pub(super) async fn status(args: Status) -> Result<(), Failure> {
     output::print(&as_table(listing)?)
 }
 
-/// One array, one account a line.
+/// Formats one JSON array with one account per line.
 fn as_json(accounts: &[Value]) -> String {
     let lines: Vec<_> = accounts.iter().map(Value::to_string).collect();
     if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) }

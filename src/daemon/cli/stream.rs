@@ -1,4 +1,4 @@
-//! Follows a daemon's events, over lost connections and restarts.
+//! Follows a daemon's events across lost connections and restarts.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::client::DaemonClient;
 use super::failure::Failure;
 use crate::daemon::telemetry::logging;
 
-/// The daemon says something at least every 15 s; after this long it is gone.
-const SILENCE: Duration = Duration::from_secs(45);
-/// The pause before a lost connection is made again.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The daemon sends something at least every 15 s. After this long the connection counts as lost.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
+/// The delay before a lost connection is opened again.
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
-/// The events of a daemon from now on.
+/// The stream of a daemon's events from now on.
 pub(super) struct EventStream<'a> {
     client: &'a DaemonClient,
     query: Vec<(&'static str, &'a str)>,
@@ -26,19 +26,19 @@ pub(super) struct EventStream<'a> {
     is_lost: bool,
 }
 
-/// What a stream brings.
+/// An item of the stream.
 #[derive(Debug)]
 pub(super) enum StreamItem {
-    /// It is open, for the first time or again: what is known may be old.
+    /// The connection is open, initially or again. Data fetched earlier may be stale.
     Open,
-    /// There is no connection any more, for this reason; the next news is that it is open again.
+    /// The connection was lost, for this reason. The next item is [`Self::Open`].
     Lost(String),
-    /// Something has happened.
+    /// An event.
     Event { name: String, data: Value },
 }
 
 impl<'a> EventStream<'a> {
-    /// Of all accounts, or of one.
+    /// A stream of the events of all accounts, or of one.
     pub(super) fn new(client: &'a DaemonClient, appid: Option<&'a str>) -> Self {
         let query = appid.into_iter().map(|appid| ("appid", appid)).collect();
         Self {
@@ -52,38 +52,39 @@ impl<'a> EventStream<'a> {
         }
     }
 
-    /// The next news. Fails when the daemon refuses, and when it cannot be reached at all; a connection that is lost
-    /// later is made again. To be awaited to its end: who asks anew begins its waits and pauses anew.
+    /// The next item. Fails if the daemon refuses or cannot be reached at all; a connection that is lost
+    /// later is opened again. Await it to the end: dropping the future restarts its timeout and its delay.
     pub(super) async fn next(&mut self) -> Result<StreamItem, Failure> {
         loop {
             let Some(open) = &mut self.open else { return self.connect().await };
             if let Some(block) = take_block(&mut self.buffer) {
-                if let Some(news) = self.read(&block) {
-                    return Ok(news);
+                if let Some(item) = self.read(&block) {
+                    return Ok(item);
                 }
                 continue;
             }
-            match timeout(SILENCE, open.chunk()).await {
+            match timeout(SILENCE_TIMEOUT, open.chunk()).await {
                 Ok(Ok(Some(chunk))) => self.buffer.extend_from_slice(&chunk),
-                // Ended, broken or silent.
+                // The stream has ended, failed or timed out.
                 Ok(Ok(None) | Err(_)) | Err(_) => self.open = None,
             }
         }
     }
 
-    /// [`Self::next`] for those who write lines: a person is told that the connection is lost, and that it is back.
-    pub(super) async fn next_telling(&mut self) -> Result<StreamItem, Failure> {
+    /// Like [`Self::next`], for output in lines: messages on stderr say when the connection is lost and when
+    /// it is back.
+    pub(super) async fn next_reporting(&mut self) -> Result<StreamItem, Failure> {
         loop {
             let was_lost = self.is_lost;
             match self.next().await? {
                 StreamItem::Lost(why) => {
-                    logging::tell(&format!("{why}\n  it is asked again until it is back\n"))
+                    logging::print_message(&format!("{why}\n  it is asked again until it is back\n"))
                 }
-                news => {
+                item => {
                     if was_lost {
-                        logging::tell("the daemon is back\n");
+                        logging::print_message("the daemon is back\n");
                     }
-                    return Ok(news);
+                    return Ok(item);
                 }
             }
         }
@@ -103,7 +104,7 @@ impl<'a> EventStream<'a> {
                     if !std::mem::replace(&mut self.is_lost, true) {
                         return Ok(StreamItem::Lost(why));
                     }
-                    sleep(PAUSE).await;
+                    sleep(RECONNECT_DELAY).await;
                 }
                 Err(failure) => return Err(failure),
             }
@@ -125,9 +126,9 @@ impl<'a> EventStream<'a> {
     }
 }
 
-/// What stands before the first empty line.
+/// Removes everything up to the first empty line and returns it.
 fn take_block(buffer: &mut Vec<u8>) -> Option<String> {
-    let end = buffer.windows(2).position(|two| two == b"\n\n")?;
+    let end = buffer.windows(2).position(|pair| pair == b"\n\n")?;
     let block = buffer.drain(..end + 2).collect::<Vec<_>>();
     Some(String::from_utf8_lossy(&block).into_owned())
 }
@@ -145,20 +146,20 @@ mod tests {
         let mut stream = EventStream::new(&client, None);
         let text =
             ":\n\nid: 1-2\nretry: 2000\n\nid: 1-3\nevent: token\ndata: {\"name\":\"花店: a\"}\n\n".as_bytes();
-        let (mut buffer, mut news) = (Vec::new(), Vec::new());
+        let (mut buffer, mut item) = (Vec::new(), Vec::new());
         for piece in text.chunks(7) {
             buffer.extend_from_slice(piece);
             while let Some(block) = take_block(&mut buffer) {
-                news.extend(stream.read(&block));
+                item.extend(stream.read(&block));
             }
         }
         assert_eq!(stream.last_event.as_deref(), Some("1-3"));
-        let [StreamItem::Event { name, data }] = &news[..] else { panic!("{news:?}") };
+        let [StreamItem::Event { name, data }] = &item[..] else { panic!("{item:?}") };
         assert_eq!((name.as_str(), &data["name"]), ("token", &Value::from("花店: a")));
     }
 
     #[tokio::test]
-    async fn a_lost_connection_is_told_once_and_made_again() {
+    async fn a_lost_connection_is_reported_once_and_made_again() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = async |listener: TcpListener| {
@@ -169,13 +170,13 @@ mod tests {
         };
         let client = crate::daemon::cli::client::tests::client(&format!("http://{address}"), None);
         let mut stream = EventStream::new(&client, None);
-        let (news, ()) = tokio::join!(stream.next(), answer(listener));
-        assert!(matches!(news, Ok(StreamItem::Open)), "{news:?}");
-        let news = stream.next().await;
-        assert!(matches!(&news, Ok(StreamItem::Lost(why)) if why.contains("no answer from")), "{news:?}");
+        let (item, ()) = tokio::join!(stream.next(), answer(listener));
+        assert!(matches!(item, Ok(StreamItem::Open)), "{item:?}");
+        let item = stream.next().await;
+        assert!(matches!(&item, Ok(StreamItem::Lost(why)) if why.contains("no answer from")), "{item:?}");
         let listener = TcpListener::bind(address).await.unwrap();
-        let (news, ()) = tokio::join!(stream.next(), answer(listener));
-        assert!(matches!(news, Ok(StreamItem::Open)), "{news:?}");
+        let (item, ()) = tokio::join!(stream.next(), answer(listener));
+        assert!(matches!(item, Ok(StreamItem::Open)), "{item:?}");
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Columns that line up on a terminal, Chinese names included.
+//! Tables with aligned columns, Chinese names included.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ pub(super) struct Table<const N: usize> {
     rows: Vec<TableRow<N>>,
 }
 
-/// The name of a column, and the side its cells keep to.
+/// The title of a column, and its alignment.
 #[derive(Clone, Copy)]
 pub(super) enum ColumnHead {
     Left(&'static str),
@@ -17,9 +17,9 @@ pub(super) enum ColumnHead {
 
 struct TableRow<const N: usize> {
     cells: [String; N],
-    /// Of the first cell.
+    /// The colour of the first cell.
     colour: Colour,
-    /// Lines below the row.
+    /// Lines printed below the row.
     notes: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl<const N: usize> Table<N> {
         text
     }
 
-    /// One line; `sgr` dresses its first cell.
+    /// Writes one line; `sgr` colours its first cell.
     fn line(&self, text: &mut String, cells: &[String; N], widths: &[usize; N], sgr: Option<u8>) {
         let mut line = String::new();
         for (column, cell) in cells.iter().enumerate() {
@@ -86,12 +86,13 @@ impl ColumnHead {
     }
 }
 
-/// Without what would move the cursor: names come from a file, messages from the network.
+/// Replaces control characters, which could move the cursor: names come from a file, and messages from the
+/// network.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
-/// How many columns `text` takes, as most terminals have it: East Asian wide characters take two.
+/// The width of `text` in columns on most terminals, where East Asian wide characters take two.
 fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
@@ -100,7 +101,8 @@ fn char_width(char: char) -> usize {
     match u32::from(char) {
         // Combining marks, joiners and variation selectors.
         0x300..=0x36f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
-        // Hangul; CJK from radicals to Yi; Hangul syllables; compatibility and full-width forms; emoji; further CJK.
+        // Hangul; CJK from radicals to Yi; Hangul syllables; compatibility and full-width forms; emoji;
+        // further CJK.
         0x1100..=0x115f
         | 0x2e80..=0x303e
         | 0x3041..=0xa4cf

@@ -33,33 +33,33 @@ pub(super) async fn token(args: Token) -> Result<(), Failure> {
     output::print(&format!("{}\n", token.expose()))
 }
 
-/// The token and its version.
+/// Fetches the token and its version.
 async fn current(client: &DaemonClient, appid: &str) -> Result<(Secret, u64), Failure> {
     let answer = client.get(&["v1", "accounts", appid, "token"], &[]).await?;
     let TokenAnswer { access_token, version } = read(answer)?;
     Ok((Secret::new(access_token), version))
 }
 
-/// Prints the token, and each that follows it.
+/// Prints the current token and each new one.
 async fn watch(client: &DaemonClient, appid: &str) -> Result<(), Failure> {
     let mut stream = EventStream::new(client, Some(appid));
     let mut printed = 0;
     loop {
-        match stream.next_telling().await? {
-            // After a reload there may be no such account any more, which it says then.
+        match stream.next_reporting().await? {
+            // After a reload the account may be gone; the fetch below then fails.
             StreamItem::Event { name, .. } if !matches!(&*name, "token" | "reload" | "gap") => continue,
             StreamItem::Open | StreamItem::Event { .. } | StreamItem::Lost(_) => {}
         }
         match current(client, appid).await {
             Ok((token, version)) if version != printed => {
                 printed = version;
-                if let ControlFlow::Break(()) = output::print_on(&format!("{}\n", token.expose()))? {
+                if let ControlFlow::Break(()) = output::print_part(&format!("{}\n", token.expose()))? {
                     return Ok(());
                 }
             }
             Ok(_) => {}
-            // The next event tells when there is one.
-            Err(Failure::Later(why)) => logging::tell(&format!("{why}\n")),
+            // A later event announces the next token.
+            Err(Failure::Later(why)) => logging::print_message(&format!("{why}\n")),
             Err(failure) => return Err(failure),
         }
     }

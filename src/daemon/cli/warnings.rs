@@ -1,16 +1,16 @@
-//! What is allowed in a configuration and probably not meant, as log lines.
+//! Logs warnings of the configuration: what is allowed but probably not intended.
 
 use tracing::warn;
 
 use super::source::Source;
 use crate::config::Problem;
 
-/// So many are logged one by one; a thousand accounts can have a thousand.
-const MOST: usize = 20;
+/// How many are logged individually; a thousand accounts can have a thousand warnings.
+const MAX_LOGGED: usize = 20;
 
-/// Logs each of `warnings` that is not among `told`.
-pub(super) fn log(source: &Source, warnings: &[Problem], told: &[Problem]) {
-    let (shown, more) = news(warnings, told);
+/// Logs each of `warnings` that is not in `logged`.
+pub(super) fn log(source: &Source, warnings: &[Problem], logged: &[Problem]) {
+    let (shown, more) = new_warnings(warnings, logged);
     for warning in shown {
         warn!(event = "config_warning", config = %source, "{warning}");
     }
@@ -19,17 +19,17 @@ pub(super) fn log(source: &Source, warnings: &[Problem], told: &[Problem]) {
     }
 }
 
-/// The first of those that are new, and how many more there are. A line that has moved makes none new.
-fn news<'a>(warnings: &'a [Problem], told: &[Problem]) -> (Vec<&'a Problem>, usize) {
-    let told: std::collections::HashSet<_> = told.iter().map(|known| (&known.key, &known.what)).collect();
+/// The first new warnings, and how many more there are. A warning whose line has moved is not new.
+fn new_warnings<'a>(warnings: &'a [Problem], logged: &[Problem]) -> (Vec<&'a Problem>, usize) {
+    let logged: std::collections::HashSet<_> = logged.iter().map(|known| (&known.key, &known.what)).collect();
     let mut new: Vec<_> =
-        warnings.iter().filter(|warning| !told.contains(&(&warning.key, &warning.what))).collect();
-    let more = new.len().saturating_sub(MOST);
-    new.truncate(MOST);
+        warnings.iter().filter(|warning| !logged.contains(&(&warning.key, &warning.what))).collect();
+    let more = new.len().saturating_sub(MAX_LOGGED);
+    new.truncate(MAX_LOGGED);
     (new, more)
 }
 
-/// Nothing tells us of a proxy that passes requests on as they are.
+/// Warns that no key is needed. A proxy that forwards requests unchanged cannot be detected.
 pub(super) fn no_clients() {
     warn!(
         event = "no_clients",
@@ -51,10 +51,10 @@ mod tests {
     #[test]
     fn a_warning_is_logged_once_and_at_most_20_are_one_by_one() {
         let all: Vec<_> = (0..30).map(|index| warning(index, index)).collect();
-        let (shown, more) = news(&all, &[]);
+        let (shown, more) = new_warnings(&all, &[]);
         assert_eq!((shown.len(), more), (20, 10));
         let moved: Vec<_> = (0..31).map(|index| warning(index, index + 5)).collect();
-        let (shown, more) = news(&moved, &all);
+        let (shown, more) = new_warnings(&moved, &all);
         assert_eq!((shown, more), (vec![&moved[30]], 0));
     }
 }

@@ -1,7 +1,7 @@
-//! `wxtokend status --watch`: the table, kept up to date, or a line for each change.
+//! `wxtokend status --watch`: a table that is kept up to date, or a line for each change.
 //!
-//! Events say which accounts have changed; what they look like is asked for, so that what is shown is always what the
-//! daemon says.
+//! Events only say which accounts have changed. Their state is then fetched, so that the output always shows
+//! what the daemon reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
@@ -21,10 +21,10 @@ use super::signals::Stop;
 use super::stream::{EventStream, StreamItem};
 use super::table::printable;
 
-/// How often the screen is drawn: ages go on while nothing happens.
-const EVERY: Duration = Duration::from_secs(1);
-/// So many accounts are asked for one by one; if more have changed, the list is.
-const ONE_BY_ONE: usize = 20;
+/// Redraw interval, since ages change even while nothing happens.
+const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
+/// Up to this many changed accounts are fetched one by one; otherwise the whole list is.
+const MAX_SINGLE_FETCHES: usize = 20;
 
 pub(super) async fn watch(client: &DaemonClient, json: bool) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
@@ -41,13 +41,16 @@ pub(super) async fn watch(client: &DaemonClient, json: bool) -> Result<(), Failu
     }
 }
 
-/// Prints what `told` makes of each event, until nobody reads on.
-async fn lines(client: &DaemonClient, told: impl Fn(&str, &Value) -> Option<String>) -> Result<(), Failure> {
+/// Prints each event as formatted by `format`, until stdout is closed.
+async fn lines(
+    client: &DaemonClient,
+    format: impl Fn(&str, &Value) -> Option<String>,
+) -> Result<(), Failure> {
     let mut stream = EventStream::new(client, None);
     loop {
-        if let StreamItem::Event { name, data } = stream.next_telling().await?
-            && let Some(line) = told(&name, &data)
-            && let ControlFlow::Break(()) = output::print_on(&line)?
+        if let StreamItem::Event { name, data } = stream.next_reporting().await?
+            && let Some(line) = format(&name, &data)
+            && let ControlFlow::Break(()) = output::print_part(&line)?
         {
             return Ok(());
         }
@@ -64,17 +67,17 @@ fn line(name: &str, data: &Value) -> Option<String> {
             let (kind, until) = (text(&data["type"]), text(&data["expires_at"]));
             format!("ticket   {kind} version {}, until {until}", data["version"])
         }
-        "ticket_fault" => format!("ticket   {} failed{}", text(&data["type"]), because(data)),
+        "ticket_fault" => format!("ticket   {} failed{}", text(&data["type"]), fault_suffix(data)),
         "ticket_unchanged" => format!("ticket   {} works again", text(&data["type"])),
         "host" if data["up"] == true => format!("host     {} answers again", text(&data["host"])),
         "host" => format!("host     {} is down: {}", text(&data["host"]), text(&data["reason"])),
         "state" => {
             let (state, was) = (text(&data["state"]), text(&data["was"]));
-            // Each refresh makes an account refreshing and fresh again, which its token tells.
+            // Each refresh makes an account refreshing and fresh again; the token event shows that already.
             if state == "refreshing" || (was.as_str(), state.as_str()) == ("refreshing", "fresh") {
                 return None;
             }
-            format!("{state:<12} was {was}{}", because(&data["last_fault"]))
+            format!("{state:<12} was {was}{}", fault_suffix(&data["last_fault"]))
         }
         "reload" if data["successful"] == true => "reload   the configuration was read again".to_owned(),
         "reload" => "reload   the configuration cannot be used; everything runs on as it was".to_owned(),
@@ -87,7 +90,7 @@ fn line(name: &str, data: &Value) -> Option<String> {
     })
 }
 
-fn because(fault: &Value) -> String {
+fn fault_suffix(fault: &Value) -> String {
     let text = |field: &str| fault[field].as_str().map(printable).unwrap_or_default();
     if fault.is_null() {
         return String::new();
@@ -96,7 +99,7 @@ fn because(fault: &Value) -> String {
     format!(": {}{code}: {} → {}", text("kind"), text("message"), text("advice"))
 }
 
-/// Draws the table each second.
+/// Redraws the table every second.
 async fn screen(client: &DaemonClient) -> Result<(), Failure> {
     let mut stream = EventStream::new(client, None);
     let mut known = WatchedFleet::default();
@@ -104,16 +107,17 @@ async fn screen(client: &DaemonClient) -> Result<(), Failure> {
     let mut lost = None;
     let mut next_draw = Instant::now();
     loop {
-        // Kept over the draws: begun anew each second, it would never notice that a daemon is silent for long.
-        let mut news = pin!(stream.next());
-        let news = loop {
+        // Kept across redraws: restarting it each second would restart its timeout, and a silent daemon would
+        // never be noticed.
+        let mut item = pin!(stream.next());
+        let item = loop {
             tokio::select! {
-                news = &mut news => break news?,
+                item = &mut item => break item?,
                 () = sleep_until(next_draw) => {
-                    next_draw = Instant::now() + EVERY;
-                    match known.bring_up_to_date(client, &changed).await {
+                    next_draw = Instant::now() + REDRAW_INTERVAL;
+                    match known.update(client, &changed).await {
                         Ok(()) => changed = Changed::These(BTreeSet::new()),
-                        // The stream tells that it is gone, and when it is back.
+                        // The stream reports when the daemon is gone and when it is back.
                         Err(Failure::Later(_)) => {}
                         Err(failure) => return Err(failure),
                     }
@@ -123,23 +127,23 @@ async fn screen(client: &DaemonClient) -> Result<(), Failure> {
                 }
             }
         };
-        changed.take_in(&news);
-        lost = match news {
+        changed.add(&item);
+        lost = match item {
             StreamItem::Lost(why) => Some(why),
             StreamItem::Open | StreamItem::Event { .. } => None,
         };
     }
 }
 
-/// What has to be asked for anew.
+/// The accounts that have to be fetched again.
 enum Changed {
     All,
     These(BTreeSet<String>),
 }
 
 impl Changed {
-    fn take_in(&mut self, news: &StreamItem) {
-        match (self, news) {
+    fn add(&mut self, item: &StreamItem) {
+        match (self, item) {
             (Self::These(these), StreamItem::Event { data, .. }) if data["appid"].is_string() => {
                 these.extend(data["appid"].as_str().map(str::to_owned));
             }
@@ -148,7 +152,7 @@ impl Changed {
     }
 }
 
-/// What the daemon has said of its accounts and of the hosts.
+/// The accounts and hosts as last reported by the daemon.
 #[derive(Default)]
 struct WatchedFleet {
     accounts: BTreeMap<String, Value>,
@@ -156,9 +160,9 @@ struct WatchedFleet {
 }
 
 impl WatchedFleet {
-    async fn bring_up_to_date(&mut self, client: &DaemonClient, changed: &Changed) -> Result<(), Failure> {
+    async fn update(&mut self, client: &DaemonClient, changed: &Changed) -> Result<(), Failure> {
         match changed {
-            Changed::These(these) if these.len() <= ONE_BY_ONE => {
+            Changed::These(these) if these.len() <= MAX_SINGLE_FETCHES => {
                 for appid in these {
                     let account = client.get(&["v1", "accounts", appid], &[]).await;
                     match account {
@@ -183,17 +187,17 @@ impl WatchedFleet {
     }
 }
 
-/// In place of what stands on the screen; as much of it as fits, which is those in trouble first, and at the end why
-/// it may be old.
+/// Redraws the screen. Only what fits is shown, which is the most urgent accounts first, with the reason for
+/// stale data at the end.
 fn draw(listing: Listing, lost: Option<&str>) -> Result<ControlFlow<()>, Failure> {
-    // Some terminals say that they have no rows.
+    // Some terminals report 0 rows.
     let rows = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
     let rows = if rows == 0 { 24 } else { rows.max(4) };
     let table = as_table(listing)? + lost.and_then(|why| why.lines().next()).unwrap_or_default();
-    output::print_on(&on_screen(&table, rows))
+    output::print_part(&on_screen(&table, rows))
 }
 
-/// Goes to the top, and writes each line to its end, so that nothing flickers; one that is too long is cut.
+/// Moves to the top and overwrites each line to its end, which avoids flicker. Long lines are cut.
 fn on_screen(table: &str, rows: usize) -> String {
     let lines: Vec<_> = table.lines().collect();
     let (last, body) = lines.split_last().map_or(("", &[][..]), |(last, body)| (*last, body));
@@ -251,14 +255,14 @@ mod tests {
     fn only_what_has_changed_is_asked_for() {
         let event = |data: Value| StreamItem::Event { name: "state".to_owned(), data };
         let mut changed = Changed::These(BTreeSet::new());
-        changed.take_in(&event(json!({"appid": "wx1"})));
+        changed.add(&event(json!({"appid": "wx1"})));
         assert!(matches!(&changed, Changed::These(these) if these.len() == 1));
-        changed.take_in(&event(json!({"successful": true})));
+        changed.add(&event(json!({"successful": true})));
         assert!(matches!(changed, Changed::All), "accounts may have come or gone");
-        changed.take_in(&event(json!({"appid": "wx1"})));
+        changed.add(&event(json!({"appid": "wx1"})));
         assert!(matches!(changed, Changed::All));
         let mut changed = Changed::These(BTreeSet::new());
-        changed.take_in(&event(json!({"host": "api.test", "up": false})));
+        changed.add(&event(json!({"host": "api.test", "up": false})));
         assert!(matches!(changed, Changed::All), "the list tells of the hosts");
     }
 }

@@ -1,4 +1,4 @@
-//! What a newcomer is told, so that the next step can be copied.
+//! Instructions for new users, with commands to copy.
 
 use std::net::SocketAddr;
 
@@ -6,17 +6,21 @@ use super::embedded_sandbox::Times;
 use super::source::Source;
 use crate::config::{Config, duration};
 
-/// What there is to see.
+/// What the instructions refer to.
 pub(super) struct Overview<'a> {
     pub(super) source: &'a Source,
     pub(super) config: &'a Config,
     pub(super) times: Times,
-    pub(super) simulation: SocketAddr,
+    pub(super) sandbox_address: SocketAddr,
 }
 
-/// After `run --sandbox` has started.
-pub(super) fn to_rehearsal(scene: &Overview<'_>, api: SocketAddr, metrics: Option<SocketAddr>) -> String {
-    let Overview { config, simulation, .. } = scene;
+/// The message after the start of `run --sandbox`.
+pub(super) fn sandbox_run_message(
+    overview: &Overview<'_>,
+    api: SocketAddr,
+    metrics: Option<SocketAddr>,
+) -> String {
+    let Overview { config, sandbox_address, .. } = overview;
     let program = std::env::args().next().unwrap_or_else(|| "wxtokend".to_owned());
     let appid = first_appid(config);
     let server = match api.to_string().as_str() {
@@ -39,44 +43,44 @@ pub(super) fn to_rehearsal(scene: &Overview<'_>, api: SocketAddr, metrics: Optio
     curl{bearer} http://{api}/v1/accounts/{appid}/token{metrics}
 
   Break something, and see what it says:
-    curl -d '{{\"kind\":\"errcode\",\"errcode\":40164}}' http://{simulation}/_sandbox/accounts/{appid}/faults
+    curl -d '{{\"kind\":\"errcode\",\"errcode\":40164}}' http://{sandbox_address}/_sandbox/accounts/{appid}/faults
     {key}{program} refresh {appid}{server}
   Mend it, and refresh again:
-    curl -X DELETE http://{simulation}/_sandbox/accounts/{appid}/faults
+    curl -X DELETE http://{sandbox_address}/_sandbox/accounts/{appid}/faults
 
-  What WeChat would know: curl http://{simulation}/_sandbox/accounts
+  What WeChat would know: curl http://{sandbox_address}/_sandbox/accounts
 
 ",
-        about = about(scene),
+        about = about(overview),
     )
 }
 
-/// After `sandbox` has started. No AppSecret is shown: the file may hold real ones.
-pub(super) fn to_sandbox(scene: &Overview<'_>) -> String {
-    let Overview { config, simulation, .. } = scene;
+/// The message after the start of `sandbox`. It shows no AppSecret, since the file may contain real ones.
+pub(super) fn sandbox_message(overview: &Overview<'_>) -> String {
+    let Overview { config, sandbox_address, .. } = overview;
     let appid = first_appid(config);
     format!(
         "
-  A simulated WeChat: let your application call http://{simulation} instead of https://api.weixin.qq.com
+  A simulated WeChat: let your application call http://{sandbox_address} instead of https://api.weixin.qq.com
   {about}
 
   A token, with the secret that the file gives the account:
-    curl 'http://{simulation}/cgi-bin/token?grant_type=client_credential&appid={appid}&secret=SECRET'
+    curl 'http://{sandbox_address}/cgi-bin/token?grant_type=client_credential&appid={appid}&secret=SECRET'
 
-  Its control API, under http://{simulation}/_sandbox:
-    what is true    curl http://{simulation}/_sandbox/accounts
-    a new account   curl -X PUT -d '{{\"secret\":\"S\"}}' http://{simulation}/_sandbox/accounts/APPID
-    three failures  curl -d '{{\"kind\":\"errcode\",\"errcode\":-1,\"times\":3}}' http://{simulation}/_sandbox/faults
-    an outage       curl -X PUT -d '{{\"kind\":\"status:502\"}}' http://{simulation}/_sandbox/outage
-    its end         curl -X DELETE http://{simulation}/_sandbox/outage
+  Its control API, under http://{sandbox_address}/_sandbox:
+    what is true    curl http://{sandbox_address}/_sandbox/accounts
+    a new account   curl -X PUT -d '{{\"secret\":\"S\"}}' http://{sandbox_address}/_sandbox/accounts/APPID
+    three failures  curl -d '{{\"kind\":\"errcode\",\"errcode\":-1,\"times\":3}}' http://{sandbox_address}/_sandbox/faults
+    an outage       curl -X PUT -d '{{\"kind\":\"status:502\"}}' http://{sandbox_address}/_sandbox/outage
+    its end         curl -X DELETE http://{sandbox_address}/_sandbox/outage
 
 ",
-        about = about(scene),
+        about = about(overview),
     )
 }
 
-fn about(scene: &Overview<'_>) -> String {
-    let Overview { source, config, times, .. } = scene;
+fn about(overview: &Overview<'_>) -> String {
+    let Overview { source, config, times, .. } = overview;
     let accounts = match config.accounts.len() {
         1 => "One account".to_owned(),
         more => format!("{more} accounts"),
@@ -95,23 +99,23 @@ mod tests {
 
     use super::*;
 
-    fn told(text: &str) -> (String, String) {
+    fn messages(text: &str) -> (String, String) {
         let config = Config::parse(text, Path::new("accounts.yaml"), |_| None).unwrap();
-        let scene = Overview {
+        let overview = Overview {
             source: &Source::Embedded,
             config: &config,
             times: Times::new(None, None).unwrap(),
-            simulation: "127.0.0.1:4000".parse().unwrap(),
+            sandbox_address: "127.0.0.1:4000".parse().unwrap(),
         };
         let (api, metrics) = ("127.0.0.1:5000".parse().unwrap(), "127.0.0.1:6000".parse().unwrap());
-        (to_rehearsal(&scene, api, Some(metrics)), to_sandbox(&scene))
+        (sandbox_run_message(&overview, api, Some(metrics)), sandbox_message(&overview))
     }
 
     const ACCOUNTS: &str = "accounts: [{ appid: wx1, secret: hunter2 }, { appid: wx2, secret: hunter2 }]";
 
     #[test]
-    fn a_newcomer_is_told_where_everything_is() {
-        let (rehearsal, sandbox) = told(ACCOUNTS);
+    fn a_newcomer_is_shown_where_everything_is() {
+        let (sandbox_run, sandbox) = messages(ACCOUNTS);
         for line in [
             "  Look, in a browser: http://127.0.0.1:5000/\n",
             "    curl http://127.0.0.1:5000/v1/accounts/wx1/token\n",
@@ -120,20 +124,20 @@ mod tests {
             "    curl -d '{\"kind\":\"errcode\",\"errcode\":40164}' http://127.0.0.1:4000/_sandbox/accounts/wx1/faults\n",
             "2 accounts from the built-in example. Tokens live for 1m, and for 10s beside",
         ] {
-            assert!(rehearsal.contains(line), "{line:?} is not in\n{rehearsal}");
+            assert!(sandbox_run.contains(line), "{line:?} is not in\n{sandbox_run}");
         }
         assert!(sandbox.contains("appid=wx1&secret=SECRET'"), "{sandbox}");
-        assert!(!format!("{rehearsal}{sandbox}").contains("hunter2"));
+        assert!(!format!("{sandbox_run}{sandbox}").contains("hunter2"));
     }
 
     #[test]
     fn with_clients_the_key_comes_from_the_environment() {
-        let (rehearsal, _) = told(&format!(
+        let (sandbox_run, _) = messages(&format!(
             "api: {{ clients: [{{ name: c, key: hunter2-key, accounts: ['*'] }}] }}\n{ACCOUNTS}"
         ));
         assert!(
-            rehearsal.contains("curl -H \"Authorization: Bearer $WXTOKEND_KEY\" http://127.0.0.1:5000/v1")
+            sandbox_run.contains("curl -H \"Authorization: Bearer $WXTOKEND_KEY\" http://127.0.0.1:5000/v1")
         );
-        assert!(!rehearsal.contains("hunter2"));
+        assert!(!sandbox_run.contains("hunter2"));
     }
 }

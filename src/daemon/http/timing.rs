@@ -29,12 +29,12 @@ impl Timing {
     pub(super) fn note(&self, route: Option<usize>, status: StatusCode, time: Duration) {
         let label = route.map_or(UNMATCHED, |route| ROUTES[route]);
         let status = status.as_u16();
-        let of_route = &self.cached[route.unwrap_or(ROUTES.len())];
+        let histograms = &self.cached[route.unwrap_or(ROUTES.len())];
         match STATUSES.iter().position(|known| *known == status) {
             Some(column) => {
-                of_route[column].get_or_init(|| self.metrics.of_requests(label, status)).record(time)
+                histograms[column].get_or_init(|| self.metrics.request_durations(label, status)).record(time)
             }
-            None => self.metrics.of_requests(label, status).record(time),
+            None => self.metrics.request_durations(label, status).record(time),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The metrics: what belongs to the whole program is kept in a registry, what belongs to an account is rendered
-//! from its live state at the scrape.
+//! Metrics. Those of the whole program are kept in a registry, and those of accounts are rendered from live
+//! state at the scrape.
 //!
-//! A registry could neither forget a removed account nor tell a token's age, and ten thousand accounts in it cost
-//! more memory than everything else. What is summed up over the accounts is called `wxtokend_fleet_…`: it is all that
-//! is left of them where they have no series of their own.
+//! A registry could neither forget a removed account nor show a token's age, and ten thousand accounts in it
+//! took more memory than everything else. Sums over accounts are called `wxtokend_fleet_…`: they are the only
+//! metrics of accounts without series of their own.
 
 mod accounts;
 mod process;
@@ -37,49 +37,50 @@ const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
 const STORE_COMMIT: &str = "wxtokend_store_commit_duration_seconds";
 const HTTP_REQUEST: &str = "wxtokend_http_request_duration_seconds";
 const WRONG_KEYS: &str = "wxtokend_wrong_keys_total";
-/// Each call connects anew, which is four round trips: 10 ms beside WeChat's hosts, most of 1 s from another
-/// continent. What runs into the default timeout takes a little over 5 s, and so stands alone behind that.
+/// Each call opens a connection, which takes four round trips: 10 ms in all near WeChat's hosts, nearly 1 s
+/// from another continent. A call that hits the default timeout takes a little over 5 s, and is alone in the
+/// bucket above that.
 const UPSTREAM_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// An fsync: below 1 ms on a disk with a cache that outlives power, 1 to 10 ms on flash, 10 to 50 ms on what spins or
-/// is shared. Ten thousand records at once, or a disk that is about to fail, take up to seconds.
+/// An fsync takes less than 1 ms on a disk with a power-protected cache, 1 to 10 ms on flash, and 10 to 50 ms
+/// on a rotating or shared disk. Ten thousand records at once, or a failing disk, take up to seconds.
 const STORE_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-/// Answers out of memory take some 10 µs, or show by how much they do not; those that wait for WeChat take up to
-/// seconds; long polls end a little after the 30 s or the 60 s that are asked for at most.
+/// Answers from memory take some 10 µs; the smallest buckets show any slowdown. Those that wait for WeChat
+/// take up to seconds. Long polls end a little after 30 s, the default, or 60 s, the maximum.
 const HTTP_BUCKETS: [f64; 13] =
     [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 31.0, 61.0];
 
-/// The registry and the text it is shown as. Clones share it.
+/// The registry of metrics, and their rendering as text. Clones share it.
 #[derive(Clone)]
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
-    /// A reload may change it.
+    /// May be changed by a reload.
     per_account: Arc<ArcSwap<PerAccount>>,
 }
 
 /// The metrics cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// The process has another recorder, which a program that embeds us has installed.
+    /// The process already has another recorder, installed by a program that embeds us.
     #[error("set up the metrics: another recorder is installed in this process")]
     Taken,
-    /// The exporter does not take our buckets.
+    /// The exporter does not accept our buckets.
     #[error("set up the histograms")]
     Histograms(#[from] metrics_exporter_prometheus::BuildError),
 }
 
 impl Metrics {
-    /// A registry that the whole process records to. Opens no listener. To be called before the fleet is started.
+    /// A registry that the whole process records to. Opens no listener. Call this before starting the fleet.
     ///
     /// # Errors
-    /// When the process has another recorder already.
+    /// When the process already has another recorder.
     pub fn install() -> Result<Self, InstallError> {
         let metrics = Self::new(with_buckets()?);
         metrics::set_global_recorder(Arc::clone(&metrics.recorder)).map_err(|_| InstallError::Taken)?;
         Ok(metrics)
     }
 
-    /// A registry of its own, that only what is handed it records to.
+    /// A registry of its own: it records only what is passed to it.
     #[must_use]
     pub fn detached() -> Self {
         Self::new(with_buckets().unwrap_or_default())
@@ -91,27 +92,27 @@ impl Metrics {
         let metrics = Self { recorder: Arc::new(recorder), handle, per_account: Arc::default() };
         with_local_recorder(&*metrics.recorder, || {
             describe();
-            begin();
+            zero_counters();
         });
         metrics.note_reload(true, SystemClock::new().now());
         metrics
     }
 
-    /// From the next scrape on these accounts have series of their own.
+    /// Sets which accounts have series of their own, from the next scrape on.
     pub(crate) fn set_per_account(&self, accounts: PerAccount) {
         self.per_account.store(Arc::new(accounts));
     }
 
-    /// Writes everything as Prometheus reads it, right at this instant, in parts of 64 KiB or so.
+    /// Writes the current values in Prometheus' text format, in parts of about 64 KiB.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub(crate) fn write(&self, fleet: &Fleet, out: &mut dyn io::Write) -> io::Result<()> {
         let mut text = Exposition::to(out);
         text.families(&self.handle.render())?;
         let mut hosts = BTreeMap::new();
         for HostView { host, up, .. } in fleet.hosts() {
-            // Base URLs may differ in their paths alone.
+            // Several base URLs may have the same host and differ only in the path.
             *hosts.entry(host).or_insert(false) |= up;
         }
         text.family("wxtokend_upstream_host_up", "gauge", "Whether the host is not known to be down.")?;
@@ -128,10 +129,10 @@ impl Metrics {
         text.sample(name, &[], logging::dropped())?;
         process::write(&mut text)?;
         accounts::write(&mut text, fleet, **self.per_account.load())?;
-        text.end()
+        text.finish()
     }
 
-    /// Notes how a reload of the configuration ended, and when.
+    /// Records how and when a reload of the configuration ended.
     pub fn note_reload(&self, ok: bool, at: Moment) {
         with_local_recorder(&*self.recorder, || {
             gauge!("wxtokend_config_last_reload_successful").set(if ok { 1.0 } else { 0.0 });
@@ -139,18 +140,18 @@ impl Metrics {
         });
     }
 
-    /// Condenses what has been measured since the last time; until then each measurement takes memory.
+    /// Drains histogram samples into buckets. Until then each sample takes memory.
     pub(crate) fn upkeep(&self) {
         self.handle.run_upkeep();
     }
 
-    /// Of all requests whose key was nobody's.
+    /// Counts requests with a key that no client has.
     pub(crate) fn wrong_keys(&self) -> Counter {
         with_local_recorder(&*self.recorder, || counter!(WRONG_KEYS))
     }
 
-    /// The durations of requests to `route` that were answered with `status`.
-    pub(crate) fn of_requests(&self, route: &'static str, status: u16) -> Histogram {
+    /// Durations of requests to `route` that were answered with `status`.
+    pub(crate) fn request_durations(&self, route: &'static str, status: u16) -> Histogram {
         let status = SharedString::from(status.to_string());
         with_local_recorder(
             &*self.recorder,
@@ -207,8 +208,8 @@ fn describe() {
     describe_gauge!("wxtokend_build_info", Unit::Count, "The version that runs.");
 }
 
-/// What has not happened yet shows as 0: a rate needs something to start from.
-fn begin() {
+/// Sets counters of events that have not happened yet to 0, since a rate needs an initial value.
+fn zero_counters() {
     gauge!("wxtokend_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("wxtokend_upstream_in_flight").set(0.0);
     counter!("wxtokend_actor_restarts_total").absolute(0);

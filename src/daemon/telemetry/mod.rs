@@ -1,4 +1,4 @@
-//! What the outside can see of the running program.
+//! Logs and metrics of the running program.
 
 pub(super) mod logging;
 pub(super) mod metrics;

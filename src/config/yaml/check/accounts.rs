@@ -1,4 +1,4 @@
-//! `accounts`, and the `defaults` that they share.
+//! `accounts`, and their shared `defaults`.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,10 +16,10 @@ use crate::config::yaml::place::Place;
 use crate::config::yaml::reader::ConfigReader;
 use crate::config::yaml::secrets::{SecretUse, in_lower_case};
 
-/// How many accounts one process is built for.
-const MOST: usize = 100_000;
+/// The number of accounts that one process is designed for.
+const MAX_ACCOUNTS: usize = 100_000;
 
-/// Every account of the file, `None` where one cannot be read.
+/// All accounts of the file; `None` for those that cannot be read.
 pub(super) fn accounts(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -27,14 +27,14 @@ pub(super) fn accounts(
     defaults: Defaults,
 ) -> Vec<Option<Arc<Account>>> {
     let accounts = reader.filled_list(at, accounts, "at least one account is needed");
-    if accounts.len() > MOST {
-        reader.report(at, format!("has {} accounts; at most {MOST} are possible", accounts.len()));
+    if accounts.len() > MAX_ACCOUNTS {
+        reader.report(at, format!("has {} accounts; at most {MAX_ACCOUNTS} are possible", accounts.len()));
     }
     let mut first = HashMap::with_capacity(accounts.len());
     let mut secrets_at = Vec::with_capacity(accounts.len());
     let read = accounts.into_iter().enumerate().map(|(index, account)| {
         let at = at.item(index);
-        reader.built(&at, |reader| {
+        reader.build_or_report(&at, |reader| {
             let account = reader.item(&at, account);
             let in_a_file = account.as_ref().is_some_and(|account| !account.secret_file.is_absent());
             secrets_at.push(if in_a_file { "secret_file" } else { "secret" });
@@ -51,7 +51,7 @@ pub(super) fn accounts(
     accounts
 }
 
-/// Each account has an AppSecret of its own; a copied one is somebody's slip.
+/// Warns of equal AppSecrets. Each account has its own, so an equal one was copied by mistake.
 fn warn_of_equal_secrets(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -61,7 +61,7 @@ fn warn_of_equal_secrets(
     let mut first = HashMap::with_capacity(accounts.len());
     for (index, (account, key)) in accounts.iter().zip(secrets_at).enumerate() {
         let Some(account) = account else { continue };
-        // In another case it is the same copy.
+        // A copy may differ in case.
         match first.entry(in_lower_case(&account.secret).sha256()) {
             Entry::Vacant(new) => drop(new.insert((index, *key))),
             Entry::Occupied(known) => {
@@ -76,14 +76,14 @@ fn warn_of_equal_secrets(
 fn appid(reader: &mut ConfigReader<'_>, at: &Place<'_>, node: Node<String>) -> Option<Appid> {
     let appid = reader.required(at, node, "every account has one")?;
     let parse = |text: &str| Appid::new(text).map_err(|why| format!("is not an appid: {why}"));
-    let appid = reader.understood(at, &appid, parse)?;
-    if !is_as_wechats(appid.as_str()) {
+    let appid = reader.convert(at, &appid, parse)?;
+    if !is_wechat_appid(appid.as_str()) {
         reader.warn(at, "is not wx and 16 hex digits, as WeChat's appids are");
     }
     Some(appid)
 }
 
-fn is_as_wechats(appid: &str) -> bool {
+fn is_wechat_appid(appid: &str) -> bool {
     let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     appid.strip_prefix("wx").is_some_and(|digits| digits.len() == 16 && digits.bytes().all(is_hex))
 }
@@ -103,8 +103,8 @@ fn account(
         _ => reader.secret_file(&at.key(way), account.secret_file, SecretUse::AppSecret),
     });
     let tags = tags(reader, &at.key("tags"), account.tags);
-    let built = settings(reader, at, account.settings, defaults).account(appid?, secret?);
-    Some(Account { name: name.unwrap_or(built.name), tags, ..built })
+    let build_or_report = settings(reader, at, account.settings, defaults).account(appid?, secret?);
+    Some(Account { name: name.unwrap_or(build_or_report.name), tags, ..build_or_report })
 }
 
 fn tags(reader: &mut ConfigReader<'_>, at: &Place<'_>, tags: Node<Vec<Node<String>>>) -> Vec<String> {
@@ -117,7 +117,7 @@ fn tags(reader: &mut ConfigReader<'_>, at: &Place<'_>, tags: Node<Vec<Node<Strin
     checked
 }
 
-/// `base`, less what is said otherwise here.
+/// The settings of `base`, overridden by those given here.
 pub(super) fn settings(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -153,17 +153,17 @@ fn tickets(reader: &mut ConfigReader<'_>, at: &Place<'_>, tickets: Node<Vec<Node
     kinds.into_iter().collect()
 }
 
-/// One of the two may be left to `base`.
+/// Either of the two may be left to `base`.
 fn retry(reader: &mut ConfigReader<'_>, at: &Place<'_>, own: Node<file::Retry>, base: Retry) -> Retry {
     let own = reader.mapping(at, own);
-    let says = !own.initial.is_absent() || !own.max.is_absent();
+    let is_given = !own.initial.is_absent() || !own.max.is_absent();
     let mut bound = |key, node: Node<String>, base| match node {
         Node::Absent => Some(base),
         node => reader.parsed(&at.key(key), node, parse::duration),
     };
     let (initial, max) = (bound("initial", own.initial, base.initial), bound("max", own.max, base.max));
     let (Some(initial), Some(max)) = (initial, max) else { return base };
-    if says && initial > max {
+    if is_given && initial > max {
         reader.report(at, format!("initial ({}) is longer than max ({})", show(initial), show(max)));
         return base;
     }

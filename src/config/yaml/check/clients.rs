@@ -15,13 +15,13 @@ use crate::config::yaml::place::Place;
 use crate::config::yaml::reader::ConfigReader;
 use crate::config::yaml::secrets::{SecretUse, in_lower_case};
 
-/// The clients, and what can be looked at only once the accounts are known.
+/// The clients, and data for checks that need the accounts.
 pub(super) struct ClientDrafts {
     pub(super) list: Vec<Client>,
-    pub(super) wanted: Vec<GrantEntry>,
-    /// By its digest: whose key it is, and in which of the three ways it is given.
+    pub(super) entries_to_check: Vec<GrantEntry>,
+    /// By digest: the index of the client and the key under which it is given.
     keys: HashMap<Digest, (usize, &'static str)>,
-    /// The same by the digest in lower case, of those whose text is known.
+    /// The same by the digest of the key in lower case, for clients whose key is known in plain text.
     in_lower_case: HashMap<Digest, (usize, &'static str)>,
 }
 
@@ -32,10 +32,10 @@ type Digest = [u8; 32];
 #[derive(Clone, Copy)]
 struct Key {
     sha256: Digest,
-    /// The same in lower case, if its text is known.
+    /// The digest of the key in lower case, if its text is known.
     in_lower_case: Option<Digest>,
-    /// In which of the three ways it is given.
-    stands_at: &'static str,
+    /// Which of the three alternative keys of the file gives it.
+    given_as: &'static str,
 }
 
 pub(super) fn clients(
@@ -45,14 +45,14 @@ pub(super) fn clients(
 ) -> ClientDrafts {
     let mut known = ClientDrafts {
         list: Vec::new(),
-        wanted: Vec::new(),
+        entries_to_check: Vec::new(),
         keys: HashMap::new(),
         in_lower_case: HashMap::new(),
     };
     let mut names = HashMap::new();
     for (index, client) in reader.list(at, clients).into_iter().enumerate() {
         let at_client = at.item(index);
-        let client = reader.built(&at_client, |reader| {
+        let client = reader.build_or_report(&at_client, |reader| {
             let client = reader.item(&at_client, client)?;
             let at_name = at_client.key("name");
             let name = reader.required(&at_name, client.name, "logs call the client by it");
@@ -61,19 +61,19 @@ pub(super) fn clients(
                 reader.report(&at_name, format!("is the same as {at}[{other}].name"));
             }
             let key = key(reader, &at_client, client.key, client.key_file, client.key_sha256);
-            if let Some(Key { sha256, in_lower_case, stands_at }) = key {
-                known.in_lower_case.extend(in_lower_case.map(|digest| (digest, (index, stands_at))));
-                if let Some((other, _)) = known.keys.insert(sha256, (index, stands_at)) {
-                    reader.report(&at_client.key(stands_at), format!("is the key of {at}[{other}], too"));
+            if let Some(Key { sha256, in_lower_case, given_as }) = key {
+                known.in_lower_case.extend(in_lower_case.map(|digest| (digest, (index, given_as))));
+                if let Some((other, _)) = known.keys.insert(sha256, (index, given_as)) {
+                    reader.report(&at_client.key(given_as), format!("is the key of {at}[{other}], too"));
                 }
             }
             let at_accounts = at_client.key("accounts");
-            let accounts = grants(reader, &at_accounts, client.accounts, index, &mut known.wanted);
+            let accounts = grants(reader, &at_accounts, client.accounts, index, &mut known.entries_to_check);
             let allow = allow(reader, &at_client.key("allow"), client.allow);
             let at_urls = at_client.key("urls");
             let urls = urls(reader, &at_urls, client.urls);
             if allow.read && !urls.is_empty() {
-                // And reading is what is allowed where nothing is said.
+                // `read` is also the default where `allow` is missing.
                 let why =
                     "would keep nobody from signing who may read tickets; set allow: [sign], without read";
                 reader.report(&at_urls, why);
@@ -85,8 +85,8 @@ pub(super) fn clients(
     known
 }
 
-/// Who holds an AppSecret may fetch tokens without us; a client's key must not be one.
-pub(super) fn keys_are_no_app_secrets(
+/// A client's key must not be an AppSecret: with an AppSecret anybody can fetch tokens without us.
+pub(super) fn check_keys_are_not_app_secrets(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     clients: &ClientDrafts,
@@ -95,24 +95,29 @@ pub(super) fn keys_are_no_app_secrets(
     if clients.keys.is_empty() {
         return;
     }
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     for (index, account) in accounts.iter().enumerate() {
         let Some(account) = account else { continue };
         let exact = clients.keys.get(&account.secret.sha256()).map(|client| (client, ""));
         let but_for = " but for its case or a blank behind it";
-        let found = exact.or_else(|| alike(clients, &account.secret).map(|client| (client, but_for)));
-        if let Some(((client, stands_at), but_for)) = found
-            && told.insert(*client)
+        let found = exact
+            .or_else(|| client_with_similar_key(clients, &account.secret).map(|client| (client, but_for)));
+        if let Some(((client, given_as), but_for)) = found
+            && reported.insert(*client)
         {
             let what =
                 format!("is the AppSecret of accounts[{index}]{but_for}; give the client a key of its own");
-            reader.report(&at.item(*client).key(stands_at), what);
+            reader.report(&at.item(*client).key(given_as), what);
         }
     }
 }
 
-/// FaultScope key is that AppSecret, written in another case or with what `echo` adds: it can be tried in no time.
-fn alike<'a>(clients: &'a ClientDrafts, secret: &Secret) -> Option<&'a (usize, &'static str)> {
+/// The client whose key is this AppSecret in another case or with what `echo` adds. Such variants take no
+/// time to try.
+fn client_with_similar_key<'a>(
+    clients: &'a ClientDrafts,
+    secret: &Secret,
+) -> Option<&'a (usize, &'static str)> {
     let lower = in_lower_case(secret);
     if let Some(found) = clients.in_lower_case.get(&lower.sha256()) {
         return Some(found);
@@ -144,16 +149,16 @@ fn key(
         "key" => reader.secret(&at, key, SecretUse::Key)?,
         "key_file" => reader.secret_file(&at, key_file, SecretUse::Key)?,
         _ => {
-            // Somebody may have put the key itself here: it is not quoted.
+            // The value is not quoted, since it may be the key itself.
             let digest = parse::sha256_hex(&reader.value(&at, key_sha256)?.text);
             if digest.is_none() {
                 reader.report(&at, "must be the SHA-256 of the key in 64 hex digits");
             }
             let sha256 = reader.key_digest(&at, digest?)?;
-            return Some(Key { sha256, in_lower_case: None, stands_at: way });
+            return Some(Key { sha256, in_lower_case: None, given_as: way });
         }
     };
-    Some(Key { sha256: key.sha256(), in_lower_case: Some(in_lower_case(&key).sha256()), stands_at: way })
+    Some(Key { sha256: key.sha256(), in_lower_case: Some(in_lower_case(&key).sha256()), given_as: way })
 }
 
 fn allow(reader: &mut ConfigReader<'_>, at: &Place<'_>, names: List) -> Allow {
@@ -175,7 +180,7 @@ fn allow(reader: &mut ConfigReader<'_>, at: &Place<'_>, names: List) -> Allow {
     allow
 }
 
-/// Left out, every page is meant; an empty list is a slip of the pen.
+/// Without the list all pages are allowed; an empty list is a mistake.
 fn urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: List) -> Vec<String> {
     if urls.is_absent() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The `accounts` of clients and of sinks.
+//! The `accounts` lists of clients and sinks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::config::yaml::reader::ConfigReader;
 
 pub(super) type List = Node<Vec<Node<String>>>;
 
-/// One entry of the accounts that a client is granted.
+/// One entry of an `accounts` list.
 pub(super) struct GrantEntry {
-    /// The account that it names, if it names just one.
+    /// The account, if the entry names exactly one.
     appid: Option<Appid>,
     grants: Grants,
-    /// As a message may show it.
+    /// The entry as messages may show it.
     quoted: String,
     client: usize,
     entry: usize,
@@ -28,7 +28,7 @@ pub(super) fn grants(
     at: &Place<'_>,
     entries: List,
     client: usize,
-    wanted: &mut Vec<GrantEntry>,
+    entries_to_check: &mut Vec<GrantEntry>,
 ) -> Option<Grants> {
     let needed = "list appids, globs of appids or tag:NAME; [\"*\"] for all";
     let mut texts = Vec::new();
@@ -39,26 +39,27 @@ pub(super) fn grants(
             let both = || Ok((Grant::parse(text)?.appid(), Grants::new([text])?));
             both().map_err(|why: InvalidGrant| format!("names no accounts; {why}"))
         };
-        let Some((appid, grants)) = reader.understood(&at, &value, parse) else { continue };
-        wanted.push(GrantEntry { appid, grants, quoted: value.quoted(), client, entry });
+        let Some((appid, grants)) = reader.convert(&at, &value, parse) else { continue };
+        entries_to_check.push(GrantEntry { appid, grants, quoted: value.quoted(), client, entry });
         texts.push(value.text);
     }
     Grants::new(texts.iter().map(String::as_str)).ok()
 }
 
-/// An appid that a client is granted and nobody configured is a slip of the pen. A glob or a tag may wait for
-/// accounts to come, so it is only warned of. While an account cannot be read, it may be the one that is meant.
-pub(super) fn wanted_are_configured(
+/// Checks that entries match accounts. An appid that is not configured is a mistake. A glob or a tag may be
+/// meant for future accounts, so there is only a warning. While an account cannot be read, nothing is
+/// checked, since it may be the one that is meant.
+pub(super) fn check_entries(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
-    wanted: &[GrantEntry],
+    entries_to_check: &[GrantEntry],
     accounts: &[Option<Arc<Account>>],
 ) {
     if accounts.is_empty() || accounts.iter().any(Option::is_none) {
         return;
     }
     let configured: HashSet<_> = accounts.iter().flatten().map(|account| &account.appid).collect();
-    for GrantEntry { appid, grants, quoted, client, entry } in wanted {
+    for GrantEntry { appid, grants, quoted, client, entry } in entries_to_check {
         let place = at.item(*client);
         let place = place.key("accounts");
         let place = place.item(*entry);

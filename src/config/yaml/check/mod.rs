@@ -1,4 +1,4 @@
-//! From the mirror of the file to the settings that the program uses.
+//! Converts the mirror of the file to the checked settings.
 
 mod accounts;
 mod clients;
@@ -22,8 +22,8 @@ use super::reader::{ConfigReader, Diagnostics, Env};
 use super::regular_file::Files;
 use crate::config::checked::{ApiConfig, Config, Defaults, MetricsConfig, UpstreamConfig};
 
-/// Reads `text` as the contents of the file at `path`: the settings, or all that is wrong with it. `mode` tells who may
-/// read that file.
+/// Parses `text` as the content of the file at `path`: returns the settings, or everything that is wrong.
+/// `mode` has the file's permission bits.
 pub(super) fn config(
     text: &str,
     path: &Path,
@@ -37,11 +37,11 @@ pub(super) fn config(
     let file = match file::read(text) {
         Ok(file) => reader.item(&Place::TOP, file),
         Err(problem) => {
-            let told = reader.finish();
-            return Err(if told.problems.is_empty() {
-                Diagnostics { problems: vec![problem], ..told }
+            let diagnostics = reader.finish();
+            return Err(if diagnostics.problems.is_empty() {
+                Diagnostics { problems: vec![problem], ..diagnostics }
             } else {
-                told
+                diagnostics
             });
         }
     };
@@ -54,21 +54,21 @@ pub(super) fn config(
     let store = store::store(&mut reader, &top.key("store"), file.store, path);
     let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
     let at_publish = top.key("publish");
-    let (sinks, wanted_sinks) = publish::sinks(&mut reader, &at_publish, file.publish);
+    let (sinks, sink_entries) = publish::sinks(&mut reader, &at_publish, file.publish);
     let at_defaults = top.key("defaults");
     let defaults = reader.mapping(&at_defaults, file.defaults);
     let defaults = accounts::settings(&mut reader, &at_defaults, defaults, Defaults::default());
     let at_accounts = top.key("accounts");
     let accounts = accounts::accounts(&mut reader, &at_accounts, file.accounts, defaults);
-    grants::wanted_are_configured(&mut reader, &at_clients, &clients.wanted, &accounts);
-    clients::keys_are_no_app_secrets(&mut reader, &at_clients, &clients, &accounts);
-    grants::wanted_are_configured(&mut reader, &at_publish, &wanted_sinks, &accounts);
-    publish::keys_are_distinct(&mut reader, &at_publish, &sinks, &accounts);
+    grants::check_entries(&mut reader, &at_clients, &clients.entries_to_check, &accounts);
+    clients::check_keys_are_not_app_secrets(&mut reader, &at_clients, &clients, &accounts);
+    grants::check_entries(&mut reader, &at_publish, &sink_entries, &accounts);
+    publish::check_distinct_keys(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
     rights::warn_of_unreachable_accounts(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
     match mode {
-        Some(mode) if reader.holds_secrets() => reader.warn_of_readers(&top, mode, "this file"),
-        Some(mode) => reader.warn_of_writers(mode),
+        Some(mode) if reader.holds_secrets() => reader.warn_if_world_accessible(&top, mode, "this file"),
+        Some(mode) => reader.warn_if_world_writable(mode),
         None => {}
     }
 
@@ -77,12 +77,12 @@ pub(super) fn config(
         return Err(Diagnostics { problems, warnings });
     }
     let accounts = accounts.into_iter().flatten().collect();
-    let publish = sinks.into_iter().map(|placed| placed.sink).collect();
+    let publish = sinks.into_iter().map(|indexed| indexed.sink).collect();
     let api = ApiConfig { clients, ..api };
     Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts, warnings })
 }
 
-/// What is said of clients comes beside it, since it is looked at once more.
+/// Returns the clients separately, since they are checked again once the accounts are known.
 fn api(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -91,13 +91,13 @@ fn api(
     let api = reader.mapping(at, api);
     let at_listen = at.key("listen");
     let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(ApiConfig::default().listen);
-    let nobody = match &api.clients {
+    let no_clients = match &api.clients {
         Node::Absent => true,
         Node::Value(clients) => clients.is_empty(),
-        // Which is told.
+        // This is reported elsewhere.
         Node::Null | Node::Wrong(_) => false,
     };
-    if nobody && !listen.ip().to_canonical().is_loopback() {
+    if no_clients && !listen.ip().to_canonical().is_loopback() {
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
     }
     let clients = clients::clients(reader, &at.key("clients"), api.clients);

@@ -16,8 +16,8 @@ use crate::config::yaml::reader::ConfigReader;
 use crate::config::yaml::secrets::SecretUse;
 use crate::config::yaml::value::not_one_line;
 
-/// A sink, and which of the list it is.
-pub(super) struct Placed {
+/// A sink and its index in the list.
+pub(super) struct IndexedSink {
     index: usize,
     pub(super) sink: Sink,
 }
@@ -26,19 +26,19 @@ pub(super) fn sinks(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     sinks: Node<Vec<Node<file::Sink>>>,
-) -> (Vec<Placed>, Vec<GrantEntry>) {
+) -> (Vec<IndexedSink>, Vec<GrantEntry>) {
     let mut names = HashMap::new();
-    let (mut checked, mut wanted) = (Vec::new(), Vec::new());
+    let (mut checked, mut entries_to_check) = (Vec::new(), Vec::new());
     for (index, sink) in reader.list(at, sinks).into_iter().enumerate() {
         let at = at.item(index);
         let at_name = at.key("name");
-        let sink = reader.built(&at, |reader| {
+        let sink = reader.build_or_report(&at, |reader| {
             let mut sink = reader.item(&at, sink)?;
             let name = reader.value(&at_name, std::mem::take(&mut sink.name));
             let name = name.map(|name| reader.label(&at_name, name));
             let url = url(reader, &at, std::mem::take(&mut sink.redis), std::mem::take(&mut sink.redis_file));
             let accounts = std::mem::take(&mut sink.accounts);
-            let accounts = grants(reader, &at.key("accounts"), accounts, index, &mut wanted);
+            let accounts = grants(reader, &at.key("accounts"), accounts, index, &mut entries_to_check);
             let layout = layout(reader, &at, sink);
             let ((url, address), layout, accounts) = (url?, layout?, accounts?);
             let by_default = || {
@@ -54,12 +54,12 @@ pub(super) fn sinks(
             continue;
         }
         names.insert(sink.name.clone(), index);
-        checked.push(Placed { index, sink });
+        checked.push(IndexedSink { index, sink });
     }
-    (checked, wanted)
+    (checked, entries_to_check)
 }
 
-/// The URL, which is a secret, and what of it is none.
+/// The URL, which is a secret, and the part of it that is not.
 fn url(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -132,7 +132,7 @@ fn layout(reader: &mut ConfigReader<'_>, at: &Place<'_>, mut sink: file::Sink) -
                 Some(what) => Err(what.to_owned()),
                 None => Template::key(text).map_err(|why| why.to_string()),
             };
-            let key = reader.understood(&at_key, &key, template);
+            let key = reader.convert(&at_key, &key, template);
             let value = match sink.value {
                 Node::Absent => Some(Template::token()),
                 value => reader.parsed(&at.key("value"), value, Template::value),
@@ -142,15 +142,15 @@ fn layout(reader: &mut ConfigReader<'_>, at: &Place<'_>, mut sink: file::Sink) -
     })
 }
 
-/// Two accounts at one key would overwrite each other for ever.
-pub(super) fn keys_are_distinct(
+/// Two accounts with the same key would overwrite each other's tokens forever.
+pub(super) fn check_distinct_keys(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
-    sinks: &[Placed],
+    sinks: &[IndexedSink],
     accounts: &[Option<Arc<Account>>],
 ) {
     let promised = Promised { value: "", expires_in_s: 0, expires_at_s: 0 };
-    for Placed { index, sink } in sinks.iter().filter(|placed| placed.sink.layout.name() == "raw") {
+    for IndexedSink { index, sink } in sinks.iter().filter(|indexed| indexed.sink.layout.name() == "raw") {
         let mut keys = HashMap::new();
         for account in accounts.iter().flatten().filter(|account| sink.accounts.covers(account)) {
             for entry in sink.layout.entries(account, promised) {

@@ -1,21 +1,21 @@
-//! Warns of what no client may do.
+//! Warns of actions and accounts that no client has access to.
 
 use std::sync::Arc;
 
 use wxtokend_core::account::Account;
 use wxtokend_core::ticket::TicketKind;
 
-use super::publish::Placed;
+use super::publish::IndexedSink;
 use crate::config::grants::{Allow, Client};
 use crate::config::yaml::place::Place;
 use crate::config::yaml::reader::ConfigReader;
 
-/// With clients, what none of them may do cannot be done at all.
+/// Warns of everything that none of the clients may do, if there are clients.
 pub(super) fn warn_of_unreachable_accounts(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     clients: &[Client],
-    sinks: &[Placed],
+    sinks: &[IndexedSink],
     at_accounts: &Place<'_>,
     accounts: &[Option<Arc<Account>>],
 ) {
@@ -29,16 +29,16 @@ pub(super) fn warn_of_unreachable_accounts(
     }
     for (index, account) in accounts.iter().enumerate() {
         let Some(account) = account else { continue };
-        if sinks.iter().any(|placed| placed.sink.accounts.covers(account)) {
+        if sinks.iter().any(|indexed| indexed.sink.accounts.covers(account)) {
             continue;
         }
-        if let Some(why) = why_nobody_reads(clients, account) {
+        if let Some(why) = unreadable_reason(clients, account) {
             reader.warn(&at_accounts.item(index), format!("no client may read it: {why}"));
         }
     }
 }
 
-/// One line for all of them, since there may be thousands.
+/// Gives one warning for all such accounts, since there may be thousands.
 fn warn_of_accounts_without_admin(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -59,8 +59,8 @@ fn warn_of_accounts_without_admin(
     reader.warn(at, what);
 }
 
-/// What keeps every client from reading `account`, or at least from having its pages signed.
-fn why_nobody_reads(clients: &[Client], account: &Account) -> Option<&'static str> {
+/// Why no client may read `account`, or at least have its pages signed; `None` if one may.
+fn unreadable_reason(clients: &[Client], account: &Account) -> Option<&'static str> {
     let mut allowed = Allow::NONE;
     let mut is_covered = false;
     for client in clients.iter().filter(|client| client.accounts.covers(account)) {

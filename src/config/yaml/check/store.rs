@@ -13,10 +13,10 @@ use crate::config::yaml::place::Place;
 use crate::config::yaml::reader::ConfigReader;
 
 const NO_FOLDER: &str = "the folder of this path does not exist; a start needs it";
-/// As many as Linux follows.
-const MOST_LINKS: usize = 40;
+/// The number of links that Linux follows.
+const MAX_LINKS: usize = 40;
 
-/// The store of the configuration file at `config`.
+/// The store settings of the configuration file at `config`.
 pub(super) fn store(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
@@ -24,30 +24,30 @@ pub(super) fn store(
     config: &Path,
 ) -> StoreConfig {
     let path = match reader.mapping(at, store).path {
-        Node::Absent => Some(reader.beside_the_file(&StoreConfig::default().path)),
+        Node::Absent => Some(reader.resolve(&StoreConfig::default().path)),
         path => reader.path(&at.key("path"), path),
     };
     if let Some(path) = &path {
-        warn_of_what_is_no_store(reader, &at.key("path"), path, config);
+        warn_if_unusable(reader, &at.key("path"), path, config);
     }
     StoreConfig { path: path.unwrap_or_default() }
 }
 
-fn warn_of_what_is_no_store(reader: &mut ConfigReader<'_>, at: &Place<'_>, path: &Path, config: &Path) {
-    // A store that hangs must not keep the secrets from being read.
-    let mut files = reader.files().apart();
+fn warn_if_unusable(reader: &mut ConfigReader<'_>, at: &Place<'_>, path: &Path, config: &Path) {
+    // A store that hangs must not keep secret files from being read.
+    let mut files = reader.files().separate();
     let config = config.to_owned();
-    match files.in_time(path.to_owned(), move |path| fault(path, &config)) {
+    match files.run_with_timeout(path.to_owned(), move |path| problem(path, &config)) {
         Ok(None) => {}
-        Ok(Some(fault)) => reader.warn(at, fault),
+        Ok(Some(problem)) => reader.warn(at, problem),
         Err(error) if files.hung() => reader.warn(at, format!("cannot be looked at: {error}")),
-        // The start tells of it, by the error of the store, and as the user who runs it.
+        // Ignored: opening the store at the start reports it, as the user who runs the program.
         Err(_) => {}
     }
 }
 
-/// Why no store can be kept at `path`, if something that is there says so.
-fn fault(path: &Path, config: &Path) -> io::Result<Option<&'static str>> {
+/// Why the existing file at `path` cannot be a store.
+fn problem(path: &Path, config: &Path) -> io::Result<Option<&'static str>> {
     if path.as_os_str().as_bytes().ends_with(b"/") {
         return Ok(Some("ends with a slash, as a folder does; the store is a file"));
     }
@@ -72,19 +72,19 @@ fn kind(found: FileType) -> &'static str {
     }
 }
 
-/// The store is made where nothing is, at the end of links if there are any.
+/// Why no store can be created where nothing exists. Links are followed, since it is created at their end.
 fn missing(path: &Path) -> io::Result<Option<&'static str>> {
     let mut end: PathBuf = path.to_owned();
-    let mut fault = NO_FOLDER;
-    for _ in 0..MOST_LINKS {
+    let mut problem = NO_FOLDER;
+    for _ in 0..MAX_LINKS {
         let Ok(target) = fs::read_link(&end) else { break };
         end = end.parent().unwrap_or(Path::new("")).join(target);
-        fault = "is a link into a folder that does not exist; a start needs it";
+        problem = "is a link into a folder that does not exist; a start needs it";
     }
     let folder = end.parent().filter(|folder| !folder.as_os_str().is_empty());
     match fs::metadata(folder.unwrap_or(Path::new("."))) {
-        Ok(found) => Ok((!found.is_dir()).then_some(fault)),
-        Err(error) if is_missing(&error) => Ok(Some(fault)),
+        Ok(found) => Ok((!found.is_dir()).then_some(problem)),
+        Err(error) if is_missing(&error) => Ok(Some(problem)),
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,4 @@
-//! Every rule of `accounts.yaml` as a table, and the hunt for secrets in what is said about a file.
+//! A table of every rule of `accounts.yaml`, and a search for secrets in messages about a file.
 
 mod files;
 mod rights;
@@ -9,11 +9,11 @@ use std::path::Path;
 
 use crate::config::{Config, ConfigError, Position};
 
-/// Nothing that is said about a file may hold the first, which looks like an AppSecret, at whatever place it
-/// stands, nor the second at a place that is for secrets.
+/// Values that messages must not contain: the first, which looks like an AppSecret, wherever it is written,
+/// and the second where it is written in place of a secret.
 const CANARIES: [&str; 2] = ["c0ffee5ecre7c0ffee5ecre7c0ffee5e", "hunter2canary"];
 
-/// One account that is all right, to stand beside what is tested.
+/// A valid account, for files that test something else.
 const ONE: &str = "accounts: [{ appid: wx1, secret: s }]\n";
 
 fn env(name: &str) -> Option<OsString> {
@@ -31,13 +31,13 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("/nowhere/accounts.yaml"), env)
 }
 
-/// The problems without their positions; none when the file is all right.
+/// The problems without their positions; empty for a valid file.
 fn problems(text: &str) -> Vec<String> {
     match parse(text) {
         Ok(_) => Vec::new(),
         Err(ConfigError::Problems { problems, .. }) => {
-            let said = problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.what));
-            said.collect()
+            let text = problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.what));
+            text.collect()
         }
         Err(error) => panic!("{error}"),
     }
@@ -116,14 +116,17 @@ fn a_list_that_is_there_without_a_value_is_refused_wherever_it_stands() {
         let one = if text.starts_with("accounts") || list == place && list == "accounts" { "" } else { ONE };
         for null in ["", "~", "null"] {
             let text = text.replace("LIST", &format!("{list}: {null}"));
-            let told = problems(&format!("{one}{text}\n"));
-            assert!(told.len() == 1 && told[0].starts_with(&format!("{place}: is ")), "{text}: {told:?}");
-            assert!(told[0].contains("empty"), "{told:?}");
+            let messages = problems(&format!("{one}{text}\n"));
+            assert!(
+                messages.len() == 1 && messages[0].starts_with(&format!("{place}: is ")),
+                "{text}: {messages:?}"
+            );
+            assert!(messages[0].contains("empty"), "{messages:?}");
         }
     }
-    // Whoever wants none says so.
+    // Empty lists must be written explicitly.
     expect(&format!("{ONE}api: {{ clients: [] }}\npublish: []\ndefaults: {{ tickets: [] }}"), &[]);
-    // A lone client that is commented out.
+    // A list whose only client is commented out.
     let commented = "api:\n  clients:\n    # - name: crm\n    #   key: k\n    #   accounts: ['*']\n";
     expect(&format!("{ONE}{commented}"), &["api.clients: is empty; write [] for none"]);
 }
@@ -419,14 +422,14 @@ fn rules_of_accounts_and_of_what_they_share() {
 }
 
 #[test]
-fn one_account_too_many_is_told() {
+fn one_account_too_many_is_reported() {
     let account = |index| format!("- {{ appid: a{index}, secret: s }}\n");
     let text = (0..100_001).fold("accounts:\n".to_owned(), |text, index| text + &account(index));
     expect(&text, &["accounts: has 100001 accounts; at most 100000 are possible"]);
 }
 
 #[test]
-fn a_broken_default_is_told_once() {
+fn a_broken_default_is_reported_once() {
     let text = "defaults: { retry: { initial: 2h }, daily_budget: 1 }\n\
                 accounts: [{ appid: a, secret: s }, { appid: b, secret: s }]";
     expect(text, &["defaults.retry: initial", "defaults.daily_budget: \"1\""]);
@@ -456,17 +459,17 @@ store:
 /nowhere/accounts.yaml: accounts[0].retry.max: \"1\" is not a duration: a duration is a positive whole number with its unit: 500ms, 5s, 2m, 1h, 7d (at most 36500d) (line 7, column 14)
 /nowhere/accounts.yaml: accounts[1].appid: is the same as accounts[0].appid (line 8, column 5)
 /nowhere/accounts.yaml: accounts[1].secret: must be a single value, not a list (line 9, column 5)";
-    let said = parse(text).unwrap_err().to_string();
+    let text = parse(text).unwrap_err().to_string();
     let sorted = |text: &str| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         lines.sort();
         lines
     };
-    assert_eq!(sorted(&said), sorted(expected), "{said}");
+    assert_eq!(sorted(&text), sorted(expected), "{text}");
 }
 
 #[test]
-fn what_is_not_yaml_is_told_with_line_and_column() {
+fn what_is_not_yaml_is_reported_with_line_and_column() {
     let Err(ConfigError::Problems { problems, .. }) = parse("api:\n  listen: [\naccounts: }") else {
         panic!()
     };
@@ -475,7 +478,7 @@ fn what_is_not_yaml_is_told_with_line_and_column() {
     assert!(problem.what.starts_with("not YAML: ") && !problem.what.contains("line 3"), "{problem}");
 }
 
-/// The canary at every place of a file where a secret or a key may stand, or may get by mistake.
+/// Puts the canary at every place where a secret or a key may be, on purpose or by mistake.
 #[test]
 fn no_secret_is_in_any_text_about_a_file() {
     let shapes = [
@@ -517,7 +520,7 @@ fn no_secret_is_in_any_text_about_a_file() {
         "\"\\CANARY\"",
         "\"\\xCANARY\"",
     ];
-    // Keys for secrets, and keys that somebody may take for one.
+    // The keys for secrets, and keys that could be mistaken for them.
     let secret_keys =
         ["secret", "secrets", "secret_file", "Secret", "app_secret", "key", "keys", "key_file", "key_sha256"];
     let other_keys = ["appid", "endpoint", "retry", "tags", "daily_budget", "listen", "accounts", "allow"];
@@ -542,7 +545,7 @@ fn no_secret_is_in_any_text_about_a_file() {
             other_texts.push(format!("{place}:\n    - {shape}\n"));
         }
         other_texts.push(shape.to_owned());
-        // A lost colon draws the next line into the value before it.
+        // A missing colon joins the next line to the value before it.
         texts.push(format!("accounts:\n  - appid: wx1\n    secret {shape}\n"));
         texts.push(format!(
             "accounts:\n  - secret: s\n    appid: wx1\n    endpoint: token\n      secret {shape}\n"
@@ -553,10 +556,10 @@ fn no_secret_is_in_any_text_about_a_file() {
     let for_secrets = texts.iter().map(|text| (CANARIES[1], text));
     let mut refused = 0;
     for (canary, text) in everywhere.chain(for_secrets) {
-        // In ${CANARY} it is the variable's value, not its name.
+        // `${CANARY}` stands for the variable's value, not for its name.
         let text = text.replace("${CANARY", "$\0").replace("CANARY", canary).replace("$\0", "${CANARY");
-        let said = match parse(&text) {
-            // Where a tag is taken for a tag, it is shown.
+        let text = match parse(&text) {
+            // A value that is correctly taken for a tag is shown.
             Ok(_) if text.contains("tags:") => continue,
             Ok(config) => format!("{config:?}\n{config:#?}\n{}", config.summary()),
             Err(error) => {
@@ -564,7 +567,7 @@ fn no_secret_is_in_any_text_about_a_file() {
                 format!("{error}\n{error:?}\n{error:#?}")
             }
         };
-        assert!(!said.contains(canary), "{text}\nsaid\n{said}");
+        assert!(!text.contains(canary), "{text}\nsaid\n{text}");
     }
     assert!(refused > 1000, "{refused}");
 }

@@ -1,8 +1,9 @@
-//! The queue in front of stderr.
+//! The queue of log lines in front of stderr.
 //!
-//! Standard error may be a pipe that nobody reads, or a stopped terminal: then a write never returns, and whoever
-//! writes a line stands there for ever, a worker of the runtime with all its tasks. So one thread does nothing else but
-//! write, and all others hand their lines to it. What finds no room is dropped, and a line tells how many there were.
+//! Standard error may be a pipe that is not read, or a stopped terminal. A write then never returns, and
+//! would block a worker of the runtime with all its tasks. So a single thread does all writing, and other
+//! threads hand their lines to it. Lines that do not fit into the queue are dropped, and a later line gives
+//! their number.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,34 +13,34 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{Metadata, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Some two thousand lines: a few seconds of the busiest fleet. As much again may be with the thread that writes.
-const ROOM: usize = 512 * 1024;
+/// Some two thousand lines: a few seconds of the busiest fleet. The writing thread may hold as much again.
+const CAPACITY: usize = 512 * 1024;
 
-/// Lines that wait to be written. Clones share them.
+/// Lines that wait to be written. Clones share the queue.
 #[derive(Clone, Default)]
 pub(super) struct Lines(Arc<LinesInner>);
 
 #[derive(Default)]
 struct LinesInner {
     queue: Mutex<LineQueue>,
-    /// Something waits, or nothing does any more.
+    /// Notified when lines are queued, and when all have been written.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct LineQueue {
-    /// Whole lines, one behind the other.
+    /// Whole lines, concatenated.
     waiting: Vec<u8>,
-    /// How many were dropped behind them.
-    missing: u64,
-    /// How many ever were.
+    /// Lines dropped after those that wait.
+    dropped_since: u64,
+    /// Lines dropped since the start.
     dropped: u64,
-    /// Whether some were taken out and are not written yet.
+    /// Whether lines were taken out that have not been written yet.
     writing: bool,
 }
 
 impl Lines {
-    /// Starts the thread that writes them to stderr.
+    /// Starts the thread that writes lines to stderr.
     pub(super) fn to_stderr() -> io::Result<Self> {
         let lines = Self::default();
         let thread = std::thread::Builder::new().name("log".to_owned());
@@ -48,58 +49,60 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Queues a line, or several that belong together; never waits for whoever reads them.
+    /// Queues a line, or several that belong together. Never waits for the reader.
     pub(super) fn push(&self, line: &[u8]) {
         let mut queue = self.queue();
-        // Not even all of the room may be enough for a single one: the problems of a large file.
-        if queue.waiting.is_empty() || queue.waiting.len() + line.len() <= ROOM {
+        // An empty queue takes a single message of any length, such as all problems of a large file.
+        if queue.waiting.is_empty() || queue.waiting.len() + line.len() <= CAPACITY {
             queue.waiting.extend_from_slice(line);
             drop(queue);
             self.0.changed.notify_all();
         } else {
-            queue.missing += 1;
+            queue.dropped_since += 1;
             queue.dropped += 1;
         }
     }
 
-    /// How many were dropped so far.
+    /// Lines dropped since the start.
     pub(super) fn dropped(&self) -> u64 {
         self.queue().dropped
     }
 
-    /// Waits until everything is written, for `limit` at the most.
+    /// Waits until everything is written, for `limit` at most.
     pub(super) fn flush(&self, limit: Duration) {
         let unwritten = |queue: &mut LineQueue| queue.writing || !queue.waiting.is_empty();
         drop(self.0.changed.wait_timeout_while(self.queue(), limit, unwritten));
     }
 
-    /// Writes them for ever.
+    /// Writes queued lines forever.
     fn write_to(&self, mut out: impl Write) {
-        let (mut lines, mut untold) = (Vec::new(), 0);
+        let (mut lines, mut unreported) = (Vec::new(), 0);
         loop {
-            let missing = self.take(&mut lines);
-            // Each by itself: where others write to the same pipe or file, theirs come between lines.
+            let dropped_since = self.take(&mut lines);
+            // Write each line by itself: if other programs write to the same pipe or file, their output then
+            // comes between lines.
             let all = lines.split_inclusive(|byte| *byte == b'\n');
             let lost = all.filter(|line| out.write_all(line).is_err()).count() as u64;
             self.queue().dropped += lost;
-            untold += lost + missing;
-            // Nor does this one get through where nobody takes the others.
-            if untold > 0 && lost == 0 {
+            unreported += lost + dropped_since;
+            // If writing fails, the notice would be lost as well.
+            if unreported > 0 && lost == 0 {
                 warn!(
                     event = "log_lines_dropped",
-                    lines = untold,
-                    "{untold} log lines are missing here: stderr was not read, or not fast enough"
+                    lines = unreported,
+                    "{unreported} log lines are missing here: stderr was not read, or not fast enough"
                 );
-                untold = 0;
+                unreported = 0;
             }
         }
     }
 
-    /// Waits for lines; puts all there are into `lines`, whose room the next ones get, and says how many were dropped behind
-    /// them. Two buffers take turns: one that is new each time leaves holes among what accounts keep.
+    /// Waits for lines, moves all of them into `lines`, and returns how many were dropped after them. Both
+    /// buffers are reused alternately: allocating a new one each time would fragment the heap among
+    /// long-lived account data.
     fn take(&self, lines: &mut Vec<u8>) -> u64 {
         lines.clear();
-        lines.shrink_to(ROOM / 8);
+        lines.shrink_to(CAPACITY / 8);
         let mut queue = self.queue();
         queue.writing = false;
         self.0.changed.notify_all();
@@ -107,7 +110,7 @@ impl Lines {
         let mut queue = self.0.changed.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
         queue.writing = true;
         std::mem::swap(&mut queue.waiting, lines);
-        std::mem::take(&mut queue.missing)
+        std::mem::take(&mut queue.dropped_since)
     }
 
     fn queue(&self) -> MutexGuard<'_, LineQueue> {
@@ -119,25 +122,26 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { lines: self, of_missing: false }
+        Line { lines: self, is_notice: false }
     }
 
     fn make_writer_for(&'a self, of: &Metadata<'_>) -> Line<'a> {
-        Line { lines: self, of_missing: of.target() == module_path!() }
+        Line { lines: self, is_notice: of.target() == module_path!() }
     }
 }
 
-/// Takes a line, which comes in one piece.
+/// A writer for one line, which is written in one piece.
 pub(super) struct Line<'a> {
     lines: &'a Lines,
-    /// Whether it tells of those that are missing.
-    of_missing: bool,
+    /// Whether the line is the notice of dropped lines.
+    is_notice: bool,
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.of_missing {
-            // Where they are missing, and whether there is room or not. It is the writing thread's, which is awake.
+        if self.is_notice {
+            // The notice goes to the front, where the lines are missing, whether or not there is room. It
+            // comes from the writing thread, so nothing has to be woken.
             drop(self.lines.queue().waiting.splice(0..0, line.iter().copied()));
         } else {
             self.lines.push(line);
@@ -150,7 +154,7 @@ impl Write for Line<'_> {
     }
 }
 
-/// Standard error, which whoever started us may have made non-blocking.
+/// Standard error, which the parent process may have made non-blocking.
 struct Stderr;
 
 impl Write for Stderr {
@@ -183,15 +187,16 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Hands each line over, and takes the next when it is told that the reader reads, and whether that works.
+    /// A writer that waits for permission before each line: `true` lets the write succeed, anything else
+    /// makes it fail.
     struct Reader {
         lines: Sender<String>,
-        reads: Receiver<bool>,
+        permissions: Receiver<bool>,
     }
 
     impl Write for Reader {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            match self.reads.recv() {
+            match self.permissions.recv() {
                 Ok(true) => {
                     self.lines.send(String::from_utf8(line.to_vec()).unwrap()).unwrap();
                     Ok(line.len())
@@ -204,83 +209,83 @@ mod tests {
         }
     }
 
-    /// Lines that a thread writes; what it has written; lets it write.
+    /// A queue with a writing thread, the lines that it has written, and the sender that lets it write.
     fn lines() -> (Lines, Receiver<String>, Sender<bool>) {
-        let (lines, (sent, written), (read, reads)) = (Lines::default(), channel(), channel());
-        let (writer, told) = (lines.clone(), lines.clone());
+        let (lines, (sent, written), (permit, permissions)) = (Lines::default(), channel(), channel());
+        let (writer, log) = (lines.clone(), lines.clone());
         std::thread::spawn(move || {
-            let told = registry().with(layer(Format::Json, parse("").unwrap(), false, told));
-            with_default(told, || writer.write_to(Reader { lines: sent, reads }));
+            let subscriber = registry().with(layer(Format::Json, parse("").unwrap(), false, log));
+            with_default(subscriber, || writer.write_to(Reader { lines: sent, permissions }));
         });
-        (lines, written, read)
+        (lines, written, permit)
     }
 
     fn line(n: usize) -> String {
         format!("{n:04} {}\n", "x".repeat(1_018))
     }
 
-    fn told(line: &str) -> (String, u64) {
+    fn parse_notice(line: &str) -> (String, u64) {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         (line["event"].as_str().unwrap().to_owned(), line["lines"].as_u64().unwrap())
     }
 
     #[test]
-    fn lines_that_nobody_reads_hold_up_nobody_and_are_counted_and_told_where_they_are_missing() {
-        let (lines, written, read) = lines();
+    fn lines_that_are_not_read_block_nothing_and_are_counted_and_reported_where_they_are_missing() {
+        let (lines, written, permit) = lines();
         lines.push(b"first\n");
-        // Taken out by the thread, which stands there.
+        // Wait until the thread has taken the line and is blocked.
         while !lines.queue().waiting.is_empty() {
             std::thread::yield_now();
         }
         for n in 0..1_000 {
             lines.push(line(n).as_bytes());
         }
-        // 1024 bytes each.
-        assert_eq!((lines.dropped(), lines.queue().waiting.len()), (488, ROOM));
+        // Each line has 1024 bytes.
+        assert_eq!((lines.dropped(), lines.queue().waiting.len()), (488, CAPACITY));
         lines.flush(Duration::from_millis(10));
         assert!(lines.queue().writing, "it is waited for in vain, and not for long");
 
-        read.send(true).unwrap();
+        permit.send(true).unwrap();
         assert_eq!(written.recv_timeout(LONG).unwrap(), "first\n");
-        // It has taken all that waited: there is room again.
+        // Wait until it has taken all waiting lines, so that there is room again.
         while !lines.queue().waiting.is_empty() {
             std::thread::yield_now();
         }
         lines.push(b"last\n");
         for _ in 0..514 {
-            read.send(true).unwrap();
+            permit.send(true).unwrap();
         }
         lines.flush(LONG);
         for n in 0..512 {
             assert_eq!(written.recv_timeout(LONG).unwrap(), line(n), "whole, and in their order");
         }
-        assert_eq!(told(&written.recv_timeout(LONG).unwrap()), ("log_lines_dropped".to_owned(), 488));
+        assert_eq!(parse_notice(&written.recv_timeout(LONG).unwrap()), ("log_lines_dropped".to_owned(), 488));
         assert_eq!(written.recv_timeout(LONG).unwrap(), "last\n");
         assert!(written.try_recv().is_err(), "told once");
     }
 
     #[test]
     fn a_line_longer_than_all_the_room_is_written_when_nothing_else_waits() {
-        let (lines, written, read) = lines();
-        let long = "x".repeat(2 * ROOM) + "\n";
+        let (lines, written, permit) = lines();
+        let long = "x".repeat(2 * CAPACITY) + "\n";
         lines.push(long.as_bytes());
-        read.send(true).unwrap();
+        permit.send(true).unwrap();
         assert_eq!(written.recv_timeout(LONG).unwrap(), long);
     }
 
     #[test]
-    fn lines_that_cannot_be_written_are_told_once_others_can() {
-        let (lines, written, read) = lines();
+    fn lines_that_cannot_be_written_are_reported_once_others_can() {
+        let (lines, written, permit) = lines();
         for n in 0..3 {
             lines.push(line(n).as_bytes());
-            read.send(false).unwrap();
+            permit.send(false).unwrap();
         }
         lines.flush(LONG);
         assert_eq!(lines.dropped(), 3);
         lines.push(b"next\n");
-        read.send(true).unwrap();
-        read.send(true).unwrap();
+        permit.send(true).unwrap();
+        permit.send(true).unwrap();
         assert_eq!(written.recv_timeout(LONG).unwrap(), "next\n");
-        assert_eq!(told(&written.recv_timeout(LONG).unwrap()).1, 3);
+        assert_eq!(parse_notice(&written.recv_timeout(LONG).unwrap()).1, 3);
     }
 }

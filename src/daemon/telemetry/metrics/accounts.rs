@@ -19,10 +19,10 @@ pub(super) fn write(text: &mut Exposition<'_>, fleet: &Fleet, per_account: PerAc
     for cell in fleet.cells() {
         let row = AccountRow::of(cell, now);
         totals.add(&row);
-        let in_trouble_for_tickets = tickets.add(&row.snapshot.account, &row.cell, per_account, now);
+        let has_troubled_ticket = tickets.add(&row.snapshot.account, &row.cell, per_account, now);
         let has_series = match per_account {
             PerAccount::All => true,
-            PerAccount::Troubled => row.is_in_trouble() || in_trouble_for_tickets,
+            PerAccount::Troubled => row.is_troubled() || has_troubled_ticket,
             PerAccount::None => false,
         };
         if has_series {
@@ -38,17 +38,17 @@ pub(super) fn write(text: &mut Exposition<'_>, fleet: &Fleet, per_account: PerAc
 }
 
 fn tokens(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
-    let mut of_each = |name: &str, help: &str, ms: fn(&Served) -> Option<i64>| {
+    let mut values = |name: &str, help: &str, ms: fn(&Served) -> Option<i64>| {
         each(text, rows, name, help, |row| row.token.as_ref().and_then(ms).map(seconds))
     };
-    of_each("wxtokend_token_age_seconds", "Time since the token was asked for.", |token| Some(token.age_ms))?;
+    values("wxtokend_token_age_seconds", "Time since the token was asked for.", |token| Some(token.age_ms))?;
     let name = "wxtokend_token_issued_timestamp_seconds";
-    of_each(name, "When the token was asked for, in unix time.", |token| Some(token.issued_at_ms))?;
+    values(name, "When the token was asked for, in unix time.", |token| Some(token.issued_at_ms))?;
     let name = "wxtokend_token_expiry_timestamp_seconds";
-    of_each(name, "When the token ends, in unix time.", |token| Some(token.expires_at_ms))?;
+    values(name, "When the token ends, in unix time.", |token| Some(token.expires_at_ms))?;
     let name = "wxtokend_token_next_refresh_timestamp_seconds";
     let help = "When WeChat is asked next, in unix time; absent while nobody knows.";
-    of_each(name, help, |token| token.next_at_ms)?;
+    values(name, help, |token| token.next_at_ms)?;
     each(text, rows, "wxtokend_token_version", "Counts the account's tokens.", |row| {
         row.token.as_ref().map(|token| token.version)
     })
@@ -126,7 +126,7 @@ fn counts(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     Ok(())
 }
 
-/// A gauge of those accounts that have it.
+/// Writes a gauge for each account that has a value.
 fn each<V: Display>(
     text: &mut Exposition<'_>,
     rows: &[AccountRow],

@@ -1,7 +1,7 @@
-//! The process as the kernel sees it, under the names that every Prometheus client uses.
+//! Metrics of the process from the kernel, under the names that all Prometheus clients use.
 //!
-//! A crate for this would bring a binding generator along for a few lines of `/proc`; where there is none, the
-//! metrics are absent.
+//! A crate for this would pull in a binding generator for a few lines of `/proc`. Without `/proc` the metrics
+//! are absent.
 
 use std::{fs, io};
 
@@ -14,17 +14,17 @@ pub(super) fn write(text: &mut Exposition<'_>) -> io::Result<()> {
     if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(fields_of_stat) {
         let seconds = |ticks: u64| ticks as f64 / ticks_per_second as f64;
         let name = "process_cpu_seconds_total";
-        one(
+        write_one(
             text,
             name,
             "counter",
             "Processor time spent, in user and kernel mode.",
             seconds(stat.cpu_ticks),
         )?;
-        if let Some(boot) = booted_at() {
+        if let Some(boot) = boot_time() {
             let name = "process_start_time_seconds";
             let start = boot as f64 + seconds(stat.start_ticks);
-            one(text, name, "gauge", "When the process started, in unix time.", start)?;
+            write_one(text, name, "gauge", "When the process started, in unix time.", start)?;
         }
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -34,47 +34,47 @@ pub(super) fn write(text: &mut Exposition<'_>) -> io::Result<()> {
         ("Threads:", "process_threads", 1, "Threads of the operating system."),
     ] {
         if let Some(number) = number_after(&status, key) {
-            one(text, name, "gauge", help, number * unit)?;
+            write_one(text, name, "gauge", help, number * unit)?;
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // Less the one that counts them.
+        // Excludes the descriptor that reads the folder.
         let open = open.count().saturating_sub(1);
-        one(text, "process_open_fds", "gauge", "File descriptors that are open.", open)?;
+        write_one(text, "process_open_fds", "gauge", "File descriptors that are open.", open)?;
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    if let Some(most) = number_after(&limits, "Max open files") {
-        one(text, "process_max_fds", "gauge", "File descriptors that may be open.", most)?;
+    if let Some(max) = number_after(&limits, "Max open files") {
+        write_one(text, "process_max_fds", "gauge", "File descriptors that may be open.", max)?;
     }
     Ok(())
 }
 
 struct Stat {
     cpu_ticks: u64,
-    /// Since boot.
+    /// Clock ticks since boot.
     start_ticks: u64,
 }
 
-/// `pid (name) state ppid …`; the name may hold anything, closing brackets too.
+/// Parses `pid (name) state ppid …`. The name may contain anything, including closing brackets.
 fn fields_of_stat(stat: &str) -> Option<Stat> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = behind_name.split_ascii_whitespace().collect();
-    // Counted from 1 in proc(5), where the state is number 3.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    // Fields are numbered from 1 in proc(5); the state is number 3.
     let number = |position: usize| fields.get(position - 3)?.parse::<u64>().ok();
     Some(Stat { cpu_ticks: number(14)? + number(15)?, start_ticks: number(22)? })
 }
 
-fn booted_at() -> Option<u64> {
+fn boot_time() -> Option<u64> {
     number_after(&fs::read_to_string("/proc/stat").ok()?, "btime")
 }
 
-/// The first number of the line that starts with `key`.
+/// The first number on the line that starts with `key`.
 fn number_after(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn one(
+fn write_one(
     text: &mut Exposition<'_>,
     name: &str,
     kind: &str,

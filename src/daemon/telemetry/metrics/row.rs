@@ -1,4 +1,4 @@
-//! An account as its series show it.
+//! The data of one account for its series.
 
 use std::sync::Arc;
 
@@ -8,21 +8,21 @@ use wxtokend_core::phase::Phase;
 
 use crate::fleet::{AccountCell, Snapshot};
 
-/// One account, looked at once: its series agree with each other. What most families ask for is copied, so that
-/// they go through the rows alone, one after another, and not to a few places in memory for each account.
+/// A snapshot of one account, so that its series agree with each other. The fields that most families use are
+/// copied: rendering then reads the rows sequentially, and does not follow pointers for each account.
 pub(super) struct AccountRow {
     pub(super) appid: Box<str>,
     pub(super) phase: Phase,
     pub(super) failures: u32,
     pub(super) budget: u32,
-    /// Token calls that may be made right now.
+    /// Token calls that are possible right now.
     pub(super) calls_left: u32,
     pub(super) token: Option<Served>,
     pub(super) cell: Arc<AccountCell>,
     pub(super) snapshot: Arc<Snapshot>,
 }
 
-/// A token that may be served, in milliseconds.
+/// A token that may be served. Times are in milliseconds.
 pub(super) struct Served {
     pub(super) age_ms: i64,
     pub(super) issued_at_ms: i64,
@@ -54,8 +54,8 @@ impl AccountRow {
         }
     }
 
-    /// See [`PerAccount::Troubled`].
-    pub(super) fn is_in_trouble(&self) -> bool {
+    /// Whether the account counts as troubled; see [`PerAccount::Troubled`].
+    pub(super) fn is_troubled(&self) -> bool {
         self.phase.is_trouble() || self.failures > 0
     }
 }

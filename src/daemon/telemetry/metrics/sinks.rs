@@ -1,4 +1,4 @@
-//! What is published to Redis; nothing where nothing is.
+//! Metrics of publishing to Redis; absent if there is no sink.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a scrape shows of a real fleet before the sandbox.
+//! Scrapes of a real fleet that uses the sandbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,15 +10,15 @@ use wxtokend_sandbox::Fault;
 use super::*;
 use crate::daemon::http::tests::{Rig, SECRET, TestApi, account, id, until};
 
-/// A scrape, taken apart: each series' value by its name with its labels, and each family's type.
+/// A parsed scrape: the value of each series by its name with labels, and the type of each family.
 struct ScrapedText {
     series: BTreeMap<String, f64>,
     types: BTreeMap<String, String>,
 }
 
 impl ScrapedText {
-    /// Reads the text, strictly: each family has one HELP and one TYPE, all its samples follow, and no series
-    /// stands there twice.
+    /// Parses the text strictly: each family has one HELP and one TYPE followed by all its samples, and no
+    /// series occurs twice.
     fn parse(text: &str) -> Self {
         let mut scrape = Self { series: BTreeMap::new(), types: BTreeMap::new() };
         let mut helped = BTreeSet::new();
@@ -59,19 +59,25 @@ impl ScrapedText {
         *self.series.get(series).unwrap_or_else(|| panic!("{series} is not there: {:#?}", self.series.keys()))
     }
 
-    /// Everything about the fleet, with the values.
+    /// All series of the fleet with their values.
     fn totals(&self) -> BTreeMap<&str, f64> {
         let of_fleet = |series: &str| {
-            ["wxtokend_fleet_", "wxtokend_accounts{"].iter().any(|begin| series.starts_with(begin))
+            ["wxtokend_fleet_", "wxtokend_accounts{"]
+                .iter()
+                .any(|zero_counters| series.starts_with(zero_counters))
         };
         let totals = self.series.iter().filter(|(series, _)| of_fleet(series));
         totals.map(|(series, value)| (series.as_str(), *value)).collect()
     }
 
-    /// What an account's series of that name say.
-    fn of_each(&self, name: &str) -> Vec<f64> {
-        let begin = format!("wxtokend_{name}{{appid=");
-        self.series.iter().filter(|(series, _)| series.starts_with(&begin)).map(|(_, value)| *value).collect()
+    /// The values of an account's series with this name.
+    fn values(&self, name: &str) -> Vec<f64> {
+        let zero_counters = format!("wxtokend_{name}{{appid=");
+        self.series
+            .iter()
+            .filter(|(series, _)| series.starts_with(&zero_counters))
+            .map(|(_, value)| *value)
+            .collect()
     }
 
     fn has(&self, part: &str) -> bool {
@@ -83,7 +89,8 @@ impl ScrapedText {
     }
 }
 
-/// The contract's list, without `clock_skew_seconds`, which is unknown until WeChat has answered.
+/// The series that the contract promises, without `clock_skew_seconds`, which is unknown until WeChat has
+/// answered.
 const CONTRACT: [&str; 30] = [
     "wxtokend_token_age_seconds",
     "wxtokend_token_issued_timestamp_seconds",
@@ -278,8 +285,8 @@ async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
     let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
     rig.fleet.refresh("wx3", false).await.unwrap();
     let scrape = ScrapedText::of(&rig);
-    let least = |name: &str| scrape.of_each(name).into_iter().reduce(f64::min).unwrap();
-    let greatest = |name: &str| scrape.of_each(name).into_iter().reduce(f64::max).unwrap();
+    let least = |name: &str| scrape.values(name).into_iter().reduce(f64::min).unwrap();
+    let greatest = |name: &str| scrape.values(name).into_iter().reduce(f64::max).unwrap();
     for (series, value) in [
         ("accounts{state=\"parked\"}", 2.0),
         ("fleet_faults{kind=\"parked\",errcode=\"40164\"}", 2.0),
@@ -400,7 +407,7 @@ async fn what_is_counted_of_all_accounts_does_not_fall_when_one_goes_and_comes_b
     until("it is tried again", || counts()[failed] == 3.0).await;
 }
 
-/// Takes so many parts, and notes how long each is.
+/// Accepts a limited number of parts and records the length of each.
 struct Parts {
     taken: usize,
     lengths: Vec<usize>,
@@ -431,7 +438,7 @@ async fn a_long_scrape_is_made_in_parts_and_no_further_than_somebody_takes_them(
 }
 
 #[tokio::test]
-async fn a_ticket_has_series_of_its_own_beside_its_accounts() {
+async fn a_ticket_has_series_of_its_own_in_addition_to_its_accounts() {
     let tickets = wxtokend_core::ticket::TicketKind::ALL.into_iter().collect();
     let with_tickets = wxtokend_core::account::Account { tickets, ..account("wx1") };
     let fault = Fault::errcode(48001).on(wxtokend_sandbox::Call::Ticket);

@@ -1,12 +1,12 @@
-//! Prometheus' text format, passed on part by part: of a large fleet it is too long to be held.
+//! Prometheus' text format, written in parts: the text of a large fleet is too long to be held in memory.
 
 use std::fmt::{Display, Write as _};
 use std::io::{Result, Write};
 
-/// A part is passed on when it is as long as this.
+/// A part is written out once it is this long.
 const PART: usize = 64 * 1024;
 
-/// The part of the text that is being written, and where it goes.
+/// The part of the text in progress, and its destination.
 pub(super) struct Exposition<'a> {
     part: String,
     out: &'a mut dyn Write,
@@ -14,49 +14,51 @@ pub(super) struct Exposition<'a> {
 
 impl<'a> Exposition<'a> {
     pub(super) fn to(out: &'a mut dyn Write) -> Self {
-        // With room for the line that fills it.
+        // Leaves room for the line that fills the part.
         Self { part: String::with_capacity(PART + 1024), out }
     }
 
-    /// Exposition that is written already, as whole families.
+    /// Appends text that consists of whole families.
     pub(super) fn families(&mut self, text: &str) -> Result<()> {
         self.part.push_str(text);
-        self.pass_on(PART)
+        self.flush_from(PART)
     }
 
-    /// Begins the samples of one name; `help` has one line and no backslash.
+    /// Begins the samples of one name. `help` must be one line without a backslash.
     pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) -> Result<()> {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.part, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        self.pass_on(PART)
+        self.flush_from(PART)
     }
 
+    /// Appends one sample.
+    ///
     /// # Errors
-    /// When nobody takes the text any more.
+    /// When the text can no longer be written.
     pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) -> Result<()> {
         self.part.push_str(name);
-        let mut before = '{';
+        let mut separator = '{';
         for (label, value) in labels {
-            self.part.push(before);
+            self.part.push(separator);
             self.part.push_str(label);
             self.part.push_str("=\"");
             self.label_value(value);
             self.part.push('"');
-            before = ',';
+            separator = ',';
         }
-        if before == ',' {
+        if separator == ',' {
             self.part.push('}');
         }
         let _ = writeln!(self.part, " {value}");
-        self.pass_on(PART)
+        self.flush_from(PART)
     }
 
-    /// Passes on what is left.
-    pub(super) fn end(mut self) -> Result<()> {
-        self.pass_on(0)
+    /// Writes out the rest.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.flush_from(0)
     }
 
-    fn pass_on(&mut self, at_least: usize) -> Result<()> {
+    fn flush_from(&mut self, at_least: usize) -> Result<()> {
         if self.part.len() >= at_least {
             self.out.write_all(self.part.as_bytes())?;
             self.part.clear();
@@ -79,7 +81,7 @@ impl<'a> Exposition<'a> {
     }
 }
 
-/// Milliseconds as the seconds that Prometheus counts in.
+/// Converts milliseconds to Prometheus' seconds.
 #[expect(clippy::cast_precision_loss, reason = "53 bits of milliseconds are 285,000 years")]
 pub(super) fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0

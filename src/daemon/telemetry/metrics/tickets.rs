@@ -1,4 +1,4 @@
-//! Tickets: each with its own series where its account has them, and all of them together.
+//! Metrics of tickets: series of each ticket if its account has series, and totals.
 
 use std::collections::BTreeMap;
 use std::io::Result;
@@ -14,7 +14,7 @@ use super::text::{Exposition, seconds};
 use crate::config::PerAccount;
 use crate::fleet::{AccountCell, Tally};
 
-/// One ticket, looked at once.
+/// A snapshot of one ticket.
 struct TicketRow {
     account: Arc<Account>,
     kind: TicketKind,
@@ -33,13 +33,13 @@ impl TicketRow {
         self.labels().into_iter().chain(more.iter().copied()).collect()
     }
 
-    /// The ticket, while it may be served.
+    /// The ticket, if it may be served.
     fn ticket(&self) -> Option<&HeldTicket> {
         self.state.ticket.as_deref().filter(|_| self.usable)
     }
 }
 
-/// Filled account by account.
+/// Rows and totals of tickets, accumulated account by account.
 #[derive(Default)]
 pub(super) struct Tickets {
     states: BTreeMap<(TicketKind, Phase), u64>,
@@ -47,7 +47,7 @@ pub(super) struct Tickets {
 }
 
 impl Tickets {
-    /// Whether one of the account's tickets is in trouble.
+    /// Adds the account's tickets, and returns whether one of them is in trouble.
     pub(super) fn add(
         &mut self,
         account: &Arc<Account>,
@@ -75,7 +75,8 @@ impl Tickets {
         any_in_trouble
     }
 
-    /// `tally` is the fleet's, whose counts go on when tickets go.
+    /// Writes all series of tickets. The counts in `tally` belong to the fleet, so they go on when tickets
+    /// are removed.
     pub(super) fn write(&self, text: &mut Exposition<'_>, tally: &Tally, now: Moment) -> Result<()> {
         text.family("wxtokend_tickets", "gauge", "Tickets by state.")?;
         for kind in TicketKind::ALL {

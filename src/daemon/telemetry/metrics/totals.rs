@@ -1,5 +1,4 @@
-//! What is true of the accounts together: all that is left of them where they have no series of their own, and what
-//! alerts may go by in any case.
+//! Metrics summed over all accounts: for alerts, and the only ones of accounts without series of their own.
 
 use std::collections::BTreeMap;
 use std::io::Result;
@@ -12,17 +11,17 @@ use super::row::AccountRow;
 use super::text::{Exposition, seconds};
 use crate::fleet::Tally;
 
-/// Less than this share of a full budget is little.
+/// A budget is low if less than this share of a full one is left.
 const LOW: f64 = 0.1;
 
-/// Summed up row by row.
+/// Sums over accounts, accumulated row by row.
 #[derive(Default)]
 pub(super) struct Totals {
     states: [u64; Phase::ALL.len()],
     faults: BTreeMap<(&'static str, Option<i64>), u64>,
-    greatest_age_ms: Option<i64>,
-    soonest_end_ms: Option<i64>,
-    least_left: Option<f64>,
+    max_age_ms: Option<i64>,
+    min_expiry_ms: Option<i64>,
+    min_left: Option<f64>,
     low_on_budget: u64,
 }
 
@@ -34,16 +33,16 @@ impl Totals {
             *self.faults.entry((fault.kind.as_str(), fault.errcode)).or_default() += 1;
         }
         if let Some(token) = &row.token {
-            self.greatest_age_ms = self.greatest_age_ms.max(Some(token.age_ms));
-            let end_ms = token.expires_at_ms;
-            self.soonest_end_ms = Some(self.soonest_end_ms.map_or(end_ms, |soonest| soonest.min(end_ms)));
+            self.max_age_ms = self.max_age_ms.max(Some(token.age_ms));
+            let expiry_ms = token.expires_at_ms;
+            self.min_expiry_ms = Some(self.min_expiry_ms.map_or(expiry_ms, |min| min.min(expiry_ms)));
         }
         let left = f64::from(row.calls_left) / f64::from(burst(row.budget));
-        self.least_left = Some(self.least_left.map_or(left, |least| least.min(left)));
+        self.min_left = Some(self.min_left.map_or(left, |min| min.min(left)));
         self.low_on_budget += u64::from(left < LOW);
     }
 
-    /// `tally` is the fleet's, whose counts go on when accounts go.
+    /// Writes the totals. The counts in `tally` belong to the fleet, so they go on when accounts are removed.
     pub(super) fn write(&self, text: &mut Exposition<'_>, tally: &Tally) -> Result<()> {
         text.family("wxtokend_accounts", "gauge", "Accounts by state.")?;
         for phase in Phase::ALL {
@@ -57,17 +56,17 @@ impl Totals {
         }
         let name = "wxtokend_fleet_token_age_max_seconds";
         text.family(name, "gauge", "Time since the oldest of the valid tokens was asked for.")?;
-        if let Some(age_ms) = self.greatest_age_ms {
+        if let Some(age_ms) = self.max_age_ms {
             text.sample(name, &[], seconds(age_ms))?;
         }
         let name = "wxtokend_fleet_token_expiry_min_timestamp_seconds";
         text.family(name, "gauge", "When the first of the valid tokens ends, in unix time.")?;
-        if let Some(end_ms) = self.soonest_end_ms {
-            text.sample(name, &[], seconds(end_ms))?;
+        if let Some(expiry_ms) = self.min_expiry_ms {
+            text.sample(name, &[], seconds(expiry_ms))?;
         }
         let name = "wxtokend_fleet_budget_remaining_min_ratio";
         text.family(name, "gauge", "The least budget that an account has left; 1 is a full one.")?;
-        if let Some(left) = self.least_left {
+        if let Some(left) = self.min_left {
             text.sample(name, &[], left)?;
         }
         let name = "wxtokend_fleet_budget_low_accounts";

@@ -1,4 +1,4 @@
-//! What is said of the files and the folder that a configuration names.
+//! Messages about the files and the folder that a configuration names.
 
 use std::path::Path;
 
@@ -9,9 +9,15 @@ use crate::config::{Config, ConfigError};
 
 const APP_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// What `text` says while everything under `away` hangs.
-fn parse_without(away: &Path, text: &str) -> Result<Config, ConfigError> {
-    Config::checked(text, "/nowhere/accounts.yaml".as_ref(), None, &|_| None, Files::without(away))
+/// The result of parsing `text` while everything below `unreachable` hangs.
+fn parse_with_unreachable(unreachable: &Path, text: &str) -> Result<Config, ConfigError> {
+    Config::checked(
+        text,
+        "/nowhere/accounts.yaml".as_ref(),
+        None,
+        &|_| None,
+        Files::with_unreachable(unreachable),
+    )
 }
 
 #[test]
@@ -26,26 +32,28 @@ fn a_store_that_hangs_is_warned_of_and_takes_no_account_away() {
          accounts:\n  - {{ appid: wx0123456789abcdef, secret_file: {secret} }}\n"
     );
     std::fs::write(format!("{secret}.key"), "a-long-random-client-key").unwrap();
-    let config = parse_without("/away".as_ref(), &text).unwrap();
+    let config = parse_with_unreachable("/away".as_ref(), &text).unwrap();
     assert_eq!((config.accounts.len(), config.api.clients.len()), (1, 1));
-    let told = config.warnings.iter().filter(|warning| warning.key == "store.path");
-    let told: Vec<_> = told.map(ToString::to_string).collect();
+    let messages = config.warnings.iter().filter(|warning| warning.key == "store.path");
+    let messages: Vec<_> = messages.map(ToString::to_string).collect();
     assert!(
-        told.len() == 1 && told[0].starts_with("store.path: cannot be looked at: it was not read within"),
-        "{told:?}"
+        messages.len() == 1
+            && messages[0].starts_with("store.path: cannot be looked at: it was not read within"),
+        "{messages:?}"
     );
 }
 
 #[test]
-fn each_file_that_was_not_read_because_another_hung_is_told_at_its_place() {
+fn each_file_that_was_not_read_because_another_hung_is_reported_at_its_place() {
     let text = "publish: [{ redis_file: /here/a, preset: wechatpy, accounts: ['*'] }]\n\
                 api: { clients: [{ name: a, key_file: /away/b, accounts: ['*'] }] }\n\
                 accounts: [{ appid: a, secret_file: /here/c }, { appid: b, secret_file: /away/d }]\n";
-    let Err(ConfigError::Problems { problems, .. }) = parse_without("/away".as_ref(), text) else {
+    let Err(ConfigError::Problems { problems, .. }) = parse_with_unreachable("/away".as_ref(), text) else {
         panic!("problems expected")
     };
-    let told: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), problem.what.as_str())).collect();
-    let [(client, hung), rest @ ..] = &told[..] else { panic!("{told:?}") };
+    let messages: Vec<_> =
+        problems.iter().map(|problem| (problem.key.as_str(), problem.what.as_str())).collect();
+    let [(client, hung), rest @ ..] = &messages[..] else { panic!("{messages:?}") };
     assert_eq!(*client, "api.clients[0].key_file");
     assert!(hung.starts_with("the file cannot be read: it was not read within"), "{hung}");
     let since = "the file was not read, since that of api.clients[0].key_file does not answer";
@@ -89,11 +97,13 @@ fn a_path_at_which_no_store_can_be_is_warned_of() {
         let account = format!("accounts: [{{ appid: wx0123456789abcdef, secret: {APP_SECRET} }}]");
         std::fs::write(&config, format!("store: {{ path: {store} }}\n{account}\n")).unwrap();
         let read = Config::load(&config).unwrap();
-        let told = read.warnings.iter().filter(|warning| warning.key == "store.path");
-        let told: Vec<_> = told.map(|warning| warning.what.as_str()).collect();
+        let messages = read.warnings.iter().filter(|warning| warning.key == "store.path");
+        let messages: Vec<_> = messages.map(|warning| warning.what.as_str()).collect();
         match expected {
-            "" => assert_eq!(told, [""; 0], "{store}"),
-            expected => assert!(told.len() == 1 && told[0].starts_with(expected), "{store}: {told:?}"),
+            "" => assert_eq!(messages, [""; 0], "{store}"),
+            expected => {
+                assert!(messages.len() == 1 && messages[0].starts_with(expected), "{store}: {messages:?}")
+            }
         }
     }
 }
@@ -102,7 +112,7 @@ fn a_path_at_which_no_store_can_be_is_warned_of() {
 fn what_cannot_be_built_without_a_reason_given_is_a_problem_itself() {
     let mut reader = ConfigReader::new("accounts: [{}]", Path::new(""), &|_| None, Files::default());
     let accounts = Place::TOP.key("accounts");
-    assert_eq!(reader.built(&accounts.item(0), |_| None::<()>), None);
+    assert_eq!(reader.build_or_report(&accounts.item(0), |_| None::<()>), None);
     let problems = reader.finish().problems;
     assert!(problems.len() == 1 && problems[0].key == "accounts[0]", "{problems:?}");
     assert!(problems[0].position.is_some(), "{problems:?}");

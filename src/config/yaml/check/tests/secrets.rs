@@ -1,4 +1,4 @@
-//! Which secrets, keys, tags and variables are refused, and which are only wondered at.
+//! Secrets, keys, tags and variables that are refused, and those that only get a warning.
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,13 +11,13 @@ use crate::config::{Config, ConfigError};
 const APP_SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "a-long-random-client-key";
 
-/// What gets into a value by copying, by `echo`, by an editor or by another machine.
+/// Characters that slip into a value by copying, by `echo`, by an editor or from another machine.
 const SLIPS: [&str; 14] = [
     "\n", "\r\n", "\r", " ", "\t", "\0", "\u{1}", "\u{7f}", "\u{85}", "\u{a0}", "\u{200b}", "\u{2028}",
     "\u{3000}", "\u{feff}",
 ];
 
-/// `value` with a slip before, behind and within it.
+/// `value` with a slip before, after and within it.
 fn spoilt(value: &str) -> Vec<String> {
     let (head, tail) = value.split_at(value.len() / 2);
     let ways =
@@ -25,7 +25,7 @@ fn spoilt(value: &str) -> Vec<String> {
     SLIPS.into_iter().flat_map(ways).collect()
 }
 
-/// `text` in YAML's double quotes.
+/// `text` in YAML double quotes.
 fn quoted(text: &str) -> String {
     let escape = |char: char| match char {
         '"' | '\\' => format!("\\{char}"),
@@ -63,11 +63,14 @@ fn with_secret(secret: &str) -> String {
     format!("accounts: [{{ appid: wx0123456789abcdef, {secret} }}]\n")
 }
 
-/// The warnings, without those about this place: it has no folder, and nobody is an administrator.
+/// The warnings, without those about the missing folder and the missing administrator, which all files here
+/// have.
 fn warnings(text: &str) -> Vec<String> {
     let config = parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let told = config.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.what));
-    told.filter(|told| !told.starts_with("store.path: ") && !told.starts_with("api.clients: ")).collect()
+    let message = config.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.what));
+    message
+        .filter(|message| !message.starts_with("store.path: ") && !message.starts_with("api.clients: "))
+        .collect()
 }
 
 fn expect_warnings(text: &str, expected: &[&str]) {
@@ -87,7 +90,7 @@ fn an_app_secret_or_a_key_into_which_something_has_slipped_is_refused_at_its_pla
         ("api.clients[0].key", "key", with_key, KEY, "visible characters"),
     ];
     for (place, key, text, value, rule) in places {
-        // A blank within a key is one between the words of a passphrase.
+        // A blank within a key may separate the words of a passphrase.
         let harmless = |spoilt: &String| key == "key" && spoilt.trim() == spoilt && spoilt.contains(' ');
         for spoilt in spoilt(value).into_iter().filter(|spoilt| !harmless(spoilt)) {
             let inline = text(&format!("{key}: {}", quoted(&spoilt)));
@@ -108,9 +111,12 @@ fn an_app_secret_or_a_key_into_which_something_has_slipped_is_refused_at_its_pla
                 ));
             }
             for (place, read) in ways {
-                let told = problem(read);
-                assert!(told.starts_with(&format!("{place}: ")) && told.contains(rule), "{spoilt:?}: {told}");
-                assert!(!told.contains(&value[..8]), "{told}");
+                let message = problem(read);
+                assert!(
+                    message.starts_with(&format!("{place}: ")) && message.contains(rule),
+                    "{spoilt:?}: {message}"
+                );
+                assert!(!message.contains(&value[..8]), "{message}");
             }
         }
         for ends in ["\n", "\r\n", ""] {
@@ -119,14 +125,14 @@ fn an_app_secret_or_a_key_into_which_something_has_slipped_is_refused_at_its_pla
         }
     }
     let block = format!("accounts:\n  - appid: wx0123456789abcdef\n    secret: |\n      {APP_SECRET}\n");
-    let told = problem(parse(&block));
+    let message = problem(parse(&block));
     assert!(
-        told.starts_with("accounts[0].secret: the value ends with a line break; an AppSecret has"),
-        "{told}"
+        message.starts_with("accounts[0].secret: the value ends with a line break; an AppSecret has"),
+        "{message}"
     );
-    assert!(told.ends_with("without | or > none is added"), "{told}");
-    let told = problem(parse_with(&with_secret("secret: '${VALUE}'"), &format!("{APP_SECRET}\n")));
-    assert!(told.contains("the environment variable VALUE ends with a line break"), "{told}");
+    assert!(message.ends_with("without | or > none is added"), "{message}");
+    let message = problem(parse_with(&with_secret("secret: '${VALUE}'"), &format!("{APP_SECRET}\n")));
+    assert!(message.contains("the environment variable VALUE ends with a line break"), "{message}");
 }
 
 #[test]
@@ -135,8 +141,8 @@ fn a_key_may_be_a_passphrase_in_any_language() {
         expect_warnings(&with_key(&format!("key: {}", quoted(key))), &[]);
     }
     for slip in [" a passphrase at its end ", "a passphrase\tin two columns"] {
-        let told = problem(parse(&with_key(&format!("key: {}", quoted(slip)))));
-        assert!(told.contains("a key has visible characters only"), "{told}");
+        let message = problem(parse(&with_key(&format!("key: {}", quoted(slip)))));
+        assert!(message.contains("a key has visible characters only"), "{message}");
     }
 }
 
@@ -144,36 +150,38 @@ fn a_key_may_be_a_passphrase_in_any_language() {
 fn blanks_around_other_values_are_refused_too() {
     let one = with_secret(&format!("secret: {APP_SECRET}, SETTING"));
     let account = |setting: &str| one.replace("SETTING", setting);
-    let beside = |more: &str| with_secret(&format!("secret: {APP_SECRET}")) + more;
+    let followed_by = |more: &str| with_secret(&format!("secret: {APP_SECRET}")) + more;
     for (text, place) in [
         (account("name: 'x '"), "accounts[0].name"),
         (account("name: \"\\uFEFFx\""), "accounts[0].name"),
         (account("name: \"x\\u2028y\""), "accounts[0].name"),
         (account("tags: [a, ' b']"), "accounts[0].tags[1]"),
         (
-            beside("api: { clients: [{ name: a, key: a-long-random-client-key, accounts: ['tag:a '] }] }"),
+            followed_by(
+                "api: { clients: [{ name: a, key: a-long-random-client-key, accounts: ['tag:a '] }] }",
+            ),
             "api.clients[0].accounts[0]",
         ),
-        (beside("store: { path: \"w.redb\\n\" }"), "store.path"),
-        (beside("upstream: { base_urls: [\"https://a.example/\\n\"] }"), "upstream.base_urls[0]"),
-        (beside("upstream: { base_urls: [\"https://a.exa\\tmple/\"] }"), "upstream.base_urls[0]"),
+        (followed_by("store: { path: \"w.redb\\n\" }"), "store.path"),
+        (followed_by("upstream: { base_urls: [\"https://a.example/\\n\"] }"), "upstream.base_urls[0]"),
+        (followed_by("upstream: { base_urls: [\"https://a.exa\\tmple/\"] }"), "upstream.base_urls[0]"),
         (
-            beside("publish: [{ redis: \"redis://:p@h\\n\", preset: wxjava, accounts: ['*'] }]"),
+            followed_by("publish: [{ redis: \"redis://:p@h\\n\", preset: wxjava, accounts: ['*'] }]"),
             "publish[0].redis",
         ),
         (
-            beside("publish: [{ redis: \"redis://:p\\u00a0@h\", preset: wxjava, accounts: ['*'] }]"),
+            followed_by("publish: [{ redis: \"redis://:p\\u00a0@h\", preset: wxjava, accounts: ['*'] }]"),
             "publish[0].redis",
         ),
         (
-            beside("publish: [{ redis: 'redis://h', key: \"t:{appid}\\n\", accounts: ['*'] }]"),
+            followed_by("publish: [{ redis: 'redis://h', key: \"t:{appid}\\n\", accounts: ['*'] }]"),
             "publish[0].key",
         ),
     ] {
-        let told = problem(parse(&text));
-        assert!(told.starts_with(&format!("{place}: ")), "{text}: {told}");
+        let message = problem(parse(&text));
+        assert!(message.starts_with(&format!("{place}: ")), "{text}: {message}");
     }
-    // An emoji of several characters is all right.
+    // An emoji of several characters is allowed.
     assert!(parse(&account("name: '店 👩\u{200d}💻 ❤\u{fe0f}'")).is_ok());
 }
 
@@ -206,8 +214,11 @@ fn the_digest_of_no_key_is_refused() {
     ] {
         let digest = hex(&Secret::new(nothing).sha256());
         for digest in [digest.clone(), digest.to_uppercase()] {
-            let told = problem(parse(&with_key(&format!("key_sha256: {digest}"))));
-            assert!(told.starts_with("api.clients[0].key_sha256: is the digest of "), "{nothing:?}: {told}");
+            let message = problem(parse(&with_key(&format!("key_sha256: {digest}"))));
+            assert!(
+                message.starts_with("api.clients[0].key_sha256: is the digest of "),
+                "{nothing:?}: {message}"
+            );
         }
     }
 }
@@ -223,10 +234,10 @@ fn a_key_that_is_an_app_secret_is_refused_by_its_digest_too() {
         ("key_file", format!("key_file: {}", file.display())),
         ("key_sha256", format!("key_sha256: {digest}")),
     ] {
-        let told = problem(parse(&with_key(&key)));
+        let message = problem(parse(&with_key(&key)));
         let expected =
             format!("api.clients[0].{place}: is the AppSecret of accounts[0]; give the client a key");
-        assert!(told.starts_with(&expected), "{told}");
+        assert!(message.starts_with(&expected), "{message}");
     }
 }
 
@@ -243,10 +254,10 @@ fn a_key_that_is_an_app_secret_but_for_its_case_or_a_blank_is_refused_too() {
         format!("key_sha256: {}", digest(&upper)),
         format!("key_sha256: {}", digest(&format!("{upper}\n"))),
     ] {
-        let told = problem(parse(&with_key(&key)));
+        let message = problem(parse(&with_key(&key)));
         assert!(
-            told.contains("is the AppSecret of accounts[0] but for its case or a blank"),
-            "{key}: {told}"
+            message.contains("is the AppSecret of accounts[0] but for its case or a blank"),
+            "{key}: {message}"
         );
     }
 }
@@ -259,9 +270,12 @@ fn a_key_that_begins_or_ends_with_what_nobody_sees_is_refused() {
         for (key, verb) in
             [(format!("{unseen}{KEY}"), "begins with"), (format!("{KEY}{unseen}"), "ends with")]
         {
-            let told = problem(parse_with(&with_key("key: '${VALUE}'"), &key));
-            assert!(told.starts_with("api.clients[0].key: ") && told.contains(verb), "{key:?}: {told}");
-            assert!(told.contains("an invisible character (U+"), "{told}");
+            let message = problem(parse_with(&with_key("key: '${VALUE}'"), &key));
+            assert!(
+                message.starts_with("api.clients[0].key: ") && message.contains(verb),
+                "{key:?}: {message}"
+            );
+            assert!(message.contains("an invisible character (U+"), "{message}");
         }
     }
     let joined = "a pass phrase 👩\u{200d}💻 of sorts";
@@ -272,10 +286,11 @@ fn a_key_that_begins_or_ends_with_what_nobody_sees_is_refused() {
 fn a_placeholder_that_nothing_was_put_in_for_is_warned_of_wherever_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("value");
-    let told = |text: &str, value: &str| {
+    let message = |text: &str, value: &str| {
         let config = parse_with(text, value).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let told = config.warnings.iter().filter(|warning| warning.what.contains("looks like a placeholder"));
-        told.map(|warning| warning.key.clone()).collect::<Vec<_>>()
+        let message =
+            config.warnings.iter().filter(|warning| warning.what.contains("looks like a placeholder"));
+        message.map(|warning| warning.key.clone()).collect::<Vec<_>>()
     };
     type Place<'a> = (&'a str, &'a str, fn(&str) -> String);
     let places: [Place<'_>; 2] =
@@ -294,21 +309,21 @@ fn a_placeholder_that_nothing_was_put_in_for_is_warned_of_wherever_it_comes_from
             "%CRM_KEY%",
             "@CRM_KEY@",
         ] {
-            assert_eq!(told(&text(&variable), value), [place], "{value}");
+            assert_eq!(message(&text(&variable), value), [place], "{value}");
             std::fs::write(&file, format!("{value}\n")).unwrap();
-            assert_eq!(told(&text(&in_a_file), value), [format!("{place}_file")], "{value}");
+            assert_eq!(message(&text(&in_a_file), value), [format!("{place}_file")], "{value}");
             if !value.contains("${") {
                 let inline = text(&format!("{key}: '{value}'"));
-                assert_eq!(told(&inline, value), [place], "{value}");
+                assert_eq!(message(&inline, value), [place], "{value}");
             }
         }
         for value in ["a$b", "a{b}c", "p%q%r", "<a", "a{{b", "a@b"] {
-            assert_eq!(told(&text(&variable), value), [""; 0], "{value}");
+            assert_eq!(message(&text(&variable), value), [""; 0], "{value}");
         }
     }
     let url = with_secret(&format!("secret: {APP_SECRET}"))
         + "publish: [{ redis: '${VALUE}', preset: wechatpy, accounts: ['*'] }]";
-    assert_eq!(told(&url, "redis://:${REDIS_PASSWORD}@h"), ["publish[0].redis"]);
+    assert_eq!(message(&url, "redis://:${REDIS_PASSWORD}@h"), ["publish[0].redis"]);
 }
 
 #[test]
@@ -333,10 +348,10 @@ fn a_tagged_value_is_refused_wherever_it_stands() {
             {
                 let text = format!("{before}{key}: {tag} {value}\n");
                 let Err(ConfigError::Problems { problems, .. }) = parse(&text) else { panic!("{text}") };
-                let told: Vec<_> =
+                let message: Vec<_> =
                     problems.iter().filter(|problem| problem.what.contains("a tagged value")).collect();
-                assert_eq!(told.len(), 1, "{text}: {problems:?}");
-                assert!(told[0].key == place && told[0].position.is_some(), "{text}: {problems:?}");
+                assert_eq!(message.len(), 1, "{text}: {problems:?}");
+                assert!(message[0].key == place && message[0].position.is_some(), "{text}: {problems:?}");
                 assert!(!format!("{problems:?}").contains("flower"), "{problems:?}");
             }
         }
@@ -371,7 +386,7 @@ fn a_tagged_value_is_refused_wherever_it_stands() {
         assert_eq!(problems[0].key, place, "{text}: {problems:?}");
         assert!(problems[0].what.contains("a tagged value"), "{text}: {problems:?}");
     }
-    // What only looks like one is none.
+    // Text that only looks like a tag is not one.
     let text = format!(
         "# !x\naccounts: [{{ {rest}, name: 'a !b', tags: [a !b, \"!c\", 'x!!y', \"<!>\"] }}] # !!x\nstore: {{ path: \"!<a>\" }}\n"
     );
@@ -395,15 +410,15 @@ fn a_secret_that_stands_where_a_variables_name_is_due_is_not_shown() {
         for text in
             [with_secret(&format!("secret: '${{{name}}}'")), with_key(&format!("key_file: '${{{name}}}'"))]
         {
-            let told = problem(parse(&text));
-            assert!(told.contains("environment variable") && told.contains("is not set"), "{told}");
-            assert_eq!(told.contains(name), is_shown, "{told}");
+            let message = problem(parse(&text));
+            assert!(message.contains("environment variable") && message.contains("is not set"), "{message}");
+            assert_eq!(message.contains(name), is_shown, "{message}");
         }
     }
-    // A lost blank makes one word of key and value.
-    let told =
+    // A missing blank joins key and value.
+    let message =
         parse("accounts: [{ appid: wx1, secret: s, key:hunter2, secret:hunter2 }]").unwrap_err().to_string();
-    assert!(!told.contains("hunter2"), "{told}");
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[test]
@@ -458,11 +473,11 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
     let published =
         clients("'tag:x'", "read") + "publish: [{ redis: 'redis://h', preset: wxjava, accounts: ['*'] }]\n";
     expect_warnings(&published, &[]);
-    let nobody = |allow: &str| {
+    let no_clients = |allow: &str| {
         let config = parse(&clients("'*'", allow)).unwrap();
         config.warnings.iter().any(|warning| warning.key == "api.clients" && warning.what.contains("admin"))
     };
-    assert!(nobody("read, refresh") && !nobody("read, admin"));
+    assert!(no_clients("read, refresh") && !no_clients("read, admin"));
     for (key, expected) in [
         ("key: a-key-15-bytes-", &["api.clients[0].key: has 15 characters"][..]),
         ("key: a-key-16-bytes--", &[]),
@@ -496,7 +511,7 @@ fn a_file_with_secrets_that_everybody_can_read_and_a_folder_that_is_missing_are_
         assert_eq!(warned(&inline, private, 0o644), Vec::<String>::new());
         assert_eq!(warned(&in_a_file, 0o644, private), Vec::<String>::new());
     }
-    for (told, begins) in [
+    for (message, begins) in [
         (
             warned(&inline, 0o644, 0o600),
             "this file holds secrets, and every user of this machine can read it (mode 0644)",
@@ -528,7 +543,7 @@ fn a_file_with_secrets_that_everybody_can_read_and_a_folder_that_is_missing_are_
             "this file holds secrets",
         ),
     ] {
-        assert!(told.len() == 1 && told[0].starts_with(begins), "{told:?}");
+        assert!(message.len() == 1 && message[0].starts_with(begins), "{message:?}");
     }
     let open = in_a_file + "publish: [{ redis: 'redis://h', preset: wxjava, accounts: ['*'] }]";
     assert_eq!(warned(&open, 0o644, 0o600), Vec::<String>::new());
