@@ -1,4 +1,4 @@
-//! Real SDKs, each by a way of its own: Redis, WeChat's calls through nginx, and the API.
+//! Real SDKs, each in its own way: through Redis, through WeChat's calls behind nginx, and through the API.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,19 +12,20 @@ use wxtokend_core::secret::hex;
 
 use crate::harness::{Http, Lab, Nginx, Redis, appid, node_packages, python_with, said, tool, words};
 
-/// WeChat tells 40 s of it, as it tells whole seconds.
+/// WeChat states whole seconds, so 40 s of it.
 const LIFETIME_MS: u64 = 40_900;
-/// A second more than the daemon counts on. node-easywechat keeps a token for up to a second beyond what it is told,
-/// which is the daemon's whole margin; what WeChat gives besides is for its last call to arrive on a slow machine.
+/// One second more than the daemon assumes. node-easywechat keeps a token for up to a second longer than
+/// promised, which is the daemon's whole margin. WeChat's extra second lets its last call arrive on a slow
+/// machine.
 const OVERLAP_MS: u64 = 11_000;
 const KEY: &str = "key-of-the-sdks-5ecre7";
 const ACCOUNTS: [&str; 2] = ["stable", "classic"];
 
-/// What an SDK says that it has done with an account.
+/// The report of an SDK about its work with an account.
 #[derive(Debug, Deserialize)]
 struct Work {
     calls: u64,
-    /// Hashes of the tokens that its calls bore.
+    /// Hashes of the tokens that its calls used.
     tokens: BTreeSet<String>,
 }
 
@@ -32,7 +33,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks")
 }
 
-/// Runs an SDK that knows only what stands in `environment`, and no proxy of the machine's, to its end.
+/// Runs an SDK to its end. It knows only what is in `environment`, and no proxy of the machine.
 async fn run(
     lab: &Lab,
     mut program: Command,
@@ -47,7 +48,8 @@ async fn run(
     serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{script}: {}", words(&ended)))
 }
 
-/// The account's token and the next three, hashed. It has lived twice then: each refresh comes after two thirds or more.
+/// Waits for the account's token and the next three, and returns their hashes. That takes two lifetimes or
+/// more, since each refresh comes after at least two thirds of one.
 async fn four_tokens(api: &Http, account: &str) -> BTreeSet<String> {
     let mut tokens = BTreeSet::new();
     let mut answer = api.token(account).await;

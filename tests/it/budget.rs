@@ -1,4 +1,4 @@
-//! The daily budget, across restarts and crashes, and what it says when it is spent.
+//! The daily budget across restarts and crashes, and the messages once it is spent.
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -38,12 +38,12 @@ async fn the_budget_holds_across_restarts_and_kill_9_on_both_endpoints() {
     }
     let daemon = lab.start().await;
     for account in ACCOUNTS {
-        // A kill between the charge and the call costs the account that call.
+        // A kill between charge and call costs the account that call.
         assert!((3..=6).contains(&lab.wechat.calls(account)), "{account}: {}", lab.wechat.calls(account));
         let answer = daemon.token(account).await;
         assert_eq!((answer.status, answer.word("code").as_str()), (503, "budget_exhausted"), "{answer:?}");
         let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-        // One call comes back every 4 h.
+        // One call is returned every 4 h.
         assert!((13_000..=14_400).contains(&wait), "{wait}");
         let json = answer.json();
         assert_eq!(
@@ -55,7 +55,7 @@ async fn the_budget_holds_across_restarts_and_kill_9_on_both_endpoints() {
         let gauge = format!("wxtokend_budget_remaining_calls{{appid=\"{account}\"}}");
         assert_eq!(daemon.metric(&gauge).await, Some(0.0));
     }
-    // What is spent is a share of the window, whatever the budget: a raised one comes back faster from there on.
+    // What is spent is a share of the window, whatever the budget: after an increase the calls return faster.
     lab.config["defaults"]["daily_budget"] = json!(2000);
     lab.write();
     daemon.reload().await;
@@ -91,7 +91,7 @@ async fn a_call_that_kill_9_interrupts_is_charged() {
     }
 }
 
-/// Clients that want another token all the time, one wish after the other.
+/// Clients that request new tokens all the time, one request after another.
 async fn hammer(daemon: &Daemon, account: &'static str) {
     let mut clients = JoinSet::new();
     for n in 0..8 {
@@ -125,7 +125,8 @@ async fn rejections_and_refreshes_cannot_starve_scheduled_refreshes_and_are_reme
         for account in ACCOUNTS {
             hammer(&daemon, account).await;
             let counters = lab.wechat.counters(&appid(account));
-            // An eighth of the budget at once; more than one call per wish only where a wish is forced through.
+            // An eighth of the budget at once. More than one call per request is possible only if the request
+            // is forced.
             assert!(counters.checks <= 4, "{account}: {counters:?}");
         }
         daemon.kill().await;

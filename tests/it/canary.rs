@@ -1,4 +1,4 @@
-//! A hunt for secrets through everything that the program says, at its most talkative.
+//! A search for secrets in everything that the program outputs at its most verbose.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -14,12 +14,12 @@ use crate::harness::{Answer, Daemon, Ended, Http, Lab, Redis, appid, ended, find
 
 const KEYS: [&str; 3] =
     ["canary-key-of-the-admin-5ecre7", "canary-key-of-a-reader-5ecre7", "canary-key-next-5ecre7"];
-/// In the AppSecrets, the client keys, and whatever else must never be shown.
+/// Part of the AppSecrets, the client keys, and everything else that must never be shown.
 const MARK: &str = "5ecre7";
-/// Of a token; too long to be met by chance, short enough to catch one that is cut.
+/// Length of a part of a token: too long to occur by chance, short enough to find a truncated token.
 const PART: usize = 20;
 
-/// Everything that was said, and every token and ticket there ever was.
+/// All output, and all tokens and tickets that ever existed.
 #[derive(Default)]
 struct Hunt {
     said: Vec<(String, String)>,
@@ -28,8 +28,8 @@ struct Hunt {
 }
 
 impl Hunt {
-    /// Keeps an answer that must not hold a token or a ticket.
-    fn heard(&mut self, from: &str, answer: &Answer) {
+    /// Adds an answer, which must not contain a token or a ticket.
+    fn collected(&mut self, from: &str, answer: &Answer) {
         self.said.push((from.to_owned(), format!("{answer:?}")));
     }
 
@@ -37,7 +37,7 @@ impl Hunt {
         self.said.push((what.to_owned(), format!("{}\n{}", ended.stdout, ended.stderr)));
     }
 
-    /// Remembers the tokens and tickets that live now, and those that their clients were given.
+    /// Adds the tokens and tickets that are alive now and that clients may have received.
     fn note_living(&mut self, lab: &Lab) {
         lab.wechat.with(|world, now| {
             let appids: Vec<_> = world.accounts().cloned().collect();
@@ -107,7 +107,7 @@ async fn lab() -> Lab {
         lab.wechat.inject(Some(&appid(&name)), fault.times(3));
     }
     lab.add("mistaken", json!({ "secret": "a-wrong-secret-5ecre7" }));
-    // WeChat, or a proxy on the way, echoes what it was sent.
+    // WeChat, or a proxy on the way, echoes the request.
     let echo = format!("invalid request: appid=echo&secret={}", secret_of("echo"));
     lab.add("echo", json!({ "endpoint": "token" }));
     let fault = FaultKind::Errcode { errcode: 40097, errmsg: Some(echo) };
@@ -115,12 +115,12 @@ async fn lab() -> Lab {
     lab
 }
 
-/// What a client does right, and wrong.
+/// Correct and incorrect calls of the API.
 async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
     for (name, _) in faults() {
         let answer = http.token(&name).await;
         if answer.status != 200 {
-            hunt.heard("a read", &answer);
+            hunt.collected("a read", &answer);
         }
     }
     hunt.note_living(lab);
@@ -131,12 +131,12 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
             answer.json()["ticket"].as_str().map(str::to_owned)
         })
         .await;
-        hunt.heard(
+        hunt.collected(
             "a signature",
             &http.get(&format!("/v1/accounts/{account}/jssdk?url=https://a.example/")).await,
         );
         misuse_a_ticket(hunt, http, account, &ticket).await;
-        // WeChat words its refusal of a token with that token in it.
+        // WeChat's refusal of a token quotes that token.
         let errmsg = Some("too often: access_token={access_token}".to_owned());
         let echo = FaultKind::Errcode { errcode: 45011, errmsg };
         lab.wechat.inject(Some(&appid(account)), Fault::new(echo).on(Call::Check).times(1));
@@ -149,16 +149,16 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
         misuse_the_api(hunt, http, account, &token).await;
     }
     for path in ["/metrics", "/v1/accounts", "/v1/accounts/echo", "/healthz", "/readyz"] {
-        hunt.heard(path, &http.get(path).await);
+        hunt.collected(path, &http.get(path).await);
     }
     let names = faults().into_iter().map(|(name, _)| name);
     for name in names.chain(["stable", "classic", "mistaken", "echo"].map(str::to_owned)) {
-        hunt.heard("a history", &http.get(&format!("/v1/accounts/{name}/history?limit=1000")).await);
+        hunt.collected("a history", &http.get(&format!("/v1/accounts/{name}/history?limit=1000")).await);
     }
     use_the_page(hunt, http).await;
 }
 
-/// What the status page does, by its cookie, and with a key that is none.
+/// Calls of the status page, with its cookie and with a wrong key.
 async fn use_the_page(hunt: &mut Hunt, http: &Http) {
     let page = Http::to(http.address());
     let key = KEYS[1];
@@ -166,7 +166,7 @@ async fn use_the_page(hunt: &mut Hunt, http: &Http) {
         let request = page.request(Method::POST, "/v1/session").header("sec-fetch-site", "same-origin");
         Http::try_send(request.header(CONTENT_TYPE, "application/json").body(body)).await.unwrap()
     };
-    // The one place where a key comes back, to whom it came from.
+    // The only place where a key is sent back, to the client that sent it.
     let cookie = sign_in(json!({ "key": key }).to_string()).await.header("set-cookie").unwrap().to_owned();
     let cookie = cookie.split(';').next().unwrap();
     for body in
@@ -174,7 +174,7 @@ async fn use_the_page(hunt: &mut Hunt, http: &Http) {
     {
         let answer = sign_in(body.to_string()).await;
         assert!(answer.status >= 400, "{answer:?}");
-        hunt.heard("a sign-in that is refused", &answer);
+        hunt.collected("a sign-in that is refused", &answer);
     }
     for (method, path) in [
         (Method::GET, "/"),
@@ -189,14 +189,14 @@ async fn use_the_page(hunt: &mut Hunt, http: &Http) {
     ] {
         let request =
             page.request(method, path).header("sec-fetch-site", "same-origin").header("cookie", cookie);
-        hunt.heard(&format!("{path} by cookie"), &Http::try_send(request).await.unwrap());
+        hunt.collected(&format!("{path} by cookie"), &Http::try_send(request).await.unwrap());
         let broken =
             page.request(Method::GET, path).header("cookie", format!("{cookie}0; wxtokend_key={key}"));
-        hunt.heard(&format!("{path} by a wrong cookie"), &Http::try_send(broken).await.unwrap());
+        hunt.collected(&format!("{path} by a wrong cookie"), &Http::try_send(broken).await.unwrap());
     }
 }
 
-/// A ticket where it does not belong is not told again.
+/// A ticket in a wrong place must not be repeated in an answer.
 async fn misuse_a_ticket(hunt: &mut Hunt, http: &Http, account: &str, ticket: &str) {
     for path in [
         format!("/v1/accounts/{account}/tickets/{ticket}"),
@@ -205,11 +205,11 @@ async fn misuse_a_ticket(hunt: &mut Hunt, http: &Http, account: &str, ticket: &s
         format!("/v1/accounts/{account}/jssdk?url=https://a.example/&ticket={ticket}"),
         format!("/cgi-bin/ticket/getticket?type=jsapi&access_token={ticket}"),
     ] {
-        hunt.heard("a ticket in a path or query", &http.get(&path).await);
+        hunt.collected("a ticket in a path or query", &http.get(&path).await);
     }
 }
 
-/// A token or a key where it does not belong is not told again.
+/// A token or a key in a wrong place must not be repeated in an answer.
 async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str) {
     let in_url = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let key = KEYS[0];
@@ -223,7 +223,7 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         format!("/v1/accounts?limit={key}"),
         format!("/{in_url}/{key}"),
     ] {
-        hunt.heard("a wrong path or query", &http.get(&path).await);
+        hunt.collected("a wrong path or query", &http.get(&path).await);
     }
     let reject = format!("/v1/accounts/{account}/token/reject");
     for (kind, body) in [
@@ -237,7 +237,7 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         let request = http.request(Method::POST, &reject).header(CONTENT_TYPE, kind).body(body);
         if let Some(answer) = Http::try_send(request).await {
             assert!(answer.status >= 400, "{answer:?}");
-            hunt.heard("a wrong body", &answer);
+            hunt.collected("a wrong body", &answer);
         }
     }
     let nobody = Http::to(http.address());
@@ -246,9 +246,9 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         let request = nobody.request(Method::GET, "/v1/accounts").header(AUTHORIZATION, wrong);
         let answer = Http::try_send(request).await.unwrap();
         assert_eq!(answer.status, 401);
-        hunt.heard("a wrong key", &answer);
+        hunt.collected("a wrong key", &answer);
     }
-    hunt.heard("a key that may not", &nobody.with_key(KEYS[1]).refresh(account, false).await);
+    hunt.collected("a key that may not", &nobody.with_key(KEYS[1]).refresh(account, false).await);
 }
 
 /// Secrets in every wrong place of the file.
@@ -309,20 +309,20 @@ async fn run_the_commands(hunt: &mut Hunt, lab: &Lab, http: &Http) {
     }
 }
 
-/// Everything that the event stream tells from now on.
+/// Collects everything in the event stream from now on.
 async fn listen(http: &Http) -> Arc<Mutex<String>> {
-    let heard = Arc::new(Mutex::new(String::new()));
-    let told = Arc::clone(&heard);
+    let collected = Arc::new(Mutex::new(String::new()));
+    let reported = Arc::clone(&collected);
     let mut stream = http.request(Method::GET, "/v1/events").send().await.unwrap();
     tokio::spawn(async move {
         while let Ok(Some(chunk)) = stream.chunk().await {
-            told.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
+            reported.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
         }
     });
-    heard
+    collected
 }
 
-/// A Redis whose keys hold the AppSecrets, and the same with a password that is not its own.
+/// A Redis whose keys contain the AppSecrets, and a sink with a wrong password for it.
 async fn publish(lab: &mut Lab) -> Redis {
     let redis = Redis::start_with(lab, "password-of-redis-5ecre7", &[]).await;
     let sink = |preset: &str, url: String| json!({ "redis": url, "preset": preset, "accounts": ["*"] });
@@ -345,12 +345,12 @@ async fn no_secret_is_shown(format: &str) {
     for account in ["stable", "classic"] {
         http.until_state(account, "fresh").await;
     }
-    let heard = listen(&http).await;
+    let collected = listen(&http).await;
     use_the_api(&mut hunt, &lab, &http).await;
     reload_badly(&mut hunt, &lab, &daemon).await;
     lab.write();
     run_the_commands(&mut hunt, &lab, &http).await;
-    // A new secret, a new key, an account less: all of it taken.
+    // A new secret, a new key and a removed account, all in a valid file.
     lab.wechat.set_secret(&appid("stable"), Secret::new("another-secret-5ecre7"));
     lab.account("stable")["secret"] = json!("another-secret-5ecre7");
     lab.config["api"]["clients"][0]["key"] = json!(KEYS[2]);
@@ -371,11 +371,11 @@ async fn no_secret_is_shown(format: &str) {
     assert!(log.text().lines().count() > 60, "too few lines to tell");
     hunt.said.push((format!("the {format} log"), log.text()));
     hunt.said.push(("stdout of run".to_owned(), stdout.text()));
-    let heard = heard.lock().unwrap().clone();
+    let collected = collected.lock().unwrap().clone();
     for event in ["token", "ticket", "state"] {
-        assert!(heard.contains(&format!("event: {event}\n")), "{heard}");
+        assert!(collected.contains(&format!("event: {event}\n")), "{collected}");
     }
-    hunt.said.push(("the event stream".to_owned(), heard));
+    hunt.said.push(("the event stream".to_owned(), collected));
     assert!(!hunt.said.iter().any(|(_, text)| text.contains("panicked")), "{}", log.text());
     hunt.judge();
 }

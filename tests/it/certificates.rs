@@ -1,4 +1,4 @@
-//! CA certificates: needed where an upstream speaks TLS, and nowhere else.
+//! CA certificates, which are needed only if an upstream uses TLS.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Stdio;
@@ -8,9 +8,9 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Daemon, Lab, PATIENCE, ended, until};
+use crate::harness::{Daemon, Lab, TIMEOUT, ended, until};
 
-/// A machine without certificates, told in three ways.
+/// Three ways to describe a machine without certificates.
 const WITHOUT: [(&str, &str); 3] =
     [("SSL_CERT_FILE", "/nowhere.pem"), ("SSL_CERT_FILE", "empty.pem"), ("SSL_CERT_DIR", "/nowhere")];
 
@@ -35,7 +35,7 @@ async fn who_needs_no_ca_certificates_runs_without_any() {
 }
 
 #[tokio::test]
-async fn who_needs_ca_certificates_and_has_none_is_told_where_and_what_to_do() {
+async fn missing_ca_certificates_are_reported_with_the_place_and_what_to_do() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     let good = lab.config["upstream"]["base_urls"].clone();
     let https = json!([good[0], "https://api.weixin.qq.com"]);
@@ -46,8 +46,8 @@ async fn who_needs_ca_certificates_and_has_none_is_told_where_and_what_to_do() {
         let failed = ended(without(lab.program(&["run"]), none)).await;
         assert_eq!(failed.code, Some(1), "{failed:?}");
         let asked = format!("{} is {}", none.0, none.1);
-        let told = ["api.weixin.qq.com", "upstream.base_urls", &asked, "ca-certificates"];
-        assert!(told.iter().all(|part| failed.stderr.contains(part)), "{failed:?}");
+        let message = ["api.weixin.qq.com", "upstream.base_urls", &asked, "ca-certificates"];
+        assert!(message.iter().all(|part| failed.stderr.contains(part)), "{failed:?}");
     }
 
     lab.config["upstream"]["base_urls"] = good;
@@ -64,7 +64,7 @@ async fn who_needs_ca_certificates_and_has_none_is_told_where_and_what_to_do() {
     assert_eq!(daemon.token_value("stable").await, token, "everything runs on as it was");
 }
 
-/// A pipe that nobody writes to, as the certificates; its name.
+/// A pipe without a writer in place of the certificates; returns its environment variable.
 fn pipe(lab: &Lab) -> (&'static str, &'static str) {
     let made = std::process::Command::new("mkfifo").arg(lab.path("pipe.pem")).status().unwrap();
     assert!(made.success());
@@ -79,11 +79,12 @@ async fn a_start_that_waits_for_ca_certificates_ends_by_itself_and_when_it_is_as
     let hung = pipe(&lab);
     let failed = ended(without(lab.program(&["run"]), hung)).await;
     assert_eq!(failed.code, Some(1), "{failed:?}");
-    let told = ["SSL_CERT_FILE is pipe.pem", "not read within 5 s", "SSL_CERT_DIR"];
-    assert!(told.iter().all(|part| failed.stderr.contains(part)), "{failed:?}");
+    let message = ["SSL_CERT_FILE is pipe.pem", "not read within 5 s", "SSL_CERT_DIR"];
+    assert!(message.iter().all(|part| failed.stderr.contains(part)), "{failed:?}");
 
     let mut waiting = without(lab.program(&["run"]), hung).stderr(Stdio::piped()).spawn().unwrap();
-    // The pipe can be opened once somebody reads it, and keeps its reader for as long as it is open.
+    // Opening the pipe for writing succeeds once it has a reader, and the reader is blocked for as long as it
+    // is open.
     let mut write = std::fs::OpenOptions::new();
     write.write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     let mut opened = None;
@@ -95,7 +96,7 @@ async fn a_start_that_waits_for_ca_certificates_ends_by_itself_and_when_it_is_as
     let pid = rustix::process::Pid::from_raw(waiting.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let asked = Instant::now();
-    let status = timeout(PATIENCE, waiting.wait()).await.unwrap().unwrap();
+    let status = timeout(TIMEOUT, waiting.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }

@@ -1,4 +1,4 @@
-//! The command line: exit codes, what goes to stdout, what is told.
+//! The command line: exit codes, stdout, and messages.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -7,7 +7,7 @@ use wxtokend_sandbox::{Call, Fault};
 
 use crate::harness::{Daemon, Ended, Http, Lab, appid, ended, find, until};
 
-/// Runs `line`, with `SERVER` for the daemon's address.
+/// Runs `line`, in which `SERVER` stands for the daemon's address.
 async fn run(lab: &Lab, daemon: Option<&Daemon>, line: &str) -> Ended {
     let server = daemon.map(|daemon| daemon.address().to_string()).unwrap_or_default();
     let line = line.replace("SERVER", &server);
@@ -21,7 +21,7 @@ async fn bad_usage_and_bad_configuration_exit_with_2_and_say_what_is_wrong_on_st
     let lab = Lab::new(60_000, 10_000).await.with_both();
     lab.write();
     std::fs::write(lab.path("broken.yaml"), "accounts: [{ appid: a b }]").unwrap();
-    for (line, told) in [
+    for (line, message) in [
         ("", "Usage"),
         ("frobnicate", "frobnicate"),
         ("run --frobnicate", "--frobnicate"),
@@ -43,7 +43,7 @@ async fn bad_usage_and_bad_configuration_exit_with_2_and_say_what_is_wrong_on_st
     ] {
         let ended = run(&lab, None, line).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{line}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{line}: {ended:?}");
+        assert!(ended.stderr.contains(message), "{line}: {ended:?}");
     }
     for line in ["--help", "run --help", "--version", "check"] {
         let ended = run(&lab, None, line).await;
@@ -62,7 +62,7 @@ async fn what_fails_exits_with_1_and_says_why_on_stderr() {
     lab.config["api"]["listen"] = json!(daemon.address().to_string());
     lab.config["store"]["path"] = json!("another.redb");
     std::fs::write(lab.path("taken.yaml"), lab.config.to_string()).unwrap();
-    for (line, told) in [
+    for (line, message) in [
         ("status --server 127.0.0.1:1", "is the daemon running?"),
         ("token stable --server 127.0.0.1:1", "is the daemon running?"),
         ("token nobody --server SERVER", "no account of that appid"),
@@ -74,7 +74,7 @@ async fn what_fails_exits_with_1_and_says_why_on_stderr() {
     ] {
         let ended = run(&lab, Some(&daemon), line).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{line}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{line}: {ended:?}");
+        assert!(ended.stderr.contains(message), "{line}: {ended:?}");
     }
 }
 
@@ -112,7 +112,7 @@ async fn answers_go_to_stdout_and_nothing_else_does() {
     let forced = ask("refresh stable --force --server SERVER").await;
     assert!(forced.starts_with(&format!("refreshed: version {next}")), "{forced}");
     assert_ne!(daemon.token_value("stable").await, before["access_token"]);
-    // Not a moment after another, and not a moment after a mint: the answer is there, and so is the failure.
+    // Shortly after another forced refresh, and shortly after a mint: there is an answer, and a failure.
     for line in ["refresh stable --force --server SERVER", "refresh classic --server SERVER"] {
         let ended = run(&lab, Some(&daemon), line).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -124,7 +124,7 @@ async fn answers_go_to_stdout_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn status_tells_of_a_ticket_in_trouble_and_what_to_do() {
+async fn status_shows_a_ticket_in_trouble_and_what_to_do() {
     let mut lab = Lab::new(7_200_000, 300_000).await;
     lab.add("wx1", json!({ "tickets": ["jsapi", "wx_card"] }));
     lab.wechat.inject(Some(&appid("wx1")), Fault::errcode(48001).on(Call::Ticket));
@@ -135,9 +135,9 @@ async fn status_tells_of_a_ticket_in_trouble_and_what_to_do() {
     })
     .await;
     let ended = run(&lab, Some(&daemon), "status --server SERVER").await;
-    let told =
+    let message =
         ["fresh  wx1", "jsapi: parked 48001, wx_card: parked 48001", "→ this account may not use the API"];
-    assert!(told.iter().all(|told| ended.stdout.contains(told)), "{}", ended.stdout);
+    assert!(message.iter().all(|message| ended.stdout.contains(message)), "{}", ended.stdout);
     assert!(ended.stdout.ends_with("1 account: 1 fresh; 2 tickets in trouble\n"), "{}", ended.stdout);
 }
 
@@ -236,7 +236,7 @@ store: { path: none/store.redb }
     }
     assert!(!format!("{ended:?}{strict:?}").contains("hunter2"));
 
-    // One error more hides no warning of another place.
+    // An additional error hides no warning about another place.
     std::fs::write(lab.path("accounts.yaml"), config.to_owned() + "metrics: { listen: x }\n").unwrap();
     let refused = run(&lab, None, "check").await;
     assert!(refused.stderr.contains("accounts.yaml: metrics.listen: "), "{refused:?}");
@@ -255,7 +255,7 @@ store: { path: none/store.redb }
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_is_told_at_once_instead_of_waited_for() {
+async fn what_is_no_regular_file_is_reported_at_once_instead_of_waited_for() {
     let mut lab = Lab::new(60_000, 10_000).await;
     let made = std::process::Command::new("mkfifo").arg(lab.path("pipe")).status().unwrap();
     assert!(made.success());
@@ -279,8 +279,8 @@ async fn what_is_no_regular_file_is_told_at_once_instead_of_waited_for() {
         }
         for command in ["check", "run", "run --sandbox", "sandbox"] {
             let ended = run(&lab, None, &format!("{command} --config {file}")).await;
-            let told = format!("failed to read {file}: {what}");
-            assert!(ended.code == Some(2) && ended.stderr.contains(&told), "{command} {file}: {ended:?}");
+            let output = format!("failed to read {file}: {what}");
+            assert!(ended.code == Some(2) && ended.stderr.contains(&output), "{command} {file}: {ended:?}");
         }
     }
 }
@@ -300,11 +300,11 @@ async fn a_key_comes_from_the_environment_or_a_file() {
     };
     for args in [&["status"][..], &["token", "stable"], &["refresh", "stable"]] {
         assert_eq!(ask("the-operators-key", args).await.code, Some(0), "{args:?}");
-        for (key, told) in
+        for (key, output) in
             [("", "put it into the environment variable WXTOKEND_KEY"), ("wrong", "does not know")]
         {
             let refused = ask(key, args).await;
-            assert!(refused.code == Some(1) && refused.stderr.contains(told), "{args:?}: {refused:?}");
+            assert!(refused.code == Some(1) && refused.stderr.contains(output), "{args:?}: {refused:?}");
             assert!(refused.stdout.is_empty() && !refused.stderr.contains("the-operators-key"));
         }
     }
@@ -315,13 +315,13 @@ async fn a_key_comes_from_the_environment_or_a_file() {
 #[tokio::test]
 async fn a_rehearsal_needs_no_file_and_leaves_none() {
     let lab = Lab::new(60_000, 10_000).await;
-    // It listens where the built-in example says, which another program may do for a while.
+    // It listens on the address in the built-in example, which another program may use for a while.
     let daemon = find("127.0.0.1:8787 is free", async || {
         let program = lab.program(&["run", "--sandbox", "--token-lifetime", "6s", "--log-format", "json"]);
         match Daemon::try_start(program).await {
             Ok(daemon) => Some(daemon),
-            Err(told) => {
-                assert!(told.contains("127.0.0.1:8787"), "{told}");
+            Err(output) => {
+                assert!(output.contains("127.0.0.1:8787"), "{output}");
                 None
             }
         }
@@ -361,7 +361,7 @@ async fn the_simulated_wechat_answers_alone() {
     assert!(sandbox.stop().await.success());
 }
 
-/// Tokens here are full of what a URL must not hold.
+/// Tokens here contain many characters that are not allowed in URLs.
 #[tokio::test]
 async fn the_examples_of_the_help_work_with_whatever_is_in_a_token() {
     let lab = Lab::new(7_200_000, 300_000).await;
@@ -383,7 +383,7 @@ async fn the_examples_of_the_help_work_with_whatever_is_in_a_token() {
         shell.env("PATH", &path).env("NO_PROXY", "*");
         let mut shell = lab.prepared(shell);
         shell.env("WXTOKEND_SERVER", daemon.address().to_string());
-        let told = ended(shell).await;
-        assert!(told.stdout.contains("ip_list"), "{curl}: {told:?}");
+        let message = ended(shell).await;
+        assert!(message.stdout.contains("ip_list"), "{curl}: {message:?}");
     }
 }

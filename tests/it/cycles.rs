@@ -1,8 +1,10 @@
-//! Holds every crate to be without circles: no two files need what the other defines, straight or round about.
+//! Checks that no crate has an import cycle: no two files need each other's definitions, directly or
+//! indirectly.
 //!
-//! A file needs what it names: in a private `use`, in a path, in a macro's arguments. What is handed on by a `pub use`
-//! counts where it is defined, so a parent that declares and re-exports its children needs none of them. Methods do not
-//! count: a type may have them in several files. What is compiled for tests only does not, either.
+//! A file needs what it names: in a private `use`, in a path, or in a macro's arguments. A `pub use` counts
+//! for the file that has the definition, so a parent that declares and re-exports its children needs none of
+//! them. Methods do not count: a type may have them in several files. Code that is compiled for tests only
+//! does not count either.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, Macro, UseTree, Visibility};
 
-/// The files of `folder` and below that end with `.rs`.
+/// All files below `folder` that end with `.rs`.
 pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     paths
@@ -19,17 +21,17 @@ pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The files of a crate: the path of each below its `src/`, and its text.
+/// The files of a crate: paths below its `src/`, with their text.
 type Sources = BTreeMap<String, String>;
 type Names = Vec<String>;
 type Modules = BTreeMap<Names, Module>;
-/// From file to file, with a name that the first takes from the second.
-type Arrows = BTreeMap<String, BTreeMap<String, String>>;
+/// Edges between files, each with a name that the first uses from the second.
+type Edges = BTreeMap<String, BTreeMap<String, String>>;
 
 #[derive(Default)]
 struct Module {
     file: String,
-    /// What each `use` brings into scope.
+    /// The names that each `use` brings into scope.
     scope: BTreeMap<String, Names>,
     needs: Vec<Names>,
 }
@@ -42,7 +44,7 @@ struct ImportReader<'a> {
 }
 
 impl ImportReader<'_> {
-    /// Reads the file of the module where it is.
+    /// Reads the file of the module at this position.
     fn read(&mut self) {
         let place = self.at.join("/");
         let files = match &*place {
@@ -139,8 +141,9 @@ impl Visit<'_> for ImportReader<'_> {
     }
 }
 
-/// The file that defines what `path`, as seen from the module `at`, names first behind its modules, and that name. What is
-/// neither a module nor in scope is taken for the module's own, or for another crate's, which ties nothing.
+/// The file that defines the first name in `path` after its modules, as seen from the module `at`, and that
+/// name. A name that is neither a module nor in scope is taken for the module's own or for another crate's,
+/// which ties nothing.
 fn definer(modules: &Modules, at: &[String], path: &[String]) -> Option<(String, String)> {
     let (first, rest) = path.split_first()?;
     let child = [at, std::slice::from_ref(first)].concat();
@@ -154,43 +157,44 @@ fn definer(modules: &Modules, at: &[String], path: &[String]) -> Option<(String,
     }
 }
 
-fn arrows(sources: &Sources) -> Arrows {
+fn edges(sources: &Sources) -> Edges {
     let mut reader = ImportReader { sources, modules: Modules::new(), at: Names::new(), file: String::new() };
     reader.read();
-    let mut arrows = Arrows::new();
+    let mut edges = Edges::new();
     for (at, module) in &reader.modules {
         let needed = module.needs.iter().filter_map(|path| definer(&reader.modules, at, path));
         let needed = needed.filter(|(file, _)| *file != module.file);
-        arrows.entry(module.file.clone()).or_default().extend(needed);
+        edges.entry(module.file.clone()).or_default().extend(needed);
     }
-    arrows
+    edges
 }
 
-/// The shortest way from `start` back to it.
-fn circle<'a>(arrows: &'a Arrows, start: &'a String) -> Option<Vec<&'a String>> {
+/// The shortest cycle through `start`.
+fn shortest_cycle<'a>(edges: &'a Edges, start: &'a String) -> Option<Vec<&'a String>> {
     let (mut seen, mut ways) = (BTreeSet::new(), VecDeque::from([vec![start]]));
-    while let Some(way) = ways.pop_front() {
-        let next = &arrows[way[way.len() - 1]];
+    while let Some(cycle) = ways.pop_front() {
+        let next = &edges[cycle[cycle.len() - 1]];
         if next.contains_key(start) {
-            return Some(way);
+            return Some(cycle);
         }
-        ways.extend(next.keys().filter(|to| seen.insert(*to)).map(|to| [&way[..], &[to]].concat()));
+        ways.extend(next.keys().filter(|to| seen.insert(*to)).map(|to| [&cycle[..], &[to]].concat()));
     }
     None
 }
 
-/// Every file's shortest circle, the shortest first, as `src/a.rs -> src/b.rs (Name) -> src/a.rs (Name)`.
-fn circles(arrows: &Arrows) -> Vec<String> {
-    let told = |mut way: Vec<&String>| {
-        let first = (0..way.len()).min_by_key(|index| way[*index]).unwrap();
-        way.rotate_left(first);
-        let next = way.iter().cycle().skip(1);
-        let steps = way.iter().zip(next).map(|(from, to)| format!(" -> {to} ({})", arrows[*from][*to]));
-        format!("{}{}", way[0], steps.collect::<String>())
+/// The shortest cycle of each file, shortest first, as `src/a.rs -> src/b.rs (Name) -> src/a.rs (Name)`.
+fn shortest_cycles(edges: &Edges) -> Vec<String> {
+    let describe = |mut cycle: Vec<&String>| {
+        let first = (0..cycle.len()).min_by_key(|index| cycle[*index]).unwrap();
+        cycle.rotate_left(first);
+        let next = cycle.iter().cycle().skip(1);
+        let steps = cycle.iter().zip(next).map(|(from, to)| format!(" -> {to} ({})", edges[*from][*to]));
+        format!("{}{}", cycle[0], steps.collect::<String>())
     };
-    let all: BTreeSet<_> = arrows.keys().filter_map(|start| circle(arrows, start)).map(told).collect();
+    let all: BTreeSet<_> =
+        edges.keys().filter_map(|start| shortest_cycle(edges, start)).map(describe).collect();
     let mut all: Vec<_> = all.into_iter().collect();
-    all.sort_by_key(|circle| circle.matches(" -> ").count());
+    all.sort_by_key(|shortest_cycle| shortest_cycle.matches(" -> ").count());
     all
 }
 
@@ -201,21 +205,21 @@ fn no_two_files_import_each_other_straight_or_round_about() {
         let folder = root.join(folder).join("src");
         let name = |path: &Path| path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
         let read = |path: &PathBuf| (name(path), std::fs::read_to_string(path).unwrap());
-        let arrows = arrows(&sources(&folder).iter().map(read).collect());
-        assert!(arrows.values().any(|arrows| !arrows.is_empty()), "{} was not read", folder.display());
-        let mut found = circles(&arrows);
+        let edges = edges(&sources(&folder).iter().map(read).collect());
+        assert!(edges.values().any(|edges| !edges.is_empty()), "{} was not read", folder.display());
+        let mut found = shortest_cycles(&edges);
         found.truncate(5);
-        let told = found.join("\n");
+        let describe = found.join("\n");
         assert!(
             found.is_empty(),
-            "{}: move what both need into a file below both:\n{told}",
+            "{}: move what both need into a file below both:\n{describe}",
             folder.display()
         );
     }
 }
 
 #[test]
-fn a_circle_is_told_by_its_files_and_by_what_ties_them() {
+fn a_cycle_is_reported_by_its_files_and_by_what_ties_them() {
     let tree = [
         ("lib.rs", "mod a;\nmod b;\nmod c;\nmod lone;\npub use b::B;"),
         ("a.rs", "use crate::{B as Other, lone};\npub struct A(Other);\nfn f() { lone::f() }"),
@@ -223,7 +227,7 @@ fn a_circle_is_told_by_its_files_and_by_what_ties_them() {
         ("c/mod.rs", "pub mod inner;\nmod child;\npub struct C;\nfn f(_: child::D) {}\npub use child::D;"),
         ("c/inner.rs", "pub fn make() -> crate::a::A { todo!() }"),
         ("c/child.rs", "use super::C;\npub struct D(C);"),
-        // Neither a comment nor a test ties, nor a re-export, nor another crate of the same name.
+        // Comments, tests, re-exports and another crate of the same name do not count.
         (
             "lone.rs",
             "mod below;\npub use below::f;\npub struct L; // crate::a::A\n#[cfg(test)]\nuse crate::a::A;",
@@ -232,7 +236,7 @@ fn a_circle_is_told_by_its_files_and_by_what_ties_them() {
     ];
     let sources = tree.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
     assert_eq!(
-        circles(&arrows(&sources)),
+        shortest_cycles(&edges(&sources)),
         [
             "src/c/child.rs -> src/c/mod.rs (C) -> src/c/child.rs (D)",
             "src/a.rs -> src/b.rs (B) -> src/c/inner.rs (make) -> src/a.rs (A)",

@@ -1,4 +1,4 @@
-//! Each row of the fault table, on the real wire.
+//! Each row of the fault table, with real requests.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,25 +6,25 @@ use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 
 use crate::harness::{Answer, Daemon, Lab, appid, find, until};
 
-/// What an account in trouble must look like.
+/// An account in trouble, and what it must look like.
 struct FaultRow {
     account: String,
-    /// At WeChat; `None`: the trouble is in the configuration.
+    /// The fault at WeChat; `None` if the mistake is in the configuration.
     fault: Option<FaultKind>,
     endpoint: &'static str,
     kind: &'static str,
     errcode: Option<i64>,
     advice: &'static str,
-    /// Least and most seconds until the next call.
+    /// Minimum and maximum seconds until the next call.
     wait_s: (i64, i64),
 }
 
-/// `retry.initial` and `retry.max` of the lab are 200 ms and 1 s; where the machine is too busy for a probe, too, the host
-/// counts as down and the next probe is waited for, 2 s at most.
+/// The lab's `retry.initial` and `retry.max` are 200 ms and 1 s. If the machine is too busy even for a probe,
+/// the host counts as down, and the next probe takes up to 2 s.
 const BACK_OFF: (i64, i64) = (0, 2);
 const PARKED: (i64, i64) = (300, 300);
 
-/// Errcodes, their kind, part of the advice, the wait.
+/// Errcodes, their kind, a part of the advice, and the wait.
 type Line = (&'static [i64], &'static str, &'static str, (i64, i64));
 
 fn errcodes() -> Vec<FaultRow> {
@@ -60,7 +60,7 @@ fn errcodes() -> Vec<FaultRow> {
     rows.collect()
 }
 
-/// What comes without an errcode, on both endpoints: the kind on `stable_token`, the kind on `token`.
+/// Answers without an errcode, on both endpoints, with the kind on `stable_token` and the kind on `token`.
 fn answers_that_are_none() -> Vec<FaultRow> {
     let status = |status| FaultKind::Status { status };
     let table = [
@@ -89,7 +89,7 @@ fn answers_that_are_none() -> Vec<FaultRow> {
     rows.collect()
 }
 
-/// Mistakes in the configuration that WeChat itself answers.
+/// Mistakes in the configuration that WeChat itself reports.
 fn mistakes() -> Vec<FaultRow> {
     let row = |account: &str, errcode, advice| FaultRow {
         account: account.to_owned(),
@@ -111,7 +111,7 @@ fn seconds_between(from: &Value, to: &Value) -> i64 {
     (at(to) - at(from) + 500).div_euclid(1000)
 }
 
-/// Waits until the account is in the trouble that `row` says, and looks at it from every side.
+/// Waits until the account is in the trouble of `row`, and checks all that shows it.
 async fn assert_in_trouble(daemon: &Daemon, row: &FaultRow) {
     let FaultRow { account, kind, errcode, advice, wait_s, .. } = row;
     let view = find(&format!("{account} is {kind} {errcode:?}"), async || {
@@ -134,7 +134,7 @@ async fn assert_in_trouble(daemon: &Daemon, row: &FaultRow) {
 }
 
 #[tokio::test]
-async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_it_is_mended() {
+async fn every_fault_shows_its_state_and_says_what_to_do_and_when_and_ends_when_it_is_fixed() {
     let mut lab = Lab::new(7_200_000, 300_000).await;
     lab.config["upstream"]["timeout"] = json!("1s");
     let rows: Vec<FaultRow> =
@@ -235,7 +235,7 @@ async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
     let mut lab = Lab::new(8_000, 2_000).await;
     lab.config["upstream"]["timeout"] = json!("1s");
     for (account, _) in ALL_LOST {
-        // So early that a lost mint ends the old token well before its time.
+        // Refreshed so early that a lost mint ends the old token well before its time.
         lab.add(account, json!({ "endpoint": "token", "refresh_ahead": "50%" }));
     }
     let daemon = lab.start().await;
@@ -263,7 +263,7 @@ async fn a_lost_answer_that_minted_nothing_is_settled_by_one_check() {
     daemon.until_state("classic", "fresh").await;
     let token = daemon.token("classic").await.json();
     lab.wechat.inject(Some(&appid("classic")), Fault::new(FaultKind::Reset).times(1));
-    // Two mints stay an overlap apart.
+    // Two mints are at least an overlap apart.
     until("a refresh is allowed", async || {
         daemon.refresh("classic", false).await.word("outcome") == "limited"
             && lab.wechat.calls("classic") == 2

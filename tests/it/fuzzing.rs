@@ -1,4 +1,4 @@
-//! What fuzzing has found worth keeping, replayed: the same targets on the kept inputs, without the fuzzer.
+//! Replays inputs that were kept from fuzzing: the same targets, without the fuzzer.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use wxtokend_fuzz_targets as targets;
 
-/// Every kept input of `target`: seeds are made by hand, each for what it means; the corpus was found, each for the
-/// code that it reaches; a regression once did not hold.
+/// Runs `target` on every kept input: seeds are hand-written, the corpus was found for the code that it
+/// reaches, and regressions once failed.
 fn replay(target: &str, run: fn(&[u8])) {
     let kept = |kind: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(target);
@@ -21,7 +21,7 @@ fn replay(target: &str, run: fn(&[u8])) {
     assert!(failed.is_empty(), "what must hold does not, on these inputs of fuzz/*/{target}: {failed:#?}");
 }
 
-/// The files of a folder by name; none where there is no such folder.
+/// The files of a folder with their names; empty if there is no such folder.
 fn inputs(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
     let read = |path: &Path| (path.file_name().unwrap().display().to_string(), fs::read(path).unwrap());
@@ -29,7 +29,7 @@ fn inputs(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn whatever_wechat_answers_no_token_comes_out_of_nothing_and_no_secret_is_told() {
+fn whatever_wechat_answers_no_token_comes_out_of_nothing_and_no_secret_is_shown() {
     replay("wechat_answer", targets::wechat_answer::run);
 }
 

@@ -1,4 +1,4 @@
-//! Clients that are slow, silent, greedy or malformed, many at once.
+//! Many clients at once that are slow, silent, greedy or malformed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,28 +12,28 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{Daemon, Http, Lab, PATIENCE, until};
+use crate::harness::{Daemon, Http, Lab, TIMEOUT, until};
 
-/// What a supervisor gives a process before it kills it, and what a slow machine may add.
-const LONGEST_STOP: Duration = Duration::from_secs(15);
-/// Of accounts, and how long the name of each is: together more than a socket holds.
+/// The time that a supervisor gives a process before it kills it, plus some for a slow machine.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// The number of accounts and the length of their names: together more than a socket's buffers hold.
 const ACCOUNTS: usize = 300;
 const NAME: usize = 10_000;
 const BETWEEN_BYTES: Duration = Duration::from_millis(100);
 
-/// How many connections of a kind there are: two thousand, where this process and the daemon, which inherits the
-/// limit, may have that many.
-fn many() -> usize {
+/// The number of connections of one kind: two thousand, or what the limit of open files allows this process
+/// and the daemon, which inherits it.
+fn connection_count() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-    maximum.map_or(2_000, |most| usize::try_from(most / 8).unwrap_or(usize::MAX).min(2_000))
+    maximum.map_or(2_000, |max| usize::try_from(max / 8).unwrap_or(usize::MAX).min(2_000))
 }
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// A report of which the body is to come.
+/// The head of a report whose body is still to come.
 fn report(length: usize) -> String {
     format!(
         "POST /v1/accounts/stable/token/reject HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -41,60 +41,60 @@ fn report(length: usize) -> String {
     )
 }
 
-/// A connection on which `request` was sent.
-async fn asked(daemon: &Http, request: &str) -> TcpStream {
-    try_asked(daemon, request).await.unwrap()
+/// A connection on which `request` has been sent.
+async fn connection_with(daemon: &Http, request: &str) -> TcpStream {
+    try_connection_with(daemon, request).await.unwrap()
 }
 
-/// The same, unless the daemon is gone.
-async fn try_asked(daemon: &Http, request: &str) -> std::io::Result<TcpStream> {
+/// A connection on which `request` has been sent, or an error if the daemon is gone.
+async fn try_connection_with(daemon: &Http, request: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(daemon.address()).await?;
     stream.write_all(request.as_bytes()).await?;
     Ok(stream)
 }
 
-/// Everything that clients do to a daemon until this is dropped.
-struct Siege {
+/// Attacks of clients on a daemon, which end when this is dropped.
+struct Attack {
     silent: Vec<TcpStream>,
     busy: JoinSet<()>,
 }
 
-impl Siege {
-    /// `many` connections of the kinds that say nothing, and fewer of those that keep the daemon busy.
-    async fn lay(daemon: &Daemon, version: u64, many: usize) -> Self {
+impl Attack {
+    /// Opens `connection_count` connections of each silent kind, and fewer of those that keep the daemon busy.
+    async fn start(daemon: &Daemon, version: u64, connection_count: usize) -> Self {
         let mut siege = Self { silent: Vec::new(), busy: JoinSet::new() };
         let poll = get(&format!("/v1/accounts/stable/token?after={version}&wait=20s"));
-        for _ in 0..many {
-            siege.silent.push(asked(daemon, "").await);
-            siege.silent.push(asked(daemon, "GET /v1/accounts/stable/tok").await);
+        for _ in 0..connection_count {
+            siege.silent.push(connection_with(daemon, "").await);
+            siege.silent.push(connection_with(daemon, "GET /v1/accounts/stable/tok").await);
         }
-        for _ in 0..many / 4 {
-            siege.silent.push(asked(daemon, &poll).await);
+        for _ in 0..connection_count / 4 {
+            siege.silent.push(connection_with(daemon, &poll).await);
         }
-        for _ in 0..many / 50 {
+        for _ in 0..connection_count / 50 {
             let http = daemon.http.clone();
             siege.busy.spawn(trickle(http.clone(), get("/v1/accounts/stable/token")));
             siege.busy.spawn(trickle(http.clone(), report(4_000) + &"x".repeat(4_000)));
-            siege.busy.spawn(sip(http.clone(), get("/v1/accounts?limit=10000").repeat(3)));
-            siege.busy.spawn(pour(http.clone(), get("/v1/accounts/stable/token")));
-            siege.busy.spawn(give_up(http, poll.clone()));
+            siege.busy.spawn(read_slowly(http.clone(), get("/v1/accounts?limit=10000").repeat(3)));
+            siege.busy.spawn(flood(http.clone(), get("/v1/accounts/stable/token")));
+            siege.busy.spawn(hang_up(http, poll.clone()));
         }
         siege
     }
 }
 
-/// Sends a byte at a time.
+/// Sends one byte at a time.
 async fn trickle(http: Http, request: String) {
-    let Ok(mut stream) = try_asked(&http, "").await else { return };
+    let Ok(mut stream) = try_connection_with(&http, "").await else { return };
     for byte in request.bytes() {
-        // The daemon has had enough of it.
+        // The daemon has closed the connection.
         let Ok(()) = stream.write_all(&[byte]).await else { return };
         sleep(BETWEEN_BYTES).await;
     }
 }
 
-/// Takes a byte at a time.
-async fn sip(http: Http, request: String) {
+/// Reads one byte at a time.
+async fn read_slowly(http: Http, request: String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(1).unwrap();
     let Ok(mut stream) = socket.connect(http.address()).await else { return };
@@ -105,30 +105,30 @@ async fn sip(http: Http, request: String) {
 }
 
 /// Sends request after request and reads no answer.
-async fn pour(http: Http, request: String) {
-    let Ok(mut stream) = try_asked(&http, "").await else { return };
-    let many = request.repeat(1_000);
-    while stream.write_all(many.as_bytes()).await.is_ok() {}
+async fn flood(http: Http, request: String) {
+    let Ok(mut stream) = try_connection_with(&http, "").await else { return };
+    let connection_count = request.repeat(1_000);
+    while stream.write_all(connection_count.as_bytes()).await.is_ok() {}
 }
 
-/// Asks, and hangs up without having waited for the answer.
-async fn give_up(http: Http, request: String) {
-    while let Ok(given_up) = try_asked(&http, &request).await {
+/// Sends a request and closes the connection without waiting for the answer.
+async fn hang_up(http: Http, request: String) {
+    while let Ok(given_up) = try_connection_with(&http, &request).await {
         drop(given_up);
         sleep(BETWEEN_BYTES).await;
     }
 }
 
-/// Reads tokens on new connections until told to stop; all reads must succeed.
-async fn read_on(http: Http, over: Arc<AtomicBool>) -> usize {
+/// Reads tokens on new connections until `over` is set; all reads must succeed.
+async fn read_until(http: Http, over: Arc<AtomicBool>) -> usize {
     let mut reads = 0;
     while !over.load(Ordering::Relaxed) {
         for appid in ["stable", "classic"] {
-            let answer = timeout(PATIENCE, Http::to(http.address()).token(appid)).await.expect("an answer");
+            let answer = timeout(TIMEOUT, Http::to(http.address()).token(appid)).await.expect("an answer");
             assert_eq!(answer.status, 200, "{answer:?}");
             reads += 1;
         }
-        // It is there to see, not to press.
+        // A client that observes, and should not add load.
         sleep(BETWEEN_BYTES / 5).await;
     }
     reads
@@ -137,7 +137,7 @@ async fn read_on(http: Http, over: Arc<AtomicBool>) -> usize {
 async fn large_lab() -> Lab {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.config["upstream"]["max_per_second"] = json!(1_000);
-    // Nothing here shall fail because the machine is slow.
+    // Nothing here should fail because the machine is slow.
     lab.config["upstream"]["timeout"] = json!("30s");
     for n in 0..ACCOUNTS {
         lab.add(&format!("wx{n:04}"), json!({ "name": "x".repeat(NAME) }));
@@ -145,15 +145,15 @@ async fn large_lab() -> Lab {
     lab
 }
 
-/// A connection's state and its two buffers, 8 KiB each unless a head or an answer is longer, take 20 to 50 KiB; the
-/// rest is 16 pages of 3 MB, twice while one is made, and what the allocator keeps.
+/// A connection takes 20 to 50 KiB: its state and two buffers, 8 KiB each unless a head or an answer is
+/// longer. The rest is for 16 pages of 3 MB, twice while one is rendered, and what the allocator keeps.
 fn growth_kib(connections: usize) -> u64 {
     connections as u64 * 64 + (128 << 10)
 }
 
 #[tokio::test]
 async fn a_siege_holds_up_nobody_else_and_leaves_nothing_behind() {
-    let (lab, many) = (large_lab().await, many());
+    let (lab, connection_count) = (large_lab().await, connection_count());
     let mut daemon = lab.start_observed().await;
     until("all are fresh", async || {
         let fresh = daemon.metric("wxtokend_accounts{state=\"fresh\"}").await;
@@ -163,11 +163,11 @@ async fn a_siege_holds_up_nobody_else_and_leaves_nothing_behind() {
     let version = daemon.token("stable").await.json()["version"].as_u64().unwrap();
     let before = daemon.vitals();
     let over = Arc::new(AtomicBool::new(false));
-    let reader = tokio::spawn(read_on(daemon.http.clone(), Arc::clone(&over)));
-    let siege = Siege::lay(&daemon, version, many).await;
+    let reader = tokio::spawn(read_until(daemon.http.clone(), Arc::clone(&over)));
+    let siege = Attack::start(&daemon, version, connection_count).await;
     let connections = siege.silent.len() + siege.busy.len();
-    // Those that say nothing have a share of the connections, and make room for the others.
-    until("it has what it keeps", async || daemon.vitals().descriptors > many / 4).await;
+    // Silent connections have a share of all connections, and make room for others.
+    until("it has what it keeps", async || daemon.vitals().descriptors > connection_count / 4).await;
     let fresh = || Http::to(daemon.address());
     assert_eq!(fresh().get("/healthz").await.status, 200, "it goes on serving");
     drop(siege);
@@ -182,37 +182,42 @@ async fn a_siege_holds_up_nobody_else_and_leaves_nothing_behind() {
         ACCOUNTS + 2
     );
 
-    let siege = Siege::lay(&daemon, version, many / 4).await;
-    let asked = Instant::now();
+    let siege = Attack::start(&daemon, version, connection_count / 4).await;
+    let connection_with = Instant::now();
     daemon.signal(Signal::TERM);
     let status = daemon.ended().await;
-    assert!(status.success() && asked.elapsed() < LONGEST_STOP, "{status} {:?}", asked.elapsed());
+    assert!(
+        status.success() && connection_with.elapsed() < STOP_TIMEOUT,
+        "{status} {:?}",
+        connection_with.elapsed()
+    );
     drop(siege);
 }
 
 #[tokio::test]
 async fn long_polls_that_are_given_up_leave_nothing_behind() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
-    let at_once = many() / 10;
+    let at_once = connection_count() / 10;
     let daemon = lab.start_observed().await;
     daemon.until_state("stable", "fresh").await;
     let version = daemon.token("stable").await.json()["version"].as_u64().unwrap();
     let descriptors = daemon.vitals().descriptors;
-    // Who is gone looks like somebody who waits for the answer without more to say, until that is sent.
+    // A client that is gone looks like one that waits for its answer and sends nothing more, until the answer
+    // is sent.
     let poll = get(&format!("/v1/accounts/stable/token?after={version}&wait=5s"));
     let mut resident = Vec::new();
     for _ in 0..6 {
         for _ in 0..3 {
             let mut polls = Vec::new();
             for _ in 0..at_once {
-                polls.push(asked(&daemon, &poll).await);
+                polls.push(connection_with(&daemon, &poll).await);
             }
             until("they wait", async || daemon.vitals().descriptors > descriptors + at_once * 9 / 10).await;
         }
         until("they are gone", async || daemon.vitals().descriptors < descriptors + 5).await;
         resident.push(daemon.vitals().resident_kib);
     }
-    // One that stayed would keep its connection's 30 KiB: 90 MB of them in the last five rounds.
+    // Each connection that stayed would keep 30 KiB: 90 MB for those of the last five rounds.
     let growth = resident[5].saturating_sub(resident[0]);
     assert!(growth < (at_once * 3 * 5) as u64 * 4 + (8 << 10), "{resident:?}");
     assert_eq!(daemon.token("stable").await.status, 200);
@@ -226,15 +231,15 @@ async fn who_says_hardly_anything_is_cut() {
     let all = async {
         let mut clients = JoinSet::new();
         for said in ["G", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-More: ", &report(100)] {
-            let mut stream = asked(&daemon, said).await;
+            let mut stream = connection_with(&daemon, said).await;
             clients.spawn(async move {
                 let mut answer = String::new();
-                let ended = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+                let ended = timeout(TIMEOUT, stream.read_to_string(&mut answer)).await;
                 (ended.is_ok(), answer)
             });
         }
         for request in [get(&"/x".repeat(2_000)), report(4_000) + &"x".repeat(4_000)] {
-            let trickle = timeout(PATIENCE, trickle(daemon.http.clone(), request));
+            let trickle = timeout(TIMEOUT, trickle(daemon.http.clone(), request));
             clients.spawn(async move { (trickle.await.is_ok(), "HTTP/1.1 400 ".to_owned()) });
         }
         clients.join_all().await
@@ -244,7 +249,7 @@ async fn who_says_hardly_anything_is_cut() {
     }
 }
 
-/// What is sent, and the statuses of all answers to it.
+/// A name, the bytes sent, and the statuses of all answers to them.
 type Row = (&'static str, String, &'static [u16]);
 
 fn post(headers: &str, body: &str) -> String {
@@ -269,7 +274,7 @@ fn shapes() -> Vec<Row> {
         ("a signed length", post(&format!("Content-Length: +{length}\r\n"), other), &[400]),
         ("two lengths", post("Content-Length: 5\r\nContent-Length: 25\r\n", other), &[400]),
         ("a list of lengths", post("Content-Length: 25, 25\r\n", other), &[400]),
-        // Who believes the length finds a second request behind it.
+        // A parser that trusts the length finds a second request after it.
         (
             "a length and chunks",
             post("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", &format!("{chunked}{inner}")),
@@ -339,12 +344,12 @@ fn shapes() -> Vec<Row> {
     ]
 }
 
-/// All that comes back. The client ends its side when it has what it expects.
+/// Everything that is returned. The client closes its side once it has `expected` answers.
 async fn answers(stream: &mut TcpStream, expected: usize) -> String {
     let mut all = Vec::new();
     loop {
-        if told(&String::from_utf8_lossy(&all)).len() >= expected {
-            // Fails when the daemon has ended the connection.
+        if statuses_of(&String::from_utf8_lossy(&all)).len() >= expected {
+            // Fails if the daemon has closed the connection.
             let _ = stream.shutdown().await;
         }
         let mut some = [0; 4096];
@@ -355,8 +360,8 @@ async fn answers(stream: &mut TcpStream, expected: usize) -> String {
     }
 }
 
-/// The statuses.
-fn told(answers: &str) -> Vec<u16> {
+/// The statuses of all answers.
+fn statuses_of(answers: &str) -> Vec<u16> {
     let starts = answers.match_indices("HTTP/1.").map(|(at, start)| at + start.len() + 2);
     starts.filter_map(|at| answers.get(at..at + 3)?.parse().ok()).collect()
 }
@@ -371,11 +376,11 @@ async fn malformed_requests_are_refused_and_smuggle_nothing() {
     for (what, request, statuses) in shapes() {
         let (http, token) = (daemon.http.clone(), token.clone());
         rows.spawn(async move {
-            let mut stream = asked(&http, "").await;
-            // It may have had enough before the end.
+            let mut stream = connection_with(&http, "").await;
+            // The daemon may close the connection before the end of the request.
             let _ = stream.write_all(request.as_bytes()).await;
-            let answers = timeout(PATIENCE, answers(&mut stream, statuses.len())).await.expect("an end");
-            assert_eq!(told(&answers), statuses, "{what}: {answers}");
+            let answers = timeout(TIMEOUT, answers(&mut stream, statuses.len())).await.expect("an end");
+            assert_eq!(statuses_of(&answers), statuses, "{what}: {answers}");
             let may_hold_it = !request.contains("/healthz") && statuses.contains(&200);
             assert!(may_hold_it || !answers.contains(&token), "{what}: {answers}");
             assert_eq!(http.get("/healthz").await.status, 200, "{what}");
@@ -385,7 +390,7 @@ async fn malformed_requests_are_refused_and_smuggle_nothing() {
     assert_eq!(daemon.token_value("stable").await, token);
 }
 
-/// The program where it may have so many open files; it is started by a shell, which can set that.
+/// The program with a limit of open files, which the shell that starts it sets.
 fn with_open_files(lab: &Lab, limit: &str) -> Command {
     let mut shell = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_wxtokend");
@@ -394,16 +399,16 @@ fn with_open_files(lab: &Lab, limit: &str) -> Command {
 }
 
 #[tokio::test]
-async fn a_crowd_that_takes_all_connections_does_not_keep_the_daemon_from_wechat() {
-    many();
+async fn clients_that_take_all_connections_do_not_keep_the_daemon_from_wechat() {
+    connection_count();
     let lab = Lab::new(2_000, 500).await.with_both();
     lab.write();
     let daemon = Daemon::start(with_open_files(&lab, "-n 128")).await;
     daemon.until_state("stable", "fresh").await;
     daemon.until_state("classic", "fresh").await;
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..150 {
-        crowd.push(asked(&daemon, "").await);
+        connections.push(connection_with(&daemon, "").await);
     }
     let so_far = ["stable", "classic"].map(|appid| (appid, lab.wechat.calls(appid)));
     for (appid, calls) in so_far {
@@ -411,7 +416,7 @@ async fn a_crowd_that_takes_all_connections_does_not_keep_the_daemon_from_wechat
     }
     let log = daemon.log.text();
     assert!(!log.contains("os error 24") && !log.contains("accept_failed"), "{log}");
-    drop(crowd);
+    drop(connections);
     for appid in ["stable", "classic"] {
         assert_eq!(Http::to(daemon.address()).token(appid).await.status, 200);
     }
@@ -434,7 +439,7 @@ async fn a_daemon_that_lets_everybody_in_says_so() {
     let warning = daemon.event("no_clients", 1).await;
     assert_eq!(warning["level"], "WARN");
     assert!(warning["message"].as_str().unwrap().contains("proxy"), "{warning}");
-    // To be told once is enough, and again when it becomes true again.
+    // One warning is enough, until it becomes true again.
     daemon.reload().await;
     lab.config["api"]["clients"] =
         json!([{ "name": "crm", "key": "a-key-of-crm-5ecre7", "accounts": ["*"] }]);
@@ -455,10 +460,10 @@ async fn a_daemon_that_lets_everybody_in_says_so() {
     assert!(!guarded.log.text().contains("no_clients"));
 }
 
-/// As many descriptors as many a system gives, of which half are for clients.
+/// The limit of open files that many systems have, half of which are for clients.
 #[tokio::test]
 async fn twice_as_many_silent_connections_as_there_is_room_for_shut_out_neither_probes_nor_clients() {
-    many();
+    connection_count();
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     let key = "a-key-of-crm-5ecre7";
     for clients in [json!([]), json!([{ "name": "crm", "key": key, "accounts": ["*"] }])] {
@@ -466,9 +471,9 @@ async fn twice_as_many_silent_connections_as_there_is_room_for_shut_out_neither_
         lab.write();
         let daemon = Daemon::start(with_open_files(&lab, "-n 1024")).await;
         daemon.with_key(key).until_state("stable", "fresh").await;
-        let mut crowd = Vec::new();
+        let mut connections = Vec::new();
         for n in 0..1_200 {
-            crowd.push(asked(&daemon, ["", "GET /v1/acc"][n % 2]).await);
+            connections.push(connection_with(&daemon, ["", "GET /v1/acc"][n % 2]).await);
         }
         let fresh = || Http::to(daemon.address());
         assert_eq!(fresh().get("/healthz").await.status, 200);

@@ -1,4 +1,4 @@
-//! Tokens through several lifetimes, as clients see them.
+//! Tokens through several lifetimes, as seen by clients.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Standard error that nobody reads.
+//! Standard error that is not read.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,13 +9,13 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Daemon, Http, Lab, PATIENCE, Port, until};
+use crate::harness::{Daemon, Http, Lab, Port, TIMEOUT, until};
 
-/// What a supervisor gives a process before it kills it, and what a slow machine may add.
-const LONGEST_STOP: Duration = Duration::from_secs(15);
+/// The time that a supervisor gives a process before it kills it, plus some for a slow machine.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const DROPPED: &str = "wxtokend_log_lines_dropped_total";
 
-/// A configuration that cannot be taken, for reasons which make a long line.
+/// Writes an invalid configuration whose problems make a long log line.
 fn break_configuration(lab: &Lab) {
     let accounts: Vec<_> = (0..100).map(|n| json!({ "appid": format!("account {n}") })).collect();
     std::fs::write(lab.path("accounts.yaml"), json!({ "accounts": accounts }).to_string()).unwrap();
@@ -50,19 +50,19 @@ async fn a_log_that_nobody_reads_holds_up_neither_reads_nor_refreshes_nor_a_stop
     let asked = Instant::now();
     daemon.signal(Signal::TERM);
     let status = daemon.ended().await;
-    assert!(status.success() && asked.elapsed() < LONGEST_STOP, "{status} {:?}", asked.elapsed());
+    assert!(status.success() && asked.elapsed() < STOP_TIMEOUT, "{status} {:?}", asked.elapsed());
 }
 
 #[tokio::test]
-async fn a_log_that_is_read_again_tells_how_many_lines_it_lacks_and_goes_on() {
+async fn a_log_that_is_read_again_shows_how_many_lines_it_lacks_and_goes_on() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     let daemon = lab.start().await;
     daemon.log.set_stuck(true);
     break_configuration(&lab);
     let dropped = until_lines_are_dropped(&daemon).await;
     daemon.log.set_stuck(false);
-    let told = daemon.event("log_lines_dropped", 1).await;
-    assert!(told["lines"].as_f64().unwrap() >= dropped, "{told}");
+    let reported = daemon.event("log_lines_dropped", 1).await;
+    assert!(reported["lines"].as_f64().unwrap() >= dropped, "{reported}");
     lab.write();
     until("the right configuration is taken, and told", async || {
         daemon.signal(Signal::HUP);
@@ -77,11 +77,11 @@ async fn a_log_that_is_read_again_tells_how_many_lines_it_lacks_and_goes_on() {
     }
 }
 
-/// A pipe that is full already, and which nobody reads.
+/// A pipe that is full and is not read.
 fn full_pipe() -> (std::io::PipeReader, Stdio) {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut filling = writer.try_clone().unwrap();
-    // Stands there until the reader is gone.
+    // Blocks until the reader is gone.
     std::thread::spawn(move || while filling.write_all(&[b'x'; 4_096]).is_ok() {});
     (reader, Stdio::from(writer))
 }
@@ -89,7 +89,7 @@ fn full_pipe() -> (std::io::PipeReader, Stdio) {
 async fn ends_well(mut child: Child) {
     let pid = i32::try_from(child.id().unwrap()).unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
-    let status = timeout(PATIENCE, child.wait()).await.expect("it never ended").unwrap();
+    let status = timeout(TIMEOUT, child.wait()).await.expect("it never ended").unwrap();
     assert!(status.success(), "{status}");
 }
 

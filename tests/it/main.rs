@@ -1,10 +1,10 @@
-//! The real program as a process, against the simulated WeChat on a real socket, in real time.
+//! Tests of the real program as a process, against the sandbox on a real socket, in real time.
 //!
-//! What is proven here needs the whole: sockets, signals, a file on disk, a process that dies. What the fleet does
-//! over months is proven on paused time beside its code.
+//! These tests prove what needs the whole system: sockets, signals, a file on disk, a process that dies. The
+//! fleet's behaviour over months is tested on paused time next to its code.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-// Named so that the longest test begins first.
+// Named so that the longest test starts first.
 mod applications;
 mod budget;
 mod canary;
@@ -12,7 +12,6 @@ mod certificates;
 mod commands;
 mod core_dumps;
 mod crashes;
-mod crowd;
 mod cycles;
 mod faults;
 mod fuzzing;
@@ -20,6 +19,7 @@ mod grafana;
 mod harness;
 mod hostile_clients;
 mod hostile_upstream;
+mod large_fleet;
 mod late_delivery;
 mod layers;
 mod lifetimes;

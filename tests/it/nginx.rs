@@ -1,4 +1,4 @@
-//! docs/sdk/nginx.conf in a real nginx, between an SDK, the daemon and the simulated WeChat.
+//! docs/sdk/nginx.conf in a real nginx, between an SDK, the daemon and the sandbox.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ async fn an_sdk_that_sends_all_calls_to_one_place_gets_our_token_and_wechats_ans
     assert_eq!(lab.wechat.counters(&appid("stable")).ticket_calls, tickets, "no call went through");
     lab.wechat.kill_tokens(&appid("stable"));
     assert_eq!(business(&token).await["errcode"], 40001);
-    // What an SDK does then.
+    // The call that an SDK then makes.
     let next = stable_token(hub, "/cgi-bin/stable_token", true).await.json()["access_token"].clone();
     assert_ne!(next, token);
     assert!(business(next.as_str().unwrap()).await["ip_list"].is_array());

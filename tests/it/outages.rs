@@ -1,4 +1,4 @@
-//! The whole host is unwell.
+//! Outages of a whole host.
 
 use serde_json::json;
 use wxtokend_sandbox::Outage;
@@ -70,7 +70,7 @@ async fn a_fleet_whose_host_goes_away_and_comes_back_has_paid_for_what_was_sent_
     lab.wechat.reopen().await;
     until_all(&daemon, "fresh").await;
     for (account, _) in accounts() {
-        // A call may have been cut on its way, before WeChat saw it; and others follow meanwhile.
+        // A call may have been cut before it reached WeChat, and others follow meanwhile.
         let remaining = remaining(&daemon, &account).await;
         let calls = lab.wechat.calls(&account);
         assert!(remaining + calls + 1 >= 1000, "{account}: {remaining} remain after {calls} calls");

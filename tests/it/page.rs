@@ -1,4 +1,4 @@
-//! The status page in a real browser: what somebody sees, clicks and types.
+//! The status page in a real browser: what users see, click and type.
 
 mod appearance;
 mod figures;
@@ -15,11 +15,11 @@ const OPS: &str = "key-of-the-operators";
 const SHOP: &str = "key of the shops; with odd=characters, and 中文";
 const LONG: (u64, u64) = (7_200_000, 300_000);
 
-/// The texts of the rows in sight, from top to bottom.
+/// The texts of the visible rows, from top to bottom.
 const APPIDS: &str =
     "[...document.querySelectorAll('.row:not([hidden])')].map(row => row.dataset.appid).join(' ')";
 
-/// A daemon, and a browser to look at it with.
+/// A daemon, and a browser that shows its page.
 struct Page {
     lab: Lab,
     daemon: Daemon,
@@ -33,7 +33,7 @@ fn clients() -> Value {
     ])
 }
 
-/// Six accounts, three of them shops, of which two keep tickets.
+/// Six accounts, three of them shops, of which two have tickets.
 async fn lab((lifetime_ms, overlap_ms): (u64, u64)) -> Lab {
     let mut lab = Lab::new(lifetime_ms, overlap_ms).await;
     for (account, name, tags) in [
@@ -65,7 +65,7 @@ impl Page {
         page
     }
 
-    /// With an operator signed in, and all six accounts in sight.
+    /// A page with an operator signed in and all six accounts in the list.
     async fn of_the_operator(times: (u64, u64)) -> Self {
         let page = Self::open(lab(times).await, Screen::default()).await;
         page.sign_in(OPS).await;
@@ -84,7 +84,7 @@ impl Page {
         self.browser.keys(ENTER).await;
     }
 
-    /// Waits until the list shows these, in this order.
+    /// Waits until the list shows these accounts in this order.
     async fn until_listed(&self, appids: &str) {
         self.browser.until(&format!("{APPIDS} === '{appids}'")).await;
     }
@@ -98,7 +98,7 @@ impl Page {
         self.daemon.http.with_key(OPS)
     }
 
-    /// Makes every call for an account fail, by the sandbox's control API, and has one made.
+    /// Makes all calls for an account fail, by the sandbox's control API, and triggers one.
     async fn break_account(&self, account: &str, errcode: i64) {
         let faults = format!("/_sandbox/accounts/{account}/faults");
         let sandbox = Http::to(self.lab.wechat.address);
@@ -108,7 +108,8 @@ impl Page {
         self.ops().refresh(account, false).await;
     }
 
-    /// The console must be empty but for what the browser says of these answers, each as `401 /v1/session`.
+    /// Asserts that the console is empty except for the browser's messages about these answers, each as `401
+    /// /v1/session`.
     async fn console_is_clean_but_for(&self, refused: &[&str]) {
         for line in self.browser.log("browser").await {
             let message = line["message"].as_str().unwrap();
@@ -134,7 +135,7 @@ async fn nobody_sees_anything_without_a_right_key() {
     assert_eq!(page.daemon.event("sign_in_refused", 1).await["level"], "WARN");
     assert!(!page.daemon.log.text().contains("a wrong key"));
 
-    // The mistyped key is selected: what is typed next replaces it.
+    // The mistyped key is selected, so that typing replaces it.
     browser.keys(SHOP).await;
     browser.keys(ENTER).await;
     page.until_listed("wx01 wx04 wx02").await;
@@ -143,7 +144,7 @@ async fn nobody_sees_anything_without_a_right_key() {
     browser.reload().await;
     page.until_listed("wx01 wx04 wx02").await;
 
-    // Signed out in another tab: the next thing one does shows it.
+    // Signed out in another tab, which the next action shows.
     browser.run("return fetch('/v1/session', { method: 'DELETE' }).then(() => true)").await;
     page.go("/#/accounts/wx01").await;
     page.until_text(".said", "The session has ended").await;
@@ -173,7 +174,7 @@ async fn a_key_sees_exactly_its_accounts_and_without_admin_orders_nothing() {
         page.until_text(".empty", &format!("There is no account {stranger}, or this key does not cover it."))
             .await;
     }
-    // What happens to others is not told either.
+    // Changes of other accounts are not shown either.
     page.break_account("wx03", 40164).await;
     page.break_account("wx04", 40164).await;
     page.go("/#/").await;
@@ -188,7 +189,7 @@ async fn the_list_is_searched_filtered_sorted_and_shared() {
     let browser = &page.browser;
     page.until_listed("wx06 wx01 wx04 wx05 wx03 wx02").await;
     page.break_account("wx02", 40164).await;
-    // The token of this one ends later.
+    // The token of this account ends later.
     page.ops().refresh("wx05", true).await;
     page.break_account("wx05", 45009).await;
     page.until_listed("wx02 wx05 wx06 wx01 wx04 wx03").await;
@@ -243,7 +244,7 @@ async fn a_version_changes_while_one_looks_at_it() {
     browser.until(&format!("Number({shown}) > {before}")).await;
     let version = |view: &Value| view["version"].as_u64().unwrap();
     assert!(version(&page.ops().view("wx01").await) > before.parse().unwrap());
-    // The same on the page of an account, in its history, too.
+    // The same on the account's page, and in its history.
     page.go("/#/accounts/wx03").await;
     page.until_text(".history", "new token").await;
     let rows = "document.querySelectorAll('.history [data-event=token]').length";
@@ -254,7 +255,7 @@ async fn a_version_changes_while_one_looks_at_it() {
 }
 
 #[tokio::test]
-async fn a_parked_account_says_what_to_do_and_is_mended_from_its_page() {
+async fn a_parked_account_says_what_to_do_and_is_repaired_from_its_page() {
     let page = Page::of_the_operator(LONG).await;
     let browser = &page.browser;
     page.break_account("wx04", 40164).await;
@@ -298,7 +299,7 @@ async fn a_new_token_is_forced_only_after_a_second_yes() {
     page.until_text(".refresh .said", "There is a new token, version").await;
     assert_eq!(page.lab.wechat.mints("wx01"), 2);
     page.until_text(".history [data-event=refresh]", "forced").await;
-    // On the classic endpoint each call mints, and there is nothing to be forced.
+    // On the classic endpoint each call mints, so there is nothing to force.
     page.go("/#/accounts/wx03").await;
     page.until_text("[data-field=endpoint]", "token").await;
     assert_eq!(browser.text("document.querySelectorAll('.refresh button').length").await, "1");
@@ -431,7 +432,7 @@ async fn thousands_of_accounts_are_a_few_rows_in_the_page() {
     until("the daemon has a token for all", async || page.ops().get("/readyz").await.status == 200).await;
     page.until_text(".share", "3,006 of 3,006 fresh").await;
     assert!(browser.text(rows).await.parse::<u32>().unwrap() < 60);
-    // Rows are told in the order in which they are seen.
+    // The order of the rows in the document must be their visible order.
     let tops =
         "[...document.querySelectorAll('.row:not([hidden])')].map(row => row.getBoundingClientRect().top)";
     browser.until(&format!("(tops => tops.every((top, n) => n === 0 || top > tops[n - 1]))({tops})")).await;

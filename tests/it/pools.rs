@@ -1,4 +1,4 @@
-//! Pools of real clients, which keep connections and use them again after any rest.
+//! Connection pools of real clients, which reuse connections after any idle time.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use wxtokend::{Config, Fleet};
 
 use crate::harness::{Http, Lab, Nginx, node_packages, python_with, said, tool, words};
 
-/// In place of 80 s; clients are told 2 s in place of 75.
+/// In place of 80 s; clients are given 2 s in place of 75.
 const IDLE: Duration = Duration::from_secs(3);
-/// In place of the 60 s that nginx keeps its connections.
+/// In place of the 60 s for which nginx keeps its connections.
 const NGINX_KEEPS: &str = "2s";
-/// What each client sends on each of its connections, and how many of those it has at a time.
+/// Requests of each client on each connection, and its number of connections.
 const REQUESTS: usize = 6;
 const CONNECTIONS: usize = 6;
 
-/// The API in this process, which the program's own, of 80 s, would keep here for minutes.
+/// Runs the API in this process: with the program's own limit of 80 s a test would take minutes.
 async fn serve(lab: &Lab) -> (SocketAddr, SocketAddr) {
     let text = lab.config.to_string();
     let config = Config::parse(&text, &lab.path("accounts.yaml"), |_| None).unwrap();
@@ -37,7 +37,7 @@ async fn serve(lab: &Lab) -> (SocketAddr, SocketAddr) {
     addresses
 }
 
-/// Runs a script of ours that answers with what went wrong, a list.
+/// Runs a script that prints a list of what went wrong.
 async fn run(lab: &Lab, mut program: Command, script: &str, api: SocketAddr, metrics: SocketAddr) {
     program.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdks").join(script));
     let mut program = lab.prepared(program);
@@ -56,7 +56,7 @@ async fn run(lab: &Lab, mut program: Command, script: &str, api: SocketAddr, met
     assert_eq!(failed, json!([]), "{script}");
 }
 
-/// Requests through nginx, which keeps connections to us and takes one that has rested for any time.
+/// Requests through nginx, which reuses connections to us after any idle time.
 async fn through_nginx(hub: Http) {
     let mut all = JoinSet::new();
     for n in 0..CONNECTIONS {

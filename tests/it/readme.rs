@@ -1,4 +1,4 @@
-//! Holds README.md to what the program does: its commands are run, its tables compared.
+//! Checks README.md against the program: its commands are run, its tables compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ const METRICS: &str = include_str!("../../docs/metrics.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const PROBLEMS: &str = include_str!("../../src/daemon/http/problem.rs");
 
-/// A fenced block, and the line on which it opens.
+/// A fenced block, and the line at which it opens.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Block<'a> {
     pub(crate) info: &'a str,
@@ -42,14 +42,14 @@ pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The cells of the rows of the first table in `section`, its head left out.
+/// The cells of the first table in `section`, without its head.
 fn table(section: &'static str) -> Vec<Vec<&'static str>> {
     let rows =
         section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     rows.skip(2).map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-/// A daemon as a newcomer starts it, on a port of its own. Everything has been fresh for a second.
+/// A daemon started as the README says, on a port of its own. All accounts have been fresh for a second.
 async fn sandboxed(lab: &Lab) -> (Daemon, String) {
     std::fs::write(lab.path("accounts.yaml"), EXAMPLE.replace("127.0.0.1:8787", "127.0.0.1:0")).unwrap();
     let daemon = Daemon::start(lab.program(&["run", "--sandbox", "--log-format", "json"])).await;
@@ -70,9 +70,9 @@ async fn the_commands_of_the_readme_answer_what_it_says() {
     let (daemon, sandbox) = sandboxed(&lab).await;
     let blocks = blocks(README);
     let commands: Vec<_> = blocks.iter().filter(|block| block.info.starts_with("sh test")).collect();
-    let told = run_all(&lab, daemon.address().to_string(), &sandbox, &commands).await;
-    assert_eq!(told.len(), commands.len(), "a command ended the shell: {told:?}");
-    for (command, (said, code)) in commands.iter().zip(told) {
+    let listed = run_all(&lab, daemon.address().to_string(), &sandbox, &commands).await;
+    assert_eq!(listed.len(), commands.len(), "a command ended the shell: {listed:?}");
+    for (command, (said, code)) in commands.iter().zip(listed) {
         let place = format!("README.md:{}", command.opens + 1);
         let fails = command.info == "sh test fails";
         assert_eq!(code != "0", fails, "{place}: exit code {code}:\n{said}");
@@ -93,7 +93,8 @@ async fn the_commands_of_the_readme_answer_what_it_says() {
     }
 }
 
-/// Runs the blocks one after another in one shell, as somebody who pastes them: what each said, and its exit code.
+/// Runs the blocks one after another in one shell, as if pasted, and returns the output and exit code of
+/// each.
 async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block<'_>]) -> Vec<(String, String)> {
     for tool in ["bash", "curl", "jq"] {
         let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status().await;
@@ -115,8 +116,8 @@ async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block<'_>])
     parts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
 }
 
-/// What of an answer is the same each time: numbers come and go, and strings with digits in them, and long ones, in which
-/// there may be none by chance.
+/// The part of an answer that is the same each time. Numbers vary, and so do strings with digits and long
+/// strings, which may happen to have no digit.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Number(_) => json!("a number"),
@@ -136,12 +137,12 @@ fn shape(value: &Value) -> Value {
     }
 }
 
-/// Whether it may be sixteen letters and digits that were drawn.
+/// Whether `text` can be sixteen random letters and digits.
 fn is_drawn(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Whether `said` is `expected`, line by line, but for numbers, blanks and what `…` stands for.
+/// Whether `said` matches `expected`, line by line, except for numbers, blanks and what `…` stands for.
 fn fits(expected: &str, said: &str) -> bool {
     let (expected, said) = (lines(expected), lines(said));
     expected.len() == said.len()
@@ -189,7 +190,7 @@ async fn the_accounts_yaml_of_the_readme_is_right_and_gives_no_warning() {
     let mut check = lab.program(&["check", "--strict"]);
     for named in yaml.split("${").skip(1) {
         let name = named.split_once('}').unwrap().0;
-        // Each a value of its own, like an AppSecret and long enough for a key.
+        // Each variable gets its own value, in the form of an AppSecret and long enough for a key.
         check.env(name, &hex(&Secret::new(name).sha256())[..32]);
     }
     let checked = ended(check).await;
@@ -214,12 +215,12 @@ fn the_readme_is_short_and_names_every_code_of_a_refusal() {
     }
 }
 
-/// What a section of a README has in any language. Empty before the first heading.
+/// The content of a README section that does not depend on its language. Empty before the first heading.
 #[derive(Default)]
 struct Section<'a> {
     heading: &'a str,
     blocks: Vec<Block<'a>>,
-    /// What stands in backticks, in the order of the alphabet.
+    /// The texts in backticks, in alphabetical order.
     words: BTreeSet<&'a str>,
     links: BTreeSet<&'a str>,
     /// The numbers in each row of its tables.
@@ -241,7 +242,7 @@ fn sections(page: &str) -> Vec<Section<'_>> {
         } else {
             let section = &mut sections[last];
             section.words.extend(line.split('`').skip(1).step_by(2));
-            // Each links to the other.
+            // The two READMEs link to each other.
             section.links.extend(links(line).into_iter().filter(|link| !link.starts_with("README.")));
             if line.starts_with('|') {
                 let numbers = line.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
@@ -281,21 +282,22 @@ pub(crate) fn known_codes() -> BTreeSet<i64> {
     TABLE.iter().flat_map(|group| group.rows).flat_map(|row| row.errcodes).copied().collect()
 }
 
-/// Names with their labels, as the table of docs/metrics.md has them; `appid` in the rows that belong to accounts.
-fn metrics_told() -> BTreeMap<String, BTreeSet<String>> {
-    let mut told = BTreeMap::new();
+/// Metric names with their labels, from the table of docs/metrics.md; `appid` in the rows that belong to
+/// accounts.
+fn documented_metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let mut listed = BTreeMap::new();
     for (row, cells) in table(METRICS).into_iter().enumerate() {
         for metric in cells[0].split('`').skip(1).step_by(2).filter(|metric| *metric != "process_*") {
             let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
             let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned);
             let appid = (row < 5).then(|| "appid".to_owned());
-            told.insert(format!("wxtokend_{name}"), labels.chain(appid).collect());
+            listed.insert(format!("wxtokend_{name}"), labels.chain(appid).collect());
         }
     }
-    told
+    listed
 }
 
-/// Families with the labels that their samples have; `le` is every histogram's.
+/// Families with the labels of their samples; `le` belongs to every histogram.
 pub(crate) fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut found: BTreeMap<String, BTreeSet<String>> =
@@ -312,11 +314,11 @@ pub(crate) fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// What a daemon exports that has everything to tell, an account in trouble too.
+/// Everything that a daemon can export, including an account in trouble.
 pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
     let (daemon, sandbox) = sandboxed(lab).await;
     let appid = "wx5e1f00000000000a";
-    // That one has tickets.
+    // This account has tickets.
     for (appid, fault) in [
         (appid, json!({ "kind": "errcode", "errcode": 40164 })),
         ("wx5e1f00000000000d", json!({ "kind": "errcode", "errcode": 48001, "endpoint": "ticket" })),
@@ -327,16 +329,16 @@ pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
     }
     daemon.refresh(appid, false).await;
     daemon.until_state(appid, "parked").await;
-    // They are looked after every few seconds here.
-    let told = find("a ticket's fault", async || {
+    // Tickets are polled every few seconds here.
+    let listed = find("a ticket's fault", async || {
         let scrape = daemon.get("/metrics").await.body;
         scrape.contains("wxtokend_ticket_fault{").then_some(scrape)
     });
-    told.await + &of_a_sink().await
+    listed.await + &sink_metrics().await
 }
 
-/// What is exported besides where tokens are published, which a daemon on the sandbox does not.
-async fn of_a_sink() -> String {
+/// The metrics of publishing, which a daemon on the sandbox does not export.
+async fn sink_metrics() -> String {
     let mut lab = Lab::new(60_000, 10_000).await.with_both();
     lab.config["publish"] =
         json!([{ "redis": "redis://127.0.0.1:1", "preset": "wxjava", "accounts": ["*"] }]);
@@ -349,6 +351,6 @@ async fn the_metrics_that_are_documented_are_those_of_a_scrape() {
     let found = scraped(&scrape_with_a_fault(&Lab::new(60_000, 10_000).await).await);
     let (processes, found): (BTreeMap<_, _>, _) =
         found.into_iter().partition(|(name, _)| name.starts_with("process_"));
-    assert_eq!(metrics_told(), found);
+    assert_eq!(documented_metrics(), found);
     assert!(!processes.is_empty());
 }

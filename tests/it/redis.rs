@@ -1,4 +1,4 @@
-//! Tokens in Redis, as the SDKs find them there.
+//! Tokens in Redis, as SDKs find them there.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
 use crate::harness::{CERTIFICATE, Daemon, Lab, Redis, appid, secret_of, until};
 
 const LIFETIME_MS: u64 = 7_200_000;
-/// So short that a token of the classic endpoint can be replaced at will.
+/// Short, so that a token of the classic endpoint can be replaced at any time.
 const OVERLAP_MS: u64 = 1_000;
 
-/// A sink that keeps the tokens at `t:{appid}`.
+/// A sink that writes tokens to `t:{appid}`.
 fn sink(name: &str, redis: &Redis) -> Value {
     json!({ "name": name, "redis": redis.url(), "key": "t:{appid}", "accounts": ["*"] })
 }
@@ -26,7 +26,7 @@ fn md5(text: &str) -> String {
     hex(&Md5::digest(text.as_bytes()))
 }
 
-/// What each preset is to have put into Redis for an account, by key; `…` stands for what is left of the promise.
+/// The entries that each preset must write for an account, by key; `…` stands for the rest of the promise.
 fn expected(name: &str, token: &str) -> BTreeMap<String, String> {
     let (secret, n) = (secret_of(name), token.len());
     let ew5 = md5(&format!(r#"{{"grant_type":"client_credential","appid":"{name}","secret":"{secret}"}}"#));
@@ -73,9 +73,9 @@ async fn every_preset_is_in_redis_with_the_token_and_the_promise_on_both_endpoin
     let mut keys = 0;
     for account in ["stable", "classic"] {
         daemon.until_state(account, "fresh").await;
-        let told = daemon.token(account).await.json();
-        let token = told["access_token"].as_str().unwrap();
-        let promised = told["expires_in"].as_i64().unwrap();
+        let message = daemon.token(account).await.json();
+        let token = message["access_token"].as_str().unwrap();
+        let promised = message["expires_in"].as_i64().unwrap();
         let expected = expected(account, token);
         for (key, value) in &expected {
             until(&format!("{key} is there"), async || redis.get(key).await.is_some()).await;
@@ -150,7 +150,7 @@ async fn a_token_stands_in_redis_as_long_as_it_is_served_though_wechat_is_down()
     let token = daemon.token_value("classic").await;
     redis.until("t:classic", Some(&token)).await;
     lab.wechat.close().await;
-    // What is promised is short now, as WeChat may be back at any moment, and it is promised again and again.
+    // The promise is short now, since WeChat may return at any moment, and it is renewed again and again.
     let mut in_need = 0;
     until("the token ends", async || {
         let answer = daemon.token("classic").await;
@@ -176,7 +176,7 @@ async fn a_token_that_a_lost_answer_may_have_ended_is_out_of_redis_in_time_thoug
     redis.until("t:classic", Some(&token)).await;
     let lost = Fault::new(FaultKind::Lost { seen_as: LostAs::Hang }).on(Call::Token).times(1);
     lab.wechat.inject(Some(&appid("classic")), lost);
-    // Once the first token cannot be replaced at once any more.
+    // Once the first token can no longer be replaced at once.
     until("the operator's call goes out", async || {
         daemon.refresh("classic", false).await;
         lab.wechat.calls("classic") > 1
@@ -222,7 +222,7 @@ async fn redis_may_be_down_and_hears_everything_when_it_is_back() {
     until("it is up", async || is_up(&daemon, "main").await == Some(1.0)).await;
     assert_eq!(daemon.metric(pending).await, Some(0.0));
 
-    // It dies, a token is replaced meanwhile, and it comes back empty.
+    // The Redis dies, a token is replaced meanwhile, and the Redis returns empty.
     redis.kill().await;
     let old = daemon.token_value("classic").await;
     until("a new token", async || {
@@ -281,12 +281,12 @@ async fn what_somebody_else_has_done_to_our_keys_is_undone_and_counted() {
     daemon.event("redis_drift", 3).await;
     let text = daemon.log.text();
     assert!(!text.contains(&secret_of("stable")) && !text.contains(&token), "{text}");
-    // Once a minute is often enough.
+    // Checking once a minute is enough.
     redis.ask::<()>(&["DEL", "t:stable"]).await;
     redis.until("t:stable", Some(&token)).await;
     assert_eq!((drift("main").await, daemon.log.events("redis_drift").len()), (Some(3.0), 3));
 
-    // Without an end, or with a later one, a token would stand there when it is dead.
+    // Without an expiry, or with a later one, a dead token would stay there.
     redis.ask::<()>(&["PERSIST", "t:stable"]).await;
     redis.ask::<()>(&["EXPIRE", "t:classic", "100000"]).await;
     redis.ask::<()>(&["PERSIST", &hash]).await;
@@ -326,7 +326,7 @@ async fn what_is_not_ours_to_publish_any_more_is_taken_back_and_nothing_else() {
     }
     assert_eq!(redis.get("t:theirs").await.as_deref(), Some("a-strangers"));
 
-    // A token that WeChat refuses is in Redis no more, though there is none in its place yet.
+    // A token that WeChat rejects is removed from Redis, even before there is another.
     let token = daemon.token_value("classic").await;
     assert_eq!(redis.get("t:classic").await.as_deref(), Some(token.as_str()));
     lab.wechat.kill_tokens(&appid("classic"));
@@ -334,7 +334,7 @@ async fn what_is_not_ours_to_publish_any_more_is_taken_back_and_nothing_else() {
     let (rejected, ()) = tokio::join!(daemon.reject("classic", &token), redis.until("t:classic", None));
     until("another one", async || daemon.token("classic").await.status == 200).await;
     assert_ne!(daemon.token_value("classic").await, token, "{rejected:?}");
-    // While the lost call may be at work still, each that comes is replaced after the overlap.
+    // While the lost call may still arrive, each new token is replaced after the overlap.
     until("it is in Redis", async || {
         let new = daemon.token("classic").await.json()["access_token"].as_str().map(str::to_owned);
         new.is_some() && redis.get("t:classic").await == new
@@ -343,7 +343,7 @@ async fn what_is_not_ours_to_publish_any_more_is_taken_back_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refuses_is_told_without_passwords_keys_and_tokens_and_mended_by_a_reload() {
+async fn a_redis_that_refuses_is_reported_without_passwords_keys_and_tokens_and_fixed_by_a_reload() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
     let redis = Redis::start_with(&lab, "the-password-5ecre7", &[]).await;
     let lame = Redis::start_with(&lab, "", &["--rename-command", "SET", ""]).await;
@@ -354,7 +354,7 @@ async fn a_redis_that_refuses_is_told_without_passwords_keys_and_tokens_and_mend
     lab.config["publish"][1]["key"] = json!("k:{appid}");
     let daemon = lab.start().await;
     daemon.until_state("stable", "fresh").await;
-    let told = async |name: &str| {
+    let message = async |name: &str| {
         until(&format!("{name} is told"), async || {
             daemon.log.events("redis_down").iter().any(|line| line["sink"] == name)
         })
@@ -362,9 +362,12 @@ async fn a_redis_that_refuses_is_told_without_passwords_keys_and_tokens_and_mend
         let lines = daemon.log.events("redis_down");
         lines.into_iter().find(|line| line["sink"] == name).unwrap()["error"].as_str().unwrap().to_owned()
     };
-    assert_eq!(told("main").await, "Redis refuses the user name or the password");
-    let told = told("lame").await;
-    assert!(told.starts_with("Redis refuses with ERR: it does not know one of the commands SET"), "{told}");
+    assert_eq!(message("main").await, "Redis refuses the user name or the password");
+    let message = message("lame").await;
+    assert!(
+        message.starts_with("Redis refuses with ERR: it does not know one of the commands SET"),
+        "{message}"
+    );
     let failed = "wxtokend_redis_writes_total{sink=\"lame\",outcome=\"failed\"}";
     until("failures are counted", async || daemon.metric(failed).await >= Some(2.0)).await;
     lab.config["publish"][0] = right;
@@ -424,14 +427,14 @@ async fn the_documented_acl_is_enough_and_a_redis_without_ping_is_there() {
 }
 
 #[tokio::test]
-async fn a_database_that_redis_does_not_have_is_told_in_its_words() {
+async fn a_database_that_redis_does_not_have_is_reported_in_its_words() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
     let redis = Redis::start(&lab).await;
     lab.config["publish"] = json!([sink("main", &redis)]);
     lab.config["publish"][0]["redis"] = json!(redis.url() + "/99");
     let daemon = lab.start().await;
-    let told = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
-    assert_eq!(told, "Redis refuses the database of the URL: DB index is out of range");
+    let message = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
+    assert_eq!(message, "Redis refuses the database of the URL: DB index is out of range");
 }
 
 #[tokio::test]
@@ -453,8 +456,8 @@ async fn a_huge_value_at_a_key_of_ours_is_replaced_and_not_read() {
     let script = "return redis.call('HSET', KEYS[1], 'access_token', string.rep('x', 60000000))";
     redis.ask::<()>(&["EVAL", script, "1", &hash]).await;
     until("both are as they were", async || {
-        let mended: i64 = redis.ask(&["STRLEN", "t:stable"]).await;
-        mended < 1_000 && redis.ask::<i64>(&["HSTRLEN", &hash, "access_token"]).await < 1_000
+        let matches: i64 = redis.ask(&["STRLEN", "t:stable"]).await;
+        matches < 1_000 && redis.ask::<i64>(&["HSTRLEN", &hash, "access_token"]).await < 1_000
     })
     .await;
     let peak = daemon.vitals().peak_kib;
@@ -478,18 +481,18 @@ async fn a_key_that_redis_refuses_holds_up_no_other_and_is_written_when_it_may_b
     until("a string stands there", async || redis.ask::<String>(&["TYPE", "t:classic"]).await == "string")
         .await;
     redis.until("t:classic", Some(&daemon.token_value("classic").await)).await;
-    let told = daemon.event("redis_refused", 1).await;
+    let message = daemon.event("redis_refused", 1).await;
     assert_eq!(
-        (&told["sink"], &told["accounts"], &told["code"], &told["level"]),
+        (&message["sink"], &message["accounts"], &message["code"], &message["level"]),
         (&json!("main"), &json!(1), &json!("NOPERM"), &json!("WARN")),
-        "{told}"
+        "{message}"
     );
     until("it is tried again", async || metric(failed).await >= Some(2.0)).await;
     assert_eq!(is_up(&daemon, "main").await, Some(1.0));
     assert_eq!(metric("pending_accounts{sink=\"main\"}").await, Some(1.0));
     assert_eq!(redis.get("t:stable").await, None);
 
-    // Others' changes go on.
+    // Changes of other accounts are still published.
     let old = daemon.token_value("classic").await;
     until("a new token", async || {
         daemon.refresh("classic", false).await;
@@ -501,7 +504,7 @@ async fn a_key_that_redis_refuses_holds_up_no_other_and_is_written_when_it_may_b
     redis.until("t:stable", Some(&daemon.token_value("stable").await)).await;
     until("nothing waits", async || metric("pending_accounts{sink=\"main\"}").await == Some(0.0)).await;
 
-    // Nothing more can be written; what stands there, stands.
+    // Nothing more can be written; existing keys stay.
     let (failures, old) = (metric(failed).await, daemon.token_value("classic").await);
     redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     until("a token that has no room", async || {
@@ -526,8 +529,8 @@ async fn a_redis_that_refuses_every_key_is_down_until_it_takes_one() {
     lab.config["publish"] = json!([sink("main", &redis)]);
     lab.config["publish"][0]["redis"] = json!(redis.url().replace("redis://", "redis://hub:pw@"));
     let daemon = lab.start().await;
-    let told = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
-    assert!(told.starts_with("Redis refuses with NOPERM: its ACL must allow SET, GET"), "{told}");
+    let message = daemon.event("redis_down", 1).await["error"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("Redis refuses with NOPERM: its ACL must allow SET, GET"), "{message}");
     until("it is down", async || is_up(&daemon, "main").await == Some(0.0)).await;
     redis.ask::<()>(&["ACL", "SETUSER", "hub", "~t:*"]).await;
     for account in ["stable", "classic"] {

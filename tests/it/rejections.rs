@@ -1,4 +1,4 @@
-//! Many clients at once: readers of a cold account, and clients whose token WeChat refused.
+//! Many clients at once: readers of a cold account, and clients whose token WeChat has rejected.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ async fn two_hundred_readers_of_a_cold_account_cause_one_call() {
     }
 }
 
-/// A day in which nothing is due, and in which a decision holds.
+/// A lab and a daemon with a day in which nothing is due, and in which one decision stays valid.
 async fn quiet() -> (Lab, Daemon) {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.config["defaults"]["rejection_cooldown"] = json!("1h");
@@ -38,7 +38,8 @@ async fn quiet() -> (Lab, Daemon) {
     (lab, daemon)
 }
 
-/// A hundred clients with ten rejections each; the outcomes, and the one token that all were handed.
+/// A hundred clients with ten rejections each. Returns the outcomes and the one token that all clients
+/// received.
 async fn reject_a_thousand_times(
     daemon: &Daemon,
     account: &str,
@@ -78,7 +79,7 @@ async fn a_thousand_rejections_of_a_dead_token_cause_one_check_and_one_mint() {
             "{outcomes:?}"
         );
         let counters = lab.wechat.counters(&appid(account));
-        // On `stable_token` the dead one comes back at first.
+        // On `stable_token` the dead token is returned at first.
         let calls = if account == "stable" { 3 } else { 2 };
         assert_eq!((counters.checks, lab.wechat.calls(account)), (1, calls), "{account}");
         assert_eq!(lab.wechat.mints(account), 2, "{account}");

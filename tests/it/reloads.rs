@@ -1,4 +1,4 @@
-//! SIGHUP: the file read again.
+//! Reloading the file on SIGHUP.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use wxtokend_core::secret::Secret;
 use wxtokend_sandbox::{Call, Fault, FaultKind};
 
-use crate::harness::{Daemon, Lab, PATIENCE, appid, find, until};
+use crate::harness::{Daemon, Lab, TIMEOUT, appid, find, until};
 
 const LIFETIME_MS: u64 = 7_200_000;
 
@@ -92,7 +92,8 @@ async fn a_removed_accounts_token_is_gone_from_the_store_and_its_version_is_not(
     }
     lab.wechat.reopen().await;
     for (account, before) in ["stable", "classic"].into_iter().zip(&before) {
-        // WeChat hands out the old value again on `stable_token`; the daemon cannot know, and counts on.
+        // WeChat returns the old value again on `stable_token`. The daemon cannot know that, and increments
+        // the version.
         daemon.until_state(account, "fresh").await;
         let version = daemon.token(account).await.json()["version"].as_u64();
         assert_eq!(version, before["version"].as_u64().map(|version| version + 1), "{account}");
@@ -122,14 +123,14 @@ async fn a_changed_secret_is_tried_at_once_while_the_old_token_is_served() {
         assert!(served_meanwhile > 0);
         assert_eq!(daemon.view(account).await["last_fault"], Value::Null);
         let after = daemon.token(account).await.json();
-        // On `stable_token` WeChat hands out the same one.
+        // On `stable_token` WeChat returns the same token.
         let newer = after["access_token"] != before["access_token"];
         assert_eq!(newer, account == "classic");
     }
 }
 
 #[tokio::test]
-async fn a_parked_account_is_tried_at_once_with_a_mended_secret_from_a_file_too() {
+async fn a_parked_account_is_tried_at_once_with_a_corrected_secret_from_a_file_too() {
     let mut lab = Lab::new(LIFETIME_MS, 300_000).await.with("wx01", json!({}));
     let account = lab.account("wx01").as_object_mut().unwrap();
     let right = account.remove("secret").unwrap();
@@ -219,8 +220,8 @@ async fn a_warning_is_logged_once_at_the_start_or_at_the_reload_that_brings_it()
     let daemon = lab.start().await;
     let warned = |part: &str| {
         let lines = daemon.log.events("config_warning");
-        let told = lines.iter().filter(|line| line["message"].as_str().unwrap().contains(part));
-        told.inspect(|line| assert_eq!(line["level"], "WARN")).count()
+        let reported = lines.iter().filter(|line| line["message"].as_str().unwrap().contains(part));
+        reported.inspect(|line| assert_eq!(line["level"], "WARN")).count()
     };
     let appid = "accounts[0].appid: is not wx and 16 hex digits";
     assert_eq!((warned(appid), warned("accounts[1]")), (1, 0));
@@ -328,7 +329,7 @@ async fn another_endpoint_or_upstream_takes_over_without_a_gap_or_a_strangers_to
     assert_eq!(third["version"].as_u64(), second["version"].as_u64().map(|version| version + 1));
 }
 
-/// A request that is sent, all of it, when this returns.
+/// Sends a request completely.
 async fn begin(daemon: &Daemon, key: &str, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
     let head = format!("Host: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close");
@@ -336,15 +337,16 @@ async fn begin(daemon: &Daemon, key: &str, path: &str) -> TcpStream {
     stream
 }
 
-/// The status and the body of what comes back.
+/// The status and the body of the answer.
 async fn answered(mut stream: TcpStream) -> (u16, Value) {
     let mut text = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("an answer").unwrap();
+    timeout(TIMEOUT, stream.read_to_string(&mut text)).await.expect("an answer").unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
 }
 
-/// The accounts change in the same reload, so that there is a token to be told as soon as the clients are others.
+/// The accounts change in the same reload, so that there is a new token as soon as the clients have been
+/// replaced.
 #[tokio::test]
 async fn who_waits_while_a_reload_takes_its_key_or_its_right_hears_no_token() {
     const WAITING: &str = "the-key-of-who-is-waiting";
@@ -373,12 +375,14 @@ async fn who_waits_while_a_reload_takes_its_key_or_its_right_hears_no_token() {
         lab.config["api"]["clients"] = json!([after, entry("the-key-of-the-test", &["*"], "admin")]);
         lab.write();
         daemon.reload().await;
-        let (status, told) = answered(polled).await;
+        let (status, reported) = answered(polled).await;
         match code {
-            "" => assert_ne!((status, &told["access_token"]), (200, &first["access_token"]), "{told}"),
+            "" => {
+                assert_ne!((status, &reported["access_token"]), (200, &first["access_token"]), "{reported}")
+            }
             code => {
-                assert_eq!(told["code"], code, "{status} {told}");
-                assert_eq!(told.get("access_token"), None, "{told}");
+                assert_eq!(reported["code"], code, "{status} {reported}");
+                assert_eq!(reported.get("access_token"), None, "{reported}");
             }
         }
     }

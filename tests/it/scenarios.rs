@@ -1,4 +1,4 @@
-//! The scenarios of the testkit on the real daemon: a process each, over HTTP, all at the same time.
+//! The scenarios of the testkit on the real daemon: one process each, over HTTP, all at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Stage for Process {
             errcode: fault["errcode"].as_i64(),
             advice: fault["advice"].as_str().unwrap().to_owned(),
         });
-        // A reader would wait for a token that may come soon.
+        // A read would wait for a token that may come soon.
         let served =
             if view["expires_at"].is_null() { None } else { reading(&self.daemon().token(APPID).await) };
         Seen {
@@ -141,48 +141,49 @@ impl Stage for Process {
     }
 }
 
-/// More processes than that would be in each other's way: in all, and of those that start.
-const AT_A_TIME: usize = 32;
-const STARTING: usize = 6;
-/// Of those that are played once more.
-const AGAIN_AT_A_TIME: usize = 8;
+/// Limits of concurrent processes, beyond which they slow each other down: in total, and of those that are
+/// starting.
+const MAX_CONCURRENT: usize = 32;
+const MAX_STARTING: usize = 6;
+/// The limit when scenarios are repeated.
+const MAX_CONCURRENT_REPEATS: usize = 8;
 
-/// Plays them, so many at a time: those that did not go as expected, and why.
+/// Runs scenarios, `at_a_time` at once. Returns those that failed, and why.
 async fn failures(scenarios: Vec<Scenario>, at_a_time: usize) -> Vec<(Scenario, String)> {
     let mut plays = JoinSet::new();
-    let here = LocalSet::new();
-    let (turns, starts) = (Arc::new(Semaphore::new(at_a_time)), Arc::new(Semaphore::new(STARTING)));
+    let local_set = LocalSet::new();
+    let (permits, starts) = (Arc::new(Semaphore::new(at_a_time)), Arc::new(Semaphore::new(MAX_STARTING)));
     for scenario in scenarios {
-        let (turns, starts) = (Arc::clone(&turns), Arc::clone(&starts));
+        let (permits, starts) = (Arc::clone(&permits), Arc::clone(&starts));
         let play = async move {
-            let _turn = turns.acquire().await.unwrap();
+            let _permit = permits.acquire().await.unwrap();
             let starting = starts.acquire().await.unwrap();
-            let mut stage = Process::start(&scenario).await;
+            let mut process = Process::start(&scenario).await;
             drop(starting);
-            let played = play(&scenario, &mut stage).await;
-            played.map_err(|why| (scenario, format!("{why}\n{}", stage.daemon().log.text())))
+            let played = play(&scenario, &mut process).await;
+            played.map_err(|why| (scenario, format!("{why}\n{}", process.daemon().log.text())))
         };
-        plays.spawn_local_on(play, &here);
+        plays.spawn_local_on(play, &local_set);
     }
-    here.run_until(plays.join_all()).await.into_iter().filter_map(Result::err).collect()
+    local_set.run_until(plays.join_all()).await.into_iter().filter_map(Result::err).collect()
 }
 
 #[tokio::test]
 async fn every_scenario_goes_as_expected_for_the_real_daemon() {
     let scenarios = all().into_iter().filter(|scenario| scenario.is_for(Driver::Daemon)).collect();
-    // A daemon that a busy machine holds up for longer than an overlap lasts is late by no fault of its own. A fault of
-    // its own shows at any pace.
-    let late = failures(scenarios, AT_A_TIME).await;
+    // A daemon that a busy machine delays by more than an overlap is late through no fault of its own. A real
+    // fault shows at any speed.
+    let late = failures(scenarios, MAX_CONCURRENT).await;
     let again = late.into_iter().map(|(mut scenario, _)| {
         scenario.slow = true;
         scenario
     });
     let failures: Vec<_> =
-        failures(again.collect(), AGAIN_AT_A_TIME).await.into_iter().map(|(_, why)| why).collect();
+        failures(again.collect(), MAX_CONCURRENT_REPEATS).await.into_iter().map(|(_, why)| why).collect();
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
-/// A file of one scenario that is all right, but for what is put in its place.
+/// A file with one valid scenario, in which `replace` is replaced.
 fn file(replace: &str, by: &str) -> String {
     let good = "
 - name: a token comes
@@ -200,7 +201,7 @@ fn file(replace: &str, by: &str) -> String {
 #[test]
 fn a_mistake_in_the_file_is_an_error_with_a_place() {
     assert_eq!(read(&file("", "")).unwrap().len(), 2);
-    for (replace, by, told) in [
+    for (replace, by, message) in [
         ("- restart", "- restrat", &["[0].steps[2]", "unknown variant `restrat`", "line 7"][..]),
         ("until:", "untill:", &["[0].steps[0]", "unknown variant `untill`", "line 5"]),
         ("state: fresh", "stat: fresh", &["[0].steps[0]", "unknown field `stat`", "line 5"]),
@@ -225,7 +226,7 @@ fn a_mistake_in_the_file_is_an_error_with_a_place() {
         ("  steps:", "  stpes:", &["[0]", "unknown field `stpes`", "line 4"]),
     ] {
         let error = read(&file(replace, by)).expect_err(by);
-        assert!(told.iter().all(|part| error.contains(part)), "{by:?} gave {error:?}, not {told:?}");
+        assert!(message.iter().all(|part| error.contains(part)), "{by:?} gave {error:?}, not {message:?}");
     }
     let twice = read(&[file("", ""), file("", "")].concat()).unwrap_err();
     assert!(twice.contains("\"a token comes\": stands here twice"), "{twice}");

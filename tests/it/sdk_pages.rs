@@ -1,4 +1,4 @@
-//! Holds docs/sdk to itself and to the program: its index, its links, its settings, the presets it speaks of.
+//! Checks docs/sdk against itself and the program: its index, links, settings and presets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use crate::readme::blocks;
 
 const ACCOUNTS: &str = "accounts:\n  - { appid: wx0123456789abcdef, secret: made-up }\n";
 
-/// The files of docs/sdk, by their names.
+/// The files of docs/sdk by name.
 fn pages() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/sdk");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -24,7 +24,7 @@ fn pages() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Where the links of a page go, pictures included, without those to other hosts and within the page.
+/// The targets of a page's links, pictures included, except links to other hosts and within the page.
 pub(crate) fn links(page: &str) -> Vec<&str> {
     let code: Vec<_> = blocks(page).iter().map(|block| block.opens..=block.closes).collect();
     let prose = page.lines().enumerate().filter(|(index, _)| !code.iter().any(|lines| lines.contains(index)));
@@ -63,7 +63,7 @@ fn the_index_lists_every_page_and_no_link_leads_nowhere() {
 
 #[test]
 fn the_accounts_yaml_of_each_page_is_right() {
-    // A Redis, or a key or secret, each with a value of its own.
+    // A Redis, or a key or secret, each with its own value.
     let env = |name: &str| match name.ends_with("_URL") {
         true => Some(OsString::from("redis://127.0.0.1")),
         false => Some(OsString::from(format!("a-value-of-the-environment-for-{name}"))),
@@ -82,7 +82,7 @@ fn the_accounts_yaml_of_each_page_is_right() {
 }
 
 #[test]
-fn each_preset_is_told_of_on_a_page_and_in_the_index() {
+fn each_preset_is_described_on_a_page_and_in_the_index() {
     let pages = pages();
     for preset in Layout::NAMES {
         let (word, setting) = (format!("`{preset}`"), format!("preset: {preset}"));
@@ -95,7 +95,7 @@ fn each_preset_is_told_of_on_a_page_and_in_the_index() {
 }
 
 #[test]
-fn links_are_found_and_told_from_code_and_other_hosts() {
+fn links_are_found_and_distinguished_from_code_and_other_hosts() {
     let page =
         "[a](a.md) ![b](b/c.png), [d](https://d.example)\n[e](#e) [f](f.md#f)\n```sh\n[g](g.md)\n```\n";
     assert_eq!(links(page), ["a.md", "b/c.png", "f.md"]);

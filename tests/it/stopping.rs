@@ -9,13 +9,13 @@ use wxtokend_sandbox::{Fault, FaultKind};
 
 use crate::harness::{Daemon, Http, Lab};
 
-/// What a supervisor gives a process before it kills it.
-const LONGEST_STOP: Duration = Duration::from_secs(10);
-/// What a slow machine may add to that.
+/// The time that a supervisor gives a process before it kills it.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Additional time for a slow machine.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// Waits until requests that were sent later, on connections of their own, have been answered.
-async fn until_it_has_heard_so_far(daemon: &Daemon) {
+/// Waits until requests that were sent later on other connections have been answered.
+async fn until_earlier_requests_arrived(daemon: &Daemon) {
     for _ in 0..20 {
         assert_eq!(Http::to(daemon.address()).get("/healthz").await.status, 200);
     }
@@ -35,7 +35,7 @@ async fn a_stop_lets_a_call_end_keeps_its_token_and_answers_those_who_wait_at_on
                 let http = daemon.http.clone();
                 tokio::spawn(async move { http.get(path).await })
             });
-        until_it_has_heard_so_far(&daemon).await;
+        until_earlier_requests_arrived(&daemon).await;
         let asked = Instant::now();
         daemon.signal(signal);
         for answer in waiting {
@@ -44,7 +44,7 @@ async fn a_stop_lets_a_call_end_keeps_its_token_and_answers_those_who_wait_at_on
             assert!(answer.header("retry-after").is_some());
         }
         let status = daemon.ended().await;
-        assert!(status.success() && asked.elapsed() < LONGEST_STOP + SLACK, "{status} {:?}", asked.elapsed());
+        assert!(status.success() && asked.elapsed() < STOP_TIMEOUT + SLACK, "{status} {:?}", asked.elapsed());
         assert_eq!(daemon.event("stopped", 1).await["level"], "INFO");
 
         lab.wechat.close().await;
@@ -65,7 +65,7 @@ async fn a_long_poll_of_a_fresh_account_is_answered_at_once_when_it_stops() {
     let version = daemon.token("stable").await.json()["version"].as_u64().unwrap();
     let (http, path) = (daemon.http.clone(), format!("/v1/accounts/stable/token?after={version}&wait=60s"));
     let poll = tokio::spawn(async move { http.get(&path).await });
-    until_it_has_heard_so_far(&daemon).await;
+    until_earlier_requests_arrived(&daemon).await;
     assert!(!poll.is_finished());
     daemon.signal(Signal::TERM);
     let answer = poll.await.unwrap();
@@ -83,7 +83,7 @@ async fn a_call_that_never_ends_does_not_hold_up_a_stop_and_a_second_signal_ends
     let asked = Instant::now();
     daemon.signal(Signal::TERM);
     let status = daemon.ended().await;
-    assert!(status.success() && asked.elapsed() < LONGEST_STOP + SLACK, "{status} {:?}", asked.elapsed());
+    assert!(status.success() && asked.elapsed() < STOP_TIMEOUT + SLACK, "{status} {:?}", asked.elapsed());
 
     let mut daemon = lab.start().await;
     lab.wechat.until_called("classic", 2).await;

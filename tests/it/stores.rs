@@ -1,4 +1,4 @@
-//! The store when the disk is full, when somebody else has it, and when it is not one.
+//! The store when the disk is full, when another process has it, and when the file is not a store.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use crate::harness::{Daemon, Lab, Reader, appid, until};
 
-/// Starts a daemon that survives writing beyond the limit of its file sizes: it gets an error instead of a signal.
+/// Starts a daemon that survives writing beyond its file size limit: it gets an error instead of a signal.
 async fn start_without_sigxfsz(lab: &Lab) -> Daemon {
     lab.write();
     let mut command = Command::new("sh");
@@ -25,7 +25,7 @@ async fn start_without_sigxfsz(lab: &Lab) -> Daemon {
     Daemon::start(lab.prepared(command)).await
 }
 
-/// What the process may write to any file, from now on.
+/// Limits the size of the files that the process writes, from now on.
 fn limit_files_to(daemon: &Daemon, bytes: Option<u64>) {
     let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
     prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None })
@@ -90,7 +90,7 @@ async fn a_store_that_another_daemon_has_is_left_to_it() {
     assert_eq!(lab.start().await.token_value("stable").await, token);
 }
 
-/// A store with two accounts in it.
+/// A store with two accounts.
 async fn true_store(lab: &Lab) -> Vec<u8> {
     let daemon = lab.start().await;
     for account in ["stable", "classic"] {
@@ -114,12 +114,12 @@ async fn what_is_no_sound_store_of_ours_is_refused_and_left_as_it_is() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     let sound = true_store(&lab).await;
     let mut damaged = sound.clone();
-    // Everything behind the header, so that no copy of a page is left whole.
+    // Everything after the header, so that no copy of a page stays intact.
     damaged[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
     let truncated = sound[..sound.len() / 2].to_vec();
     let text = "appid,token\nwx01,abc\n".repeat(500).into_bytes();
     let theirs = strangers_store(&lab.path("theirs.redb"));
-    for (what, bytes, told) in [
+    for (what, bytes, expected) in [
         ("damaged", damaged, "move it away"),
         ("truncated", truncated, "move it away"),
         ("text", text, "correct store.path"),
@@ -129,7 +129,7 @@ async fn what_is_no_sound_store_of_ours_is_refused_and_left_as_it_is() {
         let ended = lab.run(&["run"]).await;
         assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
         let message = ended.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
-        assert!(message.contains("store.redb") && message.contains(told), "{what}: {ended:?}");
+        assert!(message.contains("store.redb") && message.contains(expected), "{what}: {ended:?}");
         assert!(fs::read(lab.path("store.redb")).unwrap() == bytes, "{what}: it was changed");
         assert!(!ended.stderr.contains("panicked"), "{what}: {ended:?}");
     }
@@ -141,7 +141,7 @@ async fn what_is_no_sound_store_of_ours_is_refused_and_left_as_it_is() {
 async fn a_store_that_cannot_be_opened_or_made_is_an_error_that_names_it() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     fs::create_dir(lab.path("folder")).unwrap();
-    for (path, told) in [
+    for (path, message) in [
         ("folder", "not a regular file"),
         ("missing/store.redb", "No such file or directory"),
         ("accounts.yaml/store.redb", "Not a directory"),
@@ -151,7 +151,7 @@ async fn a_store_that_cannot_be_opened_or_made_is_an_error_that_names_it() {
         lab.write();
         let ended = lab.run(&["run"]).await;
         assert_eq!(ended.code, Some(1), "{path}: {ended:?}");
-        assert!(ended.stderr.contains(path) && ended.stderr.contains(told), "{path}: {ended:?}");
+        assert!(ended.stderr.contains(path) && ended.stderr.contains(message), "{path}: {ended:?}");
     }
 }
 
@@ -230,7 +230,7 @@ async fn a_first_start_follows_a_link_that_leads_nowhere_yet() {
     assert!(fs::symlink_metadata(&store).unwrap().is_symlink() && place.is_file());
 }
 
-/// Makes all that is stored another boot's.
+/// Makes all stored records look as if they came from another boot.
 async fn reboot(lab: &Lab) {
     let store = RedbBackend::open(&lab.path("store.redb")).unwrap();
     let written_by = format!("\"boot\":\"{}\"", SystemClock::new().boot_id());
@@ -243,7 +243,7 @@ async fn reboot(lab: &Lab) {
     store.write(Batch { records, hosts: None }).await.unwrap();
 }
 
-/// WeChat's clock is so far ahead of this machine's.
+/// Sets WeChat's clock ahead of this machine's by `by`.
 fn wechats_clock_is_ahead(lab: &Lab, by: Duration) {
     let now = (SystemClock::new().now() + by).timestamp();
     let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap();
@@ -278,10 +278,10 @@ async fn after_a_reboot_wechats_clock_judges_what_is_stored_and_no_call_is_made_
     assert!(line["message"].as_str().unwrap().contains("NTP"), "{line}");
     let left = daemon.token("stable").await.json()["expires_in"].as_u64().unwrap();
     assert!(left <= 6_600, "{left}");
-    // What it knows now is on disk.
+    // The current state is on disk.
     assert!(daemon.stop().await.success());
 
-    // The same boot: whatever WeChat would say.
+    // Within the same boot, WeChat's clock does not matter.
     wechats_clock_is_ahead(&lab, Duration::from_secs(100_000));
     let daemon = lab.start().await;
     assert_eq!(tokens(&daemon).await, first);
@@ -291,7 +291,7 @@ async fn after_a_reboot_wechats_clock_judges_what_is_stored_and_no_call_is_made_
     assert_eq!(calls_of(&lab), calls);
     assert!(daemon.stop().await.success());
 
-    // It was off for hours, and its clock has not noticed.
+    // The machine was off for hours, and its clock has not advanced.
     reboot(&lab).await;
     ["stable", "classic"].iter().for_each(|account| lab.wechat.kill_tokens(&appid(account)));
     lab.wechat.replace_dead_stable_tokens();

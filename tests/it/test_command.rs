@@ -1,4 +1,4 @@
-//! What `scripts/test` installs, with stand-ins for everything that it calls.
+//! Tests of what `scripts/test` installs, with stand-ins for everything that it calls.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::harness::{Ended, ended};
 
-/// What a machine has that lacks nothing, but for Rust.
+/// The commands of a machine that has everything except Rust.
 const TOOLS: [&str; 14] = [
     "cc",
     "curl",
@@ -27,7 +27,7 @@ const TOOLS: [&str; 14] = [
     "apt-get",
 ];
 
-/// A machine on which each command notes how it was called.
+/// A machine on which each command records how it was called.
 struct Machine(TempDir);
 
 impl Machine {
@@ -49,7 +49,7 @@ impl Machine {
 
     fn with_rust(self, version: &str) -> Self {
         self.command("rustc", &format!("echo 'rustc {version} (0)'"));
-        // Ends what comes behind the set-up.
+        // Ends the script after the set-up.
         self.command("cargo", "case $* in *--version) ;; *) echo cargo \"$@\" >>$CALLS; exit 9 ;; esac");
         self
     }
@@ -69,7 +69,7 @@ impl Machine {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs the script: how it ended, and what it called.
+    /// Runs the script; returns how it ended, and what it called.
     async fn run(&self) -> (Ended, String) {
         self.run_tiers(&[]).await
     }

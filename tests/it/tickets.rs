@@ -1,4 +1,4 @@
-//! Tickets of the real program: through their lifetimes, and over its death.
+//! Tickets of the real program: through their lifetimes, and across crashes.
 
 use serde_json::{Value, json};
 use wxtokend_core::ticket::TicketKind;
@@ -14,7 +14,7 @@ fn is_alive(lab: &Lab, ticket: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn tickets_are_there_through_several_lifetimes_beside_the_tokens() {
+async fn tickets_are_there_through_several_lifetimes_of_the_tokens() {
     let lab = Lab::new(8_000, 2_000).await.with("stable", json!({ "tickets": ["jsapi", "wx_card"] }));
     let daemon = lab.start().await;
     let through = async |kind| {

@@ -1,4 +1,4 @@
-//! `status --watch` and `token --watch`, which live on the daemon's events.
+//! `status --watch` and `token --watch`, which depend on the daemon's events.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,27 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use wxtokend_sandbox::{Fault, Outage};
 
-use crate::harness::{Daemon, Lab, Log, PATIENCE, appid, find, until};
+use crate::harness::{Daemon, Lab, Log, TIMEOUT, appid, find, until};
 
-/// A command that goes on.
+/// A running command.
 struct Watcher {
     child: Child,
     out: Log,
-    told: Log,
+    message: Log,
 }
 
 impl Watcher {
     fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let (out, told) = (Log::of(child.stdout.take().unwrap()), Log::of(child.stderr.take().unwrap()));
-        Self { child, out, told }
+        let (out, message) = (Log::of(child.stdout.take().unwrap()), Log::of(child.stderr.take().unwrap()));
+        Self { child, out, message }
     }
 
     fn lines(&self) -> Vec<String> {
         self.out.text().lines().map(str::to_owned).collect()
     }
 
-    /// What was drawn last.
+    /// The last drawn screen.
     fn screen(&self) -> String {
         self.out.text().rsplit("\x1b[H").next().unwrap_or_default().to_owned()
     }
@@ -37,7 +37,7 @@ impl Watcher {
         find(what, async || self.lines().into_iter().find(|line| is_it(line))).await
     }
 
-    /// Interrupts it as Ctrl-C does, and returns its exit code.
+    /// Interrupts the command as Ctrl-C does, and returns its exit code.
     async fn interrupt(mut self) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.child.id().expect("it runs")).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
@@ -45,7 +45,7 @@ impl Watcher {
     }
 
     async fn ended(&mut self) -> Option<i32> {
-        timeout(PATIENCE, self.child.wait()).await.expect("an end").unwrap().code()
+        timeout(TIMEOUT, self.child.wait()).await.expect("an end").unwrap().code()
     }
 }
 
@@ -56,7 +56,7 @@ fn watch(lab: &Lab, daemon: &Daemon, line: &str) -> Watcher {
 }
 
 fn watch_on_a_terminal(lab: &Lab, daemon: &Daemon) -> Watcher {
-    // `script` is a terminal, and comes with every Debian.
+    // `script` provides a terminal, and is part of every Debian.
     let line = format!("{} status --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());
     let mut command = Command::new("script");
     command.args(["-qfec", &line, "/dev/null"]);
@@ -79,17 +79,17 @@ async fn a_watcher_sees_each_token_also_after_the_daemon_was_killed() {
     assert_ne!(first, second);
     watcher.line("the second token", |line| line == second).await;
     daemon.kill().await;
-    until("it tells that the daemon is gone", async || watcher.told.text().contains("asked again")).await;
+    until("it tells that the daemon is gone", async || watcher.message.text().contains("asked again")).await;
     lab.config["api"]["listen"] = json!(address.to_string());
     let daemon = lab.start().await;
-    until("it tells that the daemon is back", async || watcher.told.text().contains("is back")).await;
+    until("it tells that the daemon is back", async || watcher.message.text().contains("is back")).await;
     lab.wechat.replace_dead_stable_tokens();
     lab.wechat.kill_tokens(&appid("stable"));
     daemon.reject("stable", &second).await;
     let third = daemon.token_value("stable").await;
     watcher.line("the third token", |line| line == third).await;
     assert_eq!(watcher.lines(), [first, second, third], "each once");
-    assert!(!watcher.told.text().contains("panicked"), "{}", watcher.told.text());
+    assert!(!watcher.message.text().contains("panicked"), "{}", watcher.message.text());
     assert_eq!(watcher.interrupt().await, Some(0));
 }
 
@@ -102,7 +102,7 @@ async fn a_watcher_of_all_accounts_gets_a_line_for_each_change_or_each_event_as_
     }
     let (people, machines) =
         (watch(&lab, &daemon, "status --watch"), watch(&lab, &daemon, "status --watch --json"));
-    // Neither says when it has begun: what is seen first shows it.
+    // Neither announces that it is listening; the first output shows it.
     until("both listen", async || {
         daemon.reload().await;
         people.out.text().contains("was read again") && machines.out.text().contains("\"reload\"")
@@ -126,7 +126,7 @@ async fn a_watcher_of_all_accounts_gets_a_line_for_each_change_or_each_event_as_
 }
 
 #[tokio::test]
-async fn who_watches_the_token_of_an_account_that_is_removed_is_told_so() {
+async fn watching_the_token_of_a_removed_account_ends_with_a_message() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     let daemon = lab.start().await;
     daemon.until_state("stable", "fresh").await;
@@ -136,11 +136,11 @@ async fn who_watches_the_token_of_an_account_that_is_removed_is_told_so() {
     lab.write();
     daemon.reload().await;
     assert_eq!(watcher.ended().await, Some(1));
-    until("it says why", async || watcher.told.text().contains("no account of that appid")).await;
+    until("it says why", async || watcher.message.text().contains("no account of that appid")).await;
 }
 
 #[tokio::test]
-async fn what_is_told_bears_the_name_that_it_has_in_the_log() {
+async fn events_have_the_names_that_they_have_in_the_log() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.write();
     let mut command = lab.program(&["run", "--log-format", "json"]);
@@ -174,7 +174,7 @@ async fn what_is_told_bears_the_name_that_it_has_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_down_is_the_first_thing_told_and_its_return_too() {
+async fn a_host_that_is_down_is_shown_first_and_its_return_too() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.write();
     let daemon = Daemon::start(lab.program(&["run", "--log-format", "json"])).await;
@@ -242,14 +242,14 @@ async fn on_a_terminal_the_table_says_for_as_long_as_it_may_be_old() {
     let address = daemon.address();
     let watcher = watch_on_a_terminal(&lab, &daemon);
     until("the table", async || watcher.screen().contains("2 accounts")).await;
-    // Which only the stream tells: without it, a daemon that is gone is one that was never there.
+    // Only the stream reports this: without it, a daemon that is gone looks like one that was never there.
     lab.add("third", json!({}));
     lab.write();
     daemon.reload().await;
     until("the stream", async || watcher.screen().contains("3 accounts")).await;
     daemon.kill().await;
-    let told = || watcher.out.text().matches("no answer from").count();
-    until("each draw says so", async || told() >= 4).await;
+    let message = || watcher.out.text().matches("no answer from").count();
+    until("each draw says so", async || message() >= 4).await;
     assert!(!watcher.out.text().contains("is the daemon running?"), "more lines would move the table");
     lab.config["api"]["listen"] = json!(address.to_string());
     let _daemon = lab.start().await;
@@ -267,7 +267,7 @@ async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
         json!([{ "name": "crm", "key": "key-of-crm", "accounts": ["stable"], "allow": ["read", "refresh"] }]);
     lab.config["api"]["clients"] = clients;
     let daemon = lab.start().await;
-    for (line, key, told) in [
+    for (line, key, message) in [
         ("status --watch", "", "wants a client key"),
         ("status --watch", "wrong", "does not know the key"),
         ("token classic --watch", "key-of-crm", "may not deal with that account"),
@@ -276,7 +276,7 @@ async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
         command.env("WXTOKEND_SERVER", daemon.address().to_string()).env("WXTOKEND_KEY", key);
         let mut watcher = Watcher::start(command);
         assert_eq!(watcher.ended().await, Some(1), "{line}");
-        until("it says why", async || watcher.told.text().contains(told)).await;
+        until("it says why", async || watcher.message.text().contains(message)).await;
     }
     let line =
         format!("{} token stable --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());
@@ -290,7 +290,7 @@ async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
     let ended = async {
         let ops = daemon.with_key("key-of-crm");
         loop {
-            // What it prints next finds the pipe closed.
+            // The next output finds the pipe closed.
             let token = ops.token_value("stable").await;
             lab.wechat.kill_tokens(&appid("stable"));
             ops.try_reject("stable", &token).await;

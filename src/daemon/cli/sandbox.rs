@@ -15,11 +15,11 @@ pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Fai
     let source = Source::for_sandbox(args.config, "".as_ref());
     let config = source.load()?;
     let mut stop = Stop::listen()?;
-    let sandbox_address = EmbeddedSandbox::start(args.listen, times, &config).await.map_err(|error| {
+    let server = EmbeddedSandbox::start(args.listen, times, &config).await.map_err(|error| {
         let place = args.listen.map_or_else(String::new, |address| format!(" on {address}"));
         Failure::to(&format!("listen{place}"), &error)
     })?;
-    let address = sandbox_address.address();
+    let address = server.address();
     info!(event = "started", sandbox = %address, accounts = config.accounts.len(), "the simulated WeChat listens");
     if !address.ip().to_canonical().is_loopback() {
         warn!(event = "sandbox_is_open", "everybody who reaches {address} can read its tokens");

@@ -1,4 +1,4 @@
-//! The dashboards as data, and what no published type says of them.
+//! The dashboards as data: rules that no published type expresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,19 @@ pub(super) struct Board {
     pub(super) json: Value,
 }
 
-/// An expression, and where it stands.
+/// An expression and its place.
 pub(super) struct Expression {
     pub(super) place: String,
     pub(super) expr: String,
     pub(super) use_: Use,
 }
 
-/// What Grafana does with an expression.
+/// How Grafana uses an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// Shows what it is now.
+    /// Shows the current value.
     Now,
-    /// Shows how it went.
+    /// Shows the past.
     Lately,
     /// Marks instants.
     Marks,
@@ -43,7 +43,7 @@ impl Board {
         BOARDS.map(board).into()
     }
 
-    /// Panels that show something; rows only part them.
+    /// Panels with content; rows only separate them.
     pub(super) fn panels(&self) -> impl Iterator<Item = &Value> {
         self.json["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
     }
@@ -52,7 +52,7 @@ impl Board {
         self.json["templating"]["list"].as_array().unwrap()
     }
 
-    /// Annotations of ours.
+    /// Annotations that are not built in.
     pub(super) fn annotations(&self) -> impl Iterator<Item = &Value> {
         self.json["annotations"]["list"].as_array().unwrap().iter().filter(|one| one["builtIn"] != 1)
     }
@@ -79,7 +79,7 @@ impl Board {
     }
 }
 
-/// Every object within `value`.
+/// Collects all objects within `value`.
 fn objects<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     match value {
         Value::Array(all) => all.iter().for_each(|one| objects(one, found)),
@@ -92,7 +92,7 @@ fn objects<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 }
 
 #[test]
-fn a_dashboard_is_written_as_tidily_as_it_can_be() {
+fn a_dashboard_is_written_in_canonical_form() {
     for Board { name, json } in Board::all() {
         let tidy = serde_json::to_string_pretty(&json).unwrap() + "\n";
         assert!(read(&format!("dashboards/{name}.json")) == tidy, "{name}.json: sort its keys (jq -S .)");
@@ -147,7 +147,7 @@ fn every_panel_says_what_it_shows_in_which_unit_and_from_where_on_it_is_bad() {
     }
 }
 
-/// Grafana's ids of those units that the dashboards use.
+/// Grafana's IDs of the units that the dashboards use.
 const UNITS: [&str; 8] = ["bytes", "cpm", "dateTimeFromNow", "none", "percentunit", "reqps", "s", "short"];
 
 #[test]
@@ -193,7 +193,7 @@ fn a_dashboard_draws_no_line_for_each_account() {
 
 #[test]
 fn the_dashboards_advise_what_the_program_advises() {
-    let mut told = 0;
+    let mut label = 0;
     for board in Board::all() {
         for panel in board.panels() {
             for over in panel["fieldConfig"]["overrides"].as_array().unwrap() {
@@ -205,7 +205,7 @@ fn the_dashboards_advise_what_the_program_advises() {
                 let (known, other) =
                     (&mappings["value"][0]["options"], &mappings["value"][1]["options"]["result"]);
                 let mut known = known.as_object().unwrap().clone();
-                // Not a fault: nothing has failed.
+                // This one is not a fault: nothing has failed.
                 assert!(known.remove("none/none").is_some());
                 let split = |(key, result): (&String, &Value)| {
                     let (kind, errcode) = key.split_once('/').unwrap();
@@ -214,9 +214,9 @@ fn the_dashboards_advise_what_the_program_advises() {
                 let mut shown: BTreeSet<_> = known.iter().map(split).collect();
                 shown.insert(["parked", "other", other["text"].as_str().unwrap()].map(str::to_owned));
                 assert_eq!(shown, advice(), "{}: {}", board.name, panel["title"]);
-                told += 1;
+                label += 1;
             }
         }
     }
-    assert_eq!(told, 5);
+    assert_eq!(label, 5);
 }

@@ -1,4 +1,4 @@
-//! Provisioning and the containers: what can be said of them without a Grafana and a container engine.
+//! Provisioning and containers, as far as they can be checked without a Grafana and a container engine.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
-/// What a container finds where: its paths and ours.
+/// The mounts of a container: its paths and ours.
 fn mounts(service: &str) -> BTreeMap<String, String> {
     let compose = yaml("docker-compose.yaml");
     let mount = |text: &str| {
@@ -44,7 +44,7 @@ fn the_containers_find_each_other_and_their_files() {
     let build = &compose["services"]["wxtokend"]["build"];
     assert!(path(build["context"].as_str().unwrap()).join(build["dockerfile"].as_str().unwrap()).is_file());
 
-    // Prometheus finds the daemon, and its rules beside its configuration.
+    // Prometheus must find the daemon, and its rules in the folder of its configuration.
     let metrics = yaml("first-look.yaml")["metrics"]["listen"].as_str().unwrap().to_owned();
     let (_, port) = metrics.rsplit_once(':').unwrap();
     let job = &yaml("prometheus.yaml")["scrape_configs"][0];
@@ -54,7 +54,7 @@ fn the_containers_find_each_other_and_their_files() {
     assert_eq!(mounts("prometheus")["/etc/prometheus/rules"], "./rules");
     assert_eq!(mounts("prometheus")["/etc/prometheus/prometheus.yml"], "./prometheus.yaml");
 
-    // Grafana finds Prometheus, how often that scrapes, and the dashboards.
+    // Grafana must find Prometheus, its scrape interval, and the dashboards.
     let source = &yaml("provisioning/datasources/prometheus.yaml")["datasources"][0];
     assert_eq!((&source["type"], &source["url"]), (&"prometheus".into(), &"http://prometheus:9090".into()));
     assert_eq!(source["jsonData"]["timeInterval"], yaml("prometheus.yaml")["global"]["scrape_interval"]);
@@ -85,7 +85,7 @@ async fn the_first_look_starts_as_docker_would_start_it_and_serves_its_metrics_a
     let metrics = Http::to(started["metrics"].as_str().unwrap().parse().unwrap());
     assert!(metrics.get("/metrics").await.body.contains("name=\"城市图书馆\""));
     assert_eq!(metrics.get("/v1/accounts").await.status, 404);
-    // As it is, with its own addresses.
+    // The file as it is, except for the addresses.
     let shipped = path("first-look.yaml").display().to_string();
     let checked = ended(lab.program(&["check", "--config", &shipped])).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");

@@ -1,4 +1,5 @@
-//! A Prometheus that scrapes a daemon in trouble answers every expression of the dashboards, and raises the alarm.
+//! A Prometheus that scrapes a troubled daemon evaluates every expression of the dashboards and raises the
+//! alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,14 +13,14 @@ use wxtokend_sandbox::{Call, Fault, FaultKind};
 
 use super::boards::{Expression, Use};
 use super::{Board, path, read};
-use crate::harness::{Daemon, Http, Lab, Prometheus, Told, appid, find, said, tool, until, words};
+use crate::harness::{Daemon, Http, Lab, Prometheus, QueryResult, appid, find, said, tool, until, words};
 
-/// Several scrapes, a second apart, and as much again for a slow machine.
+/// Several scrapes, a second apart, and as long again for a slow machine.
 const BOUND: Duration = Duration::from_secs(90);
-/// FaultScope dashboard is looked at: parked, with a token and with tickets.
+/// The account that the account dashboard shows: parked, with a token and with tickets.
 const LOOKED_AT: &str = "parked";
 
-/// What Grafana puts in place of its variables.
+/// Replaces variables as Grafana does.
 fn substituted(expr: &str) -> String {
     [
         ("$__rate_interval", "15s"),
@@ -36,7 +37,8 @@ fn errcode(errcode: i64) -> Fault {
     Fault::new(FaultKind::Errcode { errcode, errmsg: None })
 }
 
-/// Accounts in each kind of trouble, and a Redis that is not there. Their tokens live shorter than what the alert of an ending token looks ahead.
+/// Accounts in each kind of trouble, and a Redis that does not exist. Their tokens live shorter than the
+/// alert for ending tokens looks ahead.
 async fn in_trouble() -> Lab {
     let mut lab = Lab::new(500_000, 100_000).await;
     lab.config["publish"] =
@@ -57,7 +59,7 @@ async fn in_trouble() -> Lab {
     lab
 }
 
-/// The configuration that is shipped, every second, and of this daemon.
+/// The shipped configuration, with a scrape interval of one second and this daemon.
 fn prometheus_config(lab: &Lab, daemon: &Daemon) -> PathBuf {
     let mut config: Value = serde_yaml::from_str(&read("prometheus.yaml")).unwrap();
     config["global"] = json!({ "scrape_interval": "1s", "evaluation_interval": "1s" });
@@ -70,7 +72,7 @@ fn prometheus_config(lab: &Lab, daemon: &Daemon) -> PathBuf {
     file
 }
 
-/// Reads and refreshes, so that there is something to measure.
+/// Reads and refreshes in the background, so that there is something to measure.
 fn traffic(http: &Http) -> AbortHandle {
     let http = http.clone();
     let traffic = tokio::spawn(async move {
@@ -85,7 +87,7 @@ fn traffic(http: &Http) -> AbortHandle {
     traffic.abort_handle()
 }
 
-/// The token of `reported` ends before its time, `times` times.
+/// Ends the token of `reported` early, `times` times.
 async fn somebody_ends_tokens(lab: &Lab, daemon: &Daemon, times: usize) {
     lab.wechat.replace_dead_stable_tokens();
     for _ in 0..times {
@@ -98,35 +100,39 @@ async fn somebody_ends_tokens(lab: &Lab, daemon: &Daemon, times: usize) {
     }
 }
 
-async fn answer(prometheus: &Prometheus, Expression { expr, use_, .. }: &Expression, since: Instant) -> Told {
+async fn answer(
+    prometheus: &Prometheus,
+    Expression { expr, use_, .. }: &Expression,
+    since: Instant,
+) -> QueryResult {
     let expr = substituted(expr);
     let parts = |call: &str| expr.strip_prefix(call)?.strip_suffix(')').map(str::to_owned);
     match use_ {
         Use::Now => prometheus.now(&expr).await,
         Use::Lately | Use::Marks => {
             let span = since.elapsed().min(Duration::from_secs(60));
-            prometheus.lately(&expr, prometheus.clock().await, span).await
+            prometheus.range(&expr, prometheus.clock().await, span).await
         }
         Use::Variable => match (parts("label_values("), parts("query_result(")) {
             (Some(parts), None) => {
                 let (selector, label) = parts.rsplit_once(", ").unwrap();
-                Told::Series(prometheus.label_values(label, selector).await)
+                QueryResult::Series(prometheus.label_values(label, selector).await)
             }
             (None, Some(expr)) => prometheus.now(&expr).await,
-            _ => Told::Refused("no query of a variable".to_owned()),
+            _ => QueryResult::Refused("no query of a variable".to_owned()),
         },
     }
 }
 
-/// Asks until each has had data once.
+/// Queries until each expression has returned data once.
 async fn until_all_have_data(prometheus: &Prometheus, mut pending: Vec<Expression>, since: Instant) {
     while !pending.is_empty() {
         let mut without = Vec::new();
         for expression in pending {
             match answer(prometheus, &expression, since).await {
-                Told::Refused(why) => panic!("{}: {why}\n{}", expression.place, expression.expr),
-                Told::Series(series) if series.is_empty() => without.push(expression),
-                Told::Series(_) => {}
+                QueryResult::Refused(why) => panic!("{}: {why}\n{}", expression.place, expression.expr),
+                QueryResult::Series(series) if series.is_empty() => without.push(expression),
+                QueryResult::Series(_) => {}
             }
         }
         let open: Vec<_> = without.iter().map(|one| format!("{}: {}", one.place, one.expr)).collect();
@@ -136,7 +142,7 @@ async fn until_all_have_data(prometheus: &Prometheus, mut pending: Vec<Expressio
     }
 }
 
-/// Waits until the alerts that are pending or firing are those.
+/// Waits until exactly these alerts are pending or firing.
 async fn until_alerts_are(prometheus: &Prometheus, expected: &[&str]) {
     let mut seen = BTreeSet::new();
     let start = Instant::now();
@@ -153,7 +159,7 @@ async fn until_alerts_are(prometheus: &Prometheus, expected: &[&str]) {
     }
 }
 
-/// A daemon with accounts in every trouble, clients, and a Prometheus that looks at it.
+/// A daemon with accounts in every kind of trouble, clients, and a Prometheus that scrapes it.
 struct Stage {
     lab: Lab,
     daemon: Daemon,
@@ -163,7 +169,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// With the series of those accounts that `metrics.per_account` says.
+    /// Starts everything, with `metrics.per_account` set to this value.
     async fn set(per_account: &str) -> Self {
         let mut lab = in_trouble().await;
         lab.config["metrics"] = json!({ "per_account": per_account });
@@ -178,10 +184,10 @@ impl Stage {
         .await;
         let prometheus = Prometheus::start(&lab, &prometheus_config(&lab, &daemon)).await;
         let since = Instant::now();
-        // What is counted from here on must be seen to grow.
+        // Counts must be seen to grow from here on.
         until("a first scrape", async || {
             let counter = prometheus.now("wxtokend_fleet_rejections_total").await;
-            matches!(counter, Told::Series(all) if !all.is_empty())
+            matches!(counter, QueryResult::Series(all) if !all.is_empty())
         })
         .await;
         let traffic = traffic(&daemon.http);
@@ -201,7 +207,7 @@ impl Stage {
     }
 }
 
-/// All expressions but those that a refused reload gives data.
+/// All expressions, with those separated that have data only after a refused reload.
 fn expressions() -> (Vec<Expression>, Vec<Expression>) {
     let all = Board::all().iter().flat_map(Board::expressions).collect::<Vec<_>>();
     all.into_iter().partition(|one| !one.place.ends_with("Refused configurations"))
@@ -218,7 +224,7 @@ async fn sums_and_alerts_stay_where_accounts_have_no_series_or_only_in_trouble()
         assert!(sums.len() > 25, "{}", sums.len());
         until_all_have_data(&prometheus, sums, since).await;
         if named {
-            the_table_of_trouble_tells_who_why_and_how_long(&prometheus).await;
+            the_table_of_trouble_shows_who_why_and_how_long(&prometheus).await;
         }
         let mut trouble = vec![
             "WxtokendAccountParked",
@@ -254,14 +260,14 @@ async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_
     assert!(others.len() > 50, "{}", others.len());
     until_all_have_data(&prometheus, others, since).await;
     names_are_picked_from_what_prometheus_says(&prometheus).await;
-    the_table_of_trouble_tells_who_why_and_how_long(&prometheus).await;
+    the_table_of_trouble_shows_who_why_and_how_long(&prometheus).await;
 
     std::fs::write(lab.path("accounts.yaml"), "accounts: {").unwrap();
     daemon.signal(Signal::HUP);
     daemon.event("reload", 2).await;
     for refusal in refusals {
         until(&refusal.place, async || {
-            matches!(answer(&prometheus, &refusal, since).await, Told::Series(all) if !all.is_empty())
+            matches!(answer(&prometheus, &refusal, since).await, QueryResult::Series(all) if !all.is_empty())
         })
         .await;
     }
@@ -296,13 +302,13 @@ async fn a_prometheus_answers_every_expression_and_raises_the_alarm_on_a_daemon_
     .await;
 }
 
-/// As Grafana does: each series as text, and two named groups of an expression.
+/// As Grafana does: each series as text, with two named groups of a regular expression.
 async fn names_are_picked_from_what_prometheus_says(prometheus: &Prometheus) {
     let boards = Board::all();
     let variable = boards[1].variables().iter().find(|variable| variable["name"] == "appid").unwrap();
     let query = variable["query"]["query"].as_str().unwrap();
     let expr = query.strip_prefix("query_result(").unwrap().strip_suffix(')').unwrap();
-    let Told::Series(all) = prometheus.now(expr).await else { panic!("{expr}") };
+    let QueryResult::Series(all) = prometheus.now(expr).await else { panic!("{expr}") };
     let script = "
         const [all, regex] = JSON.parse(process.argv[1]);
         const found = all.map(({ metric: { __name__ = '', ...labels }, value }) => {
@@ -323,19 +329,19 @@ async fn names_are_picked_from_what_prometheus_says(prometheus: &Prometheus) {
     assert_eq!(found[LOOKED_AT], "Flower \"Shop\", {1} · parked");
 }
 
-async fn the_table_of_trouble_tells_who_why_and_how_long(prometheus: &Prometheus) {
+async fn the_table_of_trouble_shows_who_why_and_how_long(prometheus: &Prometheus) {
     let boards = Board::all();
     let table = boards[0].panels().find(|panel| panel["type"] == "table").unwrap();
     let expr = substituted(table["targets"][0]["expr"].as_str().unwrap());
     let rows = find("five accounts in trouble", async || match prometheus.now(&expr).await {
-        Told::Series(rows) => (rows.len() == 5).then_some(rows),
-        Told::Refused(why) => panic!("{why}"),
+        QueryResult::Series(rows) => (rows.len() == 5).then_some(rows),
+        QueryResult::Refused(why) => panic!("{why}"),
     })
     .await;
-    let told = |row: &Value, label: &str| row["metric"][label].as_str().unwrap().to_owned();
+    let label = |row: &Value, label: &str| row["metric"][label].as_str().unwrap().to_owned();
     let left = |row: &Value| row["value"][1].as_str().unwrap().parse::<f64>().unwrap();
-    // Those that need a person first, and of these, those without a token.
-    let order: Vec<_> = rows.iter().map(|row| (told(row, "state"), left(row) > 1.0)).collect();
+    // Accounts that need a person come first, and among these the ones without a token.
+    let order: Vec<_> = rows.iter().map(|row| (label(row, "state"), left(row) > 1.0)).collect();
     let expected = [
         ("parked", false),
         ("parked", true),
@@ -344,7 +350,7 @@ async fn the_table_of_trouble_tells_who_why_and_how_long(prometheus: &Prometheus
         ("degraded", true),
     ];
     assert_eq!(order, expected.map(|(state, has_token)| (state.to_owned(), has_token)));
-    let all: BTreeMap<_, _> = rows.iter().map(|row| (told(row, "appid"), row)).collect();
+    let all: BTreeMap<_, _> = rows.iter().map(|row| (label(row, "appid"), row)).collect();
     for (appid, name, advice) in [
         (LOOKED_AT, "Flower \"Shop\", {1}", "parked/40164"),
         ("cold", "cold", "parked/40125"),
@@ -353,7 +359,7 @@ async fn the_table_of_trouble_tells_who_why_and_how_long(prometheus: &Prometheus
         ("degraded", "degraded", "throttled/45011"),
     ] {
         assert_eq!(
-            (told(all[appid], "name"), told(all[appid], "advice")),
+            (label(all[appid], "name"), label(all[appid], "advice")),
             (name.to_owned(), advice.to_owned())
         );
     }
@@ -367,7 +373,10 @@ async fn rules_are_well_and_advise(prometheus: &Prometheus) {
         assert_eq!((&rule["health"], &rule["lastError"]), (&json!("ok"), &Value::Null), "{rule}");
         if rule["type"] == "recording" {
             let recorded = prometheus.now(name).await;
-            assert!(matches!(recorded, Told::Series(all) if !all.is_empty()), "{name} records nothing");
+            assert!(
+                matches!(recorded, QueryResult::Series(all) if !all.is_empty()),
+                "{name} records nothing"
+            );
         }
     }
     let alerts = prometheus.alerts().await;
@@ -393,8 +402,11 @@ async fn rules_are_well_and_advise(prometheus: &Prometheus) {
     let throttled = of("WxtokendAccountUnavailable", "throttled");
     assert!(throttled["advice"].as_str().unwrap().contains("quota reset"), "{throttled}");
     for alert in &alerts {
-        let told = alert["annotations"].to_string();
-        assert!(!told.contains("error") && !told.contains("<no value>") && !told.contains("{{"), "{alert}");
+        let label = alert["annotations"].to_string();
+        assert!(
+            !label.contains("error") && !label.contains("<no value>") && !label.contains("{{"),
+            "{alert}"
+        );
     }
 }
 

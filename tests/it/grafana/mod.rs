@@ -1,4 +1,5 @@
-//! Holds grafana/ to what the program exports, what Prometheus evaluates and what Grafana publishes of its schema.
+//! Checks grafana/ against what the program exports, what Prometheus evaluates and what Grafana publishes of
+//! its schema.
 
 mod boards;
 mod files;
@@ -14,7 +15,7 @@ use wxtokend_core::fault::Fault;
 
 use boards::Board;
 
-/// A file of grafana/, or of the repository by `../`.
+/// A path below grafana/; `../` leads to the repository.
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("grafana").join(name)
 }
@@ -23,7 +24,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("grafana/{name}: {error}"))
 }
 
-/// What each kind and errcode asks of the operator, as the program says it. `other` is any code it does not know.
+/// The program's advice for each kind and errcode. `other` stands for any unknown code.
 fn advice() -> BTreeSet<[String; 3]> {
     let row = |fault: &Fault, errcode: &str| {
         [fault.kind.as_str().to_owned(), errcode.to_owned(), fault.advice.clone()]

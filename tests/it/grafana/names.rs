@@ -1,4 +1,4 @@
-//! Names of metrics in the dashboards, the rules, the documents and a scrape, which must be the same.
+//! Checks that dashboards, rules, documents and a scrape use the same metric names.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -11,18 +11,18 @@ use crate::cycles::sources;
 use crate::harness::{Lab, tool, words};
 use crate::readme::{scrape_with_a_fault, scraped};
 
-/// Names of ours in a text: of metrics, and of what rules record (`level:metric:operations`).
+/// Our names in a text: of metrics, and of recording rules (`level:metric:operations`).
 fn names(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let part_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let words = text.split(|c| !part_of_a_name(c)).map(|word| word.trim_end_matches(':'));
     let (recorded, plain): (Vec<_>, _) = words.partition(|word| word.contains(":wxtokend_"));
     let ours = |word: &&str| word.starts_with("wxtokend_") || word.starts_with("process_");
-    // A group of rules.
+    // This is the name of a group of rules.
     let plain = plain.into_iter().filter(ours).filter(|word| *word != "wxtokend_advice");
     (plain.map(str::to_owned).collect(), recorded.into_iter().map(str::to_owned).collect())
 }
 
-/// Of a histogram, its family.
+/// The family of a histogram's series.
 fn family(name: &str, families: &BTreeSet<String>) -> String {
     let parts = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
     parts.filter(|family| families.contains(*family)).unwrap_or(name).to_owned()

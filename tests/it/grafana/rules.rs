@@ -1,4 +1,4 @@
-//! The rules: what they advise, where they point, and that each has been seen firing and not firing.
+//! The alert rules: their advice, their links, and that each has been seen firing and not firing.
 
 use std::collections::BTreeSet;
 
@@ -33,14 +33,14 @@ fn alerts() -> Vec<Value> {
 fn the_alerts_advise_what_the_program_advises() {
     let all = rules();
     let rows = all.iter().filter(|rule| rule["record"] == "errcode:wxtokend_advice:info");
-    let told: Vec<_> = rows
+    let label: Vec<_> = rows
         .map(|rule| ["kind", "errcode", "advice"].map(|key| rule["labels"][key].as_str().unwrap().to_owned()))
         .collect();
-    assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), advice());
-    assert_eq!(told.len(), advice().len(), "each once");
+    assert_eq!(label.iter().cloned().collect::<BTreeSet<_>>(), advice());
+    assert_eq!(label.len(), advice().len(), "each once");
 }
 
-/// The anchor that a Markdown heading gets.
+/// The anchor of a Markdown heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

@@ -1,4 +1,4 @@
-//! The dashboards against the types that Grafana publishes, by the TypeScript compiler.
+//! Checks the dashboards against the types that Grafana publishes, with the TypeScript compiler.
 
 use std::path::{Path, PathBuf};
 

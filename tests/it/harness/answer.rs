@@ -1,4 +1,4 @@
-//! Asks a daemon over HTTP.
+//! HTTP client of a daemon.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
-/// A daemon's API. Clones share their connections.
+/// A client of a daemon's API. Clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Http {
     client: Client,
@@ -14,7 +14,7 @@ pub(crate) struct Http {
     key: Option<String>,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -24,15 +24,15 @@ pub(crate) struct Answer {
 
 impl Http {
     pub(crate) fn to(address: SocketAddr) -> Self {
-        // Fails when another test was first.
+        // Fails if another test was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(80));
-        // The daemon ends idle connections after 80 s; ours are gone before.
+        // The daemon closes idle connections after 80 s; the client closes its own earlier.
         let client = client.pool_idle_timeout(Duration::from_secs(60));
         Self { client: client.build().unwrap(), address, key: None }
     }
 
-    /// The same with a client's key.
+    /// The same client with a client's key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
@@ -49,14 +49,14 @@ impl Http {
         }
     }
 
-    /// The answer, unless the daemon is gone.
+    /// Sends a request; `None` if the daemon is gone.
     pub(crate) async fn try_send(request: RequestBuilder) -> Option<Answer> {
         let answer = request.send().await.ok()?;
         let status = answer.status().as_u16();
-        let told = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+        let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
             (name.as_str().to_owned(), value.to_str().unwrap_or_default().to_owned())
         };
-        let headers = answer.headers().iter().map(told).collect();
+        let headers = answer.headers().iter().map(header).collect();
         Some(Answer { status, headers, body: answer.text().await.ok()? })
     }
 
@@ -76,7 +76,7 @@ impl Http {
         self.get(&format!("/v1/accounts/{appid}/token")).await
     }
 
-    /// The current token's value, which must be there.
+    /// The value of the current token, which must exist.
     pub(crate) async fn token_value(&self, appid: &str) -> String {
         self.token(appid).await.access_token()
     }
@@ -85,7 +85,7 @@ impl Http {
         self.get(&format!("/v1/accounts/{appid}")).await.json()
     }
 
-    /// What state an account is in.
+    /// The state of an account.
     pub(crate) async fn state(&self, appid: &str) -> String {
         self.view(appid).await["state"].as_str().unwrap().to_owned()
     }
@@ -113,7 +113,7 @@ impl Http {
         self.try_refresh(appid, force).await.expect("an answer from the daemon")
     }
 
-    /// The sample of `/metrics` that starts with `series`, labels included.
+    /// The value of the sample in `/metrics` that starts with `series`, labels included.
     pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").await.body;
         let line =
@@ -135,7 +135,7 @@ impl Answer {
         self.json()["access_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}")).to_owned()
     }
 
-    /// `code` of a problem, `outcome` of a rejection.
+    /// A string of the answer, such as `code` of a problem or `outcome` of a rejection.
     pub(crate) fn word(&self, key: &str) -> String {
         self.json()[key].as_str().unwrap_or_else(|| panic!("no {key}: {self:?}")).to_owned()
     }

@@ -1,7 +1,7 @@
-//! A host in WeChat's place that speaks raw TCP, and badly.
+//! A misbehaving host in WeChat's place, which speaks raw TCP.
 //!
-//! The simulated WeChat stands behind it: a call takes effect there, as it does when a real answer is lost on its way.
-//! What the caller gets to see of the answer is up to a script.
+//! The sandbox is behind it: a call takes effect there, as it does when a real answer is lost on its way. A
+//! script decides what the caller gets to see of the answer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,83 +17,83 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// For 127.0.0.1, signed by itself, and with a key that everybody may know.
+/// Self-signed, for 127.0.0.1, with a public key file.
 pub(crate) const CERTIFICATE: &str = include_str!("tls/cert.pem");
 pub(crate) const KEY: &str = include_str!("tls/key.pem");
 
-/// What must never be taken for the answer to another call.
+/// A token that must never be taken for the answer to another call.
 pub(crate) const SMUGGLED: &str = "smuggled-token";
 
 const BETWEEN_BYTES: Duration = Duration::from_millis(50);
 
-/// A step of an answer. An answer that ends without [`Act::Close`], [`Act::Hold`] or [`Act::Reset`] leaves the
-/// connection open for the next call.
+/// A step of an answer. An answer that does not end with [`Step::Close`], [`Step::Hold`] or [`Step::Reset`]
+/// leaves the connection open for the next call.
 #[derive(Debug, Clone)]
-pub(crate) enum Act {
+pub(crate) enum Step {
     Send(Vec<u8>),
-    /// A byte at a time.
+    /// Sends one byte at a time.
     Trickle(Vec<u8>),
-    /// Over and over.
+    /// Sends the bytes repeatedly, without an end.
     Flood(Vec<u8>),
-    /// Silence.
+    /// Sends nothing more.
     Hold,
     Close,
     Reset,
 }
 
-/// One call, and the body that WeChat answered it by.
+/// One call, and the body of WeChat's answer to it.
 pub(crate) struct Call {
     pub(crate) request: Vec<u8>,
     pub(crate) body: Vec<u8>,
 }
 
-/// What is made of an answer.
-pub(crate) type Script = fn(&Call) -> Vec<Act>;
+/// Turns a call into the steps of its answer.
+pub(crate) type Script = fn(&Call) -> Vec<Step>;
 
-/// How the host treats whoever connects, before anything was asked.
+/// How the host treats new connections, before any request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Behaviour {
     Open,
     /// Resets connections at once.
     Resets,
-    /// Accepts them and does nothing else.
+    /// Accepts connections and does nothing else.
     Silent,
-    /// Says something before it is asked, as hosts of other protocols do.
+    /// Sends something before any request, as hosts of other protocols do.
     SpeaksFirst,
-    /// Resets a connection when a second call comes in by it.
+    /// Resets a connection when a second call arrives on it.
     OneCall,
-    /// Answers a second call on the same connection by what is left over from the first.
+    /// Answers a second call on the same connection with data left over from the first.
     LeftOver,
 }
 
-/// Clones share the host.
+/// A handle to the host. Clones share it.
 #[derive(Clone)]
 pub(crate) struct BadHost {
     pub(crate) address: SocketAddr,
-    manners: Arc<Mutex<Manners>>,
+    state: Arc<Mutex<HostState>>,
 }
 
-struct Manners {
-    door: Door,
+struct HostState {
+    behaviour: Behaviour,
     /// By appid.
     scripts: HashMap<String, Script>,
 }
 
 impl BadHost {
-    /// A host that behaves, for now, as the WeChat behind it.
+    /// Starts a host that behaves, for now, like the WeChat behind it.
     pub(crate) async fn before(wechat: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let manners = Manners { door: Door::Open, scripts: HashMap::new() };
+        let state = HostState { behaviour: Behaviour::Open, scripts: HashMap::new() };
         let address = listener.local_addr().unwrap();
-        let host = Self { address, manners: Arc::new(Mutex::new(manners)) };
-        let manners = Arc::clone(&host.manners);
+        let host = Self { address, state: Arc::new(Mutex::new(state)) };
+        let state = Arc::clone(&host.state);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let manners = Arc::clone(&manners);
+                let state = Arc::clone(&state);
                 tokio::spawn(async move {
-                    // Whoever ends it ends it.
-                    let _ = receive(stream, wechat, &manners).await;
+                    // Either side may end the connection.
+                    let _ = receive(stream, wechat, &state).await;
                 });
             }
         });
@@ -106,65 +106,65 @@ impl BadHost {
 
     /// Answers the token calls of `appid` by `script` from now on.
     pub(crate) fn misbehave(&self, appid: &str, script: Script) {
-        self.manners.lock().unwrap().scripts.insert(appid.to_owned(), script);
+        self.state.lock().unwrap().scripts.insert(appid.to_owned(), script);
     }
 
-    /// Behaves towards `appid` again.
+    /// Answers the token calls of `appid` correctly again.
     pub(crate) fn behave(&self, appid: &str) {
-        self.manners.lock().unwrap().scripts.remove(appid);
+        self.state.lock().unwrap().scripts.remove(appid);
     }
 
-    pub(crate) fn set_door(&self, door: Door) {
-        self.manners.lock().unwrap().door = door;
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
+        self.state.lock().unwrap().behaviour = behaviour;
     }
 }
 
-async fn receive(mut stream: TcpStream, wechat: SocketAddr, manners: &Mutex<Manners>) -> std::io::Result<()> {
+async fn receive(mut stream: TcpStream, wechat: SocketAddr, state: &Mutex<HostState>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let door = manners.lock().unwrap().door;
-    match door {
-        Door::Open | Door::OneCall | Door::LeftOver => {}
-        Door::Resets => return stream.set_zero_linger(),
-        Door::Silent => return until_gone(&mut stream).await,
-        Door::SpeaksFirst => {
+    let behaviour = state.lock().unwrap().behaviour;
+    match behaviour {
+        Behaviour::Open | Behaviour::OneCall | Behaviour::LeftOver => {}
+        Behaviour::Resets => return stream.set_zero_linger(),
+        Behaviour::Silent => return until_gone(&mut stream).await,
+        Behaviour::SpeaksFirst => {
             stream.write_all(b"SSH-2.0-OpenSSH_9.7\r\n").await?;
             return until_gone(&mut stream).await;
         }
     }
     let mut calls = 0;
     loop {
-        if door == Door::OneCall && calls == 1 {
+        if behaviour == Behaviour::OneCall && calls == 1 {
             stream.peek(&mut [0]).await?;
             return stream.set_zero_linger();
         }
         let Some(request) = request(&mut stream).await? else { return Ok(()) };
-        if door == Door::LeftOver && calls > 0 {
+        if behaviour == Behaviour::LeftOver && calls > 0 {
             let body = json!({ "access_token": SMUGGLED, "expires_in": 7200 }).to_string();
             stream.write_all(&answer("200 OK", body.as_bytes())).await?;
             continue;
         }
         calls += 1;
         let (status, body) = forward(wechat, &request).await?;
-        let script = asker(&request).and_then(|appid| manners.lock().unwrap().scripts.get(&appid).copied());
-        let acts = match script {
+        let script = appid_of(&request).and_then(|appid| state.lock().unwrap().scripts.get(&appid).copied());
+        let steps = match script {
             Some(script) => script(&Call { request, body }),
-            None => vec![Act::Send(answer(&status, &body))],
+            None => vec![Step::Send(answer(&status, &body))],
         };
-        for act in acts {
-            match act {
-                Act::Send(bytes) => stream.write_all(&bytes).await?,
-                Act::Trickle(bytes) => {
+        for step in steps {
+            match step {
+                Step::Send(bytes) => stream.write_all(&bytes).await?,
+                Step::Trickle(bytes) => {
                     for byte in bytes {
                         stream.write_all(&[byte]).await?;
                         sleep(BETWEEN_BYTES).await;
                     }
                 }
-                Act::Flood(bytes) => loop {
+                Step::Flood(bytes) => loop {
                     stream.write_all(&bytes).await?;
                 },
-                Act::Hold => return until_gone(&mut stream).await,
-                Act::Close => return Ok(()),
-                Act::Reset => return stream.set_zero_linger(),
+                Step::Hold => return until_gone(&mut stream).await,
+                Step::Close => return Ok(()),
+                Step::Reset => return stream.set_zero_linger(),
             }
         }
     }
@@ -175,7 +175,7 @@ async fn until_gone(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A whole request; `None` at the end of the connection.
+/// Reads a whole request; `None` at the end of the connection.
 async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let mut whole = usize::MAX;
@@ -195,7 +195,7 @@ async fn request(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Has WeChat answer, on a connection of its own: status and body.
+/// Forwards a request to WeChat on a connection of its own, and returns status and body.
 async fn forward(wechat: SocketAddr, request: &[u8]) -> std::io::Result<(String, Vec<u8>)> {
     let mut stream = TcpStream::connect(wechat).await?;
     let first_line = request.windows(2).position(|pair| pair == b"\r\n").unwrap() + 2;
@@ -211,13 +211,13 @@ async fn forward(wechat: SocketAddr, request: &[u8]) -> std::io::Result<(String,
 }
 
 /// The appid in a token call on either endpoint.
-fn asker(request: &[u8]) -> Option<String> {
+fn appid_of(request: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(request);
     let (_, rest) = text.split_once("&appid=").or_else(|| text.split_once("\"appid\":\""))?;
     Some(rest.split(['&', '"', ' ']).next()?.to_owned())
 }
 
-/// A whole, right answer.
+/// A complete and correct answer.
 pub(crate) fn answer(status: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -226,9 +226,9 @@ pub(crate) fn answer(status: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Speaks TLS in front of `wechat`, by [`CERTIFICATE`].
+/// Terminates TLS in front of `wechat` with [`CERTIFICATE`].
 pub(crate) async fn tls_before(wechat: SocketAddr) -> SocketAddr {
-    // Fails when another test was first.
+    // Fails if another test was first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
@@ -244,7 +244,7 @@ pub(crate) async fn tls_before(wechat: SocketAddr) -> SocketAddr {
             tokio::spawn(async move {
                 let Ok(mut near) = acceptor.accept(near).await else { return };
                 if let Ok(mut far) = TcpStream::connect(wechat).await {
-                    // Whoever ends it ends it.
+                    // Either side may end the connection.
                     let _ = copy_bidirectional(&mut near, &mut far).await;
                 }
             });

@@ -1,4 +1,4 @@
-//! A real browser without a window: Chromium, driven over W3C WebDriver, which is JSON over HTTP.
+//! Headless Chromium, driven by W3C WebDriver, which is JSON over HTTP.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,15 +17,15 @@ use super::{Http, find};
 
 const MISSING: &str = "the tests of the status page need Chromium, its driver and a Chinese font: \
                        sudo apt-get install -y chromium chromium-driver fonts-wqy-microhei";
-/// A browser takes a whole core.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// Limits the number of browsers, since each takes a whole core.
+static PERMITS: Semaphore = Semaphore::const_new(2);
 
-/// As keys are told to a browser.
+/// The Enter key in WebDriver's encoding.
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const ESCAPE: &str = "\u{e00c}";
 pub(crate) const DOWN: &str = "\u{e015}";
 
-/// What somebody looks at the page with.
+/// The screen of a browser.
 #[derive(Clone, Copy)]
 pub(crate) struct Screen {
     pub(crate) width: u32,
@@ -40,7 +40,7 @@ impl Default for Screen {
     }
 }
 
-/// A browser with a profile of its own; gone when it is dropped.
+/// A browser with a profile of its own, stopped when it is dropped.
 pub(crate) struct Browser {
     driver: Child,
     port: u16,
@@ -50,7 +50,7 @@ pub(crate) struct Browser {
     _turn: SemaphorePermit<'static>,
 }
 
-/// The driver of a browser, and where it listens.
+/// Starts a driver and returns it with its port.
 async fn driver() -> (Child, u16) {
     for _ in 0..5 {
         let mut driver = Command::new("chromedriver");
@@ -64,7 +64,7 @@ async fn driver() -> (Child, u16) {
                 text.split_once("started successfully on port ").and_then(|(_, rest)| rest.split_once('.'));
             match port {
                 Some((port, _)) => Some(port.parse().ok()),
-                // The port that it got for IPv4 may be somebody else's for IPv6: it gives up then.
+                // The port that it got for IPv4 may be taken for IPv6; the driver then exits.
                 None => driver.try_wait().unwrap().map(|_| None),
             }
         });
@@ -77,9 +77,9 @@ async fn driver() -> (Child, u16) {
 
 impl Browser {
     pub(crate) async fn open(screen: Screen) -> Self {
-        let turn = TURNS.acquire().await.unwrap();
+        let turn = PERMITS.acquire().await.unwrap();
         let (driver, port) = driver().await;
-        // As the harness sets up TLS for reqwest, though none is needed here.
+        // Sets up TLS for reqwest as the rest of the harness does, though it is not needed here.
         drop(Http::to(([127, 0, 0, 1], port).into()));
         let client =
             Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(60)).build().unwrap();
@@ -125,7 +125,7 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
-    /// The browser's processes: those that were told of its profile.
+    /// The processes of the browser, found by its profile on their command lines.
     fn processes(&self) -> Vec<Pid> {
         let profile = self.profile.path().to_str().unwrap();
         let all = std::fs::read_dir("/proc").unwrap().flatten();
@@ -136,7 +136,7 @@ impl Browser {
         ours.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?)).collect()
     }
 
-    /// One call of the protocol; the error is what the driver says.
+    /// One WebDriver call. The error is the driver's message.
     async fn call(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
         let session = if self.session.is_empty() { String::new() } else { format!("/{}", self.session) };
         let url = format!("http://127.0.0.1:{}/session{session}{path}", self.port);
@@ -155,12 +155,12 @@ impl Browser {
         self.call(Method::POST, path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// A command of the browser's own protocol.
+    /// A command of the Chrome DevTools protocol.
     pub(crate) async fn cdp(&self, command: &str, params: Value) -> Value {
         self.post("/goog/cdp/execute", json!({ "cmd": command, "params": params })).await
     }
 
-    /// The same, where it may fail.
+    /// A command of the Chrome DevTools protocol that may fail.
     pub(crate) async fn try_cdp(&self, command: &str, params: Value) -> Option<Value> {
         let body = json!({ "cmd": command, "params": params });
         self.call(Method::POST, "/goog/cdp/execute", body).await.ok()
@@ -170,7 +170,7 @@ impl Browser {
         self.post("/url", json!({ "url": url })).await;
     }
 
-    /// Opens one more tab, and goes there.
+    /// Opens another tab with this URL.
     pub(crate) async fn new_tab(&self, url: &str) {
         let tab = self.post("/window/new", json!({ "type": "tab" })).await;
         self.post("/window", json!({ "handle": tab["handle"] })).await;
@@ -181,7 +181,7 @@ impl Browser {
         self.post("/refresh", json!({})).await;
     }
 
-    /// What a script in the page returns; of a promise, what it comes to.
+    /// Runs a script in the page and returns its result; a promise is awaited.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({ "script": script, "args": [] })).await
     }
@@ -197,14 +197,14 @@ impl Browser {
         super::until(&format!("in the page: {expression}"), async || self.run(&script).await == true).await;
     }
 
-    /// Clicks as a person does: what is covered or out of sight cannot be clicked.
+    /// Clicks an element as a person does: one that is covered or out of sight cannot be clicked.
     pub(crate) async fn click(&self, css: &str) {
         let found = self.post("/element", json!({ "using": "css selector", "value": css })).await;
         let id = found.as_object().unwrap().values().next().unwrap().as_str().unwrap();
         self.post(&format!("/element/{id}/click"), json!({})).await;
     }
 
-    /// Types into whatever has the focus.
+    /// Types into the focused element.
     pub(crate) async fn keys(&self, text: &str) {
         let press =
             |key: char| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() }));
@@ -213,13 +213,13 @@ impl Browser {
             .await;
     }
 
-    /// Lines of a log since it was last asked for: `browser` is the console, `performance` the network.
+    /// Log entries since the last call: `browser` is the console, `performance` the network.
     pub(crate) async fn log(&self, kind: &str) -> Vec<Value> {
         let lines = self.post("/se/log", json!({ "type": kind })).await;
         lines.as_array().unwrap().clone()
     }
 
-    /// A PNG of what is in sight.
+    /// A PNG of the visible part of the page.
     pub(crate) async fn screenshot(&self) -> Vec<u8> {
         let shot = self.call(Method::GET, "/screenshot", Value::Null).await.unwrap();
         base64(shot.as_str().unwrap())
@@ -227,7 +227,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// The driver ends its browser only when it is asked to, also where a test has failed.
+    /// The driver ends its browser only on request, so this also has to happen after a failed test.
     #[expect(clippy::disallowed_methods, reason = "nothing can be awaited here")]
     fn drop(&mut self) {
         let request = format!(
@@ -237,11 +237,11 @@ impl Drop for Browser {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
             let _ = stream.write_all(request.as_bytes());
-            // The answer comes when the browser has ended.
+            // The answer arrives when the browser has ended.
             let _ = stream.read(&mut [0; 64]);
         }
         let _ = self.driver.start_kill();
-        // One that hangs has not ended; others end a moment later, and write until then.
+        // One that hangs has not ended. Others end a moment later, and write files until then.
         for _ in 0..40 {
             for pid in self.processes() {
                 let _ = kill_process(pid, Signal::KILL);

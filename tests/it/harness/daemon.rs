@@ -9,9 +9,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::log::Log;
-use super::{Http, PATIENCE, Vitals, find};
+use super::{Http, TIMEOUT, Vitals, find};
 
-/// A running daemon; killed when it is dropped.
+/// A running daemon, killed when it is dropped.
 pub(crate) struct Daemon {
     child: Child,
     pub(crate) http: Http,
@@ -27,12 +27,12 @@ impl Deref for Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it listens.
+    /// Starts a daemon and waits until it listens.
     pub(crate) async fn start(command: Command) -> Self {
-        Self::try_start(command).await.unwrap_or_else(|told| panic!("the daemon ended at once:\n{told}"))
+        Self::try_start(command).await.unwrap_or_else(|output| panic!("the daemon ended at once:\n{output}"))
     }
 
-    /// Starts it and waits until it listens; the error is what it wrote before it ended instead.
+    /// Starts a daemon and waits until it listens. The error is its output, if it ends instead.
     pub(crate) async fn try_start(mut command: Command) -> Result<Self, String> {
         let mut child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot start {:?}, which cargo builds for the tests: {error}", command.as_std())
@@ -51,40 +51,40 @@ impl Daemon {
         self.child.id().expect("it runs")
     }
 
-    /// What it uses now.
+    /// Current memory and descriptors of the process.
     pub(crate) fn vitals(&self) -> Vitals {
         Vitals::of(self.pid())
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    /// `kill -9`, and gone when this returns.
+    /// Kills the process with SIGKILL and waits until it is gone.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Its end, which must come.
+    /// Waits until the process ends, which it must.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("the daemon never ended").unwrap()
+        timeout(TIMEOUT, self.child.wait()).await.expect("the daemon never ended").unwrap()
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Asks the process to stop and waits until it has.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended().await
     }
 
-    /// Waits for the line that carries `event`, the `n`-th of its kind from 1.
+    /// Waits for the `n`-th line with this `event`, counted from 1.
     pub(crate) async fn event(&self, event: &str, n: usize) -> Value {
         find(&format!("log line {n} of {event}"), async || self.log.events(event).into_iter().nth(n - 1))
             .await
     }
 
-    /// Reloads the configuration, which must be taken.
+    /// Reloads the configuration, which must succeed.
     pub(crate) async fn reload(&self) -> Value {
         let before = self.log.events("reload").len();
         self.signal(Signal::HUP);

@@ -1,4 +1,4 @@
-//! One test's world: a simulated WeChat, a folder, a configuration.
+//! The environment of one test: a sandbox, a folder and a configuration.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,15 +12,15 @@ use wxtokend_core::secret::Secret;
 use super::wechat::appid;
 use super::{Daemon, WeChat};
 
-/// Everything that a daemon needs, and that outlives it.
+/// Everything that a daemon needs and that outlives it.
 pub(crate) struct Lab {
     pub(crate) wechat: WeChat,
-    /// accounts.yaml; JSON is YAML.
+    /// accounts.yaml as JSON, which is valid YAML.
     pub(crate) config: Value,
     pub(crate) folder: TempDir,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -29,7 +29,7 @@ pub(crate) struct Ended {
 }
 
 impl Lab {
-    /// Tokens live for `lifetime_ms`, and for `overlap_ms` beside their successor. No accounts yet.
+    /// A lab without accounts. Tokens live for `lifetime_ms`, with an overlap of `overlap_ms`.
     pub(crate) async fn new(lifetime_ms: u64, overlap_ms: u64) -> Self {
         let ms = Duration::from_millis;
         let wechat = WeChat::start(ms(lifetime_ms), ms(overlap_ms)).await;
@@ -47,13 +47,13 @@ impl Lab {
         Self { wechat, config, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// With an account that WeChat knows.
+    /// Adds an account that WeChat knows.
     pub(crate) fn with(mut self, name: &str, settings: Value) -> Self {
         self.add(name, settings);
         self
     }
 
-    /// With one account on each endpoint: `stable` and `classic`.
+    /// Adds one account on each endpoint: `stable` and `classic`.
     pub(crate) fn with_both(self) -> Self {
         self.with("stable", json!({})).with("classic", json!({ "endpoint": "token" }))
     }
@@ -67,30 +67,30 @@ impl Lab {
         self.config["accounts"].as_array_mut().unwrap().push(account);
     }
 
-    /// The settings of an account in the configuration.
+    /// The entry of an account in the configuration.
     pub(crate) fn account(&mut self, name: &str) -> &mut Value {
         let accounts = self.config["accounts"].as_array_mut().unwrap();
         accounts.iter_mut().find(|account| account["appid"] == name).unwrap()
     }
 
-    /// A file of this lab's.
+    /// A path in the lab's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes the configuration to where the daemon reads it.
+    /// Writes the configuration to the daemon's file.
     pub(crate) fn write(&self) {
         std::fs::write(self.path("accounts.yaml"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
     }
 
-    /// The program with `args`, in the lab's folder and with nothing of ours in its environment.
+    /// The program with `args`, in the lab's folder and without environment variables that it reads.
     pub(crate) fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wxtokend"));
         command.args(args);
         self.prepared(command)
     }
 
-    /// `command` as a child that dies with us.
+    /// Prepares `command` as a child that is killed together with the test.
     pub(crate) fn prepared(&self, mut command: Command) -> Command {
         for name in ["RUST_LOG", "WXTOKEND_SERVER", "WXTOKEND_KEY", "NO_COLOR"] {
             command.env_remove(name);
@@ -105,17 +105,17 @@ impl Lab {
         ended(self.program(args)).await
     }
 
-    /// Writes the configuration and starts a daemon on it.
+    /// Writes the configuration and starts a daemon with it.
     pub(crate) async fn start(&self) -> Daemon {
         self.start_with(&[]).await
     }
 
-    /// The same of which others may count the open descriptors.
+    /// Starts a daemon whose open descriptors other processes may count.
     pub(crate) async fn start_observed(&self) -> Daemon {
         self.start_with(&["--core-dumps"]).await
     }
 
-    /// The same with more arguments.
+    /// Starts a daemon with more arguments.
     pub(crate) async fn start_with(&self, more: &[&str]) -> Daemon {
         self.write();
         Daemon::start(self.program(&[&["run", "--log-format", "json"], more].concat())).await
@@ -124,13 +124,13 @@ impl Lab {
 
 /// Runs `command` to its end.
 pub(crate) async fn ended(mut command: Command) -> Ended {
-    let output = tokio::time::timeout(super::PATIENCE, command.output());
+    let output = tokio::time::timeout(super::TIMEOUT, command.output());
     let output = output.await.expect("the command never ended").unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// The AppSecret of an account, such that it can be searched for.
+/// The AppSecret of an account, in a form that can be searched for.
 pub(crate) fn secret_of(name: &str) -> String {
     format!("appsecret-of-{name}-5ecre7")
 }

@@ -1,4 +1,4 @@
-//! A real link between us and WeChat, which can be cut: two network namespaces of the kernel, joined by a switch.
+//! A real network link to WeChat that can be cut: two network namespaces of the kernel, joined by a switch.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -16,7 +16,8 @@ use tokio::runtime::Builder;
 
 use super::{said, tool, until, words};
 
-/// Our end. Addresses of 127.9.0.0/24 lead to WeChat, as `http://` is for loopback addresses alone.
+/// Set-up of our end. Addresses of 127.9.0.0/24 lead to WeChat, since `http://` is allowed for loopback
+/// addresses only.
 const NEAR: &str = "
     ip link set lo up
     ip addr del 127.0.0.1/8 dev lo
@@ -26,7 +27,8 @@ const NEAR: &str = "
     ip addr add 127.9.0.1/24 dev wire
     ip link set wire up";
 
-/// WeChat's end, behind a switch: what that loses neither end notices, while a wire between the two would tell.
+/// Set-up of WeChat's end, behind a switch. Neither end notices packets that a switch drops, while a direct
+/// wire would report its state.
 const FAR: &str = "
     ip link add switch type bridge
     ip link add wire type veth peer name far
@@ -36,40 +38,40 @@ const FAR: &str = "
     ip addr add 127.9.0.2/24 dev wire
     for device in switch near far wire; do ip link set $device up; done";
 
-/// In bytes: what the switch still takes when it loses longer packets.
-const SMALL: u32 = 600;
-/// The switch loses everything.
-const NOTHING: &str = "ip link set far type bridge_slave state 0";
-const EVERYTHING: &str = "
+/// Size in bytes up to which the switch still forwards packets when it drops longer ones.
+const SMALL_BYTES: u32 = 600;
+/// Makes the switch drop everything.
+const DROP_ALL: &str = "ip link set far type bridge_slave state 0";
+const FORWARD_ALL: &str = "
     ip link set far mtu 1500
     ip link set far type bridge_slave state 3";
 
-/// The link, as seen from our end. It is gone when it is dropped.
+/// The link, as seen from our end. Removed when it is dropped.
 pub(crate) struct Link {
     near: Namespace,
     far: Namespace,
 }
 
-/// A network namespace, kept by a process that ends when we do, however that happens.
+/// A network namespace, kept by a process that ends with this one, however that happens.
 struct Namespace {
     holder: Child,
 }
 
 impl Link {
-    /// Runs `test` at our end of a link, and so all processes that it starts. Where this machine forbids namespaces it
-    /// says so on stderr, past the capture of passing tests, and does not run it.
+    /// Runs `test`, and all processes that it starts, at our end of a link. If this machine forbids
+    /// namespaces, the test is skipped with a message on stderr, which bypasses the capture of passing tests.
     pub(crate) fn test(test: impl AsyncFnOnce(Self) + Send + 'static) {
-        // A thread of its own, as it never leaves the namespace.
-        let runs = move || {
+        // On a thread of its own, since it never leaves the namespace.
+        let run = move || {
             Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 match Self::new().await {
                     Ok(link) => test(link).await,
-                    Err(why) => not_run(&why),
+                    Err(why) => report_skipped(&why),
                 }
             });
         };
         let name = thread::current().name().map(str::to_owned).unwrap_or_default();
-        let ended = thread::Builder::new().name(name).spawn(runs).unwrap().join();
+        let ended = thread::Builder::new().name(name).spawn(run).unwrap().join();
         ended.unwrap_or_else(|panic| resume_unwind(panic));
     }
 
@@ -84,7 +86,7 @@ impl Link {
         Ok(Self { near, far })
     }
 
-    /// A socket at WeChat's end.
+    /// A listening socket at WeChat's end.
     pub(crate) fn listen(&self) -> TcpListener {
         self.far.enter().unwrap();
         let listener = StdListener::bind("127.9.0.2:0").unwrap();
@@ -93,34 +95,36 @@ impl Link {
         TcpListener::from_std(listener).unwrap()
     }
 
-    /// Lets connections to WeChat come about and probes be answered, and no long call through.
-    pub(crate) async fn take_small_packets_only(&self) {
-        self.set(&format!("ip link set far mtu {SMALL}")).await;
+    /// Lets connections to WeChat open and checks pass, but no long call.
+    pub(crate) async fn forward_small_packets_only(&self) {
+        self.set(&format!("ip link set far mtu {SMALL_BYTES}")).await;
     }
 
-    /// Cuts it, once `calls` to WeChat are under way that have not got through.
+    /// Cuts the link once `calls` to WeChat are in flight that have not got through.
     pub(crate) async fn cut_under(&self, calls: usize) {
         until("calls are under way", async || self.under_way() >= calls).await;
-        self.set(NOTHING).await;
+        self.set(DROP_ALL).await;
     }
 
-    /// All packets arrive again.
-    pub(crate) async fn mend(&self) {
-        self.set(EVERYTHING).await;
+    /// Restores the link.
+    pub(crate) async fn restore(&self) {
+        self.set(FORWARD_ALL).await;
     }
 
     async fn set(&self, script: &str) {
         self.far.run(script, &self.near).await.unwrap();
     }
 
-    /// How many calls to WeChat have not arrived that are too long to; what a probe sends may be under way as well.
+    /// The number of in-flight calls to WeChat that are too long to get through. Checks may be in flight as
+    /// well.
     fn under_way(&self) -> usize {
-        // Of this thread: /proc/net is that of the first one.
+        // The file of this thread: /proc/net is that of the main thread.
         let sockets = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
         let is_stuck = |socket: Vec<&str>| {
             let (to, queues) = (socket[2], socket[4]);
             let unsent = queues.split(':').next().map(|bytes| u32::from_str_radix(bytes, 16));
-            to.starts_with("0200097F:") && unsent.is_some_and(|bytes| bytes.is_ok_and(|bytes| bytes > SMALL))
+            to.starts_with("0200097F:")
+                && unsent.is_some_and(|bytes| bytes.is_ok_and(|bytes| bytes > SMALL_BYTES))
         };
         sockets.lines().filter(|line| is_stuck(line.split_whitespace().collect())).count()
     }
@@ -132,14 +136,14 @@ impl Namespace {
         command.args(["--net", "cat"]).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = command.spawn().map_err(|error| format!("unshare: {error}"))?;
-        // It is there once its `cat` answers.
+        // The namespace exists once its `cat` answers.
         let _ = holder.stdin.as_mut().unwrap().write_all(b"\n").await;
         let mut echo = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut echo).await.unwrap();
         if echo.is_empty() {
-            let mut told = String::new();
-            holder.stderr.take().unwrap().read_to_string(&mut told).await.unwrap();
-            return Err(format!("unshare --net: {}", told.trim()));
+            let mut message = String::new();
+            holder.stderr.take().unwrap().read_to_string(&mut message).await.unwrap();
+            return Err(format!("unshare --net: {}", message.trim()));
         }
         Ok(Self { holder })
     }
@@ -152,7 +156,7 @@ impl Namespace {
         format!("/proc/{}/ns/net", self.pid())
     }
 
-    /// Runs a script inside that may name the other end's process.
+    /// Runs a script inside the namespace. The script may refer to the process of the other end.
     async fn run(&self, script: &str, other: &Self) -> Result<(), String> {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path())).args(["sh", "-exc", script]);
@@ -161,7 +165,7 @@ impl Namespace {
         if ended.status.success() { Ok(()) } else { Err(words(&ended)) }
     }
 
-    /// Moves this thread inside.
+    /// Moves this thread into the namespace.
     fn enter(&self) -> Result<(), String> {
         let namespace = File::open(self.path()).map_err(|error| format!("{}: {error}", self.path()))?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -169,13 +173,13 @@ impl Namespace {
     }
 }
 
-/// Says past the capture of passing tests that this one has shown nothing.
-fn not_run(why: &str) {
+/// Reports a skipped test past the capture of passing tests.
+fn report_skipped(why: &str) {
     let name = thread::current().name().unwrap_or("a test").to_owned();
-    let told = format!(
+    let message = format!(
         "\nNOT RUN: {name}: it needs network namespaces with veth and a bridge, and this user or machine may not make \
          them. Run it as root, in a container with --privileged, on a Linux that has the modules veth and bridge.\n{}\n",
         why.trim()
     );
-    std::io::stderr().write_all(told.as_bytes()).unwrap();
+    std::io::stderr().write_all(message.as_bytes()).unwrap();
 }

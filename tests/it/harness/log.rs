@@ -1,4 +1,4 @@
-//! What a process has written, line by line.
+//! The output of a process, line by line.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>, Arc<watch::Sender<bool>>);
 
 impl Log {
-    /// Keeps every line that comes out of `stream`.
+    /// Collects every line of `stream`.
     pub(crate) fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let log = Self::default();
         let (lines, mut stuck) = (Arc::clone(&log.0), log.1.subscribe());
@@ -20,31 +20,31 @@ impl Log {
             let mut stream = BufReader::new(stream).lines();
             while let Ok(Some(line)) = stream.next_line().await {
                 lines.lock().unwrap().push(line);
-                // Without a sender nobody can look at what is read any more.
+                // This fails once all handles are gone, and nothing can look at the lines any more.
                 let _ = stuck.wait_for(|stuck| !stuck).await;
             }
         });
         log
     }
 
-    /// From now on nobody reads the stream, or somebody does again.
+    /// Stops reading the stream, or resumes.
     pub(crate) fn set_stuck(&self, stuck: bool) {
         self.1.send_replace(stuck);
     }
 
-    /// Everything, as it was written.
+    /// The whole output.
     pub(crate) fn text(&self) -> String {
         self.0.lock().unwrap().join("\n")
     }
 
-    /// The JSON lines that carry `event`, oldest first.
+    /// The JSON lines with this `event`, oldest first.
     pub(crate) fn events(&self, event: &str) -> Vec<Value> {
         let lines = self.0.lock().unwrap();
         let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         parsed.filter(|line| line["event"] == event).collect()
     }
 
-    /// Where the API listens, or else the simulated WeChat, once a line of either format has said so.
+    /// The address of the API, or else of the sandbox, once a line of either format has announced it.
     pub(crate) fn started_at(&self) -> Option<SocketAddr> {
         if let Some(line) = self.events("started").pop() {
             let address = if line["api"].is_null() { &line["sandbox"] } else { &line["api"] };

@@ -1,4 +1,4 @@
-//! docs/sdk/nginx.conf in a real nginx, between SDKs, a daemon and the simulated WeChat.
+//! docs/sdk/nginx.conf in a real nginx, between SDKs, a daemon and the sandbox.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::{Daemon, Http, Lab, Log, Port, tool, until};
 
 const SNIPPET: &str = include_str!("../../../docs/sdk/nginx.conf");
 
-/// A running nginx; killed when it is dropped.
+/// A running nginx, killed when it is dropped.
 pub(crate) struct Nginx {
     _child: Child,
     _port: Port,
@@ -16,7 +16,7 @@ pub(crate) struct Nginx {
     pub(crate) log: Log,
 }
 
-/// The snippet with other addresses, in the frame that it is included into.
+/// The snippet with other addresses, inside a configuration that includes it.
 fn configuration(folder: &str, changes: &[(&str, String)]) -> String {
     let snippet = changes.iter().fold(SNIPPET.to_owned(), |snippet, (from, to)| {
         assert_eq!(snippet.matches(from).count(), 1, "{from}");
@@ -32,12 +32,13 @@ fn configuration(folder: &str, changes: &[(&str, String)]) -> String {
 }
 
 impl Nginx {
-    /// Starts one and waits until it answers.
+    /// Starts nginx in front of `daemon` and waits until it answers.
     pub(crate) async fn start(lab: &Lab, daemon: &Daemon) -> Self {
         Self::before(lab, daemon.address(), "60s").await
     }
 
-    /// Starts one before an API, to which it keeps idle connections for `keeps`, and waits until it answers.
+    /// Starts nginx in front of an API, to which it keeps idle connections for `keeps`, and waits until it
+    /// answers.
     pub(crate) async fn before(lab: &Lab, api: SocketAddr, keeps: &str) -> Self {
         let port = Port::reserve();
         let changes = [

@@ -1,4 +1,4 @@
-//! Packages of others, pinned to what they held when they were chosen, and installed once.
+//! Third-party packages, pinned to their content at the time they were chosen, and installed once.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ fn pins(file: &Path) -> String {
     text
 }
 
-/// Puts what `folder` pins for Node into its `node_modules`, unless it is there.
+/// Installs the Node packages that `folder` pins into its `node_modules`, unless they are there.
 pub(crate) async fn node_packages(folder: &Path) {
     let (pinned, installed) =
         (folder.join("package-lock.json"), folder.join("node_modules/.package-lock.json"));
@@ -28,12 +28,12 @@ pub(crate) async fn node_packages(folder: &Path) {
     assert!(ended.status.success(), "npm ci: {}", words(&ended));
 }
 
-/// A Python that has what `requirements` pins, in a virtual environment among what cargo builds.
+/// A Python with the packages that `requirements` pins, in a virtual environment in cargo's target folder.
 pub(crate) async fn python_with(requirements: &Path) -> PathBuf {
     let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
     let (python, installed) = (environment.join("bin/python"), environment.join("installed.txt"));
     let pinned = pins(requirements);
-    // The Python that it was made with may be gone.
+    // The Python that created the environment may be gone.
     if python.exists() && std::fs::read_to_string(&installed).is_ok_and(|text| text == pinned) {
         return python;
     }

@@ -1,12 +1,12 @@
-//! A port that is nobody else's, before anybody listens there and after.
+//! A reserved port, which no other process can take while nothing listens on it.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpSocket;
 
-/// A port of 127.0.0.1 at which connections are refused until a program listens there that sets `SO_REUSEADDR`, as all
-/// of ours do. Held by a socket that does not listen: while it lives, the kernel gives the port to nobody who asks for
-/// any, and a test that runs beside this one cannot come to stand there.
+/// A port of 127.0.0.1 that refuses connections until a program listens on it with `SO_REUSEADDR`, as all of
+/// ours do. It is held by a socket that does not listen. While that socket lives, the kernel gives the port
+/// to no process that asks for any free port, so a test that runs at the same time cannot take it.
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     _holds: TcpSocket,

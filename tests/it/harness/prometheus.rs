@@ -10,23 +10,23 @@ use tokio::process::Child;
 use super::log::Log;
 use super::{Http, Lab, Port, tool, until};
 
-/// A running Prometheus; killed when it is dropped.
+/// A running Prometheus, killed when it is dropped.
 pub(crate) struct Prometheus {
     http: Http,
     _port: Port,
     _child: Child,
 }
 
-/// How an expression was answered.
-pub(crate) enum Told {
-    /// It cannot be evaluated.
+/// The result of a query.
+pub(crate) enum QueryResult {
+    /// The expression cannot be evaluated.
     Refused(String),
-    /// Series; those without a number in them left out.
+    /// The series of the result, without those that have no number.
     Series(Vec<Value>),
 }
 
 impl Prometheus {
-    /// Starts one with `config`, and waits until it is ready.
+    /// Starts a Prometheus with `config` and waits until it is ready.
     pub(crate) async fn start(lab: &Lab, config: &Path) -> Self {
         let port = Port::reserve();
         let mut command = tool("prometheus", "prometheus").await;
@@ -50,25 +50,25 @@ impl Prometheus {
         Http::try_send(self.http.request(Method::GET, &path)).await.expect("an answer from prometheus").json()
     }
 
-    /// What an expression is now.
-    pub(crate) async fn now(&self, expr: &str) -> Told {
-        Self::told(&self.ask("/api/v1/query", &[("query", expr)]).await)
+    /// Evaluates an expression now.
+    pub(crate) async fn now(&self, expr: &str) -> QueryResult {
+        Self::label(&self.ask("/api/v1/query", &[("query", expr)]).await)
     }
 
-    /// What an expression was within the last `span`, second by second.
-    pub(crate) async fn lately(&self, expr: &str, now: SystemSeconds, span: Duration) -> Told {
+    /// Evaluates an expression for each second of the last `span`.
+    pub(crate) async fn range(&self, expr: &str, now: SystemSeconds, span: Duration) -> QueryResult {
         let (start, end) = ((now.0 - span.as_secs_f64()).to_string(), now.0.to_string());
         let parameters = [("query", expr), ("start", &start), ("end", &end), ("step", "1")];
-        Self::told(&self.ask("/api/v1/query_range", &parameters).await)
+        Self::label(&self.ask("/api/v1/query_range", &parameters).await)
     }
 
-    /// Its own clock.
+    /// Prometheus' own time.
     pub(crate) async fn clock(&self) -> SystemSeconds {
         let time = self.ask("/api/v1/query", &[("query", "time()")]).await;
         SystemSeconds(time["data"]["result"][0].as_f64().unwrap())
     }
 
-    /// The values of a label of the series that `selector` selects.
+    /// The values of a label in the series that `selector` matches.
     pub(crate) async fn label_values(&self, label: &str, selector: &str) -> Vec<Value> {
         let values = self.ask(&format!("/api/v1/label/{label}/values"), &[("match[]", selector)]).await;
         values["data"].as_array().unwrap_or_else(|| panic!("{label} of {selector}: {values}")).clone()
@@ -86,19 +86,21 @@ impl Prometheus {
         self.ask("/api/v1/alerts", &[]).await["data"]["alerts"].as_array().unwrap().clone()
     }
 
-    fn told(answer: &Value) -> Told {
+    fn label(answer: &Value) -> QueryResult {
         if answer["status"] != "success" {
-            return Told::Refused(answer["error"].to_string());
+            return QueryResult::Refused(answer["error"].to_string());
         }
         let is_number = |sample: &Value| sample[1].as_str().is_some_and(|value| value != "NaN");
         let has_data = |series: &&Value| match series["values"].as_array() {
             Some(values) => values.iter().any(is_number),
             None => is_number(&series["value"]),
         };
-        Told::Series(answer["data"]["result"].as_array().unwrap().iter().filter(has_data).cloned().collect())
+        QueryResult::Series(
+            answer["data"]["result"].as_array().unwrap().iter().filter(has_data).cloned().collect(),
+        )
     }
 }
 
-/// Unix time, as Prometheus counts it.
+/// Unix time in Prometheus' format.
 #[derive(Clone, Copy)]
 pub(crate) struct SystemSeconds(f64);

@@ -1,4 +1,4 @@
-//! A client that reads tokens and knows what is true.
+//! A client that reads tokens and checks them against the sandbox.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use wxtokend_sandbox::Sandbox;
 
 use super::{Answer, Http};
 
-/// A token as a client got it, and what it was told about it.
+/// A token as a client received it, with its version and its promise.
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
     pub(crate) access_token: String,
     pub(crate) version: u64,
-    /// By the sandbox's clock, before the request was sent: every promise counts from later.
+    /// The sandbox's time before the request was sent; every promise counts from a later instant.
     pub(crate) asked_at: Duration,
     pub(crate) expires_in: Duration,
     pub(crate) max_age: Duration,
 }
 
-/// Reads one account's tokens, and fails over a dead one, a version that goes back, or a broken promise.
+/// Reads the tokens of one account. Panics over a dead token, a version that decreases, or a broken promise.
 pub(crate) struct Reader {
     sandbox: Sandbox,
     appid: String,
     last_version: u64,
-    /// Tokens that were promised to live until then.
+    /// Readings with the instants until which their tokens are promised to live.
     promises: Vec<(Duration, Reading)>,
-    /// How many were kept to their end.
+    /// The number of promises that were kept to their end.
     pub(crate) kept: usize,
 }
 
@@ -53,7 +53,7 @@ impl Reader {
         }
     }
 
-    /// Reads once. `None`: the daemon is not there, or has no token and says so.
+    /// Reads once. `None` if the daemon is gone, or answers that it has no token.
     pub(crate) async fn read(&mut self, http: &Http) -> Option<Reading> {
         let asked_at = self.sandbox.now();
         let answer = http.try_token(&self.appid).await?;
@@ -64,14 +64,14 @@ impl Reader {
         let reading = Reading::of(&answer, asked_at);
         let truth = self.sandbox.token_truth(&reading.access_token);
         let truth = truth.unwrap_or_else(|| panic!("{}: not WeChat's token: {reading:?}", self.appid));
-        // It was served after it was asked for: what was dead by then was dead when it was served.
+        // The token was served after `asked_at`: if it was dead by then, it was dead when it was served.
         assert!(truth.dies_at > asked_at, "{}: a dead token: {reading:?}, {truth:?}", self.appid);
         assert!(reading.version >= self.last_version, "{}: a version went back: {reading:?}", self.appid);
         self.last_version = reading.version;
         Some(reading)
     }
 
-    /// Reads once, and will hold the daemon to both promises of the answer.
+    /// Reads once and remembers both promises of the answer.
     pub(crate) async fn read_and_keep(&mut self, http: &Http) -> Option<Reading> {
         let reading = self.read(http).await?;
         for promise in [reading.expires_in, reading.max_age] {
@@ -83,11 +83,12 @@ impl Reader {
         Some(reading)
     }
 
-    /// Looks at every promise: one that cannot be kept any more is broken, one whose end has come is kept.
+    /// Checks all promises: one that can no longer be kept is broken, and one whose end has come is kept.
     pub(crate) fn judge(&mut self) {
         let now = self.sandbox.now();
         for (end, reading) in std::mem::take(&mut self.promises) {
-            // WeChat forgets what has long been dead; while the promise was open it was looked at often enough.
+            // WeChat forgets tokens that have long been dead. While the promise was open, it was checked
+            // often enough.
             let truth = self.sandbox.token_truth(&reading.access_token);
             if let Some(truth) = &truth {
                 assert!(
@@ -104,7 +105,7 @@ impl Reader {
         }
     }
 
-    /// How many promises are still open.
+    /// The number of open promises.
     pub(crate) fn promised(&self) -> usize {
         self.promises.len()
     }

@@ -1,4 +1,4 @@
-//! Debian's Redis, on a port and in a folder of its own, which can be killed and started again.
+//! Debian's Redis, on a port and in a folder of its own. It can be killed and started again.
 
 use std::path::PathBuf;
 
@@ -6,23 +6,23 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, cmd};
 use tokio::process::Child;
 
 use super::log::Log;
-use super::{CERTIFICATE, KEY, Lab, PATIENCE, Port, find, tool};
+use super::{CERTIFICATE, KEY, Lab, Port, TIMEOUT, find, tool};
 
-/// A Redis that keeps nothing on disk; killed when it is dropped.
+/// A Redis without persistence, killed when it is dropped.
 pub(crate) struct Redis {
-    /// Its own while it is down as well.
+    /// Reserved even while the Redis is down.
     port: Port,
     password: &'static str,
     child: Option<Child>,
 }
 
 impl Redis {
-    /// Starts one without a password.
+    /// Starts a Redis without a password.
     pub(crate) async fn start(lab: &Lab) -> Self {
         Self::start_with(lab, "", &[]).await
     }
 
-    /// Starts one that wants `password`, if there is one, with more arguments.
+    /// Starts a Redis with `password`, unless that is empty, and with more arguments.
     pub(crate) async fn start_with(lab: &Lab, password: &'static str, more: &[&str]) -> Self {
         let port = Port::reserve();
         let mut redis = Self { port, password, child: None };
@@ -31,7 +31,7 @@ impl Redis {
         redis
     }
 
-    /// Starts one that speaks TLS alone, by the certificate of the tests.
+    /// Starts a Redis that accepts only TLS, with the tests' certificate.
     pub(crate) async fn start_with_tls(lab: &Lab) -> Self {
         let port = Port::reserve();
         let files: [PathBuf; 2] =
@@ -67,17 +67,17 @@ impl Redis {
         self.child = Some(child);
     }
 
-    /// Kills it, with all that it holds.
+    /// Kills the Redis, which loses all data.
     pub(crate) async fn kill(&mut self) {
         self.child.take().unwrap().kill().await.unwrap();
     }
 
-    /// Starts it again, empty, where it was.
+    /// Starts the Redis again, empty, on the same port.
     pub(crate) async fn restart(&mut self, lab: &Lab) {
         self.run(lab, &["--port", &self.number()], &[]).await;
     }
 
-    /// Its URL, password included.
+    /// The URL, including the password.
     pub(crate) fn url(&self) -> String {
         match self.password {
             "" => format!("redis://127.0.0.1:{}", self.port.address.port()),
@@ -85,11 +85,11 @@ impl Redis {
         }
     }
 
-    /// What it answers to a command of words.
+    /// Sends a command and returns the reply.
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
         let client = Client::open(self.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection_with_config(&limits).await.unwrap();
         let mut command = cmd(words[0]);
@@ -97,17 +97,17 @@ impl Redis {
         command.query_async(&mut connection).await.unwrap()
     }
 
-    /// The unix time, in seconds.
+    /// The unix time in seconds.
     pub(crate) async fn now_s(&self) -> i64 {
         self.ask::<(i64, i64)>(&["TIME"]).await.0
     }
 
-    /// What stands at a key.
+    /// The value of a key.
     pub(crate) async fn get(&self, key: &str) -> Option<String> {
         self.ask(&["GET", key]).await
     }
 
-    /// Waits until `value` stands at a key.
+    /// Waits until a key has this value.
     pub(crate) async fn until(&self, key: &str, value: Option<&str>) {
         super::until(&format!("{value:?} stands at {key}"), async || self.get(key).await.as_deref() == value)
             .await;

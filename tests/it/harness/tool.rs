@@ -1,4 +1,4 @@
-//! Programs of others, which must be there.
+//! Third-party programs that tests need.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// A download and a compiler's run, on the slowest machine.
-const LONGEST: Duration = Duration::from_secs(300);
+/// Time for a download and a compilation on the slowest machine.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A program from the PATH, found or told how to get it.
+/// A program from the PATH. Panics with install instructions if it is missing.
 pub(crate) async fn tool(name: &str, package: &str) -> Command {
     let found =
         Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
@@ -17,13 +17,13 @@ pub(crate) async fn tool(name: &str, package: &str) -> Command {
     Command::new(name)
 }
 
-/// What `command` said and how it ended, once it has.
+/// Runs `command` to its end and returns its output.
 pub(crate) async fn said(mut command: Command) -> Output {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    timeout(LONGEST, command.output()).await.expect("the command never ended").unwrap()
+    timeout(TIMEOUT, command.output()).await.expect("the command never ended").unwrap()
 }
 
-/// All that `output` said, for a message.
+/// Everything in `output`, for messages.
 pub(crate) fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

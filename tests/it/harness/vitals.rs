@@ -1,10 +1,10 @@
-//! What a process uses, as the kernel tells it.
+//! Resource usage of a process, as reported by the kernel.
 
 /// Resident memory and open descriptors of a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vitals {
     pub(crate) resident_kib: u64,
-    /// The most there ever was.
+    /// The peak of resident memory.
     pub(crate) peak_kib: u64,
     pub(crate) descriptors: usize,
 }

@@ -1,4 +1,4 @@
-//! The simulated WeChat on a loopback port, which can be closed and opened again.
+//! The sandbox on a loopback port, which can be closed and opened again.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -12,7 +12,7 @@ use wxtokend_sandbox::{Sandbox, Settings, Switches};
 
 use super::{find, until};
 
-/// What is true, and the socket it is asked on.
+/// The sandbox and its server.
 pub(crate) struct WeChat {
     pub(crate) sandbox: Sandbox,
     pub(crate) address: SocketAddr,
@@ -27,7 +27,7 @@ impl Deref for WeChat {
 }
 
 impl WeChat {
-    /// Behaves as badly as nobody has ruled out.
+    /// Starts a sandbox that behaves as badly as is not ruled out for WeChat.
     pub(crate) async fn start(token_lifetime: Duration, overlap: Duration) -> Self {
         let switches = Switches {
             second_mint_kills_first: true,
@@ -44,7 +44,8 @@ impl WeChat {
         wechat
     }
 
-    /// From now on normal mode replaces a dead stable token, as it must be where one dies more often than may be forced.
+    /// From now on normal mode replaces a dead stable token. Needed where tokens die more often than calls
+    /// may be forced.
     pub(crate) fn replace_dead_stable_tokens(&self) {
         self.set_switches(Switches { dead_stable_replaced: true, ..self.switches() });
     }
@@ -58,7 +59,7 @@ impl WeChat {
         self.serving = Some((stop, task));
     }
 
-    /// Nobody listens on the port any more, and what was connected is cut.
+    /// Closes the port and cuts all connections.
     pub(crate) async fn close(&mut self) {
         let (stop, task) = self.serving.take().unwrap();
         stop.send(()).unwrap();
@@ -72,14 +73,14 @@ impl WeChat {
         self.serve(listener);
     }
 
-    /// Listens there from now on, and nowhere else.
+    /// Listens on another socket instead.
     pub(crate) async fn move_to(&mut self, listener: TcpListener) {
         self.close().await;
         self.address = listener.local_addr().unwrap();
         self.serve(listener);
     }
 
-    /// Token calls that arrived for an account, on either endpoint.
+    /// Token calls for an account that have arrived, on either endpoint.
     pub(crate) fn calls(&self, appid: &str) -> u64 {
         let counters = self.counters(&self::appid(appid));
         counters.token_calls + counters.stable_token_calls
@@ -97,7 +98,7 @@ impl WeChat {
     }
 }
 
-/// A checked appid.
+/// Parses an appid.
 pub(crate) fn appid(text: &str) -> Appid {
     Appid::new(text).unwrap()
 }

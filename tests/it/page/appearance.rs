@@ -1,6 +1,7 @@
-//! How the page looks: languages, light and dark, a phone; and pictures of it.
+//! The page's appearance: languages, light and dark, a phone; and pictures of it.
 //!
-//! `WXTOKEND_SCREENSHOTS=FOLDER cargo test --test it pictures -- --ignored` makes them; the README's are in docs/images.
+//! `WXTOKEND_SCREENSHOTS=FOLDER cargo test --test it pictures -- --ignored` takes the pictures; the README's
+//! are in docs/images.
 
 use std::path::Path;
 
@@ -40,7 +41,7 @@ async fn both_languages_have_all_words() {
     let both = page.browser.run(script).await;
     let entries = |language: &Value| -> Vec<(String, Vec<String>)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        // What is filled in has to be the same, in whatever order.
+        // The placeholders must be the same, in any order.
         let filled = |words: &str| {
             let mut names: Vec<_> =
                 words.split('{').skip(1).map(|rest| rest.split('}').next().unwrap().to_owned()).collect();
@@ -76,7 +77,7 @@ async fn on_a_phone_nothing_is_cut_off_sideways() {
     page.break_account("wx04", 40164).await;
     page.until_text("[data-appid=wx04] .fault", "whitelist").await;
     page.browser.until(fits).await;
-    // All of a row is within it.
+    // No row's content exceeds the row.
     let inside = "[...document.querySelectorAll('.row:not([hidden])')].every(row => row.scrollHeight <= row.clientHeight && row.scrollWidth <= row.clientWidth)";
     page.browser.until(inside).await;
     page.browser.click("[data-appid=wx04] .below").await;
@@ -103,7 +104,7 @@ async fn at_every_width_nothing_of_a_row_is_cut_off() {
         page.browser.use_screen(Screen { width, ..Screen::default() }).await;
         page.browser.until(&format!("innerWidth === {width}")).await;
         for inside in [
-            // The page within the window, cells within their row, and texts within their cells.
+            // The page fits into the window, cells into their row, and texts into their cells.
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth",
             "[...document.querySelectorAll('.row:not([hidden]), .columns')].every(row => row.scrollHeight <= row.clientHeight && row.scrollWidth <= row.clientWidth)",
             "[...document.querySelectorAll('.row:not([hidden]) .fault p')].every(p => p.scrollHeight <= p.clientHeight)",
@@ -117,10 +118,10 @@ async fn at_every_width_nothing_of_a_row_is_cut_off() {
     page.console_is_clean_but_for(&["401 /v1/session"]).await;
 }
 
-/// An agency's fleet, with the troubles that there are.
+/// The fleet of an agency, with every kind of trouble.
 async fn agency() -> Lab {
     let mut lab = Lab::new(180_000, 30_000).await;
-    // One after another, so that their tokens are of different ages.
+    // One after another, so that the tokens have different ages.
     lab.config["upstream"]["max_per_second"] = json!(1);
     let trades = [
         "Flower Shop",

@@ -1,4 +1,4 @@
-//! What a large fleet costs the browser: `cargo test --test it page::figures -- --ignored --nocapture`.
+//! The cost of a large fleet in the browser: `cargo test --test it page::figures -- --ignored --nocapture`.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn five_thousand_accounts_with_tokens_of_a_minute() {
     page.until_text(".share", "of 5,000 fresh").await;
     page.browser.cdp("Performance.enable", json!({})).await;
     until("all have a token", async || page.ops().get("/readyz").await.status == 200).await;
-    // A second source counts what the page gets; frames are counted to see that none is late.
+    // A second event source counts what the page receives, and frames are counted to see that none is late.
     page.browser
         .run(
             "window.heard = 0; window.frames = []; \
@@ -42,7 +42,7 @@ async fn five_thousand_accounts_with_tokens_of_a_minute() {
              requestAnimationFrame(frame);",
         )
         .await;
-    // Tokens of a minute are replaced in their last ten seconds: from then on there are events.
+    // Tokens that live a minute are replaced in their last ten seconds; events start then.
     page.browser.until("window.heard > 0").await;
     for (what, scrolls) in [("at rest", false), ("while scrolling", true)] {
         let before = spent(&page.browser).await;

@@ -1,10 +1,10 @@
-//! What stands at the top: what clients feel, what is about to happen to them, and whether anybody is needed.
+//! The headline: what clients notice, what is about to affect them, and whether a person is needed.
 
 use wxtokend_sandbox::{Call, Outage};
 
 use super::*;
 
-/// Whether an element is there to be seen.
+/// An expression that is true if the element is visible.
 fn is_seen(css: &str) -> String {
     format!("document.querySelector('{css}').checkVisibility()")
 }
@@ -35,7 +35,7 @@ async fn nobody_is_needed_only_while_all_is_well() {
     for gone in ["#hosts", ".without", ".unreachable", ".ending", ".failing"] {
         browser.until(&format!("!{}", is_seen(gone))).await;
     }
-    // Throttled: WeChat's quota is no matter of a person at once, yet all is not well.
+    // Throttled: WeChat's quota does not need a person at once, but something is wrong.
     page.break_account("wx05", 45009).await;
     page.until_text("[data-appid=wx05] .state", "degraded").await;
     browser.until(&format!("!{}", is_seen(".person"))).await;
@@ -43,10 +43,10 @@ async fn nobody_is_needed_only_while_all_is_well() {
 }
 
 #[tokio::test]
-async fn an_outage_tells_how_many_tokens_end_within_five_minutes() {
+async fn an_outage_shows_how_many_tokens_end_within_five_minutes() {
     let page = Page::of_the_operator((240_000, 2_000)).await;
     page.until_text(".share", "6 of 6 fresh").await;
-    // They live for less, which is no trouble as long as they can be refreshed.
+    // The tokens live shorter, which is no problem while they can be refreshed.
     page.until_text(".person", "nobody is needed").await;
     page.break_account("wx02", 40164).await;
     page.until_text(".ending", "1 ends within 5 min").await;
@@ -55,7 +55,7 @@ async fn an_outage_tells_how_many_tokens_end_within_five_minutes() {
     page.until_text(".unreachable", "WeChat unreachable since ").await;
     page.until_text(".ending", "6 end within 5 min").await;
     page.until_text("[data-appid=wx04] .state", "degraded").await;
-    // What needs a person stays known, and that it cannot be asked about now is told beside it.
+    // What needs a person is still shown, with a note that WeChat cannot be asked now.
     page.ops().refresh("wx02", false).await;
     page.until_text("[data-appid=wx02] .state", "parked").await;
     page.until_text("[data-appid=wx02] .fault", "whitelist").await;
@@ -86,7 +86,7 @@ async fn who_has_no_token_stands_first_and_a_failing_ticket_is_marked_and_counte
     page.until_listed("wx03 wx02 wx04 wx06 wx01 wx05").await;
     page.until_text(".person", "2 accounts need a person").await;
 
-    // All of it as it happens: nothing is read anew.
+    // All of it by events, without fetching the list again.
     page.lab.wechat.clear_faults(Some(&appid("wx04")));
     page.lab.wechat.inject(Some(&appid("wx04")), Fault::errcode(48001).on(Call::Ticket));
     page.until_text("[data-appid=wx04] .fault", "jsapi: parked 48001").await;
@@ -114,7 +114,7 @@ async fn a_ticket_that_works_again_is_marked_no_more() {
 }
 
 #[tokio::test]
-async fn one_account_is_told_as_one() {
+async fn one_account_is_counted_in_the_singular() {
     let mut lab = lab(LONG).await;
     let one =
         json!({ "name": "one", "key": "key-of-one-account-alone", "accounts": ["wx06"], "allow": ["read"] });

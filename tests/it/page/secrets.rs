@@ -1,4 +1,4 @@
-//! That no token and no ticket ever reaches the page.
+//! Checks that no token and no ticket ever reaches the page.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Of a token; too long to be met by chance, short enough to catch one that is cut.
+/// Length of a part of a token: too long to occur by chance, short enough to find a truncated token.
 const PART: usize = 20;
 
-/// Tokens, and as many tickets as are kept.
+/// All living tokens, and as many tickets as are kept.
 fn living(page: &Page) -> BTreeSet<String> {
     page.lab.wechat.with(|world, now| {
         let appids: Vec<_> = world.accounts().cloned().collect();
@@ -33,7 +33,7 @@ async fn received(browser: &Browser) -> Vec<(String, String)> {
         if method == "Network.responseReceived" {
             let url = params["response"]["url"].as_str().unwrap().to_owned();
             let id = json!({ "requestId": params["requestId"] });
-            // Of some answers, such as 204, there is none.
+            // Some answers have no body, such as 204.
             if let Some(body) = browser.try_cdp("Network.getResponseBody", id).await {
                 all.push((url.clone(), body["body"].as_str().unwrap().to_owned()));
             }
@@ -43,7 +43,8 @@ async fn received(browser: &Browser) -> Vec<(String, String)> {
     all
 }
 
-/// Neither the page nor any answer to it holds a token or a ticket. It must have had answers from each of `paths`.
+/// Asserts that neither the page nor any answer to it contains a token or a ticket. It must have had answers
+/// from each of `paths`.
 pub(super) async fn no_token_went_to(page: &Page, paths: &[&str]) {
     let tokens = living(page);
     assert!(tokens.len() >= 9, "{} are too few to tell", tokens.len());

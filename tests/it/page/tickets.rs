@@ -5,11 +5,11 @@ use wxtokend_sandbox::Call;
 use super::*;
 
 const JSAPI: &str = ".ticket[data-ticket=jsapi]";
-/// Remembers all that a page does again and again.
+/// Records all intervals that the page sets.
 const CLOCKS: &str = "const clocks = [], again = setInterval; \
     window.setInterval = (...what) => { const id = again(...what); clocks.push(id); return id; };";
 
-/// Calls for tickets of `wx04` and `wx05` fail, and are tried again soon.
+/// Calls for tickets of `wx04` and `wx05` fail, and are retried soon.
 async fn in_trouble() -> Page {
     let mut lab = lab(LONG).await;
     lab.config["defaults"]["retry"] = json!({ "initial": "200ms", "max": "1s" });
@@ -38,10 +38,10 @@ async fn tickets_stand_on_the_page_of_their_account_with_their_age_and_end() {
         page.until_text(&format!("{panel} [data-field=budget]"), "999 calls may be made right now").await;
         page.until_text(&format!("{panel} .ends"), "expires in").await;
         page.browser.until(&format!("document.querySelector('{panel} .trouble').hidden")).await;
-        let told = format!(
+        let expression = format!(
             "[...document.querySelectorAll('.history [data-event=ticket]')].some(row => row.textContent.includes('new ticket{kind}'))"
         );
-        page.browser.until(&told).await;
+        page.browser.until(&expression).await;
     }
     page.go("/#/accounts/wx02").await;
     page.until_text("h1", "花店小程序").await;
@@ -58,7 +58,7 @@ async fn a_ticket_in_trouble_says_what_to_do_in_both_languages_and_nothing_of_it
     page.until_text(JSAPI, "no valid ticket").await;
     page.until_text(&format!("{JSAPI} .trouble"), "transient -1").await;
     page.until_text(&format!("{JSAPI} .trouble .advice"), "WeChat is busy").await;
-    // The account is well.
+    // The account itself is well.
     page.until_text(".title", "fresh").await;
     browser.until("document.querySelector('.trouble').hidden").await;
 
@@ -79,20 +79,20 @@ async fn a_ticket_in_trouble_says_what_to_do_in_both_languages_and_nothing_of_it
 }
 
 #[tokio::test]
-async fn a_new_ticket_is_seen_as_it_is_told() {
+async fn a_new_ticket_is_shown_by_its_event() {
     let page = in_trouble().await;
     page.go("/#/accounts/wx05").await;
     page.browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": CLOCKS })).await;
     page.browser.reload().await;
     page.until_text(&format!("{JSAPI} .trouble"), "transient -1").await;
     page.browser.until("document.querySelector('#live').dataset.link === 'live'").await;
-    // What the page does by the clock it does no more; what it is about to do is left to it.
+    // Stops the page's intervals, but not its pending timeouts.
     page.browser.run("clocks.forEach(clearInterval)").await;
     page.lab.wechat.clear_faults(Some(&appid("wx05")));
     page.until_text(&format!("{JSAPI} .title"), "fresh").await;
     page.browser.until(&format!("document.querySelector('{JSAPI} .trouble').hidden")).await;
     page.until_text(".history [data-event=ticket]", "new ticket").await;
-    // Nor does it change what the list says of the account.
+    // The list shows the account as before.
     page.go("/#/").await;
     page.until_text("[data-appid=wx05] .state", "fresh").await;
     page.console_is_clean_but_for(&["401 /v1/session"]).await;

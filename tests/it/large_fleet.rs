@@ -1,4 +1,4 @@
-//! A large fleet.
+//! A large fleet whose accounts start together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +15,9 @@ const ACCOUNTS: usize = 1_000;
 const PER_SECOND: usize = 200;
 const IN_FLIGHT: usize = 16;
 
-/// Passes calls on to the simulated WeChat and counts those under way at the same time. Each has its own connection.
+/// Forwards calls to the sandbox and counts those in flight. Each has its own connection.
 struct Relay {
-    most: Arc<AtomicUsize>,
+    peak: Arc<AtomicUsize>,
     address: std::net::SocketAddr,
 }
 
@@ -25,32 +25,32 @@ impl Relay {
     async fn to(upstream: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let peak = Arc::clone(&most);
+        let (open, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let task_peak = Arc::clone(&peak);
         tokio::spawn(async move {
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
-                let (open, peak) = (Arc::clone(&open), Arc::clone(&peak));
+                let (open, peak) = (Arc::clone(&open), Arc::clone(&task_peak));
                 peak.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(upstream).await.unwrap();
                     let (mut near_out, mut near_in) = near.split();
                     let (mut far_out, mut far_in) = far.split();
-                    let there = copy(&mut near_out, &mut far_in);
-                    let back = async {
+                    let forward = copy(&mut near_out, &mut far_in);
+                    let backward = async {
                         let mut start = [0; 4096];
                         let read = far_out.read(&mut start).await?;
-                        // Before its caller can make another.
+                        // Before its caller can make another call.
                         open.fetch_sub(1, Ordering::SeqCst);
                         near_in.write_all(&start[..read]).await?;
                         copy(&mut far_out, &mut near_in).await
                     };
-                    // Whoever ends it ends it.
-                    let _ = tokio::try_join!(there, back);
+                    // Either side may end the connection.
+                    let _ = tokio::try_join!(forward, backward);
                 });
             }
         });
-        Self { most, address }
+        Self { peak, address }
     }
 }
 
@@ -62,7 +62,7 @@ async fn a_thousand_accounts_start_cold_within_the_global_limits() {
         "base_urls": [format!("http://{}", relay.address)],
         "max_per_second": PER_SECOND,
         "max_in_flight": IN_FLIGHT,
-        // Nothing here shall fail because the machine is slow.
+        // Nothing here should fail because the machine is slow.
         "timeout": "30s",
     });
     let accounts: Vec<String> = (0..ACCOUNTS).map(|n| format!("wx{n:04}")).collect();
@@ -70,7 +70,7 @@ async fn a_thousand_accounts_start_cold_within_the_global_limits() {
         let endpoint = ["stable_token", "token"][n % 2];
         lab.add(account, json!({ "endpoint": endpoint }));
     }
-    // Long enough that the calls would pile up without a limit.
+    // Long enough that calls would pile up without a limit.
     lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 60 }));
     let daemon = lab.start().await;
     assert_eq!(daemon.get("/readyz").await.status, 503, "it has just begun");
@@ -81,8 +81,8 @@ async fn a_thousand_accounts_start_cold_within_the_global_limits() {
     })
     .await;
     assert_eq!(daemon.get("/readyz").await.status, 200);
-    let most = relay.most.load(Ordering::SeqCst);
-    assert!((2..=IN_FLIGHT).contains(&most), "{most} calls at the same time");
+    let peak = relay.peak.load(Ordering::SeqCst);
+    assert!((2..=IN_FLIGHT).contains(&peak), "{peak} calls at the same time");
     let mut arrivals: Vec<Duration> = Vec::new();
     for account in &accounts {
         assert_eq!(lab.wechat.calls(account), 1, "{account}");
@@ -94,7 +94,7 @@ async fn a_thousand_accounts_start_cold_within_the_global_limits() {
     let busiest = arrivals.iter().map(|from| {
         arrivals.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(at)).count()
     });
-    // What was on its way when the machine paused arrives together.
+    // Calls that were in flight while the machine paused arrive together.
     let busiest = busiest.max().unwrap();
     assert!(busiest <= PER_SECOND + IN_FLIGHT * 2, "{busiest} calls within one second");
     let page = daemon.get("/v1/accounts?state=fresh&limit=10000").await.json();
