@@ -21,13 +21,13 @@ const PART: usize = 20;
 
 /// All output, and all tokens and tickets that ever existed.
 #[derive(Default)]
-struct Hunt {
+struct SecretSearch {
     said: Vec<(String, String)>,
     tokens: BTreeSet<String>,
     tickets: BTreeSet<String>,
 }
 
-impl Hunt {
+impl SecretSearch {
     /// Adds an answer, which must not contain a token or a ticket.
     fn collected(&mut self, from: &str, answer: &Answer) {
         self.said.push((from.to_owned(), format!("{answer:?}")));
@@ -116,14 +116,14 @@ async fn lab() -> Lab {
 }
 
 /// Correct and incorrect calls of the API.
-async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
+async fn use_the_api(search: &mut SecretSearch, lab: &Lab, http: &Http) {
     for (name, _) in faults() {
         let answer = http.token(&name).await;
         if answer.status != 200 {
-            hunt.collected("a read", &answer);
+            search.collected("a read", &answer);
         }
     }
-    hunt.note_living(lab);
+    search.note_living(lab);
     for account in ["stable", "classic"] {
         let token = http.token_value(account).await;
         let ticket = find("a ticket", async || {
@@ -131,11 +131,11 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
             answer.json()["ticket"].as_str().map(str::to_owned)
         })
         .await;
-        hunt.collected(
+        search.collected(
             "a signature",
             &http.get(&format!("/v1/accounts/{account}/jssdk?url=https://a.example/")).await,
         );
-        misuse_a_ticket(hunt, http, account, &ticket).await;
+        misuse_a_ticket(search, http, account, &ticket).await;
         // WeChat's refusal of a token quotes that token.
         let errmsg = Some("too often: access_token={access_token}".to_owned());
         let echo = FaultKind::Errcode { errcode: 45011, errmsg };
@@ -145,21 +145,21 @@ async fn use_the_api(hunt: &mut Hunt, lab: &Lab, http: &Http) {
         http.reject(account, &token).await;
         http.reject(account, &token).await;
         http.refresh(account, true).await;
-        hunt.note_living(lab);
-        misuse_the_api(hunt, http, account, &token).await;
+        search.note_living(lab);
+        misuse_the_api(search, http, account, &token).await;
     }
     for path in ["/metrics", "/v1/accounts", "/v1/accounts/echo", "/healthz", "/readyz"] {
-        hunt.collected(path, &http.get(path).await);
+        search.collected(path, &http.get(path).await);
     }
     let names = faults().into_iter().map(|(name, _)| name);
     for name in names.chain(["stable", "classic", "mistaken", "echo"].map(str::to_owned)) {
-        hunt.collected("a history", &http.get(&format!("/v1/accounts/{name}/history?limit=1000")).await);
+        search.collected("a history", &http.get(&format!("/v1/accounts/{name}/history?limit=1000")).await);
     }
-    use_the_page(hunt, http).await;
+    use_the_page(search, http).await;
 }
 
 /// Calls of the status page, with its cookie and with a wrong key.
-async fn use_the_page(hunt: &mut Hunt, http: &Http) {
+async fn use_the_page(search: &mut SecretSearch, http: &Http) {
     let page = Http::to(http.address());
     let key = KEYS[1];
     let sign_in = async |body: String| {
@@ -174,7 +174,7 @@ async fn use_the_page(hunt: &mut Hunt, http: &Http) {
     {
         let answer = sign_in(body.to_string()).await;
         assert!(answer.status >= 400, "{answer:?}");
-        hunt.collected("a sign-in that is refused", &answer);
+        search.collected("a sign-in that is refused", &answer);
     }
     for (method, path) in [
         (Method::GET, "/"),
@@ -189,15 +189,15 @@ async fn use_the_page(hunt: &mut Hunt, http: &Http) {
     ] {
         let request =
             page.request(method, path).header("sec-fetch-site", "same-origin").header("cookie", cookie);
-        hunt.collected(&format!("{path} by cookie"), &Http::try_send(request).await.unwrap());
+        search.collected(&format!("{path} by cookie"), &Http::try_send(request).await.unwrap());
         let broken =
             page.request(Method::GET, path).header("cookie", format!("{cookie}0; wxtokend_key={key}"));
-        hunt.collected(&format!("{path} by a wrong cookie"), &Http::try_send(broken).await.unwrap());
+        search.collected(&format!("{path} by a wrong cookie"), &Http::try_send(broken).await.unwrap());
     }
 }
 
 /// A ticket in a wrong place must not be repeated in an answer.
-async fn misuse_a_ticket(hunt: &mut Hunt, http: &Http, account: &str, ticket: &str) {
+async fn misuse_a_ticket(search: &mut SecretSearch, http: &Http, account: &str, ticket: &str) {
     for path in [
         format!("/v1/accounts/{account}/tickets/{ticket}"),
         format!("/v1/accounts/{account}/tickets/jsapi?ticket={ticket}"),
@@ -205,12 +205,12 @@ async fn misuse_a_ticket(hunt: &mut Hunt, http: &Http, account: &str, ticket: &s
         format!("/v1/accounts/{account}/jssdk?url=https://a.example/&ticket={ticket}"),
         format!("/cgi-bin/ticket/getticket?type=jsapi&access_token={ticket}"),
     ] {
-        hunt.collected("a ticket in a path or query", &http.get(&path).await);
+        search.collected("a ticket in a path or query", &http.get(&path).await);
     }
 }
 
 /// A token or a key in a wrong place must not be repeated in an answer.
-async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str) {
+async fn misuse_the_api(search: &mut SecretSearch, http: &Http, account: &str, token: &str) {
     let in_url = token.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let key = KEYS[0];
     for path in [
@@ -223,7 +223,7 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         format!("/v1/accounts?limit={key}"),
         format!("/{in_url}/{key}"),
     ] {
-        hunt.collected("a wrong path or query", &http.get(&path).await);
+        search.collected("a wrong path or query", &http.get(&path).await);
     }
     let reject = format!("/v1/accounts/{account}/token/reject");
     for (kind, body) in [
@@ -237,7 +237,7 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         let request = http.request(Method::POST, &reject).header(CONTENT_TYPE, kind).body(body);
         if let Some(answer) = Http::try_send(request).await {
             assert!(answer.status >= 400, "{answer:?}");
-            hunt.collected("a wrong body", &answer);
+            search.collected("a wrong body", &answer);
         }
     }
     let nobody = Http::to(http.address());
@@ -246,13 +246,13 @@ async fn misuse_the_api(hunt: &mut Hunt, http: &Http, account: &str, token: &str
         let request = nobody.request(Method::GET, "/v1/accounts").header(AUTHORIZATION, wrong);
         let answer = Http::try_send(request).await.unwrap();
         assert_eq!(answer.status, 401);
-        hunt.collected("a wrong key", &answer);
+        search.collected("a wrong key", &answer);
     }
-    hunt.collected("a key that may not", &nobody.with_key(KEYS[1]).refresh(account, false).await);
+    search.collected("a key that may not", &nobody.with_key(KEYS[1]).refresh(account, false).await);
 }
 
 /// Secrets in every wrong place of the file.
-async fn reload_badly(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon) {
+async fn reload_badly(search: &mut SecretSearch, lab: &Lab, daemon: &Daemon) {
     let secret = secret_of("stable");
     let mut failed = 0;
     for (place, value) in [
@@ -268,18 +268,24 @@ async fn reload_badly(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon) {
         let mut config = lab.config.clone();
         let (parent, key) = place.rsplit_once('/').unwrap();
         config.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
-        reload_and_check(hunt, lab, daemon, &config.to_string(), &mut failed).await;
+        reload_and_check(search, lab, daemon, &config.to_string(), &mut failed).await;
     }
     let whole = lab.config.to_string();
     let cut = &whole[..whole.find(&secret).unwrap() + secret.len()];
-    reload_and_check(hunt, lab, daemon, cut, &mut failed).await;
-    reload_and_check(hunt, lab, daemon, &format!("accounts: *{secret}\n"), &mut failed).await;
-    reload_and_check(hunt, lab, daemon, &format!("accounts:\n  - {secret}\n"), &mut failed).await;
+    reload_and_check(search, lab, daemon, cut, &mut failed).await;
+    reload_and_check(search, lab, daemon, &format!("accounts: *{secret}\n"), &mut failed).await;
+    reload_and_check(search, lab, daemon, &format!("accounts:\n  - {secret}\n"), &mut failed).await;
 }
 
-async fn reload_and_check(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon, text: &str, failed: &mut usize) {
+async fn reload_and_check(
+    search: &mut SecretSearch,
+    lab: &Lab,
+    daemon: &Daemon,
+    text: &str,
+    failed: &mut usize,
+) {
     std::fs::write(lab.path("accounts.yaml"), text).unwrap();
-    hunt.ran("check of a broken file", &lab.run(&["check"]).await);
+    search.ran("check of a broken file", &lab.run(&["check"]).await);
     daemon.signal(Signal::HUP);
     *failed += 1;
     until(&format!("reload {failed} was refused: {text}"), async || {
@@ -288,7 +294,7 @@ async fn reload_and_check(hunt: &mut Hunt, lab: &Lab, daemon: &Daemon, text: &st
     .await;
 }
 
-async fn run_the_commands(hunt: &mut Hunt, lab: &Lab, http: &Http) {
+async fn run_the_commands(search: &mut SecretSearch, lab: &Lab, http: &Http) {
     let server = http.address().to_string();
     for args in [
         &["check"][..],
@@ -304,7 +310,7 @@ async fn run_the_commands(hunt: &mut Hunt, lab: &Lab, http: &Http) {
         for key in [KEYS[0], "wrong"] {
             let mut command = lab.program(args);
             command.env("RUST_LOG", "trace").env("WXTOKEND_SERVER", &server).env("WXTOKEND_KEY", key);
-            hunt.ran(&args.join(" "), &ended(command).await);
+            search.ran(&args.join(" "), &ended(command).await);
         }
     }
 }
@@ -334,22 +340,22 @@ async fn publish(lab: &mut Lab) -> Redis {
 async fn no_secret_is_shown(format: &str) {
     let mut lab = lab().await;
     let redis = publish(&mut lab).await;
-    let mut hunt = Hunt::default();
+    let mut search = SecretSearch::default();
     lab.write();
     let mut command = lab.program(&["run", "--log-format", format]);
     command.env("RUST_LOG", "trace");
     let daemon = Daemon::start(command).await;
     let http = daemon.http.with_key(KEYS[0]);
     let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap();
-    hunt.said.push(("the process list".to_owned(), arguments));
+    search.said.push(("the process list".to_owned(), arguments));
     for account in ["stable", "classic"] {
         http.until_state(account, "fresh").await;
     }
     let collected = listen(&http).await;
-    use_the_api(&mut hunt, &lab, &http).await;
-    reload_badly(&mut hunt, &lab, &daemon).await;
+    use_the_api(&mut search, &lab, &http).await;
+    reload_badly(&mut search, &lab, &daemon).await;
     lab.write();
-    run_the_commands(&mut hunt, &lab, &http).await;
+    run_the_commands(&mut search, &lab, &http).await;
     // A new secret, a new key and a removed account, all in a valid file.
     lab.wechat.set_secret(&appid("stable"), Secret::new("another-secret-5ecre7"));
     lab.account("stable")["secret"] = json!("another-secret-5ecre7");
@@ -359,7 +365,7 @@ async fn no_secret_is_shown(format: &str) {
     daemon.signal(Signal::HUP);
     let http = daemon.http.with_key(KEYS[2]);
     until("the new key is taken", async || http.get("/v1/accounts").await.status == 200).await;
-    use_the_api(&mut hunt, &lab, &http).await;
+    use_the_api(&mut search, &lab, &http).await;
     until("a drift is noticed", async || {
         redis.ask::<()>(&["FLUSHDB"]).await;
         daemon.log.text().contains("redis_drift")
@@ -369,15 +375,15 @@ async fn no_secret_is_shown(format: &str) {
     let (log, stdout) = (daemon.log.clone(), daemon.stdout.clone());
     assert!(daemon.stop().await.success());
     assert!(log.text().lines().count() > 60, "too few lines to tell");
-    hunt.said.push((format!("the {format} log"), log.text()));
-    hunt.said.push(("stdout of run".to_owned(), stdout.text()));
+    search.said.push((format!("the {format} log"), log.text()));
+    search.said.push(("stdout of run".to_owned(), stdout.text()));
     let collected = collected.lock().unwrap().clone();
     for event in ["token", "ticket", "state"] {
         assert!(collected.contains(&format!("event: {event}\n")), "{collected}");
     }
-    hunt.said.push(("the event stream".to_owned(), collected));
-    assert!(!hunt.said.iter().any(|(_, text)| text.contains("panicked")), "{}", log.text());
-    hunt.judge();
+    search.said.push(("the event stream".to_owned(), collected));
+    assert!(!search.said.iter().any(|(_, text)| text.contains("panicked")), "{}", log.text());
+    search.judge();
 }
 
 #[tokio::test]

@@ -113,12 +113,12 @@ impl Page {
     async fn console_is_clean_but_for(&self, refused: &[&str]) {
         for line in self.browser.log("browser").await {
             let message = line["message"].as_str().unwrap();
-            let is_told = |refusal: &&str| {
+            let is_expected = |refusal: &&str| {
                 let (status, path) = refusal.split_once(' ').unwrap();
                 message.contains(&format!("status of {status} ")) && message.contains(path)
             };
             let is_bad = line["level"] == "SEVERE" || line["level"] == "WARNING";
-            assert!(!is_bad || refused.iter().any(is_told), "the console says: {line}");
+            assert!(!is_bad || refused.iter().any(is_expected), "the console says: {line}");
         }
     }
 }

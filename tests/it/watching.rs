@@ -14,14 +14,14 @@ use crate::harness::{Daemon, Lab, Log, TIMEOUT, appid, find, until};
 struct Watcher {
     child: Child,
     out: Log,
-    message: Log,
+    stderr: Log,
 }
 
 impl Watcher {
     fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let (out, message) = (Log::of(child.stdout.take().unwrap()), Log::of(child.stderr.take().unwrap()));
-        Self { child, out, message }
+        let (out, stderr) = (Log::of(child.stdout.take().unwrap()), Log::of(child.stderr.take().unwrap()));
+        Self { child, out, stderr }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -79,17 +79,17 @@ async fn a_watcher_sees_each_token_also_after_the_daemon_was_killed() {
     assert_ne!(first, second);
     watcher.line("the second token", |line| line == second).await;
     daemon.kill().await;
-    until("it tells that the daemon is gone", async || watcher.message.text().contains("asked again")).await;
+    until("it tells that the daemon is gone", async || watcher.stderr.text().contains("asked again")).await;
     lab.config["api"]["listen"] = json!(address.to_string());
     let daemon = lab.start().await;
-    until("it tells that the daemon is back", async || watcher.message.text().contains("is back")).await;
+    until("it tells that the daemon is back", async || watcher.stderr.text().contains("is back")).await;
     lab.wechat.replace_dead_stable_tokens();
     lab.wechat.kill_tokens(&appid("stable"));
     daemon.reject("stable", &second).await;
     let third = daemon.token_value("stable").await;
     watcher.line("the third token", |line| line == third).await;
     assert_eq!(watcher.lines(), [first, second, third], "each once");
-    assert!(!watcher.message.text().contains("panicked"), "{}", watcher.message.text());
+    assert!(!watcher.stderr.text().contains("panicked"), "{}", watcher.stderr.text());
     assert_eq!(watcher.interrupt().await, Some(0));
 }
 
@@ -136,7 +136,7 @@ async fn watching_the_token_of_a_removed_account_ends_with_a_message() {
     lab.write();
     daemon.reload().await;
     assert_eq!(watcher.ended().await, Some(1));
-    until("it says why", async || watcher.message.text().contains("no account of that appid")).await;
+    until("it says why", async || watcher.stderr.text().contains("no account of that appid")).await;
 }
 
 #[tokio::test]
@@ -248,8 +248,8 @@ async fn on_a_terminal_the_table_says_for_as_long_as_it_may_be_old() {
     daemon.reload().await;
     until("the stream", async || watcher.screen().contains("3 accounts")).await;
     daemon.kill().await;
-    let message = || watcher.out.text().matches("no answer from").count();
-    until("each draw says so", async || message() >= 4).await;
+    let redraws = || watcher.out.text().matches("no answer from").count();
+    until("each draw says so", async || redraws() >= 4).await;
     assert!(!watcher.out.text().contains("is the daemon running?"), "more lines would move the table");
     lab.config["api"]["listen"] = json!(address.to_string());
     let _daemon = lab.start().await;
@@ -267,7 +267,7 @@ async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
         json!([{ "name": "crm", "key": "key-of-crm", "accounts": ["stable"], "allow": ["read", "refresh"] }]);
     lab.config["api"]["clients"] = clients;
     let daemon = lab.start().await;
-    for (line, key, message) in [
+    for (line, key, expected) in [
         ("status --watch", "", "wants a client key"),
         ("status --watch", "wrong", "does not know the key"),
         ("token classic --watch", "key-of-crm", "may not deal with that account"),
@@ -276,7 +276,7 @@ async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
         command.env("WXTOKEND_SERVER", daemon.address().to_string()).env("WXTOKEND_KEY", key);
         let mut watcher = Watcher::start(command);
         assert_eq!(watcher.ended().await, Some(1), "{line}");
-        until("it says why", async || watcher.message.text().contains(message)).await;
+        until("it says why", async || watcher.stderr.text().contains(expected)).await;
     }
     let line =
         format!("{} token stable --watch --server {}", env!("CARGO_BIN_EXE_wxtokend"), daemon.address());

@@ -482,8 +482,8 @@ fresh        wx1    Flower Shop          12  12m 05s      1h 47m  1h 17m  999/20
         use axum::extract::{Query, State};
         use axum::{Json, Router, routing::get};
         type Asked = std::collections::HashMap<String, String>;
-        let page = async |State(pages): State<Value>, Query(asked): Query<Asked>| {
-            Json(pages[asked.get("after").map_or("", String::as_str)].clone())
+        let page = async |State(pages): State<Value>, Query(recv): Query<Asked>| {
+            Json(pages[recv.get("after").map_or("", String::as_str)].clone())
         };
         let router = Router::new().route("/v1/accounts", get(page)).with_state(pages);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -32,7 +32,7 @@ pub(super) async fn run(args: Run, log_format: Format) -> Result<(), Failure> {
     let hangup = Reload::listen()?;
     let daemon = tokio::select! {
         daemon = Daemon::start(args, log_format) => daemon?,
-        signal = stop.asked() => {
+        signal = stop.recv() => {
             info!(event = "stopped", signal, "asked to stop while starting");
             return Ok(());
         }
@@ -53,7 +53,7 @@ impl Daemon {
         let times = Times::new(args.token_lifetime, args.overlap)?;
         let source = match args.sandbox {
             true => Source::for_sandbox(args.config, "".as_ref()),
-            false => Source::real(args.config),
+            false => Source::for_daemon(args.config),
         };
         let mut config = load(&source).await?;
         if !args.sandbox {
@@ -93,25 +93,25 @@ impl Daemon {
     async fn run(mut self, mut stop: Stop, mut hangup: Reload) -> Result<(), Failure> {
         let signal = loop {
             tokio::select! {
-                signal = stop.asked() => break signal,
+                signal = stop.recv() => break signal,
                 _ = &mut self.serving => {
                     self.fleet.shutdown().await;
                     return Err(Failure::Failed("the API ended by itself".to_owned()));
                 }
-                () = hangup.asked() => tokio::select! {
+                () = hangup.recv() => tokio::select! {
                     () = self.reloader.reload() => {}
-                    signal = stop.asked() => break signal,
+                    signal = stop.recv() => break signal,
                 },
             }
         };
         info!(event = "stopping", signal, "asked to stop: calls under way end, those who wait are answered");
         tokio::select! {
-            () = self.end() => Ok(()),
-            signal = stop.asked() => Err(Failure::Failed(format!("a second {signal} ended it at once"))),
+            () = self.shut_down() => Ok(()),
+            signal = stop.recv() => Err(Failure::Failed(format!("a second {signal} ended it at once"))),
         }
     }
 
-    async fn end(self) {
+    async fn shut_down(self) {
         self.stop_serving.cancel();
         let everything = async { tokio::join!(self.fleet.shutdown(), self.serving) };
         match timeout(STOP_TIMEOUT, everything).await {

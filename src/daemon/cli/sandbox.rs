@@ -28,7 +28,7 @@ pub(super) async fn sandbox(args: Sandbox, log_format: Format) -> Result<(), Fai
         let overview = Overview { source: &source, config: &config, times, sandbox_address: address };
         logging::print_message(&welcome::sandbox_message(&overview));
     }
-    let signal = stop.asked().await;
+    let signal = stop.recv().await;
     info!(event = "stopped", signal, "stopped");
     Ok(())
 }

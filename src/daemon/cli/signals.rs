@@ -16,7 +16,7 @@ impl Stop {
     }
 
     /// Waits for the next signal and returns its name.
-    pub(super) async fn asked(&mut self) -> &'static str {
+    pub(super) async fn recv(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -33,7 +33,7 @@ impl Reload {
     }
 
     /// Waits for the next signal.
-    pub(super) async fn asked(&mut self) {
+    pub(super) async fn recv(&mut self) {
         self.0.recv().await;
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum Source {
 
 impl Source {
     /// The given file, or `accounts.yaml`.
-    pub(super) fn real(given: Option<PathBuf>) -> Self {
+    pub(super) fn for_daemon(given: Option<PathBuf>) -> Self {
         Self::File(given.unwrap_or_else(|| DEFAULT.into()))
     }
 
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn the_daemon_reads_accounts_yaml_by_default() {
-        assert_eq!(Source::real(None), Source::File("accounts.yaml".into()));
-        assert_eq!(Source::real(Some("x.yaml".into())), Source::File("x.yaml".into()));
+        assert_eq!(Source::for_daemon(None), Source::File("accounts.yaml".into()));
+        assert_eq!(Source::for_daemon(Some("x.yaml".into())), Source::File("x.yaml".into()));
     }
 
     #[test]

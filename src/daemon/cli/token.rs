@@ -26,7 +26,7 @@ pub(super) async fn token(args: Token) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
         return tokio::select! {
             ended = watch(&client, appid) => ended,
-            _ = stop.asked() => Ok(()),
+            _ = stop.recv() => Ok(()),
         };
     }
     let (token, _) = current(&client, appid).await?;

@@ -37,7 +37,7 @@ pub(super) async fn watch(client: &DaemonClient, json: bool) -> Result<(), Failu
     };
     tokio::select! {
         ended = watching => ended,
-        _ = stop.asked() => Ok(()),
+        _ = stop.recv() => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Re-checks a request's authorization after every wait.
 //!
 //! Long polls, reads of a first token, reports, refreshes and slow bodies wait, and a reload may remove,
-//! narrow or re-key the client meanwhile. [`Access::while_let_in`] wraps every handler and checks again
+//! narrow or re-key the client meanwhile. [`Access::while_authorized`] wraps every handler and checks again
 //! whenever the handler resumes after a wait, so that no handler has to remember to. A request that is
 //! answered without a wait costs nothing extra.
 
@@ -40,7 +40,7 @@ impl Access {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    pub(super) fn let_in(&self, rights: &Rights) {
+    pub(super) fn authorize(&self, rights: &Rights) {
         self.granted().rights = Some(rights.clone());
     }
 
@@ -55,7 +55,7 @@ impl Access {
     ///
     /// # Errors
     /// The refusal that the request would get now.
-    pub(super) async fn while_let_in<T>(
+    pub(super) async fn while_authorized<T>(
         &self,
         app: &AppState,
         answer: impl Future<Output = T>,
@@ -66,11 +66,11 @@ impl Access {
         poll_fn(|cx| {
             loop {
                 if has_waited {
-                    self.again(app)?;
+                    self.recheck(app)?;
                 }
                 if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                     if has_waited {
-                        self.again(app)?;
+                        self.recheck(app)?;
                     }
                     return Poll::Ready(Ok(answer));
                 }
@@ -84,14 +84,14 @@ impl Access {
         .await
     }
 
-    fn again(&self, app: &AppState) -> Result<(), ApiProblem> {
+    fn recheck(&self, app: &AppState) -> Result<(), ApiProblem> {
         let granted = self.granted();
         let Some(rights) = &granted.rights else { return Ok(()) };
-        let rights = app.clients.again(rights)?;
+        let rights = app.clients.recheck(rights)?;
         granted.needs.iter().try_for_each(|need| match need {
-            Need::Scope(scope) => rights.needs(*scope),
-            Need::Account(appid, scope) => rights.deals_with(appid, &app.fleet, *scope),
-            Need::Page(url) => rights.has_signed(url),
+            Need::Scope(scope) => rights.require(*scope),
+            Need::Account(appid, scope) => rights.require_account(appid, &app.fleet, *scope),
+            Need::Page(url) => rights.require_signable(url),
         })
     }
 

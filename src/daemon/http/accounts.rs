@@ -47,7 +47,7 @@ pub(super) async fn one(
     caller: Caller,
     AppidPath(appid): AppidPath,
 ) -> Result<Response, ApiProblem> {
-    caller.deals_with(&appid, &app.fleet, Scope::Read)?;
+    caller.require_account(&appid, &app.fleet, Scope::Read)?;
     let account = app.fleet.account(&appid).ok_or_else(ApiProblem::unknown_account)?;
     Ok((JSON, json(&account)).into_response())
 }
@@ -57,7 +57,7 @@ pub(super) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiProblem> {
-    caller.needs(Scope::Read)?;
+    caller.require(Scope::Read)?;
     let filter = Filter::of(&uri)?;
     let filter = Arc::new(filter);
     loop {

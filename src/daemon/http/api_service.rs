@@ -80,7 +80,7 @@ async fn call_router(
 ) -> Response {
     let access = Access::default();
     request.extensions_mut().insert(access.clone());
-    match access.while_let_in(app, router.call(request)).await {
+    match access.while_authorized(app, router.call(request)).await {
         Ok(Ok(response)) => response,
         Err(problem) if is_wechat_api(route) => cgi_bin::refusal(problem),
         Err(problem) => problem.into_response(),
@@ -95,9 +95,9 @@ fn admit(
     version: Version,
 ) -> Result<(), ApiProblem> {
     if is_guarded {
-        host::must_be_named(headers, uri, version)?;
+        host::require_host_header(headers, uri, version)?;
         if app.clients.need_no_key() {
-            host::must_be_local(headers, uri, version)?;
+            host::require_local(headers, uri, version)?;
         }
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

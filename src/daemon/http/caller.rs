@@ -22,7 +22,7 @@ pub(super) struct Caller {
 impl Caller {
     /// The caller of the request to which `access` belongs, just let in with `rights`.
     pub(super) fn new(clients: &Clients, rights: Rights, access: &Access) -> Self {
-        access.let_in(&rights);
+        access.authorize(&rights);
         Self { clients: clients.clone(), rights, access: access.clone() }
     }
 
@@ -31,7 +31,7 @@ impl Caller {
     /// # Errors
     /// When the caller would not be let in any more.
     pub(super) fn rights(&self) -> Result<Rights, ApiProblem> {
-        self.clients.again(&self.rights)
+        self.clients.recheck(&self.rights)
     }
 
     /// The client's name; `None` where no key is needed.
@@ -46,22 +46,22 @@ impl Caller {
     }
 
     /// Requires `scope`, now and for as long as the request takes.
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), ApiProblem> {
-        self.rights()?.needs(scope)?;
+    pub(super) fn require(&self, scope: Scope) -> Result<(), ApiProblem> {
+        self.rights()?.require(scope)?;
         self.access.note(Need::Scope(scope));
         Ok(())
     }
 
     /// Requires `scope` for the account `appid`, now and for as long as the request takes.
-    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
-        self.rights()?.deals_with(appid, fleet, scope)?;
+    pub(super) fn require_account(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
+        self.rights()?.require_account(appid, fleet, scope)?;
         self.access.note(Need::Account(appid.to_owned(), scope));
         Ok(())
     }
 
     /// Requires the right to have the page at `url` signed, now and for as long as the request takes.
-    pub(super) fn has_signed(&self, url: &str) -> Result<(), ApiProblem> {
-        self.rights()?.has_signed(url)?;
+    pub(super) fn require_signable(&self, url: &str) -> Result<(), ApiProblem> {
+        self.rights()?.require_signable(url)?;
         self.access.note(Need::Page(url.to_owned()));
         Ok(())
     }

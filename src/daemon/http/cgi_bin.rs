@@ -162,7 +162,7 @@ async fn find(
         return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
     }
     let caller = authenticate(app, access, secret)?;
-    caller.deals_with(appid, &app.fleet, Scope::Token)?;
+    caller.require_account(appid, &app.fleet, Scope::Token)?;
     let token = app.unless_stopping(app.fleet.token(appid)).await?;
     if at == Endpoint::StableToken {
         app.fleet.bring_refresh_forward(appid);

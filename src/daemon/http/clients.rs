@@ -56,8 +56,8 @@ impl Clients {
     ///
     /// # Errors
     /// When the caller would not be let in any more.
-    pub(super) fn again(&self, rights: &Rights) -> Result<Rights, ApiProblem> {
-        let again = match &rights.client {
+    pub(super) fn recheck(&self, rights: &Rights) -> Result<Rights, ApiProblem> {
+        let client = match &rights.client {
             None => self.need_no_key().then_some(None),
             Some(client) => {
                 let clients = self.list.load();
@@ -67,7 +67,7 @@ impl Clients {
         };
         let refused =
             || ApiProblem::new(Code::Unauthorized, "the key that this was asked with is valid no more");
-        Ok(Rights { client: again.ok_or_else(refused)?, ..*rights })
+        Ok(Rights { client: client.ok_or_else(refused)?, ..*rights })
     }
 
     /// Whether callers need no key.

@@ -51,7 +51,7 @@ pub(super) async fn history(
     AppidPath(appid): AppidPath,
     uri: Uri,
 ) -> Result<Response, ApiProblem> {
-    caller.deals_with(&appid, &app.fleet, Scope::Read)?;
+    caller.require_account(&appid, &app.fleet, Scope::Read)?;
     let limit = match Query::of(&uri, &["limit"])?.number("limit")?.map(usize::try_from) {
         None => DEFAULT_EVENTS,
         Some(Ok(limit @ 1..=MAX_EVENTS)) => limit,
@@ -67,10 +67,10 @@ pub(super) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiProblem> {
-    caller.needs(Scope::Read)?;
+    caller.require(Scope::Read)?;
     let appid = Query::of(&uri, &["appid"])?.text("appid").map(str::to_owned);
     if let Some(appid) = &appid {
-        caller.deals_with(appid, &app.fleet, Scope::Read)?;
+        caller.require_account(appid, &app.fleet, Scope::Read)?;
         app.fleet.snapshot(appid).ok_or_else(ApiProblem::unknown_account)?;
     }
     let last_event = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));

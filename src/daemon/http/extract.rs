@@ -16,7 +16,7 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiProblem> {
         let rights = app.clients.rights(&parts.headers)?;
         if rights.by_cookie && !parts.method.is_safe() {
-            origin::must_be_our_page(&parts.headers)?;
+            origin::require_our_page(&parts.headers)?;
         }
         Ok(Self::new(&app.clients, rights, &Access::of(&parts.extensions)))
     }

@@ -15,7 +15,7 @@ use super::paths;
 use super::problem::{ApiProblem, Code};
 
 /// Headers that proxies add to the requests they forward, in addition to all that begin with `x-forwarded`.
-const BY_PROXIES: [&str; 12] = [
+const PROXY_HEADERS: [&str; 12] = [
     "forwarded",
     "via",
     "x-real-ip",
@@ -31,7 +31,11 @@ const BY_PROXIES: [&str; 12] = [
 ];
 
 /// Requires exactly one `Host` header.
-pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
+pub(super) fn require_host_header(
+    headers: &HeaderMap,
+    uri: &Uri,
+    version: Version,
+) -> Result<(), ApiProblem> {
     match headers.get_all(header::HOST).iter().count() {
         1 => Ok(()),
         // HTTP/1.0 has no `Host`.
@@ -41,8 +45,8 @@ pub(super) fn must_be_named(headers: &HeaderMap, uri: &Uri, version: Version) ->
 }
 
 /// Requires that a local program sent the request.
-pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
-    if headers.keys().any(|name| is_by_proxies(name.as_str())) {
+pub(super) fn require_local(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<(), ApiProblem> {
+    if headers.keys().any(|name| is_proxy_header(name.as_str())) {
         let detail = "this came through a proxy, behind which everybody is local: configure api.clients";
         return Err(ApiProblem::new(Code::Forbidden, detail));
     }
@@ -55,22 +59,22 @@ pub(super) fn must_be_local(headers: &HeaderMap, uri: &Uri, version: Version) ->
         return Err(ApiProblem::bad_request("send one Host header"));
     }
     if !names.chain(in_uri).all(is_local) {
-        return Err(foreign());
+        return Err(not_local());
     }
     let local_origin = |origin: &str| {
         origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).is_some_and(is_local)
     };
     match headers.get(header::ORIGIN) {
-        Some(origin) if !origin.to_str().is_ok_and(local_origin) => Err(foreign()),
+        Some(origin) if !origin.to_str().is_ok_and(local_origin) => Err(not_local()),
         _ => Ok(()),
     }
 }
 
-fn is_by_proxies(name: &str) -> bool {
-    name.starts_with("x-forwarded") || BY_PROXIES.contains(&name)
+fn is_proxy_header(name: &str) -> bool {
+    name.starts_with("x-forwarded") || PROXY_HEADERS.contains(&name)
 }
 
-fn foreign() -> ApiProblem {
+fn not_local() -> ApiProblem {
     let detail = "only local callers are let in without a key: call 127.0.0.1, [::1] or localhost by that name, \
                   or configure api.clients";
     ApiProblem::new(Code::Forbidden, detail)
@@ -125,7 +129,7 @@ mod tests {
         ] {
             assert!(is_local(local), "{local}");
         }
-        for foreign in [
+        for not_local in [
             "",
             "evil.example",
             "localhost.evil.example",
@@ -145,7 +149,7 @@ mod tests {
             "0.0.0.0",
             "127.1",
         ] {
-            assert!(!is_local(foreign), "{foreign}");
+            assert!(!is_local(not_local), "{not_local}");
         }
     }
 }

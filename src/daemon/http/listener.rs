@@ -80,12 +80,12 @@ pub(super) async fn serve(
     // Dropped at the end, which cuts the connections that are still open.
     let mut connections = JoinSet::new();
     let mut failing = false;
-    while let Some(room) = stopping.run_until_cancelled(slots.room()).await {
+    while let Some(permit) = stopping.run_until_cancelled(slots.acquire()).await {
         let Some(accepted) = stopping.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                let slot = slots.enter(room, peer.ip());
+                let slot = slots.register(permit, peer.ip());
                 connections.spawn(connection(stream, slot, service.clone(), idle, stopping.clone()));
             }
             Err(error) if is_client_abort(&error) => {}

@@ -9,7 +9,7 @@ use super::problem::{ApiProblem, Code};
 
 /// Requires that a page of this origin sent the request. `Sec-Fetch-Site` shows that where there is TLS or
 /// the host is local. Elsewhere the browser sends `Origin`, which has to name our host.
-pub(super) fn must_be_our_page(headers: &HeaderMap) -> Result<(), ApiProblem> {
+pub(super) fn require_our_page(headers: &HeaderMap) -> Result<(), ApiProblem> {
     let ours = match headers.get("sec-fetch-site") {
         Some(site) => site == "same-origin",
         None => origin(headers).is_some_and(|(_, authority)| {
@@ -64,7 +64,7 @@ mod tests {
                     headers.insert(name, HeaderValue::from_static(value));
                 }
             }
-            assert_eq!(must_be_our_page(&headers).is_ok(), ours, "{site:?} {origin:?}");
+            assert_eq!(require_our_page(&headers).is_ok(), ours, "{site:?} {origin:?}");
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn reject(
     AppidPath(appid): AppidPath,
     request: Request,
 ) -> Result<Response, ApiProblem> {
-    caller.deals_with(&appid, &app.fleet, Scope::Refresh)?;
+    caller.require_account(&appid, &app.fleet, Scope::Refresh)?;
     let body = body::of_json(request, "{\"access_token\":\"…\"}").await?;
     let report: Report<'_> = body.read()?;
     if report.access_token.is_empty() {
@@ -50,7 +50,7 @@ pub(super) async fn refresh(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiProblem> {
-    caller.deals_with(&appid, &app.fleet, Scope::Admin)?;
+    caller.require_account(&appid, &app.fleet, Scope::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
     let refreshed = app.unless_stopping(app.fleet.refresh_for(caller.name(), &appid, force)).await?;
     Ok(answer(&appid, &refreshed, caller.may(Scope::Token) && !prefers_minimal(&headers)))

@@ -55,7 +55,7 @@ impl Rights {
     }
 
     /// Refuses a caller that lacks `scope`.
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), ApiProblem> {
+    pub(super) fn require(&self, scope: Scope) -> Result<(), ApiProblem> {
         let detail = match scope {
             Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
                 "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
@@ -69,7 +69,7 @@ impl Rights {
     }
 
     /// Refuses a caller that may not have the page at `url` signed.
-    pub(super) fn has_signed(&self, url: &str) -> Result<(), ApiProblem> {
+    pub(super) fn require_signable(&self, url: &str) -> Result<(), ApiProblem> {
         let detail = "no page at that address may be signed for this key: see urls of its client";
         let may = self.client.as_deref().is_none_or(|client| client.may_sign(url));
         if may { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
@@ -81,8 +81,8 @@ impl Rights {
 
     /// Refuses a caller that may not use `appid`. A client must not learn which other accounts exist: where
     /// its grants do not name the appid, the answer is the same whether or not there is such an account.
-    pub(super) fn deals_with(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
-        self.needs(scope)?;
+    pub(super) fn require_account(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
+        self.require(scope)?;
         let Some(client) = &self.client else { return Ok(()) };
         if client.accounts.covers_appid(appid) {
             return Ok(());

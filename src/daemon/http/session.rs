@@ -44,7 +44,7 @@ pub(super) async fn show(State(app): State<AppState>, caller: Caller) -> Result<
 }
 
 pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Result<Response, ApiProblem> {
-    origin::must_be_our_page(request.headers())?;
+    origin::require_our_page(request.headers())?;
     let over_tls = origin::is_https(request.headers());
     let body = body::of_json(request, "{\"key\":\"…\"}").await?;
     let Credentials { key } = body.read()?;
@@ -68,6 +68,6 @@ pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Re
 }
 
 pub(super) async fn sign_out(headers: HeaderMap) -> Result<Response, ApiProblem> {
-    origin::must_be_our_page(&headers)?;
+    origin::require_our_page(&headers)?;
     Ok((StatusCode::NO_CONTENT, NO_STORE, [(header::SET_COOKIE, cookie::forget())]).into_response())
 }

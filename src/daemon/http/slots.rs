@@ -109,7 +109,7 @@ impl Slots {
     }
 
     /// Waits for a free slot. While there is none, idle connections are evicted.
-    pub(super) async fn room(&self) -> OwnedSemaphorePermit {
+    pub(super) async fn acquire(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
                 return permit;
@@ -125,7 +125,7 @@ impl Slots {
     }
 
     /// Registers a connection that `peer` has opened.
-    pub(super) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> ConnectionSlot {
+    pub(super) fn register(self: &Arc<Self>, permit: OwnedSemaphorePermit, peer: IpAddr) -> ConnectionSlot {
         let (address, now) = (network(peer), Instant::now());
         let mut state = self.state();
         let connection = Arc::<Connection>::default();
@@ -343,8 +343,8 @@ mod tests {
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-    async fn enter(slots: &Arc<Slots>, peer: IpAddr) -> ConnectionSlot {
-        let slot = slots.enter(slots.room().await, peer);
+    async fn register(slots: &Arc<Slots>, peer: IpAddr) -> ConnectionSlot {
+        let slot = slots.register(slots.acquire().await, peer);
         slot.place.connection.wait(WaitsFor::ToRead);
         slot
     }
@@ -356,17 +356,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_without_keys_has_a_share_and_its_oldest_connections_go_first() {
         let slots = Slots::new(64);
-        let other = enter(&slots, OTHER).await;
+        let other = register(&slots, OTHER).await;
         let mut slots_of_one = Vec::new();
         for _ in 0..10 {
-            slots_of_one.push(enter(&slots, ONE).await);
+            slots_of_one.push(register(&slots, ONE).await);
         }
         assert!(ended(&slots_of_one).iter().all(|ended| !ended), "newcomers have time to say what they want");
         slots_of_one[0].place.connection.wait(WaitsFor::No);
         slots_of_one[1].place.connection.wait(WaitsFor::ToWrite);
         assert!(slots_of_one[2].place.prove() && !slots_of_one[2].place.connection.is_evicted());
         advance(NEWCOMER_GRACE).await;
-        slots_of_one.push(enter(&slots, ONE).await);
+        slots_of_one.push(register(&slots, ONE).await);
         let gone = [false, false, false, true, true, true, true, true, true, false, false];
         assert_eq!(
             ended(&slots_of_one),
@@ -374,9 +374,9 @@ mod tests {
             "four are left: who is being answered, who takes in slowly, and two"
         );
         advance(NEWCOMER_GRACE).await;
-        slots_of_one.push(enter(&slots, ONE).await);
-        slots_of_one.push(enter(&slots, ONE).await);
-        slots_of_one.push(enter(&slots, ONE).await);
+        slots_of_one.push(register(&slots, ONE).await);
+        slots_of_one.push(register(&slots, ONE).await);
+        slots_of_one.push(register(&slots, ONE).await);
         assert!(
             slots_of_one[1].place.connection.is_evicted() && !slots_of_one[0].place.connection.is_evicted()
         );
@@ -388,14 +388,14 @@ mod tests {
         let slots = Slots::new(16);
         let mut all = Vec::new();
         for n in 0..14 {
-            let slot = enter(&slots, ONE).await;
+            let slot = register(&slots, ONE).await;
             assert!(slot.place.prove(), "{n}");
             all.push(slot);
         }
-        let late = enter(&slots, ONE).await;
+        let late = register(&slots, ONE).await;
         assert!(!late.place.prove(), "two are kept for those that have shown no key yet");
-        let last = enter(&slots, OTHER).await;
-        let newcomer = slots.room();
+        let last = register(&slots, OTHER).await;
+        let newcomer = slots.acquire();
         tokio::pin!(newcomer);
         let ended = async {
             while !late.place.connection.is_evicted() {
@@ -420,7 +420,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_only_guesses_keys_is_slowed_and_who_shows_right_ones_as_well_is_not() {
         let slots = Slots::new(64);
-        let (guesser, client) = (enter(&slots, ONE).await, enter(&slots, OTHER).await);
+        let (guesser, client) = (register(&slots, ONE).await, register(&slots, OTHER).await);
         assert!(client.place.prove());
         let show_wrong_key = |place: &SlotId| {
             let delay = place.key_waits();
@@ -435,7 +435,7 @@ mod tests {
             );
         }
         assert_eq!(show_wrong_key(&guesser.place), GUESS_INTERVAL);
-        let another = enter(&slots, ONE).await;
+        let another = register(&slots, ONE).await;
         assert_eq!(show_wrong_key(&another.place), GUESS_INTERVAL * 2, "by whichever connection");
         for _ in 0..1_000 {
             assert!(show_wrong_key(&guesser.place) <= LONGEST_DELAY);

@@ -35,7 +35,7 @@ pub(super) async fn read(
     TicketKindPath(kind): TicketKindPath,
     request: Request,
 ) -> Result<Response, ApiProblem> {
-    caller.deals_with(&appid, &app.fleet, Scope::Token)?;
+    caller.require_account(&appid, &app.fleet, Scope::Token)?;
     Query::of(request.uri(), &[])?;
     let ticket = app.unless_stopping(app.fleet.ticket(&appid, kind)).await?;
     let validators = validators(&ticket);
@@ -65,13 +65,13 @@ pub(super) async fn sign(
     AppidPath(appid): AppidPath,
     uri: Uri,
 ) -> Result<Response, ApiProblem> {
-    caller.deals_with(&appid, &app.fleet, Scope::Sign)?;
+    caller.require_account(&appid, &app.fleet, Scope::Sign)?;
     let query = Query::of(&uri, &["url"])?;
     let page = query.text("url").ok_or_else(|| {
         ApiProblem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")
     })?;
     require_page_url(page)?;
-    caller.has_signed(page)?;
+    caller.require_signable(page)?;
     let signed = app.unless_stopping(app.fleet.js_config(&appid, page)).await?;
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, json(&signed)).into_response())

@@ -16,7 +16,7 @@ const SIGN: Allow = Allow { sign: true, ..Allow::NONE };
 const BRIEFLY: Duration = Duration::from_millis(100);
 
 /// An API in front of a simulated fleet.
-pub(super) struct Desk {
+pub(super) struct LabApi {
     pub(super) lab: Lab,
     pub(super) app: AppState,
 }
@@ -26,7 +26,7 @@ pub(super) struct PendingRequest {
     pub(super) client: DuplexStream,
 }
 
-impl Desk {
+impl LabApi {
     /// Opens an API with two accounts: `wx01`, with a token and a jsapi ticket, and `cold`, whose calls hang
     /// for 3 s.
     pub(super) async fn open(clients: Vec<Client>) -> Self {
@@ -130,18 +130,18 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
             ("has other accounts", key("key", &["wx02"], allow), "forbidden", "48001"),
             ("has its right still", key("key", &["wx01", "cold"], allow), "200", "200"),
         ] {
-            let desk = Desk::open(vec![client("key", &["*"], allow)]).await;
-            let token = desk.lab.token().await;
-            desk.lab
+            let api = LabApi::open(vec![client("key", &["*"], allow)]).await;
+            let token = api.lab.token().await;
+            api.lab
                 .wechat
                 .inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 3_000 }).on(Call::Check));
             let head = head.replace("=V", &format!("={}", token.version()));
             let body = body.replace("\"T\"", &format!("{:?}", token.access_token()));
-            let mut request = desk.ask("key", &head, &body).await;
+            let mut request = api.ask("key", &head, &body).await;
             assert!(request.is_waiting().await, "{head}");
-            desk.set(after);
+            api.set(after);
             if head.contains("after=") {
-                desk.lab.fleet.refresh(APPID, true).await.unwrap();
+                api.lab.fleet.refresh(APPID, true).await.unwrap();
             }
             let answer = request.answer().await;
             let outcome = if answer.0 == 200 && answer.1.find("errcode").is_none() {
@@ -151,18 +151,18 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
             };
             assert_eq!(outcome, if is_wechat_api { errcode } else { code }, "{head}, {what}: {answer:?}");
             assert!(code == "200" || !answer.1.contains("access_token\":"), "{head}, {what}: {answer:?}");
-            desk.lab.fleet.shutdown().await;
+            api.lab.fleet.shutdown().await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_needed_no_key_needs_one_as_soon_as_there_are_clients() {
-    let desk = Desk::open(Vec::new()).await;
-    let mut request = desk.ask("key", "GET /v1/accounts/cold/token", "").await;
+    let api = LabApi::open(Vec::new()).await;
+    let mut request = api.ask("key", "GET /v1/accounts/cold/token", "").await;
     assert!(request.is_waiting().await);
     // This also holds for a client that sent a key although none was needed: it was let in without one.
-    desk.set(vec![client("key", &["*"], READ)]);
+    api.set(vec![client("key", &["*"], READ)]);
     assert_eq!(refusal(&request.answer().await), "unauthorized");
 }
 
@@ -174,30 +174,30 @@ async fn a_report_whose_key_goes_while_it_is_sent_reports_nothing() {
         (client("key", &["*"], READ), "forbidden"),
         (client("key", &["wx02"], REFRESH), "forbidden"),
     ] {
-        let desk = Desk::open(vec![client("key", &["*"], REFRESH)]).await;
-        let token = desk.lab.token().await;
+        let api = LabApi::open(vec![client("key", &["*"], REFRESH)]).await;
+        let token = api.lab.token().await;
         let body = serde_json::json!({ "access_token": token.access_token() }).to_string();
-        let mut request = desk.begin("key", &path, &body, 5).await;
-        desk.set(vec![after]);
+        let mut request = api.begin("key", &path, &body, 5).await;
+        api.set(vec![after]);
         request.send(&body[5..]).await;
         assert_eq!(refusal(&request.answer().await), code);
         sleep(Duration::from_secs(10)).await;
-        let history = desk.lab.fleet.history(APPID, 100).unwrap();
+        let history = api.lab.fleet.history(APPID, 100).unwrap();
         assert!(history.iter().all(|event| event.name() != "rejection"), "{code}");
-        desk.lab.fleet.shutdown().await;
+        api.lab.fleet.shutdown().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_may_not_read_any_more_hears_the_outcome_of_its_report_alone() {
-    let desk = Desk::open(vec![client("key", &["*"], Allow::ALL)]).await;
-    let token = desk.lab.token().await;
-    desk.lab.wechat.kill_tokens(&id(APPID));
+    let api = LabApi::open(vec![client("key", &["*"], Allow::ALL)]).await;
+    let token = api.lab.token().await;
+    api.lab.wechat.kill_tokens(&id(APPID));
     let body = serde_json::json!({ "access_token": token.access_token() }).to_string();
-    desk.lab.wechat.inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 1_000 }));
-    let mut request = desk.ask("key", &format!("POST /v1/accounts/wx01/token/reject\n{JSON}"), &body).await;
+    api.lab.wechat.inject(Some(&id(APPID)), Fault::new(FaultKind::Delay { delay_ms: 1_000 }));
+    let mut request = api.ask("key", &format!("POST /v1/accounts/wx01/token/reject\n{JSON}"), &body).await;
     assert!(request.is_waiting().await);
-    desk.set(vec![client("key", &["*"], REFRESH)]);
+    api.set(vec![client("key", &["*"], REFRESH)]);
     let (status, body) = request.answer().await;
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\"outcome\":\"refreshed\"") && !body.contains("access_token\":"), "{body}");
@@ -206,21 +206,21 @@ async fn who_may_not_read_any_more_hears_the_outcome_of_its_report_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_page_is_signed_by_the_urls_that_hold_when_it_is() {
     let with = |url: &str| Client { urls: vec![url.to_owned()], ..client("key", &["*"], SIGN) };
-    let desk = Desk::open(vec![with("https://shop.example/")]).await;
-    let mut request = desk.ask("key", "GET /v1/accounts/cold/jssdk?url=https://shop.example/a", "").await;
+    let api = LabApi::open(vec![with("https://shop.example/")]).await;
+    let mut request = api.ask("key", "GET /v1/accounts/cold/jssdk?url=https://shop.example/a", "").await;
     assert!(request.is_waiting().await);
-    desk.set(vec![with("https://shop.example/b/")]);
+    api.set(vec![with("https://shop.example/b/")]);
     assert_eq!(refusal(&request.answer().await), "forbidden");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_waits_for_its_turn_has_the_accounts_that_its_key_has_then() {
-    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
-    let all = u32::try_from(desk.app.pages.available_permits()).unwrap();
-    let permits = Arc::clone(&desk.app.pages).acquire_many_owned(all).await.unwrap();
-    let mut request = desk.ask("key", "GET /v1/accounts", "").await;
+    let api = LabApi::open(vec![client("key", &["*"], READ)]).await;
+    let all = u32::try_from(api.app.pages.available_permits()).unwrap();
+    let permits = Arc::clone(&api.app.pages).acquire_many_owned(all).await.unwrap();
+    let mut request = api.ask("key", "GET /v1/accounts", "").await;
     assert!(request.is_waiting().await);
-    desk.set(vec![client("key", &["cold"], READ)]);
+    api.set(vec![client("key", &["cold"], READ)]);
     drop(permits);
     let (status, body) = request.answer().await;
     assert_eq!(status, 200);
@@ -229,10 +229,10 @@ async fn a_list_that_waits_for_its_turn_has_the_accounts_that_its_key_has_then()
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_filters_events_by_the_grants_that_hold_when_they_are_sent() {
-    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
+    let api = LabApi::open(vec![client("key", &["*"], READ)]).await;
     // Reads nothing until more events have happened than the buffer holds.
     let (mut client_side, server) = duplex(256);
-    let app = AppState::clone(&desk.app);
+    let app = AppState::clone(&api.app);
     drop(tokio::spawn(async move {
         let service = routes::api(&app, true);
         drop(
@@ -245,12 +245,12 @@ async fn a_stream_filters_events_by_the_grants_that_hold_when_they_are_sent() {
     client_side.write_all(request.as_bytes()).await.unwrap();
     sleep(BRIEFLY).await;
     for _ in 0..50 {
-        desk.lab.fleet.refresh(APPID, false).await.unwrap();
-        desk.lab.fleet.note_reload(true);
+        api.lab.fleet.refresh(APPID, false).await.unwrap();
+        api.lab.fleet.note_reload(true);
         sleep(BRIEFLY).await;
     }
-    desk.set(vec![client("key", &["cold"], READ)]);
-    desk.app.fleet.note_reload(false);
+    api.set(vec![client("key", &["cold"], READ)]);
+    api.app.fleet.note_reload(false);
     let mut received = String::new();
     while !received.contains("\"successful\":false") {
         let mut some = [0; 256];
@@ -259,14 +259,14 @@ async fn a_stream_filters_events_by_the_grants_that_hold_when_they_are_sent() {
     }
     let count = received.matches("\"appid\":\"wx01\"").count();
     assert!(count < 50, "{count} events of an account that is its key's no more");
-    desk.set(vec![client("other", &["*"], READ)]);
+    api.set(vec![client("other", &["*"], READ)]);
     let mut rest = String::new();
     timeout(LONG, client_side.read_to_string(&mut rest)).await.expect("an end").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ask_of_stable_token_brings_the_due_refresh_forward_and_no_other_ask_does() {
-    let desk = Desk::open(vec![client("key", &["*"], READ)]).await;
+    let api = LabApi::open(vec![client("key", &["*"], READ)]).await;
     let query = "grant_type=client_credential&appid=wx01&secret=key";
     let body = r#"{"grant_type":"client_credential","appid":"wx01","secret":"key"}"#;
     // WeChat mints from 300 s before the end on, and the refresh is scheduled for a minute later.
@@ -276,16 +276,16 @@ async fn an_ask_of_stable_token_brings_the_due_refresh_forward_and_no_other_ask_
         format!("GET /cgi-bin/token?{query}"),
         "GET /v1/accounts/wx01".to_owned(),
     ] {
-        assert_eq!(desk.ask("key", &head, "").await.answer().await.0, 200);
+        assert_eq!(api.ask("key", &head, "").await.answer().await.0, 200);
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(desk.lab.calls(), 1, "{head}");
+        assert_eq!(api.lab.calls(), 1, "{head}");
     }
     let promised = async || {
-        let (_, answer) = desk.ask("key", "POST /cgi-bin/stable_token", body).await.answer().await;
+        let (_, answer) = api.ask("key", "POST /cgi-bin/stable_token", body).await.answer().await;
         serde_json::from_str::<Value>(&answer).unwrap()["expires_in"].as_u64().unwrap()
     };
     assert!(promised().await < 300, "what there is, at once");
     assert!(promised().await > 7000, "and a moment later what WeChat would have answered");
-    assert_eq!((desk.lab.calls(), desk.lab.mints()), (2, 2));
-    desk.lab.fleet.shutdown().await;
+    assert_eq!((api.lab.calls(), api.lab.mints()), (2, 2));
+    api.lab.fleet.shutdown().await;
 }

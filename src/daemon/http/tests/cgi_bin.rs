@@ -151,8 +151,8 @@ async fn without_clients_a_local_sdk_may_send_any_secret_and_a_page_elsewhere_ge
             assert_eq!(rig.sdk(path, "wx1", secret).await.json()["access_token"], token);
         }
     }
-    let foreign = "GET /cgi-bin/token?grant_type=client_credential&appid=wx1&secret= HTTP/1.1\r\nHost: evil.example\r\n\r\n";
-    raw_answer(rig.address, foreign).await.is_problem("forbidden");
+    let not_local = "GET /cgi-bin/token?grant_type=client_credential&appid=wx1&secret= HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    raw_answer(rig.address, not_local).await.is_problem("forbidden");
 }
 
 #[tokio::test]

@@ -124,14 +124,14 @@ async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
     let mut again = rig.listen("", "/v1/events?appid=wx1", Some(&first.id)).await;
     let missed = again.next_named("token").await;
     assert_eq!(missed.data["version"].as_u64(), first.data["version"].as_u64().map(|version| version + 1));
-    for foreign in ["1-1", "nonsense", "0-0", "-"] {
-        let mut other = rig.listen("", "/v1/events", Some(foreign)).await;
+    for not_local in ["1-1", "nonsense", "0-0", "-"] {
+        let mut other = rig.listen("", "/v1/events", Some(not_local)).await;
         assert_eq!(
             other.opened_at, None,
             "who loses it before it has heard of the gap must hear of it later"
         );
         let gap = other.next().await.unwrap();
-        assert_eq!(gap.name, "gap", "{foreign}");
+        assert_eq!(gap.name, "gap", "{not_local}");
         drop(other);
         // The stream goes on after the gap, without another gap.
         rig.fleet.note_reload(true);

@@ -1,6 +1,6 @@
 //! IDs of a stream's events, and resuming from them. On paused time and without sockets.
 
-use super::access::{Desk, PendingRequest};
+use super::access::{LabApi, PendingRequest};
 use super::*;
 use crate::fleet::tests::lab::{APPID, fill_journal};
 
@@ -17,11 +17,11 @@ struct StreamReader {
 type Block = (String, String);
 
 impl StreamReader {
-    async fn open(desk: &Desk, query: &str, last_event: &str) -> (Self, String) {
+    async fn open(api: &LabApi, query: &str, last_event: &str) -> (Self, String) {
         let last_event =
             if last_event.is_empty() { String::new() } else { format!("Last-Event-ID: {last_event}\r\n") };
         let head = format!("GET /v1/events{query}\n{last_event}");
-        let mut stream = Self { request: desk.ask("", &head, "").await, buffer: String::new() };
+        let mut stream = Self { request: api.ask("", &head, "").await, buffer: String::new() };
         while !stream.buffer.contains("\r\n\r\n") {
             stream.read_more().await;
         }
@@ -59,32 +59,32 @@ fn number(id: &str) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_resumes_after_a_gap_without_losing_the_next_event() {
-    let desk = Desk::open(Vec::new()).await;
-    let (first, place) = StreamReader::open(&desk, "", "").await;
+    let api = LabApi::open(Vec::new()).await;
+    let (first, place) = StreamReader::open(&api, "", "").await;
     drop(first);
     for _ in 0..CAPACITY + 300 {
-        desk.app.fleet.note_reload(true);
+        api.app.fleet.note_reload(true);
     }
-    let (mut late, opened_at) = StreamReader::open(&desk, "", &place).await;
+    let (mut late, opened_at) = StreamReader::open(&api, "", &place).await;
     assert_eq!(opened_at, place, "whoever is lost now has missed as much as before");
     let (gap, name) = late.next().await;
     assert_eq!(name, "gap");
     let next = late.next().await;
     assert_eq!((number(&next.0), &*next.1), (number(&gap) + 1, "reload"));
     drop(late);
-    let (mut again, _) = StreamReader::open(&desk, "", &gap).await;
+    let (mut again, _) = StreamReader::open(&api, "", &gap).await;
     assert_eq!(again.next().await, next, "none is lost, and there is no other gap");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_quiet_stream_is_sent_its_position_and_has_missed_nothing_when_it_reconnects() {
-    let desk = Desk::open(Vec::new()).await;
+    let api = LabApi::open(Vec::new()).await;
     // All accounts have tokens, and nothing is due for an hour.
     sleep(Duration::from_secs(60)).await;
-    let (mut quiet, opened_at) = StreamReader::open(&desk, "?appid=cold", "").await;
+    let (mut quiet, opened_at) = StreamReader::open(&api, "?appid=cold", "").await;
     let mut place = opened_at.clone();
     for _ in 0..3 {
-        fill_journal(&desk.lab.fleet, APPID, CAPACITY / 2);
+        fill_journal(&api.lab.fleet, APPID, CAPACITY / 2);
         let before = tokio::time::Instant::now();
         let (id, name) = quiet.next().await;
         assert!(before.elapsed() <= Duration::from_secs(16), "{:?}", before.elapsed());
@@ -92,10 +92,10 @@ async fn a_quiet_stream_is_sent_its_position_and_has_missed_nothing_when_it_reco
         place = id;
     }
     drop(quiet);
-    fill_journal(&desk.lab.fleet, APPID, CAPACITY / 2);
+    fill_journal(&api.lab.fleet, APPID, CAPACITY / 2);
     for (last_event, is_gap) in [(&place, false), (&opened_at, true)] {
-        let (mut again, _) = StreamReader::open(&desk, "?appid=cold", last_event).await;
-        desk.app.fleet.note_reload(true);
+        let (mut again, _) = StreamReader::open(&api, "?appid=cold", last_event).await;
+        api.app.fleet.note_reload(true);
         let (_, name) = again.next().await;
         assert_eq!(name, if is_gap { "gap" } else { "reload" });
     }
