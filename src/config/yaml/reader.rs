@@ -119,11 +119,11 @@ impl<'a> ConfigReader<'a> {
         place: &Place<'_>,
         build: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<T> {
-        let build_or_report = build(self);
-        if build_or_report.is_none() && self.problems.is_empty() {
+        let built = build(self);
+        if built.is_none() && self.problems.is_empty() {
             self.report(place, "cannot be read here");
         }
-        build_or_report
+        built
     }
 
     /// Reports all tagged values.

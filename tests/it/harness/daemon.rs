@@ -1,4 +1,4 @@
-//! The program as a process.
+//! Runs the daemon as a process.
 
 use std::ops::Deref;
 use std::process::ExitStatus;

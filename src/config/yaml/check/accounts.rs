@@ -1,4 +1,4 @@
-//! `accounts`, and their shared `defaults`.
+//! Checks `accounts`, and their shared `defaults`.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -103,8 +103,8 @@ fn account(
         _ => reader.secret_file(&at.key(way), account.secret_file, SecretUse::AppSecret),
     });
     let tags = tags(reader, &at.key("tags"), account.tags);
-    let build_or_report = settings(reader, at, account.settings, defaults).account(appid?, secret?);
-    Some(Account { name: name.unwrap_or(build_or_report.name), tags, ..build_or_report })
+    let built = settings(reader, at, account.settings, defaults).account(appid?, secret?);
+    Some(Account { name: name.unwrap_or(built.name), tags, ..built })
 }
 
 fn tags(reader: &mut ConfigReader<'_>, at: &Place<'_>, tags: Node<Vec<Node<String>>>) -> Vec<String> {

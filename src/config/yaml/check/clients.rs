@@ -1,4 +1,4 @@
-//! `api.clients`
+//! Checks `api.clients`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `publish`
+//! Checks `publish`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `store`
+//! Checks `store`.
 
 use std::fs::{self, FileType};
 use std::io::{self, ErrorKind};

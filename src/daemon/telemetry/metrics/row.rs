@@ -54,7 +54,7 @@ impl AccountRow {
         }
     }
 
-    /// Whether the account counts as troubled; see [`PerAccount::Troubled`].
+    /// Whether the account counts as troubled, as defined by `PerAccount::Troubled`.
     pub(super) fn is_troubled(&self) -> bool {
         self.phase.is_trouble() || self.failures > 0
     }
