@@ -134,7 +134,7 @@ impl StoreWriter {
                     unwritten = pending.records.len(),
                     retry_in_s = wait.as_secs(),
                     "the store cannot be written: tokens are served from memory, and a crash now would forget \
-                     them and what was spent of the budgets; free the disk or mend its permissions"
+                     them and what was spent of the budgets; free space or correct the permissions"
                 );
                 let failure = Arc::new(failure);
                 self.queue.put_back(pending, &failure);

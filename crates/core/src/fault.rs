@@ -13,6 +13,7 @@ mod kind;
 pub mod table;
 
 pub use kind::{FaultKind, FaultScope, Wait};
+pub use table::RETIRED_CODES;
 
 /// A classified failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,6 @@ pub struct Fault {
 pub const LONGEST_HOST_PAUSE: Duration = MINUTE;
 /// Longest requested pause that is honoured for an account: as long as after 45009.
 const LONGEST_PAUSE: Duration = HOUR;
-/// Codes that an access point WeChat has retired answers every call with.
-pub const RETIRED_CODES: [i64; 2] = [410, 48017];
 /// Codes with which business calls report that the token is bad.
 pub const TOKEN_REFUSED: [i64; 3] = [40001, 40014, 42001];
 /// Longer texts are cut: WeChat's are shorter, a gateway's page is not.

@@ -143,8 +143,8 @@ pub(super) fn carry_out(sim: &Arc<Sim>, agenda: &mut Agenda, event: Event, runs:
         | Event::RejecterComes(account)
         | Event::Reject(account)
         | Event::Refresh(account)
-        | Event::Panic(account) => sim.note("weather", Some(account), || format!("{event:?}")),
-        _ => sim.note("weather", None, || format!("{event:?}")),
+        | Event::Panic(account) => sim.note("event", Some(account), || format!("{event:?}")),
+        _ => sim.note("event", None, || format!("{event:?}")),
     }
     match event {
         Event::FaultsBegin(account) => {

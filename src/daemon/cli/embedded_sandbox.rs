@@ -128,7 +128,7 @@ impl Drop for EmbeddedSandbox {
     }
 }
 
-/// The surroundings of a daemon that must not touch anything real.
+/// What a daemon needs that must not touch anything real.
 pub(super) struct SandboxRun {
     pub(super) server: EmbeddedSandbox,
     overlap: Duration,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rehearsal_touches_nothing_real_and_leaves_nothing_behind() {
+    async fn a_sandbox_run_touches_nothing_real_and_leaves_nothing_behind() {
         let mut config = config(&[("a", "s1")]);
         config.store.path = "/real/store.redb".into();
         let mut sandbox_run = SandboxRun::start(Times::new(None, None).unwrap(), &config).await.unwrap();

@@ -45,7 +45,7 @@ pub(super) fn sandbox_run_message(
   Break something, and see what it says:
     curl -d '{{\"kind\":\"errcode\",\"errcode\":40164}}' http://{sandbox_address}/_sandbox/accounts/{appid}/faults
     {key}{program} refresh {appid}{server}
-  Mend it, and refresh again:
+  Undo that, and refresh again:
     curl -X DELETE http://{sandbox_address}/_sandbox/accounts/{appid}/faults
 
   What WeChat would know: curl http://{sandbox_address}/_sandbox/accounts

@@ -68,7 +68,7 @@ pub(crate) const READ: Allow = Allow { read: true, ..Allow::NONE };
 pub(crate) const REFRESH: Allow = Allow { refresh: true, ..Allow::NONE };
 pub(crate) const ADMIN: Allow = Allow { admin: true, ..Allow::NONE };
 
-/// A running server and its surroundings.
+/// A running server and what it runs on.
 pub(crate) struct Rig {
     pub(crate) sandbox: Sandbox,
     pub(crate) fleet: Fleet,

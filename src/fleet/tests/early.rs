@@ -37,7 +37,7 @@ async fn who_takes_us_for_wechat_is_promised_less_than_its_least_for_a_moment_on
         let lab = Lab::drawing(lots, accounts(), |_| {}).await;
         let (before, scheduled) = lived(&lab, every, false, 3).await;
         lab.fleet.shutdown().await;
-        assert!(before >= usual * SECOND, "{before:?}: what is to be mended");
+        assert!(before >= usual * SECOND, "{before:?}: what the early refresh is for");
         let lab = Lab::drawing(lots, accounts(), |_| {}).await;
         let (after, counters) = lived(&lab, every, true, 3).await;
         assert!(after <= 3 * SECOND, "drawn {lot}: {before:?} without, {after:?}");

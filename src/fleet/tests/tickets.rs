@@ -207,7 +207,7 @@ async fn a_reload_begins_and_ends_the_keeping_of_tickets() {
     assert!(matches!(lab.fleet.ticket(APPID, Jsapi).await, Err(TicketError::NotKept(Jsapi))));
     let calls = lab.counters().ticket_calls;
     sleep(10 * 60 * SECOND).await;
-    assert!(lab.counters().ticket_calls - calls <= 4, "one of the two is looked after");
+    assert!(lab.counters().ticket_calls - calls <= 4, "one of the two is polled");
     // The ticket is erased, its version is kept.
     assert!(!lab.disk.ticket_record(APPID, Jsapi).contains(first.value()));
     keep(&mut lab, &[Jsapi]).await;

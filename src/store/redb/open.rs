@@ -59,7 +59,7 @@ impl Open {
     /// Whether it is still the file at `path`, as we left it.
     pub(super) fn is_in_place(&self, path: &Path) -> Result<(), StoreError> {
         let there = at(path)?;
-        let failed = |error| StoreError::io("look after", path, error);
+        let failed = |error| StoreError::io("check", path, error);
         if identity_of(&there) != self.identity().map_err(failed)? {
             return Err(replaced(path, "another file is in its place"));
         }
@@ -114,7 +114,7 @@ pub(super) fn at(path: &Path) -> Result<Metadata, StoreError> {
         Ok(there) if there.len() == 0 => Err(StoreError::Gone(path.to_owned())),
         Ok(there) => Ok(there),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Gone(path.to_owned())),
-        Err(error) => Err(StoreError::io("look after", path, error)),
+        Err(error) => Err(StoreError::io("check", path, error)),
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Text {
     pub zh: &'static str,
 }
 
+/// Codes that an access point WeChat has retired answers every call with.
+pub const RETIRED_CODES: [i64; 2] = [410, 48017];
+
 /// Any errcode that the table does not have.
 pub const UNKNOWN: Row =
     Row { errcodes: &[], wait: Wait::UpTo(LONGEST_UNKNOWN), advice: advice::UNKNOWN_ERRCODE };
@@ -70,7 +73,7 @@ pub const TABLE: &[Group] = &[
     Group {
         kind: FaultKind::Transient,
         scope: FaultScope::Host,
-        rows: &[row(&[410, 48017], Wait::BackOff, advice::RETIRED_HOST)],
+        rows: &[row(&RETIRED_CODES, Wait::BackOff, advice::RETIRED_HOST)],
         others: text("none: \"This ip is no longer use…\"", "无：\"This ip is no longer use…\""),
         retried: text("at once, of the next host", "立即改用下一个主机"),
         summary: Text {

@@ -160,6 +160,4 @@ fn replace_by_force(state: &AccountState, token: &HeldToken, now: Moment) -> (St
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
