@@ -2,6 +2,7 @@
 
 mod faults;
 mod grafana;
+mod splice;
 
 use std::fs;
 use std::path::Path;
@@ -64,13 +65,6 @@ fn stale(root: &Path) -> Outcome<Vec<(&'static str, String)>> {
     Ok(stale)
 }
 
-/// `text` with what stands between the first line that begins with `begin` and the next `end` exchanged.
-fn exchange(text: &str, begin: &str, end: &str, new: &str) -> Outcome<String> {
-    let start = text.find(begin).ok_or_else(|| format!("there is no {begin:?}"))? + begin.len();
-    let length = text[start..].find(end).ok_or_else(|| format!("there is no {end:?} after {begin:?}"))?;
-    Ok(format!("{}{new}{}", &text[..start], &text[start + length..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,11 +74,5 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let stale: Vec<_> = stale(root).unwrap().into_iter().map(|(path, _)| path).collect();
         assert!(stale.is_empty(), "run `cargo xtask gen`: {stale:?}");
-    }
-
-    #[test]
-    fn a_part_of_a_text_is_exchanged_and_one_that_is_not_there_is_an_error() {
-        assert_eq!(exchange("a [b] c", "[", "]", "x").unwrap(), "a [x] c");
-        assert_eq!(exchange("a b", "[", "]", "x").unwrap_err().to_string(), "there is no \"[\"");
     }
 }

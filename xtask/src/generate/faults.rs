@@ -6,7 +6,7 @@ use wxtokend_core::fault::advice::{self, Advice};
 use wxtokend_core::fault::table::{Group, Row, TABLE, Text, UNKNOWN};
 use wxtokend_core::fault::{FaultScope, Wait};
 
-use super::exchange;
+use super::splice::exchange;
 use crate::run::Outcome;
 
 #[derive(Clone, Copy, PartialEq)]

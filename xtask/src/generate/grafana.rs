@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use wxtokend_core::fault::table::{TABLE, UNKNOWN};
 use wxtokend_core::fault::{Fault, FaultKind, FaultScope, TOKEN_REFUSED};
 
-use super::exchange;
 use super::faults::quoted;
+use super::splice::exchange;
 use crate::run::Outcome;
 
 /// Kind, errcode and advice of each fault as the metrics label it; `other` is any errcode that the table does not have.
