@@ -1,4 +1,4 @@
-//! Our words are the field's: what a reader would have to learn from us alone is written nowhere.
+//! Words that the project has agreed not to use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
