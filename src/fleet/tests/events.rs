@@ -38,7 +38,7 @@ async fn drain(follow: &mut Follow) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refreshs_events_come_in_the_order_in_which_they_happen() {
+async fn the_events_of_a_refresh_come_in_the_order_in_which_they_happen() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
         let first = lab.token().await;
