@@ -9,8 +9,9 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use wxtokend::config::UpstreamConfig;
 use wxtokend::sandbox::{Fault, Sandbox, Settings};
-use wxtokend::{Appid, Config, Defaults, Fleet, Secret, TokenError};
+use wxtokend::{Account, Appid, Fleet, Secret, Store, TokenError};
 
 const LIFETIME: Duration = Duration::from_secs(8);
 const OVERLAP: Duration = Duration::from_secs(2);
@@ -39,14 +40,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         async move { wechat.serve(listener, pending()).await }
     });
 
-    // With real accounts this is Config::load("accounts.yaml".as_ref())?
-    let folder = tempfile::tempdir()?;
-    let mut config =
-        Config::new(accounts.into_iter().map(|(appid, secret)| Defaults::default().account(appid, secret)));
-    config.store.path = folder.path().join("wxtokend.redb");
-    config.upstream.base_urls = vec![base_url];
-    config.upstream.overlap = OVERLAP;
-    let fleet = Fleet::start(config).await?;
+    // With real accounts the upstream is left out, and the store is a file: Store::file("tokens.redb").
+    let upstream =
+        UpstreamConfig { base_urls: vec![base_url], overlap: OVERLAP, ..UpstreamConfig::default() };
+    let fleet = Fleet::builder()
+        .accounts(accounts.into_iter().map(|(appid, secret)| Account::new(appid, secret)))
+        .upstream(upstream)
+        .store(Store::in_memory())
+        .start()
+        .await?;
 
     // A read waits for the very first token; from then on it is answered out of memory.
     let token = fleet.token(&shop).await?;

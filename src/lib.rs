@@ -4,15 +4,16 @@
 //! two application servers invalidate each other's. The `wxtokend` program is one, with an HTTP API; this is the
 //! library under it, for a program in Rust that would rather hold the tokens itself.
 //!
-//! A [`Fleet`] runs on the accounts and settings of a [`Config`], which is read from `accounts.yaml` or built in
-//! Rust. It fetches each account's token before the last one ends, keeps it on disk, and gives it to readers out of
+//! A [`Fleet`] runs on accounts that are given to its [builder](Fleet::builder), or on a [`Config`] that is read from
+//! `accounts.yaml`. It fetches each account's token before the last one ends, keeps it on disk, and gives it to readers out of
 //! memory as a [`Token`]. Only one process may hold an account: embed the library *or* run the daemon.
 //!
 //! # Example
 //! One account, on the simulated WeChat of [`sandbox`]:
 //! ```
 //! use wxtokend::sandbox::{Sandbox, Settings};
-//! use wxtokend::{Appid, Config, Defaults, Fleet, RejectionOutcome, Secret};
+//! use wxtokend::config::UpstreamConfig;
+//! use wxtokend::{Account, Appid, Fleet, RejectionOutcome, Secret, Store};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,16 +25,18 @@
 //!     let address = listener.local_addr()?;
 //!     tokio::spawn(async move { wechat.serve(listener, std::future::pending()).await });
 //!
-//!     let folder = tempfile::tempdir()?;
-//!     let mut config = Config::new([Defaults::default().account(appid.clone(), secret)]);
-//!     config.store.path = folder.path().join("wxtokend.redb");
-//!     config.upstream.base_urls = vec![format!("http://{address}/").parse()?]; // default: WeChat itself
-//!
-//!     let fleet = Fleet::start(config).await?;
+//!     let base_urls = vec![format!("http://{address}/").parse()?]; // default: WeChat itself
+//!     let upstream = UpstreamConfig { base_urls, ..UpstreamConfig::default() };
+//!     let fleet = Fleet::builder()
+//!         .account(Account::new(appid.clone(), secret))
+//!         .upstream(upstream)
+//!         .store(Store::in_memory()) // with real accounts: Store::file("tokens.redb")
+//!         .start()
+//!         .await?;
 //!     let token = fleet.token(&appid).await?;
 //!     // Tokens may contain characters that a URL must not: encode them.
 //!     let query = [("access_token", token.access_token())];
-//!     println!("{}", reqwest::Url::parse_with_params("https://api.weixin.qq.com/cgi-bin/…", query)?);
+//!     println!("{}", wxtokend::Url::parse_with_params("https://api.weixin.qq.com/cgi-bin/…", query)?);
 //!
 //!     // WeChat answered such a call with 40001? Report it; the token is checked, and replaced if it is dead.
 //!     let rejected = fleet.reject(&appid, &token).await?;
@@ -43,16 +46,19 @@
 //!     Ok(())
 //! }
 //! ```
-//! `examples/embedded.rs` shows more: a refresh, a token that has died, an account in trouble.
+//! [`Fleet::call`] does both in one: it calls WeChat with a token, reports it if WeChat refuses it, and calls once more.
+//! `examples/embedded.rs` shows more: a refresh, a token that has died, an account in trouble; docs/library.md tells
+//! what to mind.
 //!
 //! # Contents
 //! | for | there is |
 //! |---|---|
-//! | running accounts | [`Fleet`], [`StartError`], [`Reloaded`], [`ReloadError`] |
-//! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`] |
+//! | running accounts | [`Fleet`], [`FleetBuilder`], [`Store`], [`StartError`], [`Reloaded`], [`ReloadError`] |
+//! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`], [`CallError`] |
 //! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
+//! | what happens to them | [`Events`], [`EventView`], [`EventDetails`] |
 //! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
@@ -91,21 +97,31 @@ mod wechat;
 pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
-    AccountView, BudgetView, FaultView, Fleet, HostView, Rejected, RejectionOutcome, ReloadError, Reloaded,
-    StartError, TicketError, TicketView, TokenError, Unavailable, Watch,
+    AccountView, BudgetView, CallError, EventDetails, EventView, Events, FaultView, Fleet, FleetBuilder,
+    HostView, Rejected, RejectionOutcome, ReloadError, Reloaded, StartError, Store, TicketError, TicketView,
+    TokenError, Unavailable, Watch,
 };
+pub use jiff::Timestamp;
+pub use reqwest::Url;
 pub use store::StoreError;
 pub use wechat::TransportError;
 pub use wxtokend_core::account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
+pub use wxtokend_core::fault::FaultKind;
 pub use wxtokend_core::phase::Phase;
 pub use wxtokend_core::sdk::jssdk::JsConfig;
 pub use wxtokend_core::secret::Secret;
-pub use wxtokend_core::ticket::{InvalidTicketKind, Ticket, TicketKind};
+pub use wxtokend_core::ticket::{InvalidTicketKind, Ticket, TicketKind, TicketKinds};
 pub use wxtokend_core::token::Token;
+pub use wxtokend_core::token::state::Reason;
 #[cfg(feature = "sandbox")]
 pub use wxtokend_sandbox as sandbox;
 
-/// The Rust examples of the README are compiled with the tests.
+/// The Rust examples of the documents are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct LibraryDocument;

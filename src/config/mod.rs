@@ -24,3 +24,4 @@ pub use checked::{ApiConfig, Config, Defaults, MetricsConfig, PerAccount, StoreC
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, Position, Problem};
 pub use sink::Sink;
+pub use wxtokend_core::sdk::layout::{InvalidTemplate, Layout, Template};

@@ -20,7 +20,10 @@ pub(crate) mod tests;
 #[cfg(feature = "internals")]
 pub use actor::environment::{Environment, Jitter, MakeTransport};
 pub use api::answers::{Rejected, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable};
+pub use api::builder::{FleetBuilder, Store};
+pub use api::call::CallError;
 pub use api::handle::Fleet;
+pub use api::history::Events;
 #[cfg(feature = "daemon")]
 pub(crate) use api::history::Follow;
 pub use api::watch::Watch;
@@ -34,5 +37,6 @@ pub(crate) use cells::tally::Tally;
 pub use cells::view::{AccountView, BudgetView, FaultView, HostView, TicketView};
 #[cfg(feature = "daemon")]
 pub(crate) use journal::event::Event;
+pub use journal::view::{EventDetails, EventView};
 #[cfg(feature = "daemon")]
 pub(crate) use publish::outbox::Outbox;

@@ -11,6 +11,7 @@ mod backend;
 mod error;
 #[cfg(test)]
 pub(crate) mod memory;
+mod null;
 mod queue;
 pub mod record;
 mod redb;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use backend::{Backend, Batch, Contents, Writing};
 pub use error::StoreError;
+pub(crate) use null::NullBackend;
 use queue::WriteQueue;
 use record::{Reading, Record};
 pub use redb::RedbBackend;
@@ -39,32 +41,32 @@ use writer::StoreWriter;
 /// An opened store and its contents.
 pub(crate) struct Opened {
     /// The store.
-    pub store: Store,
+    pub store: StoreHandle,
     /// What is known, converted to the clocks of this boot, except what is `withheld`.
     pub stored: Stored,
     /// What another boot has written of tokens and tickets that may live, on that boot's clocks. Only the
     /// wall clock shows its age, and a reboot may have set that wrong: it must be [`Stored::rebased`] and
-    /// [`Store::rewrite`]ed.
+    /// [`StoreHandle::rewrite`]ed.
     pub withheld: Stored,
 }
 
 /// A handle to the writer. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Store {
-    handle: Arc<Handle>,
+pub(crate) struct StoreHandle {
+    handle: Arc<WriterGuard>,
     clock: Clock,
 }
 
 /// The writer ends when the last handle is dropped.
-struct Handle(Arc<WriteQueue>);
+struct WriterGuard(Arc<WriteQueue>);
 
-impl Drop for Handle {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         self.0.last_handle_dropped();
     }
 }
 
-impl Store {
+impl StoreHandle {
     /// Reads everything and starts the writer. When none of the hosts that the tokens came from is among
     /// `hosts`, the tokens are erased; versions and budgets are kept.
     ///
@@ -109,7 +111,7 @@ impl Store {
         tokio::spawn(StoreWriter::new(Arc::clone(&queue), backend, hosts, boot).run());
         // At once: the wall clock connects two boots, and it may jump before this boot's next start.
         queue.submit(Batch { records: converted, hosts: None });
-        Ok(Opened { store: Self { handle: Arc::new(Handle(queue)), clock }, stored, withheld })
+        Ok(Opened { store: Self { handle: Arc::new(WriterGuard(queue)), clock }, stored, withheld })
     }
 
     /// Writes `all`, which another boot had written, on this boot's clocks, before anything else of the same
@@ -123,7 +125,7 @@ impl Store {
         self.handle.0.keep_source(Box::new(everything));
     }
 
-    /// How many times the upstream was replaced; a [`Store::commit`] says by this count which upstream its
+    /// How many times the upstream was replaced; a [`StoreHandle::commit`] says by this count which upstream its
     /// token is of.
     #[must_use]
     pub(crate) fn upstream(&self) -> u64 {
@@ -144,10 +146,10 @@ impl Store {
         self.commit_record(Credential::token(appid.clone()), state, upstream).await
     }
 
-    /// [`Store::commit`] for a ticket.
+    /// [`StoreHandle::commit`] for a ticket.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`StoreHandle::commit`].
     pub(crate) async fn commit_ticket(
         &self,
         of: &Credential,
@@ -176,7 +178,7 @@ impl Store {
     /// Stores the hosts that tokens come from.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`StoreHandle::commit`].
     pub(crate) async fn set_hosts(&self, hosts: Vec<String>) -> Result<(), Arc<StoreError>> {
         self.handle.0.write(|_| Batch { records: Vec::new(), hosts: Some(hosts) }).await
     }
@@ -186,7 +188,7 @@ impl Store {
     /// What is submitted later with a token of the previous upstream is stored without it.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`StoreHandle::commit`].
     pub(crate) async fn exchange(&self, hosts: Vec<String>, all: &Stored) -> Result<(), Arc<StoreError>> {
         let records = all.forgotten().encoded(self.clock.boot_id());
         let batch = |waiting: &mut queue::QueueInner| {
@@ -196,10 +198,10 @@ impl Store {
         self.handle.0.write(batch).await
     }
 
-    /// [`Store::commit`] for many accounts and tickets at once.
+    /// [`StoreHandle::commit`] for many accounts and tickets at once.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`StoreHandle::commit`].
     pub(crate) async fn commit_all(&self, all: &Stored) -> Result<(), Arc<StoreError>> {
         let records = all.encoded(self.clock.boot_id());
         self.handle.0.write(|_| Batch { records, hosts: None }).await

@@ -62,10 +62,10 @@ fn new_file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-async fn open(path: &Path, clock: Clock) -> (Store, BTreeMap<Appid, AccountState>) {
+async fn open(path: &Path, clock: Clock) -> (StoreHandle, BTreeMap<Appid, AccountState>) {
     let backend = RedbBackend::open(path).unwrap();
     let hosts = vec!["api.weixin.qq.com".to_owned()];
-    let Opened { store, stored, .. } = Store::open(Arc::new(backend), hosts, clock).await.unwrap();
+    let Opened { store, stored, .. } = StoreHandle::open(Arc::new(backend), hosts, clock).await.unwrap();
     (store, stored.accounts)
 }
 
@@ -136,7 +136,9 @@ async fn a_damaged_store_is_refused_with_the_way_out_and_left_as_it_is() {
     for damaged in [overwritten, beheaded, halved] {
         fs::write(&path, &damaged).unwrap();
         let opened = match RedbBackend::open(&path) {
-            Ok(backend) => Store::open(Arc::new(backend), Vec::new(), TokioClock::new()).await.map(|_| ()),
+            Ok(backend) => {
+                StoreHandle::open(Arc::new(backend), Vec::new(), TokioClock::new()).await.map(|_| ())
+            }
             Err(error) => Err(error),
         };
         let error = opened.unwrap_err().to_string();
@@ -180,7 +182,7 @@ async fn another_upstreams_tokens_are_erased_and_versions_and_budgets_kept() {
     let disk = MemoryBackend::new();
     let open = async |hosts: &[&str]| {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Store::open(Arc::new(Arc::clone(&disk)), hosts, TokioClock::new()).await.unwrap()
+        StoreHandle::open(Arc::new(Arc::clone(&disk)), hosts, TokioClock::new()).await.unwrap()
     };
     let Opened { store, .. } = open(&["a", "b"]).await;
     store.commit(&appid("wx1"), &holding(7), 0).await.unwrap();
@@ -272,8 +274,9 @@ async fn of_another_boot() -> Arc<MemoryBackend> {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_after_a_reboot_ages_no_token_at_the_next_start() {
     let (disk, clock) = (of_another_boot().await, TokioClock::new());
-    let open =
-        async || Store::open(Arc::new(Arc::clone(&disk)), vec!["a".to_owned()], clock.clone()).await.unwrap();
+    let open = async || {
+        StoreHandle::open(Arc::new(Arc::clone(&disk)), vec!["a".to_owned()], clock.clone()).await.unwrap()
+    };
     let ends = |stored: &Stored| {
         let ticket = stored.tickets[&ticket_of("wx1")].ticket.clone().unwrap();
         (stored.accounts[&appid("wx1")].token.clone().unwrap().expires_at, ticket.expires_at)
@@ -304,7 +307,7 @@ async fn what_only_the_wall_clock_dates_is_withheld_unless_it_says_that_it_has_e
         clock.jump_wall(jump_ms);
         let hosts = vec![if elsewhere { "b" } else { "a" }.to_owned()];
         let Opened { store, stored, withheld } =
-            Store::open(Arc::new(Arc::clone(&disk)), hosts, clock.clone()).await.unwrap();
+            StoreHandle::open(Arc::new(Arc::clone(&disk)), hosts, clock.clone()).await.unwrap();
         let case = format!("{jump_ms} ms, elsewhere: {elsewhere}");
         let (state, ticket) = (&stored.accounts[&appid("wx1")], &stored.tickets[&ticket_of("wx1")]);
         assert_eq!((state.version, ticket.version), (1, 1), "{case}");
@@ -328,7 +331,8 @@ async fn what_only_the_wall_clock_dates_is_withheld_unless_it_says_that_it_has_e
 async fn what_could_not_be_written_is_tried_again_until_it_is() {
     let disk = MemoryBackend::new();
     let clock = TokioClock::new();
-    let Opened { store, .. } = Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), clock).await.unwrap();
+    let Opened { store, .. } =
+        StoreHandle::open(Arc::new(Arc::clone(&disk)), Vec::new(), clock).await.unwrap();
     disk.full.store(true, Ordering::SeqCst);
     let error = store.commit(&appid("wx1"), &holding(1), 0).await.unwrap_err();
     assert!(matches!(&*error, StoreError::Io { .. }), "{error}");
@@ -343,7 +347,7 @@ async fn what_could_not_be_written_is_tried_again_until_it_is() {
 async fn commits_that_come_during_a_commit_share_the_next() {
     let disk = MemoryBackend::new();
     let Opened { store, .. } =
-        Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
+        StoreHandle::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
     let before = disk.commits.load(Ordering::SeqCst);
     let mut writers = tokio::task::JoinSet::new();
     for n in 0..500 {

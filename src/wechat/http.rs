@@ -1,5 +1,6 @@
 //! The real transport: reqwest with rustls.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +58,12 @@ pub enum TransportError {
     /// Anything else.
     #[error("set up the HTTP client")]
     Client(#[source] reqwest::Error),
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport").finish_non_exhaustive()
+    }
 }
 
 impl HttpTransport {

@@ -150,6 +150,26 @@ pub struct Account {
     pub tickets: TicketKinds,
 }
 
+impl Account {
+    /// An account with the default settings, with its appid as its name and without tags.
+    #[must_use]
+    pub fn new(appid: Appid, secret: Secret) -> Self {
+        Self {
+            name: appid.as_str().to_owned(),
+            appid,
+            secret,
+            tags: Vec::new(),
+            tickets: TicketKinds::default(),
+            endpoint: Endpoint::StableToken,
+            daily_budget: 2000,
+            refresh_ahead: RefreshAhead::Share(0.25),
+            retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
+            verify_rejections: true,
+            rejection_cooldown: Duration::from_secs(5),
+        }
+    }
+}
+
 #[cfg(any(test, feature = "test-util"))]
 impl Account {
     /// An account with the file's defaults.

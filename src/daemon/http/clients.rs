@@ -1,5 +1,6 @@
 //! The clients that may call the API.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,6 +24,12 @@ pub struct Clients {
     exchanged: Arc<Notify>,
     /// Whether the API listens on a loopback address. Callers without a key are let in only there.
     on_loopback: bool,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.list.load().iter().map(|client| &client.name)).finish()
+    }
 }
 
 impl Clients {

@@ -24,7 +24,7 @@ use super::extract::AppidPath;
 use super::problem::ApiProblem;
 use super::query::Query;
 use super::rights::{Rights, Scope};
-use crate::fleet::{Event, Follow};
+use crate::fleet::{Event, EventView, Follow};
 
 /// Interval of keep-alive messages. Some proxies take a connection that is silent for longer to be dead. The
 /// message is the stream's current position, without an event.
@@ -42,7 +42,7 @@ const MAX_EVENTS: usize = 1000;
 struct History {
     appid: String,
     /// Newest first.
-    events: Vec<Arc<Event>>,
+    events: Vec<EventView>,
 }
 
 pub(super) async fn history(
@@ -160,7 +160,7 @@ impl Subscriber {
                 rights.covers(account)
                     && self.appid.as_deref().is_none_or(|appid| account.appid.as_str() == appid)
             });
-        let data = || serde_json::to_string(&**event).unwrap_or_default();
+        let data = || serde_json::to_string(&EventView::of(event)).unwrap_or_default();
         is_visible.then(|| sse::Event::default().id(self.follow.id(event)).event(event.name()).data(data()))
     }
 }

@@ -38,6 +38,7 @@ mod wrong_keys;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +72,18 @@ pub struct ApiServer {
     api: (TcpListener, SocketAddr),
     metrics: Option<(TcpListener, SocketAddr)>,
     idle: Duration,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").field("api", &self.api.1).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiServer").field("api", &self.api.1).finish_non_exhaustive()
+    }
 }
 
 /// The server cannot listen on an address.

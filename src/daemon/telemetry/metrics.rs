@@ -17,6 +17,7 @@ mod totals;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -56,6 +57,12 @@ pub struct Metrics {
     handle: PrometheusHandle,
     /// May be changed by a reload.
     per_account: Arc<ArcSwap<PerAccount>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 /// The metrics cannot be set up.

@@ -25,7 +25,7 @@ use crate::fleet::cells::token_index::TokenIndex;
 use crate::fleet::journal::event::EventKind;
 use crate::fleet::journal::ring::Journal;
 use crate::fleet::publish::Publishers;
-use crate::store::{Store, Stored};
+use crate::store::{StoreHandle, Stored};
 use crate::wechat::{TransportError, WeChat, upstream_label};
 
 /// What an actor needs apart from its own account.
@@ -34,7 +34,7 @@ pub(crate) struct ActorContext {
     /// A number in [0, 1), drawn when a call has ended or failed.
     pub(crate) jitter: Jitter,
     planned_refreshes: PlannedRefreshes,
-    pub(crate) store: Store,
+    pub(crate) store: StoreHandle,
     pub(crate) journal: Arc<Journal>,
     pub(crate) publishers: Publishers,
     pub(crate) token_index: TokenIndex,
@@ -82,7 +82,7 @@ impl ActorContext {
     pub(crate) async fn new(
         settings: UpstreamConfig,
         directory: Directory,
-        store: Store,
+        store: StoreHandle,
         removed: Stored,
         withheld: Withheld,
         Environment { clock, jitter, make_transport, .. }: Environment,

@@ -13,6 +13,7 @@ use crate::wechat::TransportError;
 
 /// Why the fleet cannot be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
@@ -27,6 +28,7 @@ pub enum StartError {
 
 /// Why a reload was refused; the fleet runs on unchanged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReloadError {
     /// The HTTP client cannot be set up.
     #[error(transparent)]
@@ -41,6 +43,7 @@ pub enum ReloadError {
 
 /// What a reload has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reloaded {
     /// How many accounts were added.
     pub added: usize,
@@ -52,6 +55,7 @@ pub struct Reloaded {
 
 /// Why there is no token to hand out.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenError {
     /// No account with that appid is configured.
     #[error("no account {0:?} is configured")]
@@ -64,8 +68,27 @@ pub enum TokenError {
     ShuttingDown,
 }
 
+impl TokenError {
+    /// Whether the same call may succeed later, without anybody doing something.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(why) if why.is_transient())
+    }
+
+    /// When to ask again; `None` if that does not help. A parked account is tried again, too, as somebody may
+    /// have mended it.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(why) => Some(why.retry_after),
+            Self::UnknownAccount(_) | Self::ShuttingDown => None,
+        }
+    }
+}
+
 /// Why there is no ticket to hand out.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum TicketError {
     /// No account with that appid is configured.
     #[error("no account {0:?} is configured")]
@@ -81,8 +104,26 @@ pub enum TicketError {
     ShuttingDown,
 }
 
+impl TicketError {
+    /// Whether the same call may succeed later, without anybody doing something.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(why) if why.is_transient())
+    }
+
+    /// When to ask again; `None` if that does not help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(why) => Some(why.retry_after),
+            Self::UnknownAccount(_) | Self::NotKept(_) | Self::ShuttingDown => None,
+        }
+    }
+}
+
 /// Why an account has no valid token or ticket, and when it may have one.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Unavailable {
     /// The phase of the account, or of its ticket.
     pub state: Phase,
@@ -95,6 +136,12 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
+    /// Whether waiting may help: the account is not parked, so nobody needs to do anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.state != Phase::Parked
+    }
+
     fn because(&self) -> String {
         let describe = |fault: &FaultView| format!(": {}; {}", fault.message, fault.advice);
         self.last_fault.as_ref().map(describe).unwrap_or_default()
@@ -103,6 +150,7 @@ impl Unavailable {
 
 /// The outcome of [`Fleet::reject`](crate::fleet::Fleet::reject) and [`Fleet::refresh`](crate::fleet::Fleet::refresh).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Rejected {
     /// How it was decided.
     pub outcome: RejectionOutcome,

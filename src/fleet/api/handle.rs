@@ -1,5 +1,6 @@
 //! The library's API: a cheap handle that shows no actors, channels or HTTP.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -35,6 +36,13 @@ use crate::fleet::publish::outbox::Outbox;
 #[derive(Clone)]
 pub struct Fleet {
     pub(crate) inner: Arc<FleetInner>,
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let accounts = self.inner.directory.load().in_order.len();
+        f.debug_struct("Fleet").field("accounts", &accounts).finish_non_exhaustive()
+    }
 }
 
 pub(crate) struct FleetInner {

@@ -1,34 +1,80 @@
 //! Reads a fleet's recent events and follows new ones.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{self, Stream, StreamExt as _};
 
 use super::handle::Fleet;
+use crate::fleet::actor::context::ActorContext;
 use crate::fleet::journal::event::{Event, EventKind};
 use crate::fleet::journal::ring::EventBatch;
+use crate::fleet::journal::view::EventView;
 
 /// A position among a fleet's events, from which they are followed.
 pub(crate) struct Follow {
-    fleet: Fleet,
+    shared: Arc<ActorContext>,
     place: u64,
     /// Whether it is already known that events were missed.
     missed: bool,
 }
 
+/// Yields what happens in a fleet: a [`Stream`] that ends when the fleet shuts down. It keeps no queue, so a
+/// slow reader costs nothing; one that is more than 65 536 events behind gets a `gap` and continues with what
+/// is still known.
+pub struct Events(Pin<Box<dyn Stream<Item = EventView> + Send>>);
+
 impl Fleet {
-    /// The recent events of `appid`, the newest first; `None` when there is no such account.
-    pub(crate) fn history(&self, appid: &str, limit: usize) -> Option<Vec<Arc<Event>>> {
-        Some(self.inner.shared.journal.history(&*self.cell(appid).ok()?, limit))
+    /// Follows new tokens and tickets, changes of accounts' phases, failures, hosts that go down and recover,
+    /// and reloads, from now on.
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet) {
+    /// use wxtokend::EventDetails;
+    ///
+    /// let mut events = fleet.events();
+    /// while let Some(event) = events.next().await {
+    ///     if let EventDetails::State { state, last_fault: Some(fault), .. } = &event.details {
+    ///         eprintln!("{:?} is {state}: {}; {}", event.appid, fault.message, fault.advice);
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> Events {
+        let follow = self.follow(None);
+        let batches = stream::unfold(follow, async |mut follow| {
+            let shared = Arc::clone(&follow.shared);
+            let batch = tokio::select! {
+                batch = follow.next() => batch,
+                () = shared.until_draining() => return None,
+            };
+            let gap = batch.missed.then(|| EventView::gap(shared.now()));
+            let events = batch.events.into_iter().filter(|event| event.is_streamed());
+            let views: Vec<_> = gap.into_iter().chain(events.map(|event| EventView::of(&event))).collect();
+            Some((stream::iter(views), follow))
+        });
+        Events(Box::pin(batches.flatten().fuse()))
+    }
+
+    /// The recent events of `appid`, the newest first and at most `limit`; `None` when there is no such
+    /// account. The fleet as a whole remembers 65 536 events, and those of this process only.
+    #[must_use]
+    pub fn history(&self, appid: impl AsRef<str>, limit: usize) -> Option<Vec<EventView>> {
+        let cell = self.cell(appid.as_ref()).ok()?;
+        let events = self.inner.shared.journal.history(&cell, limit);
+        Some(events.iter().map(|event| EventView::of(event)).collect())
     }
 
     /// Follows events from now on, or from the named event on.
     pub(crate) fn follow(&self, last_event: Option<&str>) -> Follow {
-        let journal = &self.inner.shared.journal;
-        let place = last_event.map(|id| journal.place_after(id));
-        Follow {
-            place: place.flatten().unwrap_or_else(|| journal.end()),
-            missed: place == Some(None),
-            fleet: self.clone(),
-        }
+        let shared = Arc::clone(&self.inner.shared);
+        let place = last_event.map(|id| shared.journal.place_after(id));
+        let missed = place == Some(None);
+        Follow { place: place.flatten().unwrap_or_else(|| shared.journal.end()), missed, shared }
     }
 
     /// Records that the configuration was read again, and whether all of it is in force.
@@ -44,7 +90,7 @@ impl Fleet {
 impl Follow {
     /// The next events, once there are any. Cancel safe.
     pub(crate) async fn next(&mut self) -> EventBatch {
-        let journal = &self.fleet.inner.shared.journal;
+        let journal = &self.shared.journal;
         if std::mem::take(&mut self.missed) {
             return EventBatch { events: Vec::new(), missed: true, behind: self.id_of_place() };
         }
@@ -58,11 +104,32 @@ impl Follow {
 
     /// The id of an event.
     pub(crate) fn id(&self, event: &Event) -> String {
-        self.fleet.inner.shared.journal.id(event)
+        self.shared.journal.id(event)
     }
 
     /// The id of this position, before anything has happened.
     pub(crate) fn id_of_place(&self) -> String {
-        self.fleet.inner.shared.journal.id_before(self.place)
+        self.shared.journal.id_before(self.place)
+    }
+}
+
+impl Events {
+    /// Waits for the next event; `None` when the fleet shuts down. Cancel safe.
+    pub async fn next(&mut self) -> Option<EventView> {
+        self.0.next().await
+    }
+}
+
+impl Stream for Events {
+    type Item = EventView;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EventView>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
     }
 }

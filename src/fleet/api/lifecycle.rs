@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use kameo::mailbox;
 use kameo::prelude::*;
-use rand::random;
 use tokio::time::timeout;
-use wxtokend_core::clock::SystemClock;
+use wxtokend_core::account::Account;
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKinds;
 
@@ -17,7 +16,7 @@ use super::handle::{Fleet, FleetInner, Reads};
 use crate::config::Config;
 use crate::fleet::actor::clock_watch::watch_clocks;
 use crate::fleet::actor::context::{ActorContext, hosts_of, rules_of};
-use crate::fleet::actor::environment::{Environment, http_transport};
+use crate::fleet::actor::environment::Environment;
 use crate::fleet::actor::release::release;
 use crate::fleet::actor::supervisor::{Applied, Apply, Supervisor};
 use crate::fleet::actor::trials::try_while_down;
@@ -25,7 +24,7 @@ use crate::fleet::actor::withheld::Withheld;
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::directory::Directory;
 use crate::fleet::publish::Publishers;
-use crate::store::{Opened, RedbBackend, Store, Stored, is_one_upstream};
+use crate::store::{Opened, RedbBackend, StoreHandle, Stored, is_one_upstream};
 
 /// How long calls in flight may take to end when the fleet stops; a supervisor has 10 s in all.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(7);
@@ -51,13 +50,7 @@ impl Fleet {
     /// ```
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let backend = RedbBackend::open(&config.store.path)?;
-        let environment = Environment {
-            clock: Arc::new(SystemClock::new()),
-            jitter: Arc::new(random::<f64>),
-            backend: Arc::new(backend),
-            make_transport: Arc::new(http_transport),
-        };
-        Self::start_on(config, environment).await
+        Self::start_on(config, Environment::machine(Arc::new(backend))).await
     }
 
     pub(crate) async fn start_on(config: Config, on: Environment) -> Result<Self, StartError> {
@@ -66,7 +59,7 @@ impl Fleet {
         }
         let hosts = hosts_of(&config.upstream);
         let Opened { store, mut stored, mut withheld } =
-            Store::open(Arc::clone(&on.backend), hosts, Arc::clone(&on.clock)).await?;
+            StoreHandle::open(Arc::clone(&on.backend), hosts, Arc::clone(&on.clock)).await?;
         let now = on.clock.now();
         let rules = rules_of(&config.upstream);
         let cells: Vec<_> = config
@@ -169,23 +162,74 @@ impl Fleet {
     /// # Errors
     /// [`ReloadError`]; the fleet runs on unchanged.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.reload_with(move |_| config).await
+    }
+
+    /// Adds an account or, if there is one with its appid, changes its settings. Each call looks at all accounts:
+    /// to add thousands, [`Fleet::reload`] is quicker.
+    ///
+    /// Dropping the future does not cancel it. A later [`Fleet::reload`] replaces what was added.
+    ///
+    /// # Errors
+    /// As [`Fleet::reload`].
+    ///
+    /// # Example
+    /// ```
+    /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), Box<dyn std::error::Error>> {
+    /// use wxtokend::{Account, Secret};
+    ///
+    /// let secret = Secret::new(std::env::var("NEW_SHOP_SECRET")?);
+    /// fleet.add(Account::new("wx0123456789abcdef".parse()?, secret)).await?;
+    /// let token = fleet.token("wx0123456789abcdef").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn add(&self, account: Account) -> Result<Reloaded, ReloadError> {
+        let add = move |running: &Config| {
+            let mut config = running.clone();
+            config.set_account(account);
+            config
+        };
+        self.reload_with(add).await
+    }
+
+    /// Removes an account, if there is one with this appid: its token is forgotten, and what it has spent of its
+    /// budget is remembered in case it returns.
+    ///
+    /// # Errors
+    /// As [`Fleet::reload`].
+    pub async fn remove(&self, appid: impl AsRef<str>) -> Result<Reloaded, ReloadError> {
+        let appid = appid.as_ref().to_owned();
+        let remove = move |running: &Config| {
+            let mut config = running.clone();
+            config.accounts.retain(|account| account.appid.as_str() != appid);
+            config
+        };
+        self.reload_with(remove).await
+    }
+
+    async fn reload_with(
+        &self,
+        change: impl FnOnce(&Config) -> Config + Send + 'static,
+    ) -> Result<Reloaded, ReloadError> {
         // In a task of its own, since a reload that ended half-way would leave accounts and `running`
         // inconsistent.
         let fleet = self.clone();
-        match tokio::spawn(async move { fleet.apply(config).await }).await {
+        match tokio::spawn(async move { fleet.apply(change).await }).await {
             Ok(outcome) => outcome,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             Err(_runtime_is_gone) => Err(ReloadError::ShuttingDown),
         }
     }
 
-    async fn apply(&self, config: Config) -> Result<Reloaded, ReloadError> {
-        if !Publishers::can_publish_to(&config.publish) {
-            return Err(ReloadError::NoRedis);
-        }
+    async fn apply(&self, change: impl FnOnce(&Config) -> Config) -> Result<Reloaded, ReloadError> {
         let inner = &self.inner;
         inner.shared.until_released().await;
         let mut running = inner.running.lock().await;
+        let config = change(&running);
+        if !Publishers::can_publish_to(&config.publish) {
+            return Err(ReloadError::NoRedis);
+        }
         if inner.shared.is_draining() {
             return Err(ReloadError::ShuttingDown);
         }
@@ -243,6 +287,8 @@ impl Fleet {
 
 impl Drop for FleetInner {
     fn drop(&mut self) {
+        // Ends watches and streams of events, which may outlive the handles.
+        self.shared.drain();
         self.watches.abort();
         self.shared.publishers.stop();
         self.supervisor.kill();

@@ -1,6 +1,8 @@
 //! What a program that embeds the library holds: a [`Fleet`](handle::Fleet), and the types of its answers.
 
 pub(super) mod answers;
+pub(super) mod builder;
+pub(super) mod call;
 pub(super) mod handle;
 pub(super) mod history;
 mod lifecycle;

@@ -1,44 +1,68 @@
 //! Follows one account's tokens.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::time::Instant;
 use wxtokend_core::token::Token;
 
 use crate::fleet::actor::context::ActorContext;
 use crate::fleet::cells::cell::{AccountCell, Snapshot};
 
-/// Yields each new token of one account, the current one first.
-pub struct Watch {
-    cell: Arc<AccountCell>,
-    shared: Arc<ActorContext>,
-    seen: Option<u64>,
-}
+/// Yields each new token of one account, the current one first: a [`Stream`] that ends when there will be no
+/// more, since the account is removed or the fleet shuts down. Tokens that are replaced before they are read
+/// are skipped.
+pub struct Watch(Pin<Box<dyn Stream<Item = Token> + Send>>);
 
 /// Long enough to mean "without limit".
 const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Watch {
     pub(crate) fn new(cell: Arc<AccountCell>, shared: Arc<ActorContext>) -> Self {
-        Self { cell, shared, seen: None }
+        let tokens = stream::unfold(None, move |seen| {
+            let (cell, shared) = (Arc::clone(&cell), Arc::clone(&shared));
+            async move {
+                let token = newer(&cell, &shared, seen).await?;
+                let version = token.version();
+                Some((token, Some(version)))
+            }
+        });
+        Self(Box::pin(tokens.fuse()))
     }
 
-    /// Waits until there is a valid token that this watch has not yielded yet.
-    ///
-    /// `None` when there will be none: the account is removed, or the fleet shuts down. Tokens that are
-    /// replaced between two calls are skipped.
+    /// Waits until there is a valid token that this watch has not yielded yet; `None` when there will be none.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<Token> {
-        let (shared, seen) = (&self.shared, self.seen);
-        let find_newer = |snapshot: &Arc<Snapshot>| {
-            let token = snapshot.state.read(shared.now())?;
-            (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
-        };
-        let token = tokio::select! {
-            token = self.cell.slot.wait_until(Instant::now() + A_CENTURY, find_newer) => token?,
-            () = shared.until_draining() => return None,
-        };
-        self.seen = Some(token.version());
-        Some(token)
+        self.0.next().await
+    }
+}
+
+/// The valid token, once its version exceeds `seen`.
+async fn newer(cell: &AccountCell, shared: &ActorContext, seen: Option<u64>) -> Option<Token> {
+    let find_newer = |snapshot: &Arc<Snapshot>| {
+        let token = snapshot.state.read(shared.now())?;
+        (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
+    };
+    tokio::select! {
+        token = cell.slot.wait_until(Instant::now() + A_CENTURY, find_newer) => token,
+        () = shared.until_draining() => None,
+    }
+}
+
+impl Stream for Watch {
+    type Item = Token;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Token>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
     }
 }

@@ -16,6 +16,7 @@ use crate::wechat::HostState;
 
 /// An account as the API, the library and the command line show it. Instants are on the wall clock.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct AccountView {
     /// Its appid at WeChat.
     pub appid: Appid,
@@ -50,6 +51,7 @@ pub struct AccountView {
 
 /// A ticket as the API and the library show it, without its value.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct TicketView {
     /// Its kind.
     #[serde(rename = "type")]
@@ -77,9 +79,10 @@ pub struct TicketView {
 
 /// A failure as it is shown.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct FaultView {
-    /// `transient`, `throttled`, `parked` or `unknown_outcome`.
-    pub kind: &'static str,
+    /// How it is treated.
+    pub kind: FaultKind,
     /// WeChat's code, where it gave one.
     pub errcode: Option<i64>,
     /// What happened.
@@ -94,6 +97,7 @@ pub struct FaultView {
 
 /// A host of the upstream as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HostView {
     /// `host` or `host:port`, as in `upstream.base_urls`.
     pub host: String,
@@ -107,6 +111,7 @@ pub struct HostView {
 
 /// The daily budget as it is shown.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
 pub struct BudgetView {
     /// Token calls that may be made in any 24 h.
     pub limit: u32,
@@ -150,7 +155,7 @@ impl FaultView {
 
     pub(crate) fn new(fault: &Fault, at: Moment) -> Self {
         Self {
-            kind: FaultKind::as_str(fault.kind),
+            kind: fault.kind,
             errcode: fault.errcode,
             message: fault.message.clone(),
             advice: fault.advice.clone(),

@@ -1,11 +1,9 @@
-//! What happens to accounts, as histories and the event stream show it. Never contains a token.
+//! What happens to accounts, as it is recorded. Never contains a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-use wxtokend_core::account::{Account, Appid};
+use wxtokend_core::account::Account;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
 use wxtokend_core::last_failure::LastFailure;
@@ -14,7 +12,6 @@ use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::state::Reason;
 
 use crate::fleet::cells::tally::RejectionOutcome;
-use crate::fleet::cells::view::{FaultView, HostView};
 use crate::wechat::HostState;
 
 /// One event.
@@ -68,11 +65,11 @@ pub(crate) enum EventKind {
 /// one.
 pub(crate) struct ClientRequest {
     /// Whether a refresh was forced; `None` for a rejection.
-    force: Option<bool>,
-    outcome: &'static str,
-    by: Option<Box<str>>,
-    times: AtomicU64,
-    last_wall_ms: AtomicI64,
+    pub(crate) force: Option<bool>,
+    pub(crate) outcome: &'static str,
+    pub(crate) by: Option<Box<str>>,
+    pub(crate) times: AtomicU64,
+    pub(crate) last_wall_ms: AtomicI64,
 }
 
 impl ClientRequest {
@@ -157,178 +154,6 @@ impl Event {
                     && state != was
             }
             _ => true,
-        }
-    }
-}
-
-/// The same JSON in the history and in the stream.
-impl Serialize for Event {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let body = EventBody {
-            event: self.name(),
-            at: self.at.timestamp(),
-            appid: self.account.as_ref().map(|account| &account.appid),
-            what: EventDetails::of(&self.what),
-        };
-        body.serialize(to)
-    }
-}
-
-#[derive(Serialize)]
-struct EventBody<'a> {
-    event: &'static str,
-    at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    appid: Option<&'a Appid>,
-    #[serde(flatten)]
-    what: EventDetails<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum EventDetails<'a> {
-    Token {
-        version: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<Reason>,
-        issued_at: Timestamp,
-        expires_at: Timestamp,
-        next_refresh_at: Option<Timestamp>,
-        duration_ms: u64,
-    },
-    Unchanged {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        r#type: Option<TicketKind>,
-        version: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<Reason>,
-        duration_ms: u64,
-    },
-    Ticket {
-        r#type: TicketKind,
-        version: u64,
-        expires_at: Timestamp,
-        next_refresh_at: Option<Timestamp>,
-        duration_ms: u64,
-    },
-    Fault {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        r#type: Option<TicketKind>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<Reason>,
-        kind: &'static str,
-        errcode: Option<i64>,
-        message: &'a str,
-        advice: &'a str,
-        rid: Option<&'a str>,
-        /// What is wrong with a parked ticket, when this call did not get as far.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        last_fault: Option<FaultView>,
-        duration_ms: Option<u64>,
-    },
-    Check {
-        told: &'static str,
-        errcode: Option<i64>,
-        message: Option<&'a str>,
-    },
-    ClientRequest {
-        outcome: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        force: Option<bool>,
-        by: Option<&'a str>,
-        times: u64,
-        last_at: Option<Timestamp>,
-    },
-    State {
-        state: Phase,
-        was: Phase,
-        consecutive_failures: u32,
-        last_fault: Option<FaultView>,
-        obstacle: Option<FaultView>,
-        next_refresh_at: Option<Timestamp>,
-    },
-    Configured {},
-    Host(HostView),
-    Reload {
-        successful: bool,
-    },
-}
-
-impl<'a> EventDetails<'a> {
-    fn fault(
-        fault: &'a Fault,
-        reason: Option<Reason>,
-        duration_ms: Option<u64>,
-        of_ticket: Option<(TicketKind, &LastFailure)>,
-    ) -> Self {
-        let trouble = of_ticket.map(|(_, trouble)| trouble).filter(|trouble| trouble.obstacle().is_some());
-        Self::Fault {
-            r#type: of_ticket.map(|(kind, _)| kind),
-            reason,
-            last_fault: FaultView::of(trouble),
-            kind: fault.kind.as_str(),
-            errcode: fault.errcode,
-            message: &fault.message,
-            advice: &fault.advice,
-            rid: fault.rid.as_deref(),
-            duration_ms,
-        }
-    }
-
-    fn of(what: &'a EventKind) -> Self {
-        match what {
-            &EventKind::Token { version, reason, issued_at, expires_at, next_at, duration_ms } => {
-                Self::Token {
-                    version,
-                    reason,
-                    issued_at: issued_at.timestamp(),
-                    expires_at: expires_at.timestamp(),
-                    next_refresh_at: next_at.map(Moment::timestamp),
-                    duration_ms,
-                }
-            }
-            &EventKind::TokenUnchanged { version, reason, duration_ms } => {
-                Self::Unchanged { r#type: None, version, reason, duration_ms }
-            }
-            &EventKind::TicketUnchanged { kind, version, duration_ms } => {
-                Self::Unchanged { r#type: Some(kind), version, reason: None, duration_ms }
-            }
-            &EventKind::Ticket { kind, version, expires_at, next_at, duration_ms } => Self::Ticket {
-                r#type: kind,
-                version,
-                expires_at: expires_at.timestamp(),
-                next_refresh_at: next_at.map(Moment::timestamp),
-                duration_ms,
-            },
-            EventKind::TicketFault { kind, trouble, duration_ms } => {
-                Self::fault(&trouble.fault, None, *duration_ms, Some((*kind, trouble)))
-            }
-            EventKind::Fault { fault, reason, duration_ms } => {
-                Self::fault(fault, *reason, *duration_ms, None)
-            }
-            EventKind::Check { result, errcode, message } => {
-                Self::Check { told: result, errcode: *errcode, message: message.as_deref() }
-            }
-            EventKind::ClientRequest(ClientRequest { force, outcome, by, times, last_wall_ms }) => {
-                Self::ClientRequest {
-                    outcome,
-                    force: *force,
-                    by: by.as_deref(),
-                    times: times.load(Ordering::Relaxed),
-                    last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
-                }
-            }
-            EventKind::State { state, was, trouble, next_at } => Self::State {
-                state: *state,
-                was: *was,
-                consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
-                last_fault: FaultView::of(trouble.as_deref()),
-                obstacle: FaultView::of_obstacle(trouble.as_deref()),
-                next_refresh_at: next_at.map(Moment::timestamp),
-            },
-            EventKind::Configured => Self::Configured {},
-            EventKind::Host(host) => Self::Host(HostView::of(host)),
-            &EventKind::Reload { successful } => Self::Reload { successful },
         }
     }
 }

@@ -3,3 +3,4 @@
 pub(super) mod event;
 pub(super) mod event_log;
 pub(super) mod ring;
+pub(super) mod view;

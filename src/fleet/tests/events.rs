@@ -1,6 +1,5 @@
 //! The events of a fleet.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,10 +9,10 @@ use wxtokend_sandbox::{Call, Fault, Outage};
 
 use super::lab::{APPID, Lab, account, appid};
 use super::{BOTH, HOUR, SECOND};
-use crate::fleet::{Event, Fleet, Follow};
+use crate::fleet::{EventView, Fleet, Follow};
 
-fn as_json(event: &Arc<Event>) -> Value {
-    serde_json::to_value(&**event).unwrap()
+fn as_json(event: &EventView) -> Value {
+    serde_json::to_value(event).unwrap()
 }
 
 /// The account's history, oldest first.
@@ -32,7 +31,7 @@ async fn drain(follow: &mut Follow) -> Vec<Value> {
         if batch.missed {
             all.push(json!({"event": "missed"}));
         }
-        all.extend(batch.events.iter().map(as_json));
+        all.extend(batch.events.iter().map(|event| as_json(&EventView::of(event))));
     }
     all
 }
@@ -203,7 +202,7 @@ async fn who_hammers_an_account_pushes_out_nobodys_past() {
     for _ in 0..1000 {
         lab.fleet.refresh_for(Some("ops"), APPID, true).await.unwrap();
     }
-    assert!(lab.fleet.history("wx02", 10).unwrap().iter().any(|event| event.name() == "token"));
+    assert!(lab.fleet.history("wx02", 10).unwrap().iter().any(|event| event.event == "token"));
     let times: u64 = history(&lab.fleet).iter().filter_map(|event| event["times"].as_u64()).sum();
     assert_eq!(times, 71_000);
     lab.fleet.shutdown().await;
@@ -218,7 +217,7 @@ async fn one_who_comes_back_goes_on_behind_the_event_that_it_names() {
     lab.fleet.refresh(APPID, true).await.unwrap();
     let batch = follow.next().await;
     let all = {
-        let mut all: Vec<_> = batch.events.iter().map(as_json).collect();
+        let mut all: Vec<_> = batch.events.iter().map(|event| as_json(&EventView::of(event))).collect();
         all.extend(drain(&mut follow).await);
         all
     };
@@ -262,7 +261,7 @@ async fn a_reload_is_an_event_that_says_whether_it_succeeded() {
     let mut config = lab.config.clone();
     let renamed =
         wxtokend_core::account::Account { name: "New".to_owned(), ..account(APPID, Endpoint::StableToken) };
-    config.accounts = vec![Arc::new(renamed)];
+    config.accounts = vec![renamed.into()];
     lab.fleet.reload(config).await.unwrap();
     sleep(SECOND).await;
     let before = drain(&mut follow).await;

@@ -6,6 +6,7 @@ mod decision;
 mod early;
 mod events;
 pub(crate) mod lab;
+mod library;
 mod reloads;
 mod scenarios;
 mod stopping;
@@ -172,7 +173,7 @@ async fn an_unknown_outcome_that_minted_nothing_is_settled_by_one_check() {
     let token = lab.token().await;
     lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Reset).on(Call::Token).times(1));
     lab.until("in doubt", |view| {
-        view.last_fault.as_ref().is_some_and(|fault| fault.kind == "unknown_outcome")
+        view.last_fault.as_ref().is_some_and(|fault| fault.kind.as_str() == "unknown_outcome")
     })
     .await;
     assert_eq!(lab.view().state, Phase::Degraded);
@@ -321,7 +322,12 @@ async fn an_outage_of_the_host_charges_nothing_that_was_not_sent_and_ends_in_qui
         lab.fleet.accounts().iter().all(|view| view.state == Phase::Unavailable),
         "nobody has a token left"
     );
-    assert!(lab.fleet.accounts().iter().all(|view| view.last_fault.as_ref().unwrap().kind == "transient"));
+    assert!(
+        lab.fleet
+            .accounts()
+            .iter()
+            .all(|view| view.last_fault.as_ref().unwrap().kind.as_str() == "transient")
+    );
     assert!(spent().iter().all(|remaining| *remaining == 1000), "{:?}", spent());
     lab.wechat.set_outage(None);
     let start = Instant::now();

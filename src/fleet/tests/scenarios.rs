@@ -100,7 +100,7 @@ impl Stage for Simulated {
 
     async fn reason(&mut self) -> Option<String> {
         let events = self.lab().fleet.history(APPID, usize::MAX)?;
-        last_reason(&json!(events.iter().map(|event| json!(**event)).collect::<Vec<_>>()))
+        last_reason(&json!(events.iter().map(|event| json!(event)).collect::<Vec<_>>()))
     }
 
     async fn reject(&mut self, token: &str) -> Outcome {

@@ -189,7 +189,7 @@ async fn revive(left: Left<'_>) {
     );
     let hosts = stored.hosts.clone();
     let Opened { stored: states, .. } =
-        Store::open(Arc::new(backend.clone()), hosts, TokioClock::new()).await.unwrap();
+        StoreHandle::open(Arc::new(backend.clone()), hosts, TokioClock::new()).await.unwrap();
     assert_eq!(states.accounts.len() + states.tickets.len(), stored.records.len(), "{what}");
     let then = batches(9, 1).remove(0);
     let both = stored.with(&then);

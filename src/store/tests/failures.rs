@@ -23,14 +23,15 @@ async fn left(path: &Path) -> Vec<u64> {
 async fn versions(path: &Path) -> Vec<u64> {
     let backend = RedbBackend::open_by(path, Disk::new().open_file()).unwrap();
     let Opened { store: _store, stored: states, .. } =
-        Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
+        StoreHandle::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
     APPIDS.iter().map(|name| states.accounts.get(&appid(name)).map_or(0, |state| state.version)).collect()
 }
 
 /// Creates a store in which each account has version 1, closed or killed.
 async fn made(path: &Path, killed: bool) {
     let backend = RedbBackend::open_by(path, Disk::new().open_file()).unwrap();
-    let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
+    let Opened { store, .. } =
+        StoreHandle::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
     let accounts = BTreeMap::from(APPIDS.map(|name| (appid(name), holding(1))));
     store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
     let image = fs::read(path).unwrap();
@@ -62,7 +63,7 @@ async fn live_through(failing: Range<usize>, killed: bool) -> usize {
             return disk.asked();
         }
     };
-    let store = match Store::open(Arc::new(backend), hosts(), TokioClock::new()).await {
+    let store = match StoreHandle::open(Arc::new(backend), hosts(), TokioClock::new()).await {
         Ok(opened) => opened.store,
         Err(error) => {
             assert_io_error(&error, &what);
@@ -158,7 +159,8 @@ async fn a_disk_that_is_full_is_asked_less_and_less_often_and_not_given_the_whol
     let (_folder, path) = new_file();
     let disk = Disk::new();
     let backend = RedbBackend::open_by(&path, disk.open_file()).unwrap();
-    let Opened { store, .. } = Store::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
+    let Opened { store, .. } =
+        StoreHandle::open(Arc::new(backend), hosts(), TokioClock::new()).await.unwrap();
     let accounts = BTreeMap::from_iter((0..3_000).map(|n| (appid(&format!("wx{n}")), holding(1))));
     store.commit_all(&Stored { accounts, ..Default::default() }).await.unwrap();
     let long = fs::metadata(&path).unwrap().len();

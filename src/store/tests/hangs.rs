@@ -2,10 +2,10 @@
 
 use super::*;
 
-async fn hanging() -> (Arc<MemoryBackend>, Store) {
+async fn hanging() -> (Arc<MemoryBackend>, StoreHandle) {
     let disk = MemoryBackend::new();
     let Opened { store, .. } =
-        Store::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
+        StoreHandle::open(Arc::new(Arc::clone(&disk)), Vec::new(), TokioClock::new()).await.unwrap();
     disk.hangs.store(true, Ordering::SeqCst);
     (disk, store)
 }

@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::*;
 
 /// A store of wx1 to wx3, version 1 each, whose program also knows wx4 and a ticket.
-async fn running(path: &Path) -> Store {
+async fn running(path: &Path) -> StoreHandle {
     let (store, _) = open(path, TokioClock::new()).await;
     for name in ["wx1", "wx2", "wx3"] {
         store.commit(&appid(name), &holding(1), 0).await.unwrap();
@@ -31,7 +31,7 @@ async fn left(path: &Path) -> Vec<u64> {
     let hosts = backend.load().unwrap().hosts;
     assert_eq!(hosts, ["api.weixin.qq.com"]);
     let Opened { store: _store, stored, .. } =
-        Store::open(Arc::new(backend), hosts, TokioClock::new()).await.unwrap();
+        StoreHandle::open(Arc::new(backend), hosts, TokioClock::new()).await.unwrap();
     assert_eq!(stored.tickets.len(), 1);
     ["wx1", "wx2", "wx3", "wx4"].map(|name| stored.accounts[&appid(name)].version).to_vec()
 }
@@ -83,7 +83,7 @@ async fn what_is_acknowledged_after_the_store_is_gone_is_in_its_place() {
     }
 }
 
-async fn lose_again_and_close(lose: Mishap, path: &Path, store: &Store) {
+async fn lose_again_and_close(lose: Mishap, path: &Path, store: &StoreHandle) {
     let elsewhere = path.with_extension("elsewhere");
     if elsewhere.exists() {
         fs::remove_file(elsewhere).unwrap();

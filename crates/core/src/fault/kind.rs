@@ -1,6 +1,9 @@
 //! How a failure is treated, whom it affects, and how long to wait after it.
 
+use std::fmt;
 use std::time::Duration;
+
+use serde::Serialize;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -8,7 +11,9 @@ pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const PARKED: Wait = Wait::Every(Duration::from_secs(5 * 60));
 
 /// How a failure is treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FaultKind {
     /// Passes by itself: retried with back-off.
     Transient,
@@ -30,6 +35,12 @@ impl FaultKind {
             Self::Parked => "parked",
             Self::UnknownOutcome => "unknown_outcome",
         }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

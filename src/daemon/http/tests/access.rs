@@ -183,7 +183,7 @@ async fn a_report_whose_key_goes_while_it_is_sent_reports_nothing() {
         assert_eq!(refusal(&request.answer().await), code);
         sleep(Duration::from_secs(10)).await;
         let history = api.lab.fleet.history(APPID, 100).unwrap();
-        assert!(history.iter().all(|event| event.name() != "rejection"), "{code}");
+        assert!(history.iter().all(|event| event.event != "rejection"), "{code}");
         api.lab.fleet.shutdown().await;
     }
 }

@@ -138,8 +138,8 @@ async fn a_forced_refresh_is_a_report_that_is_looked_into() {
     let next = rig.stable(path, "wx2", "both", true).await.json()["access_token"].clone();
     assert_eq!((next != dead, next), (true, rig.token_of("wx2").await.into()));
     let history = rig.fleet.history("wx2", 20).unwrap();
-    let report = history.iter().find(|event| event.name() == "rejection").expect("the report");
-    assert_eq!(serde_json::to_value(&**report).unwrap()["by"], "both");
+    let report = history.iter().find(|event| event.event == "rejection").expect("the report");
+    assert_eq!(serde_json::to_value(report).unwrap()["by"], "both");
 }
 
 #[tokio::test]

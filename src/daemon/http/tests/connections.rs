@@ -83,7 +83,7 @@ async fn the_address_and_its_key_are_named_when_it_is_taken() {
     let mut config = rig.config.clone();
     config.api.listen = taken;
     let bind = |config: Config| async move {
-        ApiServer::bind(&config, rig.fleet.clone(), rig.metrics.clone()).await.err().expect("it is taken")
+        ApiServer::bind(&config, rig.fleet.clone(), rig.metrics.clone()).await.expect_err("it is taken")
     };
     let error = bind(config.clone()).await.to_string();
     assert!(error.contains(&taken.to_string()) && error.contains("api.listen"), "{error}");

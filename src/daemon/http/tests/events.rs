@@ -210,7 +210,7 @@ async fn a_stopping_server_ends_its_streams() {
 async fn a_history_is_newest_first_and_as_long_as_asked_for() {
     let clients = vec![client("crm", &["wx1"], Allow::ALL)];
     let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
-    let has_token = || rig.fleet.history("wx1", 10).unwrap().iter().any(|event| event.name() == "token");
+    let has_token = || rig.fleet.history("wx1", 10).unwrap().iter().any(|event| event.event == "token");
     until("its token is history", has_token).await;
     let body = serde_json::json!({ "access_token": "an older one" }).to_string();
     let headers = [("authorization", "Bearer crm"), ("content-type", "application/json")];

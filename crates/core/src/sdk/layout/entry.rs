@@ -1,5 +1,7 @@
 //! A Redis key with its content, and the promise that both are made from.
 
+use std::fmt;
+
 use crate::secret::Secret;
 
 /// A Redis key with its content. A key can contain an AppSecret, so it is as secret as the content.
@@ -47,4 +49,10 @@ pub struct Promised<'a> {
     pub expires_in_s: u64,
     /// When the promise ends, in seconds of Unix time.
     pub expires_at_s: i64,
+}
+
+impl fmt::Debug for Promised<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Promised").field("expires_in_s", &self.expires_in_s).finish_non_exhaustive()
+    }
 }
