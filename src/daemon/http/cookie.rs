@@ -2,15 +2,16 @@
 //!
 //! The server keeps no session state, so a session outlives a restart and ends at once when a reload removes
 //! the key. Scripts cannot read the cookie (`HttpOnly`), requests from other sites do not carry it
-//! (`SameSite=Strict`), and the browser forgets it when it is closed. Its path is `/v1`: cookies are not
-//! bound to a port, and another program on this machine should not receive it with every request for its own
-//! pages.
+//! (`SameSite=Strict`), and the browser forgets it when it is closed. It names no path and
+//! so has that of the folder of `/v1/session`, wherever a proxy or a program that embeds us has mounted it: cookies
+//! are not bound to a port, and another program on this machine should not receive it with every request for its
+//! own pages.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use wxtokend_core::secret::{hex, unhex};
 
 const NAME: &str = "wxtokend_key";
-const RULES: &str = "Path=/v1; HttpOnly; SameSite=Strict";
+const RULES: &str = "HttpOnly; SameSite=Strict";
 
 /// The key in the cookie; `None` if there is more than one such cookie.
 pub(super) fn key(headers: &HeaderMap) -> Option<Vec<u8>> {
@@ -84,9 +85,9 @@ mod tests {
     #[test]
     fn it_is_secure_over_tls_and_never_shown_by_debug() {
         let cookie = set("k", true);
-        assert_eq!(cookie.to_str().unwrap(), "wxtokend_key=6b; Path=/v1; HttpOnly; SameSite=Strict; Secure");
+        assert_eq!(cookie.to_str().unwrap(), "wxtokend_key=6b; HttpOnly; SameSite=Strict; Secure");
         assert!(!set("k", false).to_str().unwrap().contains("Secure"));
         assert_eq!(format!("{cookie:?}"), "Sensitive");
-        assert_eq!(forget(), "wxtokend_key=; Path=/v1; HttpOnly; SameSite=Strict; Max-Age=0");
+        assert_eq!(forget(), "wxtokend_key=; HttpOnly; SameSite=Strict; Max-Age=0");
     }
 }

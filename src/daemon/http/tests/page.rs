@@ -72,7 +72,7 @@ async fn the_page_loads_all_of_its_files_and_none_from_elsewhere() {
         let text = if name == "index.html" {
             html.clone()
         } else {
-            assert!(html.contains(&format!("\"/ui/{name}\"")), "index.html does not load {name}");
+            assert!(html.contains(&format!("\"ui/{name}\"")), "index.html does not load {name}");
             let answer = rig.get(&format!("/ui/{name}")).await;
             assert_eq!(answer.status, 200, "{name} is not served");
             answer.body

@@ -37,28 +37,28 @@ async function call(method, path, body) {
   }
   const json = answer.status === 204 ? null : await answer.json().catch(() => null);
   if (answer.ok) return json;
-  if (answer.status === 401 && path !== "/v1/session") whenSignedOut();
+  if (answer.status === 401 && path !== "v1/session") whenSignedOut();
   throw new Refused(answer.status, json);
 }
 
-const path = (appid, rest = "") => `/v1/accounts/${encodeURIComponent(appid)}${rest}`;
+const path = (appid, rest = "") => `v1/accounts/${encodeURIComponent(appid)}${rest}`;
 
-export const session = () => call("GET", "/v1/session");
-export const signIn = (key) => call("POST", "/v1/session", { key });
-export const signOut = () => call("DELETE", "/v1/session");
+export const session = () => call("GET", "v1/session");
+export const signIn = (key) => call("POST", "v1/session", { key });
+export const signOut = () => call("DELETE", "v1/session");
 export const account = (appid) => call("GET", path(appid));
 export const history = (appid) => call("GET", path(appid, "/history?limit=100"));
 export const refresh = (appid, force) => call("POST", path(appid, `/token/refresh${force ? "?force=true" : ""}`), {});
 
 /** How WeChat's hosts are. */
-export const hosts = async () => (await call("GET", "/v1/accounts?limit=1")).hosts;
+export const hosts = async () => (await call("GET", "v1/accounts?limit=1")).hosts;
 
 /** All accounts of this key, and how the hosts are. */
 export async function accounts() {
   const all = [];
   let page = null;
   do {
-    page = await call("GET", `/v1/accounts?limit=10000&after=${encodeURIComponent(page?.next ?? "")}`);
+    page = await call("GET", `v1/accounts?limit=10000&after=${encodeURIComponent(page?.next ?? "")}`);
     all.push(...page.accounts);
   } while (page.next);
   return { accounts: all, hosts: page.hosts };

@@ -108,7 +108,7 @@ export function follow(fleet, tell, changed) {
   function open() {
     close();
     if (ended) return;
-    source = new EventSource("/v1/events");
+    source = new EventSource("v1/events");
     source.onopen = () => {
       tell("live");
       read();
