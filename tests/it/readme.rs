@@ -6,7 +6,6 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wxtokend_core::fault::table::TABLE;
 use wxtokend_core::secret::{Secret, hex};
 
 use crate::harness::{Daemon, Http, Lab, ended, find, until};
@@ -275,11 +274,6 @@ fn the_chinese_readme_says_what_the_english_says() {
         let top: String = page.lines().take(4).collect();
         assert!(top.contains(&format!("]({other})")), "its first lines have no link to {other}: {top}");
     }
-}
-
-/// The errcodes that the program knows.
-pub(crate) fn known_codes() -> BTreeSet<i64> {
-    TABLE.iter().flat_map(|group| group.rows).flat_map(|row| row.errcodes).copied().collect()
 }
 
 /// Metric names with their labels, from the table of docs/metrics.md; `appid` in the rows that belong to
