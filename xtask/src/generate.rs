@@ -4,8 +4,8 @@ mod faults;
 mod grafana;
 mod splice;
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use clap::Args;
 
@@ -56,7 +56,10 @@ impl Generate {
 fn stale(root: &Path) -> Outcome<Vec<(&'static str, String)>> {
     let mut stale = Vec::new();
     for Target { path, renew } in TARGETS {
-        let old = fs::read_to_string(root.join(path)).unwrap_or_default();
+        let old = match fs::read_to_string(root.join(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|error| format!("read {path}: {error}"))?,
+        };
         let new = renew(&old).map_err(|error| format!("{path}: {error}"))?;
         if new != old {
             stale.push((path, new));
