@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use metrics::counter;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
+use wxtokend_core::reference::metrics::STORE_ERRORS;
 use wxtokend_core::ticket::Credential;
 
 use super::backend::Batch;
@@ -234,7 +235,7 @@ async fn wait_bounded(written: oneshot::Receiver<WriteResult>) -> WriteResult {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_gone)) => Err(Arc::new(StoreError::Closed)),
         Err(_elapsed) => {
-            counter!("wxtokend_store_errors_total").increment(1);
+            counter!(STORE_ERRORS.name).increment(1);
             Err(Arc::new(StoreError::Slow))
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::{counter, histogram};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info};
+use wxtokend_core::reference::metrics::{STORE_COMMIT_DURATION, STORE_ERRORS};
 use wxtokend_core::ticket::Credential;
 
 use super::backend::{Backend, Batch, Writing};
@@ -127,7 +128,7 @@ impl StoreWriter {
                 let since = earlier.as_ref().map_or(started, |trouble| trouble.since);
                 let wait = earlier.map_or(MIN_RETRY_DELAY, |trouble| (trouble.wait * 2).min(MAX_RETRY_DELAY));
                 self.trouble = Some(DiskFailure { since, wait, retry_at: Instant::now() + wait });
-                counter!("wxtokend_store_errors_total").increment(1);
+                counter!(STORE_ERRORS.name).increment(1);
                 error!(
                     event = "store_failed",
                     error = chain(&failure),
@@ -150,13 +151,13 @@ impl StoreWriter {
             self.wait_for_write(self.backend.look()).await
         } else {
             let outcome = self.wait_for_write(self.backend.write(pending.batch())).await;
-            histogram!("wxtokend_store_commit_duration_seconds").record(started.elapsed());
+            histogram!(STORE_COMMIT_DURATION.name).record(started.elapsed());
             outcome
         };
         let Err(StoreError::Gone(path)) = outcome else { return outcome };
         let Some(all) = self.all(pending) else { return Err(StoreError::Gone(path)) };
         let records = all.records.len();
-        counter!("wxtokend_store_errors_total").increment(1);
+        counter!(STORE_ERRORS.name).increment(1);
         error!(
             event = "store_gone",
             path = %path.display(),
@@ -182,7 +183,7 @@ impl StoreWriter {
         if let Ok(outcome) = timeout(SLOWEST_COMMIT, &mut write).await {
             return outcome;
         }
-        counter!("wxtokend_store_errors_total").increment(1);
+        counter!(STORE_ERRORS.name).increment(1);
         error!(
             event = "store_slow",
             waited_s = SLOWEST_COMMIT.as_secs(),

@@ -13,6 +13,7 @@ use metrics::gauge;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
+use wxtokend_core::reference::metrics::UPSTREAM_IN_FLIGHT;
 
 /// How much lost time is caught up with, since timers cannot pace more finely.
 const CATCH_UP: Duration = Duration::from_millis(10);
@@ -119,7 +120,7 @@ impl Permit {
         if self.in_flight.is_none() {
             // An error means that the semaphore is closed, which never happens.
             self.in_flight = Arc::clone(&self.queue.slots).acquire_owned().await.ok();
-            gauge!("wxtokend_upstream_in_flight").increment(1.0);
+            gauge!(UPSTREAM_IN_FLIGHT.name).increment(1.0);
         }
     }
 }
@@ -127,7 +128,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(room) = self.in_flight.take() {
-            gauge!("wxtokend_upstream_in_flight").decrement(1.0);
+            gauge!(UPSTREAM_IN_FLIGHT.name).decrement(1.0);
             drop(room);
         }
         self.queue.lock().free += 1;

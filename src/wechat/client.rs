@@ -11,6 +11,7 @@ use tracing::debug;
 use wxtokend_core::account::Account;
 use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::fault::Fault;
+use wxtokend_core::reference::metrics::{CLOCK_SKEW, UPSTREAM_REQUEST_DURATION};
 use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::{TicketCallEnd, TicketKind};
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd, Reply, may_try_next_host};
@@ -213,7 +214,7 @@ impl WeChat {
         let (started, path) = (Instant::now(), request.path);
         let answer = self.transport.send(url, request).await;
         let took = started.elapsed();
-        histogram!("wxtokend_upstream_request_duration_seconds", "endpoint" => endpoint).record(took);
+        histogram!(UPSTREAM_REQUEST_DURATION.name, "endpoint" => endpoint).record(took);
         debug!(
             event = "call",
             host = upstream_label(url),
@@ -243,7 +244,7 @@ impl WeChat {
             // In whole seconds, which is the resolution of `Date`.
             let ours_s = self.clock.now().wall_ms.div_euclid(1000);
             let skew_s = theirs.as_second() - ours_s;
-            gauge!("wxtokend_clock_skew_seconds").set(f64::from(i32::try_from(skew_s).unwrap_or(i32::MAX)));
+            gauge!(CLOCK_SKEW.name).set(f64::from(i32::try_from(skew_s).unwrap_or(i32::MAX)));
         }
     }
 }

@@ -24,6 +24,7 @@ mod late_delivery;
 mod layers;
 mod lifetimes;
 mod log_lines;
+mod metrics;
 mod nginx;
 mod outages;
 mod page;

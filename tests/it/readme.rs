@@ -1,20 +1,18 @@
-//! Checks README.md against the program: its commands are run, its tables compared.
+//! Checks README.md against the program: its commands are run, its words compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use wxtokend_core::fault::table::TABLE;
 use wxtokend_core::secret::{Secret, hex};
 
-use crate::harness::{Daemon, Http, Lab, ended, find, until};
+use crate::harness::{Daemon, Lab, ended, until};
 use crate::sdk_pages::links;
 
 const README: &str = include_str!("../../README.md");
 const CHINESE: &str = include_str!("../../README.zh-CN.md");
-const METRICS: &str = include_str!("../../docs/metrics.md");
 const EXAMPLE: &str = include_str!("../../accounts.example.yaml");
 const PROBLEMS: &str = include_str!("../../src/daemon/http/problem.rs");
 
@@ -42,15 +40,8 @@ pub(crate) fn blocks(page: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The cells of the first table in `section`, without its head.
-fn table(section: &'static str) -> Vec<Vec<&'static str>> {
-    let rows =
-        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
-    rows.skip(2).map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
-}
-
 /// A daemon started as the README says, on a port of its own. All accounts have been fresh for a second.
-async fn sandboxed(lab: &Lab) -> (Daemon, String) {
+pub(crate) async fn sandboxed(lab: &Lab) -> (Daemon, String) {
     std::fs::write(lab.path("accounts.yaml"), EXAMPLE.replace("127.0.0.1:8787", "127.0.0.1:0")).unwrap();
     let daemon = Daemon::start(lab.program(&["run", "--sandbox", "--log-format", "json"])).await;
     let sandbox = daemon.event("started", 1).await["sandbox"].as_str().unwrap().to_owned();
@@ -275,82 +266,4 @@ fn the_chinese_readme_says_what_the_english_says() {
         let top: String = page.lines().take(4).collect();
         assert!(top.contains(&format!("]({other})")), "its first lines have no link to {other}: {top}");
     }
-}
-
-/// The errcodes that the program knows.
-pub(crate) fn known_codes() -> BTreeSet<i64> {
-    TABLE.iter().flat_map(|group| group.rows).flat_map(|row| row.errcodes).copied().collect()
-}
-
-/// Metric names with their labels, from the table of docs/metrics.md; `appid` in the rows that belong to
-/// accounts.
-fn documented_metrics() -> BTreeMap<String, BTreeSet<String>> {
-    let mut listed = BTreeMap::new();
-    for (row, cells) in table(METRICS).into_iter().enumerate() {
-        for metric in cells[0].split('`').skip(1).step_by(2).filter(|metric| *metric != "process_*") {
-            let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
-            let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned);
-            let appid = (row < 5).then(|| "appid".to_owned());
-            listed.insert(format!("wxtokend_{name}"), labels.chain(appid).collect());
-        }
-    }
-    listed
-}
-
-/// Families with the labels of their samples; `le` belongs to every histogram.
-pub(crate) fn scraped(text: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    let mut found: BTreeMap<String, BTreeSet<String>> =
-        families.map(|family| (family.to_owned(), BTreeSet::new())).collect();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let (series, _) = line.rsplit_once(' ').unwrap();
-        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-        let family = family.filter(|family| found.contains_key(*family)).unwrap_or(name);
-        let names = labels.split("=\"").filter_map(|part| part.rsplit(['{', ',', '"']).next());
-        let names = names.filter(|name| !name.is_empty() && *name != "}" && *name != "le").map(str::to_owned);
-        found.get_mut(family).unwrap_or_else(|| panic!("{family} has no TYPE")).extend(names);
-    }
-    found
-}
-
-/// Everything that a daemon can export, including an account in trouble.
-pub(crate) async fn scrape_with_a_fault(lab: &Lab) -> String {
-    let (daemon, sandbox) = sandboxed(lab).await;
-    let appid = "wx5e1f00000000000a";
-    // This account has tickets.
-    for (appid, fault) in [
-        (appid, json!({ "kind": "errcode", "errcode": 40164 })),
-        ("wx5e1f00000000000d", json!({ "kind": "errcode", "errcode": 48001, "endpoint": "ticket" })),
-    ] {
-        let path = format!("/_sandbox/accounts/{appid}/faults");
-        let inject = Http::to(sandbox.parse().unwrap()).request(reqwest::Method::POST, &path);
-        assert_eq!(Http::try_send(inject.body(fault.to_string())).await.unwrap().status, 200);
-    }
-    daemon.refresh(appid, false).await;
-    daemon.until_state(appid, "parked").await;
-    // Tickets are polled every few seconds here.
-    let listed = find("a ticket's fault", async || {
-        let scrape = daemon.get("/metrics").await.body;
-        scrape.contains("wxtokend_ticket_fault{").then_some(scrape)
-    });
-    listed.await + &sink_metrics().await
-}
-
-/// The metrics of publishing, which a daemon on the sandbox does not export.
-async fn sink_metrics() -> String {
-    let mut lab = Lab::new(60_000, 10_000).await.with_both();
-    lab.config["publish"] =
-        json!([{ "redis": "redis://127.0.0.1:1", "preset": "wxjava", "accounts": ["*"] }]);
-    let scrape = lab.start().await.get("/metrics").await.body;
-    scrape.lines().filter(|line| line.contains("wxtokend_redis_")).map(|line| format!("{line}\n")).collect()
-}
-
-#[tokio::test]
-async fn the_metrics_that_are_documented_are_those_of_a_scrape() {
-    let found = scraped(&scrape_with_a_fault(&Lab::new(60_000, 10_000).await).await);
-    let (processes, found): (BTreeMap<_, _>, _) =
-        found.into_iter().partition(|(name, _)| name.starts_with("process_"));
-    assert_eq!(documented_metrics(), found);
-    assert!(!processes.is_empty());
 }

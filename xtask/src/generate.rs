@@ -2,17 +2,19 @@
 
 mod faults;
 mod grafana;
+mod metrics;
+mod routes;
 mod splice;
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use clap::Args;
 
 use crate::run::Outcome;
 
 /// Writes tables and texts from the program's own tables: the faults of README.md, README.zh-CN.md and docs/faults.md,
-/// the page's Chinese advice, and the advice in Grafana's dashboards and Prometheus' rules.
+/// docs/metrics.md, docs/api.md, the page's Chinese advice, and the advice in Grafana's dashboards and Prometheus' rules.
 #[derive(Args)]
 pub(crate) struct Generate {
     /// Change nothing, and fail if something is out of date
@@ -26,10 +28,12 @@ struct Target {
     renew: fn(&str) -> Outcome<String>,
 }
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 9] = [
     Target { path: "README.md", renew: |old| faults::readme(old, faults::Language::English) },
     Target { path: "README.zh-CN.md", renew: |old| faults::readme(old, faults::Language::Chinese) },
     Target { path: "docs/faults.md", renew: |_| Ok(faults::document()) },
+    Target { path: "docs/metrics.md", renew: metrics::document },
+    Target { path: "docs/api.md", renew: |_| Ok(routes::document()) },
     Target { path: "src/daemon/http/ui/advice.js", renew: |_| Ok(faults::page()) },
     Target { path: "grafana/rules/wxtokend.rules.yaml", renew: grafana::rules },
     Target { path: "grafana/dashboards/account.json", renew: grafana::dashboard },
@@ -56,7 +60,10 @@ impl Generate {
 fn stale(root: &Path) -> Outcome<Vec<(&'static str, String)>> {
     let mut stale = Vec::new();
     for Target { path, renew } in TARGETS {
-        let old = fs::read_to_string(root.join(path)).unwrap_or_default();
+        let old = match fs::read_to_string(root.join(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|error| format!("read {path}: {error}"))?,
+        };
         let new = renew(&old).map_err(|error| format!("{path}: {error}"))?;
         if new != old {
             stale.push((path, new));

@@ -237,10 +237,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_of_the_fault_table_has_its_kind_wait_and_advice() {
+    fn every_errcode_has_its_kind_wait_and_advice() {
         let minutes = |n: u64| Wait::For(Duration::from_secs(60 * n));
         let parked = Wait::Every(Duration::from_secs(300));
-        let table: &[(&[i64], FaultKind, Wait, &str)] = &[
+        let expected: &[(&[i64], FaultKind, Wait, &str)] = &[
             (&[-1], Transient, Wait::BackOff, "busy"),
             (&[45011], Throttled, minutes(1), "per minute"),
             (&[45009], Throttled, minutes(60), "quota reset"),
@@ -257,7 +257,7 @@ mod tests {
             (&[89506], Parked, minutes(24 * 60), "24 hours"),
             (&[12345, 99999, -2], Parked, Wait::UpTo(Duration::from_secs(600)), "does not know"),
         ];
-        for (codes, kind, wait, advice) in table {
+        for (codes, kind, wait, advice) in expected {
             for code in *codes {
                 let fault = Fault::from_errcode(*code, "x");
                 let whose = if advice.contains("retired") { FaultScope::Host } else { FaultScope::Account };
@@ -266,6 +266,11 @@ mod tests {
                 assert_eq!(fault.errcode, Some(*code));
             }
         }
+        let tested: Vec<_> = expected.iter().flat_map(|(codes, ..)| *codes).collect();
+        let rows = table::TABLE.iter().flat_map(|group| group.rows);
+        let untested: Vec<_> =
+            rows.flat_map(|row| row.errcodes).filter(|code| !tested.contains(code)).collect();
+        assert!(untested.is_empty(), "add {untested:?} to this test");
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
@@ -18,13 +17,14 @@ use hyper::Request;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::error;
+use wxtokend_core::reference::routes::Route;
 
 use super::access::Access;
 use super::app_state::AppState;
 use super::body::{MAX_BODY, too_large};
 use super::cgi_bin;
 use super::host;
-use super::paths::{self, ROUTES};
+use super::paths;
 use super::problem::{ApiProblem, Code};
 use super::token;
 use super::unread_body::BodyLease;
@@ -34,8 +34,8 @@ use super::unread_body::BodyLease;
 pub(super) struct ApiService {
     pub(super) app: AppState,
     pub(super) router: Router,
-    /// The range of [`ROUTES`] that the router serves.
-    pub(super) serves: Range<usize>,
+    /// Which routes the router serves.
+    pub(super) serves: fn(&Route) -> bool,
     /// Whether callers must be local where no key is needed. False on the metrics' own listener, whose
     /// operator may let in anybody.
     pub(super) is_guarded: bool,
@@ -48,7 +48,7 @@ impl ApiService {
         // Check the URI as it was sent: rewriting the path below drops the authority.
         let admitted = admit(&app, is_guarded, request.headers(), request.uri(), request.version());
         let request = cgi_bin::strip_base_path(request, &app.wechat_path);
-        let route = paths::of_path(request.uri().path()).filter(|route| serves.contains(route));
+        let route = paths::of_path(request.uri().path()).filter(|route| serves(route));
         let response = match admitted {
             Ok(()) => {
                 let answer = async {
@@ -61,7 +61,7 @@ impl ApiService {
                 };
                 catch_panic(answer, route).await
             }
-            Err(problem) if problem.code == Code::TooLarge && is_wechat_api(route) => {
+            Err(problem) if problem.code == Code::TooLarge && route.is_some_and(Route::answers_as_wechat) => {
                 cgi_bin::refusal(problem)
             }
             Err(problem) => problem.into_response(),
@@ -76,13 +76,13 @@ async fn call_router(
     app: &AppState,
     mut router: Router,
     mut request: Request<BodyLease>,
-    route: Option<usize>,
+    route: Option<&Route>,
 ) -> Response {
     let access = Access::default();
     request.extensions_mut().insert(access.clone());
     match access.while_authorized(app, router.call(request)).await {
         Ok(Ok(response)) => response,
-        Err(problem) if is_wechat_api(route) => cgi_bin::refusal(problem),
+        Err(problem) if route.is_some_and(Route::answers_as_wechat) => cgi_bin::refusal(problem),
         Err(problem) => problem.into_response(),
     }
 }
@@ -104,15 +104,10 @@ fn admit(
     if length.is_some_and(|length: u64| length > MAX_BODY as u64) { Err(too_large()) } else { Ok(()) }
 }
 
-/// Whether the caller expects answers in WeChat's format.
-fn is_wechat_api(route: Option<usize>) -> bool {
-    route.is_some_and(|route| ROUTES[route].starts_with("/cgi-bin/"))
-}
-
 /// Turns a panic of a handler into a 500 for that request only.
 async fn catch_panic(
     answer: impl Future<Output = Result<Response, Infallible>>,
-    route: Option<usize>,
+    route: Option<&Route>,
 ) -> Response {
     let mut answer = pin!(answer);
     let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
@@ -123,7 +118,7 @@ async fn catch_panic(
     outcome.await.unwrap_or_else(|| {
         error!(
             event = "request_panicked",
-            route = route.map(|route| ROUTES[route]),
+            route = route.map(|route| route.path),
             "answering a request panicked, a bug of ours; the client got 500"
         );
         let detail = "a bug of ours: report it with the log around this time";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -32,12 +32,13 @@ pub(super) async fn of_json(request: Request, form: &'static str) -> Result<Body
 }
 
 /// Reads a body of any content type.
-pub(super) async fn whole(request: Request) -> Result<Bytes, ApiProblem> {
+pub(super) async fn whole(mut request: Request) -> Result<Bytes, ApiProblem> {
     let refused = |rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => ApiProblem::bad_request("the body did not arrive whole"),
     };
     let timed_out = |_| ApiProblem::bad_request("the body did not arrive within 10 s");
+    DefaultBodyLimit::max(MAX_BODY).apply(&mut request);
     timeout(TIMEOUT, Bytes::from_request(request, &())).await.map_err(timed_out)?.map_err(refused)
 }
 

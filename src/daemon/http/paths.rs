@@ -1,94 +1,55 @@
-//! The paths of the API, each as the template of its route.
+//! Finds the route of a path.
+//!
+//! The router has its own way to do so, but a request's route is needed also where the router is not asked: to
+//! count one that was refused or answered before it, and to know whether its caller needs a key.
 
-pub(super) const TOKEN: &str = "/v1/accounts/{appid}/token";
-pub(super) const REJECT: &str = "/v1/accounts/{appid}/token/reject";
-pub(super) const REFRESH: &str = "/v1/accounts/{appid}/token/refresh";
-pub(super) const TICKET: &str = "/v1/accounts/{appid}/tickets/{type}";
-pub(super) const JSSDK: &str = "/v1/accounts/{appid}/jssdk";
-pub(super) const HISTORY: &str = "/v1/accounts/{appid}/history";
-pub(super) const ACCOUNT: &str = "/v1/accounts/{appid}";
-pub(super) const ACCOUNTS: &str = "/v1/accounts";
-pub(super) const EVENTS: &str = "/v1/events";
-pub(super) const SESSION: &str = "/v1/session";
-pub(super) const WECHAT_TOKEN: &str = "/cgi-bin/token";
-pub(super) const WECHAT_STABLE_TOKEN: &str = "/cgi-bin/stable_token";
-pub(super) const WECHAT_TICKET: &str = "/cgi-bin/ticket/getticket";
-pub(super) const PAGE: &str = "/";
-pub(super) const ASSET: &str = "/ui/{file}";
-pub(super) const HEALTHZ: &str = "/healthz";
-pub(super) const READYZ: &str = "/readyz";
-pub(super) const METRICS: &str = "/metrics";
+use wxtokend_core::reference::routes::{ACCOUNTS, ALL, Route, Scope};
 
-/// All routes. Those on the metrics' own listener come last, and `/metrics` at the very end.
-pub(super) const ROUTES: [&str; 18] = [
-    TOKEN,
-    REJECT,
-    REFRESH,
-    TICKET,
-    JSSDK,
-    HISTORY,
-    ACCOUNT,
-    ACCOUNTS,
-    EVENTS,
-    SESSION,
-    WECHAT_TOKEN,
-    WECHAT_STABLE_TOKEN,
-    WECHAT_TICKET,
-    PAGE,
-    ASSET,
-    HEALTHZ,
-    READYZ,
-    METRICS,
-];
-/// Index of the first probe.
-pub(super) const PROBES: usize = ROUTES.len() - 3;
-/// Index of the first route that needs no key: the page, its files and the probes.
-const OPEN: usize = PROBES - 2;
+/// The route that `path` belongs to: of several for different methods, the first.
+pub(super) fn of_path(path: &str) -> Option<&'static Route> {
+    ALL.iter().find(|route| matches(route.path, path))
+}
 
-/// The index in [`ROUTES`] of the route that `path` belongs to. For metric labels; the router itself decides
-/// what answers.
-pub(super) fn of_path(path: &str) -> Option<usize> {
-    let template = match path.strip_prefix(ACCOUNTS).unwrap_or_default().split_once('/') {
-        Some(("", rest)) => match rest.split_once('/').unwrap_or((rest, "")) {
-            ("", _) => return None,
-            (_, "") if !rest.ends_with('/') => ACCOUNT,
-            (_, "token") => TOKEN,
-            (_, "history") => HISTORY,
-            (_, "jssdk") => JSSDK,
-            (_, rest) if is_direct_child(rest, "tickets/") => TICKET,
-            (_, "token/reject") => REJECT,
-            (_, "token/refresh") => REFRESH,
-            _ => return None,
-        },
-        _ if is_direct_child(path, "/ui/") => ASSET,
-        _ => path,
-    };
-    ROUTES.iter().position(|route| *route == template)
+/// Whether `path` is `template`, in which `{…}` stands for any one segment that is not empty.
+///
+/// It compares what is before each parameter at once, and not segment by segment, since every read passes here.
+fn matches(mut template: &str, mut path: &str) -> bool {
+    while let Some((before, parameter)) = template.split_once('{') {
+        let Some(rest) = path.strip_prefix(before) else { return false };
+        let (segment, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if segment.is_empty() {
+            return false;
+        }
+        path = after;
+        template = parameter.split_once('}').map_or("", |(_name, after)| after);
+    }
+    template == path
 }
 
 /// Whether `path` is for monitoring.
 pub(super) fn is_probe(path: &str) -> bool {
-    ROUTES[PROBES..].contains(&path)
+    of_path(path).is_some_and(|route| route.scope == Scope::Probe)
 }
 
-/// Whether `path` needs no key.
+/// Whether `path` needs no key, whatever the method.
 pub(super) fn needs_no_key(path: &str) -> bool {
-    of_path(path).is_some_and(|route| route >= OPEN)
+    let Some(Route { path, .. }) = of_path(path) else { return false };
+    ALL.iter().filter(|route| route.path == *path).all(Route::is_open)
 }
 
 /// The appid in the path of a token read; `None` for other paths.
 pub(super) fn appid_of_token_read(path: &str) -> Option<&str> {
-    let appid = path.strip_prefix(ACCOUNTS)?.strip_prefix('/')?.strip_suffix("/token")?;
+    let appid = path.strip_prefix(ACCOUNTS.path)?.strip_prefix('/')?.strip_suffix("/token")?;
     Some(appid).filter(|appid| !appid.contains('/'))
-}
-
-/// Whether `path` is `parent` followed by exactly one segment.
-fn is_direct_child(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent).is_some_and(|segment| !segment.is_empty() && !segment.contains('/'))
 }
 
 #[cfg(test)]
 mod tests {
+    use wxtokend_core::reference::routes::{
+        ACCOUNT, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, READYZ, REFRESH, REJECT, SESSION,
+        TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
+    };
+
     use super::*;
 
     #[test]
@@ -131,9 +92,32 @@ mod tests {
             ("/ui/a/b", None),
             ("", None),
         ] {
-            assert_eq!(of_path(path).map(|route| ROUTES[route]), route, "{path}");
+            assert_eq!(of_path(path), route.as_ref(), "{path}");
         }
-        assert_eq!(ROUTES[PROBES..], [HEALTHZ, READYZ, METRICS]);
-        assert_eq!(ROUTES[OPEN..PROBES], [PAGE, ASSET]);
+    }
+
+    #[test]
+    fn only_the_page_and_what_monitors_need_no_key() {
+        let paths = || ALL.iter().map(|route| route.path);
+        let open: Vec<_> = paths().filter(|path| needs_no_key(path)).collect();
+        assert_eq!(open, [PAGE, ASSET, HEALTHZ, READYZ, METRICS].map(|route| route.path));
+        let probes: Vec<_> = paths().filter(|path| is_probe(path)).collect();
+        assert_eq!(probes, [HEALTHZ, READYZ, METRICS].map(|route| route.path));
+        assert!(!needs_no_key("/nowhere") && !is_probe("/nowhere"));
+    }
+
+    #[test]
+    fn the_appid_of_a_token_read_is_the_segment_in_its_place() {
+        for (path, appid) in [
+            ("/v1/accounts/wx1/token", Some("wx1")),
+            ("/v1/accounts/w%20x/token", Some("w%20x")),
+            ("/v1/accounts/a/b/token", None),
+            ("/v1/accounts/token", None),
+            ("/v1/accounts/wx1", None),
+            ("/v1/accounts/wx1/token/", None),
+        ] {
+            assert_eq!(appid_of_token_read(path), appid, "{path}");
+            assert_eq!(of_path(path) == Some(&TOKEN), appid.is_some(), "{path}");
+        }
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn sign_in(State(app): State<AppState>, request: Request) -> Re
         if app.wrong_keys.should_log_sign_in() {
             warn!(
                 event = "sign_in_refused",
-                "somebody tried to sign in to the status page with a key of nobody's"
+                "somebody tried to sign in to the status page with a key that no client has"
             );
         }
         return app

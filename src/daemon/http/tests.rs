@@ -11,6 +11,7 @@ mod keys;
 mod page;
 mod refusals;
 mod rejection;
+mod routes;
 mod scrape;
 mod session;
 mod slots;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use metrics::Histogram;
+use wxtokend_core::reference::routes::{ALL, Route};
 
-use super::paths::ROUTES;
 use crate::daemon::telemetry::metrics::Metrics;
 
 /// The label of requests that match no route.
@@ -17,7 +17,8 @@ const STATUSES: [u16; 11] = [200, 304, 400, 401, 403, 404, 405, 413, 415, 500, 5
 /// Cached histograms, since looking one up in the registry costs more than answering from memory.
 pub(super) struct Timing {
     metrics: Metrics,
-    cached: [[OnceLock<Histogram>; STATUSES.len()]; ROUTES.len() + 1],
+    /// By route, by status; the last of routes is none of them.
+    cached: [[OnceLock<Histogram>; STATUSES.len()]; ALL.len() + 1],
 }
 
 impl Timing {
@@ -25,11 +26,12 @@ impl Timing {
         Self { metrics, cached: Default::default() }
     }
 
-    /// Records that a request to one of [`ROUTES`], or to none of them, took `time`.
-    pub(super) fn note(&self, route: Option<usize>, status: StatusCode, time: Duration) {
-        let label = route.map_or(UNMATCHED, |route| ROUTES[route]);
+    /// Records that a request to `route`, or to none, took `time`.
+    pub(super) fn note(&self, route: Option<&Route>, status: StatusCode, time: Duration) {
+        let label = route.map_or(UNMATCHED, |route| route.path);
         let status = status.as_u16();
-        let histograms = &self.cached[route.unwrap_or(ROUTES.len())];
+        let row = ALL.iter().position(|known| known.path == label).unwrap_or(ALL.len());
+        let histograms = &self.cached[row];
         match STATUSES.iter().position(|known| *known == status) {
             Some(column) => {
                 histograms[column].get_or_init(|| self.metrics.request_durations(label, status)).record(time)

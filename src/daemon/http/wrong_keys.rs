@@ -45,7 +45,7 @@ impl WrongKeys {
                 event = "wrong_keys",
                 requests,
                 last_from = from.map(tracing::field::display),
-                "requests came with keys of nobody's: somebody has an old key, or guesses"
+                "requests came with keys that no client has: somebody has an old key, or guesses"
             );
         }
     }

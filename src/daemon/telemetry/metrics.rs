@@ -23,21 +23,23 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use metrics::{
-    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram, with_local_recorder,
+    Counter, Histogram, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram, with_local_recorder,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use wxtokend_core::clock::{ClockSource, Moment, SystemClock};
+use wxtokend_core::reference;
+use wxtokend_core::reference::metrics::{
+    ACTOR_RESTARTS, BUILD_INFO, CONFIG_RELOAD_SUCCESSFUL, CONFIG_RELOAD_TIME, HTTP_REQUEST_DURATION,
+    LOG_LINES_DROPPED, Metric, MetricKind, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS,
+    UPSTREAM_HOST_UP, UPSTREAM_IN_FLIGHT, UPSTREAM_REQUEST_DURATION, WRONG_KEYS,
+};
 
 use crate::config::PerAccount;
 use crate::daemon::telemetry::logging;
 use crate::fleet::{Fleet, HostView};
 use text::Exposition;
 
-const UPSTREAM_REQUEST: &str = "wxtokend_upstream_request_duration_seconds";
-const STORE_COMMIT: &str = "wxtokend_store_commit_duration_seconds";
-const HTTP_REQUEST: &str = "wxtokend_http_request_duration_seconds";
-const WRONG_KEYS: &str = "wxtokend_wrong_keys_total";
 /// Each call opens a connection, which takes four round trips: 10 ms in all near WeChat's hosts, nearly 1 s
 /// from another continent. A call that hits the default timeout takes a little over 5 s, and is alone in the
 /// bucket above that.
@@ -122,18 +124,13 @@ impl Metrics {
             // Several base URLs may have the same host and differ only in the path.
             *hosts.entry(host).or_insert(false) |= up;
         }
-        text.family("wxtokend_upstream_host_up", "gauge", "Whether the host is not known to be down.")?;
+        text.family(&UPSTREAM_HOST_UP)?;
         for (host, up) in &hosts {
-            text.sample("wxtokend_upstream_host_up", &[("host", host)], u8::from(*up))?;
+            text.sample(&UPSTREAM_HOST_UP, &[("host", host)], u8::from(*up))?;
         }
         sinks::write(&mut text, &fleet.sinks())?;
-        let name = "wxtokend_log_lines_dropped_total";
-        text.family(
-            name,
-            "counter",
-            "Log lines that were dropped, since nobody read stderr, or not fast enough.",
-        )?;
-        text.sample(name, &[], logging::dropped())?;
+        text.family(&LOG_LINES_DROPPED)?;
+        text.sample(&LOG_LINES_DROPPED, &[], logging::dropped())?;
         process::write(&mut text)?;
         accounts::write(&mut text, fleet, **self.per_account.load())?;
         text.finish()
@@ -142,8 +139,8 @@ impl Metrics {
     /// Records how and when a reload of the configuration ended.
     pub fn note_reload(&self, ok: bool, at: Moment) {
         with_local_recorder(&*self.recorder, || {
-            gauge!("wxtokend_config_last_reload_successful").set(if ok { 1.0 } else { 0.0 });
-            gauge!("wxtokend_config_last_reload_timestamp_seconds").set(text::seconds(at.wall_ms));
+            gauge!(CONFIG_RELOAD_SUCCESSFUL.name).set(if ok { 1.0 } else { 0.0 });
+            gauge!(CONFIG_RELOAD_TIME.name).set(text::seconds(at.wall_ms));
         });
     }
 
@@ -154,7 +151,7 @@ impl Metrics {
 
     /// Counts requests with a key that no client has.
     pub(crate) fn wrong_keys(&self) -> Counter {
-        with_local_recorder(&*self.recorder, || counter!(WRONG_KEYS))
+        with_local_recorder(&*self.recorder, || counter!(WRONG_KEYS.name))
     }
 
     /// Durations of requests to `route` that were answered with `status`.
@@ -162,72 +159,43 @@ impl Metrics {
         let status = SharedString::from(status.to_string());
         with_local_recorder(
             &*self.recorder,
-            || histogram!(HTTP_REQUEST, "route" => route, "status" => status),
+            || histogram!(HTTP_REQUEST_DURATION.name, "route" => route, "status" => status),
         )
     }
 }
 
 fn with_buckets() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
-    let full = |name: &str| Matcher::Full(name.to_owned());
+    let of = |metric: &Metric| Matcher::Full(metric.name.to_owned());
     PrometheusBuilder::new()
-        .set_buckets_for_metric(full(UPSTREAM_REQUEST), &UPSTREAM_BUCKETS)?
-        .set_buckets_for_metric(full(STORE_COMMIT), &STORE_BUCKETS)?
-        .set_buckets_for_metric(full(HTTP_REQUEST), &HTTP_BUCKETS)
+        .set_buckets_for_metric(of(&UPSTREAM_REQUEST_DURATION), &UPSTREAM_BUCKETS)?
+        .set_buckets_for_metric(of(&STORE_COMMIT_DURATION), &STORE_BUCKETS)?
+        .set_buckets_for_metric(of(&HTTP_REQUEST_DURATION), &HTTP_BUCKETS)
 }
 
+/// Gives each metric its help text, which a scrape shows of those that are kept in the registry.
 fn describe() {
-    describe_histogram!(
-        UPSTREAM_REQUEST,
-        Unit::Seconds,
-        "Time that calls of WeChat took, each try by itself."
-    );
-    describe_histogram!(STORE_COMMIT, Unit::Seconds, "Time that writing to the store took.");
-    describe_histogram!(HTTP_REQUEST, Unit::Seconds, "Time until answers of the API began, waits included.");
-    describe_gauge!("wxtokend_upstream_in_flight", Unit::Count, "Calls of WeChat under way.");
-    describe_counter!("wxtokend_actor_restarts_total", Unit::Count, "Crashes of accounts' actors: bugs.");
-    describe_counter!(
-        "wxtokend_token_reads_total",
-        Unit::Count,
-        "Reads of tokens by how they were answered."
-    );
-    describe_counter!(
-        "wxtokend_ticket_reads_total",
-        Unit::Count,
-        "Reads of tickets by how they were answered."
-    );
-    describe_counter!(WRONG_KEYS, Unit::Count, "Requests that came with a key of nobody's.");
-    describe_counter!("wxtokend_store_errors_total", Unit::Count, "Writes to the store that failed.");
-    describe_gauge!(
-        "wxtokend_config_last_reload_successful",
-        Unit::Count,
-        "Whether the configuration was taken when it was last read."
-    );
-    describe_gauge!(
-        "wxtokend_config_last_reload_timestamp_seconds",
-        Unit::Seconds,
-        "When the configuration was last read, in unix time."
-    );
-    describe_gauge!(
-        "wxtokend_clock_skew_seconds",
-        Unit::Seconds,
-        "By how much WeChat's clock is ahead of ours, to the second."
-    );
-    describe_gauge!("wxtokend_build_info", Unit::Count, "The version that runs.");
+    for Metric { name, kind, help, .. } in reference::metrics::all() {
+        match kind {
+            MetricKind::Counter => describe_counter!(*name, *help),
+            MetricKind::Gauge => describe_gauge!(*name, *help),
+            MetricKind::Histogram => describe_histogram!(*name, *help),
+        }
+    }
 }
 
 /// Sets counters of events that have not happened yet to 0, since a rate needs an initial value.
 fn zero_counters() {
-    gauge!("wxtokend_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    gauge!("wxtokend_upstream_in_flight").set(0.0);
-    counter!("wxtokend_actor_restarts_total").absolute(0);
-    counter!("wxtokend_store_errors_total").absolute(0);
-    counter!(WRONG_KEYS).absolute(0);
+    gauge!(BUILD_INFO.name, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(UPSTREAM_IN_FLIGHT.name).set(0.0);
+    counter!(ACTOR_RESTARTS.name).absolute(0);
+    counter!(STORE_ERRORS.name).absolute(0);
+    counter!(WRONG_KEYS.name).absolute(0);
     for outcome in ["served", "unavailable", "unknown_account"] {
-        counter!("wxtokend_token_reads_total", "outcome" => outcome).absolute(0);
-        counter!("wxtokend_ticket_reads_total", "outcome" => outcome).absolute(0);
+        counter!(TOKEN_READS.name, "outcome" => outcome).absolute(0);
+        counter!(TICKET_READS.name, "outcome" => outcome).absolute(0);
     }
-    drop(histogram!(STORE_COMMIT));
+    drop(histogram!(STORE_COMMIT_DURATION.name));
     for endpoint in ["stable_token", "token", "check", "ticket"] {
-        drop(histogram!(UPSTREAM_REQUEST, "endpoint" => endpoint));
+        drop(histogram!(UPSTREAM_REQUEST_DURATION.name, "endpoint" => endpoint));
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 use wxtokend_core::account::{Account, Appid};
+use wxtokend_core::reference::metrics::ACTOR_RESTARTS;
 use wxtokend_core::ticket::{Credential, TicketKind, TicketKinds};
 
 use super::child::{Child, Running};
@@ -213,7 +214,7 @@ impl Supervisor {
     }
 
     fn crashed(&mut self, of: Credential) {
-        counter!("wxtokend_actor_restarts_total").increment(1);
+        counter!(ACTOR_RESTARTS.name).increment(1);
         let Some(child) = self.children.get_mut(&of) else { return };
         if child.started.is_some_and(|started| started.elapsed() > STABLE_AFTER) {
             child.crashes = 0;

@@ -9,6 +9,7 @@ use kameo::prelude::*;
 use tokio::time::timeout;
 use wxtokend_core::account::Account;
 use wxtokend_core::phase::Phase;
+use wxtokend_core::reference::metrics::{TICKET_READS, TOKEN_READS};
 use wxtokend_core::ticket::TicketKinds;
 
 use super::answers::{ReloadError, Reloaded, StartError};
@@ -123,8 +124,8 @@ impl Fleet {
                 running: config.into(),
                 watches: watches.abort_handle(),
                 ready: AtomicBool::new(false),
-                reads: Reads::of("wxtokend_token_reads_total"),
-                ticket_reads: Reads::of("wxtokend_ticket_reads_total"),
+                reads: Reads::of(TOKEN_READS.name),
+                ticket_reads: Reads::of(TICKET_READS.name),
             }),
         })
     }

@@ -9,7 +9,7 @@ use super::rules::rules;
 use super::{Board, read};
 use crate::cycles::sources;
 use crate::harness::{Lab, tool, words};
-use crate::readme::{scrape_with_a_fault, scraped};
+use crate::metrics::{scrape_with_a_fault, scraped};
 
 /// Our names in a text: of metrics, and of recording rules (`level:metric:operations`).
 fn names(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {

@@ -1,10 +1,10 @@
-//! The alert rules: their advice, their links, and that each has been seen firing and not firing.
+//! The alert rules: their links, and that each has been seen firing and not firing.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{advice, path, read};
+use super::{path, read};
 use crate::harness::{said, tool, words};
 
 const RULES: &str = "rules/wxtokend.rules.yaml";
@@ -27,17 +27,6 @@ pub(super) fn rules() -> Vec<Value> {
 
 fn alerts() -> Vec<Value> {
     rules().into_iter().filter(|rule| rule.get("alert").is_some()).collect()
-}
-
-#[test]
-fn the_alerts_advise_what_the_program_advises() {
-    let all = rules();
-    let rows = all.iter().filter(|rule| rule["record"] == "errcode:wxtokend_advice:info");
-    let label: Vec<_> = rows
-        .map(|rule| ["kind", "errcode", "advice"].map(|key| rule["labels"][key].as_str().unwrap().to_owned()))
-        .collect();
-    assert_eq!(label.iter().cloned().collect::<BTreeSet<_>>(), advice());
-    assert_eq!(label.len(), advice().len(), "each once");
 }
 
 /// The anchor of a Markdown heading.

@@ -3,6 +3,11 @@ use std::io::Result;
 
 use wxtokend_core::fault::errcode_label;
 use wxtokend_core::phase::Phase;
+use wxtokend_core::reference::metrics::{
+    ACCOUNT_FAULT, ACCOUNT_INFO, ACCOUNT_STATE, BUDGET_LIMIT, BUDGET_REMAINING, CONSECUTIVE_FAILURES, Metric,
+    REFRESH_FAILURES, REFRESHES, REJECTIONS, TOKEN_AGE, TOKEN_EXPIRY, TOKEN_ISSUED, TOKEN_NEXT_REFRESH,
+    TOKEN_VERSION,
+};
 
 use super::row::{AccountRow, Served};
 use super::text::{Exposition, seconds};
@@ -38,89 +43,67 @@ pub(super) fn write(text: &mut Exposition<'_>, fleet: &Fleet, per_account: PerAc
 }
 
 fn tokens(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
-    let mut values = |name: &str, help: &str, ms: fn(&Served) -> Option<i64>| {
-        each(text, rows, name, help, |row| row.token.as_ref().and_then(ms).map(seconds))
+    let mut values = |metric: &Metric, ms: fn(&Served) -> Option<i64>| {
+        each(text, rows, metric, |row| row.token.as_ref().and_then(ms).map(seconds))
     };
-    values("wxtokend_token_age_seconds", "Time since the token was asked for.", |token| Some(token.age_ms))?;
-    let name = "wxtokend_token_issued_timestamp_seconds";
-    values(name, "When the token was asked for, in unix time.", |token| Some(token.issued_at_ms))?;
-    let name = "wxtokend_token_expiry_timestamp_seconds";
-    values(name, "When the token ends, in unix time.", |token| Some(token.expires_at_ms))?;
-    let name = "wxtokend_token_next_refresh_timestamp_seconds";
-    let help = "When WeChat is asked next, in unix time; absent while nobody knows.";
-    values(name, help, |token| token.next_at_ms)?;
-    each(text, rows, "wxtokend_token_version", "Counts the account's tokens.", |row| {
-        row.token.as_ref().map(|token| token.version)
-    })
+    values(&TOKEN_AGE, |token| Some(token.age_ms))?;
+    values(&TOKEN_ISSUED, |token| Some(token.issued_at_ms))?;
+    values(&TOKEN_EXPIRY, |token| Some(token.expires_at_ms))?;
+    values(&TOKEN_NEXT_REFRESH, |token| token.next_at_ms)?;
+    each(text, rows, &TOKEN_VERSION, |row| row.token.as_ref().map(|token| token.version))
 }
 
 fn states(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
-    let name = "wxtokend_account_state";
-    text.family(name, "gauge", "1 for the state that the account is in.")?;
+    text.family(&ACCOUNT_STATE)?;
     for row in rows {
         for phase in Phase::ALL {
             let is = u8::from(row.phase == phase);
-            text.sample(name, &[("appid", &*row.appid), ("state", phase.as_str())], is)?;
+            text.sample(&ACCOUNT_STATE, &[("appid", &*row.appid), ("state", phase.as_str())], is)?;
         }
     }
-    let name = "wxtokend_account_fault";
-    text.family(name, "gauge", "1 while the account's last call has failed in this way.")?;
+    text.family(&ACCOUNT_FAULT)?;
     for row in rows {
         if let Some(trouble) = &row.snapshot.state.trouble {
             let (fault, _) = trouble.cause();
             let errcode = fault.errcode_label();
             let labels = [("appid", &*row.appid), ("kind", fault.kind.as_str()), ("errcode", &*errcode)];
-            text.sample(name, &labels, 1)?;
+            text.sample(&ACCOUNT_FAULT, &labels, 1)?;
         }
     }
-    let name = "wxtokend_account_info";
-    text.family(name, "gauge", "What the account is called and which call mints its token.")?;
+    text.family(&ACCOUNT_INFO)?;
     for row in rows {
         let account = &row.snapshot.account;
         let labels =
             [("appid", &*row.appid), ("name", &*account.name), ("endpoint", account.endpoint.as_str())];
-        text.sample(name, &labels, 1)?;
+        text.sample(&ACCOUNT_INFO, &labels, 1)?;
     }
-    each(text, rows, "wxtokend_consecutive_failures", "Calls that have failed in a row.", |row| {
-        Some(row.failures)
-    })
+    each(text, rows, &CONSECUTIVE_FAILURES, |row| Some(row.failures))
 }
 
 fn budgets(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
-    each(text, rows, "wxtokend_budget_limit_calls", "Token calls that may be made in any 24 h.", |row| {
-        Some(row.budget)
-    })?;
-    let name = "wxtokend_budget_remaining_calls";
-    let help = "Token calls that may be made right now; of a full budget, half.";
-    each(text, rows, name, help, |row| Some(row.calls_left))
+    each(text, rows, &BUDGET_LIMIT, |row| Some(row.budget))?;
+    each(text, rows, &BUDGET_REMAINING, |row| Some(row.calls_left))
 }
 
 fn counts(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
-    let name = "wxtokend_refreshes_total";
-    text.family(name, "counter", "Token calls by how they ended.")?;
+    text.family(&REFRESHES)?;
     for row in rows {
         for (outcome, count) in row.cell.tally.refreshes() {
-            text.sample(name, &[("appid", &*row.appid), ("outcome", outcome)], count)?;
+            text.sample(&REFRESHES, &[("appid", &*row.appid), ("outcome", outcome)], count)?;
         }
     }
-    let name = "wxtokend_refresh_failures_total";
-    text.family(name, "counter", "Failed token calls by what was wrong.")?;
+    text.family(&REFRESH_FAILURES)?;
     for row in rows {
         for (kind, errcode, count) in row.cell.tally.failures() {
             let errcode = errcode_label(errcode);
             let labels = [("appid", &*row.appid), ("kind", kind), ("errcode", &*errcode)];
-            text.sample(name, &labels, count)?;
+            text.sample(&REFRESH_FAILURES, &labels, count)?;
         }
     }
-    let name = "wxtokend_rejections_total";
-    text.family(
-        name,
-        "counter",
-        "Reports of refused tokens, and wishes to refresh, by how they were decided.",
-    )?;
+    text.family(&REJECTIONS)?;
     for row in rows {
         for (outcome, count) in row.cell.tally.rejections() {
-            text.sample(name, &[("appid", &*row.appid), ("outcome", outcome)], count)?;
+            text.sample(&REJECTIONS, &[("appid", &*row.appid), ("outcome", outcome)], count)?;
         }
     }
     Ok(())
@@ -130,14 +113,13 @@ fn counts(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
 fn each<V: Display>(
     text: &mut Exposition<'_>,
     rows: &[AccountRow],
-    name: &str,
-    help: &str,
+    gauge: &Metric,
     value: impl Fn(&AccountRow) -> Option<V>,
 ) -> Result<()> {
-    text.family(name, "gauge", help)?;
+    text.family(gauge)?;
     for row in rows {
         if let Some(value) = value(row) {
-            text.sample(name, &[("appid", &*row.appid)], value)?;
+            text.sample(gauge, &[("appid", &*row.appid)], value)?;
         }
     }
     Ok(())

@@ -3,7 +3,13 @@
 //! A crate for this would pull in a binding generator for a few lines of `/proc`. Without `/proc` the metrics
 //! are absent.
 
+use std::fmt::Display;
 use std::{fs, io};
+
+use wxtokend_core::reference::metrics::{
+    Metric, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START,
+    PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY,
+};
 
 use super::text::Exposition;
 
@@ -13,38 +19,28 @@ pub(super) fn write(text: &mut Exposition<'_>) -> io::Result<()> {
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(fields_of_stat) {
         let seconds = |ticks: u64| ticks as f64 / ticks_per_second as f64;
-        let name = "process_cpu_seconds_total";
-        write_one(
-            text,
-            name,
-            "counter",
-            "Processor time spent, in user and kernel mode.",
-            seconds(stat.cpu_ticks),
-        )?;
+        write_one(text, &PROCESS_CPU, seconds(stat.cpu_ticks))?;
         if let Some(boot) = boot_time() {
-            let name = "process_start_time_seconds";
-            let start = boot as f64 + seconds(stat.start_ticks);
-            write_one(text, name, "gauge", "When the process started, in unix time.", start)?;
+            write_one(text, &PROCESS_START, boot as f64 + seconds(stat.start_ticks))?;
         }
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    for (key, name, unit, help) in [
-        ("VmRSS:", "process_resident_memory_bytes", KIB, "Memory that is held in RAM."),
-        ("VmSize:", "process_virtual_memory_bytes", KIB, "Memory that is addressed."),
-        ("Threads:", "process_threads", 1, "Threads of the operating system."),
+    for (key, metric, unit) in [
+        ("VmRSS:", PROCESS_RESIDENT_MEMORY, KIB),
+        ("VmSize:", PROCESS_VIRTUAL_MEMORY, KIB),
+        ("Threads:", PROCESS_THREADS, 1),
     ] {
         if let Some(number) = number_after(&status, key) {
-            write_one(text, name, "gauge", help, number * unit)?;
+            write_one(text, &metric, number * unit)?;
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Excludes the descriptor that reads the folder.
-        let open = open.count().saturating_sub(1);
-        write_one(text, "process_open_fds", "gauge", "File descriptors that are open.", open)?;
+        write_one(text, &PROCESS_OPEN_FDS, open.count().saturating_sub(1))?;
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     if let Some(max) = number_after(&limits, "Max open files") {
-        write_one(text, "process_max_fds", "gauge", "File descriptors that may be open.", max)?;
+        write_one(text, &PROCESS_MAX_FDS, max)?;
     }
     Ok(())
 }
@@ -74,15 +70,9 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn write_one(
-    text: &mut Exposition<'_>,
-    name: &str,
-    kind: &str,
-    help: &str,
-    value: impl std::fmt::Display,
-) -> io::Result<()> {
-    text.family(name, kind, help)?;
-    text.sample(name, &[], value)
+fn write_one(text: &mut Exposition<'_>, metric: &Metric, value: impl Display) -> io::Result<()> {
+    text.family(metric)?;
+    text.sample(metric, &[], value)
 }
 
 #[cfg(test)]

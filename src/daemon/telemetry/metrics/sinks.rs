@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use wxtokend_core::reference::metrics::{REDIS_DRIFT, REDIS_PENDING, REDIS_UP, REDIS_WRITES};
+
 use super::text::Exposition;
 use crate::fleet::Outbox;
 
@@ -11,35 +13,24 @@ pub(super) fn write(text: &mut Exposition<'_>, sinks: &[Arc<Outbox>]) -> io::Res
     if sinks.is_empty() {
         return Ok(());
     }
-    text.family("wxtokend_redis_up", "gauge", "Whether the Redis takes what is published.")?;
+    text.family(&REDIS_UP)?;
     for sink in sinks {
-        text.sample("wxtokend_redis_up", &[("sink", sink.name())], u8::from(sink.tally.up.load(Relaxed)))?;
+        text.sample(&REDIS_UP, &[("sink", sink.name())], u8::from(sink.tally.up.load(Relaxed)))?;
     }
-    text.family(
-        "wxtokend_redis_pending_accounts",
-        "gauge",
-        "Tokens and tickets whose change has not reached the Redis.",
-    )?;
+    text.family(&REDIS_PENDING)?;
     for sink in sinks {
-        let pending = sink.tally.pending.load(Relaxed);
-        text.sample("wxtokend_redis_pending_accounts", &[("sink", sink.name())], pending)?;
+        text.sample(&REDIS_PENDING, &[("sink", sink.name())], sink.tally.pending.load(Relaxed))?;
     }
-    let help = "Tokens and tickets written to the Redis, or taken back.";
-    text.family("wxtokend_redis_writes_total", "counter", help)?;
+    text.family(&REDIS_WRITES)?;
     for sink in sinks {
         for (outcome, count) in [("ok", &sink.tally.written), ("failed", &sink.tally.failed)] {
             let labels = [("sink", sink.name()), ("outcome", outcome)];
-            text.sample("wxtokend_redis_writes_total", &labels, count.load(Relaxed))?;
+            text.sample(&REDIS_WRITES, &labels, count.load(Relaxed))?;
         }
     }
-    let help = "Tokens and tickets whose keys somebody else had changed.";
-    text.family("wxtokend_redis_drift_total", "counter", help)?;
+    text.family(&REDIS_DRIFT)?;
     for sink in sinks {
-        text.sample(
-            "wxtokend_redis_drift_total",
-            &[("sink", sink.name())],
-            sink.tally.drifted.load(Relaxed),
-        )?;
+        text.sample(&REDIS_DRIFT, &[("sink", sink.name())], sink.tally.drifted.load(Relaxed))?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::fmt::{Display, Write as _};
 use std::io::{Result, Write};
 
+use wxtokend_core::reference::metrics::Metric;
+
 /// A part is written out once it is this long.
 const PART: usize = 64 * 1024;
 
@@ -24,19 +26,25 @@ impl<'a> Exposition<'a> {
         self.flush_from(PART)
     }
 
-    /// Begins the samples of one name. `help` must be one line without a backslash.
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) -> Result<()> {
+    /// Begins the samples of `metric`.
+    pub(super) fn family(&mut self, metric: &Metric) -> Result<()> {
+        let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
         // Writing to a string cannot fail.
         let _ = write!(self.part, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         self.flush_from(PART)
     }
 
-    /// Appends one sample.
+    /// Appends one sample of `metric`, whose family must have been begun.
     ///
     /// # Errors
     /// When the text can no longer be written.
-    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) -> Result<()> {
-        self.part.push_str(name);
+    pub(super) fn sample(
+        &mut self,
+        metric: &Metric,
+        labels: &[(&str, &str)],
+        value: impl Display,
+    ) -> Result<()> {
+        self.part.push_str(metric.name);
         let mut separator = '{';
         for (label, value) in labels {
             self.part.push(separator);

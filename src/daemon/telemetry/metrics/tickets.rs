@@ -8,6 +8,10 @@ use wxtokend_core::account::Account;
 use wxtokend_core::budget::Bucket;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::phase::Phase;
+use wxtokend_core::reference::metrics::{
+    FLEET_TICKET_REFRESHES, TICKET_AGE, TICKET_BUDGET_REMAINING, TICKET_EXPIRY, TICKET_FAULT,
+    TICKET_REFRESHES, TICKET_STATE, TICKETS,
+};
 use wxtokend_core::ticket::{HeldTicket, TicketKind, TicketState};
 
 use super::text::{Exposition, seconds};
@@ -78,19 +82,17 @@ impl Tickets {
     /// Writes all series of tickets. The counts in `tally` belong to the fleet, so they go on when tickets
     /// are removed.
     pub(super) fn write(&self, text: &mut Exposition<'_>, tally: &Tally, now: Moment) -> Result<()> {
-        text.family("wxtokend_tickets", "gauge", "Tickets by state.")?;
+        text.family(&TICKETS)?;
         for kind in TicketKind::ALL {
             for phase in Phase::ALL {
                 let count = self.states.get(&(kind, phase)).copied().unwrap_or_default();
                 let labels = [("type", kind.as_str()), ("state", phase.as_str())];
-                text.sample("wxtokend_tickets", &labels, count)?;
+                text.sample(&TICKETS, &labels, count)?;
             }
         }
-        let name = "wxtokend_fleet_ticket_refreshes_total";
-        let help = "Calls for tickets of all accounts, those that are gone included, by how they ended.";
-        text.family(name, "counter", help)?;
+        text.family(&FLEET_TICKET_REFRESHES)?;
         for (outcome, count) in tally.refreshes() {
-            text.sample(name, &[("outcome", outcome)], count)?;
+            text.sample(&FLEET_TICKET_REFRESHES, &[("outcome", outcome)], count)?;
         }
         self.lives(text, now)?;
         self.states(text)?;
@@ -98,61 +100,51 @@ impl Tickets {
     }
 
     fn lives(&self, text: &mut Exposition<'_>, now: Moment) -> Result<()> {
-        let name = "wxtokend_ticket_age_seconds";
-        text.family(name, "gauge", "Time since the ticket was made, as far as is known.")?;
+        text.family(&TICKET_AGE)?;
         for row in &self.rows {
             if let Some(ticket) = row.ticket() {
                 let age_ms = i64::try_from(ticket.issued_at.elapsed(now).as_millis()).unwrap_or(i64::MAX);
-                text.sample(name, &row.labels(), seconds(age_ms))?;
+                text.sample(&TICKET_AGE, &row.labels(), seconds(age_ms))?;
             }
         }
-        let name = "wxtokend_ticket_expiry_timestamp_seconds";
-        text.family(name, "gauge", "Until when the ticket is trusted, in unix time.")?;
+        text.family(&TICKET_EXPIRY)?;
         for row in &self.rows {
             if let Some(ticket) = row.ticket() {
-                text.sample(name, &row.labels(), seconds(ticket.expires_at.wall_ms))?;
+                text.sample(&TICKET_EXPIRY, &row.labels(), seconds(ticket.expires_at.wall_ms))?;
             }
         }
         Ok(())
     }
 
     fn states(&self, text: &mut Exposition<'_>) -> Result<()> {
-        let name = "wxtokend_ticket_state";
-        text.family(name, "gauge", "1 for the state that the ticket is in.")?;
+        text.family(&TICKET_STATE)?;
         for row in &self.rows {
             for phase in Phase::ALL {
                 let is = u8::from(row.phase == phase);
-                text.sample(name, &row.with(&[("state", phase.as_str())]), is)?;
+                text.sample(&TICKET_STATE, &row.with(&[("state", phase.as_str())]), is)?;
             }
         }
-        let name = "wxtokend_ticket_fault";
-        text.family(name, "gauge", "1 while the last call for the ticket has failed in this way.")?;
+        text.family(&TICKET_FAULT)?;
         for row in &self.rows {
             if let Some(trouble) = &row.state.trouble {
                 let (fault, _) = trouble.cause();
                 let (kind, errcode) = (fault.kind.as_str(), fault.errcode_label());
-                text.sample(name, &row.with(&[("kind", kind), ("errcode", &errcode)]), 1)?;
+                text.sample(&TICKET_FAULT, &row.with(&[("kind", kind), ("errcode", &errcode)]), 1)?;
             }
         }
         Ok(())
     }
 
     fn calls(&self, text: &mut Exposition<'_>, now: Moment) -> Result<()> {
-        let name = "wxtokend_ticket_budget_remaining_calls";
-        text.family(
-            name,
-            "gauge",
-            "Calls for the ticket that may be made right now; of a full budget, half.",
-        )?;
+        text.family(&TICKET_BUDGET_REMAINING)?;
         for row in &self.rows {
             let left = row.state.ledger.remaining(Bucket::Calls, row.account.daily_budget, now);
-            text.sample(name, &row.labels(), left)?;
+            text.sample(&TICKET_BUDGET_REMAINING, &row.labels(), left)?;
         }
-        let name = "wxtokend_ticket_refreshes_total";
-        text.family(name, "counter", "Calls for the ticket by how they ended.")?;
+        text.family(&TICKET_REFRESHES)?;
         for row in &self.rows {
             for (outcome, count) in row.refreshes {
-                text.sample(name, &row.with(&[("outcome", outcome)]), count)?;
+                text.sample(&TICKET_REFRESHES, &row.with(&[("outcome", outcome)]), count)?;
             }
         }
         Ok(())

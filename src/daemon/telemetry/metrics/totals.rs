@@ -6,6 +6,10 @@ use std::io::Result;
 use wxtokend_core::budget::burst;
 use wxtokend_core::fault::errcode_label;
 use wxtokend_core::phase::Phase;
+use wxtokend_core::reference::metrics::{
+    ACCOUNTS, FLEET_BUDGET_LOW, FLEET_BUDGET_REMAINING_MIN, FLEET_FAULTS, FLEET_REFRESH_FAILURES,
+    FLEET_REFRESHES, FLEET_REJECTIONS, FLEET_TOKEN_AGE_MAX, FLEET_TOKEN_EXPIRY_MIN,
+};
 
 use super::row::AccountRow;
 use super::text::{Exposition, seconds};
@@ -44,59 +48,46 @@ impl Totals {
 
     /// Writes the totals. The counts in `tally` belong to the fleet, so they go on when accounts are removed.
     pub(super) fn write(&self, text: &mut Exposition<'_>, tally: &Tally) -> Result<()> {
-        text.family("wxtokend_accounts", "gauge", "Accounts by state.")?;
+        text.family(&ACCOUNTS)?;
         for phase in Phase::ALL {
-            text.sample("wxtokend_accounts", &[("state", phase.as_str())], self.states[phase as usize])?;
+            text.sample(&ACCOUNTS, &[("state", phase.as_str())], self.states[phase as usize])?;
         }
-        let name = "wxtokend_fleet_faults";
-        text.family(name, "gauge", "Accounts whose last call has failed, by what was wrong.")?;
+        text.family(&FLEET_FAULTS)?;
         for ((kind, errcode), count) in &self.faults {
             let errcode = errcode_label(*errcode);
-            text.sample(name, &[("kind", kind), ("errcode", &errcode)], count)?;
+            text.sample(&FLEET_FAULTS, &[("kind", kind), ("errcode", &errcode)], count)?;
         }
-        let name = "wxtokend_fleet_token_age_max_seconds";
-        text.family(name, "gauge", "Time since the oldest of the valid tokens was asked for.")?;
+        text.family(&FLEET_TOKEN_AGE_MAX)?;
         if let Some(age_ms) = self.max_age_ms {
-            text.sample(name, &[], seconds(age_ms))?;
+            text.sample(&FLEET_TOKEN_AGE_MAX, &[], seconds(age_ms))?;
         }
-        let name = "wxtokend_fleet_token_expiry_min_timestamp_seconds";
-        text.family(name, "gauge", "When the first of the valid tokens ends, in unix time.")?;
+        text.family(&FLEET_TOKEN_EXPIRY_MIN)?;
         if let Some(expiry_ms) = self.min_expiry_ms {
-            text.sample(name, &[], seconds(expiry_ms))?;
+            text.sample(&FLEET_TOKEN_EXPIRY_MIN, &[], seconds(expiry_ms))?;
         }
-        let name = "wxtokend_fleet_budget_remaining_min_ratio";
-        text.family(name, "gauge", "The least budget that an account has left; 1 is a full one.")?;
+        text.family(&FLEET_BUDGET_REMAINING_MIN)?;
         if let Some(left) = self.min_left {
-            text.sample(name, &[], left)?;
+            text.sample(&FLEET_BUDGET_REMAINING_MIN, &[], left)?;
         }
-        let name = "wxtokend_fleet_budget_low_accounts";
-        text.family(name, "gauge", "Accounts with less than a tenth of a full budget left.")?;
-        text.sample(name, &[], self.low_on_budget)?;
+        text.family(&FLEET_BUDGET_LOW)?;
+        text.sample(&FLEET_BUDGET_LOW, &[], self.low_on_budget)?;
         counts(text, tally)
     }
 }
 
 fn counts(text: &mut Exposition<'_>, tally: &Tally) -> Result<()> {
-    let name = "wxtokend_fleet_refreshes_total";
-    text.family(
-        name,
-        "counter",
-        "Token calls of all accounts, those that are gone included, by how they ended.",
-    )?;
+    text.family(&FLEET_REFRESHES)?;
     for (outcome, count) in tally.refreshes() {
-        text.sample(name, &[("outcome", outcome)], count)?;
+        text.sample(&FLEET_REFRESHES, &[("outcome", outcome)], count)?;
     }
-    let name = "wxtokend_fleet_refresh_failures_total";
-    text.family(name, "counter", "Failed token calls of all accounts, those that are gone included.")?;
+    text.family(&FLEET_REFRESH_FAILURES)?;
     for (kind, errcode, count) in tally.failures() {
-        text.sample(name, &[("kind", kind), ("errcode", &errcode_label(errcode))], count)?;
+        let labels = [("kind", kind), ("errcode", &*errcode_label(errcode))];
+        text.sample(&FLEET_REFRESH_FAILURES, &labels, count)?;
     }
-    let name = "wxtokend_fleet_rejections_total";
-    let help =
-        "Reports of refused tokens, and wishes to refresh, of all accounts, those that are gone included.";
-    text.family(name, "counter", help)?;
+    text.family(&FLEET_REJECTIONS)?;
     for (outcome, count) in tally.rejections() {
-        text.sample(name, &[("outcome", outcome)], count)?;
+        text.sample(&FLEET_REJECTIONS, &[("outcome", outcome)], count)?;
     }
     Ok(())
 }
