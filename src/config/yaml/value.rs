@@ -60,7 +60,7 @@ impl ConfigReader<'_> {
     pub(crate) fn value(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
         let value = self.secret_value(place, node)?;
         if value.variable.is_none() && value.text.strip_prefix('$').is_some_and(is_variable) {
-            self.warn(place, format!("is taken as it stands; {WITH_BRACES}"));
+            self.warn(place, format!("is used as it is; {WITH_BRACES}"));
         }
         Some(value)
     }
