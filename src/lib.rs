@@ -53,7 +53,7 @@
 //! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
-//! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
+//! | settings | [`Config`], [`Defaults`], [`Account`], [`AccountSettings`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
 //! # Features
@@ -96,7 +96,9 @@ pub use fleet::{
 };
 pub use store::StoreError;
 pub use wechat::TransportError;
-pub use wxtokend_core::account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
+pub use wxtokend_core::account::{
+    Account, AccountSettings, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry,
+};
 pub use wxtokend_core::phase::Phase;
 pub use wxtokend_core::sdk::jssdk::JsConfig;
 pub use wxtokend_core::secret::Secret;

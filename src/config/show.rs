@@ -107,21 +107,21 @@ fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
 }
 
 fn write_account(text: &mut String, account: &Account, width: usize) -> fmt::Result {
-    let ahead = match account.refresh_ahead {
+    let ahead = match account.settings.refresh_ahead {
         RefreshAhead::Share(share) => format!("{}%", (share * 10_000.0).round() / 100.0),
         RefreshAhead::Fixed(time) => show(time),
     };
-    let retry = format!("{} to {}", show(account.retry.initial), show(account.retry.max));
-    let tickets = account.tickets.iter().map(TicketKind::as_str).collect::<Vec<_>>().join(",");
+    let retry = format!("{} to {}", show(account.settings.retry.initial), show(account.settings.retry.max));
+    let tickets = account.settings.tickets.iter().map(TicketKind::as_str).collect::<Vec<_>>().join(",");
     let tickets = if tickets.is_empty() { "-" } else { &tickets };
     write!(
         text,
         "  {:width$}  {:12}  {:>6}  {ahead:>6}  {retry:11}  {:6}  {:>8}  {tickets:13}  {}",
         account.appid.as_str(),
-        account.endpoint.as_str(),
-        account.daily_budget,
-        if account.verify_rejections { "yes" } else { "no" },
-        show(account.rejection_cooldown),
+        account.settings.endpoint.as_str(),
+        account.settings.daily_budget,
+        if account.settings.verify_rejections { "yes" } else { "no" },
+        show(account.settings.rejection_cooldown),
         account.name,
     )?;
     if account.tags.is_empty() { writeln!(text) } else { writeln!(text, " {}", list(account.tags.iter())) }

@@ -224,7 +224,10 @@ impl<'a> ConfigReader<'a> {
             return None;
         };
         for second in used {
-            self.report(&place.key(second), format!("cannot be given together with {first}; keep one of them"));
+            self.report(
+                &place.key(second),
+                format!("cannot be given together with {first}; keep one of them"),
+            );
         }
         Some(first)
     }

@@ -108,6 +108,20 @@ impl ConfigReader<'_> {
         self.convert(place, &value, parse)
     }
 
+    /// Replaces `setting` by the value of `node`. Without a value, or with an invalid one, which is reported,
+    /// it stays as it is.
+    pub(crate) fn set<T, E: ToString>(
+        &mut self,
+        setting: &mut T,
+        place: &Place<'_>,
+        node: Node<String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) {
+        if let Some(value) = self.parsed(place, node, parse) {
+            *setting = value;
+        }
+    }
+
     /// Converts an existing value by `parse`, and reports its error.
     pub(crate) fn convert<T, E: ToString>(
         &mut self,

@@ -293,7 +293,7 @@ async fn a_crash_in_the_middle_of_a_call_never_leads_to_a_dead_token_served() {
 async fn the_budget_holds_across_crashes_on_both_endpoints() {
     for endpoint in BOTH {
         let mut cheap = account(APPID, endpoint);
-        cheap.daily_budget = 10;
+        cheap.settings.daily_budget = 10;
         let mut lab = Lab::with(vec![cheap]).await;
         lab.wechat.inject(Some(&appid()), Fault::errcode(-1));
         for _ in 0..30 {
@@ -336,7 +336,7 @@ async fn an_outage_of_the_host_charges_nothing_that_was_not_sent_and_ends_in_qui
 async fn who_backs_off_for_a_host_tries_again_as_soon_as_it_is_back() {
     for endpoint in BOTH {
         let mut patient = account(APPID, endpoint);
-        patient.retry.max = HOUR;
+        patient.settings.retry.max = HOUR;
         let lab = Lab::with(vec![patient, account("wx02", endpoint)]).await;
         // Its calls hang, but the host answers probes: in the end it waits half an hour between calls.
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang));
@@ -419,7 +419,7 @@ async fn a_parked_account_stays_parked_with_its_cause_through_an_outage() {
         BOTH.into_iter().flat_map(|endpoint| [Outage::Refuse, Outage::Hang].map(|outage| (endpoint, outage)))
     {
         let mut kept = account(APPID, endpoint);
-        kept.tickets = [TicketKind::Jsapi].into_iter().collect();
+        kept.settings.tickets = [TicketKind::Jsapi].into_iter().collect();
         let lab = Lab::with(vec![kept, account("wx02", endpoint)]).await;
         lab.token().await;
         lab.until("a ticket", |view| view.tickets[0].state == Phase::Fresh).await;

@@ -392,7 +392,10 @@ fn rules_of_accounts_and_of_what_they_share() {
             &["accounts[0].tags[0]: ${NAME}", "tags[1]: ${NAME}"],
         ),
         ("{ appid: a, secret: s, endpoint: '${CANARY}' }", &["the value of ${CANARY} is not an endpoint"]),
-        ("{ appid: a, secret: s, secret_file: f }", &["accounts[0].secret_file: cannot be given together with secret"]),
+        (
+            "{ appid: a, secret: s, secret_file: f }",
+            &["accounts[0].secret_file: cannot be given together with secret"],
+        ),
         ("{ appid: a, secret_file: f }", &["accounts[0].secret_file: the file cannot be read: No such file"]),
         (
             "{ appid: a, secret_file: /dev/null }",

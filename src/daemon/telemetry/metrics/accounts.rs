@@ -77,8 +77,11 @@ fn states(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     text.family(name, "gauge", "What the account is called and which call mints its token.")?;
     for row in rows {
         let account = &row.snapshot.account;
-        let labels =
-            [("appid", &*row.appid), ("name", &*account.name), ("endpoint", account.endpoint.as_str())];
+        let labels = [
+            ("appid", &*row.appid),
+            ("name", &*account.name),
+            ("endpoint", account.settings.endpoint.as_str()),
+        ];
         text.sample(name, &labels, 1)?;
     }
     each(text, rows, "wxtokend_consecutive_failures", "Calls that have failed in a row.", |row| {

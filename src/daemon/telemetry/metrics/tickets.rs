@@ -145,7 +145,7 @@ impl Tickets {
             "Calls for the ticket that may be made right now; of a full budget, half.",
         )?;
         for row in &self.rows {
-            let left = row.state.ledger.remaining(Bucket::Calls, row.account.daily_budget, now);
+            let left = row.state.ledger.remaining(Bucket::Calls, row.account.settings.daily_budget, now);
             text.sample(name, &row.labels(), left)?;
         }
         let name = "wxtokend_ticket_refreshes_total";
