@@ -308,7 +308,7 @@ accounts:
         "  path: /etc/wxtokend/wxtokend.redb\n",
         "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
         "accounts: 53\n",
-        "  wx-50  stable_token    2000     25%  2s to 1m     yes           5s  -              店50 [x]\n  … and 3 more\n",
+        "  wx-50  店50  stable_token    2000    25%  2s to 1m  yes           5s  []       [x]\n  … and 3 more\n",
     ] {
         assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
     }
