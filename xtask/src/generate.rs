@@ -2,6 +2,7 @@
 
 mod faults;
 mod grafana;
+mod settings;
 mod splice;
 
 use std::fs;
@@ -12,7 +13,8 @@ use clap::Args;
 use crate::run::Outcome;
 
 /// Writes tables and texts from the program's own tables: the faults of README.md, README.zh-CN.md and docs/faults.md,
-/// the page's Chinese advice, and the advice in Grafana's dashboards and Prometheus' rules.
+/// the page's Chinese advice, the advice in Grafana's dashboards and Prometheus' rules, and the settings in docs/configure.md
+/// and accounts.example.yaml.
 #[derive(Args)]
 pub(crate) struct Generate {
     /// Change nothing, and fail if something is out of date
@@ -26,10 +28,12 @@ struct Target {
     renew: fn(&str) -> Outcome<String>,
 }
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 9] = [
     Target { path: "README.md", renew: |old| faults::readme(old, faults::Language::English) },
     Target { path: "README.zh-CN.md", renew: |old| faults::readme(old, faults::Language::Chinese) },
     Target { path: "docs/faults.md", renew: |_| Ok(faults::document()) },
+    Target { path: "docs/configure.md", renew: settings::document },
+    Target { path: "accounts.example.yaml", renew: settings::example },
     Target { path: "src/daemon/http/ui/advice.js", renew: |_| Ok(faults::page()) },
     Target { path: "grafana/rules/wxtokend.rules.yaml", renew: grafana::rules },
     Target { path: "grafana/dashboards/account.json", renew: grafana::dashboard },
