@@ -20,7 +20,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use wxtokend_core::account::{Account, Endpoint};
 use wxtokend_core::phase::Phase;
-use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::state::Activity;
 use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs, Outage};
@@ -144,16 +143,6 @@ async fn rejections_of_an_old_token_cause_neither_and_bring_the_current_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_finds_no_current_token_where_there_is_none() {
-    let lab = Lab::start(Endpoint::Token).await;
-    lab.wechat.inject(Some(&appid()), Fault::errcode(40243));
-    lab.until("parked", |view| view.state == Phase::Parked).await;
-    let answer = lab.fleet.reject(APPID, "from before").await;
-    assert!(matches!(answer, Err(TokenError::Unavailable(why)) if why.state == Phase::Parked));
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
     for seen_as in [LostAs::Hang, LostAs::Reset, LostAs::Html, LostAs::BadGateway, LostAs::GatewayTimeout] {
         let lab = Lab::start(Endpoint::Token).await;
@@ -217,21 +206,6 @@ async fn an_actor_that_crashes_during_a_call_takes_its_answer_in_when_it_is_back
     sleep(60 * SECOND).await;
     assert_eq!(lab.calls(), 1);
     lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_restart_serves_the_stored_token_without_a_call() {
-    for endpoint in BOTH {
-        let mut lab = Lab::start(endpoint).await;
-        let token = lab.token().await;
-        for _ in 0..5 {
-            lab = lab.crash_and_restart().await;
-            assert_eq!(lab.token().await.access_token(), token.access_token());
-            sleep(60 * SECOND).await;
-        }
-        assert_eq!(lab.calls(), 1);
-        lab.fleet.shutdown().await;
-    }
 }
 
 /// The second after the start in which each of the two is refreshed next.
@@ -393,23 +367,6 @@ async fn a_token_is_on_disk_before_a_reader_sees_it() {
         assert!(lab.disk.record(APPID).contains(token.access_token()));
         sleep(HOUR).await;
     }
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_corrected() {
-    let mut lab = Lab::start(Endpoint::Token).await;
-    let token = lab.token().await;
-    lab.wechat.set_secret(&appid(), Secret::new("reset in the console"));
-    lab.until("parked", |view| view.state == Phase::Parked).await;
-    assert_eq!(lab.token().await.access_token(), token.access_token());
-    let mut corrected = account(APPID, Endpoint::Token);
-    corrected.secret = Secret::new("reset in the console");
-    lab.config.accounts = vec![corrected.into()];
-    lab.fleet.reload(lab.config.clone()).await.unwrap();
-    let start = Instant::now();
-    lab.until("fresh", |view| view.state == Phase::Fresh).await;
-    assert!(start.elapsed() < SECOND, "tried at once");
     lab.fleet.shutdown().await;
 }
 
@@ -677,27 +634,6 @@ async fn a_shutdown_waits_for_a_call_whose_intent_is_being_written() {
     lab = lab.crash_and_restart().await;
     lab.assert_alive(&lab.token().await);
     assert_eq!(lab.calls(), 1);
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operators_refresh_is_tried_at_once_and_kept_apart_on_token() {
-    let lab = Lab::start(Endpoint::Token).await;
-    lab.token().await;
-    let outcome = async |force| lab.fleet.refresh(APPID, force).await.unwrap().outcome;
-    assert_eq!(outcome(false).await, RejectionOutcome::Limited, "a moment after a mint");
-    sleep(301 * SECOND).await;
-    assert_eq!(outcome(false).await, RejectionOutcome::Refreshed);
-    lab.fleet.shutdown().await;
-
-    let lab = Lab::start(Endpoint::StableToken).await;
-    lab.token().await;
-    let outcome = async |force| lab.fleet.refresh(APPID, force).await.unwrap().outcome;
-    assert_eq!(outcome(false).await, RejectionOutcome::StillValid);
-    assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
-    assert_eq!(outcome(true).await, RejectionOutcome::Limited, "WeChat obeys one in 30 s");
-    sleep(31 * SECOND).await;
-    assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
     lab.fleet.shutdown().await;
 }
 
