@@ -217,6 +217,22 @@ fn each_default_of_the_table_is_what_a_key_is_if_it_is_left_out() {
 }
 
 #[test]
+fn each_key_of_an_account_changes_a_setting_of_its_own() {
+    let values = ["token", "7", "7s", "false", "{ max: 7m }", "[jsapi]"];
+    let mut seen = Vec::new();
+    for Setting { key, .. } in AccountSettings::TABLE {
+        let changed = values.iter().find_map(|value| {
+            let text = format!("accounts: [{{ appid: wx1, secret: s, {key}: {value} }}]");
+            let settings = parse(&text).ok()?.accounts[0].settings;
+            (settings != AccountSettings::default()).then_some(settings)
+        });
+        let settings = changed.unwrap_or_else(|| panic!("{key} changes nothing"));
+        assert!(!seen.contains(&settings), "{key} changes what another key does");
+        seen.push(settings);
+    }
+}
+
+#[test]
 fn a_minimal_file_has_the_defaults_of_the_library() {
     let config = parse(MINIMAL).unwrap();
     let account = (*config.accounts[0]).clone();
