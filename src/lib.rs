@@ -59,7 +59,7 @@
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
 //! | what happens to them | [`Events`], [`EventView`], [`EventDetails`] |
-//! | settings | [`Config`], [`Defaults`], [`Account`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
+//! | settings | [`Config`], [`Defaults`], [`Account`], [`AccountSettings`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
 //! # Features
@@ -105,7 +105,9 @@ pub use jiff::Timestamp;
 pub use reqwest::Url;
 pub use store::StoreError;
 pub use wechat::TransportError;
-pub use wxtokend_core::account::{Account, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry};
+pub use wxtokend_core::account::{
+    Account, AccountSettings, Appid, Endpoint, InvalidAppid, RefreshAhead, Retry,
+};
 pub use wxtokend_core::fault::FaultKind;
 pub use wxtokend_core::phase::Phase;
 pub use wxtokend_core::sdk::jssdk::JsConfig;

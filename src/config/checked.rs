@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use wxtokend_core::account::{Account, Appid, Endpoint, RefreshAhead, Retry};
-use wxtokend_core::secret::Secret;
-use wxtokend_core::ticket::TicketKinds;
+use wxtokend_core::account::{Account, AccountSettings};
 
 use super::grants::Client;
 use super::problem::Problem;
@@ -41,7 +39,7 @@ pub struct Config {
 
 impl Config {
     /// Settings with these accounts and defaults for everything else. To build an account, use
-    /// [`Defaults::account`].
+    /// [`AccountSettings::account`].
     #[must_use]
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         Self {
@@ -168,60 +166,13 @@ impl Default for UpstreamConfig {
 }
 
 /// Settings of accounts that do not override them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Defaults {
-    /// See [`Account::endpoint`]; default [`Endpoint::StableToken`].
-    pub endpoint: Endpoint,
-    /// See [`Account::daily_budget`]; default 2000, WeChat's limit on `token`.
-    pub daily_budget: u32,
-    /// See [`Account::refresh_ahead`]; default a quarter of the lifetime.
-    pub refresh_ahead: RefreshAhead,
-    /// See [`Account::retry`]; default 2 s to 60 s.
-    pub retry: Retry,
-    /// See [`Account::verify_rejections`]; default true.
-    pub verify_rejections: bool,
-    /// See [`Account::rejection_cooldown`]; default 5 s.
-    pub rejection_cooldown: Duration,
-    /// See [`Account::tickets`]; default none.
-    pub tickets: TicketKinds,
-}
-
-impl Default for Defaults {
-    fn default() -> Self {
-        Self {
-            endpoint: Endpoint::StableToken,
-            daily_budget: 2000,
-            refresh_ahead: RefreshAhead::Share(0.25),
-            retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
-            verify_rejections: true,
-            rejection_cooldown: Duration::from_secs(5),
-            tickets: TicketKinds::default(),
-        }
-    }
-}
-
-impl Defaults {
-    /// An account with these settings, with its appid as its name and without tags.
-    #[must_use]
-    pub fn account(&self, appid: Appid, secret: Secret) -> Account {
-        Account {
-            name: appid.as_str().to_owned(),
-            appid,
-            secret,
-            tags: Vec::new(),
-            endpoint: self.endpoint,
-            daily_budget: self.daily_budget,
-            refresh_ahead: self.refresh_ahead,
-            retry: self.retry,
-            verify_rejections: self.verify_rejections,
-            rejection_cooldown: self.rejection_cooldown,
-            tickets: self.tickets,
-        }
-    }
-}
+pub type Defaults = AccountSettings;
 
 #[cfg(test)]
 mod tests {
+    use wxtokend_core::account::Appid;
+    use wxtokend_core::secret::Secret;
+
     use super::*;
 
     #[test]
@@ -231,7 +182,7 @@ mod tests {
         assert_eq!(config.api.listen.to_string(), "127.0.0.1:8787");
         assert_eq!(config.upstream.base_urls[0].as_str(), WECHAT);
         assert_eq!(config.upstream.base_urls[0].join("cgi-bin/token").unwrap().path(), "/cgi-bin/token");
-        assert_eq!(config.accounts[0].daily_budget, 2000);
+        assert_eq!(config.accounts[0].settings.daily_budget, 2000);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -11,7 +11,6 @@ mod problem;
 #[cfg(test)]
 #[cfg(feature = "yaml")]
 mod properties;
-mod show;
 mod sink;
 #[cfg(test)]
 #[cfg(feature = "yaml")]

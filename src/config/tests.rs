@@ -1,11 +1,13 @@
 //! The example file, the defaults, the summary, and secrets that no text may show.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 
 use proptest::prelude::*;
-use wxtokend_core::account::{Account, Endpoint, RefreshAhead};
+use wxtokend_core::account::{Account, AccountSettings, Endpoint, RefreshAhead};
+use wxtokend_core::reference::setting::{DefaultValue, Setting};
+use wxtokend_core::reference::settings::{SECTIONS, Section};
 use wxtokend_core::ticket::TicketKind;
 
 use super::{Allow, Config, ConfigError, Defaults, PerAccount, StoreConfig, UpstreamConfig};
@@ -27,10 +29,14 @@ fn the_example_loads_as_it_is_and_shows_variety() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.accounts.len(), 6);
     assert!(config.api.clients.is_empty());
-    let endpoints: BTreeSet<_> = config.accounts.iter().map(|account| account.endpoint.as_str()).collect();
+    let endpoints: BTreeSet<_> =
+        config.accounts.iter().map(|account| account.settings.endpoint.as_str()).collect();
     assert_eq!(endpoints.len(), 2);
     let tea = config.accounts.iter().find(|account| account.name.contains("茶馆")).unwrap();
-    assert_eq!((tea.daily_budget, tea.retry.initial.as_secs(), tea.retry.max.as_secs()), (1000, 2, 300));
+    assert_eq!(
+        (tea.settings.daily_budget, tea.settings.retry.initial.as_secs(), tea.settings.retry.max.as_secs()),
+        (1000, 2, 300)
+    );
 }
 
 #[test]
@@ -163,11 +169,66 @@ fn the_example_documents_the_programs_defaults() {
     let same =
         Account { name: plain.name.clone(), secret: plain.secret.clone(), tags: plain.tags.clone(), ..same };
     assert_eq!(**plain, same);
-    for (mapping, keys) in file::all_keys().iter().filter(|(mapping, _)| *mapping == "defaults") {
-        let stated = &EXAMPLE[EXAMPLE.find("\ndefaults:").unwrap()..EXAMPLE.find("\naccounts:").unwrap()];
-        for key in keys {
-            assert!(stated.contains(&format!("\n  {key}: ")), "{mapping} does not state {key}");
+}
+
+#[test]
+fn the_table_of_settings_has_every_key_of_a_file_and_no_other() {
+    let mut table: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for Section { path, settings, .. } in SECTIONS {
+        table.entry("").or_default().extend(path.split(['.', '[']).next());
+        let name = path.trim_end_matches("[]").rsplit('.').next().unwrap();
+        table.entry(name).or_default().extend(settings.iter().map(|setting| setting.key));
+    }
+    let shared = table["defaults"].clone();
+    table.get_mut("accounts").unwrap().extend(shared);
+    let keys = file::all_keys().into_iter();
+    let mut known: BTreeMap<_, BTreeSet<_>> =
+        keys.map(|(mapping, keys)| (mapping, keys.into_iter().collect())).collect();
+    // A mapping on one line: the row of its own key describes it.
+    let retry = known.remove("retry").unwrap();
+    assert_eq!(known, table);
+    let row = AccountSettings::TABLE.iter().find(|setting| setting.key == "retry").unwrap();
+    assert!(retry.iter().all(|key| row.doc.contains(&format!("`{key}`"))), "{row:?}");
+}
+
+#[test]
+fn each_default_of_the_table_is_what_a_key_is_if_it_is_left_out() {
+    let mut checked = 0;
+    for Section { path, settings, .. } in SECTIONS {
+        let file = match *path {
+            "api.clients[]" => "api: { clients: [{ name: a, key: k, accounts: ['*'], KEY }] }",
+            "publish[]" => "publish: [{ redis: 'redis://h', key: 't:{appid}', accounts: ['*'], KEY }]",
+            "accounts[]" => "accounts: [{ appid: wx1, secret: s, KEY }]",
+            path => &format!("{path}: {{ KEY }}"),
+        };
+        let one = if file.contains("accounts: [{") { "" } else { MINIMAL };
+        let read = |key: &str| {
+            let text = format!("{one}\n{}\n", file.replace("KEY", key));
+            let config = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            Config { warnings: Vec::new(), ..config }
+        };
+        for Setting { key, default, .. } in *settings {
+            let DefaultValue::Literal(value) = default else { continue };
+            assert_eq!(read(&format!("{key}: {value}")), read(""), "{path}: {key}");
+            checked += 1;
         }
+    }
+    assert!(checked > 20, "{checked}");
+}
+
+#[test]
+fn each_key_of_an_account_changes_a_setting_of_its_own() {
+    let values = ["token", "7", "7s", "false", "{ max: 7m }", "[jsapi]"];
+    let mut seen = Vec::new();
+    for Setting { key, .. } in AccountSettings::TABLE {
+        let changed = values.iter().find_map(|value| {
+            let text = format!("accounts: [{{ appid: wx1, secret: s, {key}: {value} }}]");
+            let settings = parse(&text).ok()?.accounts[0].settings;
+            (settings != AccountSettings::default()).then_some(settings)
+        });
+        let settings = changed.unwrap_or_else(|| panic!("{key} changes nothing"));
+        assert!(!seen.contains(&settings), "{key} changes what another key does");
+        seen.push(settings);
     }
 }
 
@@ -216,13 +277,25 @@ accounts:
     let UpstreamConfig { timeout, overlap, max_in_flight, max_per_second, .. } = config.upstream;
     assert_eq!((timeout, overlap, max_in_flight, max_per_second), (ms(1500), ms(10_000), 1, 7));
     let [a, b] = &config.accounts[..] else { panic!("two accounts") };
-    assert_eq!((a.endpoint, a.daily_budget, a.verify_rejections), (Endpoint::Token, 4, false));
-    assert_eq!((a.refresh_ahead, a.rejection_cooldown), (RefreshAhead::Share(0.125), ms(60_000)));
+    assert_eq!(
+        (a.settings.endpoint, a.settings.daily_budget, a.settings.verify_rejections),
+        (Endpoint::Token, 4, false)
+    );
+    assert_eq!(
+        (a.settings.refresh_ahead, a.settings.rejection_cooldown),
+        (RefreshAhead::Share(0.125), ms(60_000))
+    );
     assert_eq!((a.name.as_str(), &a.tags[..]), ("007", &["2024".to_owned(), "x".to_owned()][..]));
-    assert_eq!((b.endpoint, b.daily_budget, b.verify_rejections), (Endpoint::StableToken, u32::MAX, true));
-    assert_eq!((b.refresh_ahead, b.rejection_cooldown), (RefreshAhead::Fixed(ms(1_800_000)), ms(1)));
-    assert_eq!((b.retry.initial, b.retry.max), (ms(1_000), ms(86_400_000)));
-    let tickets = [a, b].map(|account| account.tickets.iter().collect::<Vec<_>>());
+    assert_eq!(
+        (b.settings.endpoint, b.settings.daily_budget, b.settings.verify_rejections),
+        (Endpoint::StableToken, u32::MAX, true)
+    );
+    assert_eq!(
+        (b.settings.refresh_ahead, b.settings.rejection_cooldown),
+        (RefreshAhead::Fixed(ms(1_800_000)), ms(1))
+    );
+    assert_eq!((b.settings.retry.initial, b.settings.retry.max), (ms(1_000), ms(86_400_000)));
+    let tickets = [a, b].map(|account| account.settings.tickets.iter().collect::<Vec<_>>());
     assert_eq!(tickets, [vec![TicketKind::WxCard], vec![]]);
     // A string that looks like a number is not converted.
     assert_eq!((a.secret.expose(), b.secret.expose()), ("00123456", "1e400"));
@@ -251,7 +324,7 @@ accounts:
         "  path: /etc/wxtokend/wxtokend.redb\n",
         "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
         "accounts: 53\n",
-        "  wx-50  stable_token    2000     25%  2s to 1m     yes           5s  -              店50 [x]\n  … and 3 more\n",
+        "  wx-50  店50  stable_token    2000    25%  2s to 1m  yes           5s  []       [x]\n  … and 3 more\n",
     ] {
         assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
     }

@@ -126,7 +126,7 @@ impl WeChat {
 
     /// [`WeChat::fetch`] that calls even while all hosts count as down.
     pub(crate) async fn fetch_for_trial(&self, account: &Account, force: bool, spare: u32) -> FetchReport {
-        let endpoint = account.endpoint;
+        let endpoint = account.settings.endpoint;
         let (mut calls_sent, mut first_sent_at) = (0, None);
         let (mut sent_at, mut result) = (None, Err(no_answer(endpoint, &no_host())));
         for (index, url) in self.hosts.order() {

@@ -35,7 +35,7 @@ pub(super) fn ticket_request(kind: TicketKind, token: &str) -> Request {
 
 pub(super) fn token_request(account: &Account, force: bool) -> Request {
     let (appid, secret) = (account.appid.as_str(), account.secret.expose());
-    match account.endpoint {
+    match account.settings.endpoint {
         Endpoint::Token => Request {
             method: Method::Get,
             path: "/cgi-bin/token",

@@ -209,7 +209,7 @@ store: { path: none/store.redb }
         "accounts[0].secret: is not 32 hex digits",
         "accounts[1].secret: is not 32 hex digits",
         "accounts[2].appid: is not wx and 16 hex digits",
-        "accounts[2].secret: the value is taken as it stands, and looks like a placeholder",
+        "accounts[2].secret: the value is used as it is, but looks like a placeholder",
         "accounts[2].secret: is not 32 hex digits",
         "accounts[1].secret: is the same as that of accounts[0].secret",
         "api.clients: none is allowed admin",

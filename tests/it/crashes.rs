@@ -25,9 +25,8 @@ use wxtokend_core::ticket::Credential;
 use wxtokend_core::token::state::AccountState;
 use wxtokend_sandbox::{Call, Fault, FaultKind};
 
-use crate::harness::{Http, Lab, Reader, WeChat, appid, find, until};
+use crate::harness::{Http, Lab, Reader, WeChat, appid, until};
 
-const ACCOUNTS: [&str; 2] = ["stable", "classic"];
 /// Delay of WeChat's answer to a token call; it mints at once.
 const ANSWER_DELAY: Duration = Duration::from_millis(120);
 const LONGEST_LIFE_MS: u64 = 300;
@@ -301,60 +300,4 @@ async fn a_hundred_kills_9_at_any_instant_lose_no_version_forget_no_charge_and_c
          checked, {kept} promises kept, {calls} calls, no violation",
         born.elapsed().as_secs()
     );
-}
-
-#[tokio::test]
-async fn after_kill_9_a_valid_token_is_served_again_without_a_call() {
-    let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
-    let daemon = lab.start().await;
-    let mut before = Vec::new();
-    for account in ACCOUNTS {
-        daemon.until_state(account, "fresh").await;
-        before.push(daemon.token(account).await.json());
-    }
-    daemon.kill().await;
-    lab.wechat.close().await;
-    for _ in 0..3 {
-        let daemon = lab.start().await;
-        for (account, before) in ACCOUNTS.into_iter().zip(&before) {
-            let after = daemon.token(account).await.json();
-            for key in ["access_token", "version", "expires_at"] {
-                assert_eq!(after[key], before[key], "{account}: {key}");
-            }
-            assert_eq!(daemon.state(account).await, "fresh");
-            assert_eq!(lab.wechat.calls(account), 1);
-        }
-        daemon.kill().await;
-    }
-}
-
-#[tokio::test]
-async fn after_kill_9_during_a_call_on_token_the_old_token_is_trusted_for_the_overlap_only() {
-    let mut lab = Lab::new(60_000, 2_000).await.with("classic", json!({ "endpoint": "token" }));
-    lab.config["upstream"]["timeout"] = json!("10s");
-    let daemon = lab.start().await;
-    daemon.until_state("classic", "fresh").await;
-    let mut reader = Reader::new(&lab.wechat, "classic");
-    let first = reader.read(&daemon).await.unwrap();
-    lab.wechat
-        .inject(Some(&appid("classic")), Fault::new(FaultKind::Delay { delay_ms: 9_000 }).on(Call::Token));
-    // It mints at once, so the first token dies an overlap later, with most of its promised lifetime left.
-    until("the second call is under way", async || {
-        let http = daemon.http.clone();
-        let asked = tokio::spawn(async move { http.try_refresh("classic", false).await });
-        sleep(Duration::from_millis(300)).await;
-        asked.abort();
-        lab.wechat.mints("classic") == 2
-    })
-    .await;
-    daemon.kill().await;
-    lab.wechat.clear_faults(Some(&appid("classic")));
-    let daemon = lab.start().await;
-    let next = find("another token", async || {
-        let reading = reader.read(&daemon).await;
-        reading.filter(|reading| reading.access_token != first.access_token)
-    })
-    .await;
-    assert_eq!(next.version, first.version + 1);
-    assert!(lab.wechat.is_alive(&next.access_token));
 }

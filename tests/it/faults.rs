@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs};
+use wxtokend_sandbox::{Fault, FaultKind};
 
 use crate::harness::{Answer, Daemon, Lab, appid, find, until};
 
@@ -220,65 +220,6 @@ async fn an_account_in_trouble_serves_its_token_to_the_end_and_then_says_why_it_
     };
     let [first, second, third] = troubles;
     tokio::join!(live_through(first), live_through(second), live_through(third));
-}
-
-const ALL_LOST: [(&str, LostAs); 5] = [
-    ("lost-hang", LostAs::Hang),
-    ("lost-reset", LostAs::Reset),
-    ("lost-html", LostAs::Html),
-    ("lost-502", LostAs::BadGateway),
-    ("lost-504", LostAs::GatewayTimeout),
-];
-
-#[tokio::test]
-async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
-    let mut lab = Lab::new(8_000, 2_000).await;
-    lab.config["upstream"]["timeout"] = json!("1s");
-    for (account, _) in ALL_LOST {
-        // Refreshed so early that a lost mint ends the old token well before its time.
-        lab.add(account, json!({ "endpoint": "token", "refresh_ahead": "50%" }));
-    }
-    let daemon = lab.start().await;
-    let live_through = async |(account, seen_as): (&str, LostAs)| {
-        daemon.until_state(account, "fresh").await;
-        let mut reader = crate::harness::Reader::new(&lab.wechat, account);
-        let first = reader.read(&daemon).await.unwrap();
-        lab.wechat
-            .inject(Some(&appid(account)), Fault::new(FaultKind::Lost { seen_as }).on(Call::Token).times(2));
-        until(&format!("{account} has lost two answers and has two more tokens"), async || {
-            let reading = reader.read_and_keep(&daemon).await;
-            reading.is_some_and(|reading| reading.version >= first.version + 2)
-        })
-        .await;
-        assert!(lab.wechat.mints(account) >= 5, "two tokens were lost on the way");
-    };
-    let [a, b, c, d, e] = ALL_LOST;
-    tokio::join!(live_through(a), live_through(b), live_through(c), live_through(d), live_through(e));
-}
-
-#[tokio::test]
-async fn a_lost_answer_that_minted_nothing_is_settled_by_one_check() {
-    let lab = Lab::new(60_000, 1_500).await.with("classic", json!({ "endpoint": "token" }));
-    let daemon = lab.start().await;
-    daemon.until_state("classic", "fresh").await;
-    let token = daemon.token("classic").await.json();
-    lab.wechat.inject(Some(&appid("classic")), Fault::new(FaultKind::Reset).times(1));
-    // Two mints are at least an overlap apart.
-    until("a refresh is allowed", async || {
-        daemon.refresh("classic", false).await.word("outcome") == "limited"
-            && lab.wechat.calls("classic") == 2
-    })
-    .await;
-    assert_eq!(daemon.view("classic").await["last_fault"]["kind"], "unknown_outcome");
-    until("it was checked", async || lab.wechat.counters(&appid("classic")).checks == 1).await;
-    let after = find("it is served again", async || {
-        let answer = daemon.token("classic").await;
-        (answer.status == 200).then(|| answer.json())
-    })
-    .await;
-    assert_eq!((&after["access_token"], &after["version"]), (&token["access_token"], &token["version"]));
-    assert_eq!(after["expires_at"], token["expires_at"], "it counts to its old end again");
-    assert_eq!((lab.wechat.mints("classic"), lab.wechat.counters(&appid("classic")).checks), (1, 1));
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ const WITHOUT: [(&str, &str); 3] = [
     ("-p wxtokend-sandbox", "wxtokend reqwest kameo redb clap redis"),
     (
         "-p wxtokend --no-default-features",
-        "axum clap tracing-subscriber metrics-exporter-prometheus redis tempfile serde_yaml wxtokend-sandbox",
+        "axum clap tracing-subscriber metrics-exporter-prometheus redis tempfile serde_yaml \
+         unicode-width wxtokend-sandbox",
     ),
 ];
 /// The folders of src/ from the bottom up. A folder must not name one in the same row or above.

@@ -31,7 +31,6 @@ mod page;
 mod pools;
 mod readme;
 mod redis;
-mod rejections;
 mod reloads;
 mod scenarios;
 mod sdk_pages;

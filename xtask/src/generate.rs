@@ -4,6 +4,7 @@ mod faults;
 mod grafana;
 mod metrics;
 mod routes;
+mod settings;
 mod splice;
 
 use std::path::Path;
@@ -14,7 +15,8 @@ use clap::Args;
 use crate::run::Outcome;
 
 /// Writes tables and texts from the program's own tables: the faults of README.md, README.zh-CN.md and docs/faults.md,
-/// docs/metrics.md, docs/api.md, the page's Chinese advice, and the advice in Grafana's dashboards and Prometheus' rules.
+/// docs/metrics.md, docs/api.md, the settings in docs/configure.md and accounts.example.yaml, the page's Chinese advice,
+/// and the advice in Grafana's dashboards and Prometheus' rules.
 #[derive(Args)]
 pub(crate) struct Generate {
     /// Change nothing, and fail if something is out of date
@@ -28,12 +30,14 @@ struct Target {
     renew: fn(&str) -> Outcome<String>,
 }
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 11] = [
     Target { path: "README.md", renew: |old| faults::readme(old, faults::Language::English) },
     Target { path: "README.zh-CN.md", renew: |old| faults::readme(old, faults::Language::Chinese) },
     Target { path: "docs/faults.md", renew: |_| Ok(faults::document()) },
     Target { path: "docs/metrics.md", renew: metrics::document },
     Target { path: "docs/api.md", renew: |_| Ok(routes::document()) },
+    Target { path: "docs/configure.md", renew: settings::document },
+    Target { path: "accounts.example.yaml", renew: settings::example },
     Target { path: "src/daemon/http/ui/advice.js", renew: |_| Ok(faults::page()) },
     Target { path: "grafana/rules/wxtokend.rules.yaml", renew: grafana::rules },
     Target { path: "grafana/dashboards/account.json", renew: grafana::dashboard },

@@ -1,14 +1,16 @@
-//! Settings of one account, after validation.
+//! One account, after validation.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
-use crate::ticket::TicketKinds;
+
+mod settings;
+
+pub use settings::{AccountSettings, Endpoint, RefreshAhead, Retry};
 
 /// A WeChat account's ID: 1 to 64 characters of `[A-Za-z0-9_-]`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,47 +84,6 @@ impl fmt::Debug for Appid {
     }
 }
 
-/// The WeChat call that mints the token. Tokens of the two endpoints are separate and do not invalidate each
-/// other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Endpoint {
-    /// `POST /cgi-bin/stable_token`: returns the same token until its last 5 minutes.
-    #[default]
-    StableToken,
-    /// `GET /cgi-bin/token`: returns a new token with each call; the previous one works for 5 more minutes.
-    Token,
-}
-
-impl Endpoint {
-    /// The endpoint's name in `accounts.yaml`, the API and the metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StableToken => "stable_token",
-            Self::Token => "token",
-        }
-    }
-}
-
-/// How long before expiry an account on [`Endpoint::Token`] is refreshed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RefreshAhead {
-    /// A share of the token's lifetime, greater than 0 and at most 0.5.
-    Share(f64),
-    /// A fixed time, capped at half of the lifetime.
-    Fixed(Duration),
-}
-
-/// Bounds of the back-off after a failed call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// The shortest wait.
-    pub initial: Duration,
-    /// The longest wait.
-    pub max: Duration,
-}
-
 /// One account of `accounts.yaml` with every default filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
@@ -134,60 +95,41 @@ pub struct Account {
     pub secret: Secret,
     /// Labels that client grants and list filters refer to.
     pub tags: Vec<String>,
-    /// The call that mints its token.
-    pub endpoint: Endpoint,
-    /// Token calls that may be spent in any 24 h; at least 4. WeChat allows 2000 a day.
-    pub daily_budget: u32,
-    /// How long before expiry its token is refreshed, on [`Endpoint::Token`].
-    pub refresh_ahead: RefreshAhead,
-    /// Back-off after a failed call.
-    pub retry: Retry,
-    /// Whether a rejected token is checked against WeChat before it is replaced.
-    pub verify_rejections: bool,
-    /// How long after the decision on a rejection the next one is investigated.
-    pub rejection_cooldown: Duration,
-    /// The tickets that are kept fresh for it.
-    pub tickets: TicketKinds,
+    /// What may be different for each account.
+    pub settings: AccountSettings,
+}
+
+impl AccountSettings {
+    /// An account with these settings, with its appid as its name and without tags.
+    #[must_use]
+    pub fn account(&self, appid: Appid, secret: Secret) -> Account {
+        Account { name: appid.as_str().to_owned(), appid, secret, tags: Vec::new(), settings: *self }
+    }
 }
 
 impl Account {
     /// An account with the default settings, with its appid as its name and without tags.
     #[must_use]
     pub fn new(appid: Appid, secret: Secret) -> Self {
-        Self {
-            name: appid.as_str().to_owned(),
-            appid,
-            secret,
-            tags: Vec::new(),
-            tickets: TicketKinds::default(),
-            endpoint: Endpoint::StableToken,
-            daily_budget: 2000,
-            refresh_ahead: RefreshAhead::Share(0.25),
-            retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
-            verify_rejections: true,
-            rejection_cooldown: Duration::from_secs(5),
-        }
+        AccountSettings::default().account(appid, secret)
+    }
+
+    /// The account with its settings changed by `change`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut AccountSettings)) -> Self {
+        change(&mut self.settings);
+        self
     }
 }
 
 #[cfg(any(test, feature = "test-util"))]
 impl Account {
-    /// An account with the file's defaults.
+    /// An account with the default settings.
     #[must_use]
     pub fn example(endpoint: Endpoint) -> Self {
-        Self {
-            appid: Appid("wx0123456789abcdef".into()),
-            name: "Flower Shop".to_owned(),
-            secret: Secret::new("app-secret"),
-            tags: Vec::new(),
-            tickets: TicketKinds::default(),
-            endpoint,
-            daily_budget: 2000,
-            refresh_ahead: RefreshAhead::Share(0.25),
-            retry: Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
-            verify_rejections: true,
-            rejection_cooldown: Duration::from_secs(5),
-        }
+        let settings = AccountSettings { endpoint, ..AccountSettings::default() };
+        let account = settings.account(Appid("wx0123456789abcdef".into()), Secret::new("app-secret"));
+        Self { name: "Flower Shop".to_owned(), ..account }
     }
 }
 

@@ -167,7 +167,7 @@ impl HeldToken {
         Self {
             value: Secret::new("access-token-1"),
             version: 1,
-            endpoint: account.endpoint,
+            endpoint: account.settings.endpoint,
             issued_at: sent_at,
             expires_at: sent_at + lifetime,
             overlap,

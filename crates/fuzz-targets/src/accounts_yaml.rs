@@ -107,15 +107,17 @@ fn is_valid(config: &Config) {
         assert!((1..=64).contains(&appid.len()) && appid.bytes().all(allowed), "{appid:?}");
         assert!(is_label(&account.name) && account.tags.iter().all(|tag| is_label(tag)));
         assert!(!account.secret.expose().is_empty(), "an empty secret");
-        assert!(account.daily_budget >= 4);
-        match account.refresh_ahead {
+        assert!(account.settings.daily_budget >= 4);
+        match account.settings.refresh_ahead {
             RefreshAhead::Share(share) => assert!(share > 0.0 && share <= 0.5, "{share}"),
             RefreshAhead::Fixed(time) => is_time(time),
         }
-        for time in [account.retry.initial, account.retry.max, account.rejection_cooldown] {
+        for time in
+            [account.settings.retry.initial, account.settings.retry.max, account.settings.rejection_cooldown]
+        {
             is_time(time);
         }
-        assert!(account.retry.initial <= account.retry.max);
+        assert!(account.settings.retry.initial <= account.settings.retry.max);
     }
 }
 

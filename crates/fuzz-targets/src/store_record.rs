@@ -48,8 +48,8 @@ pub fn run(input: &[u8]) {
 
 fn continue_from(next: u8, mut state: AccountState, account: &Account) {
     let version = state.version;
-    let remaining = state.ledger.remaining(Bucket::Calls, account.daily_budget, NOW);
-    assert!(remaining <= account.daily_budget);
+    let remaining = state.ledger.remaining(Bucket::Calls, account.settings.daily_budget, NOW);
+    assert!(remaining <= account.settings.daily_budget);
     let _ = (state.phase(NOW), next_step(&state, account, next & 2 == 0, NOW), state.tombstone());
     let presented = state.token.as_ref().map_or_else(|| Secret::new("x"), |token| token.value.clone());
     let mut judged = state.clone();

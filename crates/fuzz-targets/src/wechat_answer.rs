@@ -41,7 +41,7 @@ pub fn run(input: &[u8]) {
 fn token(situation: u8, endpoint: Endpoint, answer: &Response, sent: &Secret) {
     let mut account: Account = Defaults { endpoint, ..Defaults::default() }
         .account(Appid::new("wx0123456789abcdef").expect("an appid"), sent.clone());
-    account.verify_rejections = situation & 1 == 0;
+    account.settings.verify_rejections = situation & 1 == 0;
     let read = read_token(endpoint, answer, sent);
     let (may_have_minted, result) = match read {
         Ok(token) => {

@@ -359,7 +359,7 @@ impl AccountChecker {
             return Err("I2: two checks in flight".to_owned());
         }
         // A served token is checked because it was rejected: one check serves all rejections.
-        let cooldown = i64::try_from(self.account.rejection_cooldown.as_millis()).unwrap();
+        let cooldown = i64::try_from(self.account.settings.rejection_cooldown.as_millis()).unwrap();
         let is_reported = std::mem::take(&mut self.is_reported);
         match &self.honoured {
             Some((honoured, at))
@@ -408,10 +408,12 @@ impl AccountChecker {
 
     /// Changes the account's settings.
     pub(super) fn set_account(&mut self, account: Arc<Account>, now: i64) {
-        self.budgets.push_back((now, self.account.daily_budget));
+        self.budgets.push_back((now, self.account.settings.daily_budget));
         // Until the change is applied, clients are believed or not as before.
         self.may_call_until = self.may_call_until.max(now + MINUTE);
-        if account.secret != self.account.secret || account.endpoint != self.account.endpoint {
+        if account.secret != self.account.secret
+            || account.settings.endpoint != self.account.settings.endpoint
+        {
             self.may_call_until = self.may_call_until.max(now + 10 * MINUTE);
             // Tried at once, which may be right after the last mint.
             self.excuse_promises();
@@ -440,7 +442,7 @@ impl AccountChecker {
             self.budgets.pop_front();
         }
         let earlier = self.budgets.iter().map(|(_, budget)| *budget);
-        let budget = earlier.chain([self.account.daily_budget]).max().unwrap_or_default();
+        let budget = earlier.chain([self.account.settings.daily_budget]).max().unwrap_or_default();
         if self.calls.len() > budget as usize + slack {
             return Err(format!("I3: {} calls in 24 h, the budget is {budget}", self.calls.len()));
         }
@@ -452,7 +454,7 @@ impl AccountChecker {
             }
             self.check_call_is_needed(endpoint, now)?;
         }
-        if !self.account.verify_rejections {
+        if !self.account.settings.verify_rejections {
             // A client that is believed may have asked for it, right after the last one.
             self.excuse_promises();
         }
@@ -479,7 +481,7 @@ impl AccountChecker {
     fn check_call_is_needed(&self, endpoint: Endpoint, now: i64) -> Result<(), String> {
         let Some(current) = self.current.as_ref().filter(|_| self.served) else { return Ok(()) };
         let well = !current.killed && now < current.dies_at && current.refused_since == i64::MAX;
-        let window = match (endpoint, self.account.refresh_ahead) {
+        let window = match (endpoint, self.account.settings.refresh_ahead) {
             (Endpoint::StableToken, _) => 5 * MINUTE,
             // The refresh instant varies by a third either way.
             (Endpoint::Token, RefreshAhead::Share(share)) => (share * 4.0 / 3.0 * 2.0 * HOUR as f64) as i64,
@@ -511,7 +513,7 @@ impl AccountChecker {
     /// Returns the largest budget in force within the last 24 h.
     pub(super) fn budget_of_a_day(&self, now: i64) -> usize {
         let earlier = self.budgets.iter().filter(|(until, _)| *until > now - DAY).map(|(_, budget)| *budget);
-        earlier.chain([self.account.daily_budget]).max().unwrap_or_default() as usize
+        earlier.chain([self.account.settings.daily_budget]).max().unwrap_or_default() as usize
     }
 
     /// Records that a forced call reached no one who could have obeyed it.

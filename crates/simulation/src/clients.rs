@@ -53,7 +53,7 @@ pub(super) fn reject(sim: &Arc<Sim>, account: usize) -> Option<i64> {
             if value.as_ref() == Some(&presented) {
                 (checker.reported_at, checker.is_reported) = (now, true);
             }
-            if !checker.account.verify_rejections && value.as_ref() == Some(&presented) {
+            if !checker.account.settings.verify_rejections && value.as_ref() == Some(&presented) {
                 // It is believed: a call may be justified.
                 checker.may_call_until = checker.may_call_until.max(now + 10 * MINUTE);
             }

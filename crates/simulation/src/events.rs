@@ -436,12 +436,12 @@ fn at_the_end(sim: &Arc<Sim>) {
                 checker.appid.clone(),
                 checker.is_dead_in_secret(sim.now()),
                 checker.served,
-                checker.account.daily_budget,
+                checker.account.settings.daily_budget,
             )
         };
         let unserved = {
             let checker = &sim.oracle().checkers[account];
-            let kinds = checker.account.tickets.iter().filter(|_| budget >= LEAST_FOR_TICKETS);
+            let kinds = checker.account.settings.tickets.iter().filter(|_| budget >= LEAST_FOR_TICKETS);
             kinds.into_iter().find(|kind| !checker.tickets.is_served(*kind))
         };
         let view = fleet.account(&appid);

@@ -201,7 +201,7 @@ fn died(sim: &Arc<Sim>, agenda: &mut Agenda, death: Death, calling: &[bool]) {
         }
         // Including one whose answer had arrived and was not yet written.
         let was_calling = *calling || has_intent(sim, &checker.appid);
-        if was_calling && checker.account.endpoint == Endpoint::Token {
+        if was_calling && checker.account.settings.endpoint == Endpoint::Token {
             checker.is_in_doubt(back_at);
         }
     }

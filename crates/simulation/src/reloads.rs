@@ -39,13 +39,13 @@ pub(super) fn settle(sim: &Arc<Sim>) {
 
 fn edit(sim: &Arc<Sim>, account: usize) {
     let now = sim.now();
-    let before = Account::clone(&sim.oracle().checkers[account].account);
+    let mut edited = Account::clone(&sim.oracle().checkers[account].account);
     let secret = new_secret(sim, account);
     let what = sim.draw(|rng| rng.random_range(0..6));
     let mut oracle = sim.oracle();
     let oracle = &mut *oracle;
     let checker = &mut oracle.checkers[account];
-    let after = match what {
+    match what {
         0 => {
             checker.configured = !checker.configured;
             checker.excuse_promises();
@@ -53,22 +53,21 @@ fn edit(sim: &Arc<Sim>, account: usize) {
             checker.may_call_until = checker.may_call_until.max(now + 10 * MINUTE);
             return;
         }
-        1 => Account { daily_budget: [2000, 400, 100, 40, 24][now as usize % 5], ..before },
+        1 => edited.settings.daily_budget = [2000, 400, 100, 40, 24][now as usize % 5],
         2 => {
-            let endpoint = match before.endpoint {
+            edited.settings.endpoint = match edited.settings.endpoint {
                 Endpoint::Token => Endpoint::StableToken,
                 Endpoint::StableToken => Endpoint::Token,
             };
-            Account { endpoint, ..before }
         }
         3 => {
             oracle.world.put_account(&checker.appid, secret.clone());
-            Account { secret, ..before }
+            edited.secret = secret;
         }
-        4 => Account { verify_rejections: !before.verify_rejections, ..before },
-        _ => Account { name: format!("renamed at {now}"), ..before },
-    };
-    checker.set_account(Arc::new(after), now);
+        4 => edited.settings.verify_rejections = !edited.settings.verify_rejections,
+        _ => edited.name = format!("renamed at {now}"),
+    }
+    checker.set_account(Arc::new(edited), now);
 }
 
 /// Reloads the program with the file as it is now.

@@ -362,7 +362,11 @@ impl Oracle {
     /// how long ago earlier calls were, and it is wrong by 2 h at most.
     pub(super) fn budget_slack(&self, account: usize, now: i64) -> usize {
         let knows_the_time = now - self.rebooted_at > DAY || self.rebooted_at - self.wall_set_at > 2 * DAY;
-        if knows_the_time { 0 } else { self.checkers[account].account.daily_budget as usize / 24 + 2 }
+        if knows_the_time {
+            0
+        } else {
+            self.checkers[account].account.settings.daily_budget as usize / 24 + 2
+        }
     }
 
     /// How long it takes until every account has checked its token again. An account that was refused for one

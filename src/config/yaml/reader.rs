@@ -150,7 +150,7 @@ impl<'a> ConfigReader<'a> {
         let mut mapping = self.form(place, node).unwrap_or_default();
         let unexpected = std::mem::take(mapping.unexpected());
         for key in &unexpected.twice {
-            self.report(&place.again(key), "stands here twice");
+            self.report(&place.again(key), "is given twice");
         }
         for key in &unexpected.unknown {
             let known = T::keys().join(", ");
@@ -224,7 +224,10 @@ impl<'a> ConfigReader<'a> {
             return None;
         };
         for second in used {
-            self.report(&place.key(second), format!("cannot stand beside {first}; keep one of them"));
+            self.report(
+                &place.key(second),
+                format!("cannot be given together with {first}; keep one of them"),
+            );
         }
         Some(first)
     }

@@ -167,7 +167,7 @@ impl ConfigReader<'_> {
     fn warn_if_weak(&mut self, place: &Place<'_>, from: &str, text: &str, usage: SecretUse) {
         if is_placeholder(text) {
             let hint = if from == THE_VALUE { format!("; {WITH_BRACES}") } else { String::new() };
-            let what = "is taken as it stands, and looks like a placeholder that nothing was put in for";
+            let what = "is used as it is, but looks like a placeholder that was never filled in";
             self.warn(place, format!("{from} {what}{hint}"));
         }
         let length = text.chars().count();

@@ -60,7 +60,7 @@ impl ConfigReader<'_> {
     pub(crate) fn value(&mut self, place: &Place<'_>, node: Node<String>) -> Option<Value> {
         let value = self.secret_value(place, node)?;
         if value.variable.is_none() && value.text.strip_prefix('$').is_some_and(is_variable) {
-            self.warn(place, format!("is taken as it stands; {WITH_BRACES}"));
+            self.warn(place, format!("is used as it is; {WITH_BRACES}"));
         }
         Some(value)
     }
@@ -106,6 +106,20 @@ impl ConfigReader<'_> {
     ) -> Option<T> {
         let value = self.value(place, node)?;
         self.convert(place, &value, parse)
+    }
+
+    /// Replaces `setting` by the value of `node`. Without a value, or with an invalid one, which is reported,
+    /// it stays as it is.
+    pub(crate) fn set<T, E: ToString>(
+        &mut self,
+        setting: &mut T,
+        place: &Place<'_>,
+        node: Node<String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) {
+        if let Some(value) = self.parsed(place, node, parse) {
+            *setting = value;
+        }
     }
 
     /// Converts an existing value by `parse`, and reports its error.

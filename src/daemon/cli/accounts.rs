@@ -165,7 +165,8 @@ fn table_at(
     ]);
     for account in &accounts {
         let (cells, notes) = row(account, now);
-        table.push(STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1), cells, &notes);
+        let colour = STATES.get(rank(&account.state)).map_or(Colour::Yellow, |state| state.1);
+        table.push(Some(colour), cells, &notes);
     }
     let down_lines = down_lines(hosts, unreachable, now, coloured);
     format!("{down_lines}{}{}\n", table.render(coloured), summary(&accounts, unreachable, now))

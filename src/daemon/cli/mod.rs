@@ -19,6 +19,7 @@ mod signals;
 mod source;
 mod status;
 mod stream;
+mod summary;
 mod table;
 mod token;
 mod warnings;

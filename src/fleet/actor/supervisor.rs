@@ -164,7 +164,7 @@ impl Message<Apply> for Supervisor {
                 }
                 cells.push((appid, Arc::clone(cell)));
             } else {
-                let kinds = account.tickets;
+                let kinds = account.settings.tickets;
                 let cell = self.shared.cell_of_new(account);
                 added_tickets.extend(self.shared.keep_tickets(&cell, &appid, kinds).0);
                 cells.push((appid.clone(), cell));
@@ -301,7 +301,7 @@ impl Supervisor {
         forget: bool,
         left: &mut Stored,
     ) -> Vec<Credential> {
-        let (added, gone) = self.shared.keep_tickets(cell, &account.appid, account.tickets);
+        let (added, gone) = self.shared.keep_tickets(cell, &account.appid, account.settings.tickets);
         left.tickets.extend(gone);
         for ticket in cell.tickets().filter(|ticket| !added.contains(&ticket.of)) {
             ticket.wanted.put(Arc::clone(account), forget);
@@ -340,7 +340,9 @@ impl Supervisor {
 fn tickets_not_kept(old: &Directory, accounts: &[Arc<Account>]) -> Vec<Credential> {
     let cells = accounts.iter().filter_map(|account| Some((account, old.by_appid.get(&account.appid)?)));
     let gone = cells.flat_map(|(account, cell)| {
-        cell.tickets().filter(|ticket| !account.tickets.has(ticket.kind)).map(|ticket| ticket.of.clone())
+        cell.tickets()
+            .filter(|ticket| !account.settings.tickets.has(ticket.kind))
+            .map(|ticket| ticket.of.clone())
     });
     gone.collect()
 }

@@ -233,7 +233,7 @@ impl TicketActor {
             return;
         }
         if let Err(free_at) = self.state.begin_ask(&account, now) {
-            let fault = Fault::budget_exhausted(account.daily_budget, free_at.until(now));
+            let fault = Fault::budget_exhausted(account.settings.daily_budget, free_at.until(now));
             return self.ended(TicketCallEnd { sent_at: None, result: Err(fault) }).await;
         }
         self.state.activity = Some(TicketActivity::Asking);

@@ -267,7 +267,7 @@ impl Fleet {
         let refused = trouble.is_some_and(|trouble| trouble.fault.whose == FaultScope::Budget);
         // The next attempt waits for the budget, although the last one failed for another reason.
         let spent = trouble.is_some_and(|trouble| !trouble.is_parked())
-            && state.ledger.remaining(Bucket::Calls, snapshot.account.daily_budget, now) == 0;
+            && state.ledger.remaining(Bucket::Calls, snapshot.account.settings.daily_budget, now) == 0;
         TokenError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault: snapshot.last_fault(),

@@ -87,8 +87,9 @@ impl Fleet {
         let directory = Directory::new(cells);
         for (of, state) in &mut stored.tickets {
             let cell = directory.by_appid.get(&of.appid);
-            let is_kept =
-                of.ticket.is_some_and(|kind| cell.is_some_and(|cell| cell.load().account.tickets.has(kind)));
+            let is_kept = of
+                .ticket
+                .is_some_and(|kind| cell.is_some_and(|cell| cell.load().account.settings.tickets.has(kind)));
             if !is_kept && (withheld.tickets.remove(of).is_some() || state.ticket.is_some()) {
                 *state = state.tombstone();
                 erased.tickets.insert(of.clone(), state.clone());
@@ -101,7 +102,7 @@ impl Fleet {
         let everything = Arc::downgrade(&shared);
         shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
         for (appid, cell) in &shared.directory.load().by_appid {
-            let kinds = cell.load().account.tickets;
+            let kinds = cell.load().account.settings.tickets;
             if kinds != TicketKinds::default() {
                 shared.keep_tickets(cell, appid, kinds);
             }

@@ -117,7 +117,7 @@ impl Fleet {
         let snapshot = cell.load();
         let is_admitted = || {
             let mut early = cell.early.lock().unwrap_or_else(PoisonError::into_inner);
-            early.admit(snapshot.state.version, snapshot.account.retry.initial, now)
+            early.admit(snapshot.state.version, snapshot.account.settings.retry.initial, now)
         };
         if snapshot.state.may_refresh_early(now)
             && is_admitted()

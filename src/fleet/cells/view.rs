@@ -174,7 +174,7 @@ impl AccountCell {
             appid: account.appid.clone(),
             name: account.name.clone(),
             tags: account.tags.clone(),
-            endpoint: account.endpoint,
+            endpoint: account.settings.endpoint,
             state: state.phase(now),
             version: state.version,
             issued_at: token.map(|token| token.issued_at.timestamp()),
@@ -183,8 +183,8 @@ impl AccountCell {
             consecutive_failures: state.failures(),
             last_fault: snapshot.last_fault(),
             obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
-            budget: BudgetView::new(&state.ledger, account.daily_budget, now),
-            tickets: self.tickets().map(|ticket| ticket.view(account.daily_budget, now)).collect(),
+            budget: BudgetView::new(&state.ledger, account.settings.daily_budget, now),
+            tickets: self.tickets().map(|ticket| ticket.view(account.settings.daily_budget, now)).collect(),
         }
     }
 }

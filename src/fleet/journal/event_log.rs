@@ -37,7 +37,7 @@ impl EventLog<'_> {
                     appid,
                     version,
                     reason = reason.map(Reason::as_str),
-                    endpoint = self.account.endpoint.as_str(),
+                    endpoint = self.account.settings.endpoint.as_str(),
                     expires_in_s = token.expires_at.until(self.now).as_secs(),
                     duration_ms,
                     next_refresh_in_s = self.seconds_to_next(),

@@ -342,6 +342,6 @@ impl Publisher {
 
 /// The credentials of an account that may be published.
 fn credentials_of(account: &Account) -> Vec<Credential> {
-    let tickets = account.tickets.iter().map(|kind| Credential::ticket(account.appid.clone(), kind));
+    let tickets = account.settings.tickets.iter().map(|kind| Credential::ticket(account.appid.clone(), kind));
     tickets.chain([Credential::token(account.appid.clone())]).collect()
 }

@@ -39,7 +39,7 @@ async fn a_wall_clock_that_is_slewed_by_minutes_leaves_no_account_without_a_toke
 }
 
 fn with_ticket(endpoint: Endpoint) -> Account {
-    Account { tickets: [Jsapi].into_iter().collect(), ..account(APPID, endpoint) }
+    account(APPID, endpoint).with(|settings| settings.tickets = [Jsapi].into_iter().collect())
 }
 
 const fn ms(s: i64) -> i64 {
@@ -100,7 +100,7 @@ async fn a_living_token_is_served_again_after_a_reboot_for_one_call_of_the_whole
         let accounts = (0..40).map(|n| {
             let endpoint = BOTH[n % 2];
             let tickets = [Jsapi].into_iter().collect();
-            Account { tickets, ..account(&format!("wx{n:02}"), endpoint) }
+            account(&format!("wx{n:02}"), endpoint).with(|settings| settings.tickets = tickets)
         });
         let lab = Lab::with(accounts.collect()).await;
         let all: Vec<_> = (0..40).map(|n| format!("wx{n:02}")).collect();

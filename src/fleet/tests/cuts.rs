@@ -138,7 +138,7 @@ fn judge_charges(lab: &Lab, crashes: u32, since: Instant, case: &str) {
 /// such a boundary.
 async fn cut_at(endpoint: Endpoint, cut: usize) -> bool {
     let mut modest = account(APPID, endpoint);
-    modest.daily_budget = DAILY_BUDGET;
+    modest.settings.daily_budget = DAILY_BUDGET;
     let mut lab = Lab::with(vec![modest]).await;
     // The worst behaviour that is not ruled out.
     let harsh = Switches { second_mint_kills_first: true, forced_kills_at_once: true, ..Switches::default() };

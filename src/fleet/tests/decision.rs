@@ -138,7 +138,10 @@ impl Decision {
                 Step::Fetch { .. } if !self.host_up => self.refuse(Fault::host("the host is down")),
                 Step::Fetch { force, .. } => match self.state.begin_fetch(&self.account, force, now) {
                     Err(free_at) => {
-                        self.refuse(Fault::budget_exhausted(self.account.daily_budget, free_at.until(now)));
+                        self.refuse(Fault::budget_exhausted(
+                            self.account.settings.daily_budget,
+                            free_at.until(now),
+                        ));
                     }
                     Ok(()) => {
                         self.persist();
@@ -230,8 +233,8 @@ impl Decision {
         };
         let was_sent = !matches!(answer, Err(Lost::NotSent(_)));
         let result = match answer {
-            Ok(answer) => read_token(self.account.endpoint, &answer, &self.account.secret),
-            Err(lost) => Err(no_answer(self.account.endpoint, &lost)),
+            Ok(answer) => read_token(self.account.settings.endpoint, &answer, &self.account.secret),
+            Err(lost) => Err(no_answer(self.account.settings.endpoint, &lost)),
         };
         if flight.abandoned {
             self.state.drop_fetch(force, was_sent);
@@ -308,7 +311,7 @@ fn check_request(token: &str) -> Request {
 
 fn token_request(account: &Account, force: bool) -> Request {
     let (appid, secret) = (account.appid.as_str(), account.secret.expose());
-    match account.endpoint {
+    match account.settings.endpoint {
         Endpoint::Token => {
             let query = [("grant_type", "client_credential"), ("appid", appid), ("secret", secret)];
             request("GET", "/cgi-bin/token", &query, Vec::new())
@@ -384,7 +387,10 @@ impl Stage for SharedDecision {
             state: serde_json::from_value(json!(state.phase(now))).unwrap(),
             version: state.version,
             failures: state.failures().into(),
-            remaining: state.ledger.remaining(Bucket::Calls, decision.account.daily_budget, now).into(),
+            remaining: state
+                .ledger
+                .remaining(Bucket::Calls, decision.account.settings.daily_budget, now)
+                .into(),
             fault: state.trouble.as_deref().map(|trouble| trouble.cause().0).map(|fault| FaultSeen {
                 kind: word(fault.kind.as_str()),
                 errcode: fault.errcode,

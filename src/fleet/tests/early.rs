@@ -88,8 +88,8 @@ async fn where_wechat_hands_out_the_same_token_it_is_asked_less_and_less_often()
 #[tokio::test(start_paused = true)]
 async fn a_refresh_brought_forward_obeys_the_back_off_and_the_budget() {
     let mut poor = account(APPID, Endpoint::StableToken);
-    poor.daily_budget = 40;
-    poor.retry = Retry { initial: 2 * SECOND, max: 60 * SECOND };
+    poor.settings.daily_budget = 40;
+    poor.settings.retry = Retry { initial: 2 * SECOND, max: 60 * SECOND };
     let lab = Lab::with(vec![poor]).await;
     lab.token().await;
     sleep(6000 * SECOND).await;

@@ -112,7 +112,7 @@ async fn a_host_that_goes_down_and_recovers_is_an_event_for_all() {
 #[tokio::test(start_paused = true)]
 async fn a_ticket_that_fails_and_one_that_works_again_are_events() {
     let mut kept = account(APPID, Endpoint::StableToken);
-    kept.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
+    kept.settings.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
     let lab = Lab::with(vec![kept]).await;
     lab.until("a ticket", |view| view.tickets[0].version > 0).await;
     let mut follow = lab.fleet.follow(None);

@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use wxtokend_core::account::{Account, Endpoint};
 use wxtokend_core::phase::Phase;
-use wxtokend_core::secret::Secret;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::state::Activity;
 use wxtokend_sandbox::{Call, Fault, FaultKind, LostAs, Outage};
@@ -145,16 +144,6 @@ async fn rejections_of_an_old_token_cause_neither_and_bring_the_current_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_finds_no_current_token_where_there_is_none() {
-    let lab = Lab::start(Endpoint::Token).await;
-    lab.wechat.inject(Some(&appid()), Fault::errcode(40243));
-    lab.until("parked", |view| view.state == Phase::Parked).await;
-    let answer = lab.fleet.reject(APPID, "from before").await;
-    assert!(matches!(answer, Err(TokenError::Unavailable(why)) if why.state == Phase::Parked));
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_lost_answer_on_token_never_leads_to_a_dead_token_served() {
     for seen_as in [LostAs::Hang, LostAs::Reset, LostAs::Html, LostAs::BadGateway, LostAs::GatewayTimeout] {
         let lab = Lab::start(Endpoint::Token).await;
@@ -220,21 +209,6 @@ async fn an_actor_that_crashes_during_a_call_takes_its_answer_in_when_it_is_back
     lab.fleet.shutdown().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_serves_the_stored_token_without_a_call() {
-    for endpoint in BOTH {
-        let mut lab = Lab::start(endpoint).await;
-        let token = lab.token().await;
-        for _ in 0..5 {
-            lab = lab.crash_and_restart().await;
-            assert_eq!(lab.token().await.access_token(), token.access_token());
-            sleep(60 * SECOND).await;
-        }
-        assert_eq!(lab.calls(), 1);
-        lab.fleet.shutdown().await;
-    }
-}
-
 /// The second after the start in which each of the two is refreshed next.
 async fn refreshed_in(lab: &Lab) -> [i64; 2] {
     // A moment for the actors to read what is stored.
@@ -294,7 +268,7 @@ async fn a_crash_in_the_middle_of_a_call_never_leads_to_a_dead_token_served() {
 async fn the_budget_holds_across_crashes_on_both_endpoints() {
     for endpoint in BOTH {
         let mut cheap = account(APPID, endpoint);
-        cheap.daily_budget = 10;
+        cheap.settings.daily_budget = 10;
         let mut lab = Lab::with(vec![cheap]).await;
         lab.wechat.inject(Some(&appid()), Fault::errcode(-1));
         for _ in 0..30 {
@@ -342,7 +316,7 @@ async fn an_outage_of_the_host_charges_nothing_that_was_not_sent_and_ends_in_qui
 async fn who_backs_off_for_a_host_tries_again_as_soon_as_it_is_back() {
     for endpoint in BOTH {
         let mut patient = account(APPID, endpoint);
-        patient.retry.max = HOUR;
+        patient.settings.retry.max = HOUR;
         let lab = Lab::with(vec![patient, account("wx02", endpoint)]).await;
         // Its calls hang, but the host answers probes: in the end it waits half an hour between calls.
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Hang));
@@ -403,29 +377,12 @@ async fn a_token_is_on_disk_before_a_reader_sees_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_account_serves_its_token_and_recovers_when_the_secret_is_corrected() {
-    let mut lab = Lab::start(Endpoint::Token).await;
-    let token = lab.token().await;
-    lab.wechat.set_secret(&appid(), Secret::new("reset in the console"));
-    lab.until("parked", |view| view.state == Phase::Parked).await;
-    assert_eq!(lab.token().await.access_token(), token.access_token());
-    let mut corrected = account(APPID, Endpoint::Token);
-    corrected.secret = Secret::new("reset in the console");
-    lab.config.accounts = vec![corrected.into()];
-    lab.fleet.reload(lab.config.clone()).await.unwrap();
-    let start = Instant::now();
-    lab.until("fresh", |view| view.state == Phase::Fresh).await;
-    assert!(start.elapsed() < SECOND, "tried at once");
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_parked_account_stays_parked_with_its_cause_through_an_outage() {
     for (endpoint, outage) in
         BOTH.into_iter().flat_map(|endpoint| [Outage::Refuse, Outage::Hang].map(|outage| (endpoint, outage)))
     {
         let mut kept = account(APPID, endpoint);
-        kept.tickets = [TicketKind::Jsapi].into_iter().collect();
+        kept.settings.tickets = [TicketKind::Jsapi].into_iter().collect();
         let lab = Lab::with(vec![kept, account("wx02", endpoint)]).await;
         lab.token().await;
         lab.until("a ticket", |view| view.tickets[0].state == Phase::Fresh).await;
@@ -683,27 +640,6 @@ async fn a_shutdown_waits_for_a_call_whose_intent_is_being_written() {
     lab = lab.crash_and_restart().await;
     lab.assert_alive(&lab.token().await);
     assert_eq!(lab.calls(), 1);
-    lab.fleet.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operators_refresh_is_tried_at_once_and_kept_apart_on_token() {
-    let lab = Lab::start(Endpoint::Token).await;
-    lab.token().await;
-    let outcome = async |force| lab.fleet.refresh(APPID, force).await.unwrap().outcome;
-    assert_eq!(outcome(false).await, RejectionOutcome::Limited, "a moment after a mint");
-    sleep(301 * SECOND).await;
-    assert_eq!(outcome(false).await, RejectionOutcome::Refreshed);
-    lab.fleet.shutdown().await;
-
-    let lab = Lab::start(Endpoint::StableToken).await;
-    lab.token().await;
-    let outcome = async |force| lab.fleet.refresh(APPID, force).await.unwrap().outcome;
-    assert_eq!(outcome(false).await, RejectionOutcome::StillValid);
-    assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
-    assert_eq!(outcome(true).await, RejectionOutcome::Limited, "WeChat obeys one in 30 s");
-    sleep(31 * SECOND).await;
-    assert_eq!(outcome(true).await, RejectionOutcome::Refreshed);
     lab.fleet.shutdown().await;
 }
 

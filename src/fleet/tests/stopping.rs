@@ -1,7 +1,6 @@
 //! What arrives while a fleet stops.
 
 use tokio::time::sleep;
-use wxtokend_core::account::Account;
 use wxtokend_core::ticket::TicketKind::Jsapi;
 use wxtokend_sandbox::{Call, Fault, FaultKind};
 
@@ -27,7 +26,7 @@ async fn a_token_that_lands_while_the_fleet_stops_is_seen_as_well_as_stored() {
 #[tokio::test(start_paused = true)]
 async fn a_ticket_that_comes_while_the_fleet_stops_is_seen_as_well_as_stored() {
     for endpoint in BOTH {
-        let ours = Account { tickets: [Jsapi].into_iter().collect(), ..account(APPID, endpoint) };
+        let ours = account(APPID, endpoint).with(|settings| settings.tickets = [Jsapi].into_iter().collect());
         let lab = Lab::with(vec![ours]).await;
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 1000 }).on(Call::Ticket));
         let slow = Fault::new(FaultKind::Delay { delay_ms: 4000 });

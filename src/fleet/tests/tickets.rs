@@ -12,7 +12,7 @@ use crate::fleet::actor::supervisor::crash_for_tests::CrashTicket;
 use crate::fleet::{TicketError, TicketView};
 
 fn with_tickets(endpoint: Endpoint, kinds: &[TicketKind]) -> Account {
-    Account { tickets: kinds.iter().copied().collect(), ..account(APPID, endpoint) }
+    account(APPID, endpoint).with(|settings| settings.tickets = kinds.iter().copied().collect())
 }
 
 async fn lab() -> Lab {
@@ -245,7 +245,7 @@ async fn of_reloads_that_follow_fast_on_each_other_the_last_one_counts() {
 async fn a_raised_budget_counts_at_once_though_the_accounts_actor_is_late() {
     let with_budget = |daily_budget| {
         let account = with_tickets(Endpoint::StableToken, &[Jsapi]);
-        Account { daily_budget, ..account }
+        account.with(|settings| settings.daily_budget = daily_budget)
     };
     let mut lab = Lab::with(vec![with_budget(4)]).await;
     lab.wechat.inject(Some(&appid()), Fault::errcode(-1).on(Call::Ticket));
@@ -262,8 +262,10 @@ async fn a_raised_budget_counts_at_once_though_the_accounts_actor_is_late() {
 #[tokio::test(start_paused = true)]
 async fn tickets_that_are_not_kept_any_more_are_erased_in_one_go() {
     let accounts = |kinds: &[TicketKind]| -> Vec<_> {
-        let of =
-            |n| Account { tickets: kinds.iter().copied().collect(), ..account(n, Endpoint::StableToken) };
+        let of = |n| {
+            account(n, Endpoint::StableToken)
+                .with(|settings| settings.tickets = kinds.iter().copied().collect())
+        };
         ["wx01", "wx02", "wx03", "wx04", "wx05", "wx06", "wx07", "wx08"].map(of).into()
     };
     let mut lab = Lab::with(accounts(&[Jsapi, WxCard])).await;

@@ -128,9 +128,10 @@ async fn a_check_call_that_alone_is_ill_costs_nobody_a_token() {
 #[tokio::test(start_paused = true)]
 async fn a_check_call_that_alone_is_ill_keeps_no_ticket_waiting_for_a_token_that_is_due() {
     for endpoint in BOTH {
-        let lab =
-            Lab::with(vec![Account { tickets: [Jsapi].into_iter().collect(), ..account(APPID, endpoint) }])
-                .await;
+        let lab = Lab::with(vec![
+            account(APPID, endpoint).with(|settings| settings.tickets = [Jsapi].into_iter().collect()),
+        ])
+        .await;
         lab.fleet.ticket(APPID, Jsapi).await.unwrap();
         lab.wechat.inject(None, Fault::new(FaultKind::Status { status: 502 }).on(Call::Check));
         // The first ticket is asked for again after some minutes, long before the token is.
@@ -148,9 +149,11 @@ async fn a_check_call_that_alone_is_ill_keeps_no_ticket_waiting_for_a_token_that
 #[tokio::test(start_paused = true)]
 async fn in_a_real_outage_a_ticket_keeps_a_quarter_of_its_budget_for_when_it_is_over() {
     let kept = [Jsapi].into_iter().collect();
-    let lab =
-        Lab::with(vec![Account { tickets: kept, daily_budget: 40, ..account(APPID, Endpoint::StableToken) }])
-            .await;
+    let lab = Lab::with(vec![account(APPID, Endpoint::StableToken).with(|settings| {
+        settings.tickets = kept;
+        settings.daily_budget = 40;
+    })])
+    .await;
     lab.fleet.ticket(APPID, Jsapi).await.unwrap();
     lab.wechat.inject(None, Fault::new(FaultKind::Hang).on(Call::Ticket));
     lab.wechat.inject(None, Fault::new(FaultKind::Hang).on(Call::Check));
@@ -248,7 +251,10 @@ async fn a_parked_account_with_a_living_token_is_asked_every_five_minutes() {
 async fn a_ticket_that_is_refused_for_ever_spends_nothing_that_clients_need() {
     for budget in [2000, 200] {
         let tickets = [Jsapi].into_iter().collect();
-        let ours = Account { tickets, daily_budget: budget, ..account(APPID, Endpoint::StableToken) };
+        let ours = account(APPID, Endpoint::StableToken).with(|settings| {
+            settings.tickets = tickets;
+            settings.daily_budget = budget;
+        });
         let lab = Lab::with(vec![ours]).await;
         lab.wechat.inject(Some(&appid()), Fault::errcode(40001).on(Call::Ticket));
         lab.token().await;
@@ -270,7 +276,10 @@ async fn a_ticket_that_is_refused_for_ever_spends_nothing_that_clients_need() {
 async fn a_ticket_that_is_refused_for_ever_mints_nothing_even_where_clients_are_believed() {
     for endpoint in BOTH {
         let tickets = [Jsapi].into_iter().collect();
-        let ours = Account { tickets, verify_rejections: false, ..account(APPID, endpoint) };
+        let ours = account(APPID, endpoint).with(|settings| {
+            settings.tickets = tickets;
+            settings.verify_rejections = false;
+        });
         let lab = Lab::with(vec![ours]).await;
         lab.wechat.inject(Some(&appid()), Fault::errcode(40001).on(Call::Ticket));
         sleep(24 * HOUR).await;
@@ -282,7 +291,9 @@ async fn a_ticket_that_is_refused_for_ever_mints_nothing_even_where_clients_are_
 #[tokio::test(start_paused = true)]
 async fn one_refusal_of_a_ticket_that_passes_costs_seconds() {
     let tickets = [Jsapi].into_iter().collect();
-    let lab = Lab::with(vec![Account { tickets, ..account(APPID, Endpoint::StableToken) }]).await;
+    let lab =
+        Lab::with(vec![account(APPID, Endpoint::StableToken).with(|settings| settings.tickets = tickets)])
+            .await;
     lab.wechat.inject(Some(&appid()), Fault::errcode(40001).on(Call::Ticket).times(1));
     sleep(10 * SECOND).await;
     assert_eq!(lab.view().tickets[0].state, Phase::Fresh);

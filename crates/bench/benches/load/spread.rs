@@ -53,7 +53,7 @@ fn busiest_second(tenths: &[u32]) -> u32 {
 fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mut rng = StdRng::seed_from_u64(1);
     let mut account: Account = Defaults::default().account(Appid::new("wx1")?, Secret::new("s"));
-    account.endpoint = endpoint;
+    account.settings.endpoint = endpoint;
     let rules =
         Rules { overlap: Duration::from_millis(OVERLAP_MS.unsigned_abs()), timeout: Duration::from_secs(5) };
     let at = |ms: i64| Moment { wall_ms: START.wall_ms + ms, boot_ms: START.boot_ms + ms };

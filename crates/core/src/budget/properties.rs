@@ -79,7 +79,8 @@ struct Audit {
 
 impl Audit {
     fn new(daily_budget: u32) -> Self {
-        let account = Account { daily_budget, ..Account::example(Endpoint::StableToken) };
+        let account =
+            Account::example(Endpoint::StableToken).with(|settings| settings.daily_budget = daily_budget);
         Self {
             account,
             state: AccountState::default(),
@@ -99,7 +100,7 @@ impl Audit {
     }
 
     fn reload(&mut self, daily_budget: u32) {
-        let new = Account { daily_budget, ..self.account.clone() };
+        let new = self.account.clone().with(|settings| settings.daily_budget = daily_budget);
         self.state.reconfigured(&self.account, &new, self.now());
         self.account = new;
         self.budgets.push((self.t, daily_budget));
@@ -140,7 +141,7 @@ impl Audit {
                 }
             }
             Event::Unsent { calls, reload } => {
-                let before = self.account.daily_budget;
+                let before = self.account.settings.daily_budget;
                 for _ in 0..calls {
                     if self.begin() {
                         reload.into_iter().for_each(|budget| self.reload(budget));
@@ -150,7 +151,7 @@ impl Audit {
                 }
             }
             Event::Requests(requests) => {
-                let (budget, now) = (self.account.daily_budget, self.now());
+                let (budget, now) = (self.account.settings.daily_budget, self.now());
                 for _ in 0..requests {
                     if self.state.ledger.charge(Bucket::ClientRequests, budget, now).is_ok() {
                         self.request_off = self.wall_off;
@@ -223,7 +224,7 @@ proptest! {
         let mut audit = Audit::new(first);
         events.iter().for_each(|event| audit.happen(event));
         let remaining =
-            |audit: &Audit| audit.state.ledger.remaining(Bucket::Calls, audit.account.daily_budget, audit.now());
+            |audit: &Audit| audit.state.ledger.remaining(Bucket::Calls, audit.account.settings.daily_budget, audit.now());
         let before = remaining(&audit);
         audit.happen(&Event::Unsent { calls, reload });
         prop_assert_eq!(remaining(&audit), before);
@@ -239,7 +240,7 @@ proptest! {
         events.iter().for_each(|event| audit.happen(event));
         // A unit takes up to a millisecond longer than its share of the day to come back.
         audit.t += WINDOW.as_millis() as i64 + 1000;
-        let (budget, now) = (audit.account.daily_budget, audit.now());
+        let (budget, now) = (audit.account.settings.daily_budget, audit.now());
         prop_assert_eq!(audit.state.ledger.remaining(Bucket::Calls, budget, now), burst(budget));
         let requests = audit.state.ledger.remaining(Bucket::ClientRequests, budget, now);
         prop_assert_eq!(requests, Bucket::ClientRequests.size(budget).get());
@@ -253,7 +254,7 @@ proptest! {
     ) {
         let mut audit = Audit::new(first);
         events.iter().for_each(|event| audit.happen(event));
-        let (budget, now) = (audit.account.daily_budget, audit.now());
+        let (budget, now) = (audit.account.settings.daily_budget, audit.now());
         let mut ledger = audit.state.ledger;
         for _ in 0..ledger.remaining(Bucket::Calls, budget, now) {
             prop_assert!(ledger.charge(Bucket::Calls, budget, now).is_ok());

@@ -86,8 +86,8 @@ impl TicketState {
         }
         let scheduled = self.ticket.as_ref().map_or(now, |ticket| {
             // Polling a ticket that still serves must not spend the calls that its successor will need.
-            let half = budget::burst(account.daily_budget) / 2;
-            let spare = self.ledger.remaining(Bucket::Calls, account.daily_budget, now) > half;
+            let half = budget::burst(account.settings.daily_budget) / 2;
+            let spare = self.ledger.remaining(Bucket::Calls, account.settings.daily_budget, now) > half;
             let due = if spare || !self.is_usable(now) { ticket.ask_at } else { ticket.expires_at };
             now + due.until_by_either(now)
         });
@@ -105,7 +105,7 @@ impl TicketState {
     pub fn trial_urgency(&self, account: &Account, has_token: bool, now: Moment) -> Option<Duration> {
         let is_idle = !matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
         let is_useful = is_idle
-            && budget::can_afford_trial(&self.ledger, account.daily_budget, now)
+            && budget::can_afford_trial(&self.ledger, account.settings.daily_budget, now)
             && self.next_step(account, has_token, true, now) == TicketStep::Ask;
         is_useful.then(|| self.usable_for(now))
     }
@@ -115,8 +115,8 @@ impl TicketState {
     /// # Errors
     /// If the budget allows no call now, returns the instant at which it will.
     pub fn begin_ask(&mut self, account: &Account, now: Moment) -> Result<(), Moment> {
-        self.ledger.charge(Bucket::Calls, account.daily_budget, now)?;
-        self.price = budget::interval(account.daily_budget);
+        self.ledger.charge(Bucket::Calls, account.settings.daily_budget, now)?;
+        self.price = budget::interval(account.settings.daily_budget);
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl TicketState {
             // It may end any time but is still alive: asked again soon, so that the age of its successor is
             // known precisely.
             Some(held) if held.is_age_known && !held.ends_by.is_over(sent_at) => {
-                let pause = (held.ends_from.elapsed(held.ends_by) / 8).max(account.retry.initial);
+                let pause = (held.ends_from.elapsed(held.ends_by) / 8).max(account.settings.retry.initial);
                 let expires_at = sent_at + pause + margin(poll_interval);
                 (Fetched::Same, HeldTicket { expires_at, ask_at: sent_at + pause, ..held.clone() })
             }

@@ -173,7 +173,7 @@ fn while_the_host_is_down_nothing_is_asked_and_when_it_is_back_at_once() {
 
 #[test]
 fn every_call_is_charged_and_one_that_was_not_sent_given_back() {
-    let account = Account { daily_budget: 8, ..account() };
+    let account = account().with(|settings| settings.daily_budget = 8);
     let mut state = TicketState::default();
     for _ in 0..4 {
         state.begin_ask(&account, at(0.0)).unwrap();
@@ -187,7 +187,7 @@ fn every_call_is_charged_and_one_that_was_not_sent_given_back() {
 
 #[test]
 fn a_ticket_that_serves_is_not_polled_with_the_last_calls() {
-    let account = Account { daily_budget: 8, ..account() };
+    let account = account().with(|settings| settings.daily_budget = 8);
     let mut state = TicketState::default();
     asked(&mut state, "a", 0.0);
     let wait = |state: &TicketState| match state.next_step(&account, true, true, at(1.0)) {
@@ -307,12 +307,13 @@ fn one_that_was_replaced_is_no_new_one_when_a_late_part_of_wechat_hands_it_out()
 
 #[test]
 fn what_a_call_cost_that_ended_in_a_crash_is_not_given_back() {
-    let account = Account { daily_budget: 8, ..account() };
+    let account = account().with(|settings| settings.daily_budget = 8);
     let mut state = TicketState::default();
     state.begin_ask(&account, at(0.0)).unwrap();
     let mut state = TicketState { activity: Some(TicketActivity::Asking), ..state }.resumed();
     assert_eq!(state.activity, None);
-    let left = |state: &TicketState| state.ledger.remaining(Bucket::Calls, account.daily_budget, at(1.0));
+    let left =
+        |state: &TicketState| state.ledger.remaining(Bucket::Calls, account.settings.daily_budget, at(1.0));
     assert_eq!(left(&state), 3);
     failed(&mut state, Fault::host("down"), None, 1.0);
     assert_eq!(left(&state), 3, "no call was made that could be given back");

@@ -91,10 +91,12 @@ fn spacing_left(state: &AccountState, now: Moment) -> Duration {
 #[must_use]
 pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
     let left = state.usable_for(now);
-    let affords = budget::can_afford_trial(&state.ledger, account.daily_budget, now);
+    let affords = budget::can_afford_trial(&state.ledger, account.settings.daily_budget, now);
     let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
     let is_useful = match next_step(state, account, true, now) {
-        Step::Fetch { .. } => affords && (account.endpoint == Endpoint::StableToken || left <= in_hand),
+        Step::Fetch { .. } => {
+            affords && (account.settings.endpoint == Endpoint::StableToken || left <= in_hand)
+        }
         Step::Check => left.is_zero(),
         Step::Wait(_) | Step::AwaitHost => false,
     };
@@ -105,7 +107,7 @@ pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Op
 fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Moment) {
     let fetch = |reason| Step::Fetch { reason, force: false };
     let Some(token) = state.token.as_deref() else { return (fetch(Reason::NoToken), now) };
-    if token.endpoint != account.endpoint {
+    if token.endpoint != account.settings.endpoint {
         return (fetch(Reason::EndpointChanged), now);
     }
     match token.standing {

@@ -46,10 +46,10 @@ pub fn judge_rejection(
         let honoured = state.rejections.verdict == Some(Verdict::Honoured);
         return if honoured { Judgement::StillValid } else { Judgement::Limited };
     }
-    if state.ledger.charge(Bucket::ClientRequests, account.daily_budget, now).is_err() {
+    if state.ledger.charge(Bucket::ClientRequests, account.settings.daily_budget, now).is_err() {
         return Judgement::Limited;
     }
-    if account.verify_rejections {
+    if account.settings.verify_rejections {
         state.want = Some(WantedCall::Check);
     } else {
         state.rejections = state.rejections.refused();
@@ -60,7 +60,7 @@ pub fn judge_rejection(
 
 /// Decides on an operator's refresh request, and notes in `state` what is to be done.
 pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
-    let force = force && account.endpoint == Endpoint::StableToken;
+    let force = force && account.settings.endpoint == Endpoint::StableToken;
     let is_due = matches!(state.want, Some(WantedCall::Fetch(_) | WantedCall::Force(_)));
     let fetching = state.activity == Activity::Fetching;
     let forcing = matches!(state.serving, Some(WantedCall::Force(_)));
@@ -73,10 +73,10 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
     if force && !force_allowed_at(&state.forced, now).has_come(now) {
         return Judgement::Limited;
     }
-    if account.endpoint == Endpoint::Token && state.is_mint_too_soon(now) {
+    if account.settings.endpoint == Endpoint::Token && state.is_mint_too_soon(now) {
         return Judgement::Limited;
     }
-    if state.ledger.charge(Bucket::ClientRequests, account.daily_budget, now).is_err() {
+    if state.ledger.charge(Bucket::ClientRequests, account.settings.daily_budget, now).is_err() {
         return Judgement::Limited;
     }
     let want = if force { WantedCall::Force } else { WantedCall::Fetch };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::account::{Account, Endpoint, RefreshAhead};
+use crate::account::{Account, Endpoint, RefreshAhead, Retry};
 use crate::budget::{self, Bucket, Ledger};
 use crate::clock::Moment;
 use crate::fault::{Fault, FaultKind, Wait};
@@ -57,10 +57,10 @@ pub fn refresh_at(
     jitter: f64,
 ) -> Moment {
     let expires_at = sent_at + lifetime;
-    let drawn = match account.endpoint {
+    let drawn = match account.settings.endpoint {
         // A third either way: at 25 % of 7200 s there are at least 20 min left to ride out an outage.
         Endpoint::Token => {
-            let ahead = match account.refresh_ahead {
+            let ahead = match account.settings.refresh_ahead {
                 RefreshAhead::Share(share) => lifetime.mul_f64(share),
                 RefreshAhead::Fixed(time) => time.min(lifetime / 2),
             };
@@ -74,7 +74,7 @@ pub fn refresh_at(
         Endpoint::StableToken => expires_at - overlap + overlap.mul_f64(0.02 + jitter * 0.33),
     };
     // With little life left, the window is already over; asking at once would be a loop.
-    drawn.max((sent_at + account.retry.initial).min(expires_at))
+    drawn.max((sent_at + account.settings.retry.initial).min(expires_at))
 }
 
 /// How long to wait after the `failures`-th failure in a row.
@@ -88,36 +88,35 @@ pub fn wait_after(
     now: Moment,
     jitter: f64,
 ) -> Duration {
+    let (initial, daily_budget) = (account.settings.retry.initial, account.settings.daily_budget);
     let wait = match fault.wait {
         // Retrying a parked account is a call like any other; a quota says itself when it is free.
         Wait::For(time) if fault.kind == FaultKind::Parked => time,
         Wait::For(time) => return time,
         Wait::Every(time) => near_end(time, account, usable_for),
-        Wait::UpTo(longest) => {
-            near_end(full_jitter(account.retry.initial, longest, failures, jitter), account, usable_for)
-        }
+        Wait::UpTo(longest) => near_end(full_jitter(initial, longest, failures, jitter), account, usable_for),
         Wait::BackOff => back_off(failures, account, usable_for, jitter),
         // Jitter: accounts that were asked for the same pause must not all end it at the same instant.
         Wait::NotBefore(pause) => {
-            let least = pause + account.retry.initial.mul_f64(jitter);
+            let least = pause + initial.mul_f64(jitter);
             back_off(failures, account, usable_for, jitter).max(least)
         }
     };
     // The last quarter of the burst is spent no faster than it comes back, so that a call is left for when
     // the failures end.
-    let scarce = ledger.remaining(Bucket::Calls, account.daily_budget, now)
-        < budget::burst(account.daily_budget).div_ceil(4);
-    if scarce { wait.max(budget::interval(account.daily_budget)) } else { wait }
+    let scarce = ledger.remaining(Bucket::Calls, daily_budget, now) < budget::burst(daily_budget).div_ceil(4);
+    if scarce { wait.max(budget::interval(daily_budget)) } else { wait }
 }
 
 fn back_off(failures: u32, account: &Account, usable_for: Duration, jitter: f64) -> Duration {
-    near_end(full_jitter(account.retry.initial, account.retry.max, failures, jitter), account, usable_for)
+    let Retry { initial, max } = account.settings.retry;
+    near_end(full_jitter(initial, max, failures, jitter), account, usable_for)
 }
 
 /// Shortens a wait so that several tries fit into the token's remaining life. An expired token sets no
 /// deadline.
 fn near_end(wait: Duration, account: &Account, usable_for: Duration) -> Duration {
-    if usable_for.is_zero() { wait } else { wait.min((usable_for / 4).max(account.retry.initial)) }
+    if usable_for.is_zero() { wait } else { wait.min((usable_for / 4).max(account.settings.retry.initial)) }
 }
 
 /// Between `initial` and `initial × 2^failures`, never above `max`.

@@ -232,9 +232,12 @@ impl AccountState {
     /// Applies a configuration change. A changed secret or endpoint is tried at once; a changed budget ends
     /// the wait for the old one.
     pub fn reconfigured(&mut self, old: &Account, new: &Account, now: Moment) {
-        if old.secret != new.secret || old.endpoint != new.endpoint {
-            let reason =
-                if old.endpoint == new.endpoint { Reason::SecretChanged } else { Reason::EndpointChanged };
+        if old.secret != new.secret || old.settings.endpoint != new.settings.endpoint {
+            let reason = if old.settings.endpoint == new.settings.endpoint {
+                Reason::SecretChanged
+            } else {
+                Reason::EndpointChanged
+            };
             self.want = Some(WantedCall::Fetch(reason));
             self.forget_refusal();
         }

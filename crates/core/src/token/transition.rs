@@ -50,8 +50,8 @@ impl AccountState {
     /// # Errors
     /// If the daily budget allows no call now, returns the instant at which it will.
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
-        self.ledger.charge(Bucket::Calls, account.daily_budget, now)?;
-        self.price = budget::interval(account.daily_budget);
+        self.ledger.charge(Bucket::Calls, account.settings.daily_budget, now)?;
+        self.price = budget::interval(account.settings.daily_budget);
         self.is_trial = false;
         // Anything asked for from here on is for the next call. So is a forced call, if this call is not one.
         self.serving = self.want.take_if(|want| force || !matches!(want, WantedCall::Force(_)));
@@ -59,12 +59,12 @@ impl AccountState {
             self.forced.retain(|at| at.elapsed(now) < DAY);
             self.forced.push(now);
         }
-        let trusted_until = match (account.endpoint, self.token.as_deref()) {
+        let trusted_until = match (account.settings.endpoint, self.token.as_deref()) {
             (Endpoint::StableToken, _) if !force => None,
             // The next token is at risk: this call may end it if it reaches WeChat after the call that brings
             // that token.
             (_, None) => Some(now),
-            (_, Some(token)) if token.endpoint != account.endpoint => Some(token.expires_at),
+            (_, Some(token)) if token.endpoint != account.settings.endpoint => Some(token.expires_at),
             // If a lost call has minted, this one may at once end what is then the token before the last.
             (Endpoint::Token, _) if self.doubt.is_some() => Some(now),
             (Endpoint::Token, Some(token)) => Some(now + token.overlap),
@@ -78,7 +78,7 @@ impl AccountState {
     /// Charges a second call, for a try at another host where that is harmless. Returns whether the budget
     /// allows it.
     pub fn charge_spare(&mut self, account: &Account, now: Moment) -> bool {
-        self.ledger.charge(Bucket::Calls, account.daily_budget, now).is_ok()
+        self.ledger.charge(Bucket::Calls, account.settings.daily_budget, now).is_ok()
     }
 
     /// Refunds the second call, which was not made.
@@ -105,7 +105,7 @@ impl AccountState {
         }
         if let (true, Some(intent)) = (end.may_have_minted, intent) {
             // A call that was cut short may still be at work.
-            self.cast_doubt(intent, now.max(intent.at + rules.timeout), account.endpoint, rules);
+            self.cast_doubt(intent, now.max(intent.at + rules.timeout), account.settings.endpoint, rules);
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
@@ -164,9 +164,9 @@ impl AccountState {
         if want == Some(WantedCall::Check) {
             // The report was not investigated: it costs nothing, and the next one waits as long as after a
             // check.
-            self.ledger.refund_request(account.daily_budget);
+            self.ledger.refund_request(account.settings.daily_budget);
             self.rejections = Rejections {
-                cool_until: Some(now + account.rejection_cooldown),
+                cool_until: Some(now + account.settings.rejection_cooldown),
                 verdict: None,
                 ..self.rejections
             };
@@ -186,7 +186,7 @@ impl AccountState {
         draw: Draw<'_>,
     ) -> Fetched {
         let again = self.token.as_deref().filter(|token| token.value == answer.value);
-        let life = answer.believed_life(account.endpoint);
+        let life = answer.believed_life(account.settings.endpoint);
         // For a token that we know, the window is known too, as long as it is in the future.
         let overlap = again
             .map(|token| token.overlap)
@@ -199,14 +199,15 @@ impl AccountState {
         // A call cut short, or one of a process that has crashed, may still be at work and mint after this
         // one.
         let at_work = self.doubt.filter(|doubt| !doubt.over_by(rules).has_come(sent_at));
-        let until = match account.endpoint {
+        let until = match account.settings.endpoint {
             Endpoint::Token => sent_at + overlap,
             Endpoint::StableToken => sent_at,
         };
         self.doubt = at_work.map(|doubt| Doubt { until, checked: false, ..doubt });
         if let Some(token) = again {
             // The overlap was measured when the token was young; its remaining life says nothing about it.
-            let again = HeldToken { expires_at, refresh_at, endpoint: account.endpoint, ..token.clone() };
+            let again =
+                HeldToken { expires_at, refresh_at, endpoint: account.settings.endpoint, ..token.clone() };
             self.token = Some(Arc::new(again));
             self.keep_same(want, account, now, draw.jitter());
             return Fetched::Same;
@@ -221,7 +222,7 @@ impl AccountState {
         self.token = Some(Arc::new(HeldToken {
             value: answer.value,
             version: self.version,
-            endpoint: account.endpoint,
+            endpoint: account.settings.endpoint,
             issued_at: sent_at,
             expires_at,
             overlap,
@@ -239,7 +240,7 @@ impl AccountState {
             self.set_standing(Validity::RejectedTwice);
             self.fail(Fault::refused_token(), account, now, jitter);
         } else if want == Some(WantedCall::Fetch(Reason::Reported))
-            && account.endpoint == Endpoint::StableToken
+            && account.settings.endpoint == Endpoint::StableToken
             && force_allowed
         {
             self.want = Some(WantedCall::Force(Reason::Reported));

@@ -4,10 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use wxtokend_core::account::{Account, Appid, Retry};
+use wxtokend_core::account::{Account, AccountSettings, Appid, Retry};
 use wxtokend_core::ticket::TicketKinds;
 
-use crate::config::checked::Defaults;
 use crate::config::duration::show;
 use crate::config::yaml::file;
 use crate::config::yaml::node::Node;
@@ -24,7 +23,7 @@ pub(super) fn accounts(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     accounts: Node<Vec<Node<file::Account>>>,
-    defaults: Defaults,
+    defaults: AccountSettings,
 ) -> Vec<Option<Arc<Account>>> {
     let accounts = reader.filled_list(at, accounts, "at least one account is needed");
     if accounts.len() > MAX_ACCOUNTS {
@@ -93,7 +92,7 @@ fn account(
     at: &Place<'_>,
     appid: Option<Appid>,
     account: file::Account,
-    defaults: Defaults,
+    defaults: AccountSettings,
 ) -> Option<Account> {
     let at_name = at.key("name");
     let name = reader.value(&at_name, account.name).and_then(|name| reader.label(&at_name, name));
@@ -122,27 +121,21 @@ pub(super) fn settings(
     reader: &mut ConfigReader<'_>,
     at: &Place<'_>,
     own: file::Settings,
-    base: Defaults,
-) -> Defaults {
-    let endpoint = reader.parsed(&at.key("endpoint"), own.endpoint, parse::endpoint);
-    let daily_budget = reader.parsed(&at.key("daily_budget"), own.daily_budget, parse::at_least(4));
-    let refresh_ahead = reader.parsed(&at.key("refresh_ahead"), own.refresh_ahead, parse::refresh_ahead);
-    let retry = retry(reader, &at.key("retry"), own.retry, base.retry);
-    let verify = reader.parsed(&at.key("verify_rejections"), own.verify_rejections, parse::yes_or_no);
-    let cooldown = reader.parsed(&at.key("rejection_cooldown"), own.rejection_cooldown, parse::duration);
-    let tickets = match own.tickets {
-        Node::Absent => base.tickets,
-        tickets => self::tickets(reader, &at.key("tickets"), tickets),
-    };
-    Defaults {
-        endpoint: endpoint.unwrap_or(base.endpoint),
-        daily_budget: daily_budget.unwrap_or(base.daily_budget),
-        refresh_ahead: refresh_ahead.unwrap_or(base.refresh_ahead),
-        retry,
-        verify_rejections: verify.unwrap_or(base.verify_rejections),
-        rejection_cooldown: cooldown.unwrap_or(base.rejection_cooldown),
-        tickets,
+    base: AccountSettings,
+) -> AccountSettings {
+    let mut all = base;
+    reader.set(&mut all.endpoint, &at.key("endpoint"), own.endpoint, parse::endpoint);
+    reader.set(&mut all.daily_budget, &at.key("daily_budget"), own.daily_budget, parse::at_least(4));
+    reader.set(&mut all.refresh_ahead, &at.key("refresh_ahead"), own.refresh_ahead, parse::refresh_ahead);
+    all.retry = retry(reader, &at.key("retry"), own.retry, base.retry);
+    let verify = at.key("verify_rejections");
+    reader.set(&mut all.verify_rejections, &verify, own.verify_rejections, parse::yes_or_no);
+    let cooldown = at.key("rejection_cooldown");
+    reader.set(&mut all.rejection_cooldown, &cooldown, own.rejection_cooldown, parse::duration);
+    if !own.tickets.is_absent() {
+        all.tickets = tickets(reader, &at.key("tickets"), own.tickets);
     }
+    all
 }
 
 fn tickets(reader: &mut ConfigReader<'_>, at: &Place<'_>, tickets: Node<Vec<Node<String>>>) -> TicketKinds {

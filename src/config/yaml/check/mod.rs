@@ -89,21 +89,21 @@ fn api(
     api: Node<file::Api>,
 ) -> (ApiConfig, clients::ClientDrafts) {
     let api = reader.mapping(at, api);
+    let mut all = ApiConfig::default();
     let at_listen = at.key("listen");
-    let listen = reader.parsed(&at_listen, api.listen, parse::address).unwrap_or(ApiConfig::default().listen);
+    reader.set(&mut all.listen, &at_listen, api.listen, parse::address);
     let no_clients = match &api.clients {
         Node::Absent => true,
         Node::Value(clients) => clients.is_empty(),
         // This is reported elsewhere.
         Node::Null | Node::Wrong(_) => false,
     };
-    if no_clients && !listen.ip().to_canonical().is_loopback() {
+    if no_clients && !all.listen.ip().to_canonical().is_loopback() {
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
     }
     let clients = clients::clients(reader, &at.key("clients"), api.clients);
-    let wechat_path = reader.parsed(&at.key("wechat_path"), api.wechat_path, parse::url_path);
-    let wechat_path = wechat_path.unwrap_or_else(|| ApiConfig::default().wechat_path);
-    (ApiConfig { listen, wechat_path, clients: Vec::new() }, clients)
+    reader.set(&mut all.wechat_path, &at.key("wechat_path"), api.wechat_path, parse::url_path);
+    (all, clients)
 }
 
 fn metrics(reader: &mut ConfigReader<'_>, at: &Place<'_>, metrics: Node<file::Metrics>) -> MetricsConfig {
@@ -117,23 +117,16 @@ fn metrics(reader: &mut ConfigReader<'_>, at: &Place<'_>, metrics: Node<file::Me
 }
 
 fn upstream(reader: &mut ConfigReader<'_>, at: &Place<'_>, upstream: Node<file::Upstream>) -> UpstreamConfig {
-    let default = UpstreamConfig::default();
+    let mut all = UpstreamConfig::default();
     let own = reader.mapping(at, upstream);
-    let urls = match own.base_urls {
-        Node::Absent => default.base_urls,
-        urls => base_urls(reader, &at.key("base_urls"), urls),
-    };
-    let timeout = reader.parsed(&at.key("timeout"), own.timeout, parse::duration);
-    let overlap = reader.parsed(&at.key("overlap"), own.overlap, parse::duration);
-    let in_flight = reader.parsed(&at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
-    let per_second = reader.parsed(&at.key("max_per_second"), own.max_per_second, parse::at_least(1));
-    UpstreamConfig {
-        base_urls: urls,
-        timeout: timeout.unwrap_or(default.timeout),
-        overlap: overlap.unwrap_or(default.overlap),
-        max_in_flight: in_flight.unwrap_or(default.max_in_flight),
-        max_per_second: per_second.unwrap_or(default.max_per_second),
+    if !own.base_urls.is_absent() {
+        all.base_urls = base_urls(reader, &at.key("base_urls"), own.base_urls);
     }
+    reader.set(&mut all.timeout, &at.key("timeout"), own.timeout, parse::duration);
+    reader.set(&mut all.overlap, &at.key("overlap"), own.overlap, parse::duration);
+    reader.set(&mut all.max_in_flight, &at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
+    reader.set(&mut all.max_per_second, &at.key("max_per_second"), own.max_per_second, parse::at_least(1));
+    all
 }
 
 fn base_urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: Node<Vec<Node<String>>>) -> Vec<Url> {

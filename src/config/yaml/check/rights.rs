@@ -68,7 +68,7 @@ fn unreadable_reason(clients: &[Client], account: &Account) -> Option<&'static s
         allowed.read |= client.allow.read;
         allowed.sign |= client.allow.sign;
     }
-    if allowed.read || allowed.sign && account.tickets.has(TicketKind::Jsapi) {
+    if allowed.read || allowed.sign && account.settings.tickets.has(TicketKind::Jsapi) {
         None
     } else if allowed.sign {
         Some("those that have it among their accounts are allowed to sign, and its tickets lack jsapi")

@@ -40,7 +40,7 @@ fn warn_if_unusable(reader: &mut ConfigReader<'_>, at: &Place<'_>, path: &Path, 
     match files.run_with_timeout(path.to_owned(), move |path| problem(path, &config)) {
         Ok(None) => {}
         Ok(Some(problem)) => reader.warn(at, problem),
-        Err(error) if files.hung() => reader.warn(at, format!("cannot be looked at: {error}")),
+        Err(error) if files.hung() => reader.warn(at, format!("cannot be checked: {error}")),
         // Ignored: opening the store at the start reports it, as the user who runs the program.
         Err(_) => {}
     }

@@ -86,7 +86,7 @@ fn rules_of_the_file_as_a_whole() {
         ("? [a]\n: 1\naccounts: [{ appid: wx1, secret: s }]", &[": has an unknown key"]),
         (
             "store: { path: a }\nstore: { path: b }\naccounts: [{ appid: wx1, secret: s, appid: wx2 }]",
-            &["store: stands here twice", "accounts[0].appid: stands here twice"],
+            &["store: is given twice", "accounts[0].appid: is given twice"],
         ),
         ("api:\nmetrics:\nstore:\nupstream:\ndefaults:\naccounts: [{ appid: wx1, secret: s, retry: }]", &[]),
     ] {
@@ -187,8 +187,8 @@ fn rules_of_the_api() {
         (
             with(&format!("{{ {client}, key_file: f, key_sha256: 0 }}")),
             &[
-                "api.clients[0].key_file: cannot stand beside key; keep one of them",
-                "api.clients[0].key_sha256: cannot stand beside key",
+                "api.clients[0].key_file: cannot be given together with key; keep one of them",
+                "api.clients[0].key_sha256: cannot be given together with key",
             ],
         ),
         (
@@ -392,7 +392,10 @@ fn rules_of_accounts_and_of_what_they_share() {
             &["accounts[0].tags[0]: ${NAME}", "tags[1]: ${NAME}"],
         ),
         ("{ appid: a, secret: s, endpoint: '${CANARY}' }", &["the value of ${CANARY} is not an endpoint"]),
-        ("{ appid: a, secret: s, secret_file: f }", &["accounts[0].secret_file: cannot stand beside secret"]),
+        (
+            "{ appid: a, secret: s, secret_file: f }",
+            &["accounts[0].secret_file: cannot be given together with secret"],
+        ),
         ("{ appid: a, secret_file: f }", &["accounts[0].secret_file: the file cannot be read: No such file"]),
         (
             "{ appid: a, secret_file: /dev/null }",
@@ -452,7 +455,7 @@ store:
   path: b
 ";
     let expected = "\
-/nowhere/accounts.yaml: store: stands here twice (line 11, column 1)
+/nowhere/accounts.yaml: store: is given twice (line 11, column 1)
 /nowhere/accounts.yaml: api.lisen: unknown key; known here: listen, wechat_path, clients (line 2, column 3)
 /nowhere/accounts.yaml: accounts[0].secret: is missing; give secret or secret_file (line 5, column 5)
 /nowhere/accounts.yaml: accounts[0].endpoint: \"stabletoken\" is not an endpoint; allowed: stable_token, token (line 6, column 5)

@@ -32,8 +32,8 @@ impl LabApi {
     pub(super) async fn open(clients: Vec<Client>) -> Self {
         let mut accounts =
             [APPID, "cold"].map(|appid| crate::fleet::tests::lab::account(appid, Endpoint::StableToken));
-        accounts[0].tickets = [TicketKind::Jsapi].into_iter().collect();
-        accounts[1].tickets = [TicketKind::Jsapi].into_iter().collect();
+        accounts[0].settings.tickets = [TicketKind::Jsapi].into_iter().collect();
+        accounts[1].settings.tickets = [TicketKind::Jsapi].into_iter().collect();
         let lab = Lab::with(accounts.into()).await;
         lab.wechat.inject(Some(&id("cold")), Fault::new(FaultKind::Delay { delay_ms: 3_000 }));
         lab.fleet.token(APPID).await.unwrap();

@@ -209,7 +209,7 @@ async fn stable_token_finds_no_appid_in_a_form_or_in_the_url() {
 #[tokio::test]
 async fn token_and_getticket_take_a_form_as_they_take_a_query() {
     let mut with_ticket = account("wx1");
-    with_ticket.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
+    with_ticket.settings.tickets = [wxtokend_core::ticket::TicketKind::Jsapi].into_iter().collect();
     let clients = vec![client("c rm+&", &["*"], READ)];
     let rig = Rig::start(TestApi { accounts: vec![with_ticket], clients, ..TestApi::default() }).await;
     let token = rig.token_of("wx1").await;

@@ -21,7 +21,7 @@ const OURS: (&str, &str) = ("sec-fetch-site", "same-origin");
 
 /// A server on which every route finds what it is about.
 async fn rig(clients: Vec<Client>, metrics_listen: Option<SocketAddr>) -> Rig {
-    let account = Account { tickets: TicketKind::ALL.into_iter().collect(), ..account("wx1") };
+    let account = account("wx1").with(|settings| settings.tickets = TicketKind::ALL.into_iter().collect());
     let rig =
         Rig::start(TestApi { accounts: vec![account], clients, metrics_listen, ..TestApi::default() }).await;
     rig.fleet.ticket("wx1", TicketKind::Jsapi).await.unwrap();

@@ -8,7 +8,7 @@ const SIGN: Allow = Allow { sign: true, ..Allow::NONE };
 const URL: &str = "/v1/accounts/wx1/jssdk?url=";
 
 fn with_tickets(appid: &str) -> Account {
-    Account { tickets: [TicketKind::Jsapi].into_iter().collect(), ..account(appid) }
+    account(appid).with(|settings| settings.tickets = [TicketKind::Jsapi].into_iter().collect())
 }
 
 async fn rig(clients: Vec<Client>) -> Rig {

@@ -128,8 +128,8 @@ async fn a_first_token_that_is_on_its_way_is_waited_for() {
 #[tokio::test]
 async fn a_spent_budget_has_a_code_of_its_own() {
     let mut poor = account("wx1");
-    poor.daily_budget = 4;
-    poor.retry =
+    poor.settings.daily_budget = 4;
+    poor.settings.retry =
         wxtokend_core::account::Retry { initial: Duration::from_millis(1), max: Duration::from_millis(5) };
     let plan =
         TestApi { accounts: vec![poor], faults: vec![("wx1", Fault::errcode(-1))], ..TestApi::default() };

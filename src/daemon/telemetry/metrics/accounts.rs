@@ -73,8 +73,11 @@ fn states(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     text.family(&ACCOUNT_INFO)?;
     for row in rows {
         let account = &row.snapshot.account;
-        let labels =
-            [("appid", &*row.appid), ("name", &*account.name), ("endpoint", account.endpoint.as_str())];
+        let labels = [
+            ("appid", &*row.appid),
+            ("name", &*account.name),
+            ("endpoint", account.settings.endpoint.as_str()),
+        ];
         text.sample(&ACCOUNT_INFO, &labels, 1)?;
     }
     each(text, rows, &CONSECUTIVE_FAILURES, |row| Some(row.failures))

@@ -279,7 +279,7 @@ async fn no_secret_and_no_token_is_in_a_scrape() {
 #[tokio::test]
 async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
     let mut poor = account("wx3");
-    poor.daily_budget = 4;
+    poor.settings.daily_budget = 4;
     let faults = vec![("wx2", Fault::errcode(40164)), ("wx5", Fault::errcode(40164))];
     let accounts = ["wx1", "wx2", "wx5"].map(account).into_iter().chain([poor]).collect();
     let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
@@ -440,7 +440,7 @@ async fn a_long_scrape_is_made_in_parts_and_no_further_than_somebody_takes_them(
 #[tokio::test]
 async fn a_ticket_has_series_of_its_own_in_addition_to_its_accounts() {
     let tickets = wxtokend_core::ticket::TicketKind::ALL.into_iter().collect();
-    let with_tickets = wxtokend_core::account::Account { tickets, ..account("wx1") };
+    let with_tickets = account("wx1").with(|settings| settings.tickets = tickets);
     let fault = Fault::errcode(48001).on(wxtokend_sandbox::Call::Ticket);
     let accounts =
         vec![with_tickets.clone(), wxtokend_core::account::Account { appid: id("wx2"), ..with_tickets }];

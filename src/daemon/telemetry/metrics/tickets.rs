@@ -138,7 +138,7 @@ impl Tickets {
     fn calls(&self, text: &mut Exposition<'_>, now: Moment) -> Result<()> {
         text.family(&TICKET_BUDGET_REMAINING)?;
         for row in &self.rows {
-            let left = row.state.ledger.remaining(Bucket::Calls, row.account.daily_budget, now);
+            let left = row.state.ledger.remaining(Bucket::Calls, row.account.settings.daily_budget, now);
             text.sample(&TICKET_BUDGET_REMAINING, &row.labels(), left)?;
         }
         text.family(&TICKET_REFRESHES)?;

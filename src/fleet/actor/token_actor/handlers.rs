@@ -1,7 +1,7 @@
 //! Handles the messages that an account's actor receives.
 
 use kameo::prelude::*;
-use wxtokend_core::account::Account;
+use wxtokend_core::account::{Account, AccountSettings};
 use wxtokend_core::secret::Secret;
 use wxtokend_core::token::rejection::{Judgement, judge_refresh, judge_rejection};
 
@@ -56,7 +56,8 @@ impl Message<RefreshRequest> for TokenActor {
                 (judge_rejection(&mut self.state, &self.account, &presented, now), Some(presented))
             }
             RefreshRequest::Doubted(presented) => {
-                let verifying = Account { verify_rejections: true, ..Account::clone(&self.account) };
+                let settings = AccountSettings { verify_rejections: true, ..self.account.settings };
+                let verifying = Account { settings, ..Account::clone(&self.account) };
                 (judge_rejection(&mut self.state, &verifying, &presented, now), Some(presented))
             }
             RefreshRequest::Refresh { force } => {

@@ -31,7 +31,7 @@ impl TokenActor {
         let fetches = matches!(step, Step::Fetch { .. });
         if self.state.is_trial && !hosts_up {
             Require::Nothing
-        } else if fetches && self.account.endpoint == Endpoint::Token && self.state.is_usable(now) {
+        } else if fetches && self.account.settings.endpoint == Endpoint::Token && self.state.is_usable(now) {
             // A lost answer would leave the token trusted for the overlap only.
             Require::Heard
         } else {
@@ -74,7 +74,7 @@ impl TokenActor {
             // Recovery assumes that a call is sent right after its intent is written, so the slot comes
             // first.
             Step::Fetch { reason, force }
-                if (force || self.account.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
+                if (force || self.account.settings.endpoint == Endpoint::Token) && !permit.is_in_flight() =>
             {
                 let hosts_up = self.shared.wechat().hosts().observe().0.up;
                 let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
@@ -91,7 +91,8 @@ impl TokenActor {
                 self.state.reason = Some(reason);
                 let is_trial = self.state.is_trial;
                 if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
-                    let fault = Fault::budget_exhausted(self.account.daily_budget, free_at.until(now));
+                    let fault =
+                        Fault::budget_exhausted(self.account.settings.daily_budget, free_at.until(now));
                     return self.finish(TokenCallEnd::Refused(fault)).await;
                 }
                 let several = self.shared.wechat().hosts().are_several();

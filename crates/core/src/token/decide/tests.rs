@@ -300,11 +300,11 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     state.trouble = trouble(at(7000), true);
     assert_eq!(trial_urgency(&state, &account, at(6990)), None, "it has called a moment ago");
     assert_eq!(trial_urgency(&state, &account, at(7000)), Some(s(199)));
-    for _ in 0..budget::burst(account.daily_budget) * 3 / 4 {
-        state.ledger.charge(Bucket::Calls, account.daily_budget, at(7000)).unwrap();
+    for _ in 0..budget::burst(account.settings.daily_budget) * 3 / 4 {
+        state.ledger.charge(Bucket::Calls, account.settings.daily_budget, at(7000)).unwrap();
     }
     assert_eq!(trial_urgency(&state, &account, at(7000)), None, "one must be left for when they are back");
-    let small = Account { daily_budget: 4, ..account };
+    let small = account.with(|settings| settings.daily_budget = 4);
     let hungry = AccountState { trouble: trouble(at(7000), true), ..AccountState::default() };
     assert_eq!(trial_urgency(&hungry, &small, at(7000)), None);
     let (account, mut state) = holding(Endpoint::StableToken);

@@ -28,7 +28,7 @@ fn current() -> Secret {
 }
 
 fn units(state: &AccountState, account: &Account, now: Moment) -> u32 {
-    state.ledger.remaining(Bucket::ClientRequests, account.daily_budget, now)
+    state.ledger.remaining(Bucket::ClientRequests, account.settings.daily_budget, now)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_rejection_of_the_current_token_has_it_checked_for_one_unit() {
 fn a_believed_rejection_goes_straight_to_the_replacement() {
     for endpoint in BOTH {
         let (account, mut state) = holding(endpoint);
-        let account = Account { verify_rejections: false, ..account };
+        let account = account.with(|settings| settings.verify_rejections = false);
         assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Accepted);
         assert_eq!(state.want, Some(WantedCall::Fetch(Reason::Reported)));
         assert_eq!(state.rejections.refused_in_a_row, 1);
@@ -112,7 +112,7 @@ fn during_the_cool_down_the_last_verdict_answers() {
 #[test]
 fn rejections_end_with_their_bucket_and_leave_the_scheduled_calls_theirs() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    let account = Account { daily_budget: 8, ..account };
+    let account = account.with(|settings| settings.daily_budget = 8);
     assert_eq!(judge_rejection(&mut state, &account, &current(), START), Judgement::Accepted);
     state.want = None;
     assert_eq!(judge_rejection(&mut state, &account, &current(), at(60)), Judgement::Limited);
@@ -138,7 +138,8 @@ fn the_cool_down_doubles_with_each_token_refused_up_to_ten_minutes() {
 
 #[test]
 fn a_cool_down_configured_longer_than_ten_minutes_stays_as_it_is() {
-    let account = Account { rejection_cooldown: s(3600), ..Account::example(Endpoint::StableToken) };
+    let account =
+        Account::example(Endpoint::StableToken).with(|settings| settings.rejection_cooldown = s(3600));
     let thrice = Rejections { refused_in_a_row: 3, ..Rejections::default() };
     assert_eq!(thrice.replaced(&account, START).cool_until, Some(at(3600)));
 }

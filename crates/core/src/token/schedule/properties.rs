@@ -23,14 +23,15 @@ fn any_account() -> impl Strategy<Value = Account> {
     let budget = prop_oneof![4_u32..40, 4_u32..5000];
     // The file does not allow `initial` above `max`.
     (endpoint, ahead, 1_u64..120_000, 0_u64..120_000, budget).prop_map(
-        |(endpoint, refresh_ahead, initial, more, daily_budget)| Account {
-            refresh_ahead,
-            daily_budget,
-            retry: Retry {
-                initial: Duration::from_millis(initial),
-                max: Duration::from_millis(initial + more),
-            },
-            ..Account::example(endpoint)
+        |(endpoint, refresh_ahead, initial, more, daily_budget)| {
+            Account::example(endpoint).with(|settings| {
+                settings.refresh_ahead = refresh_ahead;
+                settings.daily_budget = daily_budget;
+                settings.retry = Retry {
+                    initial: Duration::from_millis(initial),
+                    max: Duration::from_millis(initial + more),
+                };
+            })
         },
     )
 }
@@ -46,9 +47,9 @@ fn any_rules() -> impl Strategy<Value = Rules> {
 
 /// How long before expiry the successor is fetched, at the latest and at the earliest.
 fn window(account: &Account, lifetime: Duration, overlap: Duration) -> (Duration, Duration) {
-    match account.endpoint {
+    match account.settings.endpoint {
         Endpoint::Token => {
-            let ahead = match account.refresh_ahead {
+            let ahead = match account.settings.refresh_ahead {
                 RefreshAhead::Share(share) => lifetime.mul_f64(share),
                 RefreshAhead::Fixed(time) => time.min(lifetime / 2),
             };
@@ -84,26 +85,30 @@ fn wait_bounds(fault: &Fault, account: &Account) -> (Duration, Duration) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let exactly = |time| (time, time);
     if let Wait::NotBefore(pause) = fault.wait {
-        return (pause, pause.max(account.retry.max) + account.retry.initial);
+        return (pause, pause.max(account.settings.retry.max) + account.settings.retry.initial);
     }
     match fault.errcode {
         Some(45011) => exactly(minutes(1)),
         Some(45009 | 89507) => exactly(minutes(60)),
         Some(89506) => exactly(minutes(24 * 60)),
-        Some(99_999 | 12_345) => (account.retry.initial, minutes(10).max(account.retry.initial)),
-        Some(-1) => (account.retry.initial, account.retry.max),
+        Some(99_999 | 12_345) => {
+            (account.settings.retry.initial, minutes(10).max(account.settings.retry.initial))
+        }
+        Some(-1) => (account.settings.retry.initial, account.settings.retry.max),
         // Sooner as a live token nears its end.
-        Some(_) => (account.retry.initial.min(minutes(5)), minutes(5)),
-        None if fault.kind == FaultKind::Parked => (account.retry.initial.min(minutes(5)), minutes(5)),
-        None => (account.retry.initial, account.retry.max),
+        Some(_) => (account.settings.retry.initial.min(minutes(5)), minutes(5)),
+        None if fault.kind == FaultKind::Parked => {
+            (account.settings.retry.initial.min(minutes(5)), minutes(5))
+        }
+        None => (account.settings.retry.initial, account.settings.retry.max),
     }
 }
 
 /// A ledger with `spent` units of the burst gone.
 fn ledger(account: &Account, spent: u32) -> Ledger {
     let mut ledger = Ledger::default();
-    for _ in 0..spent.min(budget::burst(account.daily_budget)) {
-        ledger.charge(Bucket::Calls, account.daily_budget, START).unwrap();
+    for _ in 0..spent.min(budget::burst(account.settings.daily_budget)) {
+        ledger.charge(Bucket::Calls, account.settings.daily_budget, START).unwrap();
     }
     ledger
 }
@@ -120,7 +125,7 @@ proptest! {
         let ahead = (START + lifetime).until(refresh_at(&account, START, lifetime, overlap, false, jitter));
         let (latest, earliest) = window(&account, lifetime, overlap);
         // Neither immediate nor past expiry.
-        let longest = lifetime.saturating_sub(account.retry.initial);
+        let longest = lifetime.saturating_sub(account.settings.retry.initial);
         prop_assert!(ahead + 2 * MS >= latest.min(longest), "{ahead:?} ahead, {latest:?} at the latest");
         prop_assert!(ahead <= earliest.min(longest) + 2 * MS, "{ahead:?} ahead, {earliest:?} at the earliest");
     }
@@ -137,12 +142,12 @@ proptest! {
         let drawn = refresh_at(&account, START, lifetime, overlap, in_herd, jitter);
         let expires_at = START + lifetime;
         prop_assert!(drawn.boot_ms <= expires_at.boot_ms);
-        prop_assert!(drawn.boot_ms >= (START + account.retry.initial).min(expires_at).boot_ms);
+        prop_assert!(drawn.boot_ms >= (START + account.settings.retry.initial).min(expires_at).boot_ms);
         // The same draw on both clocks.
         prop_assert_eq!(drawn.wall_ms - START.wall_ms, drawn.boot_ms - START.boot_ms);
         // Two scheduled mints are further apart than the first one's overlap.
         prop_assert!(drawn.until(START) + MS >= overlap);
-        if account.endpoint == Endpoint::StableToken {
+        if account.settings.endpoint == Endpoint::StableToken {
             prop_assert!(drawn.boot_ms >= (expires_at - overlap).boot_ms, "asked before the window opens");
         }
     }
@@ -172,7 +177,7 @@ proptest! {
         let (latest, _) = window(&account, lifetime, overlap);
         let margin = margin(overlap);
         let asked_for_that_late = latest < margin;
-        let no_time = lifetime < account.retry.initial + margin;
+        let no_time = lifetime < account.settings.retry.initial + margin;
         prop_assert!(ahead + 2 * MS >= margin || asked_for_that_late || no_time, "{ahead:?} before the end");
     }
 
@@ -187,7 +192,7 @@ proptest! {
         let overlap = overlap_of(lifetime, rules);
         let (low, high) = (f64::min(jitters.0, jitters.1), f64::max(jitters.0, jitters.1));
         let drawn = |jitter| refresh_at(&account, START, lifetime, overlap, in_herd, jitter).boot_ms;
-        match account.endpoint {
+        match account.settings.endpoint {
             Endpoint::Token => prop_assert!(drawn(high) <= drawn(low)),
             Endpoint::StableToken => prop_assert!(drawn(high) >= drawn(low)),
         }
@@ -208,11 +213,11 @@ proptest! {
         prop_assert!(wait > Duration::ZERO, "a loop without delay");
         if usable_ms > 0 && matches!(fault.wait, Wait::BackOff | Wait::Every(_) | Wait::UpTo(_)) {
             // Several tries fit into what is left of the token.
-            prop_assert!(wait <= (usable_for / 4).max(account.retry.initial));
+            prop_assert!(wait <= (usable_for / 4).max(account.settings.retry.initial));
         }
         if fault.wait == Wait::BackOff || matches!(fault.wait, Wait::UpTo(_)) {
-            let ceiling = account.retry.initial.saturating_mul(2_u32.saturating_pow(failures));
-            prop_assert!(wait <= ceiling.max(account.retry.initial), "{wait:?} after {failures} failures");
+            let ceiling = account.settings.retry.initial.saturating_mul(2_u32.saturating_pow(failures));
+            prop_assert!(wait <= ceiling.max(account.settings.retry.initial), "{wait:?} after {failures} failures");
         }
     }
 
@@ -229,9 +234,9 @@ proptest! {
         let ledger = ledger(&account, spent);
         let wait = wait_after(&fault, failures, &account, usable_for, &ledger, START, jitter);
         let rich = wait_after(&fault, failures, &account, usable_for, &Ledger::default(), START, jitter);
-        let remaining = ledger.remaining(Bucket::Calls, account.daily_budget, START);
-        let scarce = 4 * remaining < budget::burst(account.daily_budget);
-        let interval = budget::interval(account.daily_budget);
+        let remaining = ledger.remaining(Bucket::Calls, account.settings.daily_budget, START);
+        let scarce = 4 * remaining < budget::burst(account.settings.daily_budget);
+        let interval = budget::interval(account.settings.daily_budget);
         let expected = if scarce && fault.kind != FaultKind::Throttled { rich.max(interval) } else { rich };
         prop_assert_eq!(wait, expected);
     }
@@ -272,7 +277,7 @@ fn calls_in_an_outage(account: &Account, faults: &[Fault], hours: i64, jitters: 
                 }
                 Err(free_at) => {
                     refused += 1;
-                    let fault = Fault::budget_exhausted(account.daily_budget, free_at.until(now));
+                    let fault = Fault::budget_exhausted(account.settings.daily_budget, free_at.until(now));
                     state.refuse_fetch(fault, account, now, jitter);
                 }
             },
@@ -301,7 +306,7 @@ proptest! {
         let day = DAY.as_millis() as i64;
         for (index, last) in calls.iter().enumerate() {
             let held = index + 1 - calls.partition_point(|at| *at <= last - day);
-            prop_assert!(held <= account.daily_budget as usize, "{held} of {}", account.daily_budget);
+            prop_assert!(held <= account.settings.daily_budget as usize, "{held} of {}", account.settings.daily_budget);
         }
         let shortest = faults.iter().map(|fault| wait_bounds(fault, &account).0).min().unwrap().as_millis() as i64;
         prop_assert!(calls.windows(2).all(|pair| pair[1] - pair[0] >= shortest));
@@ -310,7 +315,7 @@ proptest! {
         if faults.iter().all(|fault| fault.kind != FaultKind::Throttled) {
             prop_assert_eq!(refused, 0, "the budget ran dry");
             let longest = faults.iter().map(|fault| wait_bounds(fault, &account).1).max().unwrap();
-            let longest = longest.max(budget::interval(account.daily_budget)).as_millis() as i64;
+            let longest = longest.max(budget::interval(account.settings.daily_budget)).as_millis() as i64;
             prop_assert!(calls.windows(2).all(|pair| pair[1] - pair[0] <= longest));
         }
     }

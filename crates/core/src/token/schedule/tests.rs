@@ -48,7 +48,7 @@ fn a_thundering_herd_draws_from_the_whole_time_after_the_overlap() {
 #[test]
 fn a_fixed_time_ahead_is_never_more_than_half_of_the_life() {
     let ahead = RefreshAhead::Fixed(s(1800));
-    let account = Account { refresh_ahead: ahead, ..Account::example(Endpoint::Token) };
+    let account = Account::example(Endpoint::Token).with(|settings| settings.refresh_ahead = ahead);
     assert_eq!(refresh_at(&account, START, s(7200), s(300), false, 0.5), START + s(5400));
     assert_eq!(refresh_at(&account, START, s(600), s(150), false, 0.5), START + s(300));
 }
@@ -120,7 +120,7 @@ fn several_tries_fit_into_what_is_left_of_the_token() {
 
 #[test]
 fn the_last_quarter_of_the_burst_is_spent_no_faster_than_it_comes_back() {
-    let account = Account { daily_budget: 200, ..Account::example(Endpoint::StableToken) };
+    let account = Account::example(Endpoint::StableToken).with(|settings| settings.daily_budget = 200);
     let mut ledger = Ledger::default();
     let waits = |ledger: &Ledger| wait_after(&busy(), 1, &account, s(30), ledger, START, 0.0);
     for _ in 0..75 {
@@ -134,7 +134,7 @@ fn the_last_quarter_of_the_burst_is_spent_no_faster_than_it_comes_back() {
 
 #[test]
 fn the_smallest_budget_keeps_its_only_calls_for_when_they_come_back() {
-    let account = Account { daily_budget: 4, ..Account::example(Endpoint::StableToken) };
+    let account = Account::example(Endpoint::StableToken).with(|settings| settings.daily_budget = 4);
     let mut ledger = Ledger::default();
     let mut waits = Vec::new();
     for _ in 0..2 {

@@ -39,7 +39,7 @@ impl Rejections {
     #[must_use]
     pub fn checked(self, verdict: Verdict, account: &Account, now: Moment) -> Self {
         Self {
-            cool_until: Some(now + account.rejection_cooldown),
+            cool_until: Some(now + account.settings.rejection_cooldown),
             refused_in_a_row: if verdict == Verdict::Honoured { 0 } else { self.refused_in_a_row },
             verdict: Some(verdict),
         }
@@ -49,9 +49,9 @@ impl Rejections {
     #[must_use]
     pub fn replaced(self, account: &Account, now: Moment) -> Self {
         let doublings = self.refused_in_a_row.saturating_sub(1);
-        let longest = LONGEST_COOLDOWN.max(account.rejection_cooldown);
+        let longest = LONGEST_COOLDOWN.max(account.settings.rejection_cooldown);
         let cooldown =
-            account.rejection_cooldown.saturating_mul(2_u32.saturating_pow(doublings)).min(longest);
+            account.settings.rejection_cooldown.saturating_mul(2_u32.saturating_pow(doublings)).min(longest);
         Self { cool_until: Some(now + cooldown), verdict: None, ..self }
     }
 }

@@ -178,7 +178,7 @@ proptest! {
             }
             Step::Check => prop_assert!(state.token.is_some() && state.doubt.is_some() && usable_for.is_zero()),
             Step::Fetch { force, .. } => {
-                prop_assert!(!force || account.endpoint == Endpoint::StableToken);
+                prop_assert!(!force || account.settings.endpoint == Endpoint::StableToken);
                 let retry_at = state.trouble.as_deref().map(|trouble| trouble.retry_at);
                 prop_assert!(retry_at.is_none_or(|at| at.has_come(now)), "called before its retry is due");
             }
@@ -216,7 +216,7 @@ proptest! {
         if refused && fetched != Fetched::New {
             prop_assert!(state.read(ended_at).is_none(), "what a check refused is served again");
         }
-        if may_have_minted && account.endpoint == Endpoint::Token {
+        if may_have_minted && account.settings.endpoint == Endpoint::Token {
             let trusted = before.token.as_ref().map_or(Duration::ZERO, |token| token.overlap);
             prop_assert!(state.usable_for(now) <= trusted, "trusted beyond the overlap");
         }
@@ -224,7 +224,7 @@ proptest! {
         let forces = matches!(again, Step::Fetch { force: true, .. });
         let checks = again == Step::Check;
         // Only a dead token that came back is followed at once, by force; a check costs no token call.
-        let at_once = !matches!(again, Step::Wait(_)) && ended_at.until(now) < account.retry.initial;
+        let at_once = !matches!(again, Step::Wait(_)) && ended_at.until(now) < account.settings.retry.initial;
         prop_assert!(!at_once || forces && refused || checks, "{again:?} at once");
     }
 }

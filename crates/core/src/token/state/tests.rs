@@ -221,7 +221,7 @@ fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_tr
         (old.clone(), None),
         (secret, tried(Reason::SecretChanged)),
         (Account::example(Endpoint::Token), tried(Reason::EndpointChanged)),
-        (Account { daily_budget: 9000, ..old.clone() }, None),
+        (old.clone().with(|settings| settings.daily_budget = 9000), None),
     ] {
         let mut state =
             AccountState { trouble: trouble(FaultKind::Parked), ..holding(Endpoint::StableToken) };
@@ -234,7 +234,7 @@ fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_tr
         ..*trouble(FaultKind::Throttled).unwrap()
     };
     let mut state = AccountState { trouble: Some(Box::new(starved)), ..holding(Endpoint::StableToken) };
-    state.reconfigured(&old, &Account { daily_budget: 9000, ..old.clone() }, at(5));
+    state.reconfigured(&old, &old.clone().with(|settings| settings.daily_budget = 9000), at(5));
     assert_eq!(state.trouble.unwrap().retry_at, at(5));
 }
 

@@ -55,7 +55,9 @@ impl AccountState {
                     let second = self.rejections.verdict == Some(Verdict::Inconclusive);
                     self.rejections = self.rejections.checked(Verdict::Inconclusive, account, now);
                     // On `token` a call ends the token: only a second inconclusive check is worth that.
-                    if account.endpoint == Endpoint::StableToken || second && !self.is_mint_too_soon(now) {
+                    if account.settings.endpoint == Endpoint::StableToken
+                        || second && !self.is_mint_too_soon(now)
+                    {
                         self.want = Some(WantedCall::Fetch(Reason::Unverified));
                     }
                 }
@@ -83,7 +85,7 @@ impl AccountState {
             // If it was sent at all, that was right after the intent, and it was tried on a second host at
             // most once. WeChat may still be at work on it, even if we are back at once.
             let over_by = intent.at.min(now) + 2 * rules.timeout;
-            self.cast_doubt(intent, over_by, account.endpoint, rules);
+            self.cast_doubt(intent, over_by, account.settings.endpoint, rules);
         }
     }
 

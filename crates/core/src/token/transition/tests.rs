@@ -72,7 +72,7 @@ impl Fixture {
     }
 
     fn spent(&self, now: Moment) -> u32 {
-        1000 - self.state.ledger.remaining(Bucket::Calls, self.account.daily_budget, now)
+        1000 - self.state.ledger.remaining(Bucket::Calls, self.account.settings.daily_budget, now)
     }
 }
 
@@ -217,7 +217,7 @@ fn every_call_is_charged_and_only_one_that_sent_nothing_is_given_back() {
 #[test]
 fn a_spent_budget_changes_nothing_but_says_when() {
     let mut fixture = Fixture::holding(Endpoint::Token);
-    fixture.account.daily_budget = 4;
+    fixture.account.settings.daily_budget = 4;
     fixture.state.want = Some(WantedCall::Fetch(Reason::Operator));
     fixture.begin(false, START);
     fixture.begin(false, START);
@@ -277,7 +277,7 @@ fn a_call_of_the_other_endpoint_puts_nothing_at_risk() {
         assert_eq!(fixture.state.usable_for(at(10)), s(7189));
         let end = answered(true, "b", 7200, at(10));
         assert_eq!(fixture.end(end, at(11)), Fetched::New);
-        assert_eq!(fixture.held().endpoint, fixture.account.endpoint);
+        assert_eq!(fixture.held().endpoint, fixture.account.settings.endpoint);
     }
 }
 
@@ -427,16 +427,16 @@ fn only_a_transient_fault_of_the_host_awaits_the_host() {
 fn a_call_that_sent_nothing_gives_back_what_it_was_charged_whatever_the_budget_is_by_then() {
     for (before, during) in [(2000, 4), (4, 2000)] {
         let mut fixture = Fixture::empty(Endpoint::StableToken);
-        fixture.account.daily_budget = before;
+        fixture.account.settings.daily_budget = before;
         fixture.begin(false, START);
         let spent = fixture.state.ledger;
         fixture.begin(false, START);
-        fixture.account.daily_budget = during;
+        fixture.account.settings.daily_budget = during;
         let end = FetchEnd { force: false, sent_at: None, may_have_minted: false, result: Err(busy()) };
         fixture.end(end, START);
         assert_eq!(fixture.state.ledger, spent, "{before} to {during}");
         // The same if its account is removed and comes back in the meantime.
-        fixture.account.daily_budget = before;
+        fixture.account.settings.daily_budget = before;
         fixture.begin(false, START);
         fixture.state = fixture.state.tombstone();
         fixture.state.drop_fetch(false, false);
@@ -750,7 +750,7 @@ fn a_dead_token_stays_dead_when_wechat_does_not_obey() {
 #[test]
 fn a_believed_client_gets_a_forced_token_where_a_normal_call_changes_nothing() {
     let mut fixture = Fixture::holding(Endpoint::StableToken);
-    fixture.account.verify_rejections = false;
+    fixture.account.settings.verify_rejections = false;
     fixture.reject(at(10));
     assert_eq!(fixture.fetch(false, "access-token-1", 7190, at(10)), Fetched::Same);
     assert_eq!(fixture.state.want, Some(WantedCall::Force(Reason::Reported)));
@@ -767,7 +767,7 @@ fn a_believed_client_cools_down_where_nothing_came_of_it() {
         assert_eq!(fixture.reject(now), Judgement::Limited);
     };
     let mut fixture = Fixture::holding(Endpoint::StableToken);
-    fixture.account.verify_rejections = false;
+    fixture.account.settings.verify_rejections = false;
     // WeChat did not obey.
     fixture.reject(at(10));
     fixture.fetch(false, "access-token-1", 7190, at(10));
@@ -790,7 +790,7 @@ fn a_believed_client_cools_down_where_nothing_came_of_it() {
 #[test]
 fn on_token_a_believed_client_never_leads_to_a_forced_call() {
     let mut fixture = Fixture::holding(Endpoint::Token);
-    fixture.account.verify_rejections = false;
+    fixture.account.settings.verify_rejections = false;
     fixture.reject(at(10));
     // A cache in between repeats an old answer.
     fixture.fetch(false, "access-token-1", 7190, at(10));
@@ -841,7 +841,7 @@ fn only_a_lifetime_far_above_the_usual_is_strange() {
 fn a_report_that_was_not_looked_into_costs_nothing_and_is_followed_by_a_cool_down() {
     for endpoint in BOTH {
         let mut fixture = Fixture::holding(endpoint);
-        fixture.account.daily_budget = 8;
+        fixture.account.settings.daily_budget = 8;
         for n in 0..20 {
             let now = at(100 + 10 * n);
             assert_eq!(fixture.reject(now), Judgement::Accepted, "{n}");

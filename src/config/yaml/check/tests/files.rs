@@ -38,7 +38,7 @@ fn a_store_that_hangs_is_warned_of_and_takes_no_account_away() {
     let messages: Vec<_> = messages.map(ToString::to_string).collect();
     assert!(
         messages.len() == 1
-            && messages[0].starts_with("store.path: cannot be looked at: it was not read within"),
+            && messages[0].starts_with("store.path: cannot be checked: it was not read within"),
         "{messages:?}"
     );
 }

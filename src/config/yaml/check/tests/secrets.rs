@@ -283,7 +283,7 @@ fn a_key_that_begins_or_ends_with_what_nobody_sees_is_refused() {
 }
 
 #[test]
-fn a_placeholder_that_nothing_was_put_in_for_is_warned_of_wherever_it_comes_from() {
+fn a_placeholder_that_was_never_filled_in_is_warned_of_wherever_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("value");
     let message = |text: &str, value: &str| {
@@ -440,7 +440,7 @@ fn what_is_allowed_and_probably_not_meant_is_warned_of_at_its_place() {
             "wx0123456789abcdef",
             "$FLOWER_SECRET",
             &[
-                "accounts[0].secret: the value is taken as it stands, and looks like a placeholder that nothing",
+                "accounts[0].secret: the value is used as it is, but looks like a placeholder that was never",
                 "accounts[0].secret: is not",
             ],
         ),

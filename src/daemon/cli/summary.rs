@@ -6,10 +6,9 @@ use wxtokend_core::account::{Account, RefreshAhead};
 use wxtokend_core::sdk::layout::Layout;
 use wxtokend_core::ticket::TicketKind;
 
-use super::checked::Config;
-use super::duration::show;
-use super::grants::Client;
-use super::sink::Sink;
+use super::table::{ColumnHead, Table};
+use crate::config::duration::show;
+use crate::config::{Client, Config, Sink};
 
 /// How many accounts are listed individually.
 const MAX_LISTED: usize = 50;
@@ -85,20 +84,28 @@ fn write_sink(text: &mut String, sink: &Sink) -> fmt::Result {
     writeln!(text, "    accounts: {}", list(sink.accounts.entries()))
 }
 
-/// Writes one line for each account. Names and tags come last, since the printed width of Chinese characters
-/// is not known.
+/// Writes one line for each account.
 fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
     let accounts = &config.accounts;
     writeln!(text, "accounts: {}", accounts.len())?;
     let listed = &accounts[..accounts.len().min(MAX_LISTED)];
-    let width = listed.iter().map(|account| account.appid.as_str().len()).max().unwrap_or(0).max(5);
-    writeln!(
-        text,
-        "  {:width$}  {:12}  {:>6}  {:>6}  {:11}  {:6}  {:>8}  {:13}  name and tags",
-        "appid", "endpoint", "budget", "ahead", "retry", "verify", "cooldown", "tickets"
-    )?;
+    let mut table = Table::new([
+        ColumnHead::Left("appid"),
+        ColumnHead::Left("name"),
+        ColumnHead::Left("endpoint"),
+        ColumnHead::Right("budget"),
+        ColumnHead::Right("ahead"),
+        ColumnHead::Left("retry"),
+        ColumnHead::Left("verify"),
+        ColumnHead::Right("cooldown"),
+        ColumnHead::Left("tickets"),
+        ColumnHead::Left("tags"),
+    ]);
     for account in listed {
-        write_account(text, account, width)?;
+        table.push(None, cells(account), &[]);
+    }
+    for line in table.render(false).lines() {
+        writeln!(text, "  {line}")?;
     }
     match accounts.len() - listed.len() {
         0 => Ok(()),
@@ -106,25 +113,24 @@ fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
     }
 }
 
-fn write_account(text: &mut String, account: &Account, width: usize) -> fmt::Result {
-    let ahead = match account.refresh_ahead {
+fn cells(account: &Account) -> [String; 10] {
+    let settings = &account.settings;
+    let ahead = match settings.refresh_ahead {
         RefreshAhead::Share(share) => format!("{}%", (share * 10_000.0).round() / 100.0),
         RefreshAhead::Fixed(time) => show(time),
     };
-    let retry = format!("{} to {}", show(account.retry.initial), show(account.retry.max));
-    let tickets = account.tickets.iter().map(TicketKind::as_str).collect::<Vec<_>>().join(",");
-    let tickets = if tickets.is_empty() { "-" } else { &tickets };
-    write!(
-        text,
-        "  {:width$}  {:12}  {:>6}  {ahead:>6}  {retry:11}  {:6}  {:>8}  {tickets:13}  {}",
-        account.appid.as_str(),
-        account.endpoint.as_str(),
-        account.daily_budget,
-        if account.verify_rejections { "yes" } else { "no" },
-        show(account.rejection_cooldown),
-        account.name,
-    )?;
-    if account.tags.is_empty() { writeln!(text) } else { writeln!(text, " {}", list(account.tags.iter())) }
+    [
+        account.appid.to_string(),
+        account.name.clone(),
+        settings.endpoint.as_str().to_owned(),
+        settings.daily_budget.to_string(),
+        ahead,
+        format!("{} to {}", show(settings.retry.initial), show(settings.retry.max)),
+        if settings.verify_rejections { "yes" } else { "no" }.to_owned(),
+        show(settings.rejection_cooldown),
+        list(settings.tickets.iter().map(TicketKind::as_str)),
+        list(account.tags.iter()),
+    ]
 }
 
 fn list(items: impl Iterator<Item = impl fmt::Display>) -> String {
