@@ -65,7 +65,8 @@
 //! # Features
 //! | feature | brings |
 //! |---|---|
-//! | `daemon` (default) | the program: command line, HTTP API, status page, metrics; and the three below |
+//! | `daemon` (default) | the program: its command line and logs; and the four below |
+//! | `axum` | [`http`]: the HTTP API, metrics and status page as a router for a program that has axum |
 //! | `yaml` | [`Config::load`]: settings from `accounts.yaml` |
 //! | `redis` | tokens in Redis, for SDKs that read them there |
 //! | `sandbox` | [`sandbox`], the simulated WeChat |
@@ -86,9 +87,16 @@
 
 mod certificates;
 pub mod config;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "axum")]
 pub mod daemon;
 mod fleet;
+#[cfg(feature = "axum")]
+pub mod http {
+    //! The HTTP API, metrics and the status page, to be mounted in an axum program.
+
+    pub use crate::daemon::http::{Clients, metrics_router, router};
+    pub use crate::daemon::telemetry::metrics::{InstallError, Metrics};
+}
 #[cfg(feature = "internals")]
 pub mod internals;
 mod store;

@@ -6,7 +6,7 @@ use std::fmt;
 use wildmatch::WildMatch;
 use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::sdk::jssdk;
-use wxtokend_core::secret::hex;
+use wxtokend_core::secret::{Secret, hex};
 
 use super::unseen;
 
@@ -26,6 +26,13 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client that may read the tokens of these accounts, and do nothing else.
+    #[must_use]
+    pub fn new(name: &str, key: &Secret, accounts: Grants) -> Self {
+        let (name, key_sha256) = (name.to_owned(), key.sha256());
+        Self { name, key_sha256, accounts, allow: Allow::default(), urls: Vec::new() }
+    }
+
     /// Whether the page at `url` may be signed for this client.
     #[must_use]
     pub fn may_sign(&self, url: &str) -> bool {

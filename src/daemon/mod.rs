@@ -1,9 +1,11 @@
 //! The program around the library: its command line, the HTTP API with the status page, logs and metrics.
 
+#[cfg(feature = "daemon")]
 mod cli;
-mod http;
-mod telemetry;
+pub(crate) mod http;
+pub(crate) mod telemetry;
 
+#[cfg(feature = "daemon")]
 pub use cli::main;
 pub use http::{ApiServer, BindError, Clients, Listeners};
 pub use telemetry::metrics::Metrics;

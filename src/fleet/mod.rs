@@ -24,19 +24,19 @@ pub use api::builder::{FleetBuilder, Store};
 pub use api::call::CallError;
 pub use api::handle::Fleet;
 pub use api::history::Events;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "axum")]
 pub(crate) use api::history::Follow;
 pub use api::watch::Watch;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "axum")]
 pub(crate) use cells::cell::{AccountCell, Snapshot};
 #[cfg(feature = "internals")]
 pub(crate) use cells::mailbox::Notice;
 pub use cells::tally::RejectionOutcome;
-#[cfg(feature = "daemon")]
+#[cfg(feature = "axum")]
 pub(crate) use cells::tally::Tally;
 pub use cells::view::{AccountView, BudgetView, FaultView, HostView, TicketView};
-#[cfg(feature = "daemon")]
+#[cfg(feature = "axum")]
 pub(crate) use journal::event::Event;
 pub use journal::view::{EventDetails, EventView};
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "axum", feature = "redis"))]
 pub(crate) use publish::outbox::Outbox;

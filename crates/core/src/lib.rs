@@ -15,7 +15,7 @@
 //! | [`fault`] | what WeChat's error codes mean, and what to do about them |
 //! | [`budget`] | how many calls a day are left |
 //! | [`sdk`] | how SDKs keep tokens in Redis, and how pages are signed |
-//! | [`reference`] | what the program offers to the outside, as tables for its documents |
+//! | [`mod@reference`] | what the program offers to the outside, as tables for its documents |
 
 pub mod account;
 pub mod budget;

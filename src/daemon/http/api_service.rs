@@ -10,10 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-use axum::Router;
+use axum::body::Bytes;
 use axum::http::{HeaderMap, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Router};
 use hyper::Request;
+use hyper::body::Body;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::error;
@@ -27,7 +29,11 @@ use super::host;
 use super::paths;
 use super::problem::{ApiProblem, Code};
 use super::token;
-use super::unread_body::BodyLease;
+
+/// A body as hyper or another server delivers it.
+pub(super) trait RequestBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static> RequestBody for B {}
 
 /// The service behind one listener.
 #[derive(Clone)]
@@ -42,7 +48,7 @@ pub(super) struct ApiService {
 }
 
 impl ApiService {
-    pub(super) async fn answer(self, request: Request<BodyLease>) -> Result<Response, Infallible> {
+    pub(super) async fn answer<B: RequestBody>(self, request: Request<B>) -> Result<Response, Infallible> {
         let Self { app, router, serves, is_guarded } = self;
         let started = Instant::now();
         // Check the URI as it was sent: rewriting the path below drops the authority.
@@ -72,10 +78,10 @@ impl ApiService {
 }
 
 /// Calls the router, and refuses the request if the caller loses its access meanwhile.
-async fn call_router(
+async fn call_router<B: RequestBody>(
     app: &AppState,
     mut router: Router,
-    mut request: Request<BodyLease>,
+    mut request: Request<B>,
     route: Option<&Route>,
 ) -> Response {
     let access = Access::default();

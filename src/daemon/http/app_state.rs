@@ -37,6 +37,8 @@ pub(super) struct AppStateInner {
 impl AppStateInner {
     pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, wechat_path: &str) -> AppState {
         Arc::new(Self {
+            // Whatever serves the API, requests that wait end with the fleet.
+            stopping: fleet.draining().child_token(),
             fleet,
             clients,
             timing: Timing::new(metrics.clone()),
@@ -44,7 +46,6 @@ impl AppStateInner {
             metrics,
             pages: Arc::new(Semaphore::new(PAGES)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
-            stopping: CancellationToken::new(),
             wechat_path: wechat_path.to_owned(),
         })
     }

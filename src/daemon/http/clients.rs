@@ -26,6 +26,13 @@ pub struct Clients {
     on_loopback: bool,
 }
 
+/// Lets nobody in without the key of one of them.
+impl From<Vec<Client>> for Clients {
+    fn from(clients: Vec<Client>) -> Self {
+        Self::new(clients, false)
+    }
+}
+
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.list.load().iter().map(|client| &client.name)).finish()

@@ -15,6 +15,7 @@ mod events;
 mod extract;
 mod host;
 mod listener;
+mod mount;
 mod origin;
 mod paths;
 mod peer;
@@ -50,6 +51,7 @@ use tokio::time::sleep;
 
 use app_state::AppState;
 pub use clients::Clients;
+pub use mount::{metrics_router, router};
 use slots::Slots;
 
 use crate::config::Config;

@@ -8,6 +8,7 @@ mod events;
 mod half_close;
 mod idle;
 mod keys;
+mod mount;
 mod page;
 mod refusals;
 mod rejection;

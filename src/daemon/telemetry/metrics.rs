@@ -8,6 +8,7 @@
 mod accounts;
 mod process;
 mod row;
+#[cfg(feature = "redis")]
 mod sinks;
 mod text;
 mod tickets;
@@ -30,12 +31,13 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use wxtokend_core::clock::{ClockSource, Moment, SystemClock};
 use wxtokend_core::reference;
 use wxtokend_core::reference::metrics::{
-    ACTOR_RESTARTS, BUILD_INFO, CONFIG_RELOAD_SUCCESSFUL, CONFIG_RELOAD_TIME, HTTP_REQUEST_DURATION,
-    LOG_LINES_DROPPED, Metric, MetricKind, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS,
-    UPSTREAM_HOST_UP, UPSTREAM_IN_FLIGHT, UPSTREAM_REQUEST_DURATION, WRONG_KEYS,
+    ACTOR_RESTARTS, BUILD_INFO, CONFIG_RELOAD_SUCCESSFUL, CONFIG_RELOAD_TIME, HTTP_REQUEST_DURATION, Metric,
+    MetricKind, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS, UPSTREAM_HOST_UP,
+    UPSTREAM_IN_FLIGHT, UPSTREAM_REQUEST_DURATION, WRONG_KEYS,
 };
 
 use crate::config::PerAccount;
+#[cfg(feature = "daemon")]
 use crate::daemon::telemetry::logging;
 use crate::fleet::{Fleet, HostView};
 use text::Exposition;
@@ -128,9 +130,15 @@ impl Metrics {
         for (host, up) in &hosts {
             text.sample(&UPSTREAM_HOST_UP, &[("host", host)], u8::from(*up))?;
         }
+        #[cfg(feature = "redis")]
         sinks::write(&mut text, &fleet.sinks())?;
-        text.family(&LOG_LINES_DROPPED)?;
-        text.sample(&LOG_LINES_DROPPED, &[], logging::dropped())?;
+        #[cfg(feature = "daemon")]
+        {
+            use wxtokend_core::reference::metrics::LOG_LINES_DROPPED;
+
+            text.family(&LOG_LINES_DROPPED)?;
+            text.sample(&LOG_LINES_DROPPED, &[], logging::dropped())?;
+        }
         process::write(&mut text)?;
         accounts::write(&mut text, fleet, **self.per_account.load())?;
         text.finish()

@@ -1,4 +1,5 @@
 //! Logs and metrics of the running program.
 
+#[cfg(feature = "daemon")]
 pub(super) mod logging;
-pub(super) mod metrics;
+pub(crate) mod metrics;

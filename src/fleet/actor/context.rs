@@ -176,6 +176,11 @@ impl ActorContext {
         self.draining.is_cancelled()
     }
 
+    /// Is cancelled when the fleet begins to stop.
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
     /// Returns when the fleet begins to stop.
     pub(crate) async fn until_draining(&self) {
         self.draining.cancelled().await;

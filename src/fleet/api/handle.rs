@@ -10,6 +10,8 @@ use kameo::prelude::*;
 use metrics::{Counter, counter};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+#[cfg(feature = "axum")]
+use tokio_util::sync::CancellationToken;
 #[cfg(feature = "internals")]
 use wxtokend_core::account::Appid;
 use wxtokend_core::budget::Bucket;
@@ -242,6 +244,12 @@ impl Fleet {
     #[cfg(feature = "redis")]
     pub(crate) fn sinks(&self) -> Arc<Vec<Arc<Outbox>>> {
         self.inner.shared.publishers.all()
+    }
+
+    /// Is cancelled when the fleet begins to stop.
+    #[cfg(feature = "axum")]
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        self.inner.shared.draining()
     }
 
     /// Returns when the fleet begins to stop.

@@ -1,0 +1,76 @@
+//! The API for a program that embeds the library: as routers, to be mounted beside routes of its own.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use tokio::time::sleep;
+use tower::service_fn;
+
+use super::UPKEEP_INTERVAL;
+use super::api_service::ApiService;
+use super::app_state::{AppState, AppStateInner};
+use super::clients::Clients;
+use super::routes;
+use crate::config::PerAccount;
+use crate::daemon::telemetry::metrics::Metrics;
+use crate::fleet::Fleet;
+
+/// The HTTP API of `fleet` and its status page, as a router. It has the routes of docs/api.md but for `/metrics`,
+/// for which there is [`metrics_router`].
+///
+/// Mount it at the root, or below a path with a slash at its end, as the page refers to its files relative to its own
+/// address: `nest_service("/tokens/", router)`. Nobody is let in without the key of one of the `clients`, and nothing
+/// limits how many keys are tried: where strangers can reach it, put a limit in front. Must be called in a tokio
+/// runtime.
+///
+/// # Example
+/// ```no_run
+/// # async fn example(fleet: wxtokend::Fleet) -> Result<(), Box<dyn std::error::Error>> {
+/// use wxtokend::Secret;
+/// use wxtokend::config::{Client, Grants};
+/// use wxtokend::http::{Clients, Metrics, router};
+///
+/// let key = Secret::new(std::env::var("OPS_KEY")?);
+/// let clients = Clients::from(vec![Client::new("ops", &key, Grants::new(["*"])?)]);
+/// let app = axum::Router::new().nest_service("/tokens/", router(&fleet, &clients, &Metrics::detached()));
+/// axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn router(fleet: &Fleet, clients: &Clients, metrics: &Metrics) -> Router {
+    let app = AppStateInner::new(fleet.clone(), clients.clone(), metrics.clone(), "/");
+    spawn_upkeep(&app);
+    mounted(routes::api(&app, false))
+}
+
+/// `/metrics`, `/healthz` and `/readyz` of `fleet`, as a router that needs no key. `accounts` are those that have series
+/// of their own. Must be called in a tokio runtime.
+///
+/// Metrics of the whole fleet are there only if `metrics` were [installed](Metrics::install) before the fleet was
+/// started.
+pub fn metrics_router(fleet: &Fleet, metrics: &Metrics, accounts: PerAccount) -> Router {
+    metrics.set_per_account(accounts);
+    let app = AppStateInner::new(fleet.clone(), Clients::from(Vec::new()), metrics.clone(), "/");
+    spawn_upkeep(&app);
+    mounted(routes::metrics(&app))
+}
+
+fn mounted(service: ApiService) -> Router {
+    let answer = move |request: Request<Body>| service.clone().answer(request);
+    Router::new().fallback_service(service_fn(answer))
+}
+
+/// Keeps the samples of the metrics from piling up, for as long as the router is there.
+fn spawn_upkeep(app: &AppState) {
+    let app = Arc::downgrade(app);
+    tokio::spawn(async move {
+        loop {
+            sleep(UPKEEP_INTERVAL).await;
+            let Some(app) = app.upgrade() else { return };
+            app.metrics.upkeep();
+            app.wrong_keys.log_unreported();
+        }
+    });
+}

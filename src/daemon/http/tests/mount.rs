@@ -1,0 +1,100 @@
+//! The API as a router in a program of its own.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use super::{LONG, Metrics, READ, Rig, TestApi, client};
+use crate::config::{Allow, PerAccount};
+use crate::daemon::http::{Clients, metrics_router, router};
+
+/// A program with a route of its own and the API below `/tokens/`.
+fn program(rig: &Rig) -> Router {
+    let clients = Clients::from(vec![client("ops", &["wx1"], Allow { admin: true, ..READ })]);
+    Router::new()
+        .route("/", get(async || "the program's own"))
+        .nest_service("/tokens/", router(&rig.fleet, &clients, &rig.metrics))
+        .nest_service("/monitoring/", metrics_router(&rig.fleet, &rig.metrics, PerAccount::All))
+}
+
+async fn ask(program: &Router, method: Method, path: &str, key: Option<&str>) -> (StatusCode, String) {
+    let mut request = Request::builder().method(method).uri(path).header("host", "shop.example");
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    whole(program.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()).await
+}
+
+async fn whole(answer: Response) -> (StatusCode, String) {
+    let status = answer.status();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn the_api_and_its_page_can_be_mounted_below_a_path_and_ask_for_a_key_there() {
+    let rig = Rig::start(TestApi::default()).await;
+    let program = program(&rig);
+    assert_eq!(ask(&program, Method::GET, "/", None).await.1, "the program's own");
+    for path in ["/tokens/v1/accounts/wx1/token", "/tokens/v1/accounts", "/tokens/v1/events"] {
+        let (status, body) = ask(&program, Method::GET, path, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}: {body}");
+    }
+    let token = rig.fleet.token("wx1").await.unwrap();
+    let (status, body) = ask(&program, Method::GET, "/tokens/v1/accounts/wx1/token", Some("ops")).await;
+    assert!(status == StatusCode::OK && body.contains(token.access_token()), "{body}");
+    let (status, _) = ask(&program, Method::GET, "/tokens/v1/accounts/wx2/token", Some("ops")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let refresh = "/tokens/v1/accounts/wx1/token/refresh";
+    assert_eq!(ask(&program, Method::POST, refresh, Some("ops")).await.0, StatusCode::OK);
+    let (status, page) = ask(&program, Method::GET, "/tokens/", None).await;
+    assert!(status == StatusCode::OK && page.contains("src=\"ui/main.js\""), "{page}");
+    assert_eq!(ask(&program, Method::GET, "/tokens/ui/main.js", None).await.0, StatusCode::OK);
+    assert_eq!(ask(&program, Method::GET, "/tokens/metrics", None).await.0, StatusCode::NOT_FOUND);
+    let (status, metrics) = ask(&program, Method::GET, "/monitoring/metrics", None).await;
+    assert!(status == StatusCode::OK && metrics.contains("wxtokend_token_age_seconds{appid=\"wx2\"}"));
+    let counted = "wxtokend_http_request_duration_seconds_count{route=\"/v1/accounts\",status=\"401\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+    assert_eq!(
+        ask(&program, Method::GET, "/monitoring/v1/accounts", Some("ops")).await.0,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn without_clients_a_mounted_api_lets_nobody_in() {
+    let rig = Rig::start(TestApi::default()).await;
+    let program = router(&rig.fleet, &Clients::from(Vec::new()), &Metrics::detached());
+    let request = Request::get("/v1/accounts").header("host", "localhost").body(Body::empty()).unwrap();
+    assert_eq!(program.oneshot(request).await.unwrap().status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_mounted_api_answers_over_a_socket_and_ends_waits_with_the_fleet() {
+    let rig = Rig::start(TestApi::default()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/tokens/v1/accounts/wx1/token", listener.local_addr().unwrap());
+    let program = program(&rig);
+    let serving = tokio::spawn(async move { axum::serve(listener, program).await });
+    let client = reqwest::Client::new();
+    let read =
+        async |query: &str| client.get(format!("{base}{query}")).bearer_auth("ops").send().await.unwrap();
+    let version = rig.fleet.account("wx1").unwrap().version;
+    let after = format!("?after={version}&wait=60s");
+    let waiting = async {
+        let answer = read(&after).await;
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let stop = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        rig.fleet.shutdown().await;
+    };
+    let ((status, body), ()) =
+        tokio::time::timeout(LONG, async { tokio::join!(waiting, stop) }).await.unwrap();
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("shutting_down"), "{body}");
+    serving.abort();
+}
