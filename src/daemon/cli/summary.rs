@@ -137,3 +137,40 @@ fn list(items: impl Iterator<Item = impl fmt::Display>) -> String {
     let items: Vec<_> = items.map(|item| item.to_string()).collect();
     format!("[{}]", items.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_resolves_everything_and_lists_at_most_fifty_accounts() {
+        let text = "
+api:
+  listen: 0.0.0.0:8787
+  clients:
+    - { name: crm, key: hunter2-key, accounts: [wx-1, 'w*', tag:x], allow: [sign, admin], urls: ['https://x.example/'] }
+upstream: { timeout: 90s }
+accounts:
+"
+        .to_owned();
+        let account =
+            |index| format!("  - {{ appid: wx-{index}, name: 店{index}, secret: hunter2, tags: [x] }}\n");
+        let text = (1..=53).fold(text, |text, index| text + &account(index));
+        let summary =
+            Config::parse(&text, Path::new("/etc/wxtokend/accounts.yaml"), |_| None).unwrap().summary();
+        for expected in [
+            "  listen: 0.0.0.0:8787\n",
+            "    - name: crm\n      key: sha256:8be9fd3c\n      accounts: [wx-1, w*, tag:x]\n      allow: [admin, sign]\n      urls: [https://x.example/]\n",
+            "metrics:\n  listen: nowhere\n  per_account: all\n",
+            "  path: /etc/wxtokend/wxtokend.redb\n",
+            "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
+            "accounts: 53\n",
+            "  wx-50  店50  stable_token    2000    25%  2s to 1m  yes           5s  []       [x]\n  … and 3 more\n",
+        ] {
+            assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
+        }
+        assert!(!summary.contains("hunter2") && !summary.contains("wx-51"), "{summary}");
+    }
+}

@@ -8,7 +8,7 @@ use crate::account::AccountSettings;
 /// A mapping of the file, with its keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Section {
-    /// Where it stands, as a key path; `[]` for each item of a list.
+    /// Its key path; `[]` for each item of a list.
     pub path: &'static str,
     /// What it is for, with code in backticks.
     pub doc: &'static str,
