@@ -8,7 +8,7 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::sdk::jssdk;
 use wxtokend_core::secret::hex;
 
-use super::unseen;
+use super::invisible;
 
 /// A client of the API.
 #[derive(Clone, PartialEq)]
@@ -187,7 +187,8 @@ impl<'a> Grant<'a> {
     pub(super) fn parse(entry: &'a str) -> Result<Self, InvalidGrant> {
         if let Some(tag) = entry.strip_prefix("tag:") {
             // No account can have such a tag.
-            let is_invalid = tag.is_empty() || unseen::is_not_one_line(tag) || unseen::has_unseen_ends(tag);
+            let is_invalid =
+                tag.is_empty() || invisible::is_not_one_line(tag) || invisible::has_invisible_ends(tag);
             return if is_invalid { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
         }
         if !entry.contains(['*', '?']) {

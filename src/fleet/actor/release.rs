@@ -45,7 +45,7 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
         let cell = directory.by_appid.get(&of.appid);
         let Some(ticket) = cell.and_then(|cell| cell.ticket(of.ticket?)) else { continue };
         state.next_at = Some(now);
-        ticket.slot.store(state);
+        ticket.published.store(state);
         shared.publishers.note_ticket(&of.appid, ticket.kind);
     }
     // Tokens first: a ticket cannot be had without one.

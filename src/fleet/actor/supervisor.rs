@@ -282,7 +282,7 @@ impl Supervisor {
             let snapshot = cell.load();
             let state = snapshot.state.tombstone();
             self.shared.publish(cell, &snapshot.account, &state);
-            cell.slot.set_gone(true);
+            cell.published.set_gone(true);
             self.shared.keep_removed(appid, Arc::clone(cell));
             left.accounts.insert(appid.clone(), state);
         }
@@ -313,7 +313,7 @@ impl Supervisor {
                 let mut state = ticket.load().tombstone();
                 state.next_at = Some(self.shared.now());
                 ticket.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
-                ticket.slot.store(state.clone());
+                ticket.published.store(state.clone());
                 left.tickets.insert(ticket.of.clone(), state);
             }
         }

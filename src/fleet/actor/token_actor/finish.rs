@@ -87,7 +87,7 @@ impl TokenActor {
     fn count(&self, change: &CallOutcome) {
         let (fetched, fault) = match change {
             CallOutcome::Fetched { fetched, .. } => {
-                (*fetched, self.state.trouble.as_deref().map(|trouble| &*trouble.fault))
+                (*fetched, self.state.last_failure.as_deref().map(|failure| &*failure.fault))
             }
             CallOutcome::Refused(fault) => (Fetched::Failed, Some(&**fault)),
             CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => return,
