@@ -63,7 +63,7 @@ async fn query_time(shared: &ActorContext) -> (i64, i64) {
         warn!(
             event = "clock_unverified",
             accounts,
-            "the machine was started anew and WeChat did not tell the time: stored tokens are served by this \
+            "the machine was rebooted and WeChat's time could not be read: stored tokens are served by this \
              machine's clock; make sure that it is right"
         );
         return (0, 0);

@@ -232,7 +232,7 @@ impl Supervisor {
             ticket = of.ticket.map(TicketKind::as_str),
             crashes = child.crashes,
             restart_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            "an actor crashed, a bug of ours; what it keeps is served on and the actor restarted"
+            "an actor crashed, a bug of ours; its token or ticket is still served, and the actor is restarted"
         );
         let me = self.me.clone();
         child.restart = Some(AbortOnDropHandle::new(tokio::spawn(async move {
