@@ -274,6 +274,27 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_without_an_errcode_is_classified_as_its_row_of_the_table_says() {
+        let host = FaultScope::Host;
+        for (cause, fault) in [
+            ("none: connect error", Fault::host("x")),
+            ("none: \"This ip is no longer use", Fault::retired("x")),
+            ("none: a gateway's page", Fault::unreadable("x")),
+            ("none: answer lost", Fault::unknown_outcome(FaultScope::Account, "x")),
+            ("none: our own budget", Fault::budget_exhausted(1, Duration::ZERO)),
+            ("HTTP 412", Fault::precondition_failed()),
+            ("any other errcode", Fault::from_errcode(12_345, "x")),
+        ] {
+            let others = |group: &table::FaultGroup| group.others.filter(|it| it.text.en.starts_with(cause));
+            let found = table::TABLE.iter().find_map(|group| Some((group, others(group)?)));
+            let (group, others) = found.expect(cause);
+            assert_eq!((fault.kind, fault.scope == host), (group.kind, group.scope == host), "{cause}");
+            assert_eq!(fault.advice, others.advice.en, "{cause}");
+        }
+        assert_eq!(table::TABLE.iter().filter(|group| group.others.is_some()).count(), 7, "all of them");
+    }
+
+    #[test]
     fn the_advice_for_an_ip_that_is_not_whitelisted_names_the_ip_that_wechat_saw() {
         for (errcode, errmsg, ip) in [
             (
