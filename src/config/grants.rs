@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_signed_where_its_address_begins_as_allowed_and_no_other_is_signed_along() {
+    fn a_page_is_signed_where_its_address_begins_as_allowed_and_no_other_page_is() {
         let client = |urls: &[&str]| Client {
             name: "shop".to_owned(),
             key_sha256: [0; 32],

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_only_guesses_keys_is_slowed_and_who_shows_right_ones_as_well_is_not() {
+    async fn a_client_that_only_guesses_keys_is_slowed_and_one_that_shows_right_ones_too_is_not() {
         let slots = Slots::new(64);
         let (guesser, client) = (register(&slots, ONE).await, register(&slots, OTHER).await);
         assert!(client.place.prove());

@@ -125,7 +125,7 @@ fn an_early_failure_does_not_bring_the_refresh_forward() {
 }
 
 #[test]
-fn whoever_awaits_a_host_that_is_down_does_nothing_until_it_is_back() {
+fn an_account_that_awaits_a_host_does_nothing_until_it_is_back() {
     let (account, mut state) = holding(Endpoint::StableToken);
     state.last_failure = last_failure(at(7000), true);
     assert_eq!(next_step(&state, &account, false, at(7100)), Step::AwaitHost);
@@ -294,7 +294,7 @@ fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
 }
 
 #[test]
-fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
+fn while_all_hosts_count_as_down_an_account_that_risks_nothing_makes_a_trial() {
     let (account, mut state) = holding(Endpoint::StableToken);
     assert_eq!(trial_urgency(&state, &account, at(100)), None, "it needs no call");
     state.last_failure = last_failure(at(7000), true);

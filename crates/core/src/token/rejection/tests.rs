@@ -64,7 +64,7 @@ fn a_believed_rejection_goes_straight_to_the_replacement() {
 }
 
 #[test]
-fn who_rejects_what_is_looked_into_already_joins() {
+fn a_rejection_of_a_token_that_is_being_checked_or_replaced_waits_for_that() {
     for (want, activity) in [
         (Some(WantedCall::Check), Activity::Idle),
         (Some(WantedCall::Fetch(Reason::Operator)), Activity::Idle),
@@ -84,7 +84,7 @@ fn who_rejects_what_is_looked_into_already_joins() {
 }
 
 #[test]
-fn who_rejects_what_is_dead_already_joins_whatever_the_cool_down_says() {
+fn a_rejection_of_a_dead_token_waits_for_its_replacement_in_spite_of_the_cool_down() {
     for validity in [Validity::Refused, Validity::RefusedAgain] {
         let (account, mut state) = holding(Endpoint::StableToken);
         Arc::make_mut(state.token.as_mut().unwrap()).validity = validity;

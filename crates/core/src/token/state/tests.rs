@@ -389,7 +389,7 @@ fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
 }
 
 #[test]
-fn after_an_outage_the_back_off_begins_anew_and_the_failures_count_on() {
+fn after_an_outage_the_back_off_starts_over_and_the_count_of_failures_does_not() {
     let account = Account::example(Endpoint::StableToken);
     let fail = |earlier: Option<&LastFailure>| {
         let fault = Fault::host("down");

@@ -688,7 +688,7 @@ fn on_token_only_a_second_inconclusive_check_mints() {
 }
 
 #[test]
-fn a_conclusive_check_starts_the_count_anew() {
+fn a_conclusive_check_resets_the_count_of_inconclusive_ones() {
     let mut fixture = Fixture::holding(Endpoint::Token);
     for end in [CheckEnd::Inconclusive(busy()), CheckEnd::Honoured, CheckEnd::Inconclusive(busy())] {
         let now = fixture.state.rejections.cool_until.unwrap_or(at(1000));

@@ -327,7 +327,7 @@ fn a_placeholder_that_was_never_filled_in_is_warned_of_wherever_it_comes_from() 
 }
 
 #[test]
-fn a_tagged_value_is_refused_wherever_it_stands() {
+fn a_tagged_value_is_refused_everywhere() {
     let before = "accounts:\n  - appid: wx0123456789abcdef\n    ";
     for tag in
         ["!vault", "!secret", "!", "!!binary", "!!str", "!<tag:yaml.org,2002:str>", "&a !!binary", "!!str &a"]
