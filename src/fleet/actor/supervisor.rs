@@ -93,8 +93,7 @@ pub(crate) struct Apply {
 /// A clock has jumped or the machine has slept: every actor decides again.
 pub(crate) struct RecheckAll;
 
-/// All hosts count as down: this actor is to make a trial. An actor that is being restarted gets its trial
-/// later.
+/// All hosts count as down: this actor is to make a trial, or to get one later if it is being restarted.
 pub(crate) struct RunTrial(pub(crate) Credential);
 
 /// What a reload has changed.
