@@ -199,7 +199,7 @@ impl TokenActor {
         self.publish();
     }
 
-    /// Decides anew, since what the account waited for is no longer to be done.
+    /// Decides again, since what the account waited for is no longer to be done.
     pub(crate) fn reconsider(&mut self) {
         self.enter(Activity::Idle, Pending::nothing());
         self.advance();
