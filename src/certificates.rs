@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(read.len(), 1, "it goes on once it can");
         let readings = READINGS.load(Ordering::SeqCst);
         reader.certificates(Duration::from_secs(20)).await.unwrap();
-        assert_eq!(READINGS.load(Ordering::SeqCst), readings + 1, "they are read anew each time");
+        assert_eq!(READINGS.load(Ordering::SeqCst), readings + 1, "they are read again each time");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::sdk::jssdk;
 use wxtokend_core::secret::{Secret, hex};
 
-use super::unseen;
+use super::invisible;
 
 /// A client of the API.
 #[derive(Clone, PartialEq)]
@@ -194,7 +194,8 @@ impl<'a> Grant<'a> {
     pub(super) fn parse(entry: &'a str) -> Result<Self, InvalidGrant> {
         if let Some(tag) = entry.strip_prefix("tag:") {
             // No account can have such a tag.
-            let is_invalid = tag.is_empty() || unseen::is_not_one_line(tag) || unseen::has_unseen_ends(tag);
+            let is_invalid =
+                tag.is_empty() || invisible::is_not_one_line(tag) || invisible::has_invisible_ends(tag);
             return if is_invalid { Err(InvalidGrant) } else { Ok(Self::Tag(tag)) };
         }
         if !entry.contains(['*', '?']) {
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_signed_where_its_address_begins_as_allowed_and_no_other_is_signed_along() {
+    fn a_page_is_signed_where_its_address_begins_as_allowed_and_no_other_page_is() {
         let client = |urls: &[&str]| Client {
             name: "shop".to_owned(),
             key_sha256: [0; 32],

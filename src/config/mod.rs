@@ -7,6 +7,7 @@
 mod checked;
 pub mod duration;
 mod grants;
+mod invisible;
 mod problem;
 #[cfg(test)]
 #[cfg(feature = "yaml")]
@@ -15,7 +16,6 @@ mod sink;
 #[cfg(test)]
 #[cfg(feature = "yaml")]
 mod tests;
-mod unseen;
 #[cfg(feature = "yaml")]
 mod yaml;
 

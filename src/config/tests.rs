@@ -51,7 +51,7 @@ fn the_example_is_warned_of_its_made_up_secrets_only() {
 }
 
 #[test]
-fn what_stands_in_the_example_as_a_comment_works_too() {
+fn the_commented_out_parts_of_the_example_work() {
     let clients: String = EXAMPLE
         .lines()
         .skip_while(|line| *line != "  # clients:")
@@ -76,7 +76,7 @@ fn what_stands_in_the_example_as_a_comment_works_too() {
 }
 
 #[test]
-fn the_sinks_that_stand_in_the_example_as_a_comment_work_too() {
+fn the_commented_out_sinks_of_the_example_work() {
     let sinks: String = EXAMPLE
         .lines()
         .skip_while(|line| *line != "# publish:")

@@ -25,7 +25,7 @@ pub enum StoreError {
     /// The file was ours and cannot be read.
     #[error(
         "read the store {path}: it is damaged ({what}), and it was left as it is; restore it from a backup, or move \
-         it away: the daemon then starts with an empty one, fetches every token anew and forgets what was spent \
+         it away: the daemon then starts with an empty one, fetches every token again and forgets what was spent \
          of today's budgets"
     )]
     Damaged {
@@ -50,7 +50,7 @@ pub enum StoreError {
     Gone(PathBuf),
     /// Something else is in the file's place, or in the file.
     #[error(
-        "write to the store {path}: {what}, which was left as it is; move it away, and the store is written anew from \
+        "write to the store {path}: {what}, which was left as it is; move it away, and the store is rewritten from \
          memory within a minute, or stop the daemon to go on with what is there"
     )]
     Replaced {

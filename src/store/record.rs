@@ -41,7 +41,7 @@ impl Record for AccountState {
 
     fn may_live(&self, now: Moment) -> bool {
         // A token that a check has found dead is not served whatever its age.
-        let token = self.token.as_ref().filter(|token| token.standing == Validity::Unchallenged);
+        let token = self.token.as_ref().filter(|token| token.validity == Validity::Good);
         token.is_some_and(|token| token.expires_at.wall_ms > now.wall_ms)
     }
 }

@@ -161,7 +161,7 @@ impl StoreWriter {
         error!(
             event = "store_gone",
             path = %path.display(),
-            "the file of the store was deleted, moved away or emptied: it is written anew from memory"
+            "the file of the store was deleted, moved away or emptied: it is rewritten from memory"
         );
         self.wait_for_write(self.backend.write_anew(all)).await?;
         info!(event = "store_written_anew", records, "the store is on disk again");

@@ -81,9 +81,9 @@ pub fn no_answer(endpoint: Endpoint, lost: &Lost) -> FailedFetch {
 
 /// The fault of an unclear outcome. On `token` the call may have minted; on `stable_token` the next one
 /// brings the same token.
-fn unclear(endpoint: Endpoint, whose: FaultScope, message: &str) -> Fault {
-    match (endpoint, whose) {
-        (Endpoint::Token, _) => Fault::unknown_outcome(whose, message),
+fn unclear(endpoint: Endpoint, scope: FaultScope, message: &str) -> Fault {
+    match (endpoint, scope) {
+        (Endpoint::Token, _) => Fault::unknown_outcome(scope, message),
         (Endpoint::StableToken, FaultScope::Host) => Fault::host(message),
         (Endpoint::StableToken, _) => Fault::unreadable(message),
     }
@@ -348,7 +348,7 @@ mod tests {
             let answer = answer(status, body);
             let is_hosts = |fault: &Fault| {
                 assert_eq!(
-                    (fault.kind, fault.whose, fault.errcode),
+                    (fault.kind, fault.scope, fault.errcode),
                     (Transient, FaultScope::Host, errcode),
                     "{body}"
                 );
@@ -399,14 +399,14 @@ mod tests {
 
     #[test]
     fn the_trouble_of_a_host_is_distinguished_from_an_accounts() {
-        let whose =
-            |endpoint, response: &Response| read_token(endpoint, response, &sent()).unwrap_err().fault.whose;
+        let scope_of =
+            |endpoint, response: &Response| read_token(endpoint, response, &sent()).unwrap_err().fault.scope;
         for endpoint in [Endpoint::Token, Endpoint::StableToken] {
-            assert_eq!(whose(endpoint, &answer(502, "")), FaultScope::Host);
-            assert_eq!(whose(endpoint, &answer(504, "")), FaultScope::Host);
-            assert_eq!(whose(endpoint, &answer(200, "<html>")), FaultScope::Account);
+            assert_eq!(scope_of(endpoint, &answer(502, "")), FaultScope::Host);
+            assert_eq!(scope_of(endpoint, &answer(504, "")), FaultScope::Host);
+            assert_eq!(scope_of(endpoint, &answer(200, "<html>")), FaultScope::Account);
             for lost in [Lost::NotSent("x".into()), Lost::TimedOut, Lost::Cut("x".into())] {
-                assert_eq!(no_answer(endpoint, &lost).fault.whose, FaultScope::Host);
+                assert_eq!(no_answer(endpoint, &lost).fault.scope, FaultScope::Host);
             }
         }
         assert!(!no_answer(Endpoint::Token, &Lost::NotSent("x".into())).reply.may_have_minted());
@@ -426,7 +426,7 @@ mod tests {
         }
         let fault = read(200, r#"{"errcode":48001,"errmsg":"for what-was-sent"}"#).unwrap_err();
         assert_eq!((fault.kind, &*fault.message), (Parked, "for [redacted]"));
-        for (status, body, whose) in [
+        for (status, body, scope) in [
             (502, ticket, FaultScope::Host),
             (404, ticket, FaultScope::Account),
             (200, "<html>", FaultScope::Account),
@@ -435,9 +435,9 @@ mod tests {
             (200, r#"{"errcode":0,"expires_in":7200}"#, FaultScope::Account),
         ] {
             let fault = read(status, body).unwrap_err();
-            assert_eq!((fault.kind, fault.whose), (Transient, whose), "{status} {body}");
+            assert_eq!((fault.kind, fault.scope), (Transient, scope), "{status} {body}");
         }
-        assert_eq!(read_ticket(Err(&Lost::TimedOut), &sent()).unwrap_err().whose, FaultScope::Host);
+        assert_eq!(read_ticket(Err(&Lost::TimedOut), &sent()).unwrap_err().scope, FaultScope::Host);
     }
 
     #[test]

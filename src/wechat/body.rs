@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_read_in_any_clothes() {
+    fn a_number_is_read_bare_or_quoted_and_with_a_fraction_or_exponent() {
         for text in ["40164", "40164.0", "4.0164e4", "\"40164\"", "\" 40164 \"", "\"40164.0\""] {
             let found = read(format!(r#"{{"errcode":{text},"expires_in":{text}}}"#)).unwrap();
             assert_eq!((found.errcode, found.expires_in), (Some(40164), Some(40164)), "{text}");

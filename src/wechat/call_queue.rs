@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_leaves_the_queue_and_takes_no_place() {
+    async fn a_call_that_gives_up_leaves_the_queue_and_takes_no_permit() {
         let queue = CallQueue::new(1, 100);
         let held = (queue.admit(0).await, queue.admit(0).await);
         for _ in 0..3 {

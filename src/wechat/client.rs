@@ -44,7 +44,7 @@ pub(crate) enum Require {
     NotDown,
     /// A concurrency slot is free and a host has answered just now. For a call that puts a token in doubt if
     /// its answer is lost.
-    Heard,
+    RecentAnswer,
     /// Nothing: the call is made even while all hosts count as down.
     Nothing,
 }
@@ -88,16 +88,18 @@ impl WeChat {
         let mut health = self.hosts.watch();
         let admitted = async {
             let mut permit = self.call_queue.admit(urgency_ms).await;
-            if require == Require::Heard {
+            if require == Require::RecentAnswer {
                 permit.acquire_slot().await;
-                self.hosts.until_heard().await;
+                self.hosts.until_recent_answer().await;
             }
             permit
         };
         let goes_down = async {
             match require {
                 Require::Nothing => std::future::pending().await,
-                Require::NotDown | Require::Heard => drop(health.wait_for(|overall| !overall.up).await),
+                Require::NotDown | Require::RecentAnswer => {
+                    drop(health.wait_for(|overall| !overall.up).await)
+                }
             }
         };
         tokio::select! {

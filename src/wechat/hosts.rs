@@ -29,9 +29,9 @@ pub(super) use host::{Evidence, host_label};
 use host::{Health, Host};
 
 /// A host that failed is tried last for this long.
-const MISTRUST: Duration = Duration::from_secs(60);
+const SUSPECT_FOR: Duration = Duration::from_secs(60);
 /// A host that has answered within this time is assumed to be still up.
-const HEARD: Duration = Duration::from_secs(1);
+const RECENT_ANSWER: Duration = Duration::from_secs(1);
 /// The time between two probes of a host that is down. Short compared to the minute in which a fleet should
 /// be fresh again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// All of `upstream.base_urls`.
 pub(crate) struct Hosts {
     hosts: Vec<Arc<Host>>,
-    overall: watch::Sender<Overall>,
+    overall: watch::Sender<UpstreamHealth>,
     /// Notified when a probe has ended or a call was answered.
     updated: Notify,
     /// Called when a host goes down or recovers.
@@ -52,7 +52,7 @@ type OnChange = Box<dyn Fn(HostState, Moment) + Send + Sync>;
 
 /// The state of all hosts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Overall {
+pub(crate) struct UpstreamHealth {
     /// Whether at least one host is not known to be down.
     pub up: bool,
     /// How many times a host has recovered while all were down.
@@ -61,7 +61,7 @@ pub(crate) struct Overall {
 
 impl Hosts {
     pub(super) fn new(urls: &[Url], transport: Arc<dyn Transport>, clock: Clock) -> Arc<Self> {
-        let overall = watch::Sender::new(Overall { up: true, recoveries: 0 });
+        let overall = watch::Sender::new(UpstreamHealth { up: true, recoveries: 0 });
         let hosts = urls.iter().map(|url| Arc::new(Host::new(url))).collect();
         Arc::new(Self {
             hosts,
@@ -75,13 +75,13 @@ impl Hosts {
 
     /// Changes whenever the fleet should stop calling or may start again.
     #[must_use]
-    pub(crate) fn watch(&self) -> watch::Receiver<Overall> {
+    pub(crate) fn watch(&self) -> watch::Receiver<UpstreamHealth> {
         self.overall.subscribe()
     }
 
     /// The current state, and a future that ends with the first recovery after this moment, however late it
     /// is polled. It also ends when these hosts are replaced.
-    pub(crate) fn observe(&self) -> (Overall, impl Future<Output = ()> + Send + use<>) {
+    pub(crate) fn observe(&self) -> (UpstreamHealth, impl Future<Output = ()> + Send + use<>) {
         let mut hosts = self.overall.subscribe();
         let seen = *hosts.borrow_and_update();
         let recovery = async move {
@@ -128,14 +128,14 @@ impl Hosts {
         let mut order: Vec<_> = self.hosts.iter().enumerate().collect();
         order.sort_by_key(|(_, host)| {
             let health = host.lock();
-            (health.down, health.failed_at.is_some_and(|at| at.elapsed(now) < MISTRUST))
+            (health.down, health.failed_at.is_some_and(|at| at.elapsed(now) < SUSPECT_FOR))
         });
         order.into_iter().map(|(index, host)| (index, host.url.clone())).collect()
     }
 
     /// Waits until the host that a call would try first has answered within the last second, or all hosts are
     /// down. Probes it if needed.
-    pub(super) async fn until_heard(self: &Arc<Self>) {
+    pub(super) async fn until_recent_answer(self: &Arc<Self>) {
         let mut probed = false;
         loop {
             let updated = self.updated.notified();
@@ -150,8 +150,8 @@ impl Hosts {
             };
             {
                 let health = self.hosts[index].lock();
-                let heard = health.heard_at.is_some_and(|at| at.elapsed(now) < HEARD);
-                if heard || probed && health.distrusts_probes() {
+                let has_answered = health.answered_at.is_some_and(|at| at.elapsed(now) < RECENT_ANSWER);
+                if has_answered || probed && health.distrusts_probes() {
                     return;
                 }
             }
@@ -167,7 +167,7 @@ impl Hosts {
         let was_down = {
             let mut health = host.lock();
             health.failed_at = None;
-            health.heard_at = Some(self.clock.now());
+            health.answered_at = Some(self.clock.now());
             let was_down = self.mark_up(host, &mut health);
             health.probes_misled = by == Evidence::Call && (was_down || health.probes_misled);
             was_down
@@ -186,7 +186,7 @@ impl Hosts {
                 return;
             }
             health.failed_at = Some(self.clock.now());
-            health.heard_at = None;
+            health.answered_at = None;
             why.clone_into(&mut health.why);
         }
         self.probe(index);
@@ -207,7 +207,7 @@ impl Hosts {
             let mut health = host.lock();
             health.probe = None;
             health.probes_misled = false;
-            health.heard_at = Some(self.clock.now());
+            health.answered_at = Some(self.clock.now());
             self.mark_up(host, &mut health)
         };
         if was_down {
@@ -269,7 +269,7 @@ impl Hosts {
         info!(event = "host", host = host.label, up = true, "upstream host answers again");
         self.overall.send_if_modified(|overall| {
             let back = !overall.up;
-            *overall = Overall { up: true, recoveries: overall.recoveries + u64::from(back) };
+            *overall = UpstreamHealth { up: true, recoveries: overall.recoveries + u64::from(back) };
             back
         });
     }

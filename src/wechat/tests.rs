@@ -13,7 +13,7 @@ use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::transition::CheckEnd;
 use wxtokend_testkit::TokioClock;
 
-use super::hosts::Overall;
+use super::hosts::UpstreamHealth;
 use super::transport::{Lost, Request, Response, ResponseFuture, Transport};
 use super::*;
 
@@ -132,7 +132,7 @@ async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_t
                 let FetchReport { end, calls_sent: calls } = wechat.fetch(&account, force, spare).await;
                 assert_eq!((end.may_have_minted, calls, asked(&script).len()), (false, sent, sent as usize));
                 let fault = end.result.unwrap_err();
-                assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
+                assert_eq!((fault.kind, fault.scope), (FaultKind::Transient, FaultScope::Host));
                 assert!(end.sent_at.is_some());
             }
         }
@@ -142,7 +142,7 @@ async fn behind_a_retired_access_point_the_next_host_is_asked_at_once_whatever_t
         assert!(wechat.ticket(TicketKind::Jsapi, &token).await.result.is_ok());
         let (_, wechat) = start(vec![ok(says), ok(says)]);
         let end = wechat.ticket(TicketKind::Jsapi, &token).await;
-        assert!(end.sent_at.is_some() && end.result.unwrap_err().whose == FaultScope::Host);
+        assert!(end.sent_at.is_some() && end.result.unwrap_err().scope == FaultScope::Host);
     }
 }
 
@@ -156,7 +156,7 @@ async fn a_probe_that_a_retired_access_point_answers_has_found_the_host_down() {
         let Err(fault) = wechat.admit(0, Require::NotDown).await else {
             panic!("let through to a retired access point")
         };
-        assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
+        assert_eq!((fault.kind, fault.scope), (FaultKind::Transient, FaultScope::Host));
         assert!(fault.advice.contains("hosts file"), "{}", fault.advice);
         *script.says.lock().unwrap() = None;
         sleep(Duration::from_secs(3)).await;
@@ -202,7 +202,7 @@ async fn a_call_that_sent_no_byte_anywhere_says_so() {
     let FetchReport { end, .. } = wechat.fetch(&Account::example(Endpoint::StableToken), false, 1).await;
     assert!(end.sent_at.is_some());
     let fault = end.result.unwrap_err();
-    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
+    assert_eq!((fault.kind, fault.scope), (FaultKind::Transient, FaultScope::Host));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +237,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     let Err(fault) = wechat.admit(0, Require::NotDown).await else {
         panic!("let through to a host that is down")
     };
-    assert_eq!((fault.kind, fault.whose), (FaultKind::Transient, FaultScope::Host));
+    assert_eq!((fault.kind, fault.scope), (FaultKind::Transient, FaultScope::Host));
     assert!(fault.message.contains("a: no connection: connection refused"), "{}", fault.message);
     assert!(wechat.hosts().states().iter().all(|host| host.down.is_some()));
     // A call that was admitted just before.
@@ -249,7 +249,7 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
     assert_eq!(asked(&script).len(), 2, "and nothing else is sent");
     script.down.lock().unwrap().retain(|host| *host != "b");
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(*health.borrow(), Overall { up: true, recoveries: 1 });
+    assert_eq!(*health.borrow(), UpstreamHealth { up: true, recoveries: 1 });
     assert!(wechat.admit(0, Require::NotDown).await.is_ok());
     script.answers.lock().unwrap().push_back(ok(TOKEN));
     assert!(wechat.fetch(&Account::example(Endpoint::Token), false, 1).await.end.result.is_ok());
@@ -260,21 +260,21 @@ async fn while_all_hosts_are_down_nobody_is_let_through_and_the_first_answer_let
 async fn a_call_that_may_lose_a_token_waits_for_a_probe_unless_the_host_has_just_answered() {
     let (script, wechat) = start(vec![ok(TOKEN)]);
     let probes = || *script.probes.lock().unwrap();
-    drop(wechat.admit(0, Require::Heard).await.unwrap());
-    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    drop(wechat.admit(0, Require::RecentAnswer).await.unwrap());
+    drop(wechat.admit(0, Require::RecentAnswer).await.unwrap());
     assert_eq!(probes(), 1, "the first one's answer is good for a while");
     sleep(Duration::from_secs(30)).await;
     wechat.fetch(&Account::example(Endpoint::Token), false, 0).await.end.result.unwrap();
-    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    drop(wechat.admit(0, Require::RecentAnswer).await.unwrap());
     assert_eq!(probes(), 1, "so is that of any call");
     sleep(Duration::from_secs(30)).await;
     *script.down.lock().unwrap() = vec!["a"];
-    drop(wechat.admit(0, Require::Heard).await.unwrap());
-    assert_eq!(wechat.hosts().order()[0].1.host_str(), Some("b"), "another host is heard in its place");
+    drop(wechat.admit(0, Require::RecentAnswer).await.unwrap());
+    assert_eq!(wechat.hosts().order()[0].1.host_str(), Some("b"), "another host has answered in its place");
     sleep(Duration::from_secs(30)).await;
     script.down.lock().unwrap().push("b");
-    let fault = wechat.admit(0, Require::Heard).await.err().unwrap();
-    assert_eq!(fault.whose, FaultScope::Host);
+    let fault = wechat.admit(0, Require::RecentAnswer).await.err().unwrap();
+    assert_eq!(fault.scope, FaultScope::Host);
     assert_eq!(asked(&script).len(), 1, "nothing but probes was sent");
 }
 
@@ -300,7 +300,7 @@ async fn a_recovery_counts_from_the_look_and_not_from_when_somebody_begins_to_wa
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(10)).await;
     tokio::time::timeout(Duration::from_secs(1), recovery).await.expect("it is over already");
-    assert_eq!(wechat.hosts().observe().0, Overall { up: true, recoveries: seen.recoveries + 1 });
+    assert_eq!(wechat.hosts().observe().0, UpstreamHealth { up: true, recoveries: seen.recoveries + 1 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,14 +372,14 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     wechat.fetch_for_trial(&account, false, 1).await.end.result.unwrap();
     assert_eq!(
         wechat.hosts().observe().0,
-        Overall { up: true, recoveries: 1 },
+        UpstreamHealth { up: true, recoveries: 1 },
         "a call's answer is the recovery"
     );
 
     // A call that requires an answer waits for one probe at most; failed checks are ignored like failed
     // probes.
     sleep(Duration::from_secs(60)).await;
-    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    drop(wechat.admit(0, Require::RecentAnswer).await.unwrap());
     script.answers.lock().unwrap().push_back(status(502, ""));
     wechat.check(&Secret::new("t")).await;
     sleep(Duration::from_secs(60)).await;
@@ -393,8 +393,8 @@ async fn probes_that_fail_while_calls_are_answered_take_no_host_down_until_a_cal
     // Probes count again once one is answered.
     script.down.lock().unwrap().clear();
     sleep(Duration::from_secs(60)).await;
-    drop(wechat.admit(0, Require::Heard).await.unwrap());
+    drop(wechat.admit(0, Require::RecentAnswer).await.unwrap());
     *script.down.lock().unwrap() = vec!["a", "b"];
     sleep(Duration::from_secs(60)).await;
-    assert!(wechat.admit(0, Require::Heard).await.is_err(), "it is down by probes alone");
+    assert!(wechat.admit(0, Require::RecentAnswer).await.is_err(), "it is down by probes alone");
 }

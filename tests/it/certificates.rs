@@ -20,7 +20,7 @@ fn without(mut command: Command, (name, value): (&str, &str)) -> Command {
 }
 
 #[tokio::test]
-async fn who_needs_no_ca_certificates_runs_without_any() {
+async fn a_fleet_that_needs_no_ca_certificates_runs_without_any() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.write();
     std::fs::write(lab.path("empty.pem"), "").unwrap();
@@ -102,7 +102,7 @@ async fn a_start_that_waits_for_ca_certificates_ends_by_itself_and_when_it_is_as
 }
 
 #[tokio::test]
-async fn a_reload_that_waits_for_ca_certificates_is_refused_and_the_next_is_heard() {
+async fn a_reload_that_waits_for_ca_certificates_is_refused_and_the_next_is_carried_out() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     lab.write();
     let good = lab.config["upstream"]["base_urls"].clone();

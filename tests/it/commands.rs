@@ -313,7 +313,7 @@ async fn a_key_comes_from_the_environment_or_a_file() {
 }
 
 #[tokio::test]
-async fn a_rehearsal_needs_no_file_and_leaves_none() {
+async fn a_sandbox_run_needs_no_file_and_leaves_none() {
     let lab = Lab::new(60_000, 10_000).await;
     // It listens on the address in the built-in example, which another program may use for a while.
     let daemon = find("127.0.0.1:8787 is free", async || {

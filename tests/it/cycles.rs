@@ -199,7 +199,7 @@ fn shortest_cycles(edges: &Edges) -> Vec<String> {
 }
 
 #[test]
-fn no_two_files_import_each_other_straight_or_round_about() {
+fn no_two_files_import_each_other_directly_or_indirectly() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["", "crates/core", "crates/sandbox", "crates/simulation", "crates/testkit", "xtask"] {
         let folder = root.join(folder).join("src");

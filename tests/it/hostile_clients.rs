@@ -152,7 +152,7 @@ fn growth_kib(connections: usize) -> u64 {
 }
 
 #[tokio::test]
-async fn a_siege_holds_up_nobody_else_and_leaves_nothing_behind() {
+async fn an_attack_by_many_connections_delays_no_other_client_and_leaves_nothing_behind() {
     let (lab, connection_count) = (large_lab().await, connection_count());
     let mut daemon = lab.start_observed().await;
     until("all are fresh", async || {
@@ -224,7 +224,7 @@ async fn long_polls_that_are_given_up_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn who_says_hardly_anything_is_cut() {
+async fn a_client_that_hardly_sends_anything_is_disconnected() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     let daemon = lab.start().await;
     daemon.until_state("stable", "fresh").await;

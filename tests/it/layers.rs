@@ -35,7 +35,7 @@ fn program(folder: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_crate_is_built_without_what_it_has_no_need_of() {
+fn each_crate_is_built_without_dependencies_that_it_must_not_have() {
     for (way, absent) in WITHOUT {
         let mut tree = Command::new(env!("CARGO"));
         tree.args(["tree", "--locked", "-e", "normal", "--prefix", "none"]).args(way.split(' '));
@@ -47,7 +47,7 @@ fn each_crate_is_built_without_what_it_has_no_need_of() {
 }
 
 #[test]
-fn nothing_names_what_ranks_equal_or_above_it() {
+fn no_module_uses_one_of_equal_or_higher_rank() {
     let of = |path: &str| RANKS.split(['|', ' ']).find(|it| path.starts_with(it));
     let rank = |folder: &str| RANKS.split('|').position(|row| row.split(' ').any(|it| it == folder)).unwrap();
     for (name, text) in program("src") {

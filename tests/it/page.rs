@@ -250,7 +250,7 @@ async fn a_version_changes_while_one_looks_at_it() {
     let rows = "document.querySelectorAll('.history [data-event=token]').length";
     let seen = browser.text(rows).await;
     browser.until(&format!("{rows} > {seen}")).await;
-    assert_eq!(browser.run("return window.isTheSamePage").await, true, "nothing was loaded anew");
+    assert_eq!(browser.run("return window.isTheSamePage").await, true, "nothing was loaded again");
     page.console_is_clean_but_for(&["401 /v1/session"]).await;
 }
 

@@ -107,7 +107,7 @@ async fn every_preset_is_in_redis_with_the_token_and_the_promise_on_both_endpoin
 }
 
 #[tokio::test]
-async fn who_reads_redis_gets_a_living_token_at_any_time_through_several_lifetimes() {
+async fn a_reader_of_redis_gets_a_living_token_at_any_time_through_several_lifetimes() {
     let mut lab = Lab::new(12_000, 3_000).await.with_both();
     let redis = Redis::start(&lab).await;
     lab.config["publish"] = json!([sink("main", &redis)]);
@@ -198,7 +198,7 @@ async fn a_token_that_a_lost_answer_may_have_ended_is_out_of_redis_in_time_thoug
 }
 
 #[tokio::test]
-async fn redis_may_be_down_and_hears_everything_when_it_is_back() {
+async fn a_redis_that_was_down_gets_everything_when_it_is_back() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
     let mut redis = Redis::start(&lab).await;
     let other = Redis::start(&lab).await;

@@ -348,7 +348,7 @@ async fn answered(mut stream: TcpStream) -> (u16, Value) {
 /// The accounts change in the same reload, so that there is a new token as soon as the clients have been
 /// replaced.
 #[tokio::test]
-async fn who_waits_while_a_reload_takes_its_key_or_its_right_hears_no_token() {
+async fn a_waiting_client_whose_key_or_right_a_reload_takes_away_gets_no_token() {
     const WAITING: &str = "the-key-of-who-is-waiting";
     let entry = |key: &str, accounts: &[&str], allow: &str| json!({ "name": key, "key": key, "accounts": accounts, "allow": [allow] });
     for (after, code) in [

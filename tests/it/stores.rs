@@ -203,7 +203,7 @@ async fn a_store_that_is_deleted_while_it_runs_is_written_anew_and_a_kill_then_l
 }
 
 #[tokio::test]
-async fn what_takes_the_place_of_a_store_is_left_alone_loudly() {
+async fn a_foreign_file_in_place_of_the_store_is_left_alone_and_reported() {
     let lab = Lab::new(7_200_000, 300_000).await.with_both();
     let daemon = lab.start().await;
     for account in ["stable", "classic"] {

@@ -113,7 +113,7 @@ async fn the_first_tier_needs_no_system_package_and_there_are_three() {
 }
 
 #[tokio::test]
-async fn others_install_by_sudo_where_that_asks_for_no_password_or_hear_the_line_to_run() {
+async fn other_users_install_by_sudo_without_a_password_or_are_shown_the_command() {
     let machine = Machine::new(1_000).with_rust("1.95.0").without(&["jq", "redis-server"]);
     machine.command(
         "sudo",

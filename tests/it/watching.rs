@@ -261,7 +261,7 @@ async fn on_a_terminal_the_table_says_for_as_long_as_it_may_be_old() {
 }
 
 #[tokio::test]
-async fn a_watcher_ends_where_nobody_reads_on_and_fails_where_it_is_refused() {
+async fn a_watcher_ends_when_its_output_is_closed_and_fails_where_it_is_refused() {
     let mut lab = Lab::new(7_200_000, 300_000).await.with_both();
     let clients =
         json!([{ "name": "crm", "key": "key-of-crm", "accounts": ["stable"], "allow": ["read", "refresh"] }]);

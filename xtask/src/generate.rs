@@ -31,8 +31,8 @@ struct Target {
 }
 
 const TARGETS: [Target; 11] = [
-    Target { path: "README.md", renew: |old| faults::readme(old, faults::Language::English) },
-    Target { path: "README.zh-CN.md", renew: |old| faults::readme(old, faults::Language::Chinese) },
+    Target { path: "README.md", renew: |old| faults::readme(old, &faults::ENGLISH) },
+    Target { path: "README.zh-CN.md", renew: |old| faults::readme(old, &faults::CHINESE) },
     Target { path: "docs/faults.md", renew: |_| Ok(faults::document()) },
     Target { path: "docs/metrics.md", renew: metrics::document },
     Target { path: "docs/api.md", renew: |_| Ok(routes::document()) },

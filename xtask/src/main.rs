@@ -21,11 +21,11 @@ use clap::{Parser, Subcommand};
 #[command(name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Chore {
+enum Task {
     /// Breaks the program on purpose, in one way after another, and shows that the simulation or a test
     /// notices
     Mutate(mutate::Mutate),
@@ -34,12 +34,12 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let Cli { chore } = Cli::parse();
+    let Cli { task } = Cli::parse();
     // Root of the workspace, in which cargo runs this.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let done = match chore {
-        Chore::Mutate(chore) => chore.run(root),
-        Chore::Gen(chore) => chore.run(root),
+    let done = match task {
+        Task::Mutate(task) => task.run(root),
+        Task::Gen(task) => task.run(root),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

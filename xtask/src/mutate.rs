@@ -177,7 +177,7 @@ fn apply(patch: &Patch, tree: &Path) -> Outcome<()> {
     let mut command = Command::new("git");
     command.arg("apply").arg(&patch.path).current_dir(tree).env("GIT_CEILING_DIRECTORIES", ceiling);
     if !command.status()?.success() {
-        return Err(format!("{} does not apply any more: make it anew", patch.path.display()).into());
+        return Err(format!("{} does not apply any more: make it again", patch.path.display()).into());
     }
     Ok(())
 }

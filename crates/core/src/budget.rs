@@ -70,11 +70,11 @@ impl Ledger {
         }
     }
 
-    /// Returns one unit to the calls bucket, for a call of which no byte was sent. `price` is the
+    /// Returns one unit to the calls bucket, for a call of which no byte was sent. `charge_interval` is the
     /// [`interval`] of the budget it was taken from, since the budget may have changed in the meantime.
-    pub fn refund(&mut self, price: Duration) {
+    pub fn refund(&mut self, charge_interval: Duration) {
         if let Some(spent_until) = &mut self.main {
-            *spent_until = *spent_until - price;
+            *spent_until = *spent_until - charge_interval;
         }
     }
 

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_as_far_apart_as_can_be_written_are_told_apart() {
+    fn the_earliest_and_the_latest_instant_can_be_compared() {
         let (first, last) = (at(i64::MIN, i64::MIN), at(i64::MAX, i64::MAX));
         let longest = Duration::from_millis(i64::MAX.unsigned_abs());
         assert_eq!((last.until_by_either(first), last.until(first)), (longest, longest));

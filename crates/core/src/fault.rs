@@ -21,7 +21,7 @@ pub struct Fault {
     /// How it is treated.
     pub kind: FaultKind,
     /// Whom the failure affects.
-    pub whose: FaultScope,
+    pub scope: FaultScope,
     /// WeChat's code, if it gave one.
     pub errcode: Option<i64>,
     /// What happened, in one sentence without secrets.
@@ -48,8 +48,8 @@ impl Fault {
     /// An API error: HTTP 200 with an `errcode` other than 0.
     #[must_use]
     pub fn from_errcode(errcode: i64, errmsg: &str) -> Self {
-        let (kind, whose, wait, advice) = classify(errcode, errmsg);
-        Self { kind, whose, errcode: Some(errcode), message: tidy(errmsg), advice, rid: rid(errmsg), wait }
+        let (kind, scope, wait, advice) = classify(errcode, errmsg);
+        Self { kind, scope, errcode: Some(errcode), message: tidy(errmsg), advice, rid: rid(errmsg), wait }
     }
 
     /// The host cannot be reached, or its gateway answers in its place.
@@ -74,7 +74,7 @@ impl Fault {
     /// is capped at a minute for a host and at an hour for an account.
     #[must_use]
     pub fn not_before(self, pause: Option<Duration>) -> Self {
-        let longest = if self.whose == FaultScope::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
+        let longest = if self.scope == FaultScope::Host { LONGEST_HOST_PAUSE } else { LONGEST_PAUSE };
         let Some(pause) = pause.map(|pause| pause.min(longest)) else { return self };
         let wait = match self.wait {
             Wait::For(time) | Wait::Every(time) => Wait::For(time.max(pause)),
@@ -86,8 +86,8 @@ impl Fault {
 
     /// A call on `token` whose answer was lost: it may have minted.
     #[must_use]
-    pub fn unknown_outcome(whose: FaultScope, message: &str) -> Self {
-        Self::without_code(FaultKind::UnknownOutcome, whose, message, advice::OUTCOME_UNKNOWN, Wait::BackOff)
+    pub fn unknown_outcome(scope: FaultScope, message: &str) -> Self {
+        Self::without_code(FaultKind::UnknownOutcome, scope, message, advice::OUTCOME_UNKNOWN, Wait::BackOff)
     }
 
     /// An answer that is not from WeChat's API, to a call that is harmless to repeat.
@@ -179,7 +179,7 @@ impl Fault {
     /// Whether it says nothing about the account: WeChat was not reached, or the call did not get far enough.
     #[must_use]
     pub fn says_nothing_of_the_account(&self) -> bool {
-        self.whose != FaultScope::Account
+        self.scope != FaultScope::Account
             || matches!(self.errcode, None | Some(-1))
             || self.is_token_refused()
     }
@@ -196,10 +196,10 @@ impl Fault {
         errcode_label(self.errcode)
     }
 
-    fn without_code(kind: FaultKind, whose: FaultScope, message: &str, advice: Advice, wait: Wait) -> Self {
+    fn without_code(kind: FaultKind, scope: FaultScope, message: &str, advice: Advice, wait: Wait) -> Self {
         Self {
             kind,
-            whose,
+            scope,
             errcode: None,
             message: tidy(message),
             advice: advice.en.to_owned(),
@@ -260,8 +260,8 @@ mod tests {
         for (codes, kind, wait, advice) in expected {
             for code in *codes {
                 let fault = Fault::from_errcode(*code, "x");
-                let whose = if advice.contains("retired") { FaultScope::Host } else { FaultScope::Account };
-                assert_eq!((fault.kind, fault.wait, fault.whose), (*kind, *wait, whose), "{code}");
+                let scope = if advice.contains("retired") { FaultScope::Host } else { FaultScope::Account };
+                assert_eq!((fault.kind, fault.wait, fault.scope), (*kind, *wait, scope), "{code}");
                 assert!(fault.advice.contains(advice), "{code}: {}", fault.advice);
                 assert_eq!(fault.errcode, Some(*code));
             }
@@ -271,6 +271,27 @@ mod tests {
         let untested: Vec<_> =
             rows.flat_map(|row| row.errcodes).filter(|code| !tested.contains(code)).collect();
         assert!(untested.is_empty(), "add {untested:?} to this test");
+    }
+
+    #[test]
+    fn a_failure_without_an_errcode_is_classified_as_its_row_of_the_table_says() {
+        let host = FaultScope::Host;
+        for (cause, fault) in [
+            ("none: connect error", Fault::host("x")),
+            ("none: \"This ip is no longer use", Fault::retired("x")),
+            ("none: a gateway's page", Fault::unreadable("x")),
+            ("none: answer lost", Fault::unknown_outcome(FaultScope::Account, "x")),
+            ("none: our own budget", Fault::budget_exhausted(1, Duration::ZERO)),
+            ("HTTP 412", Fault::precondition_failed()),
+            ("any other errcode", Fault::from_errcode(12_345, "x")),
+        ] {
+            let others = |group: &table::FaultGroup| group.others.filter(|it| it.text.en.starts_with(cause));
+            let found = table::TABLE.iter().find_map(|group| Some((group, others(group)?)));
+            let (group, others) = found.expect(cause);
+            assert_eq!((fault.kind, fault.scope == host), (group.kind, group.scope == host), "{cause}");
+            assert_eq!(fault.advice, others.advice.en, "{cause}");
+        }
+        assert_eq!(table::TABLE.iter().filter(|group| group.others.is_some()).count(), 7, "all of them");
     }
 
     #[test]

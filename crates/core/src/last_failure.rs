@@ -43,12 +43,12 @@ impl LastFailure {
         now: Moment,
         jitter: f64,
     ) -> Self {
-        let failures = earlier.map_or(0, |trouble| trouble.failures).saturating_add(1);
+        let failures = earlier.map_or(0, |failure| failure.failures).saturating_add(1);
         let failures_since_recovery =
-            earlier.map_or(0, |trouble| trouble.failures_since_recovery).saturating_add(1);
+            earlier.map_or(0, |failure| failure.failures_since_recovery).saturating_add(1);
         let wait = wait_after(&fault, failures_since_recovery, account, usable_for, ledger, now, jitter);
         let awaits_host =
-            fault.whose == FaultScope::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
+            fault.scope == FaultScope::Host && matches!(fault.wait, Wait::BackOff | Wait::NotBefore(_));
         let fault = Arc::new(fault);
         let parked = match fault.kind {
             FaultKind::Parked => Some((Arc::clone(&fault), now)),

@@ -29,8 +29,13 @@ impl Phase {
 
     /// Derives a credential's phase from its last failure, whether it is usable, and whether a call is under way.
     #[must_use]
-    pub fn of(trouble: Option<&LastFailure>, is_usable: bool, is_busy: bool, attempts_ended: u64) -> Self {
-        match (trouble.map(LastFailure::is_parked), is_usable) {
+    pub fn of(
+        last_failure: Option<&LastFailure>,
+        is_usable: bool,
+        is_busy: bool,
+        attempts_ended: u64,
+    ) -> Self {
+        match (last_failure.map(LastFailure::is_parked), is_usable) {
             (Some(true), _) => Self::Parked,
             (_, true) if is_busy => Self::Refreshing,
             (Some(_), true) => Self::Degraded,

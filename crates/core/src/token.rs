@@ -23,14 +23,11 @@ pub mod transition;
 pub enum Validity {
     /// Nothing is known against it.
     #[default]
-    #[serde(rename = "good")]
-    Unchallenged,
-    /// A check found it dead: it is in no answer.
-    #[serde(rename = "refused")]
-    Rejected,
-    /// It is dead, and WeChat handed out the same one again in normal mode: only a forced call replaces it.
-    #[serde(rename = "refused_again")]
-    RejectedTwice,
+    Good,
+    /// WeChat refused it in a check: it is in no answer.
+    Refused,
+    /// WeChat refused it, and handed out the same one again in normal mode: only a forced call replaces it.
+    RefusedAgain,
 }
 
 /// An access_token as the account keeps it and the store writes it.
@@ -52,8 +49,9 @@ pub struct HeldToken {
     pub overlap: Duration,
     /// When to fetch its successor; drawn once.
     pub refresh_at: Moment,
-    /// Whether a check has found it dead.
-    pub standing: Validity,
+    /// Whether WeChat has refused it in a check.
+    #[serde(rename = "standing")]
+    pub validity: Validity,
 }
 
 impl HeldToken {
@@ -172,7 +170,7 @@ impl HeldToken {
             expires_at: sent_at + lifetime,
             overlap,
             refresh_at: schedule::refresh_at(account, sent_at, lifetime, overlap, false, 0.5),
-            standing: Validity::Unchallenged,
+            validity: Validity::Good,
         }
     }
 }
@@ -219,6 +217,7 @@ mod tests {
         let written = held(7200);
         let text = serde_json::to_string(&written).unwrap();
         assert_eq!(serde_json::from_str::<HeldToken>(&text).unwrap(), written);
+        assert!(text.ends_with(r#","standing":"good"}"#), "the names on disk do not change: {text}");
         assert!(!format!("{written:?}").contains("access-token-1"));
     }
 }

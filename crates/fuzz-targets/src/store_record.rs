@@ -14,7 +14,7 @@ use wxtokend_core::fault::Fault;
 use wxtokend_core::secret::Secret;
 use wxtokend_core::token::Token;
 use wxtokend_core::token::decide::next_step;
-use wxtokend_core::token::rejection::{judge_refresh, judge_rejection};
+use wxtokend_core::token::rejection::{decide_refresh, decide_rejection};
 use wxtokend_core::token::schedule::{Draw, Rules};
 use wxtokend_core::token::state::AccountState;
 use wxtokend_core::token::transition::{Answer, CheckEnd, FetchEnd};
@@ -53,8 +53,8 @@ fn continue_from(next: u8, mut state: AccountState, account: &Account) {
     let _ = (state.phase(NOW), next_step(&state, account, next & 2 == 0, NOW), state.tombstone());
     let presented = state.token.as_ref().map_or_else(|| Secret::new("x"), |token| token.value.clone());
     let mut judged = state.clone();
-    let _ = judge_rejection(&mut judged, account, &presented, NOW);
-    let _ = judge_refresh(&mut judged, account, next & 4 != 0, NOW);
+    let _ = decide_rejection(&mut judged, account, &presented, NOW);
+    let _ = decide_refresh(&mut judged, account, next & 4 != 0, NOW);
     let _ = next_step(&judged, account, true, NOW);
     if next & 8 != 0 {
         let end = [CheckEnd::Honoured, CheckEnd::Refused, CheckEnd::Inconclusive(Fault::unreadable("x"))];

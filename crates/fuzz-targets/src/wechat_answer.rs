@@ -97,8 +97,8 @@ fn apply(situation: u8, end: FetchEnd, promised: Option<Duration>, account: &Acc
         }
         assert!(token.max_age() <= token.expires_in());
     }
-    if let Some(trouble) = &state.trouble {
-        shows_no_secret(&trouble.fault);
+    if let Some(last_failure) = &state.last_failure {
+        shows_no_secret(&last_failure.fault);
     }
     assert!(!format!("{state:?}").contains(SECRET), "a state shows the secret");
 }

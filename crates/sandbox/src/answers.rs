@@ -29,14 +29,14 @@ pub(super) type Outcome = Result<Value, Refusal>;
 
 /// What an answer's wording depends on in addition to its outcome.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Circumstances {
+pub(super) struct AnswerContext {
     pub(super) call: Option<Call>,
     pub(super) wall_s: u64,
     pub(super) source_ip: IpAddr,
 }
 
 /// Builds the answer for `outcome`.
-pub(super) fn answer_for(outcome: Outcome, of: Circumstances, rng: &mut StdRng) -> Answer {
+pub(super) fn answer_for(outcome: Outcome, of: AnswerContext, rng: &mut StdRng) -> Answer {
     let mut logic_ret = 0;
     let value = outcome.unwrap_or_else(|Refusal { errcode, errmsg }| {
         logic_ret = errcode;

@@ -230,22 +230,22 @@ async fn unfreeze(State(sandbox): State<Sandbox>, Path(appid): Path<String>) -> 
 }
 
 /// Returns the account whose faults are meant; `None` for those of all accounts.
-fn whose(sandbox: &Sandbox, appid: Option<Path<String>>) -> Result<Option<Appid>, Refused> {
+fn account_of(sandbox: &Sandbox, appid: Option<Path<String>>) -> Result<Option<Appid>, Refused> {
     appid.map(|Path(appid)| known(sandbox, &appid)).transpose()
 }
 
 async fn faults(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> ControlResult {
-    let account = whose(&sandbox, appid)?;
+    let account = account_of(&sandbox, appid)?;
     Ok(Json(sandbox.with(|world, _| json!({"faults": world.faults(account.as_ref())}))))
 }
 
 async fn inject(State(sandbox): State<Sandbox>, appid: Option<Path<String>>, body: Bytes) -> ControlResult {
-    sandbox.inject(whose(&sandbox, appid)?.as_ref(), strict::<Fault>(&body)?);
+    sandbox.inject(account_of(&sandbox, appid)?.as_ref(), strict::<Fault>(&body)?);
     done()
 }
 
 async fn clear_faults(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> ControlResult {
-    sandbox.clear_faults(whose(&sandbox, appid)?.as_ref());
+    sandbox.clear_faults(account_of(&sandbox, appid)?.as_ref());
     done()
 }
 

@@ -36,7 +36,7 @@ impl TokenTruth {
 
 /// What a mint does to the tokens before it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Succession {
+pub(super) struct MintEffect {
     /// The previous token dies at this instant, unless it dies sooner anyway.
     pub(super) previous_until: Duration,
     /// The tokens before the previous one die at this instant, unless they die sooner anyway.
@@ -72,12 +72,12 @@ impl Tokens {
     }
 
     /// Adds a token to its line. Tokens that have been dead for the new one's lifetime are forgotten.
-    pub(super) fn mint(&mut self, token: TokenTruth, succession: Succession) {
+    pub(super) fn mint(&mut self, token: TokenTruth, effect: MintEffect) {
         let line = self.lines.entry((token.appid.clone(), token.endpoint)).or_default();
         let lifetime = token.expires_at.saturating_sub(token.minted_at);
         for (age, value) in line.iter().rev().enumerate() {
             if let Some(earlier) = self.by_value.get_mut(value) {
-                let until = if age == 0 { succession.previous_until } else { succession.older_until };
+                let until = if age == 0 { effect.previous_until } else { effect.older_until };
                 earlier.dies_at = earlier.dies_at.min(until);
             }
         }

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use wxtokend_core::account::Appid;
 
 use super::account_record::AccountRecord;
-use super::answers::{Circumstances, Outcome, Refusal, answer_for, page};
+use super::answers::{AnswerContext, Outcome, Refusal, answer_for, page};
 use super::call::Call;
 use super::faults::{FaultKind, Faults};
 use super::late::Late;
@@ -213,7 +213,7 @@ impl World {
         if outcome.is_err() && self.switches.failed_calls_count {
             self.charge_failed(arrival.call, arrival.account.as_ref(), arrival.now);
         }
-        let of = Circumstances {
+        let of = AnswerContext {
             call: arrival.call,
             wall_s: self.wall_s(arrival.now),
             source_ip: arrival.request.source_ip,

@@ -132,7 +132,8 @@ async fn exchange(
     let going = latency_ms(sim, within);
     let says =
         |status, body: &[u8]| Ok(Response { status, body: body.to_vec(), date: None, retry_after: None });
-    let ill = matches!(what, RequestKind::Check | RequestKind::Probe) && sim.oracle().troubles.check_fails;
+    let check_fails =
+        matches!(what, RequestKind::Check | RequestKind::Probe) && sim.oracle().troubles.check_fails;
     match trouble {
         Some(HostTrouble::Says(status)) => {
             sleep(ms(going)).await;
@@ -151,7 +152,7 @@ async fn exchange(
             ];
             return says(200, bodies[sim.draw(|rng| rng.random_range(0..bodies.len()))]);
         }
-        _ if ill => {
+        _ if check_fails => {
             sleep(ms(going)).await;
             return says(502, b"<html>");
         }

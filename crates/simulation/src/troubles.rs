@@ -13,20 +13,20 @@ use super::sim::Sim;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     LateDelivery,
-    IllCheck,
+    FailingCheck,
     RefusedAddresses,
     Slew,
 }
 
 impl Trouble {
     pub(super) const ALL: [Self; 4] =
-        [Self::LateDelivery, Self::IllCheck, Self::RefusedAddresses, Self::Slew];
+        [Self::LateDelivery, Self::FailingCheck, Self::RefusedAddresses, Self::Slew];
 
     /// Returns how often a day it begins.
     pub(super) fn rate(self, rates: &FaultRates) -> f64 {
         match self {
             Self::LateDelivery => rates.late_deliveries,
-            Self::IllCheck => rates.failing_checks,
+            Self::FailingCheck => rates.failing_checks,
             Self::RefusedAddresses => rates.refused_addresses,
             Self::Slew => rates.slews,
         }
@@ -40,8 +40,8 @@ impl Trouble {
                 sim.oracle().troubles.late = sim.draw(|rng| [0.05, 0.3][rng.random_range(0..2)]);
                 sim.between(MINUTE, 3 * HOUR)
             }
-            Self::IllCheck => {
-                sim.count("times of an ill check call");
+            Self::FailingCheck => {
+                sim.count("times of failing checks");
                 sim.oracle().troubles.check_fails = true;
                 sim.between(MINUTE, 8 * HOUR)
             }
@@ -73,7 +73,7 @@ impl Trouble {
         let troubles = &mut sim.oracle().troubles;
         match self {
             Self::LateDelivery => troubles.late = 0.0,
-            Self::IllCheck => troubles.check_fails = false,
+            Self::FailingCheck => troubles.check_fails = false,
             Self::RefusedAddresses => troubles.refused = 0.0,
             Self::Slew => {}
         }

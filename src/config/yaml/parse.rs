@@ -10,7 +10,7 @@ use wxtokend_core::ticket::TicketKind;
 
 use crate::config::checked::PerAccount;
 use crate::config::duration;
-use crate::config::unseen;
+use crate::config::invisible;
 
 type Parsed<T> = Result<T, String>;
 
@@ -92,7 +92,7 @@ fn share(percent: &str) -> Option<f64> {
 /// A base URL of WeChat's API, with a path that ends in `/`.
 pub(crate) fn base_url(text: &str) -> Parsed<Url> {
     // The URL parser silently drops these characters.
-    if text.contains(unseen::is_unseen) {
+    if text.contains(invisible::is_invisible) {
         return Err("must not hold a blank or an invisible character".to_owned());
     }
     let mut url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;

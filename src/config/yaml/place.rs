@@ -52,10 +52,10 @@ impl<'a> Place<'a> {
     }
 
     /// A seed that fails at this place, so that the parser's error gives the line.
-    pub(crate) fn seek(&self) -> PlaceSeeker<'a> {
+    pub(crate) fn seek(&self) -> PlaceVisitor<'a> {
         let mut remaining_steps = self.steps();
         remaining_steps.reverse();
-        PlaceSeeker { remaining_steps }
+        PlaceVisitor { remaining_steps }
     }
 }
 
@@ -74,12 +74,12 @@ impl fmt::Display for Place<'_> {
 }
 
 /// Descends to a [`Place`], or as near to it as the file goes, and fails there.
-pub(crate) struct PlaceSeeker<'a> {
+pub(crate) struct PlaceVisitor<'a> {
     /// The remaining steps, the next one last.
     remaining_steps: Vec<Step<'a>>,
 }
 
-impl<'de> DeserializeSeed<'de> for PlaceSeeker<'_> {
+impl<'de> DeserializeSeed<'de> for PlaceVisitor<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<(), D::Error> {
@@ -87,8 +87,8 @@ impl<'de> DeserializeSeed<'de> for PlaceSeeker<'_> {
     }
 }
 
-/// Values without a method here fail by default, which is what a seeker needs.
-impl<'de> Visitor<'de> for PlaceSeeker<'_> {
+/// Values without a method here fail by default, which is what is needed.
+impl<'de> Visitor<'de> for PlaceVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for PlaceSeeker<'_> {
             _ => return Err(A::Error::custom("here")),
         };
         let last = self.remaining_steps.is_empty();
-        while let Some(same) = map.next_key_seed(KeySeeker { key, fail: last && skip == 0 })? {
+        while let Some(same) = map.next_key_seed(KeyVisitor { key, fail: last && skip == 0 })? {
             if same && skip == 0 {
                 return map.next_value_seed(self);
             }
@@ -124,12 +124,12 @@ impl<'de> Visitor<'de> for PlaceSeeker<'_> {
 }
 
 /// Compares a key. Fails if the key matches and is the last step.
-struct KeySeeker<'a> {
+struct KeyVisitor<'a> {
     key: &'a str,
     fail: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for KeySeeker<'_> {
+impl<'de> DeserializeSeed<'de> for KeyVisitor<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, node: D) -> Result<bool, D::Error> {
@@ -137,7 +137,7 @@ impl<'de> DeserializeSeed<'de> for KeySeeker<'_> {
     }
 }
 
-impl Visitor<'_> for KeySeeker<'_> {
+impl Visitor<'_> for KeyVisitor<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

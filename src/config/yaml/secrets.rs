@@ -14,7 +14,7 @@ use super::node::Node;
 use super::place::Place;
 use super::reader::ConfigReader;
 use super::value::WITH_BRACES;
-use crate::config::unseen;
+use crate::config::invisible;
 
 /// More bytes than any secret or key has.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
@@ -48,9 +48,9 @@ impl SecretUse {
         match self {
             Self::AppSecret => !char.is_ascii_graphic(),
             // A passphrase has blanks between its words.
-            Self::Key if inside => unseen::is_unseen(char) && char != ' ',
-            Self::Key => unseen::is_unseen_at_end(char),
-            Self::Url => unseen::is_unseen(char),
+            Self::Key if inside => invisible::is_invisible(char) && char != ' ',
+            Self::Key => invisible::is_invisible_at_end(char),
+            Self::Url => invisible::is_invisible(char),
         }
     }
 
@@ -160,7 +160,7 @@ impl ConfigReader<'_> {
             (_, false) => "ends with",
             (_, true) => "holds",
         };
-        self.report(place, format!("{from} {verb} {}; {}{hint}", unseen::name(char), usage.rule()));
+        self.report(place, format!("{from} {verb} {}; {}{hint}", invisible::name(char), usage.rule()));
         None
     }
 

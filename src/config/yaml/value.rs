@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::node::Node;
 use super::place::Place;
 use super::reader::{ConfigReader, is_harmless};
-use crate::config::unseen;
+use crate::config::invisible;
 
 /// How to write an environment variable.
 pub(crate) const WITH_BRACES: &str = "an environment variable is written with braces: ${NAME}";
@@ -37,9 +37,9 @@ impl Value {
 
 /// Why `text` is not a single line, as a reader would see it.
 pub(crate) fn not_one_line(text: &str) -> Option<&'static str> {
-    if unseen::is_not_one_line(text) {
+    if invisible::is_not_one_line(text) {
         Some("must be one line without control characters")
-    } else if unseen::has_unseen_ends(text) {
+    } else if invisible::has_invisible_ends(text) {
         Some("must not begin or end with a blank or an invisible character")
     } else {
         None

@@ -82,7 +82,7 @@ pub(super) struct Run {
     /// With --sandbox: how long tokens live [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "sandbox")]
     pub(super) token_lifetime: Option<Duration>,
-    /// With --sandbox: how long the previous token works beside a new one [default: 10s]
+    /// With --sandbox: how long a token still works after the next is minted [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "sandbox")]
     pub(super) overlap: Option<Duration>,
 }
@@ -172,7 +172,7 @@ pub(super) struct Sandbox {
     /// How long tokens live [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) token_lifetime: Option<Duration>,
-    /// How long the previous token works beside a new one [default: 10s]
+    /// How long a token still works after the next is minted [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) overlap: Option<Duration>,
 }

@@ -259,7 +259,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_names_the_address_and_the_way_out() {
+    async fn a_daemon_that_does_not_answer_is_named_with_its_address_and_the_way_to_change_it() {
         // Bound so that no other program listens there.
         let silent = tokio::net::TcpSocket::new_v4().unwrap();
         silent.set_reuseaddr(true).unwrap();

@@ -48,7 +48,7 @@ pub(super) fn sandbox_run_message(
   Undo that, and refresh again:
     curl -X DELETE http://{sandbox_address}/_sandbox/accounts/{appid}/faults
 
-  What WeChat would know: curl http://{sandbox_address}/_sandbox/accounts
+  The simulated WeChat's own records: curl http://{sandbox_address}/_sandbox/accounts
 
 ",
         about = about(overview),
@@ -86,7 +86,7 @@ fn about(overview: &Overview<'_>) -> String {
         more => format!("{more} accounts"),
     };
     let (lifetime, overlap) = (duration::show(times.lifetime), duration::show(times.overlap));
-    format!("{accounts} from {source}. Tokens live for {lifetime}, and for {overlap} beside their successor.")
+    format!("{accounts} from {source}. Tokens live for {lifetime}, a replaced one for {overlap} more.")
 }
 
 fn first_appid(config: &Config) -> &str {
@@ -122,7 +122,7 @@ mod tests {
             "    curl http://127.0.0.1:6000/metrics\n",
             " status --server 127.0.0.1:5000\n",
             "    curl -d '{\"kind\":\"errcode\",\"errcode\":40164}' http://127.0.0.1:4000/_sandbox/accounts/wx1/faults\n",
-            "2 accounts from the built-in example. Tokens live for 1m, and for 10s beside",
+            "2 accounts from the built-in example. Tokens live for 1m, a replaced one for 10s more.",
         ] {
             assert!(sandbox_run.contains(line), "{line:?} is not in\n{sandbox_run}");
         }

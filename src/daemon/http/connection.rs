@@ -19,7 +19,7 @@ pub(super) struct Connection {
     requests: AtomicU32,
     is_answering: AtomicBool,
     should_close: AtomicBool,
-    waits_for: AtomicU8,
+    pending_io: AtomicU8,
     is_proven: AtomicBool,
     /// Mirrors `evicted`: this is checked at every read, and a `CancellationToken` takes a lock for it.
     is_evicted: AtomicBool,
@@ -28,26 +28,26 @@ pub(super) struct Connection {
 
 /// What a connection waits for its client to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WaitsFor {
+pub(super) enum PendingIo {
     /// Nothing: the server has to act next.
-    No,
+    None,
     /// To send something.
-    ToRead,
+    Read,
     /// To receive something.
-    ToWrite,
+    Write,
 }
 
 impl Connection {
-    pub(super) fn wait(&self, waits_for: WaitsFor) {
-        self.waits_for.store(waits_for as u8, Ordering::Relaxed);
+    pub(super) fn set_pending_io(&self, pending_io: PendingIo) {
+        self.pending_io.store(pending_io as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn waits_for(&self) -> WaitsFor {
-        let waits_for = self.waits_for.load(Ordering::Relaxed);
-        [WaitsFor::No, WaitsFor::ToRead, WaitsFor::ToWrite]
+    pub(super) fn pending_io(&self) -> PendingIo {
+        let pending_io = self.pending_io.load(Ordering::Relaxed);
+        [PendingIo::None, PendingIo::Read, PendingIo::Write]
             .into_iter()
-            .find(|one| *one as u8 == waits_for)
-            .unwrap_or(WaitsFor::No)
+            .find(|one| *one as u8 == pending_io)
+            .unwrap_or(PendingIo::None)
     }
 
     /// Ends the connection now, to make room for others.

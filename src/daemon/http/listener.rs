@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::api_service::ApiService;
 use super::app_state::AppState;
-use super::connection::{TrackedBody, WaitsFor, is_kept, set_close};
+use super::connection::{PendingIo, TrackedBody, is_kept, set_close};
 use super::paths::needs_no_key;
 use super::peer::{CURRENT, Peer};
 use super::slots::{ConnectionSlot, LONGEST_DELAY, Slots};
@@ -123,7 +123,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let connection = Arc::clone(&slot.place.connection);
     let stream = converse(stream, has_unread, service, idle, Arc::new(Peer::at(&slot)), &stopping).await;
-    connection.wait(WaitsFor::ToRead);
+    connection.set_pending_io(PendingIo::Read);
     let stopped = async {
         stopping.cancelled().await;
         sleep(SHUTDOWN_LINGER).await;
@@ -222,7 +222,7 @@ where
 /// When the connection ends first; the key is then not checked.
 async fn delay_key_check(peer: &Peer, app: &AppState) -> io::Result<()> {
     let connection = &peer.connection;
-    connection.wait(WaitsFor::ToRead);
+    connection.set_pending_io(PendingIo::Read);
     let checkable = async {
         // Repeat: meanwhile other connections of the same address may have shown wrong keys.
         loop {
@@ -237,7 +237,7 @@ async fn delay_key_check(peer: &Peer, app: &AppState) -> io::Result<()> {
         () = connection.until_evicted() => return Err(io::ErrorKind::ConnectionAborted.into()),
         () = app.stopping.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
     }
-    connection.wait(WaitsFor::No);
+    connection.set_pending_io(PendingIo::None);
     Ok(())
 }
 

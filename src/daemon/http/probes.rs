@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use wxtokend_core::phase::Phase;
 
 use super::app_state::AppState;
-use super::problem::{ApiProblem, Code, RetryInfo};
+use super::problem::{ApiProblem, Code, ServiceUnavailable};
 
 const JSON: [(header::HeaderName, &str); 2] =
     [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
@@ -25,7 +25,10 @@ pub(super) async fn readyz(State(app): State<AppState>) -> Result<impl IntoRespo
         return Ok((JSON, "{\"status\":\"ready\"}"));
     }
     let detail = "some accounts have neither a valid token nor a first attempt that ended";
-    let waiting =
-        RetryInfo { state: Some(Phase::Starting), last_fault: None, retry_after: Duration::from_secs(1) };
-    Err(ApiProblem::later(Code::TokenUnavailable, detail, waiting))
+    let unavailable = ServiceUnavailable {
+        state: Some(Phase::Starting),
+        last_fault: None,
+        retry_after: Duration::from_secs(1),
+    };
+    Err(ApiProblem::later(Code::TokenUnavailable, detail, unavailable))
 }

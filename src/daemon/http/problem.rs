@@ -67,12 +67,12 @@ impl Code {
 pub(super) struct ApiProblem {
     pub(super) code: Code,
     detail: Cow<'static, str>,
-    waiting: Option<Box<RetryInfo>>,
+    unavailable: Option<Box<ServiceUnavailable>>,
 }
 
 /// Additional content of a 503: the state of the account, and when to retry.
 #[derive(Debug, Default)]
-pub(super) struct RetryInfo {
+pub(super) struct ServiceUnavailable {
     pub(super) state: Option<Phase>,
     pub(super) last_fault: Option<FaultView>,
     pub(super) retry_after: Duration,
@@ -87,18 +87,18 @@ struct ProblemBody<'a> {
     code: &'static str,
     detail: &'a str,
     #[serde(flatten)]
-    waiting: Option<RetryBody<'a>>,
+    unavailable: Option<ServiceUnavailableBody<'a>>,
 }
 
 #[derive(Serialize)]
-struct RetryBody<'a> {
+struct ServiceUnavailableBody<'a> {
     state: Option<Phase>,
     last_fault: Option<&'a FaultView>,
 }
 
 impl ApiProblem {
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), waiting: None }
+        Self { code, detail: detail.into(), unavailable: None }
     }
 
     pub(super) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -110,13 +110,18 @@ impl ApiProblem {
     }
 
     /// A 503 with a `Retry-After`.
-    pub(super) fn later(code: Code, detail: impl Into<Cow<'static, str>>, waiting: RetryInfo) -> Self {
-        Self { code, detail: detail.into(), waiting: Some(Box::new(waiting)) }
+    pub(super) fn later(
+        code: Code,
+        detail: impl Into<Cow<'static, str>>,
+        unavailable: ServiceUnavailable,
+    ) -> Self {
+        Self { code, detail: detail.into(), unavailable: Some(Box::new(unavailable)) }
     }
 
     pub(super) fn shutting_down() -> Self {
-        let waiting = RetryInfo { retry_after: Duration::from_secs(5), ..RetryInfo::default() };
-        Self::later(Code::ShuttingDown, "the server is shutting down; ask again when it is back", waiting)
+        let unavailable =
+            ServiceUnavailable { retry_after: Duration::from_secs(5), ..ServiceUnavailable::default() };
+        Self::later(Code::ShuttingDown, "the server is shutting down; ask again when it is back", unavailable)
     }
 
     /// What is wrong, in one sentence.
@@ -127,7 +132,7 @@ impl ApiProblem {
     /// The body, as JSON.
     pub(super) fn body(&self) -> Vec<u8> {
         let status = self.code.status();
-        let waiting = self.waiting.as_deref();
+        let unavailable = self.unavailable.as_deref();
         let body = ProblemBody {
             // The code identifies the problem; there is no page about it.
             kind: "about:blank",
@@ -135,8 +140,10 @@ impl ApiProblem {
             status: status.as_u16(),
             code: self.code.as_str(),
             detail: &self.detail,
-            waiting: waiting
-                .map(|waiting| RetryBody { state: waiting.state, last_fault: waiting.last_fault.as_ref() }),
+            unavailable: unavailable.map(|unavailable| ServiceUnavailableBody {
+                state: unavailable.state,
+                last_fault: unavailable.last_fault.as_ref(),
+            }),
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }
@@ -146,7 +153,7 @@ impl ApiProblem {
     fn unavailable(detail: String, why: Unavailable) -> Self {
         let Unavailable { state, last_fault, retry_after, budget_exhausted } = why;
         let code = if budget_exhausted { Code::BudgetExhausted } else { Code::TokenUnavailable };
-        Self::later(code, detail, RetryInfo { state: Some(state), last_fault, retry_after })
+        Self::later(code, detail, ServiceUnavailable { state: Some(state), last_fault, retry_after })
     }
 }
 
@@ -187,8 +194,8 @@ impl IntoResponse for ApiProblem {
             // The rest of the body is not read.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(waiting) = self.waiting {
-            let seconds = waiting.retry_after.as_millis().div_ceil(1000).clamp(1, 86_400);
+        if let Some(unavailable) = self.unavailable {
+            let seconds = unavailable.retry_after.as_millis().div_ceil(1000).clamp(1, 86_400);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(1)));
         }
         response

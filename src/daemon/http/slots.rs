@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, WaitsFor};
+use super::connection::{Connection, PendingIo};
 
 /// Time that a newcomer has to send a request before it may be evicted.
 const NEWCOMER_GRACE: Duration = Duration::from_millis(500);
@@ -205,13 +205,13 @@ impl SlotTable {
                 addresses.get(&one.address).is_some_and(|address| is_chosen(one.address, address.unproven))
             });
         let mut slow = None;
-        let found = of_age.find_map(|(id, one)| match one.connection.waits_for() {
-            WaitsFor::ToRead => Some(*id),
-            WaitsFor::ToWrite => {
+        let found = of_age.find_map(|(id, one)| match one.connection.pending_io() {
+            PendingIo::Read => Some(*id),
+            PendingIo::Write => {
                 slow = slow.or(Some(*id));
                 None
             }
-            WaitsFor::No => None,
+            PendingIo::None => None,
         });
         let one = self.unproven.remove(&found.or(slow)?)?;
         if let Some(address) = self.addresses.get_mut(&one.address) {
@@ -345,7 +345,7 @@ mod tests {
 
     async fn register(slots: &Arc<Slots>, peer: IpAddr) -> ConnectionSlot {
         let slot = slots.register(slots.acquire().await, peer);
-        slot.place.connection.wait(WaitsFor::ToRead);
+        slot.place.connection.set_pending_io(PendingIo::Read);
         slot
     }
 
@@ -362,8 +362,8 @@ mod tests {
             slots_of_one.push(register(&slots, ONE).await);
         }
         assert!(ended(&slots_of_one).iter().all(|ended| !ended), "newcomers have time to say what they want");
-        slots_of_one[0].place.connection.wait(WaitsFor::No);
-        slots_of_one[1].place.connection.wait(WaitsFor::ToWrite);
+        slots_of_one[0].place.connection.set_pending_io(PendingIo::None);
+        slots_of_one[1].place.connection.set_pending_io(PendingIo::Write);
         assert!(slots_of_one[2].place.prove() && !slots_of_one[2].place.connection.is_evicted());
         advance(NEWCOMER_GRACE).await;
         slots_of_one.push(register(&slots, ONE).await);
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_only_guesses_keys_is_slowed_and_who_shows_right_ones_as_well_is_not() {
+    async fn a_client_that_only_guesses_keys_is_slowed_and_one_that_shows_right_ones_too_is_not() {
         let slots = Slots::new(64);
         let (guesser, client) = (register(&slots, ONE).await, register(&slots, OTHER).await);
         assert!(client.place.prove());

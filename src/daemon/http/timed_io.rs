@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::connection::{Connection, WaitsFor};
+use super::connection::{Connection, PendingIo};
 use super::problem::ApiProblem;
 
 /// Time limit for a request's head, from its first byte.
@@ -89,7 +89,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TimedIo<S> {
         cx: &mut Context<'_>,
         write: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        self.limit.connection.wait(if write.is_pending() { WaitsFor::ToWrite } else { WaitsFor::No });
+        self.limit.connection.set_pending_io(if write.is_pending() {
+            PendingIo::Write
+        } else {
+            PendingIo::None
+        });
         match (write, &mut self.write_timeout) {
             (Poll::Ready(Ok(bytes)), Some(write_timeout)) => {
                 let more = Duration::from_secs(1).mul_f64(bytes as f64 / BYTES_PER_SECOND as f64);
@@ -179,12 +183,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Read for TimedIo<S> {
         let max = buf.remaining().min(READ_SIZE);
         let mut read = ReadBuf::uninit(&mut space[..max]);
         if let Poll::Ready(done) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
-            this.limit.connection.wait(WaitsFor::No);
+            this.limit.connection.set_pending_io(PendingIo::None);
             this.limit.note_read(read.filled());
             buf.put_slice(read.filled());
             return Poll::Ready(done);
         }
-        this.limit.connection.wait(WaitsFor::ToRead);
+        this.limit.connection.set_pending_io(PendingIo::Read);
         let is_head = ready!(this.limit.poll_expired(cx));
         if (this.has_unread)(this.io.inner()) {
             // The runtime is about to be notified of these bytes, and then wakes this task.

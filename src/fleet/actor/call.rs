@@ -30,7 +30,7 @@ pub(crate) enum Call {
         /// Whether a second call is charged, for another host.
         spare: bool,
         /// Whether it is made even while all hosts count as down.
-        is_trial: bool,
+        ignores_down_hosts: bool,
     },
     Check {
         token: Secret,
@@ -103,9 +103,9 @@ pub(crate) fn spawn_call(
 async fn run(wechat: Arc<WeChat>, account: Arc<Account>, mut permit: Permit, call: Call) -> CallEnd {
     permit.acquire_slot().await;
     match call {
-        Call::Fetch { force, spare, is_trial, .. } => {
+        Call::Fetch { force, spare, ignores_down_hosts, .. } => {
             let calls_to_spare = u32::from(spare);
-            let FetchReport { end, calls_sent } = if is_trial {
+            let FetchReport { end, calls_sent } = if ignores_down_hosts {
                 wechat.fetch_for_trial(&account, force, calls_to_spare).await
             } else {
                 wechat.fetch(&account, force, calls_to_spare).await

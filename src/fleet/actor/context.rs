@@ -198,7 +198,7 @@ impl ActorContext {
             if !cell.has_no_call() {
                 cell.set_upstream(upstream);
                 self.publish(&cell, &account, &state);
-                cell.slot.set_gone(false);
+                cell.published.set_gone(false);
                 return cell;
             }
         }
@@ -234,7 +234,7 @@ impl ActorContext {
                     let left = ticket.load().tombstone();
                     removed.insert(of.clone(), left.clone());
                     cell.set_ticket(kind, None);
-                    ticket.slot.set_gone(true);
+                    ticket.published.set_gone(true);
                     gone.insert(of, left);
                 }
                 (Some(_), true) | (None, false) => {}

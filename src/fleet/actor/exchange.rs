@@ -20,9 +20,12 @@ impl ActorContext {
         let (upstream, deadline) = (self.store.upstream(), Instant::now() + EXCHANGE_TIMEOUT);
         for cell in self.directory.load_full().by_appid.values() {
             let is_done = |done: u64| (done == upstream).then_some(());
-            cell.slot.wait_until(deadline, |_| is_done(cell.upstream())).await;
+            cell.published.wait_until(deadline, |_| is_done(cell.upstream())).await;
             for ticket in cell.tickets() {
-                ticket.slot.wait_until(deadline, |_| is_done(ticket.upstream.load(Ordering::SeqCst))).await;
+                ticket
+                    .published
+                    .wait_until(deadline, |_| is_done(ticket.upstream.load(Ordering::SeqCst)))
+                    .await;
             }
         }
     }

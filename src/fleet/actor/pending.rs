@@ -46,7 +46,7 @@ impl<E> Pending<E> {
 }
 
 /// An actor that waits for something apart from its mailbox.
-pub(crate) trait AwaitsPending: Actor {
+pub(crate) trait PendingHandler: Actor {
     type End: Send;
 
     fn pending(&mut self) -> &mut Pending<Self::End>;
@@ -56,7 +56,7 @@ pub(crate) trait AwaitsPending: Actor {
 
 /// Returns the next message. What has become ready is handled before any message, so that an actor that is
 /// asked to stop first takes in the end of its call.
-pub(crate) async fn next<A: AwaitsPending>(
+pub(crate) async fn next<A: PendingHandler>(
     actor: &mut A,
     mailbox: &mut MailboxReceiver<A>,
 ) -> Option<Signal<A>> {
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    impl AwaitsPending for Recorder {
+    impl PendingHandler for Recorder {
         type End = bool;
 
         fn pending(&mut self) -> &mut Pending<bool> {

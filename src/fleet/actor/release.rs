@@ -45,7 +45,7 @@ pub(crate) async fn release(shared: Arc<ActorContext>, supervisor: ActorRef<Supe
         let cell = directory.by_appid.get(&of.appid);
         let Some(ticket) = cell.and_then(|cell| cell.ticket(of.ticket?)) else { continue };
         state.next_at = Some(now);
-        ticket.slot.store(state);
+        ticket.published.store(state);
         shared.publishers.note_ticket(&of.appid, ticket.kind);
     }
     // Tokens first: a ticket cannot be had without one.
@@ -63,7 +63,7 @@ async fn query_time(shared: &ActorContext) -> (i64, i64) {
         warn!(
             event = "clock_unverified",
             accounts,
-            "the machine was started anew and WeChat did not tell the time: stored tokens are served by this \
+            "the machine was rebooted and WeChat's time could not be read: stored tokens are served by this \
              machine's clock; make sure that it is right"
         );
         return (0, 0);

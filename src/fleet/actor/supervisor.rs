@@ -93,8 +93,7 @@ pub(crate) struct Apply {
 /// A clock has jumped or the machine has slept: every actor decides again.
 pub(crate) struct RecheckAll;
 
-/// All hosts count as down: this actor is to make a trial. An actor that is being restarted gets its trial
-/// later.
+/// All hosts count as down: this actor is to make a trial, or to get one later if it is being restarted.
 pub(crate) struct RunTrial(pub(crate) Credential);
 
 /// What a reload has changed.
@@ -232,7 +231,7 @@ impl Supervisor {
             ticket = of.ticket.map(TicketKind::as_str),
             crashes = child.crashes,
             restart_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            "an actor crashed, a bug of ours; what it keeps is served on and the actor restarted"
+            "an actor crashed, a bug of ours; its token or ticket is still served, and the actor is restarted"
         );
         let me = self.me.clone();
         child.restart = Some(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -282,7 +281,7 @@ impl Supervisor {
             let snapshot = cell.load();
             let state = snapshot.state.tombstone();
             self.shared.publish(cell, &snapshot.account, &state);
-            cell.slot.set_gone(true);
+            cell.published.set_gone(true);
             self.shared.keep_removed(appid, Arc::clone(cell));
             left.accounts.insert(appid.clone(), state);
         }
@@ -313,7 +312,7 @@ impl Supervisor {
                 let mut state = ticket.load().tombstone();
                 state.next_at = Some(self.shared.now());
                 ticket.upstream.store(self.shared.store.upstream(), Ordering::SeqCst);
-                ticket.slot.store(state.clone());
+                ticket.published.store(state.clone());
                 left.tickets.insert(ticket.of.clone(), state);
             }
         }

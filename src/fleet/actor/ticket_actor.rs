@@ -22,7 +22,7 @@ use wxtokend_core::token::HeldToken;
 
 use super::call::queue;
 use super::context::ActorContext;
-use super::pending::{AwaitsPending, Due, Pending, alarm, next};
+use super::pending::{Due, Pending, PendingHandler, alarm, next};
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::mailbox::{Recheck, RefreshRequest, Trial};
 use crate::fleet::cells::tally::RejectionOutcome;
@@ -108,7 +108,7 @@ impl Message<Trial> for TicketActor {
     }
 }
 
-impl AwaitsPending for TicketActor {
+impl PendingHandler for TicketActor {
     type End = TicketCallEnd;
 
     fn pending(&mut self) -> &mut Pending<TicketCallEnd> {
@@ -180,7 +180,7 @@ impl TicketActor {
         }
         let has_token = self.account.read(now).is_some();
         let step = self.state.next_step(&self.settings, has_token, hosts.up, now);
-        let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
+        let awaits_host = self.state.last_failure.as_deref().is_some_and(|failure| failure.awaits_host);
         let recovery = awaits_host.then_some(recovery);
         let (activity, next_at, pending) = match step {
             TicketStep::Wait(at) => (None, Some(at), alarm(Some(at.until(now)), recovery)),
@@ -212,7 +212,11 @@ impl TicketActor {
         let (account, clock) = (Arc::clone(&self.account), Arc::clone(&self.shared.clock));
         Pending::on(async move {
             let deadline = Instant::now() + TOKEN_WAIT;
-            if account.slot.wait_until(deadline, |snapshot| snapshot.state.read(clock.now())).await.is_none()
+            if account
+                .published
+                .wait_until(deadline, |snapshot| snapshot.state.read(clock.now()))
+                .await
+                .is_none()
             {
                 // For a removed account the wait ends at once; looping on it would keep us from receiving our
                 // own stop.
@@ -253,7 +257,7 @@ impl TicketActor {
             ticket = kind.as_str()
         );
         // A single refusal may pass.
-        let again = self.state.trouble.as_deref().is_some_and(|trouble| trouble.fault.blames_token());
+        let again = self.state.last_failure.as_deref().is_some_and(|failure| failure.fault.blames_token());
         Pending::on(async move {
             permit.acquire_slot().await;
             let (wechat, sent) = (shared.wechat(), token.value.clone());
@@ -273,8 +277,8 @@ impl TicketActor {
                     // As for any client that is refused: the token is checked, and this waits for the
                     // outcome.
                     let limit = shared.rules().timeout * 4;
-                    let doubted = RefreshRequest::Doubted(token.value.clone());
-                    let outcome = timeout(limit, actor.ask(doubted)).await;
+                    let rejection = RefreshRequest::OwnRejection(token.value.clone());
+                    let outcome = timeout(limit, actor.ask(rejection)).await;
                     if let Ok(Ok(RejectionOutcome::StillValid)) = outcome {
                         honoured.store(token.version, Ordering::SeqCst);
                     }
@@ -292,10 +296,10 @@ impl TicketActor {
         let took_ms = end.sent_at.map(|_| self.call_started.elapsed());
         let took_ms = took_ms.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         self.state.activity = None;
-        let was_failing = self.state.trouble.is_some();
+        let was_failing = self.state.last_failure.is_some();
         let stated_lifetime = end.result.as_ref().ok().map(|answer| answer.expires_in);
         let fetched = self.state.end_ask(end, &self.settings, self.shared.now(), (self.shared.jitter)());
-        let fault = self.state.trouble.as_deref().map(|trouble| &*trouble.fault);
+        let fault = self.state.last_failure.as_deref().map(|failure| &*failure.fault);
         self.cell.tally.count_fetch(fetched, fault);
         self.shared.ticket_tally.count_fetch(fetched, fault);
         self.commit().await;
@@ -313,7 +317,7 @@ impl TicketActor {
     }
 
     fn publish(&self) {
-        self.cell.slot.store(self.state.clone());
+        self.cell.published.store(self.state.clone());
         self.shared.publishers.note_ticket(&self.cell.of.appid, self.cell.kind);
     }
 

@@ -1,6 +1,6 @@
 //! The actor of one account: asks [`next_step`] what to do, does it, and takes in how it ended.
 //!
-//! [`take_in`](AwaitsPending::take_in) is one iteration of that cycle, and [`Activity`] says where in it the
+//! [`take_in`](PendingHandler::take_in) is one iteration of that cycle, and [`Activity`] says where in it the
 //! account is. Every change goes to disk and into the cell in the order that the invariants require: a charge
 //! and an intent before the call, a token before any reader sees it, the fact that a token is dead before
 //! anything else.
@@ -22,7 +22,7 @@ use wxtokend_core::token::transition::FetchEnd;
 
 use super::call::{call_end, queue};
 use super::context::ActorContext;
-use super::pending::{AwaitsPending, Due, Pending, alarm, next};
+use super::pending::{Due, Pending, PendingHandler, alarm, next};
 use super::waiters::Waiters;
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::wanted_settings::NewSettings;
@@ -95,7 +95,7 @@ impl Actor for TokenActor {
     }
 }
 
-impl AwaitsPending for TokenActor {
+impl PendingHandler for TokenActor {
     type End = ();
 
     fn pending(&mut self) -> &mut Pending<()> {
@@ -108,9 +108,8 @@ impl AwaitsPending for TokenActor {
             Due::Recheck => self.advance(),
             // From the queue, or with a slot: decide once more, charge, put the intent on disk, call.
             Due::Admitted(Ok(permit)) => self.call(permit).await,
-            // The hosts went down while the call waited for one to be heard from; a trial is made all the
-            // same.
-            Due::Admitted(Err(_)) if self.state.is_trial => self.reconsider(),
+            // The hosts went down while the call waited for one to answer; a trial is made anyway.
+            Due::Admitted(Err(_)) if self.state.ignores_down_hosts => self.reconsider(),
             Due::Admitted(Err(host_down)) => self.finish(TokenCallEnd::Refused(host_down)).await,
             // From a call in flight: take in how it ended.
             Due::Ended(()) => {
@@ -200,7 +199,7 @@ impl TokenActor {
         self.publish();
     }
 
-    /// Decides anew, since what the account waited for is no longer to be done.
+    /// Decides again, since what the account waited for is no longer to be done.
     pub(crate) fn reconsider(&mut self) {
         self.enter(Activity::Idle, Pending::nothing());
         self.advance();
@@ -221,7 +220,7 @@ impl TokenActor {
     ) -> Pending<()> {
         let token_ends = Some(self.state.usable_for(now)).filter(|left| !left.is_zero());
         let wait = wait.into_iter().chain(token_ends).min();
-        let awaits_host = self.state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host);
+        let awaits_host = self.state.last_failure.as_deref().is_some_and(|failure| failure.awaits_host);
         alarm(wait, awaits_host.then_some(recovery))
     }
 

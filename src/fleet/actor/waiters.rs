@@ -51,7 +51,7 @@ impl Waiter {
             return Some(Ok(RejectionOutcome::Refreshed));
         }
         let about_to_call = state.want.is_some()
-            || state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged)
+            || state.token.as_ref().is_some_and(|token| token.validity != Validity::Good)
                 && state.activity.is_busy();
         let usable = state.is_usable(now);
         match settled {

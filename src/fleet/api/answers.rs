@@ -76,7 +76,7 @@ impl TokenError {
     }
 
     /// When to ask again; `None` if that does not help. A parked account is tried again, too, as somebody may
-    /// have mended it.
+    /// have fixed it.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -141,7 +141,7 @@ impl Fleet {
         if cell.load().state.version != after {
             return self.token(appid).await.map(Some);
         }
-        let newer = cell.slot.wait_until(start + wait, |snapshot| {
+        let newer = cell.published.wait_until(start + wait, |snapshot| {
             snapshot.state.read(shared.now()).filter(|token| token.version() != after)
         });
         let newer = tokio::select! {
@@ -152,7 +152,7 @@ impl Fleet {
             self.inner.reads.served.increment(1);
             return Ok(newer);
         }
-        if cell.slot.is_gone() {
+        if cell.published.is_gone() {
             return Err(TokenError::UnknownAccount(appid.as_ref().to_owned()));
         }
         let snapshot = cell.load();
@@ -271,10 +271,10 @@ impl Fleet {
     pub(crate) fn unavailable(&self, snapshot: &Snapshot) -> TokenError {
         let now = self.inner.shared.now();
         let state = &snapshot.state;
-        let trouble = state.trouble.as_deref();
-        let refused = trouble.is_some_and(|trouble| trouble.fault.whose == FaultScope::Budget);
+        let last_failure = state.last_failure.as_deref();
+        let refused = last_failure.is_some_and(|failure| failure.fault.scope == FaultScope::Budget);
         // The next attempt waits for the budget, although the last one failed for another reason.
-        let spent = trouble.is_some_and(|trouble| !trouble.is_parked())
+        let spent = last_failure.is_some_and(|failure| !failure.is_parked())
             && state.ledger.remaining(Bucket::Calls, snapshot.account.settings.daily_budget, now) == 0;
         TokenError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),

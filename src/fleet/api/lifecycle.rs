@@ -143,8 +143,8 @@ impl Fleet {
             // In reverse, since the last accounts start last, so that one that is still starting is found
             // soon.
             let mut cells = directory.in_order.iter().rev().filter_map(|appid| directory.by_appid.get(appid));
-            let all =
-                cells.all(|cell| cell.slot.with(|snapshot| snapshot.state.phase(now) != Phase::Starting));
+            let all = cells
+                .all(|cell| cell.published.with(|snapshot| snapshot.state.phase(now) != Phase::Starting));
             inner.ready.fetch_or(all, Ordering::Relaxed);
         }
         inner.ready.load(Ordering::Relaxed)

@@ -91,13 +91,13 @@ impl Fleet {
     fn no_ticket(&self, account: &AccountCell, state: &TicketState) -> TicketError {
         let now = self.inner.shared.now();
         // Without a fault of its own it waits for the token, and the account knows why there is none.
-        let last_fault = FaultView::of(state.trouble.as_deref()).or_else(|| account.load().last_fault());
-        let is_about_budget = |trouble: &LastFailure| trouble.fault.whose == FaultScope::Budget;
+        let last_fault = FaultView::of(state.last_failure.as_deref()).or_else(|| account.load().last_fault());
+        let is_about_budget = |failure: &LastFailure| failure.fault.scope == FaultScope::Budget;
         TicketError::Unavailable(Box::new(Unavailable {
             state: state.phase(now),
             last_fault,
             retry_after: retry_after(state.next_at, now),
-            budget_exhausted: state.trouble.as_deref().is_some_and(is_about_budget),
+            budget_exhausted: state.last_failure.as_deref().is_some_and(is_about_budget),
         }))
     }
 }

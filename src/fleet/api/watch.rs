@@ -48,7 +48,7 @@ async fn newer(cell: &AccountCell, shared: &ActorContext, seen: Option<u64>) -> 
         (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
     };
     tokio::select! {
-        token = cell.slot.wait_until(Instant::now() + A_CENTURY, find_newer) => token,
+        token = cell.published.wait_until(Instant::now() + A_CENTURY, find_newer) => token,
         () = shared.until_draining() => None,
     }
 }

@@ -8,7 +8,7 @@ pub(crate) enum CallState {
     /// No call is in flight.
     #[default]
     Idle,
-    /// Queued, or sent.
+    /// Waiting for a slot, or sent.
     InFlight,
     /// In flight, but its result is no longer wanted.
     Abandoned,

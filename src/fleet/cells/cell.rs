@@ -18,11 +18,11 @@ use super::mailbox::{Mailbox, Notice};
 use super::tally::Tally;
 use super::ticket_cell::TicketCell;
 use super::wanted_settings::WantedSettings;
-use super::watched::{Effort, Watched};
+use super::watched::{Progress, Watched};
 
 /// One account, as seen by everything but its actor.
 pub(crate) struct AccountCell {
-    pub(crate) slot: Watched<Snapshot>,
+    pub(crate) published: Watched<Snapshot>,
     tickets: [ArcSwapOption<TicketCell>; TicketKind::ALL.len()],
     pub(crate) wanted: WantedSettings,
     /// The upstream that its token comes from, by the store's count.
@@ -55,7 +55,7 @@ pub(crate) struct NoToken(pub(crate) Arc<Snapshot>);
 impl AccountCell {
     pub(crate) fn new(account: Arc<Account>, state: AccountState) -> Arc<Self> {
         Arc::new(Self {
-            slot: Watched::new(Snapshot { account, state }),
+            published: Watched::new(Snapshot { account, state }),
             tickets: Default::default(),
             wanted: WantedSettings::default(),
             upstream: AtomicU64::new(0),
@@ -72,36 +72,36 @@ impl AccountCell {
 
     /// The current snapshot.
     pub(crate) fn load(&self) -> Arc<Snapshot> {
-        self.slot.load()
+        self.published.load()
     }
 
     /// The token, if one may be served now. No lock, no allocation, no wait.
     pub(crate) fn read(&self, now: Moment) -> Option<Token> {
-        self.slot.with(|snapshot| snapshot.state.read(now))
+        self.published.with(|snapshot| snapshot.state.read(now))
     }
 
     /// Replaces what readers see, and wakes those that wait.
     pub(crate) fn publish(&self, account: &Arc<Account>, state: &AccountState) {
-        self.slot.store(Snapshot { account: Arc::clone(account), state: state.clone() });
+        self.published.store(Snapshot { account: Arc::clone(account), state: state.clone() });
     }
 
     /// See [`Watched::read_or_wait`]. An account without a token goes before those that no reader waits for.
     pub(crate) async fn read_or_wait(&self, clock: &Clock, timeout: Duration) -> Result<Token, NoToken> {
-        let effort = |snapshot: &Snapshot| {
+        let progress = |snapshot: &Snapshot| {
             let AccountState { attempts_ended, activity, next_at, .. } = &snapshot.state;
-            Effort { attempts_ended: *attempts_ended, is_busy: activity.is_busy(), next_at: *next_at }
+            Progress { attempts_ended: *attempts_ended, is_busy: activity.is_busy(), next_at: *next_at }
         };
         let read = |snapshot: &Snapshot, now| snapshot.state.read(now);
         let now = clock.now();
         let is_waited_for =
-            self.slot.with(|seen| read(seen, now).is_none() && effort(seen).is_soon(now, timeout));
+            self.published.with(|seen| read(seen, now).is_none() && progress(seen).is_soon(now, timeout));
         if is_waited_for && !self.awaited.swap(true, Ordering::SeqCst) {
             // An actor that is not started yet sees the flag at its start.
             if let Some(actor) = self.mailbox() {
                 actor.tell(Notice::Prioritise);
             }
         }
-        self.slot.read_or_wait(clock, timeout, read, effort).await.map_err(NoToken)
+        self.published.read_or_wait(clock, timeout, read, progress).await.map_err(NoToken)
     }
 
     pub(crate) fn is_awaited(&self) -> bool {

@@ -31,7 +31,7 @@ pub(crate) enum RefreshRequest {
     /// A client says that WeChat refused this token.
     Reject(Secret),
     /// One of our own calls was refused; the token is checked even where clients are believed.
-    Doubted(Secret),
+    OwnRejection(Secret),
     /// An operator wants a refresh now.
     Refresh {
         /// Even if the token still lives.

@@ -9,13 +9,13 @@ use wxtokend_core::ticket::{Credential, Ticket, TicketKind, TicketState};
 
 use super::tally::Tally;
 use super::wanted_settings::WantedSettings;
-use super::watched::{Effort, Watched};
+use super::watched::{Progress, Watched};
 
 /// One ticket, as seen by everything but its actor.
 pub(crate) struct TicketCell {
     pub(crate) kind: TicketKind,
     pub(crate) of: Credential,
-    pub(crate) slot: Watched<TicketState>,
+    pub(crate) published: Watched<TicketState>,
     pub(crate) wanted: WantedSettings,
     /// The upstream that it comes from, by the store's count.
     pub(crate) upstream: AtomicU64,
@@ -27,7 +27,7 @@ impl TicketCell {
         Arc::new(Self {
             kind,
             of,
-            slot: Watched::new(state),
+            published: Watched::new(state),
             wanted: WantedSettings::default(),
             upstream: AtomicU64::new(upstream),
             tally: Tally::default(),
@@ -36,12 +36,12 @@ impl TicketCell {
 
     /// The current state.
     pub(crate) fn load(&self) -> Arc<TicketState> {
-        self.slot.load()
+        self.published.load()
     }
 
     /// The ticket, if one may be served now.
     pub(crate) fn read(&self, now: Moment) -> Option<Ticket> {
-        self.slot.with(|state| state.read(now))
+        self.published.with(|state| state.read(now))
     }
 
     /// See [`Watched::read_or_wait`].
@@ -50,10 +50,10 @@ impl TicketCell {
         clock: &Clock,
         timeout: Duration,
     ) -> Result<Ticket, Arc<TicketState>> {
-        let effort = |state: &TicketState| {
+        let progress = |state: &TicketState| {
             let is_busy = state.activity.is_some();
-            Effort { attempts_ended: state.attempts_ended, is_busy, next_at: state.next_at }
+            Progress { attempts_ended: state.attempts_ended, is_busy, next_at: state.next_at }
         };
-        self.slot.read_or_wait(clock, timeout, TicketState::read, effort).await
+        self.published.read_or_wait(clock, timeout, TicketState::read, progress).await
     }
 }

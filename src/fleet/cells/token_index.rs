@@ -47,7 +47,7 @@ impl TokenIndex {
         match (old, new) {
             // A successor does not end the old token at once, unless that was dead before.
             (Some((old, digest)), Some(_))
-                if old.standing == Validity::Unchallenged && !old.expires_at.is_over(now) =>
+                if old.validity == Validity::Good && !old.expires_at.is_over(now) =>
             {
                 let until = (now + old.grace()).min(old.expires_at);
                 known.before.insert(appid.clone(), (digest, until));
@@ -100,7 +100,7 @@ mod tests {
         assert!(of("b", 100) && of("a", 339) && !of("a", 340), "four fifths of 5 min");
         token_index.note(appid, Some(&b), Some(&c), at(101));
         assert!(of("c", 101) && of("b", 101) && !of("a", 101), "one before is enough");
-        let dead = Arc::new(HeldToken { standing: Validity::Rejected, ..HeldToken::clone(&c) });
+        let dead = Arc::new(HeldToken { validity: Validity::Refused, ..HeldToken::clone(&c) });
         token_index.note(appid, Some(&c), Some(&dead), at(102));
         token_index.note(appid, Some(&dead), Some(&d), at(103));
         assert!(of("d", 103) && !of("c", 103), "WeChat refuses it");

@@ -144,13 +144,13 @@ fn next_at(at: Option<Moment>, now: Moment) -> Option<Timestamp> {
 
 impl FaultView {
     /// What is wrong, if anything is.
-    pub(crate) fn of(trouble: Option<&LastFailure>) -> Option<Self> {
-        trouble.map(LastFailure::cause).map(|(fault, at)| Self::new(fault, at))
+    pub(crate) fn of(last_failure: Option<&LastFailure>) -> Option<Self> {
+        last_failure.map(LastFailure::cause).map(|(fault, at)| Self::new(fault, at))
     }
 
     /// What keeps WeChat from being called again about that.
-    pub(crate) fn of_obstacle(trouble: Option<&LastFailure>) -> Option<Self> {
-        trouble.and_then(|trouble| Some(Self::new(trouble.obstacle()?, trouble.at)))
+    pub(crate) fn of_obstacle(last_failure: Option<&LastFailure>) -> Option<Self> {
+        last_failure.and_then(|failure| Some(Self::new(failure.obstacle()?, failure.at)))
     }
 
     pub(crate) fn new(fault: &Fault, at: Moment) -> Self {
@@ -182,7 +182,7 @@ impl AccountCell {
             next_refresh_at: next_at(state.next_at, now),
             consecutive_failures: state.failures(),
             last_fault: snapshot.last_fault(),
-            obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
+            obstacle: FaultView::of_obstacle(state.last_failure.as_deref()),
             budget: BudgetView::new(&state.ledger, account.settings.daily_budget, now),
             tickets: self.tickets().map(|ticket| ticket.view(account.settings.daily_budget, now)).collect(),
         }
@@ -200,9 +200,9 @@ impl TicketCell {
             issued_at: ticket.map(|ticket| ticket.issued_at.timestamp()),
             expires_at: ticket.map(|ticket| ticket.expires_at.timestamp()),
             next_refresh_at: next_at(state.next_at, now),
-            consecutive_failures: state.trouble.as_deref().map_or(0, |trouble| trouble.failures),
-            last_fault: FaultView::of(state.trouble.as_deref()),
-            obstacle: FaultView::of_obstacle(state.trouble.as_deref()),
+            consecutive_failures: state.last_failure.as_deref().map_or(0, |failure| failure.failures),
+            last_fault: FaultView::of(state.last_failure.as_deref()),
+            obstacle: FaultView::of_obstacle(state.last_failure.as_deref()),
             budget: BudgetView::new(&state.ledger, daily_budget, now),
         }
     }
@@ -210,6 +210,6 @@ impl TicketCell {
 
 impl Snapshot {
     pub(crate) fn last_fault(&self) -> Option<FaultView> {
-        FaultView::of(self.state.trouble.as_deref())
+        FaultView::of(self.state.last_failure.as_deref())
     }
 }

@@ -17,13 +17,13 @@ pub(crate) struct Watched<T> {
 }
 
 /// How far the attempts to improve a value have got; shows whether waiting is worthwhile.
-pub(crate) struct Effort {
+pub(crate) struct Progress {
     pub(crate) attempts_ended: u64,
     pub(crate) is_busy: bool,
     pub(crate) next_at: Option<Moment>,
 }
 
-impl Effort {
+impl Progress {
     /// Whether an attempt is running or due within `timeout`.
     pub(crate) fn is_soon(&self, now: Moment, timeout: Duration) -> bool {
         self.is_busy || self.next_at.is_some_and(|at| at.until(now) <= timeout)
@@ -95,7 +95,7 @@ impl<T> Watched<T> {
         clock: &Clock,
         timeout: Duration,
         read: impl Fn(&T, Moment) -> Option<R>,
-        effort: impl Fn(&T) -> Effort,
+        progress: impl Fn(&T) -> Progress,
     ) -> Result<R, Arc<T>> {
         let deadline = Instant::now() + timeout + Duration::from_secs(1);
         let mut attempts_before = None;
@@ -104,9 +104,9 @@ impl<T> Watched<T> {
             if let Some(found) = read(value, now) {
                 return Some(Ok(found));
             }
-            let effort = effort(value);
-            let ended = effort.attempts_ended != *attempts_before.get_or_insert(effort.attempts_ended);
-            (ended || !effort.is_soon(now, timeout)).then(|| Err(Arc::clone(value)))
+            let progress = progress(value);
+            let ended = progress.attempts_ended != *attempts_before.get_or_insert(progress.attempts_ended);
+            (ended || !progress.is_soon(now, timeout)).then(|| Err(Arc::clone(value)))
         });
         outcome.await.unwrap_or_else(|| Err(self.load()))
     }

@@ -44,7 +44,7 @@ pub(crate) enum EventKind {
     /// A call for a ticket succeeded after one that failed, and brought the ticket that we already have.
     TicketUnchanged { kind: TicketKind, version: u64, duration_ms: u64 },
     /// A call for a ticket failed, or was not made.
-    TicketFault { kind: TicketKind, trouble: Box<LastFailure>, duration_ms: Option<u64> },
+    TicketFault { kind: TicketKind, last_failure: Box<LastFailure>, duration_ms: Option<u64> },
     /// A token call failed, or was not made.
     Fault { fault: Arc<Fault>, reason: Option<Reason>, duration_ms: Option<u64> },
     /// WeChat was asked whether it honours the token.
@@ -52,7 +52,7 @@ pub(crate) enum EventKind {
     /// A client said that WeChat refused a token, or an operator asked for a token call.
     ClientRequest(ClientRequest),
     /// The account's phase has changed, or another call has failed.
-    State { state: Phase, was: Phase, trouble: Option<Box<LastFailure>>, next_at: Option<Moment> },
+    State { state: Phase, was: Phase, last_failure: Option<Box<LastFailure>>, next_at: Option<Moment> },
     /// Its settings were changed by a reload.
     Configured,
     /// A host of the upstream has gone down, or has recovered.

@@ -30,7 +30,7 @@ impl EventLog<'_> {
     /// A token call has ended and the account's next step is known.
     pub(crate) fn fetch_ended(&self, fetched: Fetched, duration_ms: u64) {
         let (appid, version, reason) = (self.account.appid.as_str(), self.state.version, self.state.reason);
-        match (fetched, &self.state.token, &self.state.trouble) {
+        match (fetched, &self.state.token, &self.state.last_failure) {
             (Fetched::New, Some(token), _) => {
                 info!(
                     event = "token",
@@ -59,7 +59,7 @@ impl EventLog<'_> {
                 );
                 self.note(EventKind::TokenUnchanged { version, reason, duration_ms });
             }
-            (_, _, Some(trouble)) => self.failed(&trouble.fault, Some(duration_ms)),
+            (_, _, Some(last_failure)) => self.failed(&last_failure.fault, Some(duration_ms)),
             (_, _, None) => {}
         }
     }
@@ -206,7 +206,7 @@ impl TicketEventLog<'_> {
         let (account, kind, version) = (&self.cell.load().account, self.kind, self.state.version);
         let (appid, ticket) = (account.appid.as_str(), kind.as_str());
         let next_in_s = self.state.next_at.map(|at| at.until(self.now).as_secs());
-        let what = match (fetched, &self.state.ticket, &self.state.trouble) {
+        let what = match (fetched, &self.state.ticket, &self.state.last_failure) {
             (Fetched::New, Some(held), _) => {
                 let expires_in_s = held.expires_at.until(self.now).as_secs();
                 info!(
@@ -222,8 +222,8 @@ impl TicketEventLog<'_> {
                     duration_ms: duration_ms.unwrap_or_default(),
                 }
             }
-            (Fetched::Failed, _, Some(trouble)) => {
-                let fault = &trouble.fault;
+            (Fetched::Failed, _, Some(last_failure)) => {
+                let fault = &last_failure.fault;
                 warn!(
                     event = "ticket_fault",
                     appid,
@@ -232,7 +232,7 @@ impl TicketEventLog<'_> {
                     fault = fault.kind.as_str(),
                     errcode = fault.errcode_label(),
                     rid = fault.rid.as_deref(),
-                    failures = trouble.failures,
+                    failures = last_failure.failures,
                     duration_ms,
                     next_in_s,
                     valid_for_s = self.state.usable_for(self.now).as_secs(),
@@ -240,7 +240,7 @@ impl TicketEventLog<'_> {
                     "no ticket: {}",
                     fault.message
                 );
-                EventKind::TicketFault { kind, trouble: trouble.clone(), duration_ms }
+                EventKind::TicketFault { kind, last_failure: last_failure.clone(), duration_ms }
             }
             _ => {
                 debug!(

@@ -104,8 +104,8 @@ impl Journal {
         if (was, failures_then) == (state, failures) {
             return None;
         }
-        let trouble = snapshot.state.trouble.clone();
-        self.note(cell, now, EventKind::State { state, was, trouble, next_at: snapshot.state.next_at });
+        let last_failure = snapshot.state.last_failure.clone();
+        self.note(cell, now, EventKind::State { state, was, last_failure, next_at: snapshot.state.next_at });
         (state != was).then_some(PhaseChange { state, was })
     }
 

@@ -185,11 +185,12 @@ impl EventDetails {
         duration_ms: Option<u64>,
         of_ticket: Option<(TicketKind, &LastFailure)>,
     ) -> Self {
-        let trouble = of_ticket.map(|(_, trouble)| trouble).filter(|trouble| trouble.obstacle().is_some());
+        let last_failure =
+            of_ticket.map(|(_, failure)| failure).filter(|failure| failure.obstacle().is_some());
         Self::Fault {
             ticket: of_ticket.map(|(kind, _)| kind),
             reason,
-            last_fault: FaultView::of(trouble),
+            last_fault: FaultView::of(last_failure),
             kind: fault.kind,
             errcode: fault.errcode,
             message: fault.message.clone(),
@@ -224,8 +225,8 @@ impl EventDetails {
                 next_refresh_at: next_at.map(Moment::timestamp),
                 duration_ms,
             },
-            EventKind::TicketFault { kind, trouble, duration_ms } => {
-                Self::fault(&trouble.fault, None, *duration_ms, Some((*kind, trouble)))
+            EventKind::TicketFault { kind, last_failure, duration_ms } => {
+                Self::fault(&last_failure.fault, None, *duration_ms, Some((*kind, last_failure)))
             }
             EventKind::Fault { fault, reason, duration_ms } => {
                 Self::fault(fault, *reason, *duration_ms, None)
@@ -242,12 +243,12 @@ impl EventDetails {
                     last_at: Timestamp::from_millisecond(last_wall_ms.load(Ordering::Relaxed)).ok(),
                 }
             }
-            EventKind::State { state, was, trouble, next_at } => Self::State {
+            EventKind::State { state, was, last_failure, next_at } => Self::State {
                 state: *state,
                 was: *was,
-                consecutive_failures: trouble.as_ref().map_or(0, |trouble| trouble.failures),
-                last_fault: FaultView::of(trouble.as_deref()),
-                obstacle: FaultView::of_obstacle(trouble.as_deref()),
+                consecutive_failures: last_failure.as_ref().map_or(0, |failure| failure.failures),
+                last_fault: FaultView::of(last_failure.as_deref()),
+                obstacle: FaultView::of_obstacle(last_failure.as_deref()),
                 next_refresh_at: next_at.map(Moment::timestamp),
             },
             EventKind::Configured => Self::Configured {},

@@ -78,7 +78,7 @@ impl Published {
     }
 
     /// The entries that must be in Redis, and for more than a moment.
-    pub(crate) fn standing(&self, now: Moment) -> Option<&[Entry]> {
+    pub(crate) fn stored_entries(&self, now: Moment) -> Option<&[Entry]> {
         (self.is_certain && self.until.until(now) > Duration::from_secs(1)).then_some(&self.entries)
     }
 
@@ -142,10 +142,10 @@ impl Plan {
         let promise = wanted.promise;
         let for_s = promise.as_secs();
         let until = now + Duration::from_secs(for_s);
-        let stands = published
+        let is_stored = published
             .filter(|published| published.is_certain && published.is_of(&wanted))
             .is_some_and(|published| is_enough(published.until, until, now + promise, now));
-        if stands {
+        if is_stored {
             return Self::Keep;
         }
         let promised = Promised {

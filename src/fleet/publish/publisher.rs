@@ -283,7 +283,7 @@ impl Publisher {
             for credential in batch {
                 let Some(published) = self.published.get(credential) else { continue };
                 let at_most = published.at_most(self.wanted(credential, now).as_ref(), now);
-                for entry in published.standing(now).unwrap_or_default() {
+                for entry in published.stored_entries(now).unwrap_or_default() {
                     credentials.push(credential);
                     expected.push(ExpectedValue { entry, at_most });
                 }
@@ -318,8 +318,9 @@ impl Publisher {
     fn on_answered(&mut self) {
         self.failures = 0;
         let now = self.clock.now();
-        let stands = || self.published.values().any(|published| published.standing(now).is_some());
-        let refusal = self.refusals.last().filter(|_| !stands());
+        let has_stored_entries =
+            || self.published.values().any(|published| published.stored_entries(now).is_some());
+        let refusal = self.refusals.last().filter(|_| !has_stored_entries());
         let since = refusal.map(|_| self.refuses_all_since.unwrap_or_else(Instant::now));
         self.refuses_all_since = since;
         if let Some(refusal) = refusal.filter(|_| since.is_some_and(|since| since.elapsed() >= DOWN_AFTER)) {

@@ -97,7 +97,7 @@ impl ReadingClients {
             "{case}: what lives is served at once"
         );
         let Some(token) = stored.token else { return };
-        let due = (token.refresh_at.until(now) < 5 * SECOND) || token.standing != Validity::Unchallenged;
+        let due = (token.refresh_at.until(now) < 5 * SECOND) || token.validity != Validity::Good;
         if served.is_some() && !at_risk && !due {
             let calls = lab.calls();
             sleep(3 * SECOND).await;
@@ -109,9 +109,8 @@ impl ReadingClients {
 /// Checks that a dying process had stored that its token is dead before it went on.
 fn judge_dying(lab: &Lab, case: &str) {
     let state = lab.fleet.cells()[0].load().state.clone();
-    let is_good = |state: &AccountState| {
-        state.token.as_ref().is_some_and(|token| token.standing == Validity::Unchallenged)
-    };
+    let is_good =
+        |state: &AccountState| state.token.as_ref().is_some_and(|token| token.validity == Validity::Good);
     if !is_good(&state)
         && matches!(state.activity, Activity::Queued | Activity::AwaitingSlot | Activity::Fetching)
     {

@@ -15,7 +15,7 @@ use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
 use wxtokend_core::secret::Secret;
 use wxtokend_core::token::decide::{Step, next_step};
-use wxtokend_core::token::rejection::{Judgement, judge_refresh, judge_rejection};
+use wxtokend_core::token::rejection::{RequestDecision, decide_refresh, decide_rejection};
 use wxtokend_core::token::schedule::{Draw, Rules};
 use wxtokend_core::token::state::{AccountState, Activity, Verdict};
 use wxtokend_core::token::transition::{CheckEnd, FetchEnd, Fetched};
@@ -63,7 +63,7 @@ struct Decision {
     present: bool,
     state: AccountState,
     disk: String,
-    flight: Option<InFlightCall>,
+    call: Option<InFlightCall>,
     due: Option<Duration>,
     host_up: bool,
     probe_at: Option<Duration>,
@@ -95,7 +95,7 @@ impl Decision {
             present: true,
             state: AccountState::default(),
             disk: serde_json::to_string(&AccountState::default()).unwrap(),
-            flight: None,
+            call: None,
             due: None,
             host_up: true,
             probe_at: None,
@@ -119,7 +119,7 @@ impl Decision {
     /// Begins what is due, if no call is in flight.
     fn decide(&mut self) {
         self.due = None;
-        while self.flight.is_none() && self.present {
+        while self.call.is_none() && self.present {
             let now = self.now();
             let step = next_step(&self.state, &self.account, self.host_up, now);
             if let Step::Fetch { reason, .. } = step {
@@ -163,16 +163,16 @@ impl Decision {
         self.state.activity = activity;
         let token = self.state.token.as_ref().map_or_else(|| Secret::new(""), |token| token.value.clone());
         let (sent, sent_at) = (self.t, self.now());
-        self.flight = Some(InFlightCall { force, sent, sent_at, token, answer: None, abandoned: false });
+        self.call = Some(InFlightCall { force, sent, sent_at, token, answer: None, abandoned: false });
     }
 
     /// When the next event happens.
     fn next_event(&self) -> Option<Duration> {
-        let flight = self.flight.as_ref().map(|flight| match &flight.answer {
-            None => flight.sent + ONE_WAY,
-            Some((lands, _)) => *lands,
+        let of_call = self.call.as_ref().map(|call| match &call.answer {
+            None => call.sent + ONE_WAY,
+            Some((ends_at, _)) => *ends_at,
         });
-        [flight, self.due, self.probe_at].into_iter().flatten().min()
+        [of_call, self.due, self.probe_at].into_iter().flatten().min()
     }
 
     /// Runs the next event, unless `end` comes first; returns whether it ran.
@@ -186,14 +186,14 @@ impl Decision {
         if self.probe_at.is_some_and(|at| at <= self.t) {
             self.probe();
         }
-        let arrives = |flight: &InFlightCall| flight.answer.is_none() && flight.sent + ONE_WAY <= self.t;
-        if self.flight.as_ref().is_some_and(arrives) {
+        let arrives = |call: &InFlightCall| call.answer.is_none() && call.sent + ONE_WAY <= self.t;
+        if self.call.as_ref().is_some_and(arrives) {
             self.arrive();
         }
-        let lands =
-            |flight: &mut InFlightCall| flight.answer.as_ref().is_some_and(|(lands, _)| *lands <= self.t);
-        if let Some(flight) = self.flight.take_if(lands) {
-            self.end_call(flight);
+        let has_ended =
+            |call: &mut InFlightCall| call.answer.as_ref().is_some_and(|(ends_at, _)| *ends_at <= self.t);
+        if let Some(call) = self.call.take_if(has_ended) {
+            self.end_call(call);
         }
         true
     }
@@ -204,29 +204,29 @@ impl Decision {
 
     /// The call reaches WeChat.
     fn arrive(&mut self) {
-        let flight = self.flight.as_ref().unwrap();
-        let request = match flight.force {
-            None => check_request(flight.token.expose()),
+        let call = self.call.as_ref().unwrap();
+        let request = match call.force {
+            None => check_request(call.token.expose()),
             Some(force) => token_request(&self.account, force),
         };
-        let gives_up = flight.sent + self.pace.timeout;
+        let gives_up = call.sent + self.pace.timeout;
         let (took, answer) = answer_of(&mut self.world, &request, self.t);
-        let lands = took.map_or(gives_up, |took| self.t + took + ONE_WAY);
-        let answer = if lands < gives_up { answer } else { Err(Lost::TimedOut) };
-        self.flight.as_mut().unwrap().answer = Some((lands.min(gives_up), answer));
+        let ends_at = took.map_or(gives_up, |took| self.t + took + ONE_WAY);
+        let answer = if ends_at < gives_up { answer } else { Err(Lost::TimedOut) };
+        self.call.as_mut().unwrap().answer = Some((ends_at.min(gives_up), answer));
     }
 
     /// The answer, or the lack of one, reaches us.
-    fn end_call(&mut self, flight: InFlightCall) {
-        let (_, answer) = flight.answer.unwrap();
+    fn end_call(&mut self, call: InFlightCall) {
+        let (_, answer) = call.answer.unwrap();
         self.state.activity = Activity::Idle;
         match &answer {
             Ok(answer) if answer.status < 500 => self.host_answers(),
             _ => self.probe_at = self.probe_at.or(Some(self.t)),
         }
         let now = self.now();
-        let Some(force) = flight.force else {
-            let end: CheckEnd = read_check(answer.as_ref(), &flight.token);
+        let Some(force) = call.force else {
+            let end: CheckEnd = read_check(answer.as_ref(), &call.token);
             self.state.end_check(&end, &self.account, now);
             self.ended = Some(Ended::Check);
             return self.persist();
@@ -236,12 +236,12 @@ impl Decision {
             Ok(answer) => read_token(self.account.settings.endpoint, &answer, &self.account.secret),
             Err(lost) => Err(no_answer(self.account.settings.endpoint, &lost)),
         };
-        if flight.abandoned {
+        if call.abandoned {
             self.state.drop_fetch(force, was_sent);
         } else {
             let end = FetchEnd {
                 force,
-                sent_at: was_sent.then_some(flight.sent_at),
+                sent_at: was_sent.then_some(call.sent_at),
                 may_have_minted: result.as_ref().is_err_and(|none| none.reply.may_have_minted()),
                 result: result.map_err(|FailedFetch { fault, .. }| fault),
             };
@@ -270,19 +270,19 @@ impl Decision {
     }
 
     /// The outcome for a client that has reported `presented`, or else asked for a refresh.
-    fn settle(&mut self, judgement: Judgement, presented: Option<&Secret>) -> Outcome {
+    fn settle(&mut self, decided: RequestDecision, presented: Option<&Secret>) -> Outcome {
         let end = self.t + self.pace.timeout * 4;
-        match judgement {
-            Judgement::Superseded if self.state.is_usable(self.now()) => return Outcome::Superseded,
-            Judgement::Superseded => return Outcome::Unavailable,
-            Judgement::StillValid => return Outcome::StillValid,
-            Judgement::Limited => return Outcome::Limited,
-            Judgement::WaitForCurrent | Judgement::Accepted => self.persist(),
+        match decided {
+            RequestDecision::Superseded if self.state.is_usable(self.now()) => return Outcome::Superseded,
+            RequestDecision::Superseded => return Outcome::Unavailable,
+            RequestDecision::StillValid => return Outcome::StillValid,
+            RequestDecision::Limited => return Outcome::Limited,
+            RequestDecision::WaitForCurrent | RequestDecision::Accepted => self.persist(),
         }
         let version = self.state.version;
         self.ended = None;
         self.decide();
-        while (self.flight.is_some() || self.ended.is_none()) && self.advance(end) {
+        while (self.call.is_some() || self.ended.is_none()) && self.advance(end) {
             self.decide();
         }
         let usable = self.state.is_usable(self.now());
@@ -301,7 +301,7 @@ impl Decision {
         self.state = serde_json::from_str(&self.disk).unwrap();
         self.state.recover(&self.account, self.rules(), self.now());
         self.state.next_at = Some(self.now());
-        (self.flight, self.probe_at, self.host_up) = (None, None, true);
+        (self.call, self.probe_at, self.host_up) = (None, None, true);
     }
 }
 
@@ -391,10 +391,12 @@ impl Stage for SharedDecision {
                 .ledger
                 .remaining(Bucket::Calls, decision.account.settings.daily_budget, now)
                 .into(),
-            fault: state.trouble.as_deref().map(|trouble| trouble.cause().0).map(|fault| FaultSeen {
-                kind: word(fault.kind.as_str()),
-                errcode: fault.errcode,
-                advice: fault.advice.clone(),
+            fault: state.last_failure.as_deref().map(|last_failure| last_failure.cause().0).map(|fault| {
+                FaultSeen {
+                    kind: word(fault.kind.as_str()),
+                    errcode: fault.errcode,
+                    advice: fault.advice.clone(),
+                }
             }),
             served: state.read(now).map(|token| Reading {
                 token: token.access_token().to_owned(),
@@ -412,15 +414,15 @@ impl Stage for SharedDecision {
     async fn reject(&mut self, token: &str) -> Outcome {
         let decision = self.0.get_mut();
         let (presented, now) = (Secret::new(token), decision.now());
-        let judgement = judge_rejection(&mut decision.state, &decision.account, &presented, now);
-        decision.settle(judgement, Some(&presented))
+        let decided = decide_rejection(&mut decision.state, &decision.account, &presented, now);
+        decision.settle(decided, Some(&presented))
     }
 
     async fn refresh(&mut self, force: bool) -> Outcome {
         let decision = self.0.get_mut();
         let now = decision.now();
-        let judgement = judge_refresh(&mut decision.state, &decision.account, force, now);
-        decision.settle(judgement, None)
+        let decided = decide_refresh(&mut decision.state, &decision.account, force, now);
+        decision.settle(decided, None)
     }
 
     async fn reload(&mut self, config: &Value) {
@@ -437,7 +439,7 @@ impl Stage for SharedDecision {
             }
             (None, _) => {
                 decision.state = decision.state.tombstone();
-                decision.flight.as_mut().into_iter().for_each(|flight| flight.abandoned = true);
+                decision.call.as_mut().into_iter().for_each(|call| call.abandoned = true);
                 decision.persist();
             }
         }
@@ -446,7 +448,7 @@ impl Stage for SharedDecision {
 
     async fn restart(&mut self) {
         let decision = self.0.get_mut();
-        while decision.flight.is_some() {
+        while decision.call.is_some() {
             let end = decision.next_event().unwrap();
             decision.advance(end);
         }

@@ -29,7 +29,7 @@ async fn lived(lab: &Lab, every: Duration, is_reported: bool, lives: u32) -> (Du
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_takes_us_for_wechat_is_promised_less_than_its_least_for_a_moment_only_and_at_no_further_mint() {
+async fn an_sdk_that_calls_us_as_wechat_gets_a_short_promise_for_a_moment_only_and_at_no_further_mint() {
     for (lot, usual) in [(0.0, 6), (0.5, 55), (0.99, 103)] {
         let lots: &'static [f64] = Box::leak(Box::new([lot]));
         let accounts = || vec![account(APPID, Endpoint::StableToken)];
@@ -49,7 +49,7 @@ async fn who_takes_us_for_wechat_is_promised_less_than_its_least_for_a_moment_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_hundred_asks_bring_one_call_forward_and_none_earlier_than_wechat_mints() {
+async fn two_hundred_calls_of_stable_token_bring_one_refresh_forward_and_none_before_wechat_mints() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     for seconds in [0, 3600, 3290] {

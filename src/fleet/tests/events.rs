@@ -184,13 +184,13 @@ async fn a_history_shows_who_reported_a_token_and_the_outcome() {
     );
     let checks: Vec<_> = past.iter().filter(|event| event["event"] == "check").collect();
     assert_eq!((checks.len(), &checks[0]["told"]), (1, &json!("refused")));
-    let request = past.iter().find(|event| event["event"] == "refresh").expect("the wish");
+    let request = past.iter().find(|event| event["event"] == "refresh").expect("the request");
     assert_eq!(json!([request["by"], request["force"]]), json!(["ops", true]));
     lab.fleet.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hammers_an_account_pushes_out_nobodys_past() {
+async fn a_client_that_hammers_an_account_displaces_no_other_accounts_history() {
     let lab =
         Lab::with(vec![account(APPID, Endpoint::StableToken), account("wx02", Endpoint::StableToken)]).await;
     lab.fleet.token("wx02").await.unwrap();
@@ -209,7 +209,7 @@ async fn who_hammers_an_account_pushes_out_nobodys_past() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_comes_back_goes_on_behind_the_event_that_it_names() {
+async fn a_client_that_reconnects_resumes_after_its_last_event() {
     let lab = Lab::start(Endpoint::StableToken).await;
     lab.token().await;
     let mut follow = lab.fleet.follow(None);

@@ -224,7 +224,7 @@ fn two_accounts() -> Vec<Account> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_draws_an_instant_that_is_taken_takes_one_near_it() {
+async fn a_drawn_instant_that_is_taken_is_moved_to_one_nearby() {
     let lab = Lab::drawing(&[0.1, 0.9], two_accounts(), |_| {}).await;
     let mut seconds = refreshed_in(&lab).await;
     seconds.sort_unstable();
@@ -313,7 +313,7 @@ async fn an_outage_of_the_host_charges_nothing_that_was_not_sent_and_ends_in_qui
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_backs_off_for_a_host_tries_again_as_soon_as_it_is_back() {
+async fn an_account_that_backs_off_for_a_host_retries_as_soon_as_it_is_back() {
     for endpoint in BOTH {
         let mut patient = account(APPID, endpoint);
         patient.settings.retry.max = HOUR;
@@ -577,7 +577,7 @@ async fn a_watch_yields_each_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_follows_an_account_learns_that_it_is_removed_or_the_fleet_shut_down() {
+async fn a_watcher_of_an_account_learns_that_it_is_removed_or_the_fleet_shut_down() {
     let accounts = [account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)];
     let mut lab = Lab::with(accounts.to_vec()).await;
     let version = lab.token().await.version();
@@ -712,7 +712,7 @@ async fn the_account_that_a_reader_waits_for_goes_first_at_a_cold_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_had_its_turn_and_waits_for_room_keeps_its_place_when_a_reader_comes() {
+async fn an_account_that_waits_for_a_slot_keeps_its_turn_when_a_reader_comes() {
     let accounts = ["wx01", "wx02", "wx03"].map(|appid| account(appid, Endpoint::Token)).to_vec();
     let lab = Lab::tuned(accounts, |upstream| upstream.max_in_flight = 1).await;
     lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 2000 }));

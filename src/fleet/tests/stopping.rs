@@ -8,7 +8,7 @@ use super::lab::{APPID, Lab, account, appid};
 use super::{BOTH, SECOND};
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_lands_while_the_fleet_stops_is_seen_as_well_as_stored() {
+async fn a_token_that_arrives_while_the_fleet_stops_is_published_as_well_as_stored() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
         let first = lab.token().await.version();
@@ -24,7 +24,7 @@ async fn a_token_that_lands_while_the_fleet_stops_is_seen_as_well_as_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ticket_that_comes_while_the_fleet_stops_is_seen_as_well_as_stored() {
+async fn a_ticket_that_arrives_while_the_fleet_stops_is_published_as_well_as_stored() {
     for endpoint in BOTH {
         let ours = account(APPID, endpoint).with(|settings| settings.tickets = [Jsapi].into_iter().collect());
         let lab = Lab::with(vec![ours]).await;

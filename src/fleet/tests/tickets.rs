@@ -341,7 +341,7 @@ async fn a_page_is_signed_with_the_ticket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_holds_a_token_is_found_by_it_while_wechat_honours_it() {
+async fn an_account_is_found_by_its_token_while_wechat_honours_it() {
     let lab = lab().await;
     let first = lab.token().await;
     let holder = |token: &str| lab.fleet.holder(token).map(|appid| appid.as_str().to_owned());

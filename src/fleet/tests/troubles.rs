@@ -109,7 +109,7 @@ async fn an_inconclusive_audit_is_made_again_and_one_that_refuses_replaces_the_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_call_that_alone_is_ill_costs_nobody_a_token() {
+async fn when_only_the_check_call_fails_no_account_loses_its_token() {
     for endpoint in BOTH {
         let lab = Lab::start(endpoint).await;
         lab.token().await;
@@ -126,7 +126,7 @@ async fn a_check_call_that_alone_is_ill_costs_nobody_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_call_that_alone_is_ill_keeps_no_ticket_waiting_for_a_token_that_is_due() {
+async fn when_only_the_check_call_fails_no_ticket_waits_for_a_token_that_is_due() {
     for endpoint in BOTH {
         let lab = Lab::with(vec![
             account(APPID, endpoint).with(|settings| settings.tickets = [Jsapi].into_iter().collect()),

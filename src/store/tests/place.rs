@@ -93,7 +93,7 @@ async fn lose_again_and_close(lose: Mishap, path: &Path, store: &StoreHandle) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_stands_in_the_place_of_a_store_is_left_alone_until_it_is_moved_away() {
+async fn a_foreign_file_in_place_of_the_store_is_left_alone_until_it_is_moved_away() {
     fn others(path: &Path) -> Vec<u8> {
         let other = path.with_extension("other");
         drop(RedbBackend::open(&other).unwrap());
@@ -130,7 +130,7 @@ async fn what_stands_in_the_place_of_a_store_is_left_alone_until_it_is_moved_awa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_put_back_is_gone_on_with() {
+async fn a_store_that_is_put_back_is_used_again() {
     let (_folder, path) = new_file();
     let store = running(&path).await;
     let aside = path.with_extension("aside");

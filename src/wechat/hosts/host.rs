@@ -30,7 +30,7 @@ pub(super) struct Health {
     /// When it last went down.
     pub(super) down_at: Option<Moment>,
     pub(super) failed_at: Option<Moment>,
-    pub(super) heard_at: Option<Moment>,
+    pub(super) answered_at: Option<Moment>,
     pub(super) why: String,
     pub(super) probe: Option<AbortHandle>,
     /// Whether it has answered a real call while probes failed, and no probe since.

@@ -66,7 +66,7 @@ async fn an_outage_shows_how_many_tokens_end_within_five_minutes() {
 }
 
 #[tokio::test]
-async fn who_has_no_token_stands_first_and_a_failing_ticket_is_marked_and_counted() {
+async fn accounts_without_a_token_come_first_and_a_failing_ticket_is_marked_and_counted() {
     let mut lab = lab(LONG).await;
     lab.config["defaults"]["retry"] = json!({ "initial": "200ms", "max": "1s" });
     lab.wechat.inject(Some(&appid("wx03")), Fault::errcode(40125));

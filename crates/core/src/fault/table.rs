@@ -12,7 +12,7 @@ const LONGEST_UNKNOWN: Duration = Duration::from_secs(10 * 60);
 
 /// Faults that are told in one row of the README's table: alike in kind and scope, and in what to do.
 #[derive(Debug, Clone, Copy)]
-pub struct Group {
+pub struct FaultGroup {
     /// How they are treated.
     pub kind: FaultKind,
     /// Whom they affect.
@@ -20,7 +20,7 @@ pub struct Group {
     /// Those that have an errcode.
     pub rows: &'static [Row],
     /// Those that have none.
-    pub others: Option<Text>,
+    pub others: Option<Others>,
     /// When the call is repeated, where that is not each row's wait.
     pub retried: Option<Text>,
     /// What to do, in short.
@@ -34,6 +34,15 @@ pub struct Row {
     pub errcodes: &'static [i64],
     /// How long to wait after one.
     pub wait: Wait,
+    /// What the operator should do.
+    pub advice: Advice,
+}
+
+/// Failures without an errcode, or with any that the table does not have.
+#[derive(Debug, Clone, Copy)]
+pub struct Others {
+    /// What fails.
+    pub text: Text,
     /// What the operator should do.
     pub advice: Advice,
 }
@@ -55,12 +64,16 @@ pub const UNKNOWN: Row =
     Row { errcodes: &[], wait: Wait::UpTo(LONGEST_UNKNOWN), advice: advice::UNKNOWN_ERRCODE };
 
 /// What can go wrong with a call, in the order of the README.
-pub const TABLE: &[Group] = &[
-    Group {
+pub const TABLE: &[FaultGroup] = &[
+    FaultGroup {
         kind: FaultKind::Transient,
         scope: FaultScope::Host,
         rows: &[],
-        others: text("none: connect error, timeout, HTTP 5xx", "无：连接失败、超时、HTTP 5xx"),
+        others: others(
+            "none: connect error, timeout, HTTP 5xx",
+            "无：连接失败、超时、HTTP 5xx",
+            advice::NETWORK,
+        ),
         retried: text(
             "when a probe, every 2 s, or a call that is tried, every 5 to 60 s, is answered",
             "每 2 秒探测一次，每 5 到 60 秒试一次真正的调用，有应答之后",
@@ -70,19 +83,27 @@ pub const TABLE: &[Group] = &[
             zh: "检查网络、DNS 和 TLS：错误信息会指明是哪一个",
         },
     },
-    Group {
+    FaultGroup {
         kind: FaultKind::Transient,
         scope: FaultScope::Host,
         rows: &[row(&RETIRED_CODES, Wait::BackOff, advice::RETIRED_HOST)],
-        others: text("none: \"This ip is no longer use…\"", "无：\"This ip is no longer use…\""),
+        others: others(
+            "none: \"This ip is no longer use…\"",
+            "无：\"This ip is no longer use…\"",
+            advice::RETIRED_HOST,
+        ),
         retried: text("at once, of the next host", "立即改用下一个主机"),
         summary: Text {
             en: "WeChat's address is retired: remove it from the hosts file, restart the proxy, let DNS name it",
             zh: "微信的这个接入地址已停用：从 hosts 文件中删除它，重启代理，改由 DNS 解析",
         },
     },
-    Group {
-        others: text("none: a gateway's page, half an answer", "无：网关的页面、不完整的应答"),
+    FaultGroup {
+        others: others(
+            "none: a gateway's page, half an answer",
+            "无：网关的页面、不完整的应答",
+            advice::GATEWAY,
+        ),
         ..group(
             FaultKind::Transient,
             &[row(&[-1], Wait::BackOff, advice::WECHAT_BUSY)],
@@ -90,8 +111,12 @@ pub const TABLE: &[Group] = &[
             "无需处理；用 `token` 时见下一行",
         )
     },
-    Group {
-        others: text("none: answer lost, on `token`", "无：应答丢失，用 `token` 时"),
+    FaultGroup {
+        others: others(
+            "none: answer lost or HTTP 504, on `token`",
+            "无：应答丢失或 HTTP 504，用 `token` 时",
+            advice::OUTCOME_UNKNOWN,
+        ),
         retried: text("2 s to 60 s", "2 秒到 60 秒"),
         ..group(
             FaultKind::UnknownOutcome,
@@ -100,8 +125,8 @@ pub const TABLE: &[Group] = &[
             "无需处理；经常发生就改用 `stable_token`",
         )
     },
-    Group {
-        others: text("none: our own budget is spent", "无：我们自己的额度用完"),
+    FaultGroup {
+        others: others("none: our own budget is spent", "无：我们自己的额度用完", advice::OWN_BUDGET),
         retried: text("when it allows a call", "额度允许时"),
         ..group(
             FaultKind::Throttled,
@@ -167,8 +192,8 @@ pub const TABLE: &[Group] = &[
         "its administrator must confirm this IP, or has refused it: talk to them",
         "需要账号管理员确认此 IP，或管理员拒绝了此 IP：与管理员沟通",
     ),
-    Group {
-        others: text("HTTP 412", "HTTP 412"),
+    FaultGroup {
+        others: others("HTTP 412", "HTTP 412", advice::LENGTH_REQUIRED),
         ..group(
             FaultKind::Parked,
             &[row(&[40002, 41002, 41004, 43002, 44002, 47001], PARKED, advice::MALFORMED_REQUEST)],
@@ -176,8 +201,8 @@ pub const TABLE: &[Group] = &[
             "本程序（或中间代理）的缺陷：请反馈",
         )
     },
-    Group {
-        others: text("any other", "其他"),
+    FaultGroup {
+        others: others("any other errcode", "其他 errcode", advice::UNKNOWN_ERRCODE),
         ..group(FaultKind::Parked, &[UNKNOWN], "look it up at WeChat", "查阅微信文档")
     },
 ];
@@ -209,12 +234,23 @@ fn refused_ip(errmsg: &str) -> Option<IpAddr> {
 }
 
 /// What is the account's own, and has an errcode.
-const fn group(kind: FaultKind, rows: &'static [Row], en: &'static str, zh: &'static str) -> Group {
-    Group { kind, scope: FaultScope::Account, rows, others: None, retried: None, summary: Text { en, zh } }
+const fn group(kind: FaultKind, rows: &'static [Row], en: &'static str, zh: &'static str) -> FaultGroup {
+    FaultGroup {
+        kind,
+        scope: FaultScope::Account,
+        rows,
+        others: None,
+        retried: None,
+        summary: Text { en, zh },
+    }
 }
 
 const fn row(errcodes: &'static [i64], wait: Wait, advice: Advice) -> Row {
     Row { errcodes, wait, advice }
+}
+
+const fn others(en: &'static str, zh: &'static str, advice: Advice) -> Option<Others> {
+    Some(Others { text: Text { en, zh }, advice })
 }
 
 const fn text(en: &'static str, zh: &'static str) -> Option<Text> {

@@ -28,13 +28,13 @@ pub struct TicketState {
 
     /// The last call's failure; cleared by the next success.
     #[serde(skip)]
-    pub trouble: Option<Box<LastFailure>>,
+    pub last_failure: Option<Box<LastFailure>>,
     /// What is being done right now.
     #[serde(skip)]
     pub activity: Option<TicketActivity>,
     /// What the call under way was charged.
     #[serde(skip)]
-    pub price: Duration,
+    pub charge_interval: Duration,
     /// How many attempts have ended, successfully or not. Requests that wait for a ticket watch this.
     #[serde(skip)]
     pub attempts_ended: u64,
@@ -80,8 +80,8 @@ impl TicketState {
     /// Returns what to do next, given that nothing is being done now.
     #[must_use]
     pub fn next_step(&self, account: &Account, has_token: bool, host_up: bool, now: Moment) -> TicketStep {
-        let trouble = self.trouble.as_deref();
-        if trouble.is_some_and(|trouble| trouble.awaits_host) && !host_up {
+        let last_failure = self.last_failure.as_deref();
+        if last_failure.is_some_and(|failure| failure.awaits_host) && !host_up {
             return TicketStep::AwaitHost;
         }
         let scheduled = self.ticket.as_ref().map_or(now, |ticket| {
@@ -91,7 +91,7 @@ impl TicketState {
             let due = if spare || !self.is_usable(now) { ticket.ask_at } else { ticket.expires_at };
             now + due.until_by_either(now)
         });
-        let due = trouble.map_or(scheduled, |trouble| scheduled.max(trouble.retry_at));
+        let due = last_failure.map_or(scheduled, |failure| scheduled.max(failure.retry_at));
         match due.has_come(now) {
             false => TicketStep::Wait(due),
             true if has_token => TicketStep::Ask,
@@ -116,17 +116,17 @@ impl TicketState {
     /// If the budget allows no call now, returns the instant at which it will.
     pub fn begin_ask(&mut self, account: &Account, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Bucket::Calls, account.settings.daily_budget, now)?;
-        self.price = budget::interval(account.settings.daily_budget);
+        self.charge_interval = budget::interval(account.settings.daily_budget);
         Ok(())
     }
 
     /// Applies how a call ended, or why none was made.
     pub fn end_ask(&mut self, end: TicketCallEnd, account: &Account, now: Moment, jitter: f64) -> Fetched {
         self.attempts_ended += 1;
-        let price = std::mem::take(&mut self.price);
+        let charge_interval = std::mem::take(&mut self.charge_interval);
         match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
-                self.trouble = None;
+                self.last_failure = None;
                 self.apply_answer(answer, sent_at, account, now, jitter)
             }
             (Ok(_), None) => {
@@ -134,7 +134,7 @@ impl TicketState {
             }
             (Err(fault), sent_at) => {
                 if sent_at.is_none() {
-                    self.ledger.refund(price);
+                    self.ledger.refund(charge_interval);
                 }
                 self.fail(fault, account, now, jitter)
             }
@@ -229,9 +229,9 @@ impl TicketState {
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let usable_for = self.usable_for(now);
-        let earlier = self.trouble.as_deref();
-        let trouble = LastFailure::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
-        self.trouble = Some(Box::new(trouble));
+        let earlier = self.last_failure.as_deref();
+        let last_failure = LastFailure::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        self.last_failure = Some(Box::new(last_failure));
         Fetched::Failed
     }
 
@@ -263,20 +263,20 @@ impl TicketState {
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
         let is_busy = matches!(self.activity, Some(TicketActivity::Queued | TicketActivity::Asking));
-        Phase::of(self.trouble.as_deref(), self.is_usable(now), is_busy, self.attempts_ended)
+        Phase::of(self.last_failure.as_deref(), self.is_usable(now), is_busy, self.attempts_ended)
     }
 
     /// Ends the wait for a host that was down and now answers again.
     pub fn host_is_back(&mut self, now: Moment) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.host_is_back(now);
+        if let Some(last_failure) = &mut self.last_failure {
+            last_failure.host_is_back(now);
         }
     }
 
     /// Applies changed settings of the account: whatever was wrong may be right now.
     pub fn reconfigured(&mut self, now: Moment) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.retry_at = now;
+        if let Some(last_failure) = &mut self.last_failure {
+            last_failure.retry_at = now;
         }
     }
 
@@ -290,7 +290,7 @@ impl TicketState {
     /// charge is spent.
     #[must_use]
     pub fn resumed(&self) -> Self {
-        Self { activity: None, price: Duration::ZERO, ..self.clone() }
+        Self { activity: None, charge_interval: Duration::ZERO, ..self.clone() }
     }
 
     /// Converts the state to the clocks of another boot; only the wall clock connects the two.

@@ -165,7 +165,7 @@ fn failures_back_off_and_a_living_ticket_is_served_through_them() {
 fn while_the_host_is_down_nothing_is_asked_and_when_it_is_back_at_once() {
     let mut state = TicketState::default();
     failed(&mut state, Fault::host("refused"), None, 0.0);
-    assert_eq!(state.trouble.as_deref().unwrap().fault.whose, FaultScope::Host);
+    assert_eq!(state.last_failure.as_deref().unwrap().fault.scope, FaultScope::Host);
     assert_eq!(state.next_step(&account(), true, false, at(100.0)), TicketStep::AwaitHost);
     state.host_is_back(at(0.5));
     assert_eq!(step(&state, 0.5), TicketStep::Ask);

@@ -42,17 +42,17 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
         Some(WantedCall::Force(reason)) => return Step::Fetch { reason, force: true },
     }
     let (step, due) = scheduled(state, account, now);
-    let last_failure = state.trouble.as_deref();
-    if last_failure.is_some_and(|trouble| trouble.awaits_host) && !host_up && !state.is_trial {
+    let last_failure = state.last_failure.as_deref();
+    if last_failure.is_some_and(|failure| failure.awaits_host) && !host_up && !state.ignores_down_hosts {
         // An expiring token is no reason for every account to call a host that is known to be down: see
         // `trial_urgency`.
         return Step::AwaitHost;
     }
     let due = match (step, last_failure) {
-        (Step::Fetch { .. }, Some(trouble)) if should_repeat_early(state, trouble, now) => {
-            trouble.retry_at.max(now + spacing_left(state, now))
+        (Step::Fetch { .. }, Some(last_failure)) if should_repeat_early(state, last_failure, now) => {
+            last_failure.retry_at.max(now + spacing_left(state, now))
         }
-        (Step::Fetch { .. }, Some(trouble)) => due.max(trouble.retry_at),
+        (Step::Fetch { .. }, Some(last_failure)) => due.max(last_failure.retry_at),
         _ => due,
     };
     match due.has_come(now) {
@@ -75,8 +75,8 @@ fn as_retry(step: Step, failed: Option<&LastFailure>) -> Step {
 
 /// Whether a failed call is repeated before the token needs it. An operator must learn soon that a parked
 /// account has recovered.
-fn should_repeat_early(state: &AccountState, trouble: &LastFailure, now: Moment) -> bool {
-    trouble.fault.kind == FaultKind::Parked && state.doubt.is_none() && state.is_usable(now)
+fn should_repeat_early(state: &AccountState, last_failure: &LastFailure, now: Moment) -> bool {
+    last_failure.fault.kind == FaultKind::Parked && state.doubt.is_none() && state.is_usable(now)
 }
 
 /// How long until a mint on `token` would no longer end a token that a reader may still rely on.
@@ -92,15 +92,15 @@ fn spacing_left(state: &AccountState, now: Moment) -> Duration {
 pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Option<Duration> {
     let left = state.usable_for(now);
     let affords = budget::can_afford_trial(&state.ledger, account.settings.daily_budget, now);
-    let in_hand = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
+    let overlap = state.token.as_deref().map_or(Duration::ZERO, |token| token.overlap);
     let is_useful = match next_step(state, account, true, now) {
         Step::Fetch { .. } => {
-            affords && (account.settings.endpoint == Endpoint::StableToken || left <= in_hand)
+            affords && (account.settings.endpoint == Endpoint::StableToken || left <= overlap)
         }
         Step::Check => left.is_zero(),
         Step::Wait(_) | Step::AwaitHost => false,
     };
-    (!state.activity.is_busy() && !state.is_trial && is_useful).then_some(left)
+    (!state.activity.is_busy() && !state.ignores_down_hosts && is_useful).then_some(left)
 }
 
 /// Returns the next scheduled step and its time, regardless of how the last call went.
@@ -110,10 +110,10 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
     if token.endpoint != account.settings.endpoint {
         return (fetch(Reason::EndpointChanged), now);
     }
-    match token.standing {
-        Validity::Unchallenged => {}
-        Validity::Rejected => return (fetch(Reason::Refused), now),
-        Validity::RejectedTwice => return replace_by_force(state, token, now),
+    match token.validity {
+        Validity::Good => {}
+        Validity::Refused => return (fetch(Reason::Refused), now),
+        Validity::RefusedAgain => return replace_by_force(state, token, now),
     }
     let usable_for = state.usable_for(now);
     if usable_for > Duration::ZERO {
@@ -133,7 +133,7 @@ fn scheduled(state: &AccountState, account: &Account, now: Moment) -> (Step, Mom
             // If its successor is due anyway, or it came after the lost call, the token is not worth the wait
             // without one until the check: by now another mint ends nothing that is served.
             let soon = if token.refresh_at.is_over(now) || doubt.is_older_than(token) {
-                state.trouble.as_deref().map_or(Duration::ZERO, |trouble| trouble.retry_at.until(now))
+                state.last_failure.as_deref().map_or(Duration::ZERO, |failure| failure.retry_at.until(now))
             } else {
                 Duration::MAX
             };

@@ -15,7 +15,7 @@ use crate::token::state::{AccountState, Activity, Reason, Verdict, WantedCall};
 
 /// What to do with a rejection or a refresh request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
+pub enum RequestDecision {
     /// The reported token is not the current one: hand out the current one.
     Superseded,
     /// WeChat honoured it a moment ago.
@@ -29,25 +29,25 @@ pub enum Judgement {
 }
 
 /// Decides on a rejection of `presented`, and notes in `state` what is to be done.
-pub fn judge_rejection(
+pub fn decide_rejection(
     state: &mut AccountState,
     account: &Account,
     presented: &Secret,
     now: Moment,
-) -> Judgement {
+) -> RequestDecision {
     if !state.is_current(presented) {
-        return Judgement::Superseded;
+        return RequestDecision::Superseded;
     }
-    let dead = state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
+    let dead = state.token.as_ref().is_some_and(|token| token.validity != Validity::Good);
     if dead || state.activity.is_busy() || state.want.is_some() || !state.is_usable(now) {
-        return Judgement::WaitForCurrent;
+        return RequestDecision::WaitForCurrent;
     }
     if state.rejections.cool_until.is_some_and(|until| !until.has_come(now)) {
         let honoured = state.rejections.verdict == Some(Verdict::Honoured);
-        return if honoured { Judgement::StillValid } else { Judgement::Limited };
+        return if honoured { RequestDecision::StillValid } else { RequestDecision::Limited };
     }
     if state.ledger.charge(Bucket::ClientRequests, account.settings.daily_budget, now).is_err() {
-        return Judgement::Limited;
+        return RequestDecision::Limited;
     }
     if account.settings.verify_rejections {
         state.want = Some(WantedCall::Check);
@@ -55,11 +55,16 @@ pub fn judge_rejection(
         state.rejections = state.rejections.refused();
         state.want = Some(WantedCall::Fetch(Reason::Reported));
     }
-    Judgement::Accepted
+    RequestDecision::Accepted
 }
 
 /// Decides on an operator's refresh request, and notes in `state` what is to be done.
-pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, now: Moment) -> Judgement {
+pub fn decide_refresh(
+    state: &mut AccountState,
+    account: &Account,
+    force: bool,
+    now: Moment,
+) -> RequestDecision {
     let force = force && account.settings.endpoint == Endpoint::StableToken;
     let is_due = matches!(state.want, Some(WantedCall::Fetch(_) | WantedCall::Force(_)));
     let fetching = state.activity == Activity::Fetching;
@@ -67,22 +72,22 @@ pub fn judge_refresh(state: &mut AccountState, account: &Account, force: bool, n
     // A normal call under way does not satisfy a request to force.
     if fetching && (forcing || !force) || is_due && !force {
         // A call that is already waiting counts as the operator's from now on.
-        state.is_trial |= is_due;
-        return Judgement::WaitForCurrent;
+        state.ignores_down_hosts |= is_due;
+        return RequestDecision::WaitForCurrent;
     }
     if force && !force_allowed_at(&state.forced, now).has_come(now) {
-        return Judgement::Limited;
+        return RequestDecision::Limited;
     }
     if account.settings.endpoint == Endpoint::Token && state.is_mint_too_soon(now) {
-        return Judgement::Limited;
+        return RequestDecision::Limited;
     }
     if state.ledger.charge(Bucket::ClientRequests, account.settings.daily_budget, now).is_err() {
-        return Judgement::Limited;
+        return RequestDecision::Limited;
     }
     let want = if force { WantedCall::Force } else { WantedCall::Fetch };
     state.want = Some(want(Reason::Operator));
-    state.is_trial = true;
-    Judgement::Accepted
+    state.ignores_down_hosts = true;
+    RequestDecision::Accepted
 }
 
 #[cfg(test)]

@@ -46,13 +46,13 @@ pub struct AccountState {
 
     /// The last call's failure; cleared by the next success.
     #[serde(skip)]
-    pub trouble: Option<Box<LastFailure>>,
+    pub last_failure: Option<Box<LastFailure>>,
     /// A call that was asked for; made before anything scheduled.
     #[serde(skip)]
     pub want: Option<WantedCall>,
     /// Whether the wanted call is made even while all hosts count as down: for an operator, or as a trial.
     #[serde(skip)]
-    pub is_trial: bool,
+    pub ignores_down_hosts: bool,
     /// The wanted call that the token call under way answers.
     #[serde(skip)]
     pub serving: Option<WantedCall>,
@@ -62,7 +62,7 @@ pub struct AccountState {
     /// What the current or last call was charged, as the time in which the budget gives it back. The budget
     /// itself may change before the call ends.
     #[serde(skip)]
-    pub price: Duration,
+    pub charge_interval: Duration,
     /// How many other accounts were queued when the current or last call got its turn.
     #[serde(skip)]
     pub others_waiting: usize,
@@ -149,8 +149,7 @@ impl AccountState {
     /// whichever clock is sooner, less the margin. Zero if it must not be served.
     #[must_use]
     pub fn usable_for(&self, now: Moment) -> Duration {
-        let Some(token) = self.token.as_deref().filter(|token| token.standing == Validity::Unchallenged)
-        else {
+        let Some(token) = self.token.as_deref().filter(|token| token.validity == Validity::Good) else {
             return Duration::ZERO;
         };
         let ends = [
@@ -199,7 +198,12 @@ impl AccountState {
     /// Returns the account's phase at `now`.
     #[must_use]
     pub fn phase(&self, now: Moment) -> Phase {
-        Phase::of(self.trouble.as_deref(), self.is_usable(now), self.activity.is_busy(), self.attempts_ended)
+        Phase::of(
+            self.last_failure.as_deref(),
+            self.is_usable(now),
+            self.activity.is_busy(),
+            self.attempts_ended,
+        )
     }
 
     /// Whether a mint on `token` now could at once end a token that readers still rely on. It is not known
@@ -224,8 +228,8 @@ impl AccountState {
 
     /// Ends the wait for a host that was down and now answers again.
     pub fn host_is_back(&mut self, now: Moment) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.host_is_back(now);
+        if let Some(last_failure) = &mut self.last_failure {
+            last_failure.host_is_back(now);
         }
     }
 
@@ -241,9 +245,9 @@ impl AccountState {
             self.want = Some(WantedCall::Fetch(reason));
             self.forget_refusal();
         }
-        let starved = |trouble: &&mut Box<LastFailure>| trouble.fault.whose == FaultScope::Budget;
-        if let Some(trouble) = self.trouble.as_mut().filter(starved) {
-            trouble.retry_at = now;
+        let starved = |failure: &&mut Box<LastFailure>| failure.fault.scope == FaultScope::Budget;
+        if let Some(last_failure) = self.last_failure.as_mut().filter(starved) {
+            last_failure.retry_at = now;
         }
     }
 
@@ -256,8 +260,8 @@ impl AccountState {
 
     /// Forgets the fault that needs an operator: it concerned settings that are no longer used.
     fn forget_refusal(&mut self) {
-        if let Some(trouble) = &mut self.trouble {
-            trouble.parked = None;
+        if let Some(last_failure) = &mut self.last_failure {
+            last_failure.parked = None;
         }
     }
 
@@ -266,9 +270,18 @@ impl AccountState {
     #[must_use]
     pub fn tombstone(&self) -> Self {
         let activity = self.activity.left_behind();
-        let (ledger, forced, price) = (self.ledger, self.forced.clone(), self.price);
+        let (ledger, forced, charge_interval) = (self.ledger, self.forced.clone(), self.charge_interval);
         let (doubt, audit_at) = (self.doubt, self.audit_at);
-        Self { version: self.version, doubt, audit_at, ledger, forced, price, activity, ..Self::default() }
+        Self {
+            version: self.version,
+            doubt,
+            audit_at,
+            ledger,
+            forced,
+            charge_interval,
+            activity,
+            ..Self::default()
+        }
     }
 
     /// Converts the state to the clocks of another boot; only the wall clock connects the two.
@@ -304,7 +317,7 @@ impl AccountState {
     /// How many calls have failed in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.trouble.as_deref().map_or(0, |trouble| trouble.failures)
+        self.last_failure.as_deref().map_or(0, |failure| failure.failures)
     }
 }
 

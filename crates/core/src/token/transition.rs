@@ -40,7 +40,7 @@ pub enum Fetched {
     New,
     /// The same token as before.
     Same,
-    /// The call failed; see [`AccountState::trouble`].
+    /// The call failed; see [`AccountState::last_failure`].
     Failed,
 }
 
@@ -51,8 +51,8 @@ impl AccountState {
     /// If the daily budget allows no call now, returns the instant at which it will.
     pub fn begin_fetch(&mut self, account: &Account, force: bool, now: Moment) -> Result<(), Moment> {
         self.ledger.charge(Bucket::Calls, account.settings.daily_budget, now)?;
-        self.price = budget::interval(account.settings.daily_budget);
-        self.is_trial = false;
+        self.charge_interval = budget::interval(account.settings.daily_budget);
+        self.ignores_down_hosts = false;
         // Anything asked for from here on is for the next call. So is a forced call, if this call is not one.
         self.serving = self.want.take_if(|want| force || !matches!(want, WantedCall::Force(_)));
         if force {
@@ -83,7 +83,7 @@ impl AccountState {
 
     /// Refunds the second call, which was not made.
     pub fn return_spare(&mut self) {
-        self.ledger.refund(self.price);
+        self.ledger.refund(self.charge_interval);
     }
 
     /// Applies the outcome of a token call.
@@ -109,14 +109,14 @@ impl AccountState {
         }
         let fetched = match (end.result, end.sent_at) {
             (Ok(answer), Some(sent_at)) => {
-                let mut earlier = self.trouble.take();
+                let mut earlier = self.last_failure.take();
                 let fetched = self.apply_answer(answer, sent_at, want, account, rules, now, draw);
-                if self.trouble.is_none() && !self.is_usable(now) {
+                if self.last_failure.is_none() && !self.is_usable(now) {
                     // Asking again at once would be a loop without delay.
-                    if let Some(trouble) = &mut earlier {
-                        trouble.parked = None;
+                    if let Some(last_failure) = &mut earlier {
+                        last_failure.parked = None;
                     }
-                    self.trouble = earlier;
+                    self.last_failure = earlier;
                     let message = match self.doubt {
                         Some(_) => "an earlier call may still end the token that arrived",
                         None => "the token arrived with no life left",
@@ -150,7 +150,7 @@ impl AccountState {
 
     /// Refunds a call of which no byte was sent.
     fn give_back(&mut self, force: bool) {
-        self.ledger.refund(self.price);
+        self.ledger.refund(self.charge_interval);
         if force {
             self.forced.pop();
         }
@@ -159,7 +159,7 @@ impl AccountState {
     /// Records that the call was not made: the host is down or the budget is spent.
     pub fn refuse_fetch(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
         let want = self.want.take();
-        self.is_trial = false;
+        self.ignores_down_hosts = false;
         self.attempts_ended += 1;
         if want == Some(WantedCall::Check) {
             // The report was not investigated: it costs nothing, and the next one waits as long as after a
@@ -212,7 +212,7 @@ impl AccountState {
             self.keep_same(want, account, now, draw.jitter());
             return Fetched::Same;
         }
-        let refused = self.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
+        let refused = self.token.as_ref().is_some_and(|token| token.validity != Validity::Good);
         self.rejections = match want {
             _ if refused || is_replacement(want) => self.rejections.replaced(account, now),
             Some(_) => Rejections { verdict: None, ..self.rejections },
@@ -227,17 +227,17 @@ impl AccountState {
             expires_at,
             overlap,
             refresh_at,
-            standing: Validity::Unchallenged,
+            validity: Validity::Good,
         }));
         Fetched::New
     }
 
     /// WeChat handed out the token we hold: fine, unless it is dead or was reported dead.
     fn keep_same(&mut self, want: Option<WantedCall>, account: &Account, now: Moment, jitter: f64) {
-        let standing = self.token.as_ref().map_or(Validity::Unchallenged, |token| token.standing);
+        let validity = self.token.as_ref().map_or(Validity::Good, |token| token.validity);
         let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
-        if standing != Validity::Unchallenged {
-            self.set_standing(Validity::RejectedTwice);
+        if validity != Validity::Good {
+            self.set_validity(Validity::RefusedAgain);
             self.fail(Fault::refused_token(), account, now, jitter);
         } else if want == Some(WantedCall::Fetch(Reason::Reported))
             && account.settings.endpoint == Endpoint::StableToken
@@ -266,21 +266,21 @@ impl AccountState {
     }
 
     fn fail(&mut self, fault: Fault, account: &Account, now: Moment, jitter: f64) -> Fetched {
-        let (earlier, usable_for) = (self.trouble.as_deref(), self.usable_for(now));
-        let trouble = LastFailure::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
-        self.trouble = Some(Box::new(trouble));
+        let (earlier, usable_for) = (self.last_failure.as_deref(), self.usable_for(now));
+        let last_failure = LastFailure::after(earlier, fault, account, usable_for, &self.ledger, now, jitter);
+        self.last_failure = Some(Box::new(last_failure));
         Fetched::Failed
     }
 
     fn is_about_to_force(&self, now: Moment) -> bool {
-        let dead = self.token.as_ref().is_some_and(|token| token.standing == Validity::RejectedTwice);
+        let dead = self.token.as_ref().is_some_and(|token| token.validity == Validity::RefusedAgain);
         matches!(self.want, Some(WantedCall::Force(_)))
             || dead && force_allowed_at(&self.forced, now).has_come(now)
     }
 
-    fn set_standing(&mut self, standing: Validity) {
+    fn set_validity(&mut self, validity: Validity) {
         if let Some(token) = &mut self.token {
-            Arc::make_mut(token).standing = standing;
+            Arc::make_mut(token).validity = validity;
         }
     }
 }

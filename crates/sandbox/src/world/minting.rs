@@ -10,7 +10,7 @@ use wxtokend_core::secret::Secret;
 use super::World;
 use crate::answers::{Outcome, Refusal};
 use crate::call::Call;
-use crate::tokens::{Succession, TokenTruth};
+use crate::tokens::{MintEffect, TokenTruth};
 use crate::wire::Request;
 
 /// Characters of tokens and tickets: the first 64 are safe in a URL, the rest must be encoded.
@@ -39,8 +39,8 @@ impl World {
         }
         record.counters.token_mints += 1;
         let older_until = if self.switches.second_mint_kills_first { now } else { FOREVER };
-        let succession = Succession { previous_until: now + self.overlap, older_until };
-        Ok(self.minted(&appid, Endpoint::Token, succession, now))
+        let effect = MintEffect { previous_until: now + self.overlap, older_until };
+        Ok(self.minted(&appid, Endpoint::Token, effect, now))
     }
 
     /// `POST /cgi-bin/stable_token`: the same token until the last part of its life, unless forced.
@@ -83,8 +83,8 @@ impl World {
             }
         }
         self.count_stable_mint(&appid);
-        let succession = Succession { previous_until: FOREVER, older_until: FOREVER };
-        Ok(self.minted(&appid, Endpoint::StableToken, succession, now))
+        let effect = MintEffect { previous_until: FOREVER, older_until: FOREVER };
+        Ok(self.minted(&appid, Endpoint::StableToken, effect, now))
     }
 
     fn admit_stable_token(&mut self, appid: &Appid, now: Duration) -> Result<(), Refusal> {
@@ -119,7 +119,7 @@ impl World {
     fn forced(&mut self, appid: &Appid, now: Duration) -> Value {
         self.count_stable_mint(appid);
         let previous_until = if self.switches.forced_kills_at_once { now } else { now + self.overlap };
-        self.minted(appid, Endpoint::StableToken, Succession { previous_until, older_until: now }, now)
+        self.minted(appid, Endpoint::StableToken, MintEffect { previous_until, older_until: now }, now)
     }
 
     fn count_stable_mint(&mut self, appid: &Appid) {
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    fn minted(&mut self, appid: &Appid, endpoint: Endpoint, succession: Succession, now: Duration) -> Value {
+    fn minted(&mut self, appid: &Appid, endpoint: Endpoint, effect: MintEffect, now: Duration) -> Value {
         let length = if self.switches.long_tokens {
             self.rng.random_range(600..=1000)
         } else {
@@ -146,7 +146,7 @@ impl World {
             expires_at,
             dies_at: expires_at,
         };
-        self.tokens.mint(token, succession);
+        self.tokens.mint(token, effect);
         answer
     }
 

@@ -95,7 +95,7 @@ fn rules_of_the_file_as_a_whole() {
 }
 
 #[test]
-fn a_list_that_is_there_without_a_value_is_refused_wherever_it_stands() {
+fn a_list_key_without_a_value_is_refused_everywhere() {
     let client = "api: { clients: [{ name: a, key: k, accounts: ['*'], allow: [sign], LIST }] }";
     let sink = "publish: [{ redis: 'redis://h', preset: wechatpy, LIST }]";
     for (text, place) in [

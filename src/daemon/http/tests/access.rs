@@ -106,7 +106,7 @@ fn refusal(answer: &(u16, String)) -> String {
 const JSON: &str = "Content-Type: application/json\r\n";
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
+async fn a_waiting_clients_rights_are_checked_again_before_it_gets_or_does_anything() {
     let long_poll = "GET /v1/accounts/wx01/token?after=V&wait=60s";
     let report = format!("POST /v1/accounts/wx01/token/reject\n{JSON}");
     let stable_token_body = r#"{"grant_type":"client_credential","appid":"cold","secret":"key"}"#;
@@ -157,7 +157,7 @@ async fn who_waits_is_asked_anew_before_it_hears_or_does_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_needed_no_key_needs_one_as_soon_as_there_are_clients() {
+async fn a_waiting_request_without_a_key_is_refused_as_soon_as_there_are_clients() {
     let api = LabApi::open(Vec::new()).await;
     let mut request = api.ask("key", "GET /v1/accounts/cold/token", "").await;
     assert!(request.is_waiting().await);
@@ -189,7 +189,7 @@ async fn a_report_whose_key_goes_while_it_is_sent_reports_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_may_not_read_any_more_hears_the_outcome_of_its_report_alone() {
+async fn a_client_that_has_lost_read_learns_only_the_outcome_of_its_report() {
     let api = LabApi::open(vec![client("key", &["*"], Allow::ALL)]).await;
     let token = api.lab.token().await;
     api.lab.wechat.kill_tokens(&id(APPID));
@@ -265,7 +265,7 @@ async fn a_stream_filters_events_by_the_grants_that_hold_when_they_are_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ask_of_stable_token_brings_the_due_refresh_forward_and_no_other_ask_does() {
+async fn a_call_of_stable_token_brings_the_due_refresh_forward_and_no_other_call_does() {
     let api = LabApi::open(vec![client("key", &["*"], READ)]).await;
     let query = "grant_type=client_credential&appid=wx01&secret=key";
     let body = r#"{"grant_type":"client_credential","appid":"wx01","secret":"key"}"#;

@@ -110,7 +110,7 @@ async fn tokens_states_and_reloads_are_streamed_as_they_happen_without_any_token
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
+async fn a_stream_resumes_after_the_last_event_and_says_so_where_it_cannot() {
     let rig = Rig::start(TestApi::default()).await;
     // Otherwise a second forced call would have to wait.
     rig.sandbox.set_switches(Switches { dead_stable_replaced: true, ..Switches::default() });
@@ -148,7 +148,7 @@ async fn a_stream_goes_on_behind_the_last_event_and_says_so_where_it_cannot() {
 }
 
 #[tokio::test]
-async fn a_key_hears_of_its_own_accounts_only() {
+async fn a_client_gets_events_of_its_own_accounts_only() {
     let clients =
         vec![client("one", &["wx1"], READ), client("all", &["*"], READ), client("none", &["*"], ADMIN)];
     let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;

@@ -25,7 +25,7 @@ async fn half_closed(address: SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn who_ends_its_writing_side_after_a_request_is_answered_however_long_that_takes() {
+async fn a_client_that_half_closes_after_a_request_is_answered_however_long_that_takes() {
     let slow = Fault::new(wxtokend_sandbox::FaultKind::Delay { delay_ms: 700 });
     let rig = Rig::start_at_once(TestApi { faults: vec![("wx2", slow)], ..TestApi::default() }).await;
     let cold = half_closed(rig.address, &get("/v1/accounts/wx2/token")).await;

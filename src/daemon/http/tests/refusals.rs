@@ -132,7 +132,7 @@ async fn a_body_that_is_too_large_is_refused_however_it_comes() {
 }
 
 #[tokio::test]
-async fn who_is_refused_may_finish_sending_and_loses_no_answer() {
+async fn a_client_that_is_refused_may_finish_sending_and_loses_no_answer() {
     let rig = Rig::start(TestApi::default()).await;
     let mut client = TcpStream::connect(rig.address).await.unwrap();
     let head =

@@ -33,7 +33,7 @@ async fn a_living_token_is_still_valid() {
 }
 
 #[tokio::test]
-async fn who_may_not_read_learns_the_outcome_only() {
+async fn a_client_without_read_learns_only_the_outcome() {
     let clients = vec![
         client("refresh", &["*"], REFRESH),
         client("both", &["*"], Allow { read: true, ..REFRESH }),

@@ -1,5 +1,5 @@
-//! The router against the table of routes: each route is there, for its methods, and for those who show what
-//! its scope says.
+//! The router against the table of routes: each route is there, for its methods, and for clients that have
+//! its scope.
 
 use std::collections::BTreeSet;
 

@@ -129,7 +129,7 @@ async fn no_token_goes_to_a_cookie() {
 }
 
 #[tokio::test]
-async fn who_wants_the_least_gets_no_token() {
+async fn a_refresh_that_prefers_a_minimal_answer_gets_no_token() {
     let rig = Rig::start(TestApi::default()).await;
     for (prefer, minimal) in [
         (&["return=minimal"][..], true),

@@ -87,7 +87,7 @@ async fn connections_without_a_key_shut_nobody_out() {
 }
 
 #[tokio::test]
-async fn who_guesses_keys_does_not_gain_by_hanging_up_on_silence() {
+async fn a_client_that_guesses_keys_gains_nothing_by_disconnecting_early() {
     let (rig, address) = small().await;
     let guess = READ.replace("Bearer k", "Bearer wrong");
     let started = tokio::time::Instant::now();
@@ -101,13 +101,13 @@ async fn who_guesses_keys_does_not_gain_by_hanging_up_on_silence() {
     let may_have_tried = 20 + started.elapsed().as_millis() / 250 + 1;
     let tried = scrape.lines().find_map(|line| line.strip_prefix("wxtokend_wrong_keys_total ")).unwrap();
     let tried = tried.parse::<u128>().unwrap();
-    assert!(tried <= may_have_tried + 10, "{tried} were looked at, not {may_have_tried}");
+    assert!(tried <= may_have_tried + 10, "{tried} were checked, not {may_have_tried}");
     let healthy = ask(&mut connect(5, address).await, HEALTH).await;
-    assert!(healthy.starts_with("HTTP/1.1 200 "), "where no key is looked at nobody waits");
+    assert!(healthy.starts_with("HTTP/1.1 200 "), "where no key is checked nobody waits");
 }
 
 #[tokio::test]
-async fn a_right_key_of_who_has_guessed_is_as_silent_as_a_wrong_one() {
+async fn after_wrong_guesses_a_right_key_is_answered_as_late_as_a_wrong_one() {
     let (_rig, address) = small().await;
     let guess = READ.replace("Bearer k", "Bearer wrong");
     let started = tokio::time::Instant::now();
@@ -126,7 +126,7 @@ async fn a_right_key_of_who_has_guessed_is_as_silent_as_a_wrong_one() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_counted_and_who_only_guesses_is_slowed() {
+async fn wrong_keys_are_counted_and_a_client_that_only_guesses_is_slowed() {
     let (rig, address) = small().await;
     let guess = READ.replace("Bearer k", "Bearer wrong");
     let mut stream = connect(5, address).await;

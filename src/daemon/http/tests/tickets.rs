@@ -79,7 +79,7 @@ async fn a_ticket_that_cannot_be_had_is_a_503_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_page_is_signed_for_who_may_sign_or_read() {
+async fn a_page_is_signed_for_clients_that_may_sign_or_read() {
     let rig =
         rig(vec![client("web", &["wx1"], SIGN), client("crm", &["*"], READ), client("ops", &["*"], ADMIN)])
             .await;

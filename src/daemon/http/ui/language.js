@@ -1,4 +1,4 @@
-// English or Chinese: by the browser's wish, unless the reader has said otherwise.
+// English or Chinese: by the browser's preference, unless the reader has said otherwise.
 
 import { ADVICE } from "./advice.js";
 import { WORDS } from "./words.js";

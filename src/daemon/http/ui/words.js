@@ -145,7 +145,7 @@ const EN = {
   "reason.upstream_changed": "the upstream was changed",
   "reason.operator": "asked for by an operator",
   "reason.reported": "a client reported the token",
-  "reason.unverified": "reported, and the check told nothing",
+  "reason.unverified": "reported; the check was inconclusive",
   "reason.trial": "to see whether WeChat answers",
   "told.honoured": "WeChat honours it",
   "told.refused": "WeChat refuses it",

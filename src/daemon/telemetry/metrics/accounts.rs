@@ -63,8 +63,8 @@ fn states(text: &mut Exposition<'_>, rows: &[AccountRow]) -> Result<()> {
     }
     text.family(&ACCOUNT_FAULT)?;
     for row in rows {
-        if let Some(trouble) = &row.snapshot.state.trouble {
-            let (fault, _) = trouble.cause();
+        if let Some(last_failure) = &row.snapshot.state.last_failure {
+            let (fault, _) = last_failure.cause();
             let errcode = fault.errcode_label();
             let labels = [("appid", &*row.appid), ("kind", fault.kind.as_str()), ("errcode", &*errcode)];
             text.sample(&ACCOUNT_FAULT, &labels, 1)?;

@@ -64,7 +64,7 @@ impl Tickets {
             let (kind, state) = (ticket.kind, ticket.load());
             let (phase, usable) = (state.phase(now), state.is_usable(now));
             *self.states.entry((kind, phase)).or_default() += 1;
-            let in_trouble = phase.is_trouble() || state.trouble.is_some();
+            let in_trouble = phase.is_trouble() || state.last_failure.is_some();
             any_in_trouble |= in_trouble;
             let has_series = match of {
                 PerAccount::All => true,
@@ -126,8 +126,8 @@ impl Tickets {
         }
         text.family(&TICKET_FAULT)?;
         for row in &self.rows {
-            if let Some(trouble) = &row.state.trouble {
-                let (fault, _) = trouble.cause();
+            if let Some(last_failure) = &row.state.last_failure {
+                let (fault, _) = last_failure.cause();
                 let (kind, errcode) = (fault.kind.as_str(), fault.errcode_label());
                 text.sample(&TICKET_FAULT, &row.with(&[("kind", kind), ("errcode", &errcode)]), 1)?;
             }

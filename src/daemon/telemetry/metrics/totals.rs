@@ -32,8 +32,8 @@ pub(super) struct Totals {
 impl Totals {
     pub(super) fn add(&mut self, row: &AccountRow) {
         self.states[row.phase as usize] += 1;
-        if let Some(trouble) = &row.snapshot.state.trouble {
-            let (fault, _) = trouble.cause();
+        if let Some(last_failure) = &row.snapshot.state.last_failure {
+            let (fault, _) = last_failure.cause();
             *self.faults.entry((fault.kind.as_str(), fault.errcode)).or_default() += 1;
         }
         if let Some(token) = &row.token {

@@ -1,4 +1,17 @@
 //! Takes in the end of an account's call, in the one order that the invariants require.
+//!
+//! How a call ended has a type for each step of its way, from what WeChat answered to what clients are told:
+//!
+//! | type | says | made by |
+//! |---|---|---|
+//! | [`FetchEnd`], [`CheckEnd`] | what came of one token call, or of one check | `call.rs`, from WeChat's answer |
+//! | [`CallEnd`] | either of them, or that the result is no longer wanted; waits in the account's cell | the call's task |
+//! | [`TokenCallEnd`] | that, or that no call was made: the hosts are down, or the budget is spent | the actor |
+//! | [`Fetched`] | what a token call changed: a new token, the same one, or a failure | `AccountState::end_fetch` |
+//! | [`CallOutcome`] | what the end changed, for counters, the log and the waiting clients | `apply`, below |
+//! | [`Settled`] | which of the two ended, for the waiting clients | `answer_waiters`, below |
+//!
+//! [`FetchEnd`]: wxtokend_core::token::transition::FetchEnd
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +100,7 @@ impl TokenActor {
     fn count(&self, change: &CallOutcome) {
         let (fetched, fault) = match change {
             CallOutcome::Fetched { fetched, .. } => {
-                (*fetched, self.state.trouble.as_deref().map(|trouble| &*trouble.fault))
+                (*fetched, self.state.last_failure.as_deref().map(|failure| &*failure.fault))
             }
             CallOutcome::Refused(fault) => (Fetched::Failed, Some(&**fault)),
             CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => return,

@@ -3,7 +3,7 @@
 use kameo::prelude::*;
 use wxtokend_core::account::{Account, AccountSettings};
 use wxtokend_core::secret::Secret;
-use wxtokend_core::token::rejection::{Judgement, judge_refresh, judge_rejection};
+use wxtokend_core::token::rejection::{RequestDecision, decide_refresh, decide_rejection};
 
 use super::TokenActor;
 use crate::fleet::cells::mailbox::{
@@ -51,41 +51,41 @@ impl Message<RefreshRequest> for TokenActor {
     type Reply = DelegatedReply<RefreshReply>;
     async fn handle(&mut self, request: RefreshRequest, ctx: &mut Context<Self, Self::Reply>) -> Self::Reply {
         let now = self.shared.now();
-        let (judgement, presented) = match request {
+        let (decision, presented) = match request {
             RefreshRequest::Reject(presented) => {
-                (judge_rejection(&mut self.state, &self.account, &presented, now), Some(presented))
+                (decide_rejection(&mut self.state, &self.account, &presented, now), Some(presented))
             }
-            RefreshRequest::Doubted(presented) => {
+            RefreshRequest::OwnRejection(presented) => {
                 let settings = AccountSettings { verify_rejections: true, ..self.account.settings };
                 let verifying = Account { settings, ..Account::clone(&self.account) };
-                (judge_rejection(&mut self.state, &verifying, &presented, now), Some(presented))
+                (decide_rejection(&mut self.state, &verifying, &presented, now), Some(presented))
             }
             RefreshRequest::Refresh { force } => {
-                (judge_refresh(&mut self.state, &self.account, force, now), None)
+                (decide_refresh(&mut self.state, &self.account, force, now), None)
             }
         };
-        self.answer_or_wait(judgement, presented, ctx).await
+        self.answer_or_wait(decision, presented, ctx).await
     }
 }
 
 impl TokenActor {
     async fn answer_or_wait(
         &mut self,
-        judgement: Judgement,
+        decision: RequestDecision,
         presented: Option<Secret>,
         ctx: &mut Context<Self, DelegatedReply<RefreshReply>>,
     ) -> DelegatedReply<RefreshReply> {
-        let immediate = match judgement {
-            Judgement::Superseded => Some(Ok(RejectionOutcome::Superseded)),
-            Judgement::StillValid => Some(Ok(RejectionOutcome::StillValid)),
-            Judgement::Limited => Some(Ok(RejectionOutcome::Limited)),
-            Judgement::Accepted => {
+        let immediate = match decision {
+            RequestDecision::Superseded => Some(Ok(RejectionOutcome::Superseded)),
+            RequestDecision::StillValid => Some(Ok(RejectionOutcome::StillValid)),
+            RequestDecision::Limited => Some(Ok(RejectionOutcome::Limited)),
+            RequestDecision::Accepted => {
                 // What it has drawn from the budget must survive a crash.
                 self.commit().await;
                 self.advance();
                 None
             }
-            Judgement::WaitForCurrent => {
+            RequestDecision::WaitForCurrent => {
                 let now = self.shared.now();
                 let soon = self.state.next_at.is_some_and(|at| at.until(now) <= self.shared.rules().timeout);
                 let hopeless = !self.state.activity.is_busy() && !soon;

@@ -29,11 +29,11 @@ impl TokenActor {
     /// What the call in `step` requires of the hosts.
     pub(super) fn requires(&self, step: Step, hosts_up: bool, now: Moment) -> Require {
         let fetches = matches!(step, Step::Fetch { .. });
-        if self.state.is_trial && !hosts_up {
+        if self.state.ignores_down_hosts && !hosts_up {
             Require::Nothing
         } else if fetches && self.account.settings.endpoint == Endpoint::Token && self.state.is_usable(now) {
             // A lost answer would leave the token trusted for the overlap only.
-            Require::Heard
+            Require::RecentAnswer
         } else {
             Require::NotDown
         }
@@ -48,7 +48,7 @@ impl TokenActor {
         if next_step(&self.state, &self.account, true, now) != Step::Check {
             self.state.want.get_or_insert(WantedCall::Fetch(Reason::Trial));
         }
-        self.state.is_trial = true;
+        self.state.ignores_down_hosts = true;
         self.advance();
     }
 
@@ -78,7 +78,7 @@ impl TokenActor {
             {
                 let hosts_up = self.shared.wechat().hosts().observe().0.up;
                 let requires = self.requires(Step::Fetch { reason, force }, hosts_up, now);
-                if requires == Require::Heard {
+                if requires == Require::RecentAnswer {
                     // It queued for another call, which required less of the hosts.
                     drop(permit);
                     self.enter(Activity::Queued, queue(&self.shared, self.urgency_ms(now), requires));
@@ -89,7 +89,7 @@ impl TokenActor {
             }
             Step::Fetch { reason, force } => {
                 self.state.reason = Some(reason);
-                let is_trial = self.state.is_trial;
+                let ignores_down_hosts = self.state.ignores_down_hosts;
                 if let Err(free_at) = self.state.begin_fetch(&self.account, force, now) {
                     let fault =
                         Fault::budget_exhausted(self.account.settings.daily_budget, free_at.until(now));
@@ -101,7 +101,7 @@ impl TokenActor {
                 // Readers must stop trusting the token too long before the call can end it.
                 self.publish();
                 self.commit().await;
-                Call::Fetch { reason, force, spare, is_trial }
+                Call::Fetch { reason, force, spare, ignores_down_hosts }
             }
             Step::Check => {
                 let Some(token) = self.state.token.clone() else { return self.reconsider() };

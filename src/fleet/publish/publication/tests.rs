@@ -75,15 +75,15 @@ fn a_key_ends_with_the_whole_seconds_of_its_promise() {
 }
 
 #[test]
-fn what_stands_there_is_left_alone_until_it_is_doubted() {
+fn what_is_in_redis_is_left_alone_until_it_is_doubted() {
     let account = account();
     let mut published = published(wanted(&account, "t", 100_000));
     let again = |published: &Published| shown(&plan(wanted(&account, "t", 100_000), Some(published)));
     assert_eq!(again(&published), [""; 0]);
-    assert!(published.standing(NOW).is_some());
+    assert!(published.stored_entries(NOW).is_some());
     published.forget();
     assert_eq!(again(&published), ["wx:access_token:wx0123456789abcdef=t 100"]);
-    assert!(published.standing(NOW).is_none(), "nothing is known to stand there");
+    assert!(published.stored_entries(NOW).is_none(), "nothing is known to stand there");
 }
 
 #[test]

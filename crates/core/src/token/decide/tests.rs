@@ -34,7 +34,7 @@ fn edit(state: &mut AccountState, change: impl FnOnce(&mut HeldToken)) {
     change(Arc::make_mut(state.token.as_mut().unwrap()));
 }
 
-fn trouble(retry_at: Moment, awaits_host: bool) -> Option<Box<LastFailure>> {
+fn last_failure(retry_at: Moment, awaits_host: bool) -> Option<Box<LastFailure>> {
     let fault = Arc::new(Fault::host("down"));
     let (at, failures) = (START, 1);
     Some(Box::new(LastFailure {
@@ -61,7 +61,7 @@ fn without_a_token_one_is_fetched_at_once() {
 #[test]
 fn without_a_token_a_failure_is_waited_out() {
     let account = Account::example(Endpoint::Token);
-    let state = AccountState { trouble: trouble(at(30), false), ..AccountState::default() };
+    let state = AccountState { last_failure: last_failure(at(30), false), ..AccountState::default() };
     assert_eq!(next_step(&state, &account, true, at(29)), Step::Wait(at(30)));
     assert_eq!(next_step(&state, &account, true, at(30)), fetch(Reason::Retry));
 }
@@ -102,7 +102,7 @@ fn a_token_of_the_other_endpoint_is_replaced_at_once() {
         let (_, mut state) = holding(held);
         let account = Account::example(configured);
         assert_eq!(next_step(&state, &account, true, at(1)), fetch(Reason::EndpointChanged));
-        state.trouble = trouble(at(60), false);
+        state.last_failure = last_failure(at(60), false);
         assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(60)));
     }
 }
@@ -110,24 +110,24 @@ fn a_token_of_the_other_endpoint_is_replaced_at_once() {
 #[test]
 fn a_failed_refresh_is_tried_again_when_its_back_off_ends_even_past_the_end() {
     let (account, mut state) = holding(Endpoint::Token);
-    state.trouble = trouble(at(5460), false);
+    state.last_failure = last_failure(at(5460), false);
     assert_eq!(next_step(&state, &account, true, at(5401)), Step::Wait(at(5460)));
     assert_eq!(next_step(&state, &account, true, at(5460)), fetch(Reason::Retry));
-    state.trouble = trouble(at(9000), false);
+    state.last_failure = last_failure(at(9000), false);
     assert_eq!(next_step(&state, &account, true, at(7300)), Step::Wait(at(9000)));
 }
 
 #[test]
 fn an_early_failure_does_not_bring_the_refresh_forward() {
     let (account, mut state) = holding(Endpoint::Token);
-    state.trouble = trouble(at(60), false);
+    state.last_failure = last_failure(at(60), false);
     assert_eq!(next_step(&state, &account, true, at(61)), Step::Wait(at(5400)));
 }
 
 #[test]
-fn whoever_awaits_a_host_that_is_down_does_nothing_until_it_is_back() {
+fn an_account_that_awaits_a_host_does_nothing_until_it_is_back() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.trouble = trouble(at(7000), true);
+    state.last_failure = last_failure(at(7000), true);
     assert_eq!(next_step(&state, &account, false, at(7100)), Step::AwaitHost);
     assert_eq!(next_step(&state, &account, false, at(99_000)), Step::AwaitHost, "not even when it has ended");
     assert_eq!(next_step(&state, &account, true, at(6990)), Step::Wait(at(7000)));
@@ -138,7 +138,7 @@ fn whoever_awaits_a_host_that_is_down_does_nothing_until_it_is_back() {
 #[test]
 fn an_account_whose_own_trouble_it_is_does_not_await_the_host() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.trouble = trouble(at(7000), false);
+    state.last_failure = last_failure(at(7000), false);
     assert_eq!(next_step(&state, &account, false, at(6990)), Step::Wait(at(7000)));
     state.host_is_back(at(6990));
     assert_eq!(next_step(&state, &account, true, at(6990)), Step::Wait(at(7000)));
@@ -147,7 +147,7 @@ fn an_account_whose_own_trouble_it_is_does_not_await_the_host() {
 #[test]
 fn what_is_asked_for_comes_before_back_off_host_and_schedule() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.trouble = trouble(at(7000), true);
+    state.last_failure = last_failure(at(7000), true);
     for reason in Reason::ALL {
         for (want, step) in [
             (WantedCall::Check, Step::Check),
@@ -166,7 +166,7 @@ fn a_token_that_ended_before_its_check_is_not_checked_any_more() {
     state.want = Some(WantedCall::Check);
     assert_eq!(next_step(&state, &account, true, at(7198)), Step::Check);
     assert_eq!(next_step(&state, &account, true, at(7199)), fetch(Reason::NoToken));
-    state.trouble = trouble(at(7300), false);
+    state.last_failure = last_failure(at(7300), false);
     assert_eq!(next_step(&state, &account, true, at(7199)), Step::Wait(at(7300)));
 }
 
@@ -174,9 +174,9 @@ fn a_token_that_ended_before_its_check_is_not_checked_any_more() {
 fn a_refused_token_is_replaced_at_once_in_normal_mode() {
     for endpoint in [Endpoint::StableToken, Endpoint::Token] {
         let (account, mut state) = holding(endpoint);
-        edit(&mut state, |token| token.standing = Validity::Rejected);
+        edit(&mut state, |token| token.validity = Validity::Refused);
         assert_eq!(next_step(&state, &account, true, at(1)), fetch(Reason::Refused));
-        state.trouble = trouble(at(10), false);
+        state.last_failure = last_failure(at(10), false);
         assert_eq!(next_step(&state, &account, true, at(1)), Step::Wait(at(10)));
     }
 }
@@ -184,7 +184,7 @@ fn a_refused_token_is_replaced_at_once_in_normal_mode() {
 #[test]
 fn a_token_refused_again_is_forced_away_as_soon_as_wechat_would_obey() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    edit(&mut state, |token| token.standing = Validity::RejectedTwice);
+    edit(&mut state, |token| token.validity = Validity::RefusedAgain);
     assert_eq!(next_step(&state, &account, true, at(100)), FORCE_AGAIN);
     state.forced = vec![at(90)];
     assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(at(120)));
@@ -194,11 +194,11 @@ fn a_token_refused_again_is_forced_away_as_soon_as_wechat_would_obey() {
 #[test]
 fn that_a_token_was_refused_again_says_more_than_that_a_call_failed() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.trouble = trouble(at(100), false);
-    for (standing, reason, force) in
-        [(Validity::Rejected, Reason::Retry, false), (Validity::RejectedTwice, Reason::RefusedAgain, true)]
+    state.last_failure = last_failure(at(100), false);
+    for (validity, reason, force) in
+        [(Validity::Refused, Reason::Retry, false), (Validity::RefusedAgain, Reason::RefusedAgain, true)]
     {
-        edit(&mut state, |token| token.standing = standing);
+        edit(&mut state, |token| token.validity = validity);
         assert_eq!(next_step(&state, &account, true, at(100)), Step::Fetch { reason, force });
     }
 }
@@ -206,7 +206,7 @@ fn that_a_token_was_refused_again_says_more_than_that_a_call_failed() {
 #[test]
 fn a_token_refused_again_waits_for_its_window_where_forcing_comes_later() {
     let (account, mut state) = holding(Endpoint::StableToken);
-    edit(&mut state, |token| token.standing = Validity::RejectedTwice);
+    edit(&mut state, |token| token.validity = Validity::RefusedAgain);
     let window = state.token.as_ref().unwrap().refresh_at;
     state.forced = vec![START; FORCED_A_DAY];
     assert_eq!(next_step(&state, &account, true, at(100)), Step::Wait(window));
@@ -220,7 +220,7 @@ fn a_token_in_doubt_is_served_to_the_end_of_its_trust_before_anything_is_done() 
     let (account, mut state) = holding(Endpoint::Token);
     state.doubt = doubt(5700, 5706, false);
     assert_eq!(next_step(&state, &account, true, at(5410)), Step::Wait(at(5699)));
-    state.trouble = trouble(at(5420), false);
+    state.last_failure = last_failure(at(5420), false);
     assert_eq!(next_step(&state, &account, true, at(5430)), Step::Wait(at(5699)), "no retry before that");
 }
 
@@ -230,9 +230,9 @@ fn a_token_in_doubt_is_checked_once_a_mint_would_have_shown() {
     state.doubt = doubt(2700, 2736, false);
     assert_eq!(next_step(&state, &account, true, at(2699)), Step::Wait(at(2736)));
     assert_eq!(next_step(&state, &account, true, at(2736)), Step::Check);
-    state.trouble = trouble(at(6000), false);
+    state.last_failure = last_failure(at(6000), false);
     assert_eq!(next_step(&state, &account, true, at(2736)), Step::Check, "a check is no token call");
-    state.trouble = trouble(at(6000), true);
+    state.last_failure = last_failure(at(6000), true);
     assert_eq!(next_step(&state, &account, false, at(2736)), Step::AwaitHost);
 }
 
@@ -243,10 +243,10 @@ fn nobody_waits_for_the_check_of_a_token_whose_successor_is_due_or_that_came_aft
         let mut state = AccountState { doubt: doubt(until, check_at, false), ..state.clone() };
         assert_eq!(next_step(&state, &account, true, at(until - 1)), fetch(Reason::InDoubt));
         // A check is better than nothing.
-        state.trouble = trouble(at(check_at + 1), false);
+        state.last_failure = last_failure(at(check_at + 1), false);
         assert_eq!(next_step(&state, &account, true, at(until - 1)), Step::Wait(at(check_at)));
         assert_eq!(next_step(&state, &account, true, at(check_at)), Step::Check);
-        state.trouble = trouble(at(check_at - 1), false);
+        state.last_failure = last_failure(at(check_at - 1), false);
         assert_eq!(next_step(&state, &account, true, at(until - 1)), Step::Wait(at(check_at - 1)));
     }
 }
@@ -258,10 +258,10 @@ fn an_audit_is_made_of_what_is_served_and_gives_way_to_what_is_due() {
     assert_eq!(next_step(&state, &account, true, at(1999)), Step::Wait(at(5400)));
     assert_eq!(next_step(&state, &account, true, at(2000)), Step::Check);
     assert_eq!(next_step(&state, &account, true, at(5400)), fetch(Reason::Due));
-    state.trouble = trouble(at(5500), true);
+    state.last_failure = last_failure(at(5500), true);
     assert_eq!(next_step(&state, &account, false, at(5450)), Step::AwaitHost);
-    edit(&mut state, |token| token.standing = Validity::Rejected);
-    state.trouble = trouble(at(5500), false);
+    edit(&mut state, |token| token.validity = Validity::Refused);
+    state.last_failure = last_failure(at(5500), false);
     assert_eq!(
         next_step(&state, &account, true, at(5450)),
         Step::Wait(at(5500)),
@@ -275,13 +275,13 @@ fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
         let (account, mut state) = holding(endpoint);
         let parked = |retry_at| {
             let fault = Arc::new(Fault::from_errcode(40164, ""));
-            trouble(retry_at, false).map(|trouble| Box::new(LastFailure { fault, ..*trouble }))
+            last_failure(retry_at, false).map(|failure| Box::new(LastFailure { fault, ..*failure }))
         };
-        state.trouble = parked(at(900));
+        state.last_failure = parked(at(900));
         assert_eq!(next_step(&state, &account, true, at(600)), Step::Wait(at(900)));
         assert_eq!(next_step(&state, &account, true, at(900)), fetch(Reason::Retry));
         // Two mints on `token` stay an overlap apart.
-        state.trouble = parked(at(100));
+        state.last_failure = parked(at(100));
         let apart = if endpoint == Endpoint::Token { at(300) } else { at(100) };
         assert_eq!(next_step(&state, &account, true, at(50)), Step::Wait(apart));
         state.doubt = doubt(7198, 7230, false);
@@ -294,10 +294,10 @@ fn what_parked_an_account_is_looked_at_again_before_its_token_needs_it() {
 }
 
 #[test]
-fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
+fn while_all_hosts_count_as_down_an_account_that_risks_nothing_makes_a_trial() {
     let (account, mut state) = holding(Endpoint::StableToken);
     assert_eq!(trial_urgency(&state, &account, at(100)), None, "it needs no call");
-    state.trouble = trouble(at(7000), true);
+    state.last_failure = last_failure(at(7000), true);
     assert_eq!(trial_urgency(&state, &account, at(6990)), None, "it has called a moment ago");
     assert_eq!(trial_urgency(&state, &account, at(7000)), Some(s(199)));
     for _ in 0..budget::burst(account.settings.daily_budget) * 3 / 4 {
@@ -305,14 +305,14 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     }
     assert_eq!(trial_urgency(&state, &account, at(7000)), None, "one must be left for when they are back");
     let small = account.with(|settings| settings.daily_budget = 4);
-    let hungry = AccountState { trouble: trouble(at(7000), true), ..AccountState::default() };
+    let hungry = AccountState { last_failure: last_failure(at(7000), true), ..AccountState::default() };
     assert_eq!(trial_urgency(&hungry, &small, at(7000)), None);
     let (account, mut state) = holding(Endpoint::StableToken);
-    state.trouble = trouble(at(7000), true);
-    state.is_trial = true;
+    state.last_failure = last_failure(at(7000), true);
+    state.ignores_down_hosts = true;
     assert_eq!(trial_urgency(&state, &account, at(7000)), None, "it is about to");
     let (account, mut state) = holding(Endpoint::Token);
-    state.trouble = trouble(at(5400), true);
+    state.last_failure = last_failure(at(5400), true);
     assert_eq!(
         trial_urgency(&state, &account, at(6000)),
         None,
@@ -322,9 +322,9 @@ fn a_call_is_tried_while_all_hosts_count_as_down_by_whom_it_can_cost_nothing() {
     assert_eq!(trial_urgency(&AccountState::default(), &account, at(0)), Some(Duration::ZERO));
     // A token that is not served until a check settles its doubt.
     let (account, mut state) = holding(Endpoint::Token);
-    (state.doubt, state.trouble) = (doubt(2700, 2736, false), trouble(at(2600), true));
+    (state.doubt, state.last_failure) = (doubt(2700, 2736, false), last_failure(at(2600), true));
     assert_eq!(trial_urgency(&state, &account, at(2736)), Some(Duration::ZERO));
-    state.is_trial = true;
+    state.ignores_down_hosts = true;
     assert_eq!(next_step(&state, &account, false, at(2736)), Step::Check);
 }
 
@@ -333,7 +333,7 @@ fn an_inconclusive_check_is_followed_by_a_mint() {
     let (account, mut state) = holding(Endpoint::Token);
     state.doubt = doubt(5700, 5706, true);
     assert_eq!(next_step(&state, &account, true, at(5699)), fetch(Reason::InDoubt));
-    state.trouble = trouble(at(5720), false);
+    state.last_failure = last_failure(at(5720), false);
     assert_eq!(next_step(&state, &account, true, at(5706)), Step::Wait(at(5720)));
 }
 

@@ -183,7 +183,7 @@ fn a_pause_that_was_asked_for_is_kept_even_near_the_tokens_end_and_ends_early_on
     assert!(wait(&fault, 9, 1.0) >= s(60), "a longer back-off stays");
     let account = Account::example(Endpoint::StableToken);
     assert_eq!(wait_after(&fault, 1, &account, s(20), &Ledger::default(), START, 0.0), s(40));
-    let trouble =
+    let last_failure =
         crate::last_failure::LastFailure::after(None, fault, &account, s(20), &Ledger::default(), START, 0.0);
-    assert!(trouble.awaits_host);
+    assert!(last_failure.awaits_host);
 }

@@ -44,7 +44,7 @@ impl AccountState {
     #[must_use]
     pub fn may_refresh_early(&self, now: Moment) -> bool {
         let fits = |token: &&super::HeldToken| {
-            token.endpoint == Endpoint::StableToken && token.standing == Validity::Unchallenged
+            token.endpoint == Endpoint::StableToken && token.validity == Validity::Good
         };
         let Some(token) = self.token.as_deref().filter(fits) else { return false };
         let opens = token.expires_at - token.overlap.saturating_sub(token.margin());

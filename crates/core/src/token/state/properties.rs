@@ -21,12 +21,11 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
 
 fn any_token(endpoint: Endpoint) -> impl Strategy<Value = HeldToken> {
     // `token` hands out no token twice.
-    let again = if endpoint == Endpoint::Token { Validity::Rejected } else { Validity::RejectedTwice };
-    let standing =
-        prop_oneof![6 => Just(Validity::Unchallenged), 1 => Just(Validity::Rejected), 1 => Just(again)];
+    let again = if endpoint == Endpoint::Token { Validity::Refused } else { Validity::RefusedAgain };
+    let validity = prop_oneof![6 => Just(Validity::Good), 1 => Just(Validity::Refused), 1 => Just(again)];
     let lifetime = prop_oneof![Just(7_200_000_u64), 1_u64..20_000, 1_u64..8_000_000];
-    (standing, lifetime).prop_map(move |(standing, lifetime_ms)| HeldToken {
-        standing,
+    (validity, lifetime).prop_map(move |(validity, lifetime_ms)| HeldToken {
+        validity,
         ..HeldToken::example(&Account::example(endpoint), START, Duration::from_millis(lifetime_ms))
     })
 }
@@ -42,7 +41,7 @@ fn any_trouble() -> impl Strategy<Value = LastFailure> {
     ];
     (prop::sample::select(faults), 0_i64..8_000_000, 1_u32..50).prop_map(|(fault, retry_ms, failures)| {
         LastFailure {
-            awaits_host: fault.whose == FaultScope::Host,
+            awaits_host: fault.scope == FaultScope::Host,
             parked: None,
             fault: Arc::new(fault),
             at: START,
@@ -68,7 +67,7 @@ fn any_state() -> impl Strategy<Value = (AccountState, Account)> {
             0_u64..3,
             prop::option::of(instant()),
         );
-        parts.prop_map(move |(token, doubt, intent, trouble, activity, attempts_ended, next_at)| {
+        parts.prop_map(move |(token, doubt, intent, last_failure, activity, attempts_ended, next_at)| {
             let version = u64::from(token.is_some());
             let doubt = doubt.filter(|_| token.is_some() && endpoint == Endpoint::Token);
             let intent = intent.filter(|_| token.is_some());
@@ -81,7 +80,7 @@ fn any_state() -> impl Strategy<Value = (AccountState, Account)> {
                     checked,
                 }),
                 intent: intent.map(|(from, until)| Intent { at: at(from), trusted_until: at(until) }),
-                trouble: trouble.map(Box::new),
+                last_failure: last_failure.map(Box::new),
                 activity,
                 attempts_ended,
                 next_at: next_at.map(at),
@@ -108,12 +107,12 @@ proptest! {
     ) {
         let (phase, readable) = (state.phase(now), state.read(now).is_some());
         prop_assert_eq!(readable, state.is_usable(now));
-        let parked = state.trouble.as_deref().is_some_and(|trouble| trouble.is_parked());
+        let parked = state.last_failure.as_deref().is_some_and(|failure| failure.is_parked());
         prop_assert_eq!(phase == Phase::Parked, parked);
         match phase {
-            Phase::Fresh => prop_assert!(readable && state.trouble.is_none() && !state.activity.is_busy()),
+            Phase::Fresh => prop_assert!(readable && state.last_failure.is_none() && !state.activity.is_busy()),
             Phase::Refreshing => prop_assert!(readable && state.activity.is_busy()),
-            Phase::Degraded => prop_assert!(readable && state.trouble.is_some() && !state.activity.is_busy()),
+            Phase::Degraded => prop_assert!(readable && state.last_failure.is_some() && !state.activity.is_busy()),
             Phase::Starting => prop_assert!(!readable && state.attempts_ended == 0),
             Phase::Unavailable => prop_assert!(!readable),
             Phase::Parked => {}
@@ -127,7 +126,7 @@ proptest! {
     ) {
         let Some(token) = state.read(now) else { return Ok(()) };
         let held = state.token.clone().unwrap();
-        prop_assert_eq!(held.standing, Validity::Unchallenged);
+        prop_assert_eq!(held.validity, Validity::Good);
         // By each clock, the margin before each end.
         let margin_ms = held.margin().as_millis() as i64;
         let expires_in_ms = token.expires_in().as_millis() as i64;
@@ -167,19 +166,19 @@ proptest! {
         match next_step(&state, &account, host_up, now) {
             Step::Wait(at) => {
                 prop_assert!(!at.has_come(now), "a wait for what has come");
-                let dead = state.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
-                if state.trouble.is_none() && !dead {
+                let dead = state.token.as_ref().is_some_and(|token| token.validity != Validity::Good);
+                if state.last_failure.is_none() && !dead {
                     let check_at = state.doubt.map_or(Duration::ZERO, |doubt| doubt.check_at.until(now));
                     prop_assert!(at.until(now) <= usable_for.max(check_at), "waits beyond the end of service");
                 }
             }
             Step::AwaitHost => {
-                prop_assert!(!host_up && state.trouble.as_deref().is_some_and(|trouble| trouble.awaits_host));
+                prop_assert!(!host_up && state.last_failure.as_deref().is_some_and(|failure| failure.awaits_host));
             }
             Step::Check => prop_assert!(state.token.is_some() && state.doubt.is_some() && usable_for.is_zero()),
             Step::Fetch { force, .. } => {
                 prop_assert!(!force || account.settings.endpoint == Endpoint::StableToken);
-                let retry_at = state.trouble.as_deref().map(|trouble| trouble.retry_at);
+                let retry_at = state.last_failure.as_deref().map(|failure| failure.retry_at);
                 prop_assert!(retry_at.is_none_or(|at| at.has_come(now)), "called before its retry is due");
             }
         }
@@ -212,7 +211,7 @@ proptest! {
             Fetched::New => prop_assert!(state.version > before.version),
             Fetched::Same | Fetched::Failed => prop_assert_eq!(state.version, before.version),
         }
-        let refused = before.token.as_ref().is_some_and(|token| token.standing != Validity::Unchallenged);
+        let refused = before.token.as_ref().is_some_and(|token| token.validity != Validity::Good);
         if refused && fetched != Fetched::New {
             prop_assert!(state.read(ended_at).is_none(), "what a check refused is served again");
         }

@@ -32,7 +32,7 @@ fn expires_in(state: &AccountState, now: Moment) -> Duration {
     state.read(now).expect("a token to read").expires_in()
 }
 
-fn trouble(kind: FaultKind) -> Option<Box<LastFailure>> {
+fn last_failure(kind: FaultKind) -> Option<Box<LastFailure>> {
     let fault = Arc::new(Fault { kind, ..Fault::host("down") });
     Some(Box::new(LastFailure {
         fault,
@@ -64,9 +64,9 @@ fn either_clock_can_end_a_token() {
 
 #[test]
 fn a_refused_token_appears_in_no_answer() {
-    for standing in [Validity::Rejected, Validity::RejectedTwice] {
+    for validity in [Validity::Refused, Validity::RefusedAgain] {
         let mut state = holding(Endpoint::StableToken);
-        Arc::make_mut(state.token.as_mut().unwrap()).standing = standing;
+        Arc::make_mut(state.token.as_mut().unwrap()).validity = validity;
         assert!(!state.is_usable(START) && state.read(START).is_none());
     }
 }
@@ -171,7 +171,7 @@ fn the_phase_follows_from_token_trouble_and_activity() {
     ];
     for (usable, fault, busy, attempts_ended, phase) in table {
         let state = AccountState {
-            trouble: fault.and_then(trouble),
+            last_failure: fault.and_then(last_failure),
             activity: if busy { Activity::Fetching } else { Activity::Idle },
             attempts_ended,
             ..holding(Endpoint::StableToken)
@@ -202,14 +202,15 @@ fn only_the_newest_value_is_current() {
 
 #[test]
 fn a_host_that_is_back_is_asked_at_once_by_those_who_await_it() {
-    let mut state = AccountState { trouble: trouble(FaultKind::Transient), ..holding(Endpoint::Token) };
+    let mut state =
+        AccountState { last_failure: last_failure(FaultKind::Transient), ..holding(Endpoint::Token) };
     state.host_is_back(at(7));
-    assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(7));
+    assert_eq!(state.last_failure.as_deref().unwrap().retry_at, at(7));
     assert_eq!(state.failures(), 3, "the failures are not forgotten");
-    state.trouble =
-        trouble(FaultKind::Throttled).map(|it| Box::new(LastFailure { awaits_host: false, ..*it }));
+    state.last_failure =
+        last_failure(FaultKind::Throttled).map(|it| Box::new(LastFailure { awaits_host: false, ..*it }));
     state.host_is_back(at(8));
-    assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(60));
+    assert_eq!(state.last_failure.as_deref().unwrap().retry_at, at(60));
 }
 
 #[test]
@@ -224,18 +225,18 @@ fn a_changed_secret_or_endpoint_is_tried_at_once_and_a_budget_when_it_was_the_tr
         (old.clone().with(|settings| settings.daily_budget = 9000), None),
     ] {
         let mut state =
-            AccountState { trouble: trouble(FaultKind::Parked), ..holding(Endpoint::StableToken) };
+            AccountState { last_failure: last_failure(FaultKind::Parked), ..holding(Endpoint::StableToken) };
         state.reconfigured(&old, &new, at(5));
         assert_eq!(state.want, want);
-        assert_eq!(state.trouble.as_deref().unwrap().retry_at, at(60));
+        assert_eq!(state.last_failure.as_deref().unwrap().retry_at, at(60));
     }
     let starved = LastFailure {
         fault: Arc::new(Fault::budget_exhausted(4, s(9999))),
-        ..*trouble(FaultKind::Throttled).unwrap()
+        ..*last_failure(FaultKind::Throttled).unwrap()
     };
-    let mut state = AccountState { trouble: Some(Box::new(starved)), ..holding(Endpoint::StableToken) };
+    let mut state = AccountState { last_failure: Some(Box::new(starved)), ..holding(Endpoint::StableToken) };
     state.reconfigured(&old, &old.clone().with(|settings| settings.daily_budget = 9000), at(5));
-    assert_eq!(state.trouble.unwrap().retry_at, at(5));
+    assert_eq!(state.last_failure.unwrap().retry_at, at(5));
 }
 
 #[test]
@@ -245,12 +246,15 @@ fn what_is_persisted_comes_back_and_what_belongs_to_the_process_does_not() {
     state.intent = Some(Intent { at: at(100), trusted_until: at(400) });
     state.forced = vec![at(1), at(2)];
     state.ledger.charge(Bucket::Calls, 2000, START).unwrap();
-    (state.trouble, state.want) = (trouble(FaultKind::Parked), Some(WantedCall::Check));
+    (state.last_failure, state.want) = (last_failure(FaultKind::Parked), Some(WantedCall::Check));
     (state.activity, state.attempts_ended) = (Activity::Checking, 7);
     let back: AccountState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
     assert_eq!((back.version, &back.token, back.doubt), (state.version, &state.token, state.doubt));
     assert_eq!((back.intent, back.ledger, &back.forced), (state.intent, state.ledger, &state.forced));
-    assert_eq!((back.trouble, back.want, back.serving, back.activity), (None, None, None, Activity::Idle));
+    assert_eq!(
+        (back.last_failure, back.want, back.serving, back.activity),
+        (None, None, None, Activity::Idle)
+    );
     assert_eq!((back.attempts_ended, back.next_at), (0, None));
 }
 
@@ -368,7 +372,7 @@ fn what_needs_a_person_stays_through_a_failure_that_says_nothing_of_it() {
 fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
     let old = Account::example(Endpoint::StableToken);
     let after = |state: &AccountState, fault: Fault| {
-        LastFailure::after(state.trouble.as_deref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
+        LastFailure::after(state.last_failure.as_deref(), fault, &old, s(7000), &state.ledger, at(9), 0.5)
     };
     for (new, stays) in [
         (Account { name: "renamed".to_owned(), ..old.clone() }, true),
@@ -376,28 +380,28 @@ fn what_was_said_of_another_secret_or_endpoint_does_not_stay() {
         (Account::example(Endpoint::Token), false),
     ] {
         let mut state = holding(Endpoint::StableToken);
-        state.trouble = Some(Box::new(after(&state, Fault::from_errcode(40125, "invalid appsecret"))));
+        state.last_failure = Some(Box::new(after(&state, Fault::from_errcode(40125, "invalid appsecret"))));
         state.reconfigured(&old, &new, at(5));
         assert_eq!(state.phase(at(5)), Phase::Parked, "until the next call");
-        state.trouble = Some(Box::new(after(&state, Fault::host("down"))));
+        state.last_failure = Some(Box::new(after(&state, Fault::host("down"))));
         assert_eq!(state.phase(at(9)) == Phase::Parked, stays);
     }
 }
 
 #[test]
-fn after_an_outage_the_back_off_begins_anew_and_the_failures_count_on() {
+fn after_an_outage_the_back_off_starts_over_and_the_count_of_failures_does_not() {
     let account = Account::example(Endpoint::StableToken);
     let fail = |earlier: Option<&LastFailure>| {
         let fault = Fault::host("down");
         LastFailure::after(earlier, fault, &account, Duration::ZERO, &Ledger::default(), START, 1.0)
     };
-    let mut trouble = fail(None);
+    let mut last_failure = fail(None);
     for _ in 0..8 {
-        trouble = fail(Some(&trouble));
+        last_failure = fail(Some(&last_failure));
     }
-    assert_eq!((trouble.failures, trouble.retry_at), (9, at(60)));
-    trouble.host_is_back(at(5));
-    assert_eq!((trouble.failures, trouble.retry_at), (9, at(5)));
-    let next = fail(Some(&trouble));
+    assert_eq!((last_failure.failures, last_failure.retry_at), (9, at(60)));
+    last_failure.host_is_back(at(5));
+    assert_eq!((last_failure.failures, last_failure.retry_at), (9, at(5)));
+    let next = fail(Some(&last_failure));
     assert_eq!((next.failures, next.retry_at), (10, at(4)), "as after a first failure");
 }

@@ -26,7 +26,7 @@ pub enum CheckEnd {
 impl AccountState {
     /// Applies the result of a check of the current token.
     pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
-        self.is_trial = false;
+        self.ignores_down_hosts = false;
         // A check that was asked for began while the token was served, too early to rule out a lost mint.
         let unasked = self.want.is_none();
         let is_conclusive = unasked && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
@@ -42,9 +42,9 @@ impl AccountState {
             }
             CheckEnd::Refused => {
                 self.rejections = self.rejections.refused();
-                self.set_standing(Validity::Rejected);
-                if let Some(trouble) = &mut self.trouble {
-                    trouble.clear_wait(now);
+                self.set_validity(Validity::Refused);
+                if let Some(last_failure) = &mut self.last_failure {
+                    last_failure.clear_wait(now);
                 }
             }
             CheckEnd::Inconclusive(_) => {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::fault::FaultScope;
 use crate::secret::Secret;
-use crate::token::rejection::{Judgement, judge_rejection};
+use crate::token::rejection::{RequestDecision, decide_rejection};
 use crate::token::state::{Activity, Verdict};
 
 const START: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
@@ -62,9 +62,9 @@ impl Fixture {
         self.state.end_check(end, &self.account, now);
     }
 
-    fn reject(&mut self, now: Moment) -> Judgement {
+    fn reject(&mut self, now: Moment) -> RequestDecision {
         let value = self.held().value.clone();
-        judge_rejection(&mut self.state, &self.account, &value, now)
+        decide_rejection(&mut self.state, &self.account, &value, now)
     }
 
     fn held(&self) -> &HeldToken {
@@ -97,9 +97,9 @@ fn a_first_token_is_counted_from_when_its_request_was_sent() {
         assert_eq!(fixture.end(answered(false, "a", 7200, at(1)), at(4)), Fetched::New);
         let held = fixture.held();
         assert_eq!((held.issued_at, held.expires_at), (at(1), at(7201)));
-        assert_eq!((held.overlap, held.endpoint, held.standing), (s(300), endpoint, Validity::Unchallenged));
+        assert_eq!((held.overlap, held.endpoint, held.validity), (s(300), endpoint, Validity::Good));
         assert_eq!(fixture.state.attempts_ended, 1);
-        assert!(fixture.state.trouble.is_none() && fixture.state.is_usable(at(4)));
+        assert!(fixture.state.last_failure.is_none() && fixture.state.is_usable(at(4)));
     }
 }
 
@@ -192,13 +192,13 @@ fn a_token_that_arrives_dead_is_a_failure_to_back_off_from() {
             fixture.fetch(false, "a", 0, START),
             if failures == 1 { Fetched::New } else { Fetched::Same }
         );
-        let trouble = fixture.state.trouble.as_deref().unwrap();
-        assert_eq!(trouble.failures, failures);
-        assert!(trouble.retry_at.until(at(1)) >= s(2));
+        let last_failure = fixture.state.last_failure.as_deref().unwrap();
+        assert_eq!(last_failure.failures, failures);
+        assert!(last_failure.retry_at.until(at(1)) >= s(2));
         assert!(fixture.state.read(at(1)).is_none());
     }
     fixture.fetch(false, "b", 7200, at(10));
-    assert!(fixture.state.trouble.is_none());
+    assert!(fixture.state.last_failure.is_none());
 }
 
 #[test]
@@ -230,8 +230,11 @@ fn a_spent_budget_changes_nothing_but_says_when() {
     );
     let fault = Fault::budget_exhausted(4, free_at.until(START));
     assert_eq!(fixture.state.refuse_fetch(fault, &fixture.account, START, 0.5), Fetched::Failed);
-    let trouble = fixture.state.trouble.as_deref().unwrap();
-    assert_eq!((trouble.retry_at, trouble.awaits_host, fixture.state.attempts_ended), (free_at, false, 1));
+    let last_failure = fixture.state.last_failure.as_deref().unwrap();
+    assert_eq!(
+        (last_failure.retry_at, last_failure.awaits_host, fixture.state.attempts_ended),
+        (free_at, false, 1)
+    );
     assert_eq!(fixture.state.want, None);
 }
 
@@ -314,8 +317,8 @@ fn a_lost_answer_puts_the_token_in_doubt_from_when_the_call_began() {
     let doubt = Doubt { until: at(5700), check_at: at(5737), checked: false };
     assert_eq!((fixture.state.doubt, fixture.state.audit_at), (Some(doubt), Some(at(5737))));
     assert_eq!(fixture.state.usable_for(at(5406)), s(293));
-    let trouble = fixture.state.trouble.as_deref().unwrap();
-    assert_eq!((trouble.failures, trouble.awaits_host), (1, true));
+    let last_failure = fixture.state.last_failure.as_deref().unwrap();
+    assert_eq!((last_failure.failures, last_failure.awaits_host), (1, true));
 }
 
 #[test]
@@ -335,7 +338,7 @@ fn a_lost_answer_without_a_token_leaves_the_next_one_in_no_doubt_once_it_is_over
     let doubt = Doubt { until: at(334), check_at: at(336), checked: false };
     assert_eq!(fixture.state.doubt, Some(doubt), "it may arrive still");
     fixture.fetch(false, "b", 7200, at(35));
-    assert!(fixture.state.doubt.is_none() && fixture.state.trouble.is_none());
+    assert!(fixture.state.doubt.is_none() && fixture.state.last_failure.is_none());
     assert_eq!(fixture.state.audit_at, Some(at(336)), "what is served then is checked once");
 }
 
@@ -359,7 +362,7 @@ fn a_forced_call_that_is_at_work_still_keeps_the_token_out_of_service() {
     fixture.state.recover(&fixture.account, RULES, at(11));
     fixture.fetch(false, &value, 7188, at(12));
     assert!(!fixture.state.is_usable(at(13)), "it may be forced away any moment");
-    assert!(fixture.state.trouble.is_some(), "it is asked again after a wait");
+    assert!(fixture.state.last_failure.is_some(), "it is asked again after a wait");
     assert_eq!(fixture.fetch(false, &value, 7179, at(21)), Fetched::Same);
     assert!(fixture.state.is_usable(at(22)), "it was not");
 }
@@ -390,7 +393,7 @@ fn a_new_token_ends_doubt_and_trouble() {
     let mut fixture = Fixture::holding(Endpoint::Token);
     fixture.fail(lost(), true, at(5400));
     assert_eq!(fixture.fetch(false, "b", 7200, at(5710)), Fetched::New);
-    assert!(fixture.state.doubt.is_none() && fixture.state.trouble.is_none());
+    assert!(fixture.state.doubt.is_none() && fixture.state.last_failure.is_none());
     assert_eq!((fixture.state.version, fixture.state.failures()), (2, 0));
 }
 
@@ -401,7 +404,7 @@ fn failures_add_up_until_a_success() {
         assert_eq!(fixture.fail(busy(), false, at(10 * failures)), Fetched::Failed);
         assert_eq!(u64::from(fixture.state.failures()), failures);
         assert_eq!(fixture.state.attempts_ended, failures);
-        assert_eq!(fixture.state.trouble.as_deref().unwrap().at, at(10 * failures + 1));
+        assert_eq!(fixture.state.last_failure.as_deref().unwrap().at, at(10 * failures + 1));
     }
     fixture.fetch(false, "access-token-1", 7100, at(100));
     assert_eq!(fixture.state.failures(), 0);
@@ -419,7 +422,7 @@ fn only_a_transient_fault_of_the_host_awaits_the_host() {
     ] {
         let mut fixture = Fixture::holding(Endpoint::StableToken);
         fixture.fail(fault, false, START);
-        assert_eq!(fixture.state.trouble.unwrap().awaits_host, awaits);
+        assert_eq!(fixture.state.last_failure.unwrap().awaits_host, awaits);
     }
 }
 
@@ -498,7 +501,7 @@ fn a_doubted_token_that_wechat_refuses_is_dead() {
     let mut fixture = Fixture::holding(Endpoint::Token);
     fixture.fail(lost(), true, at(5400));
     fixture.check(&CheckEnd::Refused, at(5707));
-    assert_eq!(fixture.held().standing, Validity::Rejected);
+    assert_eq!(fixture.held().validity, Validity::Refused);
     assert!(fixture.state.read(at(5707)).is_none());
 }
 
@@ -554,7 +557,7 @@ fn a_token_found_dead_is_no_part_of_an_older_trouble_unless_that_says_when() {
         let mut fixture = Fixture::holding(Endpoint::Token);
         fixture.fail(fault, false, at(100));
         fixture.check(&CheckEnd::Refused, at(102));
-        let retry_at = fixture.state.trouble.unwrap().retry_at;
+        let retry_at = fixture.state.last_failure.unwrap().retry_at;
         assert_eq!(retry_at != at(102), waits, "{retry_at:?}");
     }
 }
@@ -565,7 +568,7 @@ fn a_check_on_request_settles_no_doubt() {
         // Begun while the token was served, ended when only a later one would be conclusive.
         let mut fixture = Fixture::holding(Endpoint::Token);
         fixture.fail(lost(), true, at(5400));
-        assert_eq!(fixture.reject(at(5698)), Judgement::Accepted);
+        assert_eq!(fixture.reject(at(5698)), RequestDecision::Accepted);
         let doubt = fixture.state.doubt;
         fixture.check(&end, at(5703));
         assert_eq!(fixture.state.doubt, doubt);
@@ -622,8 +625,8 @@ fn a_rejected_token_that_wechat_honours_stays_and_the_rejections_cool_down() {
         let mut fixture = Fixture::holding(endpoint);
         fixture.reject(at(10));
         fixture.check(&CheckEnd::Honoured, at(11));
-        assert_eq!((fixture.state.want, fixture.reject(at(15))), (None, Judgement::StillValid));
-        assert_eq!(fixture.reject(at(16)), Judgement::Accepted);
+        assert_eq!((fixture.state.want, fixture.reject(at(15))), (None, RequestDecision::StillValid));
+        assert_eq!(fixture.reject(at(16)), RequestDecision::Accepted);
     }
 }
 
@@ -633,14 +636,14 @@ fn a_rejected_token_that_wechat_refuses_is_replaced_by_one_call() {
         let mut fixture = Fixture::holding(endpoint);
         fixture.reject(at(10));
         fixture.check(&CheckEnd::Refused, at(11));
-        assert_eq!(fixture.reject(at(11)), Judgement::WaitForCurrent);
+        assert_eq!(fixture.reject(at(11)), RequestDecision::WaitForCurrent);
         assert_eq!(fixture.fetch(false, "b", 7200, at(11)), Fetched::New);
         assert_eq!(
-            (fixture.held().standing, fixture.state.attempts_ended, fixture.spent(at(11))),
-            (Validity::Unchallenged, 1, 1)
+            (fixture.held().validity, fixture.state.attempts_ended, fixture.spent(at(11))),
+            (Validity::Good, 1, 1)
         );
-        assert_eq!(fixture.reject(at(16)), Judgement::Limited, "cooling down from 12 to 17");
-        assert_eq!(fixture.reject(at(17)), Judgement::Accepted);
+        assert_eq!(fixture.reject(at(16)), RequestDecision::Limited, "cooling down from 12 to 17");
+        assert_eq!(fixture.reject(at(17)), RequestDecision::Accepted);
     }
 }
 
@@ -650,7 +653,7 @@ fn a_war_over_the_account_makes_the_cool_down_grow_and_a_quiet_refresh_ends_it()
     let mut now = at(10);
     let mut cooldowns = Vec::new();
     for i in 0..4 {
-        assert_eq!(fixture.reject(now), Judgement::Accepted);
+        assert_eq!(fixture.reject(now), RequestDecision::Accepted);
         fixture.check(&CheckEnd::Refused, now);
         fixture.fetch(false, &format!("war-{i}"), 7200, now);
         let until = fixture.state.rejections.cool_until.unwrap();
@@ -669,8 +672,8 @@ fn on_stable_token_an_inconclusive_check_is_followed_by_a_normal_call() {
     fixture.check(&CheckEnd::Inconclusive(busy()), at(11));
     assert_eq!(fixture.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
     assert_eq!(fixture.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!((fixture.state.want, fixture.held().standing), (None, Validity::Unchallenged));
-    assert_eq!(fixture.reject(at(15)), Judgement::Limited);
+    assert_eq!((fixture.state.want, fixture.held().validity), (None, Validity::Good));
+    assert_eq!(fixture.reject(at(15)), RequestDecision::Limited);
 }
 
 #[test]
@@ -678,18 +681,18 @@ fn on_token_only_a_second_inconclusive_check_mints() {
     let mut fixture = Fixture::holding(Endpoint::Token);
     fixture.reject(at(1000));
     fixture.check(&CheckEnd::Inconclusive(busy()), at(1001));
-    assert_eq!((fixture.state.want, fixture.reject(at(1002))), (None, Judgement::Limited));
-    assert_eq!(fixture.reject(at(1006)), Judgement::Accepted);
+    assert_eq!((fixture.state.want, fixture.reject(at(1002))), (None, RequestDecision::Limited));
+    assert_eq!(fixture.reject(at(1006)), RequestDecision::Accepted);
     fixture.check(&CheckEnd::Inconclusive(busy()), at(1007));
     assert_eq!(fixture.state.want, Some(WantedCall::Fetch(Reason::Unverified)));
 }
 
 #[test]
-fn a_conclusive_check_starts_the_count_anew() {
+fn a_conclusive_check_resets_the_count_of_inconclusive_ones() {
     let mut fixture = Fixture::holding(Endpoint::Token);
     for end in [CheckEnd::Inconclusive(busy()), CheckEnd::Honoured, CheckEnd::Inconclusive(busy())] {
         let now = fixture.state.rejections.cool_until.unwrap_or(at(1000));
-        assert_eq!(fixture.reject(now), Judgement::Accepted);
+        assert_eq!(fixture.reject(now), RequestDecision::Accepted);
         fixture.check(&end, now);
         assert_eq!(fixture.state.want, None);
     }
@@ -699,7 +702,7 @@ fn a_conclusive_check_starts_the_count_anew() {
 fn on_token_inconclusive_checks_mint_neither_too_soon_nor_in_doubt() {
     let twice = |fixture: &mut Fixture, now: Moment| {
         for now in [now, now + s(5)] {
-            assert_eq!(fixture.reject(now), Judgement::Accepted);
+            assert_eq!(fixture.reject(now), RequestDecision::Accepted);
             fixture.check(&CheckEnd::Inconclusive(busy()), now);
         }
         fixture.state.want
@@ -718,14 +721,14 @@ fn a_dead_token_handed_out_again_is_forced_away_and_its_readers_wait_for_that() 
     fixture.reject(at(10));
     fixture.check(&CheckEnd::Refused, at(11));
     assert_eq!(fixture.fetch(false, "access-token-1", 7188, at(11)), Fetched::Same);
-    assert_eq!(fixture.held().standing, Validity::RejectedTwice);
+    assert_eq!(fixture.held().validity, Validity::RefusedAgain);
     assert!(fixture.state.read(at(12)).is_none());
     assert_eq!(fixture.state.attempts_ended, 0, "the forced call follows at once");
-    assert_eq!(fixture.state.trouble.as_deref().unwrap().retry_at, at(12));
+    assert_eq!(fixture.state.last_failure.as_deref().unwrap().retry_at, at(12));
     assert_eq!(fixture.fetch(true, "b", 7200, at(12)), Fetched::New);
     assert_eq!((fixture.state.version, fixture.state.attempts_ended), (2, 1));
-    assert!(fixture.state.trouble.is_none() && fixture.state.is_usable(at(13)));
-    assert_eq!(fixture.reject(at(14)), Judgement::Limited, "it replaced a refused one");
+    assert!(fixture.state.last_failure.is_none() && fixture.state.is_usable(at(13)));
+    assert_eq!(fixture.reject(at(14)), RequestDecision::Limited, "it replaced a refused one");
 }
 
 #[test]
@@ -743,7 +746,7 @@ fn a_dead_token_stays_dead_when_wechat_does_not_obey() {
     fixture.check(&CheckEnd::Refused, at(11));
     fixture.fetch(false, "access-token-1", 7188, at(11));
     assert_eq!(fixture.fetch(true, "access-token-1", 7187, at(12)), Fetched::Same);
-    assert_eq!(fixture.held().standing, Validity::RejectedTwice);
+    assert_eq!(fixture.held().validity, Validity::RefusedAgain);
     assert_eq!(fixture.state.attempts_ended, 1);
 }
 
@@ -756,15 +759,15 @@ fn a_believed_client_gets_a_forced_token_where_a_normal_call_changes_nothing() {
     assert_eq!(fixture.state.want, Some(WantedCall::Force(Reason::Reported)));
     assert_eq!((fixture.state.attempts_ended, fixture.state.is_usable(at(11))), (0, true));
     assert_eq!(fixture.fetch(true, "b", 7200, at(11)), Fetched::New);
-    assert_eq!((fixture.state.attempts_ended, fixture.reject(at(12))), (1, Judgement::Limited));
-    assert_eq!(fixture.reject(at(17)), Judgement::Accepted);
+    assert_eq!((fixture.state.attempts_ended, fixture.reject(at(12))), (1, RequestDecision::Limited));
+    assert_eq!(fixture.reject(at(17)), RequestDecision::Accepted);
 }
 
 #[test]
 fn a_believed_client_cools_down_where_nothing_came_of_it() {
     let cooled = |fixture: &mut Fixture, now: Moment| {
         assert_eq!(fixture.state.want, None);
-        assert_eq!(fixture.reject(now), Judgement::Limited);
+        assert_eq!(fixture.reject(now), RequestDecision::Limited);
     };
     let mut fixture = Fixture::holding(Endpoint::StableToken);
     fixture.account.settings.verify_rejections = false;
@@ -774,15 +777,15 @@ fn a_believed_client_cools_down_where_nothing_came_of_it() {
     fixture.fetch(true, "access-token-1", 7189, at(11));
     cooled(&mut fixture, at(16));
     // Not allowed to force.
-    assert_eq!(fixture.reject(at(17)), Judgement::Accepted);
+    assert_eq!(fixture.reject(at(17)), RequestDecision::Accepted);
     fixture.fetch(false, "access-token-1", 7183, at(17));
     cooled(&mut fixture, at(27));
     // Failed.
-    assert_eq!(fixture.reject(at(28)), Judgement::Accepted);
+    assert_eq!(fixture.reject(at(28)), RequestDecision::Accepted);
     fixture.fail(busy(), false, at(28));
     cooled(&mut fixture, at(48));
     // Not even tried.
-    assert_eq!(fixture.reject(at(49)), Judgement::Accepted);
+    assert_eq!(fixture.reject(at(49)), RequestDecision::Accepted);
     fixture.state.refuse_fetch(Fault::host("down"), &fixture.account, at(49), 0.5);
     cooled(&mut fixture, at(88));
 }
@@ -794,7 +797,7 @@ fn on_token_a_believed_client_never_leads_to_a_forced_call() {
     fixture.reject(at(10));
     // A cache in between repeats an old answer.
     fixture.fetch(false, "access-token-1", 7190, at(10));
-    assert_eq!((fixture.state.want, fixture.reject(at(12))), (None, Judgement::Limited));
+    assert_eq!((fixture.state.want, fixture.reject(at(12))), (None, RequestDecision::Limited));
 }
 
 #[test]
@@ -806,7 +809,7 @@ fn an_operators_refresh_keeps_the_cool_down_and_forgets_the_verdict() {
     fixture.fetch(false, "b", 7200, at(10));
     let expected = Rejections { cool_until: Some(at(500)), refused_in_a_row: 4, verdict: None };
     assert_eq!(fixture.state.rejections, expected);
-    assert_eq!(fixture.reject(at(12)), Judgement::Limited, "the verdict was the old token's");
+    assert_eq!(fixture.reject(at(12)), RequestDecision::Limited, "the verdict was the old token's");
 }
 
 #[test]
@@ -844,9 +847,9 @@ fn a_report_that_was_not_looked_into_costs_nothing_and_is_followed_by_a_cool_dow
         fixture.account.settings.daily_budget = 8;
         for n in 0..20 {
             let now = at(100 + 10 * n);
-            assert_eq!(fixture.reject(now), Judgement::Accepted, "{n}");
+            assert_eq!(fixture.reject(now), RequestDecision::Accepted, "{n}");
             fixture.state.refuse_fetch(Fault::host("down"), &fixture.account, now, 0.5);
-            assert_eq!(fixture.reject(now + s(1)), Judgement::Limited);
+            assert_eq!(fixture.reject(now + s(1)), RequestDecision::Limited);
         }
     }
 }

@@ -264,11 +264,11 @@ fn a_key_that_is_an_app_secret_but_for_its_case_or_a_blank_is_refused_too() {
 
 #[test]
 fn a_key_that_begins_or_ends_with_what_nobody_sees_is_refused() {
-    for unseen in
+    for invisible in
         ["\u{200c}", "\u{200d}", "\u{fe0f}", "\u{fe00}", "\u{e0001}", "\u{e0020}", "\u{e0100}", "\u{180f}"]
     {
         for (key, verb) in
-            [(format!("{unseen}{KEY}"), "begins with"), (format!("{KEY}{unseen}"), "ends with")]
+            [(format!("{invisible}{KEY}"), "begins with"), (format!("{KEY}{invisible}"), "ends with")]
         {
             let message = problem(parse_with(&with_key("key: '${VALUE}'"), &key));
             assert!(
@@ -327,7 +327,7 @@ fn a_placeholder_that_was_never_filled_in_is_warned_of_wherever_it_comes_from() 
 }
 
 #[test]
-fn a_tagged_value_is_refused_wherever_it_stands() {
+fn a_tagged_value_is_refused_everywhere() {
     let before = "accounts:\n  - appid: wx0123456789abcdef\n    ";
     for tag in
         ["!vault", "!secret", "!", "!!binary", "!!str", "!<tag:yaml.org,2002:str>", "&a !!binary", "!!str &a"]

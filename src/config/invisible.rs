@@ -3,7 +3,7 @@
 /// Whether `char` is invisible by itself: blanks, control characters, byte order marks and the like.
 ///
 /// Characters that shape their neighbours, such as the joiners of emoji, are not included.
-pub(super) fn is_unseen(char: char) -> bool {
+pub(super) fn is_invisible(char: char) -> bool {
     char.is_whitespace()
         || char.is_control()
         || matches!(char,
@@ -13,17 +13,17 @@ pub(super) fn is_unseen(char: char) -> bool {
 }
 
 /// Whether `char` is invisible at either end of a text, where it has nothing to shape on one side. In
-/// addition to [`is_unseen`] these are joiners, variation selectors and tag characters.
-pub(super) fn is_unseen_at_end(char: char) -> bool {
-    is_unseen(char)
+/// addition to [`is_invisible`] these are joiners, variation selectors and tag characters.
+pub(super) fn is_invisible_at_end(char: char) -> bool {
+    is_invisible(char)
         || matches!(char,
             '\u{200c}'..='\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Whether `text` begins or ends with a character that is invisible by itself.
-pub(super) fn has_unseen_ends(text: &str) -> bool {
-    text.starts_with(is_unseen) || text.ends_with(is_unseen)
+pub(super) fn has_invisible_ends(text: &str) -> bool {
+    text.starts_with(is_invisible) || text.ends_with(is_invisible)
 }
 
 /// Whether `text` has more than one line, or contains a control character.
@@ -41,7 +41,7 @@ pub(super) fn name(char: char) -> String {
         ' ' => "a blank".to_owned(),
         '\u{feff}' => "a byte order mark".to_owned(),
         char if char.is_control() => format!("a control character (U+{code:04X})"),
-        char if is_unseen_at_end(char) => format!("an invisible character (U+{code:04X})"),
+        char if is_invisible_at_end(char) => format!("an invisible character (U+{code:04X})"),
         _ => "a character that is not ASCII".to_owned(),
     }
 }
