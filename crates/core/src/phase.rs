@@ -1,5 +1,7 @@
 //! The state of an account, or of one of its tickets, as seen from outside.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::last_failure::LastFailure;
@@ -63,5 +65,11 @@ impl Phase {
     #[must_use]
     pub fn is_trouble(self) -> bool {
         matches!(self, Self::Degraded | Self::Unavailable | Self::Parked)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

@@ -4,6 +4,7 @@
 //! one is removed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,6 +34,12 @@ pub enum RejectionOutcome {
     StillValid,
     /// Not now: cool-down, spacing or the budget forbid it.
     Limited,
+}
+
+impl fmt::Display for RejectionOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl RejectionOutcome {

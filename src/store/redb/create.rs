@@ -64,14 +64,17 @@ pub(super) fn create<S: StorageBackend>(
     Ok(created)
 }
 
-/// Moves `new_file` to `place`, if nothing is there.
+/// Moves `new_file` to `place`, if nothing is there but an empty file.
 fn move_to(mut new_file: NewFile, place: &Path) -> io::Result<Created> {
-    match new_file.move_to(place) {
+    let moved = match new_file.move_to(place) {
         Ok(()) => Ok(Created::Here),
         Err(refused) if refused.kind() == ErrorKind::AlreadyExists => replace_empty(new_file, place),
+        Err(refused) => Err(refused),
+    };
+    match moved {
         // Another process that is creating a store there has removed it as a leftover.
         Err(refused) if refused.kind() == ErrorKind::NotFound => Ok(Created::Elsewhere),
-        Err(refused) => Err(refused),
+        moved => moved,
     }
 }
 

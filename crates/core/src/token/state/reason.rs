@@ -1,5 +1,7 @@
 //! Why a token call is made.
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 
 /// Why a token call is made, as shown in the log, the call's span, events and histories.
@@ -69,6 +71,12 @@ impl Reason {
             Self::Unverified => "unverified",
             Self::Trial => "trial",
         }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
