@@ -54,7 +54,7 @@
 //! | for | there is |
 //! |---|---|
 //! | running accounts | [`Fleet`], [`FleetBuilder`], [`Store`], [`StartError`], [`Reloaded`], [`ReloadError`] |
-//! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`], [`CallError`] |
+//! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`] |
 //! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
@@ -105,8 +105,8 @@ mod wechat;
 pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
-    AccountView, BudgetView, CallError, EventDetails, EventView, Events, FaultView, Fleet, FleetBuilder,
-    HostView, Rejected, RejectionOutcome, ReloadError, Reloaded, StartError, Store, TicketError, TicketView,
+    AccountView, BudgetView, EventDetails, EventView, Events, FaultView, Fleet, FleetBuilder, HostView,
+    Rejected, RejectionOutcome, ReloadError, Reloaded, StartError, Store, TicketError, TicketView,
     TokenError, Unavailable, Watch,
 };
 pub use jiff::Timestamp;

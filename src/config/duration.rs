@@ -7,6 +7,7 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// The longest accepted duration, 100 years: far more than is ever needed, and safe to add to any clock.
 const MAX_MS: u64 = 36_500 * 86_400_000;
+pub(super) const MAX: Duration = Duration::from_millis(MAX_MS);
 
 /// A string that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,6 +12,7 @@ mod problem;
 #[cfg(test)]
 #[cfg(feature = "yaml")]
 mod properties;
+mod rules;
 mod sink;
 #[cfg(test)]
 #[cfg(feature = "yaml")]
@@ -22,5 +23,6 @@ mod yaml;
 pub use checked::{ApiConfig, Config, Defaults, MetricsConfig, PerAccount, StoreConfig, UpstreamConfig};
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, Position, Problem};
+pub use rules::InvalidSetting;
 pub use sink::Sink;
 pub use wxtokend_core::sdk::layout::{InvalidTemplate, Layout, Template};

@@ -5,6 +5,7 @@ use wxtokend_core::sdk::layout::Layout;
 use wxtokend_core::secret::Secret;
 
 use super::grants::Grants;
+use super::rules::InvalidSetting;
 
 /// A Redis from which SDKs read tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,11 +21,28 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// A Redis at `url` in which the tokens of these accounts are kept as `layout` says. It is named after layout and
+    /// address.
+    ///
+    /// # Errors
+    /// When `url` is no `redis://` or `rediss://` URL that is accepted in a file.
+    pub fn new(url: Secret, layout: Layout, accounts: Grants) -> Result<Self, InvalidSetting> {
+        let address = parse(url.expose());
+        let address = address.map_err(|what| InvalidSetting { key: "publish.redis".to_owned(), what })?;
+        Ok(Self { name: default_name(&layout, &address), url, layout, accounts })
+    }
+
     /// The URL without user and password.
     #[must_use]
     pub fn address(&self) -> String {
         parse(self.url.expose()).unwrap_or_default()
     }
+}
+
+/// The name of a sink that is given none.
+pub(super) fn default_name(layout: &Layout, address: &str) -> String {
+    let place = address.split_once("://").map_or(address, |(_, place)| place);
+    format!("{}@{place}", layout.name())
 }
 
 /// Checks the URL of a Redis and returns it without user and password. The error completes a sentence that
@@ -51,6 +69,14 @@ pub(super) fn parse(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redis_made_in_rust_is_held_to_the_rules_of_a_file() {
+        let sink = |url| Sink::new(Secret::new(url), Layout::Wechatpy, Grants::new(["*"]).unwrap());
+        assert_eq!(sink("rediss://:hunter2@h/3").unwrap().name, "wechatpy@h:6379/3");
+        let refused = sink("rediss://:hunter2@h#insecure").unwrap_err().to_string();
+        assert_eq!(refused, "publish.redis must not have a query or a fragment");
+    }
 
     #[test]
     fn a_redis_is_known_by_its_address_without_the_password() {

@@ -21,7 +21,6 @@ pub(crate) mod tests;
 pub use actor::environment::{Environment, Jitter, MakeTransport};
 pub use api::answers::{Rejected, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable};
 pub use api::builder::{FleetBuilder, Store};
-pub use api::call::CallError;
 pub use api::handle::Fleet;
 pub use api::history::Events;
 #[cfg(feature = "axum")]

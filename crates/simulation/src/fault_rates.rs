@@ -10,7 +10,7 @@ pub(super) const HOUR: i64 = 60 * MINUTE;
 pub(super) const DAY: i64 = 24 * HOUR;
 
 /// Hosts that `upstream.base_urls` may name; all of them lead to the same WeChat.
-pub(super) const HOSTS: [&str; 2] = ["http://api.test/", "http://api2.test/"];
+pub(super) const HOSTS: [&str; 2] = ["https://api.test/", "https://api2.test/"];
 pub(super) const NAMES: [&str; 2] = ["api.test", "api2.test"];
 
 /// The size of a run.

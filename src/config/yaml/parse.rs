@@ -1,6 +1,6 @@
 //! Parsers of scalar values. Each error completes a sentence that begins with the value: `"5" is not …`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -11,6 +11,7 @@ use wxtokend_core::ticket::TicketKind;
 use crate::config::checked::PerAccount;
 use crate::config::duration;
 use crate::config::invisible;
+use crate::config::rules::{end_in_slash, problem_of_host};
 
 type Parsed<T> = Result<T, String>;
 
@@ -96,30 +97,11 @@ pub(crate) fn base_url(text: &str) -> Parsed<Url> {
         return Err("must not hold a blank or an invisible character".to_owned());
     }
     let mut url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
-    let problem = match url.scheme() {
-        "https" | "http" if !url.username().is_empty() || url.password().is_some() => {
-            "must not hold credentials"
-        }
-        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
-            "must not have a query or a fragment"
-        }
-        "http" if !is_loopback(&url) => "must be https://; http:// only on a loopback address",
-        "https" | "http" => {
-            if !url.path().ends_with('/') {
-                let path = format!("{}/", url.path());
-                url.set_path(&path);
-            }
-            return Ok(url);
-        }
-        _ => "must be an https:// URL",
-    };
-    Err(problem.to_owned())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    if let Some(problem) = problem_of_host(&url) {
+        return Err(problem.to_owned());
+    }
+    end_in_slash(&mut url);
+    Ok(url)
 }
 
 /// A path of segments between slashes, without characters that would have to be escaped in a URL.

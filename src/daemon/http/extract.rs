@@ -22,15 +22,20 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-/// `{appid}`, the first parameter of a path, in the form of an appid. The account may not exist.
+/// The parameter `name` of a path. The API may be mounted below a path that has parameters of its own, which come first.
+async fn parameter(parts: &mut Parts, app: &AppState, name: &str) -> Option<String> {
+    let path = Path::<Vec<(String, String)>>::from_request_parts(parts, app).await;
+    let Path(parameters) = path.ok()?;
+    parameters.into_iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+/// `{appid}` of a path, in the form of an appid. The account may not exist.
 pub(super) struct AppidPath(pub(super) String);
 
 impl FromRequestParts<AppState> for AppidPath {
     type Rejection = ApiProblem;
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiProblem> {
-        let path = Path::<Vec<(String, String)>>::from_request_parts(parts, app).await;
-        let Path(names) = path.map_err(|_not_utf8| ApiProblem::unknown_account())?;
-        let (_, appid) = names.into_iter().next().ok_or_else(ApiProblem::unknown_account)?;
+        let appid = parameter(parts, app, "appid").await.ok_or_else(ApiProblem::unknown_account)?;
         // No account has an appid of another form.
         Appid::new(&appid).map(|_| Self(appid)).map_err(|_| ApiProblem::unknown_account())
     }
@@ -42,8 +47,7 @@ pub(super) struct TicketKindPath(pub(super) TicketKind);
 impl FromRequestParts<AppState> for TicketKindPath {
     type Rejection = ApiProblem;
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiProblem> {
-        let path = Path::<(String, String)>::from_request_parts(parts, app).await;
-        let kind = path.ok().and_then(|Path((_, kind))| kind.parse().ok());
+        let kind = parameter(parts, app, "type").await.and_then(|kind| kind.parse().ok());
         kind.map(Self).ok_or_else(|| ApiProblem::new(Code::NotFound, "a ticket is jsapi or wx_card"))
     }
 }

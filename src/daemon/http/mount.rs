@@ -20,10 +20,13 @@ use crate::fleet::Fleet;
 /// The HTTP API of `fleet` and its status page, as a router. It has the routes of docs/api.md but for `/metrics`,
 /// for which there is [`metrics_router`].
 ///
-/// Mount it at the root, or below a path with a slash at its end, as the page refers to its files relative to its own
-/// address: `nest_service("/tokens/", router)`. Nobody is let in without the key of one of the `clients`, and nothing
-/// limits how many keys are tried: where strangers can reach it, put a limit in front. Must be called in a tokio
-/// runtime.
+/// Mount it at the root by `fallback_service(router)`, or below a path with a slash at its end by
+/// `nest_service("/tokens/", router)`: the page refers to its files relative to its own address. Nobody is let in
+/// without the key of one of the `clients`, and nothing limits how many keys are tried: where strangers can reach it,
+/// put a limit in front. Must be called in a tokio runtime.
+///
+/// The router holds the fleet, which so goes on for as long as the router does, or until [`Fleet::shutdown`]. Streams of
+/// events end with the fleet alone: a server that shuts down gracefully shuts the fleet down first, as below.
 ///
 /// # Example
 /// ```no_run
@@ -35,7 +38,12 @@ use crate::fleet::Fleet;
 /// let key = Secret::new(std::env::var("OPS_KEY")?);
 /// let clients = Clients::from(vec![Client::new("ops", &key, Grants::new(["*"])?)]);
 /// let app = axum::Router::new().nest_service("/tokens/", router(&fleet, &clients, &Metrics::detached()));
-/// axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).await?;
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// let stop = async move {
+///     let _ = tokio::signal::ctrl_c().await;
+///     fleet.shutdown().await;
+/// };
+/// axum::serve(listener, app).with_graceful_shutdown(stop).await?;
 /// # Ok(())
 /// # }
 /// ```

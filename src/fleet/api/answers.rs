@@ -6,6 +6,7 @@ use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::Token;
 
+use crate::config::InvalidSetting;
 use crate::fleet::cells::tally::RejectionOutcome;
 use crate::fleet::cells::view::FaultView;
 use crate::store::StoreError;
@@ -24,6 +25,9 @@ pub enum StartError {
     /// `publish` names a Redis, and the library was built without Redis support.
     #[error("publish to Redis: the library was built without its feature \"redis\"")]
     NoRedis,
+    /// A setting that was built in Rust breaks a rule.
+    #[error("start with settings that cannot be: {0}")]
+    Invalid(#[from] InvalidSetting),
 }
 
 /// Why a reload was refused; the fleet runs on unchanged.
@@ -36,6 +40,9 @@ pub enum ReloadError {
     /// `publish` names a Redis, and the library was built without Redis support.
     #[error("publish to Redis: the library was built without its feature \"redis\"")]
     NoRedis,
+    /// A setting that was built in Rust breaks a rule.
+    #[error("take over settings that cannot be: {0}")]
+    Invalid(#[from] InvalidSetting),
     /// The fleet is stopping.
     #[error("the fleet is shutting down")]
     ShuttingDown,

@@ -1,6 +1,5 @@
 //! Builds a fleet without a configuration file.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,7 +34,6 @@ impl Store {
 #[derive(Debug, Clone)]
 #[must_use = "a fleet does nothing before it is started"]
 pub struct FleetBuilder {
-    accounts: Vec<Account>,
     config: Config,
     in_memory: bool,
 }
@@ -59,7 +57,7 @@ impl Fleet {
     /// # }
     /// ```
     pub fn builder() -> FleetBuilder {
-        FleetBuilder { accounts: Vec::new(), config: Config::new([]), in_memory: false }
+        FleetBuilder { config: Config::new([]), in_memory: false }
     }
 }
 
@@ -71,7 +69,7 @@ impl FleetBuilder {
 
     /// Adds accounts.
     pub fn accounts(mut self, accounts: impl IntoIterator<Item = Account>) -> Self {
-        self.accounts.extend(accounts);
+        self.config.accounts.extend(accounts.into_iter().map(Arc::new));
         self
     }
 
@@ -99,11 +97,7 @@ impl FleetBuilder {
     /// # Errors
     /// Those of [`Fleet::start`].
     pub async fn start(self) -> Result<Fleet, StartError> {
-        let Self { accounts, mut config, in_memory } = self;
-        let mut known = HashSet::new();
-        let last = accounts.into_iter().rev().filter(|account| known.insert(account.appid.clone()));
-        config.accounts = last.map(Arc::new).collect();
-        config.accounts.reverse();
+        let Self { config, in_memory } = self;
         if !in_memory {
             return Fleet::start(config).await;
         }

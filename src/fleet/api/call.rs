@@ -7,27 +7,6 @@ use super::answers::TokenError;
 use super::handle::Fleet;
 use crate::fleet::cells::tally::RejectionOutcome;
 
-/// Why [`Fleet::call`] has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError<E> {
-    /// There is no token to call with.
-    #[error(transparent)]
-    Token(TokenError),
-    /// The call itself failed; it was not repeated.
-    #[error("call WeChat")]
-    Call(#[source] E),
-}
-
-impl<E> CallError<E> {
-    /// Whether the same call may succeed later, without anybody doing something. Of an error of the call itself
-    /// nothing is known, so it counts as one that does not pass.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Token(error) if error.is_transient())
-    }
-}
-
 impl Fleet {
     /// Calls WeChat with the token of `appid` by `send`, and once more with a new token if WeChat refuses the first.
     ///
@@ -37,14 +16,16 @@ impl Fleet {
     /// is returned as it is, as is the second one.
     ///
     /// # Errors
-    /// [`CallError`]: there is no token, or `send` failed. After an error of `send` nothing is repeated.
+    /// Those of `send`, after which nothing is repeated, and [`TokenError`] as one of them: there is no token to call
+    /// with.
     ///
     /// # Example
     /// ```
     /// # async fn ask_wechat(token: wxtokend::Token) -> Result<serde_json::Value, std::io::Error> { unimplemented!() }
-    /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let send = async |token| Ok::<_, Box<dyn std::error::Error + Send + Sync>>(ask_wechat(token).await?);
     /// let errcode = |answer: &serde_json::Value| answer["errcode"].as_i64();
-    /// let answer = fleet.call("wx0123456789abcdef", |token| ask_wechat(token), errcode).await?;
+    /// let answer = fleet.call("wx0123456789abcdef", send, errcode).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -53,21 +34,20 @@ impl Fleet {
         appid: impl AsRef<str>,
         mut send: impl FnMut(Token) -> Sent,
         errcode: impl Fn(&T) -> Option<i64>,
-    ) -> Result<T, CallError<E>>
+    ) -> Result<T, E>
     where
+        E: From<TokenError>,
         Sent: Future<Output = Result<T, E>>,
     {
         let appid = appid.as_ref();
-        let token = self.token(appid).await.map_err(CallError::Token)?;
-        let answer = send(token.clone()).await.map_err(CallError::Call)?;
+        let token = self.token(appid).await?;
+        let answer = send(token.clone()).await?;
         if !errcode(&answer).is_some_and(|errcode| TOKEN_REFUSED.contains(&errcode)) {
             return Ok(answer);
         }
-        let rejected = self.reject(appid, &token).await.map_err(CallError::Token)?;
+        let rejected = self.reject(appid, &token).await?;
         match (rejected.outcome, rejected.token) {
-            (RejectionOutcome::Refreshed | RejectionOutcome::Superseded, Some(token)) => {
-                send(token).await.map_err(CallError::Call)
-            }
+            (RejectionOutcome::Refreshed | RejectionOutcome::Superseded, Some(token)) => send(token).await,
             _ => Ok(answer),
         }
     }

@@ -20,7 +20,7 @@ use wxtokend_core::fault::FaultScope;
 use wxtokend_core::token::Token;
 
 use super::answers::{TokenError, Unavailable};
-use super::watch::Watch;
+use super::watch::{A_CENTURY, Watch};
 use crate::config::Config;
 use crate::fleet::actor::context::ActorContext;
 use crate::fleet::actor::supervisor::Supervisor;
@@ -107,6 +107,10 @@ impl Fleet {
                 self.inner.reads.served.increment(1);
                 Ok(token)
             }
+            Err(NoToken(_)) if cell.published.is_gone() => {
+                self.inner.reads.unknown.increment(1);
+                Err(TokenError::UnknownAccount(appid.as_ref().to_owned()))
+            }
             Err(NoToken(snapshot)) => {
                 self.inner.reads.unavailable.increment(1);
                 Err(self.unavailable(&snapshot))
@@ -141,7 +145,7 @@ impl Fleet {
         if cell.load().state.version != after {
             return self.token(appid).await.map(Some);
         }
-        let newer = cell.published.wait_until(start + wait, |snapshot| {
+        let newer = cell.published.wait_until(start + wait.min(A_CENTURY), |snapshot| {
             snapshot.state.read(shared.now()).filter(|token| token.version() != after)
         });
         let newer = tokio::select! {
@@ -179,7 +183,7 @@ impl Fleet {
     /// # }
     /// ```
     pub fn watch(&self, appid: impl AsRef<str>) -> Result<Watch, TokenError> {
-        Ok(Watch::new(self.cell(appid.as_ref())?, Arc::clone(&self.inner.shared)))
+        Ok(Watch::new(self.cell(appid.as_ref())?, &self.inner.shared))
     }
 
     /// The view of account `appid`; `None` when there is no such account.

@@ -8,14 +8,15 @@ use std::task::{Context, Poll};
 use futures_util::stream::{self, Stream, StreamExt as _};
 
 use super::handle::Fleet;
-use crate::fleet::actor::context::ActorContext;
 use crate::fleet::journal::event::{Event, EventKind};
-use crate::fleet::journal::ring::EventBatch;
+use crate::fleet::journal::ring::{EventBatch, Journal};
 use crate::fleet::journal::view::EventView;
 
 /// A position among a fleet's events, from which they are followed.
+///
+/// Holds nothing that keeps the store open once the fleet has ended.
 pub(crate) struct Follow {
-    shared: Arc<ActorContext>,
+    journal: Arc<Journal>,
     place: u64,
     /// Whether it is already known that events were missed.
     missed: bool,
@@ -45,17 +46,21 @@ impl Fleet {
     /// ```
     #[must_use]
     pub fn events(&self) -> Events {
-        let follow = self.follow(None);
-        let batches = stream::unfold(follow, async |mut follow| {
-            let shared = Arc::clone(&follow.shared);
-            let batch = tokio::select! {
-                batch = follow.next() => batch,
-                () = shared.until_draining() => return None,
-            };
-            let gap = batch.missed.then(|| EventView::gap(shared.now()));
-            let events = batch.events.into_iter().filter(|event| event.is_streamed());
-            let views: Vec<_> = gap.into_iter().chain(events.map(|event| EventView::of(&event))).collect();
-            Some((stream::iter(views), follow))
+        let shared = &self.inner.shared;
+        let (clock, draining) = (Arc::clone(&shared.clock), shared.draining().clone());
+        let batches = stream::unfold(self.follow(None), move |mut follow| {
+            let (clock, draining) = (Arc::clone(&clock), draining.clone());
+            async move {
+                let batch = tokio::select! {
+                    batch = follow.next() => batch,
+                    () = draining.cancelled() => return None,
+                };
+                let gap = batch.missed.then(|| EventView::gap(clock.now()));
+                let events = batch.events.into_iter().filter(|event| event.is_streamed());
+                let views: Vec<_> =
+                    gap.into_iter().chain(events.map(|event| EventView::of(&event))).collect();
+                Some((stream::iter(views), follow))
+            }
         });
         Events(Box::pin(batches.flatten().fuse()))
     }
@@ -71,10 +76,10 @@ impl Fleet {
 
     /// Follows events from now on, or from the named event on.
     pub(crate) fn follow(&self, last_event: Option<&str>) -> Follow {
-        let shared = Arc::clone(&self.inner.shared);
-        let place = last_event.map(|id| shared.journal.place_after(id));
+        let journal = Arc::clone(&self.inner.shared.journal);
+        let place = last_event.map(|id| journal.place_after(id));
         let missed = place == Some(None);
-        Follow { place: place.flatten().unwrap_or_else(|| shared.journal.end()), missed, shared }
+        Follow { place: place.flatten().unwrap_or_else(|| journal.end()), missed, journal }
     }
 
     /// Records that the configuration was read again, and whether all of it is in force.
@@ -90,11 +95,10 @@ impl Fleet {
 impl Follow {
     /// The next events, once there are any. Cancel safe.
     pub(crate) async fn next(&mut self) -> EventBatch {
-        let journal = &self.shared.journal;
         if std::mem::take(&mut self.missed) {
             return EventBatch { events: Vec::new(), missed: true, behind: self.id_of_place() };
         }
-        journal.next(&mut self.place).await
+        self.journal.next(&mut self.place).await
     }
 
     /// Whether it is already known that events were missed.
@@ -104,12 +108,12 @@ impl Follow {
 
     /// The id of an event.
     pub(crate) fn id(&self, event: &Event) -> String {
-        self.shared.journal.id(event)
+        self.journal.id(event)
     }
 
     /// The id of this position, before anything has happened.
     pub(crate) fn id_of_place(&self) -> String {
-        self.shared.journal.id_before(self.place)
+        self.journal.id_before(self.place)
     }
 }
 

@@ -54,7 +54,9 @@ impl Fleet {
         Self::start_on(config, Environment::machine(Arc::new(backend))).await
     }
 
-    pub(crate) async fn start_on(config: Config, on: Environment) -> Result<Self, StartError> {
+    pub(crate) async fn start_on(mut config: Config, on: Environment) -> Result<Self, StartError> {
+        config.require_valid()?;
+        config.normalize();
         if !Publishers::can_publish_to(&config.publish) {
             return Err(StartError::NoRedis);
         }
@@ -228,7 +230,9 @@ impl Fleet {
         let inner = &self.inner;
         inner.shared.until_released().await;
         let mut running = inner.running.lock().await;
-        let config = change(&running);
+        let mut config = change(&running);
+        config.require_valid()?;
+        config.normalize();
         if !Publishers::can_publish_to(&config.publish) {
             return Err(ReloadError::NoRedis);
         }

@@ -2,7 +2,7 @@
 
 pub(super) mod answers;
 pub(super) mod builder;
-pub(super) mod call;
+mod call;
 pub(super) mod handle;
 pub(super) mod history;
 mod lifecycle;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::time::Instant;
+use wxtokend_core::clock::Clock;
 use wxtokend_core::token::Token;
 
 use crate::fleet::actor::context::ActorContext;
@@ -19,14 +20,19 @@ use crate::fleet::cells::cell::{AccountCell, Snapshot};
 pub struct Watch(Pin<Box<dyn Stream<Item = Token> + Send>>);
 
 /// Long enough to mean "without limit".
-const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(super) const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Watch {
-    pub(crate) fn new(cell: Arc<AccountCell>, shared: Arc<ActorContext>) -> Self {
+    /// Holds nothing that keeps the store open once the fleet has ended.
+    pub(crate) fn new(cell: Arc<AccountCell>, shared: &ActorContext) -> Self {
+        let (clock, draining) = (Arc::clone(&shared.clock), shared.draining().clone());
         let tokens = stream::unfold(None, move |seen| {
-            let (cell, shared) = (Arc::clone(&cell), Arc::clone(&shared));
+            let (cell, clock, draining) = (Arc::clone(&cell), Arc::clone(&clock), draining.clone());
             async move {
-                let token = newer(&cell, &shared, seen).await?;
+                let token = tokio::select! {
+                    token = newer(&cell, &clock, seen) => token?,
+                    () = draining.cancelled() => return None,
+                };
                 let version = token.version();
                 Some((token, Some(version)))
             }
@@ -42,15 +48,12 @@ impl Watch {
 }
 
 /// The valid token, once its version exceeds `seen`.
-async fn newer(cell: &AccountCell, shared: &ActorContext, seen: Option<u64>) -> Option<Token> {
+async fn newer(cell: &AccountCell, clock: &Clock, seen: Option<u64>) -> Option<Token> {
     let find_newer = |snapshot: &Arc<Snapshot>| {
-        let token = snapshot.state.read(shared.now())?;
+        let token = snapshot.state.read(clock.now())?;
         (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
     };
-    tokio::select! {
-        token = cell.published.wait_until(Instant::now() + A_CENTURY, find_newer) => token,
-        () = shared.until_draining() => None,
-    }
+    cell.published.wait_until(Instant::now() + A_CENTURY, find_newer).await
 }
 
 impl Stream for Watch {

@@ -281,7 +281,7 @@ async fn a_reload_while_the_time_is_asked_for_loses_nothing_and_revives_nothing(
     // The upstream is replaced in that very moment: nothing of the old one's comes back.
     lab.wechat.inject(None, Fault::new(FaultKind::Delay { delay_ms: 3_000 }).on(Call::Check));
     let mut lab = lab.reboot(60 * SECOND, 0).await;
-    lab.config.upstream.base_urls = vec!["http://other.test/".parse().unwrap()];
+    lab.config.upstream.base_urls = vec!["https://other.test/".parse().unwrap()];
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     assert!(lab.fleet.token_at_once(APPID).is_none_or(|token| token.version() > before.version()));
     let lab = lab.crash_and_restart().await;

@@ -69,7 +69,7 @@ impl Lab {
         let wechat = Sandbox::new(Settings { accounts: known, ..Settings::default() });
         let (clock, disk) = (TokioClock::new(), MemoryBackend::new());
         let mut config = Config::new(accounts);
-        config.upstream.base_urls = vec![Url::parse("http://wechat.test/").unwrap()];
+        config.upstream.base_urls = vec![Url::parse("https://wechat.test/").unwrap()];
         tune(&mut config.upstream);
         Self::on(wechat, clock, disk, config, drawn_from(lots)).await
     }
@@ -199,7 +199,7 @@ async fn boot(
 }
 
 /// A host of this name refuses every connection.
-pub(super) const CLOSED: &str = "http://closed.test/";
+pub(super) const CLOSED: &str = "https://closed.test/";
 
 /// Carries requests to the sandbox without sockets, at a latency of 20 ms.
 #[derive(Clone)]

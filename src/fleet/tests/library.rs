@@ -1,15 +1,20 @@
 //! What only a program sees that embeds the library.
 
 use std::cell::Cell;
+use std::error::Error;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wxtokend_core::account::Endpoint;
+use wxtokend_sandbox::{Fault, FaultKind};
 
 use super::lab::{APPID, Lab, account, appid};
 use super::{BOTH, SECOND};
-use crate::fleet::{CallError, EventDetails, Reloaded, TokenError};
+use crate::config::UpstreamConfig;
+use crate::fleet::{EventDetails, Fleet, Reloaded, StartError, Store, TokenError};
+use crate::store::StoreError;
 
 fn errcode(answer: &Value) -> Option<i64> {
     answer["errcode"].as_i64()
@@ -21,7 +26,7 @@ async fn call(lab: &Lab, answer: impl Fn(bool) -> Value) -> (Value, u32) {
     let send = |token: crate::Token| {
         calls.set(calls.get() + 1);
         let answer = answer(lab.wechat.is_alive(token.access_token()));
-        async { Ok::<_, ()>(answer) }
+        async { Ok::<_, TokenError>(answer) }
     };
     let answer = lab.fleet.call(APPID, send, errcode).await.unwrap();
     (answer, calls.get())
@@ -53,13 +58,13 @@ async fn a_call_that_fails_is_not_repeated_and_its_error_is_kept() {
     let calls = Cell::new(0);
     let send = |_| {
         calls.set(calls.get() + 1);
-        async { Err::<Value, _>("no network") }
+        async { Err::<Value, _>(Box::<dyn Error + Send + Sync>::from("no network")) }
     };
     let error = lab.fleet.call(APPID, send, errcode).await.unwrap_err();
-    assert!(matches!(error, CallError::Call("no network")) && !error.is_transient(), "{error:?}");
+    assert_eq!(error.to_string(), "no network");
     assert_eq!(calls.get(), 1);
     let nobody = lab.fleet.call("wx99", send, errcode).await.unwrap_err();
-    assert!(matches!(nobody, CallError::Token(TokenError::UnknownAccount(_))), "{nobody:?}");
+    assert!(matches!(nobody.downcast_ref(), Some(TokenError::UnknownAccount(_))), "{nobody:?}");
     assert_eq!(calls.get(), 1);
 }
 
@@ -130,4 +135,66 @@ async fn a_wait_for_a_token_may_be_given_up_again_and_again_and_misses_none() {
         }
     }
     panic!("no second token in its lifetime");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_cannot_be_are_refused_and_change_nothing() {
+    let lab = Lab::start(Endpoint::Token).await;
+    let first = lab.token().await;
+    let broken = account("wx02", Endpoint::Token).with(|settings| settings.daily_budget = 0);
+    let refused = lab.fleet.add(broken).await.unwrap_err();
+    assert_eq!(refused.to_string(), "take over settings that cannot be: daily_budget of wx02 is less than 4");
+    assert_eq!(lab.fleet.accounts().len(), 1);
+    let mut config = lab.config.clone();
+    config.accounts = vec![account(APPID, Endpoint::Token).into(); 2];
+    assert_eq!(lab.fleet.reload(config).await.unwrap(), Reloaded { added: 0, removed: 0, changed: 0 });
+    assert_eq!(lab.token().await.version(), first.version());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_may_be_as_long_as_a_duration_can_be() {
+    let lab = Lab::start(Endpoint::Token).await;
+    let first = lab.token().await.version();
+    let next = lab.fleet.token_after(APPID, first, Duration::MAX).await.unwrap().unwrap();
+    assert_eq!(next.version(), first + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_waits_for_an_account_that_is_removed_is_told_so() {
+    let lab = Lab::with(vec![account(APPID, Endpoint::Token)]).await;
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang));
+    lab.fleet.add(account("wx02", Endpoint::Token)).await.unwrap();
+    let fleet = lab.fleet.clone();
+    let reader = tokio::spawn(async move { fleet.token("wx02").await });
+    sleep(SECOND / 2).await;
+    lab.fleet.remove("wx02").await.unwrap();
+    let answer = timeout(SECOND, reader).await.unwrap().unwrap();
+    assert!(matches!(answer, Err(TokenError::UnknownAccount(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_still_follows_an_ended_fleet_does_not_keep_its_store_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || {
+        let base_urls = vec!["http://127.0.0.1:1/".parse().unwrap()];
+        Fleet::builder()
+            .account(account(APPID, Endpoint::Token))
+            .upstream(UpstreamConfig { base_urls, ..UpstreamConfig::default() })
+            .store(Store::file(folder.path().join("wxtokend.redb")))
+            .start()
+            .await
+    };
+    let fleet = start().await.unwrap();
+    let _followed = (fleet.watch(APPID).unwrap(), fleet.events());
+    drop(fleet);
+    let restarted = async {
+        loop {
+            match start().await {
+                Ok(fleet) => return fleet,
+                Err(StartError::Store(StoreError::InUse(_))) => sleep(SECOND / 20).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    timeout(60 * SECOND, restarted).await.expect("the store is free again").shutdown().await;
 }

@@ -453,7 +453,7 @@ async fn a_reload_adds_removes_and_changes_and_leaves_the_rest_alone() {
 async fn another_upstreams_tokens_are_not_served() {
     let mut lab = Lab::start(Endpoint::StableToken).await;
     let version = lab.token().await.version();
-    lab.config.upstream.base_urls = vec!["http://other.test/".parse().unwrap()];
+    lab.config.upstream.base_urls = vec!["https://other.test/".parse().unwrap()];
     lab = lab.crash_and_restart().await;
     assert!(lab.view().expires_at.is_none());
     assert_eq!(lab.token().await.version(), version + 1);
@@ -467,7 +467,7 @@ async fn a_token_that_arrives_from_an_upstream_just_left_is_not_served() {
         lab.wechat.inject(Some(&appid()), Fault::new(FaultKind::Delay { delay_ms: 3000 }).times(1));
         sleep(SECOND).await;
         assert_eq!(lab.calls(), 1, "{endpoint:?}: under way");
-        lab.config.upstream.base_urls = vec!["http://other.test/".parse().unwrap()];
+        lab.config.upstream.base_urls = vec!["https://other.test/".parse().unwrap()];
         lab.fleet.reload(lab.config.clone()).await.unwrap();
         lab.token().await;
         assert_eq!(lab.calls(), 2, "{endpoint:?}: the token served is one of the new upstream");
@@ -664,7 +664,7 @@ async fn an_outage_on_token_leaves_the_token_to_its_end_and_costs_no_call() {
 #[tokio::test(start_paused = true)]
 async fn a_call_at_a_second_host_is_charged_too_and_one_that_was_not_needed_is_given_back() {
     for (fault, calls) in [(Some(FaultKind::Hang), 2), (None, 1)] {
-        let two = ["http://a.test/", "http://b.test/"].map(|url| url.parse().unwrap());
+        let two = ["https://a.test/", "https://b.test/"].map(|url| url.parse().unwrap());
         let accounts = vec![account(APPID, Endpoint::StableToken)];
         let lab = Lab::tuned(accounts, |upstream| upstream.base_urls = two.to_vec()).await;
         if let Some(kind) = fault {
@@ -681,7 +681,7 @@ async fn a_retired_access_point_costs_a_call_of_the_budget_and_neither_time_nor_
     for endpoint in BOTH {
         let lab = Lab::tuned(vec![account(APPID, endpoint)], |upstream| {
             upstream.base_urls =
-                ["http://a.test/", "http://b.test/"].map(|url| reqwest::Url::parse(url).unwrap()).to_vec();
+                ["https://a.test/", "https://b.test/"].map(|url| reqwest::Url::parse(url).unwrap()).to_vec();
         })
         .await;
         let first = lab.token().await;

@@ -22,7 +22,7 @@ async fn once_a_reload_to_another_upstream_returns_no_kill_brings_an_old_token_b
             let mut lab = Lab::start(endpoint).await;
             lab.token().await;
             sleep(360 * SECOND).await;
-            lab.config.upstream.base_urls = upstream("http://other.test/");
+            lab.config.upstream.base_urls = upstream("https://other.test/");
             let fleet = lab.fleet.clone();
             let refresh = tokio::spawn(async move {
                 let _ = fleet.refresh(APPID, endpoint == Endpoint::StableToken).await;
@@ -46,16 +46,16 @@ async fn once_a_reload_to_another_upstream_returns_no_kill_brings_an_old_token_b
 #[tokio::test(start_paused = true)]
 async fn another_path_at_the_same_host_is_another_upstream() {
     let mut lab = Lab::tuned(vec![account(APPID, Endpoint::Token)], |settings| {
-        settings.base_urls = upstream("http://gateway.test/one/");
+        settings.base_urls = upstream("https://gateway.test/one/");
     })
     .await;
     let token = lab.token().await;
-    lab.config.upstream.base_urls = upstream("http://gateway.test/two/");
+    lab.config.upstream.base_urls = upstream("https://gateway.test/two/");
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     sleep(SECOND).await;
     assert_ne!(lab.token().await.access_token(), token.access_token());
     let token = lab.token().await;
-    lab.config.upstream.base_urls = upstream("http://gateway.test/two");
+    lab.config.upstream.base_urls = upstream("https://gateway.test/two");
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     let lab = lab.crash_and_restart().await;
     let same = lab.fleet.token_at_once(APPID).unwrap();
@@ -70,7 +70,7 @@ async fn another_upstream_right_after_the_start_of_many_accounts_is_few_commits(
     sleep(30 * SECOND).await;
     let mut lab = lab.crash_and_restart().await;
     assert!(lab.fleet.token_at_once("wx1499").is_some());
-    lab.config.upstream.base_urls = upstream("http://other.test/");
+    lab.config.upstream.base_urls = upstream("https://other.test/");
     let (before, start) = (lab.disk.commits.load(Ordering::SeqCst), Instant::now());
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     let commits = lab.disk.commits.load(Ordering::SeqCst) - before;

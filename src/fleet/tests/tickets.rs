@@ -297,7 +297,7 @@ async fn a_ticket_that_is_not_kept_after_a_restart_is_erased() {
 async fn another_upstreams_ticket_is_not_served() {
     let mut lab = lab().await;
     let old = lab.fleet.ticket(APPID, Jsapi).await.unwrap();
-    lab.config.upstream.base_urls = vec!["http://elsewhere.test/".parse().unwrap()];
+    lab.config.upstream.base_urls = vec!["https://elsewhere.test/".parse().unwrap()];
     lab.fleet.reload(lab.config.clone()).await.unwrap();
     let calls = lab.counters().ticket_calls;
     let new = lab.fleet.ticket(APPID, Jsapi).await.unwrap();
@@ -309,7 +309,7 @@ async fn another_upstreams_ticket_is_not_served() {
 async fn settings_that_reach_a_crashing_actor_are_its_successors() {
     let mut lab = lab().await;
     let (token, ticket) = (lab.token().await, lab.fleet.ticket(APPID, Jsapi).await.unwrap());
-    lab.config.upstream.base_urls = vec!["http://elsewhere.test/".parse().unwrap()];
+    lab.config.upstream.base_urls = vec!["https://elsewhere.test/".parse().unwrap()];
     lab.config.accounts =
         vec![Account { name: "New".to_owned(), ..with_tickets(Endpoint::StableToken, &[Jsapi]) }.into()];
     // These messages precede the reload; the actors' ends are not known yet.

@@ -90,13 +90,13 @@ account_settings! {
          it.";
     daily_budget: u32 = 2000, "2000",
         "number, at least 4",
-        "Token calls in any 24 hours; at least 4. WeChat allows 2000 a day on the classic endpoint.";
+        "Token calls in any 24 hours. WeChat allows 2000 a day on the classic endpoint.";
     refresh_ahead: RefreshAhead = RefreshAhead::Share(0.25), "25%",
         "share of the lifetime, up to 50%, or duration",
         "On `token`: how long before expiry a new one is fetched. A share of the lifetime, up to 50%, or a \
          duration.\n\
          Each account draws its own instant, up to a third of that sooner or later. Where thousands begin \
-         together, without a token, each draws from the whole time before, once.";
+         together, without a token, each draws its first refresh from the whole time before.";
     retry: Retry = Retry { initial: Duration::from_secs(2), max: Duration::from_secs(60) },
         "{ initial: 2s, max: 60s }",
         "two durations",
@@ -107,7 +107,7 @@ account_settings! {
          `false`: the client is believed.";
     rejection_cooldown: Duration = Duration::from_secs(5), "5s",
         "duration",
-        "How long after the decision on a client's report the next one for the same account is investigated.";
+        "The least time between the decision on a client's report and the check of the next one for the same account.";
     tickets: TicketKinds = TicketKinds::default(), "[]",
         "list of `jsapi`, `wx_card`",
         "Tickets that are kept fresh, too: `jsapi` signs pages for the JS-SDK, `wx_card` card coupons. Each \

@@ -56,7 +56,7 @@ advice! {
         "在微信后台把本机的出口 IP 加入该账号的 IP 白名单；约 5 分钟后生效";
     RETIRED_HOST = "retired-host",
         "this address of WeChat's is retired: remove it from the hosts file, restart the proxy that \
-         resolved it once, and let DNS name it; the next of upstream.base_urls is tried by itself",
+         resolved it once, and let DNS resolve it; the next of upstream.base_urls is tried by itself",
         "微信的这个接入地址已停用：从 hosts 文件中删除它，重启只解析过一次域名的代理，改由 DNS 解析；程序会自动改用 upstream.base_urls 中的下一个";
     FROZEN_SECRET = "frozen-secret",
         "the AppSecret is frozen: unfreeze it in the WeChat console",

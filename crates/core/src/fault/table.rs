@@ -75,7 +75,7 @@ pub const TABLE: &[FaultGroup] = &[
             advice::NETWORK,
         ),
         retried: text(
-            "when a probe, every 2 s, or a call that is tried, every 5 to 60 s, is answered",
+            "once a probe (every 2 s) or a trial call (every 5 to 60 s) is answered",
             "每 2 秒探测一次，每 5 到 60 秒试一次真正的调用，有应答之后",
         ),
         summary: Text {
@@ -92,9 +92,9 @@ pub const TABLE: &[FaultGroup] = &[
             "无：\"This ip is no longer use…\"",
             advice::RETIRED_HOST,
         ),
-        retried: text("at once, of the next host", "立即改用下一个主机"),
+        retried: text("at once, at the next host", "立即改用下一个主机"),
         summary: Text {
-            en: "WeChat's address is retired: remove it from the hosts file, restart the proxy, let DNS name it",
+            en: "WeChat's address is retired: remove it from the hosts file, restart the proxy, let DNS resolve it",
             zh: "微信的这个接入地址已停用：从 hosts 文件中删除它，重启代理，改由 DNS 解析",
         },
     },

@@ -104,7 +104,7 @@ pub const SECTIONS: &[Section] = &[
                 "urls",
                 "list of addresses",
                 "any page",
-                "Only pages whose address begins so, and has no `&url=`, are signed. Not together with \
+                "Only pages whose address begins with one of these and does not contain `&url=` are signed. Not together with \
                  `read`.",
             ),
         ],
@@ -176,7 +176,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "publish[]",
-        doc: "A Redis that SDKs read their tokens from: written as soon as there is a token, with an end, \
+        doc: "A Redis that SDKs read their tokens from: written as soon as there is a token, with an expiry, \
               and put right when somebody else has changed it. Not with `--sandbox`: nothing real is \
               touched there.",
         settings: &[

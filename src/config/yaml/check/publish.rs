@@ -41,10 +41,7 @@ pub(super) fn sinks(
             let accounts = grants(reader, &at.key("accounts"), accounts, index, &mut entries_to_check);
             let layout = layout(reader, &at, sink);
             let ((url, address), layout, accounts) = (url?, layout?, accounts?);
-            let by_default = || {
-                let place = address.split_once("://").map_or(address.as_str(), |(_, place)| place);
-                Some(format!("{}@{place}", layout.name()))
-            };
+            let by_default = || Some(sink::default_name(&layout, &address));
             Some(Sink { name: name.unwrap_or_else(by_default)?, url, layout, accounts })
         });
         let Some(sink) = sink else { continue };

@@ -98,3 +98,32 @@ async fn a_mounted_api_answers_over_a_socket_and_ends_waits_with_the_fleet() {
     assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("shutting_down"), "{body}");
     serving.abort();
 }
+
+#[tokio::test]
+async fn below_a_path_with_parameters_the_account_is_that_of_our_own_path() {
+    let rig = Rig::start(TestApi::default()).await;
+    let clients = Clients::from(vec![client("ops", &["wx1", "wx2"], READ)]);
+    let api = router(&rig.fleet, &clients, &Metrics::detached());
+    let program = Router::new().nest_service("/{appid}/{type}/", api);
+    let token = rig.fleet.token("wx2").await.unwrap();
+    // With a query it is the router that answers.
+    let path = format!("/wx1/x/v1/accounts/wx2/token?after={}&wait=1ms", token.version() + 1);
+    let (status, body) = ask(&program, Method::GET, &path, Some("ops")).await;
+    assert!(status == StatusCode::OK && body.contains("\"wx2\""), "{body}");
+    let (status, body) =
+        ask(&program, Method::GET, "/wx1/x/v1/accounts/wx2/tickets/jsapi", Some("ops")).await;
+    assert!(status == StatusCode::NOT_FOUND && body.contains("tickets: [jsapi]"), "{body}");
+}
+
+#[tokio::test]
+async fn an_empty_key_opens_nothing_even_if_a_client_has_it() {
+    let rig = Rig::start(TestApi::default()).await;
+    let api = router(&rig.fleet, &Clients::from(vec![client("", &["*"], Allow::ALL)]), &Metrics::detached());
+    let program = Router::new().nest_service("/tokens/", api);
+    let token = rig.fleet.token("wx1").await.unwrap();
+    let as_wechat = "/tokens/cgi-bin/token?grant_type=client_credential&appid=wx1";
+    for path in [as_wechat, &format!("{as_wechat}&secret="), "/tokens/v1/accounts/wx1/token"] {
+        let (_, body) = ask(&program, Method::GET, path, Some("")).await;
+        assert!(!body.contains(token.access_token()), "{path}: {body}");
+    }
+}

@@ -20,7 +20,7 @@ export const ADVICE = {
     "在微信后台把 IP {ip} 加入该账号的 IP 白名单；约 5 分钟后生效",
   "add this machine's address to the account's IP whitelist in the WeChat console; it takes about 5 minutes to work":
     "在微信后台把本机的出口 IP 加入该账号的 IP 白名单；约 5 分钟后生效",
-  "this address of WeChat's is retired: remove it from the hosts file, restart the proxy that resolved it once, and let DNS name it; the next of upstream.base_urls is tried by itself":
+  "this address of WeChat's is retired: remove it from the hosts file, restart the proxy that resolved it once, and let DNS resolve it; the next of upstream.base_urls is tried by itself":
     "微信的这个接入地址已停用：从 hosts 文件中删除它，重启只解析过一次域名的代理，改由 DNS 解析；程序会自动改用 upstream.base_urls 中的下一个",
   "the AppSecret is frozen: unfreeze it in the WeChat console":
     "AppSecret 已被冻结：在微信后台解冻",
