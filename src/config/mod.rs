@@ -22,7 +22,6 @@ mod yaml;
 
 pub use checked::{ApiConfig, Config, Defaults, MetricsConfig, PerAccount, StoreConfig, UpstreamConfig};
 pub use grants::{Allow, Client, Grants, InvalidGrant};
-pub use problem::{ConfigError, Position, Problem};
-pub use rules::InvalidSetting;
+pub use problem::{ConfigError, InvalidSetting, Position, Problem};
 pub use sink::Sink;
 pub use wxtokend_core::sdk::layout::{InvalidTemplate, Layout, Template};

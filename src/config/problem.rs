@@ -64,3 +64,14 @@ pub struct Position {
     /// The character in the line.
     pub column: usize,
 }
+
+/// A setting with which a fleet cannot run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} {what}")]
+#[non_exhaustive]
+pub struct InvalidSetting {
+    /// The key that it has in `accounts.yaml`.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: &'static str,
+}

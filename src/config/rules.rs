@@ -9,17 +9,7 @@ use wxtokend_core::account::{Account, RefreshAhead};
 
 use super::checked::Config;
 use super::duration::MAX;
-
-/// A setting with which a fleet cannot run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} {what}")]
-#[non_exhaustive]
-pub struct InvalidSetting {
-    /// The key that it has in `accounts.yaml`.
-    pub key: String,
-    /// What is wrong with it.
-    pub what: &'static str,
-}
+use super::problem::InvalidSetting;
 
 impl Config {
     /// Checks what a file's checks hold for its settings, for settings that were built in Rust.

@@ -5,7 +5,7 @@ use wxtokend_core::sdk::layout::Layout;
 use wxtokend_core::secret::Secret;
 
 use super::grants::Grants;
-use super::rules::InvalidSetting;
+use super::problem::InvalidSetting;
 
 /// A Redis from which SDKs read tokens.
 #[derive(Debug, Clone, PartialEq)]
