@@ -53,15 +53,6 @@ impl Config {
             warnings: Vec::new(),
         }
     }
-
-    /// Adds an account, or replaces the one with its appid.
-    pub(crate) fn set_account(&mut self, account: Account) {
-        let account = Arc::new(account);
-        match self.accounts.iter_mut().find(|known| known.appid == account.appid) {
-            Some(known) => *known = account,
-            None => self.accounts.push(account),
-        }
-    }
 }
 
 /// The HTTP API.

@@ -23,7 +23,7 @@ impl Config {
             return invalid("upstream.base_urls", "is empty");
         }
         for url in &upstream.base_urls {
-            if let Some(what) = problem_of_host(url) {
+            if let Some(what) = problem_of_url(url) {
                 return invalid("upstream.base_urls", what);
             }
         }
@@ -83,7 +83,7 @@ fn problem_of_time(time: Duration) -> Option<&'static str> {
 }
 
 /// What is wrong with a base URL of WeChat's API.
-pub(super) fn problem_of_host(url: &Url) -> Option<&'static str> {
+pub(super) fn problem_of_url(url: &Url) -> Option<&'static str> {
     match url.scheme() {
         "https" | "http" if !url.username().is_empty() || url.password().is_some() => {
             Some("must not hold credentials")

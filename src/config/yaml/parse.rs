@@ -11,7 +11,7 @@ use wxtokend_core::ticket::TicketKind;
 use crate::config::checked::PerAccount;
 use crate::config::duration;
 use crate::config::invisible;
-use crate::config::rules::{end_in_slash, problem_of_host};
+use crate::config::rules::{end_in_slash, problem_of_url};
 
 type Parsed<T> = Result<T, String>;
 
@@ -97,7 +97,7 @@ pub(crate) fn base_url(text: &str) -> Parsed<Url> {
         return Err("must not hold a blank or an invisible character".to_owned());
     }
     let mut url = Url::parse(text).map_err(|why| format!("is no URL: {why}"))?;
-    if let Some(problem) = problem_of_host(&url) {
+    if let Some(problem) = problem_of_url(&url) {
         return Err(problem.to_owned());
     }
     end_in_slash(&mut url);

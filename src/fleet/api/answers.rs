@@ -26,7 +26,7 @@ pub enum StartError {
     #[error("publish to Redis: the library was built without its feature \"redis\"")]
     NoRedis,
     /// A setting that was built in Rust breaks a rule.
-    #[error("start with settings that cannot be: {0}")]
+    #[error("invalid setting: {0}")]
     Invalid(#[from] InvalidSetting),
 }
 
@@ -41,7 +41,7 @@ pub enum ReloadError {
     #[error("publish to Redis: the library was built without its feature \"redis\"")]
     NoRedis,
     /// A setting that was built in Rust breaks a rule.
-    #[error("take over settings that cannot be: {0}")]
+    #[error("invalid setting: {0}")]
     Invalid(#[from] InvalidSetting),
     /// The fleet is stopping.
     #[error("the fleet is shutting down")]

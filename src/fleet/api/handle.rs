@@ -20,7 +20,7 @@ use wxtokend_core::fault::FaultScope;
 use wxtokend_core::token::Token;
 
 use super::answers::{TokenError, Unavailable};
-use super::watch::{A_CENTURY, Watch};
+use super::watch::{MAX_WAIT, Watch};
 use crate::config::Config;
 use crate::fleet::actor::context::ActorContext;
 use crate::fleet::actor::supervisor::Supervisor;
@@ -145,7 +145,7 @@ impl Fleet {
         if cell.load().state.version != after {
             return self.token(appid).await.map(Some);
         }
-        let newer = cell.published.wait_until(start + wait.min(A_CENTURY), |snapshot| {
+        let newer = cell.published.wait_until(start + wait.min(MAX_WAIT), |snapshot| {
             snapshot.state.read(shared.now()).filter(|token| token.version() != after)
         });
         let newer = tokio::select! {

@@ -191,7 +191,8 @@ impl Fleet {
     pub async fn add(&self, account: Account) -> Result<Reloaded, ReloadError> {
         let add = move |running: &Config| {
             let mut config = running.clone();
-            config.set_account(account);
+            // Of two with one appid the later counts.
+            config.accounts.push(Arc::new(account));
             config
         };
         self.reload_with(add).await

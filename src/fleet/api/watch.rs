@@ -19,8 +19,8 @@ use crate::fleet::cells::cell::{AccountCell, Snapshot};
 /// are skipped.
 pub struct Watch(Pin<Box<dyn Stream<Item = Token> + Send>>);
 
-/// Long enough to mean "without limit".
-pub(super) const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// The longest wait for a token, 100 years: without limit, and safe to add to any instant.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Watch {
     /// Holds nothing that keeps the store open once the fleet has ended.
@@ -53,7 +53,7 @@ async fn newer(cell: &AccountCell, clock: &Clock, seen: Option<u64>) -> Option<T
         let token = snapshot.state.read(clock.now())?;
         (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
     };
-    cell.published.wait_until(Instant::now() + A_CENTURY, find_newer).await
+    cell.published.wait_until(Instant::now() + MAX_WAIT, find_newer).await
 }
 
 impl Stream for Watch {

@@ -138,12 +138,12 @@ async fn a_wait_for_a_token_may_be_given_up_again_and_again_and_misses_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_that_cannot_be_are_refused_and_change_nothing() {
+async fn invalid_settings_are_refused_and_change_nothing() {
     let lab = Lab::start(Endpoint::Token).await;
     let first = lab.token().await;
     let broken = account("wx02", Endpoint::Token).with(|settings| settings.daily_budget = 0);
     let refused = lab.fleet.add(broken).await.unwrap_err();
-    assert_eq!(refused.to_string(), "take over settings that cannot be: daily_budget of wx02 is less than 4");
+    assert_eq!(refused.to_string(), "invalid setting: daily_budget of wx02 is less than 4");
     assert_eq!(lab.fleet.accounts().len(), 1);
     let mut config = lab.config.clone();
     config.accounts = vec![account(APPID, Endpoint::Token).into(); 2];
