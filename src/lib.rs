@@ -54,11 +54,12 @@
 //! | for | there is |
 //! |---|---|
 //! | running accounts | [`Fleet`], [`FleetBuilder`], [`Store`], [`StartError`], [`Reloaded`], [`ReloadError`] |
-//! | tokens | [`Token`], [`TokenError`], [`Unavailable`], [`Watch`] |
+//! | tokens | [`Token`], [`TokenError`], [`Unavailable`] |
 //! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
 //! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
-//! | what happens to them | [`Events`], [`EventView`], [`EventDetails`] |
+//! | what happens to them | [`EventView`], [`EventDetails`] |
+//! | following tokens or events | [`Subscription`] |
 //! | settings | [`Config`], [`Defaults`], [`Account`], [`AccountSettings`], [`Appid`], [`Endpoint`], [`RefreshAhead`], [`Retry`], [`Secret`], [`config`] |
 //! | trying and testing | [`sandbox`] |
 //!
@@ -105,9 +106,9 @@ mod wechat;
 pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
-    AccountView, BudgetView, EventDetails, EventView, Events, FaultView, Fleet, FleetBuilder, HostView,
-    Rejected, RejectionOutcome, ReloadError, Reloaded, StartError, Store, TicketError, TicketView,
-    TokenError, Unavailable, Watch,
+    AccountView, BudgetView, EventDetails, EventView, FaultView, Fleet, FleetBuilder, HostView, Rejected,
+    RejectionOutcome, ReloadError, Reloaded, StartError, Store, Subscription, TicketError, TicketView,
+    TokenError, Unavailable,
 };
 pub use jiff::Timestamp;
 pub use reqwest::Url;

@@ -22,10 +22,9 @@ pub use actor::environment::{Environment, Jitter, MakeTransport};
 pub use api::answers::{Rejected, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable};
 pub use api::builder::{FleetBuilder, Store};
 pub use api::handle::Fleet;
-pub use api::history::Events;
 #[cfg(feature = "axum")]
 pub(crate) use api::history::Follow;
-pub use api::watch::Watch;
+pub use api::subscription::Subscription;
 #[cfg(feature = "axum")]
 pub(crate) use cells::cell::{AccountCell, Snapshot};
 #[cfg(feature = "internals")]

@@ -79,17 +79,18 @@ impl TokenError {
     /// Whether the same call may succeed later, without anybody doing something.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(why) if why.is_transient())
+        self.unavailable().is_some_and(Unavailable::is_transient)
     }
 
     /// When to ask again; `None` if that does not help. A parked account is tried again, too, as somebody may
     /// have fixed it.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable(why) => Some(why.retry_after),
-            Self::UnknownAccount(_) | Self::ShuttingDown => None,
-        }
+        self.unavailable().map(|why| why.retry_after)
+    }
+
+    fn unavailable(&self) -> Option<&Unavailable> {
+        if let Self::Unavailable(why) = self { Some(why) } else { None }
     }
 }
 
@@ -115,16 +116,17 @@ impl TicketError {
     /// Whether the same call may succeed later, without anybody doing something.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(why) if why.is_transient())
+        self.unavailable().is_some_and(Unavailable::is_transient)
     }
 
     /// When to ask again; `None` if that does not help.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable(why) => Some(why.retry_after),
-            Self::UnknownAccount(_) | Self::NotKept(_) | Self::ShuttingDown => None,
-        }
+        self.unavailable().map(|why| why.retry_after)
+    }
+
+    fn unavailable(&self) -> Option<&Unavailable> {
+        if let Self::Unavailable(why) = self { Some(why) } else { None }
     }
 }
 

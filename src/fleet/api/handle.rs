@@ -20,7 +20,6 @@ use wxtokend_core::fault::FaultScope;
 use wxtokend_core::token::Token;
 
 use super::answers::{TokenError, Unavailable};
-use super::watch::{MAX_WAIT, Watch};
 use crate::config::Config;
 use crate::fleet::actor::context::ActorContext;
 use crate::fleet::actor::supervisor::Supervisor;
@@ -30,6 +29,9 @@ use crate::fleet::cells::tally::Tally;
 use crate::fleet::cells::view::{AccountView, HostView};
 #[cfg(feature = "redis")]
 use crate::fleet::publish::outbox::Outbox;
+
+/// The longest wait for a token, 100 years: without limit, and safe to add to any instant.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A fleet of accounts whose tokens are kept fresh. Clones are cheap and share one fleet.
 ///
@@ -165,25 +167,6 @@ impl Fleet {
         }
         self.inner.reads.unavailable.increment(1);
         Err(self.unavailable(&snapshot))
-    }
-
-    /// Follows the tokens of `appid`, starting with the current one.
-    ///
-    /// # Errors
-    /// [`TokenError::UnknownAccount`].
-    ///
-    /// # Example
-    /// ```
-    /// # async fn example(fleet: wxtokend::Fleet) -> Result<(), wxtokend::TokenError> {
-    /// let mut tokens = fleet.watch("wx0123456789abcdef")?;
-    /// while let Some(token) = tokens.next().await {
-    ///     println!("version {} from now on", token.version());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn watch(&self, appid: impl AsRef<str>) -> Result<Watch, TokenError> {
-        Ok(Watch::new(self.cell(appid.as_ref())?, &self.inner.shared))
     }
 
     /// The view of account `appid`; `None` when there is no such account.

@@ -1,13 +1,11 @@
 //! Reads a fleet's recent events and follows new ones.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 
 use super::handle::Fleet;
+use super::subscription::Subscription;
 use crate::fleet::journal::event::{Event, EventKind};
 use crate::fleet::journal::ring::{EventBatch, Journal};
 use crate::fleet::journal::view::EventView;
@@ -22,14 +20,10 @@ pub(crate) struct Follow {
     missed: bool,
 }
 
-/// Yields what happens in a fleet: a [`Stream`] that ends when the fleet shuts down. It keeps no queue, so a
-/// slow reader costs nothing; one that is more than 65 536 events behind gets a `gap` and continues with what
-/// is still known.
-pub struct Events(Pin<Box<dyn Stream<Item = EventView> + Send>>);
-
 impl Fleet {
     /// Follows new tokens and tickets, changes of accounts' phases, failures, hosts that go down and recover,
-    /// and reloads, from now on.
+    /// and reloads, from now on until the fleet shuts down. A reader that is more than 65 536 events behind gets
+    /// a `gap` and continues with what is still known.
     ///
     /// # Example
     /// ```
@@ -45,7 +39,7 @@ impl Fleet {
     /// # }
     /// ```
     #[must_use]
-    pub fn events(&self) -> Events {
+    pub fn events(&self) -> Subscription<EventView> {
         let shared = &self.inner.shared;
         let (clock, draining) = (Arc::clone(&shared.clock), shared.draining().clone());
         let batches = stream::unfold(self.follow(None), move |mut follow| {
@@ -62,7 +56,7 @@ impl Fleet {
                 Some((stream::iter(views), follow))
             }
         });
-        Events(Box::pin(batches.flatten().fuse()))
+        Subscription::new(batches.flatten())
     }
 
     /// The recent events of `appid`, the newest first and at most `limit`; `None` when there is no such
@@ -114,26 +108,5 @@ impl Follow {
     /// The id of this position, before anything has happened.
     pub(crate) fn id_of_place(&self) -> String {
         self.journal.id_before(self.place)
-    }
-}
-
-impl Events {
-    /// Waits for the next event; `None` when the fleet shuts down. Cancel safe.
-    pub async fn next(&mut self) -> Option<EventView> {
-        self.0.next().await
-    }
-}
-
-impl Stream for Events {
-    type Item = EventView;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EventView>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
     }
 }

@@ -7,5 +7,6 @@ pub(super) mod handle;
 pub(super) mod history;
 mod lifecycle;
 mod reports;
+pub(super) mod subscription;
 mod tickets;
-pub(super) mod watch;
+mod watch;
