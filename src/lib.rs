@@ -56,7 +56,7 @@
 //! | running accounts | [`Fleet`], [`FleetBuilder`], [`Store`], [`StartError`], [`Reloaded`], [`ReloadError`] |
 //! | tokens | [`Token`], [`TokenError`], [`Unavailable`] |
 //! | tickets, and pages signed with them | [`Ticket`], [`TicketKind`], [`TicketError`], [`JsConfig`] |
-//! | a token that WeChat refused | [`Rejected`], [`RejectionOutcome`] |
+//! | a token that WeChat refused, or a refresh | [`RefreshResponse`], [`RejectionOutcome`] |
 //! | how accounts are doing | [`AccountView`], [`Phase`], [`FaultView`], [`BudgetView`], [`TicketView`], [`HostView`] |
 //! | what happens to them | [`EventView`], [`EventDetails`] |
 //! | following tokens or events | [`Subscription`] |
@@ -106,9 +106,9 @@ mod wechat;
 pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
 pub use fleet::{
-    AccountView, BudgetView, EventDetails, EventView, FaultView, Fleet, FleetBuilder, HostView, Rejected,
-    RejectionOutcome, ReloadError, Reloaded, StartError, Store, Subscription, TicketError, TicketView,
-    TokenError, Unavailable,
+    AccountView, BudgetView, EventDetails, EventView, FaultView, Fleet, FleetBuilder, HostView,
+    RefreshResponse, RejectionOutcome, ReloadError, Reloaded, StartError, Store, Subscription, TicketError,
+    TicketView, TokenError, Unavailable,
 };
 pub use jiff::Timestamp;
 pub use reqwest::Url;

@@ -19,7 +19,9 @@ pub(crate) mod tests;
 
 #[cfg(feature = "internals")]
 pub use actor::environment::{Environment, Jitter, MakeTransport};
-pub use api::answers::{Rejected, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable};
+pub use api::answers::{
+    RefreshResponse, ReloadError, Reloaded, StartError, TicketError, TokenError, Unavailable,
+};
 pub use api::builder::{FleetBuilder, Store};
 pub use api::handle::Fleet;
 #[cfg(feature = "axum")]

@@ -120,7 +120,7 @@ pub fn read_check(answer: Result<&Response, &Lost>, sent: &Secret) -> CheckEnd {
 /// Reads the answer to a call for a ticket that carried the token `sent`.
 ///
 /// # Errors
-/// When the answer brings none; [`Fault::token_refused`] where the token is the cause.
+/// When the answer brings none; [`Fault::bad_token_for_ticket`] where the token is the cause.
 pub(super) fn read_ticket(answer: Result<&Response, &Lost>, sent: &Secret) -> Result<Answer, Fault> {
     let answer = answer.map_err(|lost| Fault::host(&lost.to_string()))?;
     ticket_of(answer, sent).map_err(|fault| fault.not_before(answer.asked_pause()))
@@ -132,7 +132,7 @@ fn ticket_of(answer: &Response, sent: &Secret) -> Result<Answer, Fault> {
     }
     match AnswerBody::of(answer) {
         Ok(AnswerBody { errcode: Some(errcode), .. }) if TOKEN_REFUSED.contains(&errcode) => {
-            Err(Fault::token_refused(errcode))
+            Err(Fault::bad_token_for_ticket(errcode))
         }
         Ok(AnswerBody { errcode: Some(errcode), errmsg, .. }) if errcode != 0 => {
             Err(refusal(errcode, &errmsg, sent))
@@ -317,7 +317,7 @@ mod tests {
         }
         let dead = bytes(b"{\"errcode\":\"40001\",\"errmsg\":\"\xce\xde\xd0\xa7\"}");
         assert!(matches!(read_check(Ok(&dead), &sent()), CheckEnd::Refused));
-        assert!(read_ticket(Ok(&dead), &sent()).unwrap_err().is_token_refused());
+        assert!(read_ticket(Ok(&dead), &sent()).unwrap_err().is_bad_token_for_ticket());
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!((none.fault.kind, none.reply.may_have_minted()), (UnknownOutcome, true));
         assert_eq!(read_token(Endpoint::StableToken, &both, &sent()).unwrap_err().fault.kind, Transient);
         assert!(matches!(read_check(Ok(&both), &sent()), CheckEnd::Inconclusive(_)));
-        assert!(!read_ticket(Ok(&both), &sent()).unwrap_err().is_token_refused());
+        assert!(!read_ticket(Ok(&both), &sent()).unwrap_err().is_bad_token_for_ticket());
     }
 
     #[test]
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!((found.value.expose(), found.expires_in), ("t", Duration::from_secs(7200)));
         for errcode in [40001, 40014, 42001] {
             let fault = read(200, &format!(r#"{{"errcode":{errcode},"errmsg":"x"}}"#)).unwrap_err();
-            assert!(fault.is_token_refused() && fault.errcode == Some(errcode), "{fault:?}");
+            assert!(fault.is_bad_token_for_ticket() && fault.errcode == Some(errcode), "{fault:?}");
         }
         let fault = read(200, r#"{"errcode":48001,"errmsg":"for what-was-sent"}"#).unwrap_err();
         assert_eq!((fault.kind, &*fault.message), (Parked, "for [redacted]"));

@@ -122,7 +122,7 @@ impl Fault {
 
     /// WeChat rejects the very token that it hands out.
     #[must_use]
-    pub fn refused_token() -> Self {
+    pub fn dead_token_issued() -> Self {
         Self::without_code(
             FaultKind::Transient,
             FaultScope::Account,
@@ -134,7 +134,7 @@ impl Fault {
 
     /// WeChat rejected a call because of the token it carried.
     #[must_use]
-    pub fn token_refused(errcode: i64) -> Self {
+    pub fn bad_token_for_ticket(errcode: i64) -> Self {
         let fault = Self::without_code(
             FaultKind::Transient,
             FaultScope::Account,
@@ -145,15 +145,15 @@ impl Fault {
         Self { errcode: Some(errcode), ..fault }
     }
 
-    /// Whether it is [`Fault::token_refused`].
+    /// Whether it is [`Fault::bad_token_for_ticket`].
     #[must_use]
-    pub fn is_token_refused(&self) -> bool {
+    pub fn is_bad_token_for_ticket(&self) -> bool {
         self.kind == FaultKind::Transient && self.blames_token()
     }
 
     /// WeChat rejected a ticket call with the code for a bad token, although it honours the token.
     #[must_use]
-    pub fn ticket_refused(errcode: i64) -> Self {
+    pub fn ticket_not_allowed(errcode: i64) -> Self {
         let fault = Self::without_code(
             FaultKind::Parked,
             FaultScope::Account,
@@ -181,7 +181,7 @@ impl Fault {
     pub fn says_nothing_of_the_account(&self) -> bool {
         self.scope != FaultScope::Account
             || matches!(self.errcode, None | Some(-1))
-            || self.is_token_refused()
+            || self.is_bad_token_for_ticket()
     }
 
     /// A failure inside this program while the call was under way.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rand::RngExt as _;
-use wxtokend::{Rejected, RejectionOutcome};
+use wxtokend::{RefreshResponse, RejectionOutcome};
 
 use super::checker::Rejecter;
 use super::fault_rates::{HOUR, MINUTE, SECOND};
@@ -112,7 +112,7 @@ pub(super) fn refresh(sim: &Arc<Sim>, account: usize) {
 }
 
 /// Checks an answer: what is handed out with it is a read like any other, and the outcome must be true.
-fn judge(sim: &Arc<Sim>, account: usize, rejected: &Rejected, presented: Option<&str>) {
+fn judge(sim: &Arc<Sim>, account: usize, rejected: &RefreshResponse, presented: Option<&str>) {
     sim.look(account);
     let same = rejected.token.as_ref().is_some_and(|token| Some(token.access_token()) == presented);
     let invented = presented.is_some_and(|presented| [LONG_AGO, NEVER].contains(&presented));

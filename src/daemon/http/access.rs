@@ -14,7 +14,7 @@ use axum::http::Extensions;
 
 use super::app_state::AppState;
 use super::problem::ApiProblem;
-use super::rights::{Rights, Scope};
+use super::rights::{Permission, Rights};
 
 /// What one request has been authorized for. Clones share the state.
 #[derive(Clone, Default)]
@@ -29,8 +29,8 @@ struct Granted {
 
 /// A permission that the request relies on.
 pub(super) enum Need {
-    Scope(Scope),
-    Account(String, Scope),
+    Permission(Permission),
+    Account(String, Permission),
     Page(String),
 }
 
@@ -89,8 +89,8 @@ impl Access {
         let Some(rights) = &granted.rights else { return Ok(()) };
         let rights = app.clients.recheck(rights)?;
         granted.needs.iter().try_for_each(|need| match need {
-            Need::Scope(scope) => rights.require(*scope),
-            Need::Account(appid, scope) => rights.require_account(appid, &app.fleet, *scope),
+            Need::Permission(permission) => rights.require(*permission),
+            Need::Account(appid, permission) => rights.require_account(appid, &app.fleet, *permission),
             Need::Page(url) => rights.require_signable(url),
         })
     }

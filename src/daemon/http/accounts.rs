@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::extract::AppidPath;
 use super::problem::ApiProblem;
 use super::query::Query;
-use super::rights::{Rights, Scope};
+use super::rights::{Permission, Rights};
 use crate::fleet::{AccountView, HostView, Snapshot};
 
 /// Accounts on a page by default, and at most.
@@ -47,7 +47,7 @@ pub(super) async fn one(
     caller: Caller,
     AppidPath(appid): AppidPath,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Read)?;
+    caller.require_account(&appid, &app.fleet, Permission::Read)?;
     let account = app.fleet.account(&appid).ok_or_else(ApiProblem::unknown_account)?;
     Ok((JSON, json(&account)).into_response())
 }
@@ -57,7 +57,7 @@ pub(super) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Scope::Read)?;
+    caller.require(Permission::Read)?;
     let filter = Filter::of(&uri)?;
     let filter = Arc::new(filter);
     loop {

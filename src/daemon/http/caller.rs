@@ -7,7 +7,7 @@
 use super::access::{Access, Need};
 use super::clients::Clients;
 use super::problem::ApiProblem;
-use super::rights::{Rights, Scope};
+use super::rights::{Permission, Rights};
 use crate::fleet::Fleet;
 
 /// The caller of one request.
@@ -39,23 +39,28 @@ impl Caller {
         self.rights.name()
     }
 
-    /// Whether the caller has `scope` now. For optional parts of an answer; it is not checked again after a
-    /// wait.
-    pub(super) fn may(&self, scope: Scope) -> bool {
-        self.rights().is_ok_and(|rights| rights.may(scope))
+    /// Whether the caller has `permission` now. For optional parts of an answer; it is not checked again
+    /// after a wait.
+    pub(super) fn may(&self, permission: Permission) -> bool {
+        self.rights().is_ok_and(|rights| rights.may(permission))
     }
 
-    /// Requires `scope`, now and for as long as the request takes.
-    pub(super) fn require(&self, scope: Scope) -> Result<(), ApiProblem> {
-        self.rights()?.require(scope)?;
-        self.access.note(Need::Scope(scope));
+    /// Requires `permission`, now and for as long as the request takes.
+    pub(super) fn require(&self, permission: Permission) -> Result<(), ApiProblem> {
+        self.rights()?.require(permission)?;
+        self.access.note(Need::Permission(permission));
         Ok(())
     }
 
-    /// Requires `scope` for the account `appid`, now and for as long as the request takes.
-    pub(super) fn require_account(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
-        self.rights()?.require_account(appid, fleet, scope)?;
-        self.access.note(Need::Account(appid.to_owned(), scope));
+    /// Requires `permission` for the account `appid`, now and for as long as the request takes.
+    pub(super) fn require_account(
+        &self,
+        appid: &str,
+        fleet: &Fleet,
+        permission: Permission,
+    ) -> Result<(), ApiProblem> {
+        self.rights()?.require_account(appid, fleet, permission)?;
+        self.access.note(Need::Account(appid.to_owned(), permission));
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use super::app_state::AppState;
 use super::body;
 use super::caller::Caller;
 use super::problem::{ApiProblem, Code};
-use super::rights::Scope;
+use super::rights::Permission;
 
 /// The parameters of both token calls: `token` takes them from the query, `stable_token` from the body.
 #[derive(Default, Deserialize)]
@@ -162,14 +162,14 @@ async fn find(
         return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
     }
     let caller = authenticate(app, access, secret)?;
-    caller.require_account(appid, &app.fleet, Scope::Token)?;
+    caller.require_account(appid, &app.fleet, Permission::Token)?;
     let token = app.unless_stopping(app.fleet.token(appid)).await?;
     if at == Endpoint::StableToken {
         app.fleet.bring_refresh_forward(appid);
     }
     // `force_refresh` is never obeyed blindly: it says that the token does not work, and is handled like any
     // such report.
-    if *force_refresh == Some(true) && caller.may(Scope::Refresh) {
+    if *force_refresh == Some(true) && caller.may(Permission::Refresh) {
         let report = app.fleet.reject_for(caller.name(), appid, token.access_token());
         let rejected = app.unless_stopping(report).await?;
         return rejected.token.ok_or_else(|| refuse(-1, "system busy: there is no valid token just now"));

@@ -23,7 +23,7 @@ use super::caller::Caller;
 use super::extract::AppidPath;
 use super::problem::ApiProblem;
 use super::query::Query;
-use super::rights::{Rights, Scope};
+use super::rights::{Permission, Rights};
 use crate::fleet::{Event, EventView, Follow};
 
 /// Interval of keep-alive messages. Some proxies take a connection that is silent for longer to be dead. The
@@ -51,7 +51,7 @@ pub(super) async fn history(
     AppidPath(appid): AppidPath,
     uri: Uri,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Read)?;
+    caller.require_account(&appid, &app.fleet, Permission::Read)?;
     let limit = match Query::of(&uri, &["limit"])?.number("limit")?.map(usize::try_from) {
         None => DEFAULT_EVENTS,
         Some(Ok(limit @ 1..=MAX_EVENTS)) => limit,
@@ -67,10 +67,10 @@ pub(super) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiProblem> {
-    caller.require(Scope::Read)?;
+    caller.require(Permission::Read)?;
     let appid = Query::of(&uri, &["appid"])?.text("appid").map(str::to_owned);
     if let Some(appid) = &appid {
-        caller.require_account(appid, &app.fleet, Scope::Read)?;
+        caller.require_account(appid, &app.fleet, Permission::Read)?;
         app.fleet.snapshot(appid).ok_or_else(ApiProblem::unknown_account)?;
     }
     let last_event = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));
@@ -119,7 +119,7 @@ impl Subscriber {
             let clients = self.app.clients.clone();
             // Subscribe before checking the rights, so that a replacement in between is not missed.
             let exchanged = clients.exchanged();
-            let rights = self.caller.rights().ok().filter(|rights| rights.may(Scope::Read))?;
+            let rights = self.caller.rights().ok().filter(|rights| rights.may(Permission::Read))?;
             // Filter only now: since the event happened, a slow client may have lost access to the account.
             while let Some(message) = self.ready.pop_front() {
                 if let Some(message) = self.visible_event(&rights, &message) {

@@ -14,9 +14,9 @@ use super::caller::Caller;
 use super::extract::AppidPath;
 use super::problem::ApiProblem;
 use super::query::Query;
-use super::rights::Scope;
+use super::rights::Permission;
 use super::token::write_fields;
-use crate::fleet::Rejected;
+use crate::fleet::RefreshResponse;
 
 /// A client's report.
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ pub(super) async fn reject(
     AppidPath(appid): AppidPath,
     request: Request,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Refresh)?;
+    caller.require_account(&appid, &app.fleet, Permission::Refresh)?;
     let body = body::of_json(request, "{\"access_token\":\"…\"}").await?;
     let report: Report<'_> = body.read()?;
     if report.access_token.is_empty() {
@@ -40,7 +40,7 @@ pub(super) async fn reject(
     }
     let rejected =
         app.unless_stopping(app.fleet.reject_for(caller.name(), &appid, &report.access_token)).await?;
-    Ok(answer(&appid, &rejected, caller.may(Scope::Token)))
+    Ok(answer(&appid, &rejected, caller.may(Permission::Token)))
 }
 
 pub(super) async fn refresh(
@@ -50,10 +50,10 @@ pub(super) async fn refresh(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Admin)?;
+    caller.require_account(&appid, &app.fleet, Permission::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
     let refreshed = app.unless_stopping(app.fleet.refresh_for(caller.name(), &appid, force)).await?;
-    Ok(answer(&appid, &refreshed, caller.may(Scope::Token) && !prefers_minimal(&headers)))
+    Ok(answer(&appid, &refreshed, caller.may(Permission::Token) && !prefers_minimal(&headers)))
 }
 
 /// Whether the client wants only the outcome (`Prefer: return=minimal`, RFC 7240). The status page does,
@@ -66,16 +66,16 @@ fn prefers_minimal(headers: &HeaderMap) -> bool {
 }
 
 /// The answer to both calls. It contains the current token if one may be served and the caller may read it.
-fn answer(appid: &str, rejected: &Rejected, may_read: bool) -> Response {
+fn answer(appid: &str, refresh: &RefreshResponse, may_read: bool) -> Response {
     let mut json = String::with_capacity(1024);
-    let (outcome, version) = (rejected.outcome.as_str(), rejected.version);
+    let (outcome, version) = (refresh.outcome.as_str(), refresh.version);
     let _ = write!(json, "{{\"outcome\":\"{outcome}\",\"version\":{version},\"appid\":\"{appid}\",");
-    if let Some(token) = rejected.token.as_ref().filter(|_| may_read) {
+    if let Some(token) = refresh.token.as_ref().filter(|_| may_read) {
         write_fields(&mut json, token);
         json.push(',');
     }
     json.push_str("\"last_fault\":");
-    json.push_str(&serde_json::to_string(&rejected.last_fault).unwrap_or_default());
+    json.push_str(&serde_json::to_string(&refresh.last_fault).unwrap_or_default());
     json.push('}');
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], json).into_response()
 }

@@ -10,7 +10,7 @@ use crate::fleet::Fleet;
 
 /// A permission that a call needs. None implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum Permission {
     /// See the state of accounts.
     Read,
     /// Read tokens. The same permission as `Read`, but not for the status page.
@@ -42,30 +42,30 @@ impl Rights {
         self.client.as_deref().map_or(Allow::ALL, |client| client.allow)
     }
 
-    pub(super) fn may(&self, scope: Scope) -> bool {
+    pub(super) fn may(&self, permission: Permission) -> bool {
         let allow = self.allow();
-        match scope {
-            Scope::Read => allow.read,
-            Scope::Token => allow.read && !self.by_cookie,
-            Scope::Refresh => allow.refresh && !self.by_cookie,
-            Scope::Admin => allow.admin,
+        match permission {
+            Permission::Read => allow.read,
+            Permission::Token => allow.read && !self.by_cookie,
+            Permission::Refresh => allow.refresh && !self.by_cookie,
+            Permission::Admin => allow.admin,
             // A page's signature reveals less than the ticket, which readers may have.
-            Scope::Sign => (allow.sign || allow.read) && !self.by_cookie,
+            Permission::Sign => (allow.sign || allow.read) && !self.by_cookie,
         }
     }
 
-    /// Refuses a caller that lacks `scope`.
-    pub(super) fn require(&self, scope: Scope) -> Result<(), ApiProblem> {
-        let detail = match scope {
-            Scope::Token | Scope::Refresh | Scope::Sign if self.by_cookie => {
+    /// Refuses a caller that lacks `permission`.
+    pub(super) fn require(&self, permission: Permission) -> Result<(), ApiProblem> {
+        let detail = match permission {
+            Permission::Token | Permission::Refresh | Permission::Sign if self.by_cookie => {
                 "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
             }
-            Scope::Read | Scope::Token => "this key may not read: its client needs allow: [read]",
-            Scope::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
-            Scope::Admin => "this key may not order refreshes: its client needs allow: [admin]",
-            Scope::Sign => "this key may not have pages signed: its client needs allow: [sign]",
+            Permission::Read | Permission::Token => "this key may not read: its client needs allow: [read]",
+            Permission::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
+            Permission::Admin => "this key may not order refreshes: its client needs allow: [admin]",
+            Permission::Sign => "this key may not have pages signed: its client needs allow: [sign]",
         };
-        if self.may(scope) { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
+        if self.may(permission) { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
     }
 
     /// Refuses a caller that may not have the page at `url` signed.
@@ -81,8 +81,13 @@ impl Rights {
 
     /// Refuses a caller that may not use `appid`. A client must not learn which other accounts exist: where
     /// its grants do not name the appid, the answer is the same whether or not there is such an account.
-    pub(super) fn require_account(&self, appid: &str, fleet: &Fleet, scope: Scope) -> Result<(), ApiProblem> {
-        self.require(scope)?;
+    pub(super) fn require_account(
+        &self,
+        appid: &str,
+        fleet: &Fleet,
+        permission: Permission,
+    ) -> Result<(), ApiProblem> {
+        self.require(permission)?;
         let Some(client) = &self.client else { return Ok(()) };
         if client.accounts.covers_appid(appid) {
             return Ok(());

@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::extract::{AppidPath, TicketKindPath};
 use super::problem::ApiProblem;
 use super::query::Query;
-use super::rights::Scope;
+use super::rights::Permission;
 use super::token::matches_etag;
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ pub(super) async fn read(
     TicketKindPath(kind): TicketKindPath,
     request: Request,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Token)?;
+    caller.require_account(&appid, &app.fleet, Permission::Token)?;
     Query::of(request.uri(), &[])?;
     let ticket = app.unless_stopping(app.fleet.ticket(&appid, kind)).await?;
     let validators = validators(&ticket);
@@ -65,7 +65,7 @@ pub(super) async fn sign(
     AppidPath(appid): AppidPath,
     uri: Uri,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Sign)?;
+    caller.require_account(&appid, &app.fleet, Permission::Sign)?;
     let query = Query::of(&uri, &["url"])?;
     let page = query.text("url").ok_or_else(|| {
         ApiProblem::bad_request("url is missing: the page's address as its browser shows it, URL-encoded")

@@ -15,7 +15,7 @@ use super::extract::AppidPath;
 use super::paths::appid_of_token_read;
 use super::problem::ApiProblem;
 use super::query::Query;
-use super::rights::Scope;
+use super::rights::Permission;
 
 /// How long a long poll waits by default, and at most.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ pub(super) fn answer_at_once<B>(app: &AppState, request: &axum::http::Request<B>
         && !headers.contains_key(header::IF_NONE_MATCH);
     let appid = appid_of_token_read(uri.path()).filter(|_| is_plain)?;
     let rights = app.clients.rights(headers).ok()?;
-    rights.require_account(appid, &app.fleet, Scope::Token).ok()?;
+    rights.require_account(appid, &app.fleet, Permission::Token).ok()?;
     let token = app.fleet.token_at_once(appid)?;
     Some(found(appid, &token, &quoted(&token)))
 }
@@ -45,7 +45,7 @@ pub(super) async fn read(
     AppidPath(appid): AppidPath,
     request: Request,
 ) -> Result<Response, ApiProblem> {
-    caller.require_account(&appid, &app.fleet, Scope::Token)?;
+    caller.require_account(&appid, &app.fleet, Permission::Token)?;
     // Waits are boxed, so that nearly all reads, which do not wait, need not carry their state.
     let token = match Poll::from_uri(request.uri())? {
         None => match app.fleet.token_at_once(&appid) {

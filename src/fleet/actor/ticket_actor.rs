@@ -269,7 +269,7 @@ impl TicketActor {
                 result: Err(Fault::internal("the call to WeChat panicked")),
             });
             drop(permit);
-            let refused = end.result.as_ref().err().filter(|fault| fault.is_token_refused());
+            let refused = end.result.as_ref().err().filter(|fault| fault.is_bad_token_for_ticket());
             if let Some(errcode) = refused.and_then(|fault| fault.errcode) {
                 if honoured.load(Ordering::SeqCst) != token.version
                     && let Some(actor) = account.mailbox()
@@ -284,7 +284,7 @@ impl TicketActor {
                     }
                 }
                 if again && honoured.load(Ordering::SeqCst) == token.version {
-                    end.result = Err(Fault::ticket_refused(errcode));
+                    end.result = Err(Fault::ticket_not_allowed(errcode));
                 }
             }
             Due::Ended(end)

@@ -1,4 +1,4 @@
-//! What another boot has stored and is not judged yet; see [`release`](super::release).
+//! What another boot has stored and is not judged yet; see [`release`](super::old_boot_records::release).
 
 use std::collections::BTreeSet;
 

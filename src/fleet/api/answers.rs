@@ -160,7 +160,7 @@ impl Unavailable {
 /// The outcome of [`Fleet::reject`](crate::fleet::Fleet::reject) and [`Fleet::refresh`](crate::fleet::Fleet::refresh).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Rejected {
+pub struct RefreshResponse {
     /// How it was decided.
     pub outcome: RejectionOutcome,
     /// The version of the newest token.

@@ -22,8 +22,8 @@ pub(crate) struct Follow {
 
 impl Fleet {
     /// Follows new tokens and tickets, changes of accounts' phases, failures, hosts that go down and recover,
-    /// and reloads, from now on until the fleet shuts down. A reader that is more than 65 536 events behind gets
-    /// a `gap` and continues with what is still known.
+    /// and reloads, from now on until the fleet shuts down. A reader that is more than 65 536 events behind
+    /// gets a `gap` and continues with what is still known.
     ///
     /// # Example
     /// ```

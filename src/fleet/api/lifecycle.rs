@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::fleet::actor::clock_watch::watch_clocks;
 use crate::fleet::actor::context::{ActorContext, hosts_of, rules_of};
 use crate::fleet::actor::environment::Environment;
-use crate::fleet::actor::release::release;
+use crate::fleet::actor::old_boot_records::release;
 use crate::fleet::actor::supervisor::{Applied, Apply, Supervisor};
 use crate::fleet::actor::trials::try_while_down;
 use crate::fleet::actor::withheld::Withheld;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tracing::info;
 use wxtokend_core::secret::Secret;
 
-use super::answers::{Rejected, TokenError};
+use super::answers::{RefreshResponse, TokenError};
 use super::handle::Fleet;
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::mailbox::{NoValidToken, Notice, RefreshReply, RefreshRequest};
@@ -37,7 +37,7 @@ impl Fleet {
         &self,
         appid: impl AsRef<str>,
         access_token: impl AsRef<str>,
-    ) -> Result<Rejected, TokenError> {
+    ) -> Result<RefreshResponse, TokenError> {
         self.reject_for(None, appid, access_token).await
     }
 
@@ -47,7 +47,7 @@ impl Fleet {
         by: Option<&str>,
         appid: impl AsRef<str>,
         access_token: impl AsRef<str>,
-    ) -> Result<Rejected, TokenError> {
+    ) -> Result<RefreshResponse, TokenError> {
         let cell = self.cell(appid.as_ref())?;
         self.until_judged(&cell).await;
         let presented = Secret::new(access_token.as_ref());
@@ -79,7 +79,7 @@ impl Fleet {
     ///
     /// # Errors
     /// As [`Fleet::reject`].
-    pub async fn refresh(&self, appid: impl AsRef<str>, force: bool) -> Result<Rejected, TokenError> {
+    pub async fn refresh(&self, appid: impl AsRef<str>, force: bool) -> Result<RefreshResponse, TokenError> {
         self.refresh_for(None, appid, force).await
     }
 
@@ -89,7 +89,7 @@ impl Fleet {
         by: Option<&str>,
         appid: impl AsRef<str>,
         force: bool,
-    ) -> Result<Rejected, TokenError> {
+    ) -> Result<RefreshResponse, TokenError> {
         let cell = self.cell(appid.as_ref())?;
         self.until_judged(&cell).await;
         let answer = match cell.mailbox() {
@@ -147,7 +147,7 @@ impl Fleet {
         }
     }
 
-    fn finish(&self, cell: &AccountCell, answer: RefreshReply) -> Result<Rejected, TokenError> {
+    fn finish(&self, cell: &AccountCell, answer: RefreshReply) -> Result<RefreshResponse, TokenError> {
         let snapshot = cell.load();
         let token = snapshot.state.read(self.inner.shared.now());
         let outcome = match (answer, &token) {
@@ -160,6 +160,11 @@ impl Fleet {
             (Err(_), Some(_)) => RejectionOutcome::Limited,
         };
         self.inner.shared.count_rejection(cell, outcome);
-        Ok(Rejected { outcome, version: snapshot.state.version, token, last_fault: snapshot.last_fault() })
+        Ok(RefreshResponse {
+            outcome,
+            version: snapshot.state.version,
+            token,
+            last_fault: snapshot.last_fault(),
+        })
     }
 }

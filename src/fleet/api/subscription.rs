@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use futures_util::stream::{Stream, StreamExt as _};
 
-/// Yields one value after another, as they come: a [`Stream`] that ends when there will be no more. It keeps no queue,
-/// so a slow reader costs nothing.
+/// Yields one value after another, as they come: a [`Stream`] that ends when there will be no more. It keeps no
+/// queue, so a slow reader costs nothing.
 pub struct Subscription<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
 
 impl<T> Subscription<T> {

@@ -13,8 +13,8 @@ use super::subscription::Subscription;
 use crate::fleet::cells::cell::{AccountCell, Snapshot};
 
 impl Fleet {
-    /// Follows the tokens of `appid`, starting with the current one, until the account is removed or the fleet shuts
-    /// down. Tokens that are replaced before they are read are skipped.
+    /// Follows the tokens of `appid`, starting with the current one, until the account is removed or the fleet
+    /// shuts down. Tokens that are replaced before they are read are skipped.
     ///
     /// # Errors
     /// [`TokenError::UnknownAccount`].

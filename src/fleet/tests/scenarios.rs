@@ -15,7 +15,7 @@ use wxtokend_testkit::scenarios::{
 
 use super::lab::{Lab, drawn_from};
 use crate::config::Config;
-use crate::fleet::{Rejected, TokenError};
+use crate::fleet::{RefreshResponse, TokenError};
 use crate::store::memory::MemoryBackend;
 
 const BASE_URL: &str = "https://wechat.test/";
@@ -51,7 +51,7 @@ impl Simulated {
     }
 }
 
-fn outcome(answer: Result<Rejected, TokenError>) -> Outcome {
+fn outcome(answer: Result<RefreshResponse, TokenError>) -> Outcome {
     match answer {
         Ok(rejected) => serde_json::from_value(json!(rejected.outcome)).unwrap(),
         Err(TokenError::Unavailable(_)) => Outcome::Unavailable,

@@ -107,11 +107,11 @@ struct Row {
 fn further() -> [(&'static str, Fault); 5] {
     [
         ("40164 or 61004 whose message names no address", Fault::from_errcode(40164, "")),
-        ("`stable_token` hands out again the token that WeChat refused", Fault::refused_token()),
-        ("a ticket call gets 40001, 40014 or 42001", Fault::token_refused(40001)),
+        ("`stable_token` hands out again the token that WeChat refused", Fault::dead_token_issued()),
+        ("a ticket call gets 40001, 40014 or 42001", Fault::bad_token_for_ticket(40001)),
         (
             "a ticket call gets 40001, 40014 or 42001 again, and WeChat honours the token",
-            Fault::ticket_refused(40001),
+            Fault::ticket_not_allowed(40001),
         ),
         ("the program itself fails over a call or its answer", Fault::internal("")),
     ]

@@ -22,7 +22,7 @@ fn advice() -> Vec<[String; 3]> {
     ];
     let codes = TABLE.iter().flat_map(|group| group.rows).flat_map(|row| row.errcodes);
     let coded = codes.map(|code| Fault::from_errcode(*code, ""));
-    let refused = TOKEN_REFUSED.map(Fault::token_refused);
+    let refused = TOKEN_REFUSED.map(Fault::bad_token_for_ticket);
     let mut rows: Vec<_> = without_code.into_iter().chain(coded).chain(refused).map(row).collect();
     rows.push([FaultKind::Parked.as_str().to_owned(), "other".to_owned(), UNKNOWN.advice.en.to_owned()]);
     rows

@@ -238,7 +238,7 @@ impl AccountState {
         let force_allowed = force_allowed_at(&self.forced, now).has_come(now);
         if validity != Validity::Good {
             self.set_validity(Validity::RefusedAgain);
-            self.fail(Fault::refused_token(), account, now, jitter);
+            self.fail(Fault::dead_token_issued(), account, now, jitter);
         } else if want == Some(WantedCall::Fetch(Reason::Reported))
             && account.settings.endpoint == Endpoint::StableToken
             && force_allowed

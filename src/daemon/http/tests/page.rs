@@ -105,9 +105,9 @@ fn every_advice_has_a_chinese_translation() {
         Failure::unreadable("x"),
         Failure::precondition_failed(),
         Failure::budget_exhausted(4, Duration::from_secs(1)),
-        Failure::refused_token(),
-        Failure::token_refused(40001),
-        Failure::ticket_refused(40001),
+        Failure::dead_token_issued(),
+        Failure::bad_token_for_ticket(40001),
+        Failure::ticket_not_allowed(40001),
         Failure::internal("x"),
     ];
     let all: std::collections::BTreeSet<_> = coded.chain(others).map(|fault| fault.advice).collect();

@@ -81,7 +81,7 @@ fn a_quota_a_park_and_a_dead_repeat_wait_exactly_as_long_as_they_say() {
         (Fault::from_errcode(45011, ""), 60),
         (Fault::from_errcode(40164, ""), 300),
         (Fault::from_errcode(89506, ""), 86_400),
-        (Fault::refused_token(), 0),
+        (Fault::dead_token_issued(), 0),
         (Fault::budget_exhausted(10, s(77)), 77),
     ] {
         for (failures, jitter) in [(1, 0.0), (50, 0.99)] {
@@ -129,7 +129,7 @@ fn the_last_quarter_of_the_burst_is_spent_no_faster_than_it_comes_back() {
     assert_eq!(waits(&ledger), s(2), "25 of 100 left");
     ledger.charge(Bucket::Calls, 200, START).unwrap();
     assert_eq!(waits(&ledger), s(864), "24 left: one call in 864 s");
-    assert_eq!(wait_after(&Fault::refused_token(), 1, &account, s(30), &ledger, START, 0.0), s(0));
+    assert_eq!(wait_after(&Fault::dead_token_issued(), 1, &account, s(30), &ledger, START, 0.0), s(0));
 }
 
 #[test]

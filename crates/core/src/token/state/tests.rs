@@ -347,7 +347,7 @@ fn what_needs_a_person_stays_through_a_failure_that_says_nothing_of_it() {
         (Fault::budget_exhausted(4, s(60)), true),
         (Fault::internal("a panic"), true),
         (Fault::from_errcode(-1, "system error"), true),
-        (Fault::token_refused(40001), true),
+        (Fault::bad_token_for_ticket(40001), true),
         (Fault::from_errcode(45009, "quota"), false),
         (Fault::from_errcode(45011, "too often"), false),
     ] {
