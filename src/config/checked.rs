@@ -28,6 +28,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// How WeChat is called.
     pub upstream: UpstreamConfig,
+    /// How calls are passed on to WeChat.
+    pub proxy: ProxyConfig,
     /// Where tokens are published in addition; by default nowhere.
     pub publish: Vec<Sink>,
     /// The accounts in the order of the file, each appid once.
@@ -48,6 +50,7 @@ impl Config {
             metrics: MetricsConfig::default(),
             store: StoreConfig::default(),
             upstream: UpstreamConfig::default(),
+            proxy: ProxyConfig::default(),
             publish: Vec::new(),
             accounts: accounts.into_iter().map(Arc::new).collect(),
             warnings: Vec::new(),
@@ -153,6 +156,25 @@ impl Default for UpstreamConfig {
             max_in_flight: 64,
             max_per_second: 100,
         }
+    }
+}
+
+/// How calls of applications are passed on to WeChat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Up to this many bytes of a call's body are kept until it is answered, so that the call can be repeated;
+    /// default 1 MiB.
+    pub keep_body: u32,
+    /// How long a call may make no progress: connecting, sending, waiting for the answer, or receiving it;
+    /// default 60 s.
+    pub timeout: Duration,
+    /// Connections to each of WeChat's hosts at once, over all accounts; at least 1, default 256.
+    pub max_connections: u32,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self { keep_body: 1 << 20, timeout: Duration::from_secs(60), max_connections: 256 }
     }
 }
 

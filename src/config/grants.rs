@@ -23,6 +23,9 @@ pub struct Client {
     pub allow: Allow,
     /// Prefixes of page addresses that may be signed for it; if empty, all may.
     pub urls: Vec<String>,
+    /// Prefixes of the paths of WeChat's API that it may call through the proxy; if empty, all that are passed
+    /// on at all.
+    pub paths: Vec<String>,
 }
 
 impl Client {
@@ -30,7 +33,7 @@ impl Client {
     #[must_use]
     pub fn new(name: &str, key: &Secret, accounts: Grants) -> Self {
         let (name, key_sha256) = (name.to_owned(), key.sha256());
-        Self { name, key_sha256, accounts, allow: Allow::default(), urls: Vec::new() }
+        Self { name, key_sha256, accounts, allow: Allow::default(), urls: Vec::new(), paths: Vec::new() }
     }
 
     /// Whether the page at `url` may be signed for this client.
@@ -38,6 +41,12 @@ impl Client {
     pub fn may_sign(&self, url: &str) -> bool {
         self.urls.is_empty()
             || self.urls.iter().any(|prefix| url.starts_with(prefix)) && !jssdk::signs_another_page(url)
+    }
+
+    /// Whether this client may call `path` of WeChat's API, which begins with a slash.
+    #[must_use]
+    pub fn may_call(&self, path: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|prefix| path.starts_with(prefix))
     }
 
     /// The first 8 hex digits of the key's digest: enough to tell two keys apart, useless to an attacker.
@@ -55,6 +64,7 @@ impl fmt::Debug for Client {
             .field("accounts", &self.accounts)
             .field("allow", &self.allow)
             .field("urls", &self.urls)
+            .field("paths", &self.paths)
             .finish()
     }
 }
@@ -71,19 +81,21 @@ pub struct Allow {
     pub admin: bool,
     /// Have pages signed, without reading tokens or tickets.
     pub sign: bool,
+    /// Have calls passed on to WeChat with the account's token, without reading it.
+    pub call: bool,
 }
 
 impl Allow {
     /// The names in `accounts.yaml`, in the order of the fields.
-    pub const NAMES: [&str; 4] = ["read", "refresh", "admin", "sign"];
+    pub const NAMES: [&str; 5] = ["read", "refresh", "admin", "sign", "call"];
     /// No permissions.
-    pub const NONE: Self = Self { read: false, refresh: false, admin: false, sign: false };
+    pub const NONE: Self = Self { read: false, refresh: false, admin: false, sign: false, call: false };
     /// All permissions.
-    pub const ALL: Self = Self { read: true, refresh: true, admin: true, sign: true };
+    pub const ALL: Self = Self { read: true, refresh: true, admin: true, sign: true, call: true };
 
     /// The names of the granted permissions.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let flags = [self.read, self.refresh, self.admin, self.sign];
+        let flags = [self.read, self.refresh, self.admin, self.sign, self.call];
         Self::NAMES.into_iter().zip(flags).filter_map(|(name, allowed)| allowed.then_some(name))
     }
 }
@@ -275,6 +287,7 @@ mod tests {
             accounts: Grants::all(),
             allow: Allow::default(),
             urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            paths: Vec::new(),
         };
         let limited = client(&["https://shop.example/", "https://pay.example/a/"]);
         for (page, may) in [
@@ -323,6 +336,7 @@ mod tests {
             accounts: Grants::all(),
             allow: Allow::default(),
             urls: Vec::new(),
+            paths: Vec::new(),
         };
         let text = format!("{client:?}");
         assert!(text.contains("abababab…") && !text.contains("ababababab"), "{text}");

@@ -20,7 +20,9 @@ mod tests;
 #[cfg(feature = "yaml")]
 mod yaml;
 
-pub use checked::{ApiConfig, Config, Defaults, MetricsConfig, PerAccount, StoreConfig, UpstreamConfig};
+pub use checked::{
+    ApiConfig, Config, Defaults, MetricsConfig, PerAccount, ProxyConfig, StoreConfig, UpstreamConfig,
+};
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, InvalidSetting, Position, Problem};
 pub use sink::Sink;

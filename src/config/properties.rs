@@ -151,7 +151,7 @@ type UpstreamParts = (
 );
 
 const TAGS: [&str; 3] = ["retail", "花店", "x y"];
-const SCOPES: [&str; 4] = ["read", "refresh", "admin", "sign"];
+const SCOPES: [&str; 5] = ["read", "refresh", "admin", "sign", "call"];
 const URLS: [&str; 3] = ["https://api.weixin.qq.com/", "http://127.0.0.1:8080/wx/", "https://[::1]/"];
 
 fn some_of(max: usize) -> impl Strategy<Value = Vec<usize>> {
@@ -270,7 +270,7 @@ fn build_file(
         let mut allow = Allow::default();
         if !scopes.is_empty() {
             let has = |scope: usize| scopes.contains(&scope);
-            allow = Allow { read: has(0), refresh: has(1), admin: has(2), sign: has(3) };
+            allow = Allow { read: has(0), refresh: has(1), admin: has(2), sign: has(3), call: has(4) };
             client["allow"] = scopes.iter().map(|scope| SCOPES[*scope]).collect();
         }
         if written["api"]["clients"].is_null() {
@@ -283,6 +283,7 @@ fn build_file(
             accounts: Grants::new(grants).unwrap(),
             allow,
             urls: Vec::new(),
+            paths: Vec::new(),
         });
     }
     if open && !clients.is_empty() {

@@ -63,12 +63,16 @@ fn the_commented_out_parts_of_the_example_work() {
     std::fs::write(&key_file, "shop-key\n").unwrap();
     let clients = clients.replace("/run/secrets/shop", key_file.to_str().unwrap());
     let text = EXAMPLE.replace("  clients: []\n", &clients);
-    let env = |name: &str| (name == "CRM_KEY").then(|| OsString::from("crm-key"));
+    let env = |name: &str| ["CRM_KEY", "NEWSLETTER_KEY"].contains(&name).then(|| OsString::from(name));
     let config = Config::parse(&text, Path::new("accounts.yaml"), env).unwrap();
-    let [crm, shop, reports] = &config.api.clients[..] else { panic!("three clients: {config:?}") };
+    let [crm, shop, newsletter, reports] = &config.api.clients[..] else {
+        panic!("four clients: {config:?}")
+    };
     assert_eq!(crm.allow, Allow { read: true, refresh: true, ..Allow::NONE });
     assert_eq!(shop.allow, Allow { sign: true, ..Allow::NONE });
     assert_eq!((&crm.urls[..], &shop.urls[..]), (&[][..], &["https://shop.example.com/".to_owned()][..]));
+    assert_eq!(newsletter.allow, Allow { call: true, ..Allow::NONE });
+    assert!(newsletter.may_call("/cgi-bin/message/send") && !newsletter.may_call("/cgi-bin/user/get"));
     assert!(config.accounts.iter().all(|account| reports.accounts.covers(account)));
     assert_eq!(config.accounts.iter().filter(|account| shop.accounts.covers(account)).count(), 3);
     // The digest in the example file is that of this text.
@@ -142,6 +146,23 @@ accounts: [{ appid: wx1, secret: s, name: same }, { appid: wx2, secret: s, name:
     ];
     assert_eq!(reported, expected, "{problems:?}");
     assert!(!format!("{problems:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_size_has_a_unit_or_is_a_number_of_bytes() {
+    for (text, bytes) in [("0", 0), ("1000", 1000), ("64KiB", 65_536), ("1MiB", 1 << 20), ("1GiB", 1 << 30)] {
+        let config =
+            parse(&format!("proxy: {{ keep_body: {text} }}\naccounts: [{{ appid: wx1, secret: s }}]"));
+        assert_eq!(config.unwrap().proxy.keep_body, bytes, "{text}");
+    }
+    for text in ["-1", "1.5MiB", "1 MiB", "1MB", "1m", "KiB", "2GiB", "1048577KiB", "99999999999"] {
+        let Err(ConfigError::Problems { problems, .. }) =
+            parse(&format!("proxy: {{ keep_body: {text} }}\naccounts: [{{ appid: wx1, secret: s }}]"))
+        else {
+            panic!("{text}")
+        };
+        assert!(problems[0].to_string().contains("is not a size up to 1GiB"), "{problems:?}");
+    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Hosts {
     }
 
     /// The hosts in the order in which a call tries them.
-    pub(super) fn order(&self) -> Vec<(usize, Url)> {
+    pub(crate) fn order(&self) -> Vec<(usize, Url)> {
         let now = self.clock.now();
         let mut order: Vec<_> = self.hosts.iter().enumerate().collect();
         order.sort_by_key(|(_, host)| {

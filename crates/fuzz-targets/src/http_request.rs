@@ -243,6 +243,7 @@ fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
         accounts: Grants::new(accounts.iter().copied()).expect("grants"),
         allow,
         urls: Vec::new(),
+        paths: Vec::new(),
     }
 }
 

@@ -24,7 +24,7 @@ type List<T> = Vec<Node<T>>;
 
 mapping! {
     /// The whole file.
-    File { api: Api, metrics: Metrics, store: Store, upstream: Upstream, publish: List<Sink>, defaults: Settings, accounts: List<Account> }
+    File { api: Api, metrics: Metrics, store: Store, upstream: Upstream, proxy: Proxy, publish: List<Sink>, defaults: Settings, accounts: List<Account> }
 }
 mapping! {
     /// `api`
@@ -32,7 +32,7 @@ mapping! {
 }
 mapping! {
     /// `api.clients[…]`
-    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single>, urls: List<Single> }
+    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single>, urls: List<Single>, paths: List<Single> }
 }
 mapping! {
     /// `metrics`
@@ -45,6 +45,10 @@ mapping! {
 mapping! {
     /// `upstream`
     Upstream { base_urls: List<Single>, timeout: Single, overlap: Single, max_in_flight: Single, max_per_second: Single }
+}
+mapping! {
+    /// `proxy`
+    Proxy { keep_body: Single, timeout: Single, max_connections: Single }
 }
 mapping! {
     /// `publish[…]`
@@ -155,6 +159,7 @@ pub(crate) fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("metrics", Metrics::keys()),
         ("store", Store::keys()),
         ("upstream", Upstream::keys()),
+        ("proxy", Proxy::keys()),
         ("publish", Sink::keys()),
         ("defaults", Settings::keys()),
         ("retry", Retry::keys()),

@@ -32,6 +32,23 @@ pub(crate) fn at_least(min: u32) -> impl FnOnce(&str) -> Parsed<u32> {
     }
 }
 
+/// A number of bytes, at most 1 GiB.
+pub(crate) fn size(text: &str) -> Parsed<u32> {
+    let unit_at = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let unit = match unit {
+        "" | "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u32| number.parse::<u32>().ok()?.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes <= 1 << 30)
+        .ok_or_else(|| "is not a size up to 1GiB; such as 0, 64KiB or 1MiB".to_owned())
+}
+
 pub(crate) fn yes_or_no(text: &str) -> Parsed<bool> {
     text.parse().map_err(|_| "is neither true nor false".to_owned())
 }

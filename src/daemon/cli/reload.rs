@@ -11,7 +11,7 @@ use super::failure::chain;
 use super::source::Source;
 use super::warnings;
 use crate::config::{Config, ConfigError, Problem};
-use crate::daemon::http::{Clients, is_loopback};
+use crate::daemon::http::{Clients, Proxy, is_loopback};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::{Fleet, ReloadError, Reloaded};
 
@@ -21,6 +21,7 @@ pub(super) struct Reloader {
     pub(super) fixed: RestartOnly,
     pub(super) fleet: Fleet,
     pub(super) clients: Clients,
+    pub(super) proxy: Proxy,
     pub(super) metrics: Metrics,
     pub(super) sandbox_run: Option<SandboxRun>,
     /// Warnings of the configuration that was applied last, which have been logged.
@@ -84,6 +85,7 @@ impl Reloader {
         }
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let requested = RestartOnly::of(&config);
+        let proxy = config.proxy.clone();
         let new_warnings = std::mem::take(&mut config.warnings);
         let needed_keys = !self.clients.need_no_key();
         // Replace the clients first: a client that has been removed must not see the new accounts.
@@ -93,6 +95,7 @@ impl Reloader {
             warnings::no_clients();
         }
         self.metrics.set_per_account(per_account);
+        self.proxy.set(&proxy);
         if self.sandbox_run.is_none() {
             warnings::log(&self.source, &new_warnings, &self.warnings);
         }
@@ -181,6 +184,7 @@ mod tests {
             fixed: RestartOnly::of(&rig.config),
             fleet: rig.fleet.clone(),
             clients: rig.clients.clone(),
+            proxy: rig.proxy.clone(),
             metrics: rig.metrics.clone(),
             sandbox_run: None,
             warnings: Vec::new(),

@@ -81,6 +81,7 @@ impl Daemon {
             fixed: RestartOnly::of(&config),
             fleet: fleet.clone(),
             clients: api.clients(),
+            proxy: api.proxy(),
             metrics,
             sandbox_run,
             warnings: config.warnings,

@@ -50,6 +50,10 @@ impl Config {
         writeln!(text, "  overlap: {}", show(upstream.overlap))?;
         writeln!(text, "  max_in_flight: {}", upstream.max_in_flight)?;
         writeln!(text, "  max_per_second: {}", upstream.max_per_second)?;
+        let proxy = &self.proxy;
+        writeln!(text, "proxy:\n  keep_body: {}", size(proxy.keep_body))?;
+        writeln!(text, "  timeout: {}", show(proxy.timeout))?;
+        writeln!(text, "  max_connections: {}", proxy.max_connections)?;
         if !self.publish.is_empty() {
             writeln!(text, "publish:")?;
         }
@@ -65,7 +69,19 @@ fn write_client(text: &mut String, client: &Client) -> fmt::Result {
     writeln!(text, "      key: sha256:{}", client.key_fingerprint())?;
     writeln!(text, "      accounts: {}", list(client.accounts.entries()))?;
     writeln!(text, "      allow: {}", list(client.allow.names()))?;
-    if client.urls.is_empty() { Ok(()) } else { writeln!(text, "      urls: {}", list(client.urls.iter())) }
+    for (key, prefixes) in [("urls", &client.urls), ("paths", &client.paths)] {
+        if !prefixes.is_empty() {
+            writeln!(text, "      {key}: {}", list(prefixes.iter()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A number of bytes as the file has it.
+fn size(bytes: u32) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fits = units.into_iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
+    fits.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
 fn write_sink(text: &mut String, sink: &Sink) -> fmt::Result {
@@ -151,7 +167,9 @@ api:
   listen: 0.0.0.0:8787
   clients:
     - { name: crm, key: hunter2-key, accounts: [wx-1, 'w*', tag:x], allow: [sign, admin], urls: ['https://x.example/'] }
+    - { name: bot, key: hunter2-bot, accounts: [wx-2], allow: [call], paths: [/cgi-bin/message/] }
 upstream: { timeout: 90s }
+proxy: { keep_body: 1000 }
 accounts:
 "
         .to_owned();
@@ -164,6 +182,8 @@ accounts:
             "  listen: 0.0.0.0:8787\n",
             "    - name: crm\n      key: sha256:8be9fd3c\n      accounts: [wx-1, w*, tag:x]\n      allow: [admin, sign]\n      urls: [https://x.example/]\n",
             "metrics:\n  listen: nowhere\n  per_account: all\n",
+            "      allow: [call]\n      paths: [/cgi-bin/message/]\n",
+            "proxy:\n  keep_body: 1000\n  timeout: 1m\n  max_connections: 256\n",
             "  path: /etc/wxtokend/wxtokend.redb\n",
             "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
             "accounts: 53\n",
@@ -172,5 +192,19 @@ accounts:
             assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
         }
         assert!(!summary.contains("hunter2") && !summary.contains("wx-51"), "{summary}");
+    }
+
+    #[test]
+    fn a_size_is_shown_as_the_file_has_it() {
+        for (bytes, shown) in [
+            (0, "0"),
+            (1000, "1000"),
+            (1024, "1KiB"),
+            (65_536, "64KiB"),
+            (1 << 20, "1MiB"),
+            (3 << 30, "3GiB"),
+        ] {
+            assert_eq!(size(bytes), shown);
+        }
     }
 }

@@ -32,6 +32,7 @@ pub(super) enum Need {
     Permission(Permission),
     Account(String, Permission),
     Page(String),
+    Path(String),
 }
 
 impl Access {
@@ -92,6 +93,7 @@ impl Access {
             Need::Permission(permission) => rights.require(*permission),
             Need::Account(appid, permission) => rights.require_account(appid, &app.fleet, *permission),
             Need::Page(url) => rights.require_signable(url),
+            Need::Path(path) => rights.require_path(path),
         })
     }
 

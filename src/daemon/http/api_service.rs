@@ -19,7 +19,7 @@ use hyper::body::Body;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::error;
-use wxtokend_core::reference::routes::Route;
+use wxtokend_core::reference::routes::{JSCODE2SESSION, OAUTH2_ACCESS_TOKEN, PROXY, Route};
 
 use super::access::Access;
 use super::app_state::AppState;
@@ -28,6 +28,7 @@ use super::cgi_bin;
 use super::host;
 use super::paths;
 use super::problem::{ApiProblem, Code};
+use super::proxy;
 use super::token;
 
 /// A body as hyper or another server delivers it.
@@ -77,7 +78,7 @@ impl ApiService {
     }
 }
 
-/// Calls the router, and refuses the request if the caller loses its access meanwhile.
+/// Calls the router, or passes the call on, and refuses the request if the caller loses its access meanwhile.
 async fn call_router<B: RequestBody>(
     app: &AppState,
     mut router: Router,
@@ -85,8 +86,20 @@ async fn call_router<B: RequestBody>(
     route: Option<&Route>,
 ) -> Response {
     let access = Access::default();
-    request.extensions_mut().insert(access.clone());
-    match access.while_authorized(app, router.call(request)).await {
+    let answered = if route == Some(&PROXY) {
+        access
+            .while_authorized(app, async {
+                Ok(proxy::answer(app, &access, request.map(axum::body::Body::new)).await)
+            })
+            .await
+    } else if route == Some(&JSCODE2SESSION) || route == Some(&OAUTH2_ACCESS_TOKEN) {
+        let request = request.map(axum::body::Body::new);
+        access.while_authorized(app, async { Ok(proxy::answer_as_wechat(app, &access, request).await) }).await
+    } else {
+        request.extensions_mut().insert(access.clone());
+        access.while_authorized(app, router.call(request)).await
+    };
+    match answered {
         Ok(Ok(response)) => response,
         Err(problem) if route.is_some_and(Route::answers_as_wechat) => cgi_bin::refusal(problem),
         Err(problem) => problem.into_response(),
@@ -107,7 +120,9 @@ fn admit(
         }
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > MAX_BODY as u64) { Err(too_large()) } else { Ok(()) }
+    // Bodies that are passed on are not held here.
+    let is_too_large = length.is_some_and(|length: u64| length > MAX_BODY as u64);
+    if is_too_large && !uri.path().starts_with(proxy::PREFIX) { Err(too_large()) } else { Ok(()) }
 }
 
 /// Turns a panic of a handler into a 500 for that request only.

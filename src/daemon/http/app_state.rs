@@ -8,8 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::clients::Clients;
 use super::problem::ApiProblem;
+use super::proxy::active::Proxy;
+use super::proxy::outcome::Outcomes;
 use super::timing::Timing;
 use super::wrong_keys::WrongKeys;
+use crate::config::Config;
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
@@ -26,6 +29,9 @@ pub(super) struct AppStateInner {
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
     pub(super) timing: Timing,
+    pub(super) proxy: Proxy,
+    /// Of calls that were to be passed on.
+    pub(super) outcomes: Outcomes,
     pub(super) wrong_keys: WrongKeys,
     pub(super) pages: Arc<Semaphore>,
     pub(super) scrapes: Arc<Semaphore>,
@@ -35,18 +41,20 @@ pub(super) struct AppStateInner {
 }
 
 impl AppStateInner {
-    pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, wechat_path: &str) -> AppState {
+    pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, config: &Config) -> AppState {
         Arc::new(Self {
             // Whatever serves the API, requests that wait end with the fleet.
             stopping: fleet.draining().child_token(),
             fleet,
             clients,
             timing: Timing::new(metrics.clone()),
+            proxy: Proxy::new(&config.proxy),
+            outcomes: Outcomes::new(&metrics),
             wrong_keys: WrongKeys::new(metrics.wrong_keys()),
             metrics,
             pages: Arc::new(Semaphore::new(PAGES)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
-            wechat_path: wechat_path.to_owned(),
+            wechat_path: config.api.wechat_path.clone(),
         })
     }
 

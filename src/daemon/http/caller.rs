@@ -70,4 +70,11 @@ impl Caller {
         self.access.note(Need::Page(url.to_owned()));
         Ok(())
     }
+
+    /// Requires the right to call `path` of WeChat's API, now and for as long as the request takes.
+    pub(super) fn require_path(&self, path: &str) -> Result<(), ApiProblem> {
+        self.rights()?.require_path(path)?;
+        self.access.note(Need::Path(path.to_owned()));
+        Ok(())
+    }
 }

@@ -207,14 +207,15 @@ pub(super) fn strip_base_path<B>(mut request: Request<B>, base: &str) -> Request
 /// The path to rewrite to; `None` if the path needs no change. Repeated slashes count as one, since some SDKs
 /// append a path to a base URL that ends in a slash.
 fn path_of(path: &str, base: &str) -> Option<String> {
-    if !path.contains("/cgi-bin") || (path.starts_with("/cgi-bin") && !path.contains("//")) {
+    let is_in_place = ["/cgi-bin", "/sns"].iter().any(|root| path.starts_with(root)) && !path.contains("//");
+    if is_in_place || !["/cgi-bin", "/sns"].iter().any(|root| path.contains(root)) {
         return None;
     }
     let segments =
         |path: &str| path.split('/').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let (path, base) = (segments(path), segments(base));
     let rest = path.strip_prefix(&*base).unwrap_or(&path);
-    (rest.first()? == "cgi-bin").then(|| format!("/{}", rest.join("/")))
+    matches!(rest.first()?.as_str(), "cgi-bin" | "sns").then(|| format!("/{}", rest.join("/")))
 }
 
 /// The pairs of a query string or a form body.
@@ -238,13 +239,16 @@ impl From<ApiProblem> for WeChatRefusal {
     fn from(problem: ApiProblem) -> Self {
         let (errcode, errmsg) = match problem.code {
             Code::Unauthorized => (40125, "invalid appsecret"),
-            Code::Forbidden => (48001, "api unauthorized"),
+            Code::Forbidden | Code::PathNotAllowed => (48001, "api unauthorized"),
             Code::UnknownAccount | Code::NotFound => (40013, "invalid appid"),
             Code::BudgetExhausted => (45009, "reach max api daily quota limit"),
-            Code::TokenUnavailable | Code::ShuttingDown | Code::Internal => (-1, "system busy"),
-            Code::BadRequest | Code::MethodNotAllowed | Code::TooLarge | Code::UnsupportedMediaType => {
-                (47001, "data format error")
-            }
+            Code::TokenUnavailable
+            | Code::ShuttingDown
+            | Code::Internal
+            | Code::BadGateway
+            | Code::GatewayTimeout => (-1, "system busy"),
+            Code::MethodNotAllowed => (43001, "require GET method"),
+            Code::BadRequest | Code::TooLarge | Code::UnsupportedMediaType => (47001, "data format error"),
         };
         refuse(errcode, format!("{errmsg}: {}", problem.detail()))
     }
@@ -321,6 +325,9 @@ mod tests {
             ("/wx/cgi-bin/token", "/", None),
             ("/v1/accounts/cgi-bin", "/", None),
             ("/v1/accounts", "/", None),
+            ("/wx/sns/jscode2session", "/wx", Some("/sns/jscode2session")),
+            ("/proxy/wx1/sns/jscode2session", "/", None),
+            ("/proxy/wx1//cgi-bin/token", "/", None),
         ] {
             assert_eq!(path_of(path, base).as_deref(), inner, "{path} under {base}");
         }

@@ -4,13 +4,15 @@
 //! wait for, and for how long, depends on both.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Version, header};
 use hyper::body::{Frame, SizeHint};
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 /// The state of a connection, shared by everything that serves it.
@@ -24,6 +26,8 @@ pub(super) struct Connection {
     /// Mirrors `evicted`: this is checked at every read, and a `CancellationToken` takes a lock for it.
     is_evicted: AtomicBool,
     evicted: CancellationToken,
+    /// Its socket, if it has one, which is open for as long as the connection is served.
+    socket: OnceLock<Weak<Mutex<TcpStream>>>,
 }
 
 /// What a connection waits for its client to do.
@@ -63,6 +67,24 @@ impl Connection {
 
     pub(super) async fn until_evicted(&self) {
         self.evicted.cancelled().await;
+    }
+
+    pub(super) fn set_socket(&self, socket: &Arc<Mutex<TcpStream>>) {
+        // Each connection has one, set once.
+        let _ = self.socket.set(Arc::downgrade(socket));
+    }
+
+    /// Ready when the client has closed its side of the connection. hyper does not look while a request is being
+    /// answered. For the connection's own task.
+    pub(super) fn poll_hung_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(socket) = self.socket.get().and_then(Weak::upgrade) else { return Poll::Pending };
+        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut byte = [0];
+        match socket.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            // The next request has arrived already.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Protects the connection from eviction from now on.

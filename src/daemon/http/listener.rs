@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, header};
@@ -11,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use rustix::io::ioctl_fionread;
 use rustix::process::{Resource, getrlimit};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -122,7 +123,11 @@ async fn connection(
     // write shows.
     let _ = stream.set_nodelay(true);
     let connection = Arc::clone(&slot.place.connection);
-    let stream = converse(stream, has_unread, service, idle, Arc::new(Peer::at(&slot)), &stopping).await;
+    let stream = SharedStream(Arc::new(Mutex::new(stream)));
+    connection.set_socket(&stream.0);
+    let peer = Arc::new(Peer::at(&slot));
+    let stream = converse(stream, SharedStream::has_unread, service, idle, peer, &stopping).await;
+    let Some(stream) = stream.into_inner() else { return };
     connection.set_pending_io(PendingIo::Read);
     let stopped = async {
         stopping.cancelled().await;
@@ -247,9 +252,55 @@ fn keep_alive_value(idle: Duration) -> Option<HeaderValue> {
     (seconds > 0).then(|| HeaderValue::try_from(format!("timeout={seconds}")).ok()).flatten()
 }
 
-/// Whether bytes have arrived. Asks the system, since the runtime may not have been notified yet.
-fn has_unread(stream: &TcpStream) -> bool {
-    ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0)
+/// A socket that the connection's own task can also look at while it is served.
+struct SharedStream(Arc<Mutex<TcpStream>>);
+
+impl SharedStream {
+    /// Whether bytes have arrived. Asks the system, since the runtime may not have been notified yet.
+    fn has_unread(&self) -> bool {
+        ioctl_fionread(&*self.lock()).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// The socket, once nobody else holds it.
+    fn into_inner(self) -> Option<TcpStream> {
+        Arc::into_inner(self.0).map(|stream| stream.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TcpStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for SharedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SharedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.lock().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
+    }
 }
 
 /// Reads and discards until the client closes its side. Closing a socket while the client still sends resets

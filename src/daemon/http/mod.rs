@@ -21,6 +21,7 @@ mod paths;
 mod peer;
 mod probes;
 mod problem;
+mod proxy;
 mod query;
 mod rejection;
 mod rights;
@@ -52,6 +53,7 @@ use tokio::time::sleep;
 use app_state::AppState;
 pub use clients::Clients;
 pub use mount::{metrics_router, router};
+pub(crate) use proxy::active::Proxy;
 use slots::Slots;
 
 use crate::config::Config;
@@ -138,7 +140,7 @@ impl ApiServer {
         let Listeners { api, metrics: metrics_listener } = listeners;
         metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
-        let app = app_state::AppStateInner::new(fleet, clients, metrics, &config.api.wechat_path);
+        let app = app_state::AppStateInner::new(fleet, clients, metrics, config);
         Self { app, api, metrics: metrics_listener, idle: listener::IDLE }
     }
 
@@ -165,6 +167,11 @@ impl ApiServer {
     #[must_use]
     pub fn clients(&self) -> Clients {
         self.app.clients.clone()
+    }
+
+    /// The proxy, whose settings a reload replaces.
+    pub(crate) fn proxy(&self) -> Proxy {
+        self.app.proxy.clone()
     }
 
     /// Serves requests on `stream`, as on a connection to the API's address, until the connection ends.

@@ -13,7 +13,7 @@ use super::api_service::ApiService;
 use super::app_state::{AppState, AppStateInner};
 use super::clients::Clients;
 use super::routes;
-use crate::config::PerAccount;
+use crate::config::{Config, PerAccount};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
@@ -48,7 +48,7 @@ use crate::fleet::Fleet;
 /// # }
 /// ```
 pub fn router(fleet: &Fleet, clients: &Clients, metrics: &Metrics) -> Router {
-    let app = AppStateInner::new(fleet.clone(), clients.clone(), metrics.clone(), "/");
+    let app = AppStateInner::new(fleet.clone(), clients.clone(), metrics.clone(), &Config::new([]));
     spawn_upkeep(&app);
     mounted(routes::api(&app, false))
 }
@@ -60,7 +60,8 @@ pub fn router(fleet: &Fleet, clients: &Clients, metrics: &Metrics) -> Router {
 /// started.
 pub fn metrics_router(fleet: &Fleet, metrics: &Metrics, accounts: PerAccount) -> Router {
     metrics.set_per_account(accounts);
-    let app = AppStateInner::new(fleet.clone(), Clients::from(Vec::new()), metrics.clone(), "/");
+    let nobody = Clients::from(Vec::new());
+    let app = AppStateInner::new(fleet.clone(), nobody, metrics.clone(), &Config::new([]));
     spawn_upkeep(&app);
     mounted(routes::metrics(&app))
 }

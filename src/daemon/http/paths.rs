@@ -10,13 +10,17 @@ pub(super) fn of_path(path: &str) -> Option<&'static Route> {
     ALL.iter().find(|route| matches(route.path, path))
 }
 
-/// Whether `path` is `template`, in which `{…}` stands for any one segment that is not empty.
+/// Whether `path` is `template`, in which `{…}` stands for any one segment that is not empty, and `{*…}` for all that
+/// follows.
 ///
 /// It compares what is before each parameter at once, and not segment by segment, since every read passes here.
 fn matches(mut template: &str, mut path: &str) -> bool {
     while let Some((before, parameter)) = template.split_once('{') {
         let Some(rest) = path.strip_prefix(before) else { return false };
         let (segment, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if parameter.starts_with('*') {
+            return !rest.is_empty();
+        }
         if segment.is_empty() {
             return false;
         }
@@ -46,8 +50,8 @@ pub(super) fn appid_of_token_read(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use wxtokend_core::reference::routes::{
-        ACCOUNT, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, READYZ, REFRESH, REJECT, SESSION,
-        TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
+        ACCOUNT, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, PROXY, READYZ, REFRESH, REJECT,
+        SESSION, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
     };
 
     use super::*;
@@ -85,6 +89,11 @@ mod tests {
             ("/v1/accounts/wx1/jssdk", Some(JSSDK)),
             ("/cgi-bin/ticket", None),
             ("/cgi-bin/ticket/getticket", Some(WECHAT_TICKET)),
+            ("/proxy/wx1/cgi-bin/user/info", Some(PROXY)),
+            ("/proxy/wx1//", Some(PROXY)),
+            ("/proxy/wx1/", None),
+            ("/proxy/wx1", None),
+            ("/proxy//cgi-bin/user/info", None),
             ("/", Some(PAGE)),
             ("/ui", None),
             ("/ui/", None),

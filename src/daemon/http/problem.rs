@@ -25,6 +25,9 @@ pub(super) enum Code {
     BudgetExhausted,
     ShuttingDown,
     Internal,
+    PathNotAllowed,
+    BadGateway,
+    GatewayTimeout,
 }
 
 impl Code {
@@ -42,6 +45,9 @@ impl Code {
             Self::BudgetExhausted => "budget_exhausted",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal",
+            Self::PathNotAllowed => "path_not_allowed",
+            Self::BadGateway => "bad_gateway",
+            Self::GatewayTimeout => "gateway_timeout",
         }
     }
 
@@ -49,7 +55,7 @@ impl Code {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::PathNotAllowed => StatusCode::FORBIDDEN,
             Self::UnknownAccount | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -58,6 +64,8 @@ impl Code {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }

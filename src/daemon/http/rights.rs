@@ -19,6 +19,8 @@ pub(super) enum Permission {
     Admin,
     /// Have pages signed.
     Sign,
+    /// Have calls passed on to WeChat.
+    Call,
 }
 
 /// A caller's permissions, by the clients in force at one instant.
@@ -51,19 +53,23 @@ impl Rights {
             Permission::Admin => allow.admin,
             // A page's signature reveals less than the ticket, which readers may have.
             Permission::Sign => (allow.sign || allow.read) && !self.by_cookie,
+            Permission::Call => allow.call && !self.by_cookie,
         }
     }
 
     /// Refuses a caller that lacks `permission`.
     pub(super) fn require(&self, permission: Permission) -> Result<(), ApiProblem> {
         let detail = match permission {
-            Permission::Token | Permission::Refresh | Permission::Sign if self.by_cookie => {
+            Permission::Token | Permission::Refresh | Permission::Sign | Permission::Call
+                if self.by_cookie =>
+            {
                 "the status page deals with no tokens: send the key as Authorization: Bearer KEY"
             }
             Permission::Read | Permission::Token => "this key may not read: its client needs allow: [read]",
             Permission::Refresh => "this key may not reject tokens: its client needs allow: [refresh]",
             Permission::Admin => "this key may not order refreshes: its client needs allow: [admin]",
             Permission::Sign => "this key may not have pages signed: its client needs allow: [sign]",
+            Permission::Call => "this key may not have calls passed on: its client needs allow: [call]",
         };
         if self.may(permission) { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
     }
@@ -73,6 +79,13 @@ impl Rights {
         let detail = "no page at that address may be signed for this key: see urls of its client";
         let may = self.client.as_deref().is_none_or(|client| client.may_sign(url));
         if may { Ok(()) } else { Err(ApiProblem::new(Code::Forbidden, detail)) }
+    }
+
+    /// Refuses a caller that may not call `path` of WeChat's API.
+    pub(super) fn require_path(&self, path: &str) -> Result<(), ApiProblem> {
+        let detail = "this key may not call that path of WeChat's API: see paths of its client";
+        let may = self.client.as_deref().is_none_or(|client| client.may_call(path));
+        if may { Ok(()) } else { Err(ApiProblem::new(Code::PathNotAllowed, detail)) }
     }
 
     pub(super) fn covers(&self, account: &Account) -> bool {

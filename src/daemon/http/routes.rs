@@ -59,6 +59,8 @@ fn route<T: 'static>(route: &Route, handler: impl Handler<T, AppState>) -> Route
         Method::Get => MethodFilter::GET,
         Method::Post => MethodFilter::POST,
         Method::Delete => MethodFilter::DELETE,
+        // Such a route is not the router's.
+        Method::Any => MethodFilter::GET,
     });
     match methods.reduce(MethodFilter::or) {
         Some(methods) => Router::new().route(route.path, on(methods, handler)),

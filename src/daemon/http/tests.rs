@@ -10,6 +10,8 @@ mod idle;
 mod keys;
 mod mount;
 mod page;
+mod proxy;
+mod proxy_gateway;
 mod refusals;
 mod rejection;
 mod routes;
@@ -38,10 +40,11 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::secret::Secret;
 use wxtokend_sandbox::{Fault, Sandbox, Settings, Switches};
 
-use super::{ApiServer, Clients};
-use crate::config::{Allow, Client, Config, Defaults, Grants};
+use super::{ApiServer, Clients, Proxy};
+use crate::config::{Allow, Client, Config, Defaults, Grants, ProxyConfig};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
+use proxy_gateway::Gateway;
 
 /// The AppSecret of every account.
 pub(crate) const SECRET: &str = "appsecret-canary-4711";
@@ -63,12 +66,14 @@ pub(crate) fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
         accounts: Grants::new(accounts.iter().copied()).unwrap(),
         allow,
         urls: Vec::new(),
+        paths: Vec::new(),
     }
 }
 
 pub(crate) const READ: Allow = Allow { read: true, ..Allow::NONE };
 pub(crate) const REFRESH: Allow = Allow { refresh: true, ..Allow::NONE };
 pub(crate) const ADMIN: Allow = Allow { admin: true, ..Allow::NONE };
+pub(crate) const CALL: Allow = Allow { call: true, ..Allow::NONE };
 
 /// A running server and what it runs on.
 pub(crate) struct Rig {
@@ -77,6 +82,7 @@ pub(crate) struct Rig {
     pub(crate) metrics: Metrics,
     pub(crate) config: Config,
     pub(crate) clients: Clients,
+    pub(crate) proxy: Proxy,
     pub(crate) address: SocketAddr,
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) stop: CancellationToken,
@@ -94,6 +100,9 @@ pub(crate) struct TestApi {
     pub(crate) timeout: Duration,
     /// How long idle connections are kept; `None` for the default of 80 s.
     pub(crate) idle: Option<Duration>,
+    /// What stands between us and the sandbox, if anything.
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) proxy: ProxyConfig,
     /// Faults injected before the start.
     pub(crate) faults: Vec<(&'static str, Fault)>,
 }
@@ -107,6 +116,8 @@ impl Default for TestApi {
             wechat_path: "/".to_owned(),
             timeout: Duration::from_secs(5),
             idle: None,
+            gateway: None,
+            proxy: ProxyConfig::default(),
             faults: Vec::new(),
         }
     }
@@ -135,7 +146,12 @@ impl Rig {
         config.api.wechat_path = options.wechat_path;
         config.store.path = folder.path().join("wxtokend.redb");
         config.upstream.timeout = options.timeout;
-        let url = format!("http://{}/", upstream.local_addr().unwrap());
+        config.proxy = options.proxy;
+        let mut upstream_address = upstream.local_addr().unwrap();
+        if let Some(gateway) = &options.gateway {
+            upstream_address = gateway.serve_before(upstream_address).await;
+        }
+        let url = format!("http://{upstream_address}/");
         config.upstream.base_urls = vec![url.parse().unwrap()];
         let wechat = sandbox.clone();
         drop(tokio::spawn(async move { wechat.serve(upstream, std::future::pending()).await }));
@@ -153,6 +169,7 @@ impl Rig {
             metrics,
             config,
             clients: api.clients(),
+            proxy: api.proxy(),
             address: api.address(),
             metrics_address: api.metrics_address(),
             served: tokio::spawn(api.serve(stop.clone().cancelled_owned())),
@@ -252,12 +269,14 @@ impl Answer {
         let status = match code {
             "bad_request" => 400,
             "unauthorized" => 401,
-            "forbidden" => 403,
+            "forbidden" | "path_not_allowed" => 403,
             "unknown_account" | "not_found" => 404,
             "method_not_allowed" => 405,
             "too_large" => 413,
             "unsupported_media_type" => 415,
             "internal" => 500,
+            "bad_gateway" => 502,
+            "gateway_timeout" => 504,
             "token_unavailable" | "budget_exhausted" | "shutting_down" => 503,
             other => panic!("{other} is not in the contract"),
         };

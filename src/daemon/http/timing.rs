@@ -12,7 +12,7 @@ use crate::daemon::telemetry::metrics::Metrics;
 /// The label of requests that match no route.
 const UNMATCHED: &str = "unmatched";
 /// The statuses that the API uses; any other is looked up each time.
-const STATUSES: [u16; 11] = [200, 304, 400, 401, 403, 404, 405, 413, 415, 500, 503];
+const STATUSES: [u16; 14] = [200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 500, 502, 503, 504];
 
 /// Cached histograms, since looking one up in the registry costs more than answering from memory.
 pub(super) struct Timing {

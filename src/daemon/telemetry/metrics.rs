@@ -32,8 +32,8 @@ use wxtokend_core::clock::{ClockSource, Moment, SystemClock};
 use wxtokend_core::reference;
 use wxtokend_core::reference::metrics::{
     ACTOR_RESTARTS, BUILD_INFO, CONFIG_RELOAD_SUCCESSFUL, CONFIG_RELOAD_TIME, HTTP_REQUEST_DURATION, Metric,
-    MetricKind, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS, UPSTREAM_HOST_UP,
-    UPSTREAM_IN_FLIGHT, UPSTREAM_REQUEST_DURATION, WRONG_KEYS,
+    MetricKind, PROXY_CALLS, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS,
+    UPSTREAM_HOST_UP, UPSTREAM_IN_FLIGHT, UPSTREAM_REQUEST_DURATION, WRONG_KEYS,
 };
 
 use crate::config::PerAccount;
@@ -160,6 +160,11 @@ impl Metrics {
     /// Counts requests with a key that no client has.
     pub(crate) fn wrong_keys(&self) -> Counter {
         with_local_recorder(&*self.recorder, || counter!(WRONG_KEYS.name))
+    }
+
+    /// Counts calls that were to be passed on, with one outcome.
+    pub(crate) fn proxy_calls(&self, outcome: &'static str) -> Counter {
+        with_local_recorder(&*self.recorder, || counter!(PROXY_CALLS.name, "outcome" => outcome))
     }
 
     /// Durations of requests to `route` that were answered with `status`.

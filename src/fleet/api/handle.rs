@@ -8,6 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use kameo::prelude::*;
 use metrics::{Counter, counter};
+#[cfg(feature = "axum")]
+use reqwest::Url;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 #[cfg(feature = "axum")]
@@ -225,6 +227,12 @@ impl Fleet {
     #[must_use]
     pub fn hosts(&self) -> Vec<HostView> {
         self.inner.shared.wechat().hosts().states().iter().map(HostView::of).collect()
+    }
+
+    /// The hosts of the upstream, in the order in which a call tries them.
+    #[cfg(feature = "axum")]
+    pub(crate) fn upstream_hosts(&self) -> Vec<Url> {
+        self.inner.shared.wechat().hosts().order().into_iter().map(|(_, url)| url).collect()
     }
 
     /// The sinks, in the order of the configuration file.

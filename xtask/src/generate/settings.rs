@@ -13,11 +13,12 @@ const HEADING: &str = "\n## Every key\n";
 /// The longest line of a comment.
 const WIDTH: usize = 110;
 /// The sections that accounts.example.yaml has as plain keys, and what follows each.
-const PLAIN: [(&str, &str); 5] = [
+const PLAIN: [(&str, &str); 6] = [
     ("api", "\n  # clients:\n"),
     ("metrics", "\n\n"),
     ("store", "\n\n"),
     ("upstream", "\n\n"),
+    ("proxy", "\n\n"),
     ("defaults", "\n\n"),
 ];
 

@@ -189,6 +189,13 @@ metrics! {
         CLOCK_SKEW = Gauge, Seconds, "wxtokend_clock_skew_seconds", [],
             "By how much WeChat's clock is ahead of ours, to the second.";
     }
+    "Calls passed on" {
+        PROXY_CALLS = Counter, Number, "wxtokend_proxy_calls_total", ["outcome"],
+            "Calls of applications, by what became of them: `passed`, `repeated` (the token was refused, replaced, and \
+             the call repeated), `refused_again`, `refused` (the token is alive, or cannot be replaced now), \
+             `not_repeated` (the body was too long), `invalid`, `no_token`, `bad_gateway`, `gateway_timeout`, \
+             `cancelled` (by the client).";
+    }
     "Redis" {
         REDIS_UP = Gauge, Number, "wxtokend_redis_up", ["sink"],
             "Whether the Redis accepts what is published.";

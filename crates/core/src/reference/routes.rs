@@ -6,7 +6,7 @@
 /// What one path does when it is called by some methods. Several routes may have the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The path, in which `{…}` stands for any one segment. Requests are counted under it: it is the label
+    /// The path, in which `{…}` stands for any one segment, and `{*…}` for all that follows. Requests are counted under it: it is the label
     /// `route` of the metrics.
     pub path: &'static str,
     /// The methods. `HEAD` is answered wherever `GET` is.
@@ -26,6 +26,8 @@ pub enum Method {
     Post,
     /// `DELETE`
     Delete,
+    /// Whatever the client sends.
+    Any,
 }
 
 impl Method {
@@ -36,6 +38,7 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Delete => "DELETE",
+            Self::Any => "any",
         }
     }
 }
@@ -63,6 +66,10 @@ pub enum Scope {
     Secret,
     /// A token of ours that is alive, as the parameter `access_token`.
     AccessToken,
+    /// A key that may `call`.
+    Call,
+    /// A key that may `call`, as the parameter `secret`.
+    CallSecret,
 }
 
 impl Route {
@@ -75,7 +82,7 @@ impl Route {
     /// Whether it answers as WeChat does: HTTP 200 whatever is wrong, and an `errcode`.
     #[must_use]
     pub fn answers_as_wechat(&self) -> bool {
-        self.path.starts_with("/cgi-bin/")
+        self.path.starts_with("/cgi-bin/") || self.path.starts_with("/sns/")
     }
 }
 
@@ -132,6 +139,13 @@ routes! {
          `refresh` is a report";
     WECHAT_TICKET = [Get, Post], "/cgi-bin/ticket/getticket", AccessToken,
         "The current ticket, answered as WeChat's `getticket` does";
+    PROXY = [Any], "/proxy/{appid}/{*path}", Call,
+        "Passes the call on to WeChat, with the account's current token put in; if WeChat refuses the token, it is \
+         replaced and the call repeated once";
+    JSCODE2SESSION = [Get], "/sns/jscode2session", CallSecret,
+        "Passes the call on to WeChat, with the AppSecret put in: the sign-in of a mini program's user";
+    OAUTH2_ACCESS_TOKEN = [Get], "/sns/oauth2/access_token", CallSecret,
+        "Passes the call on to WeChat, with the AppSecret put in: the sign-in of a web page's user";
     PAGE = [Get], "/", Open,
         "The status page";
     ASSET = [Get], "/ui/{file}", Open,

@@ -92,13 +92,14 @@ pub const SECTIONS: &[Section] = &[
             ),
             literal(
                 "allow",
-                "list of `read`, `refresh`, `admin`, `sign`",
+                "list of `read`, `refresh`, `admin`, `sign`, `call`",
                 "[read]",
                 "What it may do; none implies another.\n\
                  `read`: get tokens and tickets, have pages signed, see the state of accounts.\n\
                  `refresh`: report a token that WeChat refused.\n\
                  `admin`: order a refresh.\n\
-                 `sign`: have pages signed for the JS-SDK, and nothing else.",
+                 `sign`: have pages signed for the JS-SDK, and nothing else.\n\
+                 `call`: have calls passed on to WeChat with the account's token, without seeing it.",
             ),
             described(
                 "urls",
@@ -106,6 +107,14 @@ pub const SECTIONS: &[Section] = &[
                 "any page",
                 "Only pages whose address begins with one of these and does not contain `&url=` are signed. Not together with \
                  `read`.",
+            ),
+            described(
+                "paths",
+                "list of paths",
+                "any path",
+                "Only calls whose path begins with one of these are passed on. Whatever is listed, \
+                 `/cgi-bin/token`, `/cgi-bin/stable_token`, `/cgi-bin/gettoken`, `/cgi-bin/clear_quota`, \
+                 `/cgi-bin/component/` and `/cgi-bin/service/` are not.",
             ),
         ],
     },
@@ -171,6 +180,33 @@ pub const SECTIONS: &[Section] = &[
                 "number, at least 1",
                 "100",
                 "Calls begun per second, over all accounts; at least 1.",
+            ),
+        ],
+    },
+    Section {
+        path: "proxy",
+        doc: "How calls are passed on to WeChat, at `/proxy/{appid}/…`, with the account's token put in: for \
+              clients that may `call`.",
+        settings: &[
+            literal(
+                "keep_body",
+                "size",
+                "1MiB",
+                "A call whose token WeChat refuses is repeated once with a new one, if its body is no longer than \
+                 this: it is kept until the answer. `0`: only calls without a body are repeated.",
+            ),
+            literal(
+                "timeout",
+                "duration",
+                "60s",
+                "How long a call may make no progress: connecting, sending, waiting for the answer, or receiving \
+                 it.",
+            ),
+            literal(
+                "max_connections",
+                "number, at least 1",
+                "256",
+                "Connections to each of WeChat's hosts at the same time, over all accounts; further calls wait.",
             ),
         ],
     },

@@ -78,7 +78,12 @@ pub(super) fn clients(
                     "would keep nobody from signing who may read tickets; set allow: [sign], without read";
                 reader.report(&at_urls, why);
             }
-            Some(Client { name: name?, key_sha256: key?.sha256, accounts: accounts?, allow, urls })
+            let at_paths = at_client.key("paths");
+            let paths = paths(reader, &at_paths, client.paths);
+            if !allow.call && !paths.is_empty() {
+                reader.report(&at_paths, "limits calls, and this client may make none; set allow: [call]");
+            }
+            Some(Client { name: name?, key_sha256: key?.sha256, accounts: accounts?, allow, urls, paths })
         });
         known.list.extend(client);
     }
@@ -173,6 +178,7 @@ fn allow(reader: &mut ConfigReader<'_>, at: &Place<'_>, names: List) -> Allow {
             "refresh" => Ok(Allow { refresh: true, ..allow }),
             "admin" => Ok(Allow { admin: true, ..allow }),
             "sign" => Ok(Allow { sign: true, ..allow }),
+            "call" => Ok(Allow { call: true, ..allow }),
             _ => Err(format!("is nothing to allow; {known}")),
         };
         allow = reader.parsed(&at.item(index), name, with).unwrap_or(allow);
@@ -189,6 +195,19 @@ fn urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: List) -> Vec<String
     let mut checked = Vec::new();
     for (index, url) in reader.filled_list(at, urls, needed).into_iter().enumerate() {
         checked.extend(reader.parsed(&at.item(index), url, parse::page_prefix));
+    }
+    checked
+}
+
+/// Without the list all paths are allowed; an empty list is a mistake.
+fn paths(reader: &mut ConfigReader<'_>, at: &Place<'_>, paths: List) -> Vec<String> {
+    if paths.is_absent() {
+        return Vec::new();
+    }
+    let needed = "list how the paths of calls begin; such as /cgi-bin/message/";
+    let mut checked = Vec::new();
+    for (index, path) in reader.filled_list(at, paths, needed).into_iter().enumerate() {
+        checked.extend(reader.parsed(&at.item(index), path, parse::url_path));
     }
     checked
 }

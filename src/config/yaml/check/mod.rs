@@ -20,7 +20,7 @@ use super::parse;
 use super::place::Place;
 use super::reader::{ConfigReader, Diagnostics, Env};
 use super::regular_file::Files;
-use crate::config::checked::{ApiConfig, Config, Defaults, MetricsConfig, UpstreamConfig};
+use crate::config::checked::{ApiConfig, Config, Defaults, MetricsConfig, ProxyConfig, UpstreamConfig};
 
 /// Parses `text` as the content of the file at `path`: returns the settings, or everything that is wrong.
 /// `mode` has the file's permission bits.
@@ -53,6 +53,7 @@ pub(super) fn config(
     let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
     let store = store::store(&mut reader, &top.key("store"), file.store, path);
     let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
+    let proxy = proxy(&mut reader, &top.key("proxy"), file.proxy);
     let at_publish = top.key("publish");
     let (sinks, sink_entries) = publish::sinks(&mut reader, &at_publish, file.publish);
     let at_defaults = top.key("defaults");
@@ -79,7 +80,7 @@ pub(super) fn config(
     let accounts = accounts.into_iter().flatten().collect();
     let publish = sinks.into_iter().map(|indexed| indexed.sink).collect();
     let api = ApiConfig { clients, ..api };
-    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, publish, accounts, warnings })
+    Ok(Config { path: path.to_owned(), api, metrics, store, upstream, proxy, publish, accounts, warnings })
 }
 
 /// Returns the clients separately, since they are checked again once the accounts are known.
@@ -126,6 +127,15 @@ fn upstream(reader: &mut ConfigReader<'_>, at: &Place<'_>, upstream: Node<file::
     reader.set(&mut all.overlap, &at.key("overlap"), own.overlap, parse::duration);
     reader.set(&mut all.max_in_flight, &at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
     reader.set(&mut all.max_per_second, &at.key("max_per_second"), own.max_per_second, parse::at_least(1));
+    all
+}
+
+fn proxy(reader: &mut ConfigReader<'_>, at: &Place<'_>, proxy: Node<file::Proxy>) -> ProxyConfig {
+    let mut all = ProxyConfig::default();
+    let own = reader.mapping(at, proxy);
+    reader.set(&mut all.keep_body, &at.key("keep_body"), own.keep_body, parse::size);
+    reader.set(&mut all.timeout, &at.key("timeout"), own.timeout, parse::duration);
+    reader.set(&mut all.max_connections, &at.key("max_connections"), own.max_connections, parse::at_least(1));
     all
 }
 

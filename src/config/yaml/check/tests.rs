@@ -78,7 +78,7 @@ fn rules_of_the_file_as_a_whole() {
         (
             "acounts: 1\napi: { lisen: 2 }",
             &[
-                "acounts: unknown key; known here: api, metrics, store, upstream, publish, defaults, accounts",
+                "acounts: unknown key; known here: api, metrics, store, upstream, proxy, publish, defaults, accounts",
                 "api.lisen: unknown key; known here: listen, wechat_path, clients",
                 "accounts: is missing",
             ],
@@ -253,6 +253,21 @@ fn rules_of_the_api() {
                 "api.clients[0].urls[5]: \"https://X/\" is not as a browser writes it",
                 "api.clients[0].urls[6]: \"https://x:443/\" is not as a browser writes it",
                 "api.clients[0].urls[7]: \"https://x/a/../b\" is not as a browser writes it",
+            ],
+        ),
+        (
+            with(&format!("{{ {client}, paths: [/cgi-bin/] }}")),
+            &["api.clients[0].paths: limits calls, and this client may make none; set allow: [call]"],
+        ),
+        (
+            with(&format!("{{ {client}, allow: [call], paths: [] }}")),
+            &["api.clients[0].paths: is missing or empty; list how the paths of calls begin"],
+        ),
+        (
+            with(&format!("{{ {client}, allow: [call], paths: [cgi-bin, '/a?b', /wxa/] }}")),
+            &[
+                "api.clients[0].paths[0]: \"cgi-bin\" is no path",
+                "api.clients[0].paths[1]: \"/a?b\" is no path",
             ],
         ),
     ] {

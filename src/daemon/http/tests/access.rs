@@ -38,7 +38,7 @@ impl LabApi {
         lab.wechat.inject(Some(&id("cold")), Fault::new(FaultKind::Delay { delay_ms: 3_000 }));
         lab.fleet.token(APPID).await.unwrap();
         let clients = Clients::new(clients, true);
-        let app = AppStateInner::new(lab.fleet.clone(), clients, Metrics::detached(), "/");
+        let app = AppStateInner::new(lab.fleet.clone(), clients, Metrics::detached(), &Config::new([]));
         Self { lab, app }
     }
 

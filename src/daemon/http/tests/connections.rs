@@ -42,7 +42,12 @@ async fn a_panic_costs_one_answer_and_not_the_connection() {
         panic!("with {}", SECRET)
     }
     let rig = Rig::start(TestApi::default()).await;
-    let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
+    let app = app_state::AppStateInner::new(
+        rig.fleet.clone(),
+        rig.clients.clone(),
+        rig.metrics.clone(),
+        &rig.config,
+    );
     let router = Router::new().route("/broken", get(broken)).route("/whole", get(async || "whole"));
     let service = api_service::ApiService { app, router, serves: |_| false, is_guarded: true };
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,7 +161,12 @@ async fn pass_time(time: Duration) {
 #[tokio::test]
 async fn a_client_that_takes_in_nothing_is_cut_after_its_time() {
     let rig = Rig::start(TestApi::default()).await;
-    let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
+    let app = app_state::AppStateInner::new(
+        rig.fleet.clone(),
+        rig.clients.clone(),
+        rig.metrics.clone(),
+        &rig.config,
+    );
     let router = Router::new().route("/large", get(async || vec![b'x'; LARGE]));
     let service = api_service::ApiService { app, router, serves: |_| false, is_guarded: true };
     // A duplex and not a socket, whose buffer size is unknown: full is full, and time advances only when all

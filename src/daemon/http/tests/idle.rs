@@ -21,7 +21,7 @@ async fn connected(rig: &Rig) -> DuplexStream {
         rig.fleet.clone(),
         rig.clients.clone(),
         metrics,
-        "/",
+        &Config::new([]),
     );
     let (client, server) = duplex(64 * 1024);
     drop(tokio::spawn(async move {

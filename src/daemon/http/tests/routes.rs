@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use wxtokend_core::reference::routes::{ALL, Route, Scope};
+use wxtokend_core::reference::routes::{ALL, Method, Route, Scope};
 use wxtokend_core::ticket::TicketKind;
 
 use super::*;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-const KEYS: [(&str, Allow); 4] = [
+const KEYS: [(&str, Allow); 5] = [
     ("reads", READ),
     ("reports", REFRESH),
     ("orders", ADMIN),
     ("signs", Allow { sign: true, ..Allow::NONE }),
+    ("calls", CALL),
 ];
 /// As the status page sends it.
 const OURS: (&str, &str) = ("sec-fetch-site", "same-origin");
@@ -31,6 +32,7 @@ async fn rig(clients: Vec<Client>, metrics_listen: Option<SocketAddr>) -> Rig {
 /// A path of the route.
 fn path(route: &Route) -> String {
     let path = route.path.replace("{appid}", "wx1").replace("{type}", "jsapi").replace("{file}", "main.js");
+    let path = path.replace("{*path}", "cgi-bin/user/get");
     assert!(!path.contains('{'), "{path}: say in this test what stands there");
     path
 }
@@ -39,6 +41,9 @@ fn path(route: &Route) -> String {
 fn methods(route: &Route) -> BTreeSet<&'static str> {
     let routes = ALL.iter().filter(|other| other.path == route.path);
     let mut methods: BTreeSet<_> = routes.flat_map(|route| route.methods).map(|it| it.as_str()).collect();
+    if methods.remove(Method::Any.as_str()) {
+        methods.extend(METHODS);
+    }
     if methods.contains("GET") {
         methods.insert("HEAD");
     }
@@ -87,7 +92,8 @@ async fn every_route_asks_for_the_scope_of_the_table() {
     let clients = KEYS.map(|(key, allow)| client(key, &["*"], allow)).into();
     let rig = rig(clients, None).await;
     for route in ALL {
-        for method in route.methods.iter().map(|method| method.as_str()) {
+        for method in route.methods.iter().map(|method| method.as_str().replace("any", "PUT")) {
+            let method = &*method;
             let may: fn(Allow) -> bool = match route.scope {
                 Scope::Probe | Scope::Open => {
                     let url = format!("http://{}{}", rig.address, path(route));
@@ -95,7 +101,7 @@ async fn every_route_asks_for_the_scope_of_the_table() {
                     assert!((200..300).contains(&status), "{method} {}: {status}", route.path);
                     continue;
                 }
-                Scope::KeyInBody | Scope::Secret => {
+                Scope::KeyInBody | Scope::Secret | Scope::CallSecret => {
                     asks_for_a_key_among_its_parameters(&rig, route, method).await;
                     continue;
                 }
@@ -108,6 +114,7 @@ async fn every_route_asks_for_the_scope_of_the_table() {
                 Scope::Refresh => |allow| allow.refresh,
                 Scope::Admin => |allow| allow.admin,
                 Scope::Sign => |allow| allow.sign || allow.read,
+                Scope::Call => |allow| allow.call,
             };
             let url = format!("http://{}{}", rig.address, path(route));
             assert_eq!(status(&rig, method, &url, None).await, 401, "{method} {url} without a key");
@@ -140,7 +147,10 @@ async fn asks_for_a_key_among_its_parameters(rig: &Rig, route: &Route, method: &
         let answer = answer_to(key).await;
         match route.scope {
             Scope::KeyInBody => assert_eq!(answer.status, 204, "{method} {}: {answer:?}", route.path),
-            _ if allow.read => assert!(answer.json()["access_token"].is_string(), "{answer:?}"),
+            Scope::CallSecret if allow.call => {
+                assert_eq!(answer.json()["errcode"], 40029, "{method} {}: {answer:?}", route.path);
+            }
+            Scope::Secret if allow.read => assert!(answer.json()["access_token"].is_string(), "{answer:?}"),
             _ => assert_eq!(answer.json()["errcode"], 48001, "{method} {}: {answer:?}", route.path),
         }
     }

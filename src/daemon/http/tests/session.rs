@@ -43,7 +43,7 @@ async fn a_key_becomes_a_cookie_that_no_script_and_no_other_site_can_use() {
 async fn a_session_shows_the_client_and_its_permissions() {
     let rig = rig().await;
     for (key, allow) in [
-        ("all", serde_json::json!(["read", "refresh", "admin", "sign"])),
+        ("all", serde_json::json!(["read", "refresh", "admin", "sign", "call"])),
         ("one", serde_json::json!(["read"])),
     ] {
         let cookie = cookie(&rig, key).await;
@@ -60,7 +60,7 @@ async fn a_session_shows_the_client_and_its_permissions() {
     rig.is_problem(&rig.get("/v1/session").await, "unauthorized");
     let open = Rig::start(TestApi::default()).await;
     let session = open.get("/v1/session").await.json();
-    assert_eq!((&session["client"], session["allow"].as_array().unwrap().len()), (&Value::Null, 4));
+    assert_eq!((&session["client"], session["allow"].as_array().unwrap().len()), (&Value::Null, 5));
 }
 
 #[tokio::test]

@@ -17,7 +17,12 @@ const READ: &str =
 async fn small() -> (Rig, SocketAddr) {
     let clients = vec![client("k", &["*"], Allow::ALL)];
     let rig = Rig::start(TestApi { clients, ..TestApi::default() }).await;
-    let app = app_state::AppStateInner::new(rig.fleet.clone(), rig.clients.clone(), rig.metrics.clone(), "/");
+    let app = app_state::AppStateInner::new(
+        rig.fleet.clone(),
+        rig.clients.clone(),
+        rig.metrics.clone(),
+        &rig.config,
+    );
     let socket = listener::listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
     let (service, slots) = (routes::api(&app, true), Slots::new(MAX));

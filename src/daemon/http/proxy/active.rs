@@ -1,0 +1,46 @@
+//! The proxy's settings and its connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::upstream::Upstream;
+use crate::config::ProxyConfig;
+
+/// How long connecting to one host may take, before the next is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The proxy's settings and its connections, replaced as a whole by a reload. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy(Arc<ArcSwap<Active>>);
+
+/// Settings and the connections that were made by them.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) settings: ProxyConfig,
+    pub(super) upstream: Upstream,
+}
+
+impl Proxy {
+    pub(in crate::daemon::http) fn new(settings: &ProxyConfig) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Active::new(settings))))
+    }
+
+    /// What the calls that begin now use.
+    pub(super) fn active(&self) -> Arc<Active> {
+        self.0.load_full()
+    }
+
+    /// Passes calls on with these settings from now on, over new connections; the CA certificates are read again.
+    pub(crate) fn set(&self, settings: &ProxyConfig) {
+        self.0.store(Arc::new(Active::new(settings)));
+    }
+}
+
+impl Active {
+    fn new(settings: &ProxyConfig) -> Self {
+        let upstream = Upstream::new(settings.max_connections, settings.timeout.min(CONNECT_TIMEOUT));
+        Self { settings: settings.clone(), upstream }
+    }
+}

@@ -1,0 +1,106 @@
+//! Calls that carry the AppSecret: users' sign-ins to mini programs and web pages.
+//!
+//! The client's key stands where the AppSecret would, and is replaced by it on the way, so that no application
+//! needs the secret. Such a call is never repeated: its code is good once. Nothing of it is logged.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use wxtokend_core::account::Appid;
+
+use super::call::{Call, Client, Refused, path_and_query};
+use super::headers::clean_request;
+use super::outcome::Outcome;
+use super::target::{escaped, take_out};
+use super::upload::Upload;
+use super::upstream::Head;
+use crate::daemon::http::access::Access;
+use crate::daemon::http::app_state::AppState;
+use crate::daemon::http::caller::Caller;
+use crate::daemon::http::cgi_bin;
+use crate::daemon::http::problem::{ApiProblem, Code};
+use crate::daemon::http::rights::Permission;
+use wxtokend_core::reference::routes::{JSCODE2SESSION, OAUTH2_ACCESS_TOKEN};
+
+/// Whether the call of this path carries the AppSecret.
+pub(super) fn is_call(path: &str) -> bool {
+    path == JSCODE2SESSION.path || path == OAUTH2_ACCESS_TOKEN.path
+}
+
+/// Answers such a call at WeChat's own path, and in WeChat's way, whatever is wrong.
+pub(in crate::daemon::http) async fn answer_as_wechat(
+    app: &AppState,
+    access: &Access,
+    request: Request<Body>,
+) -> Response {
+    // Such a call has no body.
+    let (request, _) = request.into_parts();
+    let query = request.uri.query().unwrap_or_default();
+    let appid = take_out(query, "appid").values.pop().unwrap_or_default();
+    let passed = match Appid::new(&appid) {
+        _ if request.method != Method::GET => Err(wrong_method().into()),
+        Ok(_) => pass_on(app, access, &appid, request.uri.path(), &request).await,
+        Err(_) => Err(ApiProblem::unknown_account().into()),
+    };
+    passed.unwrap_or_else(|refused| match refused {
+        Refused::Problem(problem) => {
+            app.outcomes.note(Outcome::of_problem(problem.code));
+            cgi_bin::refusal(problem)
+        }
+        Refused::ClientGone => {
+            app.outcomes.note(Outcome::Cancelled);
+            StatusCode::BAD_GATEWAY.into_response()
+        }
+    })
+}
+
+/// Passes the call on with the AppSecret of `appid` in place of the client's key.
+pub(super) async fn pass_on(
+    app: &AppState,
+    access: &Access,
+    appid: &str,
+    path: &str,
+    request: &Parts,
+) -> Result<Response, Refused> {
+    if request.method != Method::GET {
+        return Err(wrong_method().into());
+    }
+    let query = request.uri.query().unwrap_or_default();
+    let secret = take_out(query, "secret");
+    let named = take_out(&secret.rest, "appid");
+    if named.values.iter().any(|other| other != appid) {
+        return Err(ApiProblem::bad_request("appid in the query names another account").into());
+    }
+    let rights = match secret.values.last() {
+        Some(key) if !key.is_empty() => app.clients.rights_with_key(key.as_bytes()).ok_or_else(|| {
+            ApiProblem::new(Code::Unauthorized, "send a client's key of wxtokend as secret")
+        })?,
+        _ => app.clients.rights(&request.headers)?,
+    };
+    let caller = Caller::new(&app.clients, rights, access);
+    caller.require_account(appid, &app.fleet, Permission::Call)?;
+    caller.require_path(path)?;
+    let snapshot = app.fleet.snapshot(appid).ok_or_else(ApiProblem::unknown_account)?;
+    let app_secret = escaped(snapshot.account.secret.expose());
+    let join = if named.rest.is_empty() { "" } else { "&" };
+    let query = format!("appid={appid}&secret={app_secret}{join}{}", named.rest);
+    let mut head = Head {
+        method: Method::GET,
+        path_and_query: path_and_query(path, Some(query))?,
+        headers: request.headers.clone(),
+    };
+    clean_request(&mut head.headers);
+    let active = app.proxy.active();
+    let call = Call { app, client: Client::of_this_request(), name: caller.name(), appid };
+    let upload = Upload::new(Body::empty(), 0);
+    let (hosts, timeout) = (app.fleet.upstream_hosts(), active.settings.timeout);
+    let sent = call.guarded(&upload, timeout, active.upstream.send(&hosts, &head, &upload)).await?;
+    let (answer, _) = call.looked_into(sent, timeout).await?;
+    app.outcomes.note(Outcome::Passed);
+    Ok(answer)
+}
+
+fn wrong_method() -> ApiProblem {
+    ApiProblem::new(Code::MethodNotAllowed, "this call is a GET")
+}
