@@ -64,3 +64,27 @@ pub fn crash(fleet: &Fleet, appid: &Appid) -> bool {
     let _ = actor.tell(crate::fleet::Notice::Crash);
     true
 }
+
+/// Calls that are passed on: what of them decides, for the fuzzers.
+#[cfg(feature = "axum")]
+pub mod proxy {
+    use crate::daemon::http::proxy;
+
+    /// Whether a path is passed on for those who may call any.
+    #[must_use]
+    pub fn is_passable(path: &str) -> bool {
+        proxy::target::is_passable(path)
+    }
+
+    /// A query without its parameters of this name.
+    #[must_use]
+    pub fn without(query: &str, name: &str) -> String {
+        proxy::target::take_out(query, name).rest
+    }
+
+    /// Whether an answer refuses the token. `encoding` is its `Content-Encoding`.
+    #[must_use]
+    pub fn refuses_token(body: &[u8], encoding: Option<&str>, is_whole: bool) -> bool {
+        proxy::answer::refuses_token(body, encoding, is_whole)
+    }
+}

@@ -222,6 +222,14 @@ async fn misuse_the_api(search: &mut SecretSearch, http: &Http, account: &str, t
         format!("/v1/accounts?state={in_url}&tag={key}"),
         format!("/v1/accounts?limit={key}"),
         format!("/{in_url}/{key}"),
+        format!("/proxy/{account}/{in_url}?key={key}"),
+        format!("/proxy/{account}//{in_url}"),
+        format!("/proxy/{in_url}/cgi-bin/user/get"),
+        format!("/proxy/{account}/cgi-bin/token?access_token={in_url}"),
+        format!("/proxy/{account}/cgi-bin/user/get?access_token={in_url}x&openid={key}"),
+        format!("/proxy/{account}/sns/jscode2session?secret={key}x&js_code={in_url}"),
+        format!("/sns/jscode2session?appid={account}&secret={key}x&js_code={in_url}"),
+        format!("/sns/oauth2/access_token?appid={account}&secret={key}&code={in_url}"),
     ] {
         search.collected("a wrong path or query", &http.get(&path).await);
     }

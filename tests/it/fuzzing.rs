@@ -44,6 +44,11 @@ fn whatever_a_client_sends_is_answered_in_the_words_of_the_contract() {
 }
 
 #[test]
+fn whatever_is_passed_on_has_one_meaning_and_whatever_comes_back_is_read_as_json_is() {
+    replay("passed_on", targets::passed_on::run);
+}
+
+#[test]
 fn whatever_a_record_says_nothing_is_served_beyond_it() {
     replay("store_record", targets::store_record::run);
 }

@@ -32,7 +32,7 @@ const READER: &str = "key-reader";
 const WRITER: &str = "key-writer";
 /// An address without a listener: it is reserved, and refuses at once.
 const NOWHERE: &str = "127.0.0.1:1";
-const CODES: [&str; 12] = [
+const CODES: [&str; 15] = [
     "bad_request",
     "unauthorized",
     "forbidden",
@@ -45,6 +45,9 @@ const CODES: [&str; 12] = [
     "budget_exhausted",
     "shutting_down",
     "internal",
+    "path_not_allowed",
+    "bad_gateway",
+    "gateway_timeout",
 ];
 
 const STREAM: &str = "text/event-stream";

@@ -5,6 +5,7 @@
 
 pub mod accounts_yaml;
 pub mod http_request;
+pub mod passed_on;
 pub mod store_file;
 pub mod store_record;
 pub mod wechat_answer;

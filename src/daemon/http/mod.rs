@@ -21,7 +21,7 @@ mod paths;
 mod peer;
 mod probes;
 mod problem;
-mod proxy;
+pub(crate) mod proxy;
 mod query;
 mod rejection;
 mod rights;

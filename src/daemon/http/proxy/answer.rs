@@ -103,6 +103,14 @@ pub(super) fn look(parts: &[Bytes], encoding: Encoding, is_whole: bool) -> Verdi
     }
 }
 
+/// [`look`] at an answer in one part, with this `Content-Encoding`.
+#[cfg(feature = "internals")]
+pub(crate) fn refuses_token(body: &[u8], encoding: Option<&str>, is_whole: bool) -> bool {
+    let name = encoding.and_then(|name| axum::http::HeaderValue::from_str(name).ok());
+    let headers = HeaderMap::from_iter(name.map(|name| (header::CONTENT_ENCODING, name)));
+    look(&[Bytes::copy_from_slice(body)], Encoding::of(&headers), is_whole) == Verdict::Refused
+}
+
 /// How far decoding came.
 #[derive(PartialEq, Eq)]
 enum Decoded {

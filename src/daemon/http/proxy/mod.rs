@@ -6,13 +6,13 @@
 //! failure nothing is sent again.
 
 pub(super) mod active;
-mod answer;
+pub(crate) mod answer;
 mod app_secret;
 mod call;
 mod download;
 mod headers;
 pub(super) mod outcome;
-pub(super) mod target;
+pub(crate) mod target;
 mod upload;
 mod upstream;
 

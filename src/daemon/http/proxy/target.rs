@@ -37,6 +37,12 @@ pub(in crate::daemon::http) fn require_passable(path: &str) -> Result<(), ApiPro
     Ok(())
 }
 
+/// Whether [`require_passable`] lets a path pass.
+#[cfg(feature = "internals")]
+pub(crate) fn is_passable(path: &str) -> bool {
+    require_passable(path).is_ok()
+}
+
 /// Whether a name goes on with this character.
 fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '-')
@@ -79,14 +85,14 @@ fn unescape(digits: &str) -> Option<u8> {
 
 /// A query without its parameters of one name, and their values; all else is as it was.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::daemon::http) struct Without {
-    pub(in crate::daemon::http) rest: String,
+pub(crate) struct Without {
+    pub(crate) rest: String,
     /// The values, unescaped, in their order.
-    pub(in crate::daemon::http) values: Vec<String>,
+    pub(crate) values: Vec<String>,
 }
 
 /// Takes the parameters `name` out of `query`, however their name is escaped.
-pub(in crate::daemon::http) fn take_out(query: &str, name: &str) -> Without {
+pub(crate) fn take_out(query: &str, name: &str) -> Without {
     let (mut rest, mut values) = (String::with_capacity(query.len()), Vec::new());
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -131,7 +137,7 @@ fn decoded(part: &str) -> String {
 }
 
 /// `value` as a value in a query.
-pub(in crate::daemon::http) fn escaped(value: &str) -> String {
+pub(crate) fn escaped(value: &str) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
