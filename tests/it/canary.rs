@@ -99,8 +99,10 @@ async fn lab() -> Lab {
     lab.config["defaults"]["rejection_cooldown"] = json!("1ms");
     lab.config["defaults"]["tickets"] = json!(["jsapi", "wx_card"]);
     let client = |name: &str, key: &str, allow: &[&str]| json!({ "name": name, "key": key, "accounts": ["*"], "allow": allow });
-    lab.config["api"]["clients"] =
-        json!([client("ops", KEYS[0], &["read", "refresh", "admin"]), client("reader", KEYS[1], &["read"]),]);
+    lab.config["api"]["clients"] = json!([
+        client("ops", KEYS[0], &["read", "refresh", "admin", "call"]),
+        client("reader", KEYS[1], &["read"]),
+    ]);
     for (n, (name, fault)) in faults().into_iter().enumerate() {
         let endpoint = ["token", "stable_token"][n % 2];
         lab.add(&name, json!({ "endpoint": endpoint }));

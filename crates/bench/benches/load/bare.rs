@@ -6,7 +6,7 @@ use std::path::Path;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -49,6 +49,28 @@ pub(crate) fn serve(file: &Path) -> Outcome<()> {
         eprintln!("{{\"bare\":\"{}\"}}", listener.local_addr()?);
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let router = Router::new().route("/v1/accounts/{appid}/token", get(answer));
+        Ok(axum::serve(listener, router).await?)
+    })
+}
+
+/// Serves what WeChat would: a token for each token call, and an answer of `length` bytes for every other.
+pub(crate) fn serve_wechat(length: usize) -> Outcome<()> {
+    let token = Bytes::from(format!("{{\"access_token\":\"{}\",\"expires_in\":7200}}", "t".repeat(157)));
+    let front = "{\"subscribe\":1,\"openid\":\"oLVPpjqs9BhvzwPj5A-vTYAX3GLc\",\"remark\":\"";
+    let body = Bytes::from(format!("{front}{}\"}}", "r".repeat(length.saturating_sub(front.len() + 2))));
+    let answer =
+        move |body: Bytes| async move { ([("content-type", "application/json; encoding=utf-8")], body) };
+    let mint = {
+        let answer = answer.clone();
+        move || answer(token.clone())
+    };
+    let router =
+        Router::new().route("/cgi-bin/stable_token", post(mint)).fallback(move || answer(body.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        eprintln!("{{\"bare\":\"{}\"}}", listener.local_addr()?);
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         Ok(axum::serve(listener, router).await?)
     })
 }

@@ -235,7 +235,7 @@ fn http_length(answer: &[u8]) -> io::Result<Option<usize>> {
     let key = b"content-length: ";
     let at = answer[..head]
         .windows(key.len())
-        .position(|part| part == key)
+        .position(|part| part.eq_ignore_ascii_case(key))
         .ok_or_else(|| unexpected_answer(answer))?;
     let digits = answer[at + key.len()..head].iter().take_while(|byte| byte.is_ascii_digit());
     let body = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));

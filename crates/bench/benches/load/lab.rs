@@ -70,6 +70,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    pub(crate) fn of(child: Child, address: SocketAddr) -> Self {
+        Self { child, address }
+    }
+
     pub(crate) fn vitals(&self) -> Outcome<Vitals> {
         Vitals::of(self.child.id())
     }
@@ -111,6 +115,11 @@ impl Lab {
         let wechat = started(command, folder.path(), "wechat.log", "sandbox").await?;
         write_config(&config, plan, &format!("http://{}", wechat.address))?;
         Ok(Self { folder, wechat })
+    }
+
+    /// Has the daemon call another WeChat than the simulated one.
+    pub(crate) fn call_instead(&self, plan: &Plan, upstream: SocketAddr) -> Outcome<()> {
+        write_config(&self.folder.path().join("accounts.yaml"), plan, &format!("http://{upstream}"))
     }
 
     /// Starts the daemon; returns once it is listening.
@@ -168,7 +177,7 @@ fn write_config(path: &Path, plan: &Plan, upstream: &str) -> Outcome<()> {
         file,
         "api:\n  listen: 127.0.0.1:0\n  clients:\n    - {{ name: crm, key: another-key-that-nobody-sends-here-00, accounts: [\"wx*\"] }}\n    \
          - {{ name: shop, key: a-third-key-that-nobody-sends-here-00, accounts: [\"tag:retail\"] }}\n    \
-         - {{ name: bench, key: {KEY}, accounts: [\"wx*\"], allow: [read, refresh, admin] }}"
+         - {{ name: bench, key: {KEY}, accounts: [\"wx*\"], allow: [read, refresh, admin, call] }}"
     )?;
     writeln!(file, "metrics:\n  listen: null\nstore:\n  path: store.redb\nupstream:")?;
     writeln!(file, "  base_urls: [{upstream}]\n  overlap: {}", plan.overlap)?;

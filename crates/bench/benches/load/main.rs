@@ -13,6 +13,7 @@ mod lab;
 mod machine;
 mod plot;
 mod profile;
+mod proxy;
 mod report;
 mod size;
 mod soak;
@@ -51,6 +52,9 @@ fn main() -> Outcome<()> {
     if part == "bare" {
         return bare::serve(words.first().ok_or("a file")?.as_ref());
     }
+    if part == "wechat" {
+        return bare::serve_wechat(words.first().ok_or("a length")?.parse()?);
+    }
     let options = Options {
         accounts: words.iter().find_map(|word| word.parse().ok()),
         quick: words.iter().any(|word| word == "quick"),
@@ -61,6 +65,7 @@ fn main() -> Outcome<()> {
         "http" => on_client_core(|| http::measure(&options))?,
         "size" => size::measure(&options)?,
         "spread" => spread::measure(&options)?,
+        "proxy" => on_client_core(|| proxy::measure(&options))?,
         "storm" => storm::measure(&options)?,
         "profiles" => on_client_core(|| profile::measure(&options))?,
         "soak" => on_client_core(|| soak::measure(&options))?,

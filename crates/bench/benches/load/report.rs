@@ -24,6 +24,7 @@ pub(crate) fn write() -> Outcome<()> {
     let mut report = Report { text: String::new(), pictures };
     report.head()?;
     report.http()?;
+    report.proxy();
     report.library()?;
     report.sizes()?;
     report.spread()?;
@@ -163,6 +164,56 @@ impl Report {
             self.row(&[title, ms("p50_us"), ms("p99_us"), ms("p999_us"), ms("max_us"), above, verdict]);
         }
         Ok(())
+    }
+
+    fn proxy(&mut self) {
+        self.say("\n## A call that is passed on\n");
+        let Some((proxy, command)) = saved("proxy") else {
+            self.missing("proxy");
+            return;
+        };
+        self.say(command);
+        self.say(format!(
+            "{} connections that are kept, a call with an answer of {} bytes of JSON, which is looked into; nginx passes the same \
+             call on, with one worker and kept connections. Each has a core of its own, upstream and clients the other. Median \
+             of five rounds in turn.",
+            proxy["connections"], proxy["body_bytes"]
+        ));
+        self.table(&["", "calls a second", "CPU, µs a call", "of it the kernel's"]);
+        for (name, title) in [("wxtokend", "wxtokend"), ("nginx", "nginx `proxy_pass`")] {
+            let of = &proxy[name];
+            let us = |key: &str| format!("{:.1}", number(&of[key]));
+            self.row(&[
+                title.to_owned(),
+                format!("{:.0}", number(&of["median"])),
+                us("cpu_us"),
+                us("system_us"),
+            ]);
+        }
+        let ratio = number(&proxy["ratio"]);
+        self.table(&["ratio", "reached", "goal", ""]);
+        self.row(&[
+            "to nginx, median of the rounds".to_owned(),
+            format!("{ratio:.2}"),
+            "0.8".to_owned(),
+            met(ratio >= 0.8).to_owned(),
+        ]);
+        self.say(format!("\nAt {:.0} calls a second, half of that, latency in ms:", number(&proxy["rate"])));
+        self.table(&["", "p50", "p99", "p99.9", "p99 added (goal: 1)", ""]);
+        let direct = number(&proxy["paced"]["direct"]["p99_us"]);
+        for (name, title) in
+            [("direct", "the upstream itself"), ("wxtokend", "wxtokend"), ("nginx", "nginx `proxy_pass`")]
+        {
+            let of = &proxy["paced"][name];
+            let ms = |key: &str| format!("{:.2}", number(&of[key]) / 1000.0);
+            let added = (number(&of["p99_us"]) - direct) / 1000.0;
+            let (added, verdict) = match name {
+                "direct" => (String::new(), String::new()),
+                "wxtokend" => (format!("{added:.2}"), met(added <= 1.0).to_owned()),
+                _ => (format!("{added:.2}"), String::new()),
+            };
+            self.row(&[title.to_owned(), ms("p50_us"), ms("p99_us"), ms("p999_us"), added, verdict]);
+        }
     }
 
     fn capacity(&mut self, capacity: &Value) {
