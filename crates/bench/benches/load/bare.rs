@@ -60,10 +60,7 @@ pub(crate) fn serve_wechat(length: usize) -> Outcome<()> {
     let body = Bytes::from(format!("{front}{}\"}}", "r".repeat(length.saturating_sub(front.len() + 2))));
     let answer =
         move |body: Bytes| async move { ([("content-type", "application/json; encoding=utf-8")], body) };
-    let mint = {
-        let answer = answer.clone();
-        move || answer(token.clone())
-    };
+    let mint = move || answer(token.clone());
     let router =
         Router::new().route("/cgi-bin/stable_token", post(mint)).fallback(move || answer(body.clone()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -7,6 +7,7 @@ use std::io::Read;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -135,8 +136,8 @@ fn decode(decoder: impl Read) -> (Vec<u8>, Decoded) {
 /// beginning is enough.
 fn errcode(json: &[u8], is_whole: bool) -> Option<i64> {
     // Nearly all answers end here or have no such code.
-    let is_candidate = TOKEN_REFUSED.iter().any(|code| contains(json, code.to_string().as_bytes()));
-    if !is_candidate {
+    let codes = [&b"40001"[..], b"40014", b"42001"];
+    if codes.iter().all(|code| memmem::find(json, code).is_none()) {
         return None;
     }
     let found = Cell::new(None);
@@ -147,10 +148,6 @@ fn errcode(json: &[u8], is_whole: bool) -> Option<i64> {
         Err(error) => error.is_eof() && !is_whole,
     };
     found.get().filter(|_| is_valid)
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Notes the `errcode` of an object, as soon as it comes.
