@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 use wxtokend_core::clock::{ClockSource, SystemClock};
 
@@ -10,7 +12,7 @@ use super::embedded_sandbox::SandboxRun;
 use super::failure::chain;
 use super::source::Source;
 use super::warnings;
-use crate::config::{Config, ConfigError, Problem};
+use crate::config::{Config, ConfigError, PerAccount, Problem};
 use crate::daemon::http::{Clients, Proxy, is_loopback};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::{Fleet, ReloadError, Reloaded};
@@ -23,6 +25,7 @@ pub(super) struct Reloader {
     pub(super) clients: Clients,
     pub(super) proxy: Proxy,
     pub(super) metrics: Metrics,
+    pub(super) per_account: Arc<ArcSwap<PerAccount>>,
     pub(super) sandbox_run: Option<SandboxRun>,
     /// Warnings of the configuration that was applied last, which have been logged.
     pub(super) warnings: Vec<Problem>,
@@ -94,7 +97,7 @@ impl Reloader {
         if needed_keys && self.clients.need_no_key() && self.sandbox_run.is_none() {
             warnings::no_clients();
         }
-        self.metrics.set_per_account(per_account);
+        self.per_account.store(Arc::new(per_account));
         self.proxy.set(&proxy);
         if self.sandbox_run.is_none() {
             warnings::log(&self.source, &new_warnings, &self.warnings);
@@ -186,6 +189,7 @@ mod tests {
             clients: rig.clients.clone(),
             proxy: rig.proxy.clone(),
             metrics: rig.metrics.clone(),
+            per_account: Arc::default(),
             sandbox_run: None,
             warnings: Vec::new(),
         };

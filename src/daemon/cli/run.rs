@@ -83,6 +83,7 @@ impl Daemon {
             clients: api.clients(),
             proxy: api.proxy(),
             metrics,
+            per_account: api.per_account(),
             sandbox_run,
             warnings: config.warnings,
         };

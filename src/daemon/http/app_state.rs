@@ -1,9 +1,12 @@
 //! State shared by all routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::clients::Clients;
@@ -12,7 +15,7 @@ use super::proxy::active::Proxy;
 use super::proxy::outcome::Outcomes;
 use super::timing::Timing;
 use super::wrong_keys::WrongKeys;
-use crate::config::Config;
+use crate::config::{Config, PerAccount};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
 
@@ -21,6 +24,9 @@ use crate::fleet::Fleet;
 const PAGES: usize = 16;
 const SCRAPES: usize = 4;
 
+/// How soon a wrong key is logged.
+const WRONG_KEYS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The state of the routers.
 pub(super) type AppState = Arc<AppStateInner>;
 
@@ -28,6 +34,8 @@ pub(super) struct AppStateInner {
     pub(super) fleet: Fleet,
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
+    /// Which accounts have metrics of their own, by default all; a reload may change it.
+    pub(super) per_account: Arc<ArcSwap<PerAccount>>,
     pub(super) timing: Timing,
     pub(super) proxy: Proxy,
     /// Of calls that were to be passed on.
@@ -41,8 +49,9 @@ pub(super) struct AppStateInner {
 }
 
 impl AppStateInner {
+    /// Must be called in a tokio runtime.
     pub(super) fn new(fleet: Fleet, clients: Clients, metrics: Metrics, config: &Config) -> AppState {
-        Arc::new(Self {
+        let app = Arc::new(Self {
             // Whatever serves the API, requests that wait end with the fleet.
             stopping: fleet.draining().child_token(),
             fleet,
@@ -52,10 +61,13 @@ impl AppStateInner {
             outcomes: Outcomes::new(&metrics),
             wrong_keys: WrongKeys::new(metrics.wrong_keys()),
             metrics,
+            per_account: Arc::new(ArcSwap::from_pointee(config.metrics.per_account)),
             pages: Arc::new(Semaphore::new(PAGES)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             wechat_path: config.api.wechat_path.clone(),
-        })
+        });
+        tokio::spawn(log_wrong_keys(Arc::downgrade(&app)));
+        app
     }
 
     /// Awaits `answer`, but refuses the request if the server stops before it is ready.
@@ -68,6 +80,15 @@ impl AppStateInner {
             answer = answer => answer.map_err(Into::into),
             () = self.stopping.cancelled() => Err(ApiProblem::shutting_down()),
         }
+    }
+}
+
+/// Logs wrong keys for as long as the routers are there.
+async fn log_wrong_keys(app: Weak<AppStateInner>) {
+    loop {
+        sleep(WRONG_KEYS_INTERVAL).await;
+        let Some(app) = app.upgrade() else { return };
+        app.wrong_keys.log_unreported();
     }
 }
 

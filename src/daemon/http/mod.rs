@@ -46,22 +46,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::time::sleep;
 
-use app_state::AppState;
+use app_state::{AppState, AppStateInner};
 pub use clients::Clients;
 pub use mount::{metrics_router, router};
 pub(crate) use proxy::active::Proxy;
 use slots::Slots;
 
-use crate::config::Config;
+use crate::config::{Config, PerAccount};
 use crate::daemon::telemetry::metrics::Metrics;
 use crate::fleet::Fleet;
-
-/// How often histograms are drained; a busy server collects a megabyte of samples in this time.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The bound addresses of the API, not served yet. Binding them before the fleet starts keeps a daemon that
 /// was started twice by mistake from calling WeChat.
@@ -138,9 +135,8 @@ impl ApiServer {
     #[must_use]
     pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
         let Listeners { api, metrics: metrics_listener } = listeners;
-        metrics.set_per_account(config.metrics.per_account);
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
-        let app = app_state::AppStateInner::new(fleet, clients, metrics, config);
+        let app = AppStateInner::new(fleet, clients, metrics, config);
         Self { app, api, metrics: metrics_listener, idle: listener::IDLE }
     }
 
@@ -172,6 +168,11 @@ impl ApiServer {
     /// The proxy, whose settings a reload replaces.
     pub(crate) fn proxy(&self) -> Proxy {
         self.app.proxy.clone()
+    }
+
+    /// Which accounts have metrics of their own, for a reload to replace.
+    pub(crate) fn per_account(&self) -> Arc<ArcSwap<PerAccount>> {
+        Arc::clone(&self.app.per_account)
     }
 
     /// Serves requests on `stream`, as on a connection to the API's address, until the connection ends.
@@ -210,17 +211,7 @@ impl ApiServer {
             }
             stopping.cancel();
         };
-        let upkeep = async {
-            loop {
-                sleep(UPKEEP_INTERVAL).await;
-                app.metrics.upkeep();
-                app.wrong_keys.log_unreported();
-            }
-        };
-        tokio::select! {
-            _ = async { tokio::join!(api, own_metrics, stop) } => {}
-            () = upkeep => {}
-        }
+        tokio::join!(api, own_metrics, stop);
     }
 }
 

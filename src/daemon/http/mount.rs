@@ -1,16 +1,12 @@
 //! The API for a program that embeds the library: as routers, to be mounted beside routes of its own.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use hyper::Request;
-use tokio::time::sleep;
 use tower::service_fn;
 
-use super::UPKEEP_INTERVAL;
 use super::api_service::ApiService;
-use super::app_state::{AppState, AppStateInner};
+use super::app_state::AppStateInner;
 use super::clients::Clients;
 use super::routes;
 use crate::config::{Config, PerAccount};
@@ -49,7 +45,6 @@ use crate::fleet::Fleet;
 /// ```
 pub fn router(fleet: &Fleet, clients: &Clients, metrics: &Metrics) -> Router {
     let app = AppStateInner::new(fleet.clone(), clients.clone(), metrics.clone(), &Config::new([]));
-    spawn_upkeep(&app);
     mounted(routes::api(&app, false))
 }
 
@@ -59,27 +54,13 @@ pub fn router(fleet: &Fleet, clients: &Clients, metrics: &Metrics) -> Router {
 /// Metrics of the whole fleet are there only if `metrics` were [installed](Metrics::install) before the fleet was
 /// started.
 pub fn metrics_router(fleet: &Fleet, metrics: &Metrics, accounts: PerAccount) -> Router {
-    metrics.set_per_account(accounts);
-    let nobody = Clients::from(Vec::new());
-    let app = AppStateInner::new(fleet.clone(), nobody, metrics.clone(), &Config::new([]));
-    spawn_upkeep(&app);
+    let mut config = Config::new([]);
+    config.metrics.per_account = accounts;
+    let app = AppStateInner::new(fleet.clone(), Clients::from(Vec::new()), metrics.clone(), &config);
     mounted(routes::metrics(&app))
 }
 
 fn mounted(service: ApiService) -> Router {
     let answer = move |request: Request<Body>| service.clone().answer(request);
     Router::new().fallback_service(service_fn(answer))
-}
-
-/// Keeps the samples of the metrics from piling up, for as long as the router is there.
-fn spawn_upkeep(app: &AppState) {
-    let app = Arc::downgrade(app);
-    tokio::spawn(async move {
-        loop {
-            sleep(UPKEEP_INTERVAL).await;
-            let Some(app) = app.upgrade() else { return };
-            app.metrics.upkeep();
-            app.wrong_keys.log_unreported();
-        }
-    });
 }

@@ -47,12 +47,13 @@ pub(super) async fn metrics(State(app): State<AppState>, headers: HeaderMap) -> 
 }
 
 fn write(app: &AppState, mut sink: ScrapeSink, gzip: bool) -> Result<()> {
+    let accounts = **app.per_account.load();
     if !gzip {
-        return app.metrics.write(&app.fleet, &mut sink);
+        return app.metrics.write(&app.fleet, accounts, &mut sink);
     }
     // The text is repetitive: better levels save little and take much longer.
     let mut encoder = GzEncoder::new(sink, Compression::fast());
-    app.metrics.write(&app.fleet, &mut encoder)?;
+    app.metrics.write(&app.fleet, accounts, &mut encoder)?;
     encoder.finish().map(drop)
 }
 

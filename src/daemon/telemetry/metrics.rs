@@ -20,14 +20,15 @@ pub(crate) mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use metrics::{
     Counter, Histogram, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram, with_local_recorder,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::time::sleep;
 use wxtokend_core::clock::{ClockSource, Moment, SystemClock};
 use wxtokend_core::reference;
 use wxtokend_core::reference::metrics::{
@@ -41,6 +42,9 @@ use crate::config::PerAccount;
 use crate::daemon::telemetry::logging;
 use crate::fleet::{Fleet, HostView};
 use text::Exposition;
+
+/// How often histograms are drained; a busy server collects a megabyte of samples in this time.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Each call opens a connection, which takes four round trips: 10 ms in all near WeChat's hosts, nearly 1 s
 /// from another continent. A call that hits the default timeout takes a little over 5 s, and is alone in the
@@ -59,8 +63,6 @@ const HTTP_BUCKETS: [f64; 13] =
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
-    /// May be changed by a reload.
-    per_account: Arc<ArcSwap<PerAccount>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -81,10 +83,14 @@ pub enum InstallError {
 }
 
 impl Metrics {
-    /// A registry that the whole process records to. Opens no listener. Call this before starting the fleet.
+    /// A registry that the whole process records to. Opens no listener. Call this before starting the fleet, in
+    /// the tokio runtime that goes on for as long as the program: a task of it keeps the samples from piling up.
     ///
     /// # Errors
     /// When the process already has another recorder.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn install() -> Result<Self, InstallError> {
         let metrics = Self::new(with_buckets()?);
         metrics::set_global_recorder(Arc::clone(&metrics.recorder)).map_err(|_| InstallError::Taken)?;
@@ -92,6 +98,9 @@ impl Metrics {
     }
 
     /// A registry of its own: it records only what is passed to it.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn detached() -> Self {
         Self::new(with_buckets().unwrap_or_default())
@@ -100,7 +109,8 @@ impl Metrics {
     fn new(builder: PrometheusBuilder) -> Self {
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        let metrics = Self { recorder: Arc::new(recorder), handle, per_account: Arc::default() };
+        let metrics = Self { recorder: Arc::new(recorder), handle };
+        tokio::spawn(drain_histograms(Arc::downgrade(&metrics.recorder)));
         with_local_recorder(&*metrics.recorder, || {
             describe();
             zero_counters();
@@ -109,16 +119,17 @@ impl Metrics {
         metrics
     }
 
-    /// Sets which accounts have series of their own, from the next scrape on.
-    pub(crate) fn set_per_account(&self, accounts: PerAccount) {
-        self.per_account.store(Arc::new(accounts));
-    }
-
-    /// Writes the current values in Prometheus' text format, in parts of about 64 KiB.
+    /// Writes the current values in Prometheus' text format, in parts of about 64 KiB, with series of their own for
+    /// these accounts.
     ///
     /// # Errors
     /// Errors of `out`.
-    pub(crate) fn write(&self, fleet: &Fleet, out: &mut dyn io::Write) -> io::Result<()> {
+    pub(crate) fn write(
+        &self,
+        fleet: &Fleet,
+        accounts: PerAccount,
+        out: &mut dyn io::Write,
+    ) -> io::Result<()> {
         let mut text = Exposition::to(out);
         text.families(&self.handle.render())?;
         let mut hosts = BTreeMap::new();
@@ -140,7 +151,7 @@ impl Metrics {
             text.sample(&LOG_LINES_DROPPED, &[], logging::dropped())?;
         }
         process::write(&mut text)?;
-        accounts::write(&mut text, fleet, **self.per_account.load())?;
+        accounts::write(&mut text, fleet, accounts)?;
         text.finish()
     }
 
@@ -150,11 +161,6 @@ impl Metrics {
             gauge!(CONFIG_RELOAD_SUCCESSFUL.name).set(if ok { 1.0 } else { 0.0 });
             gauge!(CONFIG_RELOAD_TIME.name).set(text::seconds(at.wall_ms));
         });
-    }
-
-    /// Drains histogram samples into buckets. Until then each sample takes memory.
-    pub(crate) fn upkeep(&self) {
-        self.handle.run_upkeep();
     }
 
     /// Counts requests with a key that no client has.
@@ -174,6 +180,16 @@ impl Metrics {
             &*self.recorder,
             || histogram!(HTTP_REQUEST_DURATION.name, "route" => route, "status" => status),
         )
+    }
+}
+
+/// Drains the samples of histograms into buckets now and then, as each takes memory until then, for as long as the
+/// registry is there.
+async fn drain_histograms(recorder: Weak<PrometheusRecorder>) {
+    loop {
+        sleep(UPKEEP_INTERVAL).await;
+        let Some(recorder) = recorder.upgrade() else { return };
+        recorder.handle().run_upkeep();
     }
 }
 

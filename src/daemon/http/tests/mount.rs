@@ -19,6 +19,7 @@ fn program(rig: &Rig) -> Router {
         .route("/", get(async || "the program's own"))
         .nest_service("/tokens/", router(&rig.fleet, &clients, &rig.metrics))
         .nest_service("/monitoring/", metrics_router(&rig.fleet, &rig.metrics, PerAccount::All))
+        .nest_service("/totals/", metrics_router(&rig.fleet, &rig.metrics, PerAccount::None))
 }
 
 async fn ask(program: &Router, method: Method, path: &str, key: Option<&str>) -> (StatusCode, String) {
@@ -57,6 +58,8 @@ async fn the_api_and_its_page_can_be_mounted_below_a_path_and_ask_for_a_key_ther
     assert_eq!(ask(&program, Method::GET, "/tokens/metrics", None).await.0, StatusCode::NOT_FOUND);
     let (status, metrics) = ask(&program, Method::GET, "/monitoring/metrics", None).await;
     assert!(status == StatusCode::OK && metrics.contains("wxtokend_token_age_seconds{appid=\"wx2\"}"));
+    let (_, totals) = ask(&program, Method::GET, "/totals/metrics", None).await;
+    assert!(totals.contains("wxtokend_accounts{") && !totals.contains("appid="), "{totals}");
     let counted = "wxtokend_http_request_duration_seconds_count{route=\"/v1/accounts\",status=\"401\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
     assert_eq!(

@@ -8,6 +8,7 @@ use wxtokend_core::account::Endpoint;
 
 use super::proxy_gateway::{Reply, ok};
 use super::*;
+use crate::config::PerAccount;
 
 const KEY: (&str, &str) = ("authorization", "Bearer caller");
 const REFUSED: &str =
@@ -37,7 +38,7 @@ async fn rig() -> (Rig, Gateway) {
 /// How many calls ended so.
 fn counted(rig: &Rig, outcome: &str) -> u64 {
     let mut scrape = Vec::new();
-    rig.metrics.write(&rig.fleet, &mut scrape).unwrap();
+    rig.metrics.write(&rig.fleet, PerAccount::All, &mut scrape).unwrap();
     let scrape = String::from_utf8(scrape).unwrap();
     let line = format!("wxtokend_proxy_calls_total{{outcome=\"{outcome}\"}} ");
     let value = scrape.lines().find_map(|text| text.strip_prefix(line.as_str()).map(str::to_owned));

@@ -49,8 +49,13 @@ impl ScrapedText {
     }
 
     fn of(rig: &Rig) -> Self {
+        Self::with(rig, PerAccount::All)
+    }
+
+    /// A scrape with series of their own for these accounts.
+    fn with(rig: &Rig, accounts: PerAccount) -> Self {
         let mut text = Vec::new();
-        rig.metrics.write(&rig.fleet, &mut text).unwrap();
+        rig.metrics.write(&rig.fleet, accounts, &mut text).unwrap();
         Self::parse(&String::from_utf8(text).unwrap())
     }
 
@@ -303,8 +308,7 @@ async fn the_totals_agree_with_the_accounts_whatever_is_shown_of_each() {
         assert_eq!(scrape.value(&format!("wxtokend_{series}")), value, "{series}");
     }
     for accounts in [PerAccount::Troubled, PerAccount::None] {
-        rig.metrics.set_per_account(accounts);
-        let other = ScrapedText::of(&rig);
+        let other = ScrapedText::with(&rig, accounts);
         assert!(scrape.families().eq(other.families()), "{accounts:?}");
         let age = "wxtokend_fleet_token_age_max_seconds";
         let (mut before, mut after) = (scrape.totals(), other.totals());
@@ -326,18 +330,19 @@ async fn an_account_that_is_asked_about_only_in_trouble_has_series_while_it_is()
     let accounts = ["wx1", "wx2", "wx3"].map(account).into();
     let faults = vec![("wx2", Fault::errcode(40164))];
     let rig = Rig::start(TestApi { accounts, faults, ..TestApi::default() }).await;
-    rig.metrics.set_per_account(PerAccount::Troubled);
-    let shown = || {
-        let scrape = ScrapedText::of(&rig);
+    let shown_of = |accounts| {
+        let scrape = ScrapedText::with(&rig, accounts);
         ["wx1", "wx2", "wx3"].map(|appid| scrape.has(&format!("appid=\"{appid}\"")))
     };
+    let shown = || shown_of(PerAccount::Troubled);
     assert_eq!(shown(), [false, true, false], "one is parked");
     rig.sandbox.inject(Some(&id("wx3")), Fault::new(wxtokend_sandbox::FaultKind::Html));
     rig.fleet.refresh("wx3", false).await.unwrap();
     assert_eq!(rig.fleet.account("wx3").unwrap().state, Phase::Degraded);
     assert_eq!(shown(), [false, true, true], "and one is degraded");
     assert_eq!(
-        ScrapedText::of(&rig).value("wxtokend_refreshes_total{appid=\"wx3\",outcome=\"refreshed\"}"),
+        ScrapedText::with(&rig, PerAccount::Troubled)
+            .value("wxtokend_refreshes_total{appid=\"wx3\",outcome=\"refreshed\"}"),
         1.0
     );
     rig.sandbox.clear_faults(Some(&id("wx2")));
@@ -345,17 +350,14 @@ async fn an_account_that_is_asked_about_only_in_trouble_has_series_while_it_is()
     assert_eq!(shown(), [false, false, true], "its trouble is over");
     rig.reload(["wx1", "wx2"].map(account).into()).await;
     assert_eq!(shown(), [false; 3], "it is removed");
-    rig.metrics.set_per_account(PerAccount::None);
     rig.sandbox.kill_tokens(&id("wx1"));
-    assert!(!ScrapedText::of(&rig).has("appid="));
-    rig.metrics.set_per_account(PerAccount::All);
-    assert_eq!(shown(), [true, true, false]);
+    assert!(!ScrapedText::with(&rig, PerAccount::None).has("appid="));
+    assert_eq!(shown_of(PerAccount::All), [true, true, false]);
 }
 
 #[tokio::test]
 async fn a_call_under_way_does_not_hide_that_the_last_one_failed() {
     let rig = Rig::start(TestApi::default()).await;
-    rig.metrics.set_per_account(PerAccount::Troubled);
     rig.sandbox.inject(Some(&id("wx1")), Fault::new(wxtokend_sandbox::FaultKind::Html));
     rig.fleet.refresh("wx1", false).await.unwrap();
     rig.sandbox.clear_faults(Some(&id("wx1")));
@@ -366,7 +368,7 @@ async fn a_call_under_way_does_not_hide_that_the_last_one_failed() {
     });
     let is_refreshing = |appid| rig.fleet.account(appid).unwrap().state == Phase::Refreshing;
     until("both are under way", || is_refreshing("wx1") && is_refreshing("wx2")).await;
-    let scrape = ScrapedText::of(&rig);
+    let scrape = ScrapedText::with(&rig, PerAccount::Troubled);
     assert!(scrape.has("appid=\"wx1\"") && !scrape.has("appid=\"wx2\""));
     refreshes.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -381,8 +383,7 @@ async fn an_account_that_is_starting_is_not_in_trouble() {
         ..TestApi::default()
     };
     let rig = Rig::start_at_once(plan).await;
-    rig.metrics.set_per_account(PerAccount::Troubled);
-    let scrape = ScrapedText::of(&rig);
+    let scrape = ScrapedText::with(&rig, PerAccount::Troubled);
     assert_eq!(scrape.value("wxtokend_accounts{state=\"starting\"}"), 1.0);
     assert!(!scrape.has("appid="));
 }
@@ -429,11 +430,11 @@ async fn a_long_scrape_is_made_in_parts_and_no_further_than_somebody_takes_them(
     let accounts = (0..500).map(|n| account(&format!("wx{n:016}"))).collect();
     let rig = Rig::start_at_once(TestApi { accounts, ..TestApi::default() }).await;
     let mut parts = Parts { taken: usize::MAX, lengths: Vec::new() };
-    rig.metrics.write(&rig.fleet, &mut parts).unwrap();
+    rig.metrics.write(&rig.fleet, PerAccount::All, &mut parts).unwrap();
     let lengths = parts.lengths;
     assert!(lengths.len() > 5 && lengths.iter().all(|length| *length < 65 * 1024), "{lengths:?}");
     let mut parts = Parts { taken: 1, lengths: Vec::new() };
-    rig.metrics.write(&rig.fleet, &mut parts).unwrap_err();
+    rig.metrics.write(&rig.fleet, PerAccount::All, &mut parts).unwrap_err();
     assert_eq!(parts.lengths.len(), 2);
 }
 
@@ -474,18 +475,31 @@ async fn a_ticket_has_series_of_its_own_in_addition_to_its_accounts() {
         let all = format!("wxtokend_fleet_ticket_refreshes_total{{outcome=\"{outcome}\"}}");
         assert_eq!(scrape.value(&all), count, "{all}");
     }
-    rig.metrics.set_per_account(PerAccount::Troubled);
-    let scrape = ScrapedText::of(&rig);
+    let scrape = ScrapedText::with(&rig, PerAccount::Troubled);
     assert!(
         scrape.has("wxtokend_ticket_state{appid=\"wx2\"")
             && !scrape.has("wxtokend_ticket_state{appid=\"wx1\"")
     );
     let named = |appid: &str| scrape.has(&format!("wxtokend_account_info{{appid=\"{appid}\""));
     assert!(named("wx2") && !named("wx1"), "whose ticket is in trouble has a name");
-    rig.metrics.set_per_account(PerAccount::None);
-    let scrape = ScrapedText::of(&rig);
+    let scrape = ScrapedText::with(&rig, PerAccount::None);
     assert!(!scrape.has("wxtokend_ticket_state{") && scrape.has("wxtokend_tickets{"));
     rig.reload(vec![account("wx1")]).await;
-    rig.metrics.set_per_account(PerAccount::All);
     assert!(!ScrapedText::of(&rig).has("wxtokend_ticket_state{"), "nobody keeps them any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_are_drained_without_a_router_for_as_long_as_the_registry_is_there() {
+    let metrics = Metrics::detached();
+    metrics.request_durations("/v1/accounts", 200).record(0.5);
+    // Only its `Debug` shows what is in the buckets without draining first.
+    let is_drained = || format!("{:?}", metrics.recorder).contains("Histogram { count: 1,");
+    assert!(!is_drained());
+    sleep(2 * UPKEEP_INTERVAL).await;
+    assert!(is_drained());
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks(), 1);
+    drop(metrics);
+    sleep(2 * UPKEEP_INTERVAL).await;
+    assert_eq!(tasks(), 0);
 }
