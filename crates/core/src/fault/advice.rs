@@ -34,9 +34,8 @@ advice! {
          reset (10 a month) in the console or by clear_quota frees it at once",
         "该账号当天的微信调用额度已用完：查明还有谁在获取它的 token；在后台或用 clear_quota 清零（每月 10 次）可立即恢复";
     WRONG_SECRET = "wrong-secret",
-        "the AppSecret is wrong or was reset: put the right one into the file and reload (of a ticket: \
-         the account may not use it)",
-        "AppSecret 错误或已被重置：在配置文件中填入正确的 AppSecret 并重新加载（如果是 ticket 的故障：该账号无权使用）";
+        "the AppSecret is wrong or was reset: put the right one into the file and reload",
+        "AppSecret 错误或已被重置：在配置文件中填入正确的 AppSecret 并重新加载";
     TICKET_NOT_ALLOWED = "ticket-not-allowed",
         "the account may not use this ticket: check its type and permissions in the WeChat console, or \
          take the ticket out of its tickets in the file",

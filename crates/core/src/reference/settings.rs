@@ -160,8 +160,8 @@ pub const SECTIONS: &[Section] = &[
                 "timeout",
                 "duration",
                 "5s",
-                "How long one attempt may take, including the connect. What was sent is delivered for that \
-                 long, too, and no longer.",
+                "How long one attempt may take, including the connect. A call that is given up may still reach \
+                 WeChat for 30 s: the kernel goes on sending it for as long as the timeout, and WeChat may be slow.",
             ),
             literal(
                 "overlap",

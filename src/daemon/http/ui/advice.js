@@ -8,8 +8,8 @@ export const ADVICE = {
     "无需处理：触发微信每分钟的调用限额，程序会自动重试",
   "WeChat's daily quota for this account is used up: find out who else fetches its tokens; a quota reset (10 a month) in the console or by clear_quota frees it at once":
     "该账号当天的微信调用额度已用完：查明还有谁在获取它的 token；在后台或用 clear_quota 清零（每月 10 次）可立即恢复",
-  "the AppSecret is wrong or was reset: put the right one into the file and reload (of a ticket: the account may not use it)":
-    "AppSecret 错误或已被重置：在配置文件中填入正确的 AppSecret 并重新加载（如果是 ticket 的故障：该账号无权使用）",
+  "the AppSecret is wrong or was reset: put the right one into the file and reload":
+    "AppSecret 错误或已被重置：在配置文件中填入正确的 AppSecret 并重新加载",
   "the account may not use this ticket: check its type and permissions in the WeChat console, or take the ticket out of its tickets in the file":
     "该账号无权使用这种 ticket：在微信后台检查账号类型和接口权限，或在配置文件中把它从 tickets 里去掉",
   "WeChat does not know this appid: correct it in the file and reload":
