@@ -570,6 +570,34 @@ async fn tickets_stand_in_redis_while_they_may_be_used_and_are_kept() {
 }
 
 #[tokio::test]
+async fn what_a_reload_changes_of_one_account_holds_for_its_ticket_in_redis_as_well() {
+    let mut lab = Lab::new(7_200_000, 300_000).await;
+    let accounts = ["stays", "untagged", "ticketless", "goes"];
+    for account in accounts {
+        lab.add(account, json!({ "tags": ["x"], "tickets": ["jsapi"] }));
+    }
+    let redis = Redis::start(&lab).await;
+    lab.config["publish"] = json!([{ "redis": redis.url(), "preset": "wxjava", "accounts": ["tag:x"] }]);
+    let daemon = lab.start().await;
+    let token = |account: &str| format!("wx:access_token:{account}");
+    let ticket = |account: &str| format!("wx:ticket:key:{account}:jsapi");
+    for key in accounts.iter().flat_map(|account| [token(account), ticket(account)]) {
+        until(&format!("{key} is there"), async || redis.get(&key).await.is_some()).await;
+    }
+    lab.account("untagged")["tags"] = json!([]);
+    lab.account("ticketless")["tickets"] = json!([]);
+    lab.config["accounts"].as_array_mut().unwrap().retain(|account| account["appid"] != "goes");
+    lab.write();
+    daemon.reload().await;
+    for key in [token("untagged"), ticket("untagged"), ticket("ticketless"), token("goes"), ticket("goes")] {
+        redis.until(&key, None).await;
+    }
+    for key in [token("stays"), ticket("stays"), token("ticketless")] {
+        assert!(redis.get(&key).await.is_some(), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn rediss_verifies_the_certificate() {
     let mut lab = Lab::new(LIFETIME_MS, OVERLAP_MS).await.with_both();
     let redis = Redis::start_with_tls(&lab).await;

@@ -1,7 +1,7 @@
 //! What all actors of a fleet share.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -57,20 +57,11 @@ pub(crate) struct ActorContext {
 }
 
 /// What is left of an account that is no longer configured.
-pub(crate) enum RemovedAccount {
-    /// It was removed before this process started.
-    Stored(Box<AccountState>),
-    /// A reload removed it; one of its calls may still be in flight.
-    Removed(Arc<AccountCell>),
-}
-
-impl RemovedAccount {
-    pub(crate) fn state(&self) -> AccountState {
-        match self {
-            Self::Stored(state) => AccountState::clone(state),
-            Self::Removed(cell) => cell.load().state.clone(),
-        }
-    }
+#[derive(Default)]
+pub(crate) struct RemovedAccount {
+    pub(crate) state: AccountState,
+    /// Where its call in flight, which alone still holds the cell, leaves its end; of none if there is none.
+    cell: Weak<AccountCell>,
 }
 
 pub(crate) struct ActiveUpstream {
@@ -189,10 +180,10 @@ impl ActorContext {
     /// The cell of an added account, with its version and what it has spent if it was configured before.
     pub(crate) fn cell_of_new(&self, account: Arc<Account>) -> Arc<AccountCell> {
         let left = self.removed.lock().unwrap_or_else(PoisonError::into_inner).remove(&account.appid);
-        let mut state = left.as_ref().map(RemovedAccount::state).unwrap_or_default();
+        let RemovedAccount { mut state, cell } = left.unwrap_or_default();
         let upstream = self.store.upstream();
         state.next_at = Some(self.now());
-        if let Some(RemovedAccount::Removed(cell)) = left {
+        if let Some(cell) = cell.upgrade() {
             // A call that outlived the removal must end before the next begins.
             drop(cell.take_end());
             if !cell.has_no_call() {
@@ -235,6 +226,7 @@ impl ActorContext {
                     removed.insert(of.clone(), left.clone());
                     cell.set_ticket(kind, None);
                     ticket.published.set_gone(true);
+                    self.publishers.note_ticket(appid, kind);
                     gone.insert(of, left);
                 }
                 (Some(_), true) | (None, false) => {}
@@ -245,15 +237,21 @@ impl ActorContext {
 
     /// Replaces what readers see, in the cell and in Redis.
     pub(crate) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
-        let old = cell.load().state.token.clone();
-        self.token_index.note(&account.appid, old.as_ref(), state.token.as_ref(), self.now());
+        let old = cell.load();
+        self.token_index.note(&account.appid, old.state.token.as_ref(), state.token.as_ref(), self.now());
         cell.publish(account, state);
         self.publishers.note(&account.appid);
+        if !Arc::ptr_eq(&old.account, account) {
+            // Its settings say whether and where its tickets are published, too.
+            cell.tickets().for_each(|ticket| self.publishers.note_ticket(&account.appid, ticket.kind));
+        }
     }
 
-    pub(crate) fn keep_removed(&self, appid: &Appid, cell: Arc<AccountCell>) {
+    pub(crate) fn keep_removed(&self, appid: &Appid, cell: &Arc<AccountCell>, state: AccountState) {
+        drop(cell.take_end());
+        let cell = if cell.has_no_call() { Weak::new() } else { Arc::downgrade(cell) };
         let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        removed.insert(appid.clone(), RemovedAccount::Removed(cell));
+        removed.insert(appid.clone(), RemovedAccount { state, cell });
     }
 
     /// Counts how a token call ended, for the account and for the fleet.
@@ -274,7 +272,8 @@ impl ActorContext {
 }
 
 fn stored(states: BTreeMap<Appid, AccountState>) -> BTreeMap<Appid, RemovedAccount> {
-    states.into_iter().map(|(appid, state)| (appid, RemovedAccount::Stored(Box::new(state)))).collect()
+    let stored = |state| RemovedAccount { state, ..RemovedAccount::default() };
+    states.into_iter().map(|(appid, state)| (appid, stored(state))).collect()
 }
 
 impl ActiveUpstream {

@@ -282,7 +282,7 @@ impl Supervisor {
             let state = snapshot.state.tombstone();
             self.shared.publish(cell, &snapshot.account, &state);
             cell.published.set_gone(true);
-            self.shared.keep_removed(appid, Arc::clone(cell));
+            self.shared.keep_removed(appid, cell, state.clone());
             left.accounts.insert(appid.clone(), state);
         }
         if !left.is_empty() {

@@ -34,7 +34,7 @@ impl ActorContext {
     pub(crate) fn everything(&self) -> Stored {
         let mut all = Stored::default();
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        all.accounts.extend(removed.iter().map(|(appid, left)| (appid.clone(), left.state())));
+        all.accounts.extend(removed.iter().map(|(appid, left)| (appid.clone(), left.state.clone())));
         drop(removed);
         let removed = self.removed_tickets.lock().unwrap_or_else(PoisonError::into_inner);
         all.tickets.extend(removed.iter().map(|(of, state)| (of.clone(), state.clone())));

@@ -37,8 +37,8 @@ impl Publishers {
         true
     }
 
-    /// Makes `sinks` the ones that are published to, unless all are stopping. The keys in a sink that is
-    /// removed are left to expire.
+    /// Makes `sinks` the ones that are published to, unless all are stopping. Accounts that have changed are noted
+    /// elsewhere. The keys in a sink that is removed are left to expire.
     pub(crate) fn set(&self, sinks: &[Sink]) {
         if self.tasks.is_closed() {
             return;
@@ -52,8 +52,10 @@ impl Publishers {
             .iter()
             .map(|sink| match old.iter().find(|outbox| same(outbox, sink)) {
                 Some(outbox) => {
-                    outbox.accounts.store(Arc::new(sink.accounts.clone()));
-                    outbox.note_all();
+                    if **outbox.accounts.load() != sink.accounts {
+                        outbox.accounts.store(Arc::new(sink.accounts.clone()));
+                        outbox.note_all();
+                    }
                     Arc::clone(outbox)
                 }
                 None => self.start(sink),
@@ -118,5 +120,29 @@ async fn keep_running(outbox: Arc<Outbox>, directory: Arc<ArcSwap<Directory>>, c
         );
         outbox.note_all();
         sleep(RESTART).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wxtokend_core::clock::SystemClock;
+    use wxtokend_core::sdk::layout::Layout;
+    use wxtokend_core::secret::Secret;
+
+    use super::*;
+    use crate::config::Grants;
+
+    #[tokio::test]
+    async fn a_reload_notes_all_accounts_only_where_others_are_published() {
+        let publishers = Publishers::new(Arc::default(), Arc::new(SystemClock::new()));
+        let set = |accounts: &str| {
+            let url = Secret::new("redis://127.0.0.1:1");
+            let sink = Sink::new(url, Layout::Wechatpy, Grants::new([accounts]).unwrap()).unwrap();
+            publishers.set(&[sink]);
+            publishers.all()[0].take_changes().of_all
+        };
+        assert!(set("wx1"), "it is new");
+        assert!(!set("wx1"), "nothing has changed");
+        assert!(set("wx2"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -170,6 +171,26 @@ async fn a_reader_that_waits_for_an_account_that_is_removed_is_told_so() {
     lab.fleet.remove("wx02").await.unwrap();
     let answer = timeout(SECOND, reader).await.unwrap().unwrap();
     assert!(matches!(answer, Err(TokenError::UnknownAccount(_))), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_a_call_in_flight_keeps_the_cell_of_a_removed_account() {
+    let lab = Lab::with(vec![account(APPID, Endpoint::Token), account("wx02", Endpoint::Token)]).await;
+    lab.fleet.token("wx02").await.unwrap();
+    let is_gone = |cell: &Weak<_>| cell.strong_count() == 0;
+    let cell = Arc::downgrade(&lab.fleet.cell("wx02").unwrap());
+    lab.fleet.remove("wx02").await.unwrap();
+    sleep(SECOND).await;
+    assert!(is_gone(&cell));
+    lab.wechat.inject(None, Fault::new(FaultKind::Hang));
+    lab.fleet.add(account("wx02", Endpoint::Token)).await.unwrap();
+    sleep(SECOND).await;
+    let cell = Arc::downgrade(&lab.fleet.cell("wx02").unwrap());
+    lab.fleet.remove("wx02").await.unwrap();
+    sleep(SECOND).await;
+    assert!(!is_gone(&cell), "its call is in flight");
+    sleep(60 * SECOND).await;
+    assert!(is_gone(&cell));
 }
 
 #[tokio::test]
