@@ -43,6 +43,28 @@ async fn nobody_is_needed_only_while_all_is_well() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_of_the_soonest_expiry_before_the_list_is_there() {
+    let page = Page::open(lab(LONG).await, Screen::default()).await;
+    for account in ["wx01", "wx02", "wx03", "wx04", "wx05", "wx06"] {
+        page.ops().until_state(account, "fresh").await;
+    }
+    let browser = &page.browser;
+    browser.until("document.querySelector('#key')").await;
+    let watch = "window.seen = [];
+        const look = () => {
+            const line = document.querySelector('.soonest');
+            if (line?.checkVisibility()) window.seen.push(line.textContent);
+        };
+        const all = { subtree: true, childList: true, characterData: true, attributes: true };
+        new MutationObserver(look).observe(document.body, all);";
+    browser.run(watch).await;
+    page.sign_in(OPS).await;
+    browser.until("window.seen.some(text => /^soonest expiry .*[0-9]/.test(text))").await;
+    let seen = browser.text("window.seen.join('; ')").await;
+    assert!(!seen.contains("no valid token"), "{seen}");
+}
+
+#[tokio::test]
 async fn an_outage_shows_how_many_tokens_end_within_five_minutes() {
     let page = Page::of_the_operator((240_000, 2_000)).await;
     page.until_text(".share", "6 of 6 fresh").await;

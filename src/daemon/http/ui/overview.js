@@ -186,6 +186,7 @@ export class Overview {
     });
     setText(this.#chips.get("all").lastChild, number(all));
     setAttribute(this.#strip, "aria-label", STATES.map((state) => `${word("state", state)} ${counts[state]}`).join(", "));
+    this.#next.hidden = !this.#fleet.isRead;
     setText(this.#nextSpan, soonest ? span(soonest.expires - now()) : t("soonest-none"));
     setText(this.#nextName, soonest ? soonest.name : "");
     setAttribute(this.#nextName, "href", soonest && `#/accounts/${encodeURIComponent(soonest.appid)}`);
