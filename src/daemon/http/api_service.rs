@@ -49,11 +49,15 @@ pub(super) struct ApiService {
 }
 
 impl ApiService {
-    pub(super) async fn answer<B: RequestBody>(self, request: Request<B>) -> Result<Response, Infallible> {
+    pub(super) async fn answer<B: RequestBody>(
+        self,
+        mut request: Request<B>,
+    ) -> Result<Response, Infallible> {
         let Self { app, router, serves, is_guarded } = self;
         let started = Instant::now();
         // Check the URI as it was sent: rewriting the path below drops the authority.
         let admitted = admit(&app, is_guarded, request.headers(), request.uri(), request.version());
+        host::insert_host_header(&mut request);
         let request = cgi_bin::strip_base_path(request, &app.wechat_path);
         let route = paths::of_path(request.uri().path()).filter(|route| serves(route));
         let response = match admitted {

@@ -9,7 +9,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri, Version, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
 
 use super::paths;
 use super::problem::{ApiProblem, Code};
@@ -41,6 +41,18 @@ pub(super) fn require_host_header(
         // HTTP/1.0 has no `Host`.
         0 if version < Version::HTTP_11 || uri.authority().is_some() => Ok(()),
         _ => Err(ApiProblem::bad_request("send one Host header")),
+    }
+}
+
+/// Gives a request over HTTP/2, which names its host in the URI, the `Host` header that it would have over
+/// HTTP/1.1. A program that mounts the API may speak HTTP/2.
+pub(super) fn insert_host_header<B>(request: &mut Request<B>) {
+    if request.version() == Version::HTTP_2
+        && !request.headers().contains_key(header::HOST)
+        && let Some(authority) = request.uri().authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(header::HOST, host);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, Request, StatusCode, Version};
 use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -129,4 +129,21 @@ async fn an_empty_key_opens_nothing_even_if_a_client_has_it() {
         let (_, body) = ask(&program, Method::GET, path, Some("")).await;
         assert!(!body.contains(token.access_token()), "{path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn an_old_browser_signs_in_over_http_2_from_our_page_and_from_no_other() {
+    let rig = Rig::start(TestApi::default()).await;
+    let program = program(&rig);
+    let sign_in = async |from: &str| {
+        // It sends `Origin`, but no `Sec-Fetch-Site`; HTTP/2 has no `Host`.
+        let request = Request::post("https://shop.example/tokens/v1/session")
+            .version(Version::HTTP_2)
+            .header("origin", from)
+            .header("content-type", "application/json")
+            .body(Body::from("{\"key\":\"ops\"}"));
+        whole(program.clone().oneshot(request.unwrap()).await.unwrap()).await.0
+    };
+    assert_eq!(sign_in("https://shop.example").await, StatusCode::NO_CONTENT);
+    assert_eq!(sign_in("https://evil.example").await, StatusCode::FORBIDDEN);
 }
