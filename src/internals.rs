@@ -10,6 +10,8 @@ use wxtokend_core::token::Token;
 use wxtokend_core::token::state::AccountState;
 
 use crate::config::Config;
+#[cfg(feature = "axum")]
+pub use crate::daemon::http::{ApiServer, BindError, Listeners};
 pub use crate::fleet::{Environment, Jitter, MakeTransport};
 use crate::fleet::{Fleet, StartError};
 pub use crate::store::{Backend, Batch, Contents, RedbBackend, Writing, is_reading, record};

@@ -89,7 +89,7 @@
 mod certificates;
 pub mod config;
 #[cfg(feature = "axum")]
-pub mod daemon;
+mod daemon;
 mod fleet;
 #[cfg(feature = "axum")]
 pub mod http {
@@ -105,6 +105,8 @@ mod wechat;
 
 pub use certificates::Missing as MissingCertificates;
 pub use config::{Config, ConfigError, Defaults};
+#[cfg(feature = "daemon")]
+pub use daemon::main;
 pub use fleet::{
     AccountView, BudgetView, EventDetails, EventView, FaultView, Fleet, FleetBuilder, HostView,
     RefreshResponse, RejectionOutcome, ReloadError, Reloaded, StartError, Store, Subscription, TicketError,

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    wxtokend::daemon::main()
+    wxtokend::main()
 }

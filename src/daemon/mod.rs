@@ -7,5 +7,3 @@ pub(crate) mod telemetry;
 
 #[cfg(feature = "daemon")]
 pub use cli::main;
-pub use http::{ApiServer, BindError, Clients, Listeners};
-pub use telemetry::metrics::Metrics;

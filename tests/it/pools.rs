@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use wxtokend::daemon::ApiServer;
-use wxtokend::daemon::Metrics;
+use wxtokend::http::Metrics;
+use wxtokend::internals::ApiServer;
 use wxtokend::{Config, Fleet};
 
 use crate::harness::{Http, Lab, Nginx, node_packages, python_with, said, tool, words};

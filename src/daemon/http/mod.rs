@@ -47,7 +47,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use app_state::{AppState, AppStateInner};
@@ -123,14 +122,6 @@ impl Listeners {
 }
 
 impl ApiServer {
-    /// Binds the configured addresses for the API of `fleet`.
-    ///
-    /// # Errors
-    /// When the server cannot listen on one of them.
-    pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
-        Ok(Self::on(Listeners::bind(config).await?, config, fleet, metrics))
-    }
-
     /// The API of `fleet`, on addresses that were bound before.
     #[must_use]
     pub fn on(listeners: Listeners, config: &Config, fleet: Fleet, metrics: Metrics) -> Self {
@@ -138,13 +129,6 @@ impl ApiServer {
         let clients = Clients::new(config.api.clients.clone(), is_loopback(api.1));
         let app = AppStateInner::new(fleet, clients, metrics, config);
         Self { app, api, metrics: metrics_listener, idle: listener::IDLE }
-    }
-
-    /// Sets how long connections are kept without a request, 80 s by default. Clients are given a sixteenth
-    /// less.
-    #[must_use]
-    pub fn keep_idle(self, idle: Duration) -> Self {
-        Self { idle, ..self }
     }
 
     /// The address of the API, with the real port where the configuration says 0.
@@ -173,13 +157,6 @@ impl ApiServer {
     /// Which accounts have metrics of their own, for a reload to replace.
     pub(crate) fn per_account(&self) -> Arc<ArcSwap<PerAccount>> {
         Arc::clone(&self.app.per_account)
-    }
-
-    /// Serves requests on `stream`, as on a connection to the API's address, until the connection ends.
-    pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let service = routes::api(&self.app, self.serves_metrics());
-        let peer = Arc::default();
-        drop(listener::converse(stream, |_| false, service, self.idle, peer, &self.app.stopping).await);
     }
 
     fn serves_metrics(&self) -> bool {
@@ -212,6 +189,32 @@ impl ApiServer {
             stopping.cancel();
         };
         tokio::join!(api, own_metrics, stop);
+    }
+}
+
+/// What only tests and benchmarks use.
+#[cfg(any(test, feature = "internals"))]
+impl ApiServer {
+    /// Binds the configured addresses for the API of `fleet`.
+    ///
+    /// # Errors
+    /// When the server cannot listen on one of them.
+    pub async fn bind(config: &Config, fleet: Fleet, metrics: Metrics) -> Result<Self, BindError> {
+        Ok(Self::on(Listeners::bind(config).await?, config, fleet, metrics))
+    }
+
+    /// Sets how long connections are kept without a request, 80 s by default. Clients are given a sixteenth
+    /// less.
+    #[must_use]
+    pub fn keep_idle(self, idle: Duration) -> Self {
+        Self { idle, ..self }
+    }
+
+    /// Serves requests on `stream`, as on a connection to the API's address, until the connection ends.
+    pub async fn converse(&self, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
+        let service = routes::api(&self.app, self.serves_metrics());
+        let peer = Arc::default();
+        drop(listener::converse(stream, |_| false, service, self.idle, peer, &self.app.stopping).await);
     }
 }
 
