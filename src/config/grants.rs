@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use wildmatch::WildMatch;
 use wxtokend_core::account::{Account, Appid};
@@ -26,14 +27,28 @@ pub struct Client {
     /// Prefixes of the paths of WeChat's API that it may call through the proxy; if empty, all that are passed
     /// on at all.
     pub paths: Vec<String>,
+    /// The longest time for which a token or ticket is promised to it; less than a minute counts as one.
+    pub promise_at_most: Option<Duration>,
 }
 
 impl Client {
+    /// The least that [`Client::promise_at_most`] can be: a client that keeps nothing asks for a token before each
+    /// call.
+    pub const LEAST_PROMISE: Duration = Duration::from_secs(60);
+
     /// A client that may read the tokens of these accounts, and do nothing else.
     #[must_use]
     pub fn new(name: &str, key: &Secret, accounts: Grants) -> Self {
         let (name, key_sha256) = (name.to_owned(), key.sha256());
-        Self { name, key_sha256, accounts, allow: Allow::default(), urls: Vec::new(), paths: Vec::new() }
+        Self {
+            name,
+            key_sha256,
+            accounts,
+            allow: Allow::default(),
+            urls: Vec::new(),
+            paths: Vec::new(),
+            promise_at_most: None,
+        }
     }
 
     /// Whether the page at `url` may be signed for this client.
@@ -47,6 +62,12 @@ impl Client {
     #[must_use]
     pub fn may_call(&self, path: &str) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|prefix| path.starts_with(prefix))
+    }
+
+    /// The longest time for which something may be promised to this client.
+    #[must_use]
+    pub fn longest_promise(&self) -> Duration {
+        self.promise_at_most.map_or(Duration::MAX, |most| most.max(Self::LEAST_PROMISE))
     }
 
     /// The first 8 hex digits of the key's digest: enough to tell two keys apart, useless to an attacker.
@@ -65,6 +86,7 @@ impl fmt::Debug for Client {
             .field("allow", &self.allow)
             .field("urls", &self.urls)
             .field("paths", &self.paths)
+            .field("promise_at_most", &self.promise_at_most)
             .finish()
     }
 }
@@ -288,6 +310,7 @@ mod tests {
             allow: Allow::default(),
             urls: urls.iter().map(|url| (*url).to_owned()).collect(),
             paths: Vec::new(),
+            promise_at_most: None,
         };
         let limited = client(&["https://shop.example/", "https://pay.example/a/"]);
         for (page, may) in [
@@ -337,6 +360,7 @@ mod tests {
             allow: Allow::default(),
             urls: Vec::new(),
             paths: Vec::new(),
+            promise_at_most: None,
         };
         let text = format!("{client:?}");
         assert!(text.contains("abababab…") && !text.contains("ababababab"), "{text}");

@@ -284,6 +284,7 @@ fn build_file(
             allow,
             urls: Vec::new(),
             paths: Vec::new(),
+            promise_at_most: None,
         });
     }
     if open && !clients.is_empty() {

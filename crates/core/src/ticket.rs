@@ -112,6 +112,12 @@ impl Ticket {
         &self.held
     }
 
+    /// The same ticket, promised for `longest` at most.
+    #[must_use]
+    pub fn promised_at_most(self, longest: Duration) -> Self {
+        Self { expires_in: self.expires_in.min(longest), ..self }
+    }
+
     /// The ticket to sign with.
     #[must_use]
     pub fn value(&self) -> &str {

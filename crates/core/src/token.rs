@@ -90,6 +90,12 @@ impl Token {
         Self { held, expires_in }
     }
 
+    /// The same token, promised for `longest` at most.
+    #[must_use]
+    pub fn promised_at_most(self, longest: Duration) -> Self {
+        Self { expires_in: self.expires_in.min(longest), ..self }
+    }
+
     /// Returns the token as the account holds it.
     #[must_use]
     pub fn held(&self) -> &Arc<HeldToken> {
@@ -202,6 +208,13 @@ mod tests {
         };
         assert_eq!(token(7000).max_age(), Duration::from_secs(240));
         assert_eq!(token(100).max_age(), Duration::from_secs(100));
+        let capped = |token: Token| {
+            let token = token.promised_at_most(Duration::from_secs(60));
+            (token.expires_in().as_secs(), token.max_age().as_secs(), token.expires_at())
+        };
+        let expires_at = token(0).expires_at();
+        assert_eq!(capped(token(7000)), (60, 60, expires_at));
+        assert_eq!(capped(token(50)), (50, 50, expires_at));
     }
 
     #[test]

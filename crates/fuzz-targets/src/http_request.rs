@@ -247,6 +247,7 @@ fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
         allow,
         urls: Vec::new(),
         paths: Vec::new(),
+        promise_at_most: None,
     }
 }
 

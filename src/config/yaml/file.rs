@@ -32,7 +32,7 @@ mapping! {
 }
 mapping! {
     /// `api.clients[…]`
-    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single>, urls: List<Single>, paths: List<Single> }
+    Client { name: Single, key: Single, key_file: Single, key_sha256: Single, accounts: List<Single>, allow: List<Single>, urls: List<Single>, paths: List<Single>, promise_at_most: Single }
 }
 mapping! {
     /// `metrics`

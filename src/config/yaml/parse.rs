@@ -10,6 +10,7 @@ use wxtokend_core::ticket::TicketKind;
 
 use crate::config::checked::PerAccount;
 use crate::config::duration;
+use crate::config::grants::Client;
 use crate::config::invisible;
 use crate::config::rules::{end_in_slash, problem_of_url};
 
@@ -21,6 +22,13 @@ pub(crate) fn address(text: &str) -> Parsed<SocketAddr> {
 
 pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     duration::parse(text).map_err(|why| format!("is not a duration: {why}"))
+}
+
+/// The longest promise to a client.
+pub(crate) fn promise(text: &str) -> Parsed<Duration> {
+    let least = Client::LEAST_PROMISE;
+    let too_short = || format!("is less than {}", duration::show(least));
+    duration(text).and_then(|most| if most < least { Err(too_short()) } else { Ok(most) })
 }
 
 /// A whole number of at least `min`.

@@ -74,6 +74,9 @@ fn write_client(text: &mut String, client: &Client) -> fmt::Result {
             writeln!(text, "      {key}: {}", list(prefixes.iter()))?;
         }
     }
+    if let Some(most) = client.promise_at_most {
+        writeln!(text, "      promise_at_most: {}", show(most))?;
+    }
     Ok(())
 }
 
@@ -167,6 +170,7 @@ api:
   listen: 0.0.0.0:8787
   clients:
     - { name: crm, key: hunter2-key, accounts: [wx-1, 'w*', tag:x], allow: [sign, admin], urls: ['https://x.example/'] }
+    - { name: app, key: hunter2-app, accounts: [wx-2], promise_at_most: 600s }
     - { name: bot, key: hunter2-bot, accounts: [wx-2], allow: [call], paths: [/cgi-bin/message/] }
 upstream: { timeout: 90s }
 proxy: { keep_body: 1000 }
@@ -182,6 +186,7 @@ accounts:
             "  listen: 0.0.0.0:8787\n",
             "    - name: crm\n      key: sha256:8be9fd3c\n      accounts: [wx-1, w*, tag:x]\n      allow: [admin, sign]\n      urls: [https://x.example/]\n",
             "metrics:\n  listen: nowhere\n  per_account: all\n",
+            "      allow: [read]\n      promise_at_most: 10m\n",
             "      allow: [call]\n      paths: [/cgi-bin/message/]\n",
             "proxy:\n  keep_body: 1000\n  timeout: 1m\n  max_connections: 256\n",
             "  path: /etc/wxtokend/wxtokend.redb\n",

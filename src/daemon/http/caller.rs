@@ -4,6 +4,8 @@
 //! an earlier check: a [`Caller`] looks up the clients in force each time it is asked, and records each
 //! permission that it has granted, so that [`Access`] can check it again after every wait.
 
+use std::time::Duration;
+
 use super::access::{Access, Need};
 use super::clients::Clients;
 use super::problem::ApiProblem;
@@ -43,6 +45,12 @@ impl Caller {
     /// after a wait.
     pub(super) fn may(&self, permission: Permission) -> bool {
         self.rights().is_ok_and(|rights| rights.may(permission))
+    }
+
+    /// The longest time for which something may be promised to the caller.
+    pub(super) fn longest_promise(&self) -> Duration {
+        // One that would not be let in any more gets no answer.
+        self.rights().as_ref().unwrap_or(&self.rights).longest_promise()
     }
 
     /// Requires `permission`, now and for as long as the request takes.

@@ -40,7 +40,7 @@ pub(super) async fn reject(
     }
     let rejected =
         app.unless_stopping(app.fleet.reject_for(caller.name(), &appid, &report.access_token)).await?;
-    Ok(answer(&appid, &rejected, caller.may(Permission::Token)))
+    Ok(answer(&appid, &rejected, &caller, caller.may(Permission::Token)))
 }
 
 pub(super) async fn refresh(
@@ -53,7 +53,7 @@ pub(super) async fn refresh(
     caller.require_account(&appid, &app.fleet, Permission::Admin)?;
     let force = Query::of(&uri, &["force"])?.flag("force")?;
     let refreshed = app.unless_stopping(app.fleet.refresh_for(caller.name(), &appid, force)).await?;
-    Ok(answer(&appid, &refreshed, caller.may(Permission::Token) && !prefers_minimal(&headers)))
+    Ok(answer(&appid, &refreshed, &caller, caller.may(Permission::Token) && !prefers_minimal(&headers)))
 }
 
 /// Whether the client wants only the outcome (`Prefer: return=minimal`, RFC 7240). The status page does,
@@ -65,13 +65,13 @@ fn prefers_minimal(headers: &HeaderMap) -> bool {
         .any(|preference| preference.trim().eq_ignore_ascii_case("return=minimal"))
 }
 
-/// The answer to both calls. It contains the current token if one may be served and the caller may read it.
-fn answer(appid: &str, refresh: &RefreshResponse, may_read: bool) -> Response {
+/// The answer to both calls. It contains the current token if one may be served and it is to be `with_token`.
+fn answer(appid: &str, refresh: &RefreshResponse, caller: &Caller, with_token: bool) -> Response {
     let mut json = String::with_capacity(1024);
     let (outcome, version) = (refresh.outcome.as_str(), refresh.version);
     let _ = write!(json, "{{\"outcome\":\"{outcome}\",\"version\":{version},\"appid\":\"{appid}\",");
-    if let Some(token) = refresh.token.as_ref().filter(|_| may_read) {
-        write_fields(&mut json, token);
+    if let Some(token) = refresh.token.clone().filter(|_| with_token) {
+        write_fields(&mut json, &token.promised_at_most(caller.longest_promise()));
         json.push(',');
     }
     json.push_str("\"last_fault\":");

@@ -1,6 +1,7 @@
 //! Permissions of a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wxtokend_core::account::{Account, Appid};
 
@@ -86,6 +87,11 @@ impl Rights {
         let detail = "this key may not call that path of WeChat's API: see paths of its client";
         let may = self.client.as_deref().is_none_or(|client| client.may_call(path));
         if may { Ok(()) } else { Err(ApiProblem::new(Code::PathNotAllowed, detail)) }
+    }
+
+    /// The longest time for which something may be promised to the caller.
+    pub(super) fn longest_promise(&self) -> Duration {
+        self.client.as_deref().map_or(Duration::MAX, Client::longest_promise)
     }
 
     pub(super) fn covers(&self, account: &Account) -> bool {

@@ -10,6 +10,7 @@ mod idle;
 mod keys;
 mod mount;
 mod page;
+mod promise;
 mod proxy;
 mod proxy_gateway;
 mod refusals;
@@ -67,6 +68,7 @@ pub(crate) fn client(key: &str, accounts: &[&str], allow: Allow) -> Client {
         allow,
         urls: Vec::new(),
         paths: Vec::new(),
+        promise_at_most: None,
     }
 }
 

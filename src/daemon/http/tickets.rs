@@ -38,6 +38,7 @@ pub(super) async fn read(
     caller.require_account(&appid, &app.fleet, Permission::Token)?;
     Query::of(request.uri(), &[])?;
     let ticket = app.unless_stopping(app.fleet.ticket(&appid, kind)).await?;
+    let ticket = ticket.promised_at_most(caller.longest_promise());
     let validators = validators(&ticket);
     if matches_etag(request.headers(), &validators[0].1) {
         return Ok((StatusCode::NOT_MODIFIED, validators).into_response());

@@ -35,7 +35,7 @@ pub(super) fn answer_at_once<B>(app: &AppState, request: &axum::http::Request<B>
     let appid = appid_of_token_read(uri.path()).filter(|_| is_plain)?;
     let rights = app.clients.rights(headers).ok()?;
     rights.require_account(appid, &app.fleet, Permission::Token).ok()?;
-    let token = app.fleet.token_at_once(appid)?;
+    let token = app.fleet.token_at_once(appid)?.promised_at_most(rights.longest_promise());
     Some(found(appid, &token, &quoted(&token)))
 }
 
@@ -54,10 +54,11 @@ pub(super) async fn read(
         },
         Some(Poll { after, wait }) => {
             let newer = Box::pin(app.unless_stopping(app.fleet.token_after(&appid, after, wait))).await?;
-            let Some(newer) = newer else { return Ok(unchanged(&app, &appid)) };
+            let Some(newer) = newer else { return Ok(unchanged(&app, &caller, &appid)) };
             newer
         }
     };
+    let token = token.promised_at_most(caller.longest_promise());
     let etag = quoted(&token);
     if matches_etag(request.headers(), &etag) {
         return Ok(not_modified(&token, &etag));
@@ -104,10 +105,10 @@ fn not_modified(token: &Token, etag: &str) -> Response {
 }
 
 /// The answer to a long poll that ended without a newer token.
-fn unchanged(app: &AppState, appid: &str) -> Response {
+fn unchanged(app: &AppState, caller: &Caller, appid: &str) -> Response {
     let snapshot = app.fleet.snapshot(appid);
     let token = snapshot.and_then(|snapshot| snapshot.state.read(app.fleet.now()));
-    token.map_or_else(
+    token.map(|token| token.promised_at_most(caller.longest_promise())).map_or_else(
         || {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;

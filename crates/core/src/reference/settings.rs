@@ -116,6 +116,13 @@ pub const SECTIONS: &[Section] = &[
                  `/cgi-bin/token`, `/cgi-bin/stable_token`, `/cgi-bin/gettoken`, `/cgi-bin/clear_quota`, \
                  `/cgi-bin/component/` and `/cgi-bin/service/` are not.",
             ),
+            described(
+                "promise_at_most",
+                "duration, at least 60s",
+                "as long as it lives",
+                "The longest `expires_in` and `max-age` that it gets with a token or a ticket, so that it asks again \
+                 sooner. `/cgi-bin/stable_token` promises 300 s at least, as WeChat's own does.",
+            ),
         ],
     },
     Section {

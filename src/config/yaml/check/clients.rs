@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wxtokend_core::account::Account;
 use wxtokend_core::secret::Secret;
@@ -24,6 +25,9 @@ pub(super) struct ClientDrafts {
     /// The same by the digest of the key in lower case, for clients whose key is known in plain text.
     in_lower_case: HashMap<Digest, (usize, &'static str)>,
 }
+
+/// What is shorter is warned of: SDKs renew a token up to 5 min before its end.
+const SHORT_PROMISE: Duration = Duration::from_secs(10 * 60);
 
 /// SHA-256.
 type Digest = [u8; 32];
@@ -83,7 +87,13 @@ pub(super) fn clients(
             if !allow.call && !paths.is_empty() {
                 reader.report(&at_paths, "limits calls, and this client may make none; set allow: [call]");
             }
-            Some(Client { name: name?, key_sha256: key?.sha256, accounts: accounts?, allow, urls, paths })
+            let at_promise = at_client.key("promise_at_most");
+            let promise_at_most = promise(reader, &at_promise, client.promise_at_most);
+            if !allow.read && promise_at_most.is_some() {
+                reader.warn(&at_promise, "changes nothing: without allow: [read] nothing is promised to it");
+            }
+            let (key_sha256, name, accounts) = (key?.sha256, name?, accounts?);
+            Some(Client { name, key_sha256, accounts, allow, urls, paths, promise_at_most })
         });
         known.list.extend(client);
     }
@@ -197,6 +207,17 @@ fn urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: List) -> Vec<String
         checked.extend(reader.parsed(&at.item(index), url, parse::page_prefix));
     }
     checked
+}
+
+/// How long a promise may be, at most.
+fn promise(reader: &mut ConfigReader<'_>, at: &Place<'_>, most: Node<String>) -> Option<Duration> {
+    let most = reader.parsed(at, most, parse::promise)?;
+    if most < SHORT_PROMISE {
+        let why =
+            "is so short that SDKs, which renew a token minutes before its end, ask for it at every call";
+        reader.warn(at, why);
+    }
+    Some(most)
 }
 
 /// Without the list all paths are allowed; an empty list is a mistake.

@@ -260,6 +260,15 @@ fn rules_of_the_api() {
             &["api.clients[0].paths: limits calls, and this client may make none; set allow: [call]"],
         ),
         (
+            with(&format!("{{ {client}, promise_at_most: 59999ms }}")),
+            &["api.clients[0].promise_at_most: \"59999ms\" is less than 1m"],
+        ),
+        (
+            with(&format!("{{ {client}, promise_at_most: 30 }}")),
+            &["api.clients[0].promise_at_most: \"30\" is not a duration"],
+        ),
+        (with(&format!("{{ {client}, promise_at_most: 60s }}")), &[]),
+        (
             with(&format!("{{ {client}, allow: [call], paths: [] }}")),
             &["api.clients[0].paths: is missing or empty; list how the paths of calls begin"],
         ),
@@ -272,6 +281,23 @@ fn rules_of_the_api() {
         ),
     ] {
         expect(&text, expected);
+    }
+}
+
+#[test]
+fn a_promise_that_is_too_short_for_sdks_or_changes_nothing_is_warned_of() {
+    for (allow, most, warned) in [
+        ("read", "9m", Some("is so short that SDKs")),
+        ("read", "10m", None),
+        ("sign, call", "10m", Some("changes nothing")),
+    ] {
+        let client = format!("name: a, key: k, accounts: [wx1], allow: [{allow}], promise_at_most: {most}");
+        let config = parse(&format!("{ONE}api: {{ clients: [{{ {client} }}] }}")).unwrap();
+        let key = "api.clients[0].promise_at_most";
+        let warning = config.warnings.iter().find(|warning| warning.key == key);
+        let begins = warning.zip(warned).map(|(warning, warned)| warning.what.starts_with(warned));
+        assert_eq!(begins, warned.map(|_| true), "{allow} {most}: {warning:?}");
+        assert_eq!(warning.is_some(), warned.is_some(), "{allow} {most}: {warning:?}");
     }
 }
 
