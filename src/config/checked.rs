@@ -170,11 +170,18 @@ pub struct ProxyConfig {
     pub timeout: Duration,
     /// Connections to each of WeChat's hosts at once, over all accounts; at least 1, default 256.
     pub max_connections: u32,
+    /// How long after its end a token still counts for its account in requests that carry it; default 2 h.
+    pub stale: Duration,
 }
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { keep_body: 1 << 20, timeout: Duration::from_secs(60), max_connections: 256 }
+        Self {
+            keep_body: 1 << 20,
+            timeout: Duration::from_secs(60),
+            max_connections: 256,
+            stale: Duration::from_secs(2 * 60 * 60),
+        }
     }
 }
 

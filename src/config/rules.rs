@@ -27,7 +27,11 @@ impl Config {
                 return invalid("upstream.base_urls", what);
             }
         }
-        for (key, time) in [("upstream.timeout", upstream.timeout), ("upstream.overlap", upstream.overlap)] {
+        for (key, time) in [
+            ("upstream.timeout", upstream.timeout),
+            ("upstream.overlap", upstream.overlap),
+            ("proxy.stale", self.proxy.stale),
+        ] {
             if let Some(what) = problem_of_time(time) {
                 return invalid(key, what);
             }
@@ -156,6 +160,7 @@ mod tests {
         let timeout = |time| problem(|config| config.upstream.timeout = time).unwrap_or_default();
         assert_eq!(timeout(Duration::ZERO), "upstream.timeout is 0");
         assert_eq!(timeout(Duration::MAX), "upstream.timeout is longer than 100 years");
+        assert_eq!(problem(|config| config.proxy.stale = Duration::ZERO).unwrap(), "proxy.stale is 0");
         assert!(problem(|config| config.upstream.max_in_flight = 0).is_some());
         assert!(problem(|config| config.upstream.max_per_second = 0).is_some());
         for share in [0.0, -0.25, 25.0, f64::NAN, f64::INFINITY] {

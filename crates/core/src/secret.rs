@@ -71,6 +71,23 @@ pub(crate) mod on_disk {
     }
 }
 
+/// Serialises a digest as hex.
+pub(crate) mod in_hex {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{hex, unhex};
+
+    pub(crate) fn serialize<S: Serializer>(digest: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex(digest))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
+        let digest = unhex(&String::deserialize(from)?).and_then(|bytes| bytes.try_into().ok());
+        digest.ok_or_else(|| D::Error::custom("no digest in 64 hex digits"))
+    }
+}
+
 /// Encodes `bytes` as lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -12,6 +12,7 @@ use crate::clock::Moment;
 use crate::secret::{Secret, etag, on_disk, push_etag};
 
 pub mod decide;
+pub mod handed_out;
 pub mod rejection;
 pub mod schedule;
 pub mod state;

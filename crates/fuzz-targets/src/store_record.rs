@@ -21,7 +21,11 @@ use wxtokend_core::token::transition::{Answer, CheckEnd, FetchEnd};
 
 const BOOT: &str = "this-boot";
 const NOW: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
-const RULES: Rules = Rules { overlap: Duration::from_secs(300), timeout: Duration::from_secs(5) };
+const RULES: Rules = Rules {
+    overlap: Duration::from_secs(300),
+    timeout: Duration::from_secs(5),
+    stale: Duration::from_secs(7200),
+};
 
 /// Decodes `input` as a record, and continues with what it says.
 pub fn run(input: &[u8]) {

@@ -19,7 +19,11 @@ use wxtokend_core::token::transition::{CheckEnd, FetchEnd};
 const SECRET: &str = "5ec2e7ab0c1d2e3f405162738495a6b7";
 const STATUSES: [u16; 16] = [200, 200, 200, 200, 0, 100, 204, 301, 400, 401, 404, 412, 500, 502, 504, 999];
 const SENT_AT: Moment = Moment { wall_ms: 1_790_000_000_000, boot_ms: 5_000_000 };
-const RULES: Rules = Rules { overlap: Duration::from_secs(300), timeout: Duration::from_secs(5) };
+const RULES: Rules = Rules {
+    overlap: Duration::from_secs(300),
+    timeout: Duration::from_secs(5),
+    stale: Duration::from_secs(7200),
+};
 const LONGEST_MESSAGE: usize = 300;
 
 /// Reads `input` as an answer.

@@ -48,7 +48,7 @@ mapping! {
 }
 mapping! {
     /// `proxy`
-    Proxy { keep_body: Single, timeout: Single, max_connections: Single }
+    Proxy { keep_body: Single, timeout: Single, max_connections: Single, stale: Single }
 }
 mapping! {
     /// `publish[…]`

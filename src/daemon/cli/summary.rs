@@ -54,6 +54,7 @@ impl Config {
         writeln!(text, "proxy:\n  keep_body: {}", size(proxy.keep_body))?;
         writeln!(text, "  timeout: {}", show(proxy.timeout))?;
         writeln!(text, "  max_connections: {}", proxy.max_connections)?;
+        writeln!(text, "  stale: {}", show(proxy.stale))?;
         if !self.publish.is_empty() {
             writeln!(text, "publish:")?;
         }
@@ -188,7 +189,7 @@ accounts:
             "metrics:\n  listen: nowhere\n  per_account: all\n",
             "      allow: [read]\n      promise_at_most: 10m\n",
             "      allow: [call]\n      paths: [/cgi-bin/message/]\n",
-            "proxy:\n  keep_body: 1000\n  timeout: 1m\n  max_connections: 256\n",
+            "proxy:\n  keep_body: 1000\n  timeout: 1m\n  max_connections: 256\n  stale: 2h\n",
             "  path: /etc/wxtokend/wxtokend.redb\n",
             "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
             "accounts: 53\n",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub(crate) struct ActorContext {
     /// Counts over all tickets, removed ones included.
     pub(crate) ticket_tally: Tally,
     upstream: ArcSwap<ActiveUpstream>,
+    /// How long earlier tokens are known; see [`Rules::stale`].
+    stale: ArcSwap<Duration>,
     make_transport: MakeTransport,
     /// Accounts that are not configured; their versions and budgets are kept for their return.
     pub(crate) removed: Mutex<BTreeMap<Appid, RemovedAccount>>,
@@ -72,6 +75,7 @@ pub(crate) struct ActiveUpstream {
 impl ActorContext {
     pub(crate) async fn new(
         settings: UpstreamConfig,
+        stale: Duration,
         directory: Directory,
         store: StoreHandle,
         removed: Stored,
@@ -82,7 +86,7 @@ impl ActorContext {
         let upstream = ActiveUpstream::new(settings, &make_transport, &clock, &journal).await?;
         let (token_index, planned_refreshes) = (TokenIndex::default(), PlannedRefreshes::default());
         for (appid, cell) in &directory.by_appid {
-            token_index.note(appid, None, cell.load().state.token.as_ref(), clock.now());
+            token_index.note(appid, &AccountState::default(), &cell.load().state, clock.now());
         }
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Self {
@@ -98,6 +102,7 @@ impl ActorContext {
             tally: Tally::default(),
             ticket_tally: Tally::default(),
             upstream: ArcSwap::from_pointee(upstream),
+            stale: ArcSwap::from_pointee(stale),
             make_transport,
             removed: Mutex::new(stored(removed.accounts)),
             removed_tickets: Mutex::new(removed.tickets),
@@ -122,7 +127,12 @@ impl ActorContext {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        rules_of(&self.upstream.load().settings)
+        rules_of(&self.upstream.load().settings, **self.stale.load())
+    }
+
+    /// Changes how long earlier tokens are known.
+    pub(crate) fn set_stale(&self, stale: Duration) {
+        self.stale.store(Arc::new(stale));
     }
 
     /// The random numbers for a call that has ended.
@@ -238,7 +248,7 @@ impl ActorContext {
     /// Replaces what readers see, in the cell and in Redis.
     pub(crate) fn publish(&self, cell: &AccountCell, account: &Arc<Account>, state: &AccountState) {
         let old = cell.load();
-        self.token_index.note(&account.appid, old.state.token.as_ref(), state.token.as_ref(), self.now());
+        self.token_index.note(&account.appid, &old.state, state, self.now());
         cell.publish(account, state);
         self.publishers.note(&account.appid);
         if !Arc::ptr_eq(&old.account, account) {
@@ -298,8 +308,8 @@ impl ActiveUpstream {
 }
 
 /// The part of the settings that decisions depend on.
-pub(crate) fn rules_of(settings: &UpstreamConfig) -> Rules {
-    Rules { overlap: settings.overlap, timeout: settings.timeout }
+pub(crate) fn rules_of(settings: &UpstreamConfig, stale: Duration) -> Rules {
+    Rules { overlap: settings.overlap, timeout: settings.timeout, stale }
 }
 
 /// The hosts that tokens come from, with their paths, as the store remembers them.

@@ -64,7 +64,8 @@ impl Fleet {
         let Opened { store, mut stored, mut withheld } =
             StoreHandle::open(Arc::clone(&on.backend), hosts, Arc::clone(&on.clock)).await?;
         let now = on.clock.now();
-        let rules = rules_of(&config.upstream);
+        let stale = config.proxy.stale;
+        let rules = rules_of(&config.upstream, stale);
         let cells: Vec<_> = config
             .accounts
             .iter()
@@ -77,10 +78,10 @@ impl Fleet {
             })
             .collect();
         // Accounts removed from the file while we were not running lose their tokens, as at a reload.
-        let removed = stored
-            .accounts
-            .iter_mut()
-            .filter(|(appid, state)| withheld.accounts.remove(*appid).is_some() || state.token.is_some());
+        let removed = stored.accounts.iter_mut().filter(|(appid, state)| {
+            let has_token = state.token.is_some() || !state.handed_out.is_empty();
+            withheld.accounts.remove(*appid).is_some() || has_token
+        });
         let accounts = removed.map(|(appid, state)| {
             state.forget_token();
             (appid.clone(), state.clone())
@@ -100,7 +101,8 @@ impl Fleet {
         // If this fails, the store logs it and retries.
         let _ = store.commit_all(&erased).await;
         let waits = Withheld::new(&withheld);
-        let shared = ActorContext::new(config.upstream.clone(), directory, store, stored, waits, on).await?;
+        let upstream = config.upstream.clone();
+        let shared = ActorContext::new(upstream, stale, directory, store, stored, waits, on).await?;
         let everything = Arc::downgrade(&shared);
         shared.store.keep_source(move || everything.upgrade().map(|shared| shared.everything()));
         for (appid, cell) in &shared.directory.load().by_appid {
@@ -251,6 +253,7 @@ impl Fleet {
         if let Some(upstream) = upstream {
             inner.shared.set_upstream(upstream);
         }
+        inner.shared.set_stale(config.proxy.stale);
         let (accounts, before) = (config.accounts.clone(), running.accounts.clone());
         let apply = Apply { accounts, before, forget_tokens: upstream_replaced };
         let applied = inner.supervisor.ask(apply).await.map_err(|_| ReloadError::ShuttingDown)?;

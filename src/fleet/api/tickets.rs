@@ -80,12 +80,26 @@ impl Fleet {
 
     /// The account that the token belongs to, while WeChat honours it as far as is known.
     pub(crate) fn holder(&self, access_token: &str) -> Option<Appid> {
-        let now = self.inner.shared.now();
-        let (presented, token_index) = (Secret::new(access_token), &self.inner.shared.token_index);
-        let appid = token_index.of(&presented, now)?;
+        let (now, presented) = (self.inner.shared.now(), Secret::new(access_token));
+        let token_index = &self.inner.shared.token_index;
+        let appid = token_index.account_of(&presented.sha256())?;
         let snapshot = self.snapshot(appid.as_str())?;
-        // The current token may have ended, or be known to be dead.
-        (!snapshot.state.is_current(&presented) || snapshot.state.is_usable(now)).then_some(appid)
+        let is_honoured = match snapshot.state.is_current(&presented) {
+            // It may have ended, or be known to be dead.
+            true => snapshot.state.is_usable(now),
+            false => token_index.is_in_overlap(&appid, &presented.sha256(), now),
+        };
+        is_honoured.then_some(appid)
+    }
+
+    /// The account that the token belongs to, or belonged to until it was replaced, up to `proxy.stale` after the end
+    /// that WeChat gave it. WeChat may refuse it.
+    pub(crate) fn issued_to(&self, access_token: &str) -> Option<Appid> {
+        let shared = &self.inner.shared;
+        let sha256 = Secret::new(access_token).sha256();
+        let appid = shared.token_index.account_of(&sha256)?;
+        let snapshot = self.snapshot(appid.as_str())?;
+        snapshot.state.has_handed_out(&sha256, shared.rules().stale, shared.now()).then_some(appid)
     }
 
     fn no_ticket(&self, account: &AccountCell, state: &TicketState) -> TicketError {

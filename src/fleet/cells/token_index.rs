@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wxtokend_core::account::Appid;
 use wxtokend_core::clock::Moment;
-use wxtokend_core::secret::Secret;
-use wxtokend_core::token::{HeldToken, Validity};
+use wxtokend_core::token::Validity;
+use wxtokend_core::token::handed_out::TokenDigest;
+use wxtokend_core::token::state::AccountState;
 
-type TokenDigest = [u8; 32];
-
-/// The tokens of all accounts: the newest of each, and the one before it while WeChat honours that.
+/// The tokens of all accounts: the newest of each, and those before it that its state remembers.
+///
+/// Lookups are not constant-time. What they compare are digests of what a caller has sent: however long a comparison
+/// takes, it says nothing about a token, of which WeChat has drawn every bit.
 #[derive(Default)]
 pub(crate) struct TokenIndex {
     known: Mutex<IndexedTokens>,
@@ -19,56 +21,52 @@ pub(crate) struct TokenIndex {
 #[derive(Default)]
 struct IndexedTokens {
     by_digest: HashMap<TokenDigest, Appid>,
+    /// The token before the newest, while WeChat honours it.
     before: HashMap<Appid, (TokenDigest, Moment)>,
 }
 
 impl TokenIndex {
-    /// Records that an account's token has been replaced.
-    pub(crate) fn note(
-        &self,
-        appid: &Appid,
-        old: Option<&Arc<HeldToken>>,
-        new: Option<&Arc<HeldToken>>,
-        now: Moment,
-    ) {
-        let is_same = |old: &Arc<HeldToken>| new.is_some_and(|new| Arc::ptr_eq(old, new));
-        if old.is_some_and(is_same) {
+    /// Records that an account's state has been replaced.
+    pub(crate) fn note(&self, appid: &Appid, old: &AccountState, new: &AccountState, now: Moment) {
+        let (before, after) = (&old.token, &new.token);
+        // Nearly always nothing has changed, and the two share what they hold.
+        if old.handed_out == new.handed_out
+            && before.as_ref().map(Arc::as_ptr) == after.as_ref().map(Arc::as_ptr)
+        {
             return;
         }
-        let digest = |token: &Arc<HeldToken>| token.value.sha256();
-        let (old, new) = (old.map(|old| (old, digest(old))), new.map(digest));
-        if old.map(|(_, old)| old) == new {
-            return;
-        }
+        let newest = |state: &AccountState| state.token.as_ref().map(|token| token.value.sha256());
+        let (old_newest, new_newest) = (newest(old), newest(new));
+        let all = |state: &AccountState| {
+            newest(state).into_iter().chain(state.handed_out.digests()).collect::<Vec<_>>()
+        };
+        let (gone, all) = (all(old), all(new));
         let mut known = self.lock();
-        if let Some((gone, _)) = known.before.remove(appid) {
-            known.by_digest.remove(&gone);
-        }
-        match (old, new) {
+        if old_newest != new_newest {
+            known.before.remove(appid);
             // A successor does not end the old token at once, unless that was dead before.
-            (Some((old, digest)), Some(_))
-                if old.validity == Validity::Good && !old.expires_at.is_over(now) =>
-            {
-                let until = (now + old.grace()).min(old.expires_at);
-                known.before.insert(appid.clone(), (digest, until));
+            let honoured = before.as_ref().filter(|token| token.validity == Validity::Good);
+            let honoured = honoured.filter(|token| new_newest.is_some() && !token.expires_at.is_over(now));
+            if let Some(token) = honoured {
+                let until = (now + token.grace()).min(token.expires_at);
+                known.before.insert(appid.clone(), (token.value.sha256(), until));
             }
-            (Some((_, digest)), _) => drop(known.by_digest.remove(&digest)),
-            (None, _) => {}
         }
-        if let Some(new) = new {
-            known.by_digest.insert(new, appid.clone());
+        for digest in gone.iter().filter(|digest| !all.contains(digest)) {
+            known.by_digest.remove(digest);
         }
+        known.by_digest.extend(all.into_iter().map(|digest| (digest, appid.clone())));
     }
 
-    /// The account whose token this is, or was until a moment ago.
-    pub(crate) fn of(&self, token: &Secret, now: Moment) -> Option<Appid> {
-        let digest = token.sha256();
+    /// The account that has, or had, the token with this digest. Its state says until when that counts.
+    pub(crate) fn account_of(&self, sha256: &TokenDigest) -> Option<Appid> {
+        self.lock().by_digest.get(sha256).cloned()
+    }
+
+    /// Whether the token with this digest is the one before the account's newest, and WeChat still honours it.
+    pub(crate) fn is_in_overlap(&self, appid: &Appid, sha256: &TokenDigest, now: Moment) -> bool {
         let known = self.lock();
-        let appid = known.by_digest.get(&digest)?;
-        match known.before.get(appid) {
-            Some((before, until)) if *before == digest && until.is_over(now) => None,
-            _ => Some(appid.clone()),
-        }
+        known.before.get(appid).is_some_and(|(before, until)| before == sha256 && !until.is_over(now))
     }
 
     fn lock(&self) -> MutexGuard<'_, IndexedTokens> {
@@ -82,50 +80,90 @@ mod tests {
 
     use super::*;
     use wxtokend_core::account::{Account, Endpoint};
+    use wxtokend_core::secret::Secret;
+    use wxtokend_core::token::HeldToken;
 
-    #[test]
-    fn a_token_is_known_until_its_successors_overlap_is_over() {
-        let at = |seconds| Moment { wall_ms: 1_790_000_000_000, boot_ms: 0 } + Duration::from_secs(seconds);
-        let account = Account::example(Endpoint::Token);
-        let token = |value: &str| {
-            let example = HeldToken::example(&account, at(0), Duration::from_secs(7200));
-            Arc::new(HeldToken { value: Secret::new(value), ..example })
-        };
-        let (token_index, appid) = (TokenIndex::default(), &account.appid);
-        let of = |value: &str, seconds| token_index.of(&Secret::new(value), at(seconds)).is_some();
-        let [a, b, c, d] = ["a", "b", "c", "d"].map(token);
-        token_index.note(appid, None, Some(&a), at(0));
-        assert!(of("a", 9999) && !of("b", 0));
-        token_index.note(appid, Some(&a), Some(&b), at(100));
-        assert!(of("b", 100) && of("a", 339) && !of("a", 340), "four fifths of 5 min");
-        token_index.note(appid, Some(&b), Some(&c), at(101));
-        assert!(of("c", 101) && of("b", 101) && !of("a", 101), "one before is enough");
-        let dead = Arc::new(HeldToken { validity: Validity::Refused, ..HeldToken::clone(&c) });
-        token_index.note(appid, Some(&c), Some(&dead), at(102));
-        token_index.note(appid, Some(&dead), Some(&d), at(103));
-        assert!(of("d", 103) && !of("c", 103), "WeChat refuses it");
-        token_index.note(appid, Some(&d), None, at(104));
-        assert!(!of("d", 104));
-        assert!(token_index.lock().by_digest.is_empty() && token_index.lock().before.is_empty());
+    fn at(seconds: u64) -> Moment {
+        Moment { wall_ms: 1_790_000_000_000, boot_ms: 0 } + Duration::from_secs(seconds)
+    }
+
+    /// One account, whose state changes as its actor would change it.
+    struct Indexed {
+        token_index: TokenIndex,
+        account: Account,
+        state: AccountState,
+    }
+
+    impl Indexed {
+        fn new(endpoint: Endpoint) -> Self {
+            Self {
+                token_index: TokenIndex::default(),
+                account: Account::example(endpoint),
+                state: AccountState::default(),
+            }
+        }
+
+        fn note(&mut self, new: AccountState, seconds: u64) {
+            self.token_index.note(&self.account.appid, &self.state, &new, at(seconds));
+            self.state = new;
+        }
+
+        /// A token with this value comes, by a call that was sent then.
+        fn gets(&mut self, value: &str, seconds: u64) {
+            let example = HeldToken::example(&self.account, at(seconds), Duration::from_secs(7200));
+            let token = HeldToken { value: Secret::new(value), ..example };
+            let mut new = self.state.clone();
+            new.replace_token(token, Duration::from_secs(60), at(seconds));
+            self.note(new, seconds);
+        }
+
+        fn is_known(&self, value: &str) -> bool {
+            self.token_index.account_of(&Secret::new(value).sha256()).is_some()
+        }
+
+        fn is_in_overlap(&self, value: &str, now: Moment) -> bool {
+            self.token_index.is_in_overlap(&self.account.appid, &Secret::new(value).sha256(), now)
+        }
     }
 
     #[test]
-    fn a_token_that_has_ended_is_not_revived_by_its_successor() {
-        let at = |seconds| Moment { wall_ms: 1_790_000_000_000, boot_ms: 0 } + Duration::from_secs(seconds);
-        let account = Account::example(Endpoint::StableToken);
-        let token = |value: &str, sent| {
-            let example = HeldToken::example(&account, at(sent), Duration::from_secs(7200));
-            Arc::new(HeldToken { value: Secret::new(value), ..example })
-        };
-        let (token_index, appid) = (TokenIndex::default(), &account.appid);
-        let of = |value: &str, now| token_index.of(&Secret::new(value), now).is_some();
-        let [a, b, c] = [("a", 0), ("b", 9000), ("c", 16_100)].map(|(value, sent)| token(value, sent));
-        token_index.note(appid, None, Some(&a), at(0));
-        token_index.note(appid, Some(&a), Some(&b), at(9000));
-        assert!(!of("a", at(9000)), "it ended half an hour ago");
-        token_index.note(appid, Some(&b), Some(&c), at(16_100));
-        assert!(of("b", at(16_199)) && !of("b", at(16_200)), "its own end is sooner than the overlap's");
-        let ahead = Moment { wall_ms: at(16_200).wall_ms, ..at(16_150) };
-        assert!(!of("b", ahead), "by the other clock");
+    fn the_token_before_the_newest_is_honoured_until_the_overlap_is_over() {
+        let mut indexed = Indexed::new(Endpoint::Token);
+        indexed.gets("a", 0);
+        assert!(indexed.is_known("a") && !indexed.is_known("b") && !indexed.is_in_overlap("a", at(0)));
+        indexed.gets("b", 100);
+        assert!(!indexed.is_in_overlap("b", at(100)), "it is the newest");
+        let overlap = |value, seconds| indexed.is_in_overlap(value, at(seconds));
+        assert!(overlap("a", 339) && !overlap("a", 340), "four fifths of 5 min");
+        indexed.gets("c", 101);
+        let overlap = |value, seconds| indexed.is_in_overlap(value, at(seconds));
+        assert!(overlap("b", 101) && !overlap("a", 101), "one before is enough");
+        let held = HeldToken::clone(indexed.state.token.as_ref().unwrap());
+        let dead = HeldToken { validity: Validity::Refused, ..held };
+        indexed.note(AccountState { token: Some(dead.into()), ..indexed.state.clone() }, 102);
+        assert!(indexed.is_in_overlap("b", at(102)), "the same tokens");
+        indexed.gets("d", 103);
+        assert!(
+            !indexed.is_in_overlap("c", at(103)) && !indexed.is_in_overlap("b", at(103)),
+            "WeChat refuses it"
+        );
+        assert!(["a", "b", "c", "d"].iter().all(|value| indexed.is_known(value)), "they are remembered");
+        indexed.note(indexed.state.tombstone(), 104);
+        let known = indexed.token_index.lock();
+        assert!(known.by_digest.is_empty() && known.before.is_empty());
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_not_revived_by_its_successor_and_is_forgotten_in_time() {
+        let mut indexed = Indexed::new(Endpoint::StableToken);
+        indexed.gets("a", 0);
+        indexed.gets("b", 7230);
+        assert!(indexed.is_known("a") && !indexed.is_in_overlap("a", at(7230)), "it ended half a minute ago");
+        indexed.gets("c", 14_330);
+        assert!(!indexed.is_known("a"), "it ended two hours ago");
+        let overlap = |now| indexed.is_in_overlap("b", now);
+        assert!(overlap(at(14_429)) && !overlap(at(14_430)), "its own end is sooner than the overlap's");
+        let ahead = Moment { wall_ms: at(14_430).wall_ms, ..at(14_380) };
+        assert!(!overlap(ahead), "by the other clock");
     }
 }

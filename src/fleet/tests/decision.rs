@@ -109,7 +109,7 @@ impl Decision {
     }
 
     fn rules(&self) -> Rules {
-        Rules { overlap: self.pace.overlap, timeout: self.pace.timeout }
+        Rules { overlap: self.pace.overlap, timeout: self.pace.timeout, ..Rules::EXAMPLE }
     }
 
     fn persist(&mut self) {

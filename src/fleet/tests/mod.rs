@@ -5,6 +5,7 @@ mod cuts;
 mod decision;
 mod early;
 mod events;
+mod handed_out;
 pub(crate) mod lab;
 mod library;
 mod reloads;

@@ -54,8 +54,11 @@ fn spread(accounts: usize, endpoint: Endpoint) -> Outcome<Value> {
     let mut rng = StdRng::seed_from_u64(1);
     let mut account: Account = Defaults::default().account(Appid::new("wx1")?, Secret::new("s"));
     account.settings.endpoint = endpoint;
-    let rules =
-        Rules { overlap: Duration::from_millis(OVERLAP_MS.unsigned_abs()), timeout: Duration::from_secs(5) };
+    let rules = Rules {
+        overlap: Duration::from_millis(OVERLAP_MS.unsigned_abs()),
+        timeout: Duration::from_secs(5),
+        stale: Duration::ZERO,
+    };
     let at = |ms: i64| Moment { wall_ms: START.wall_ms + ms, boot_ms: START.boot_ms + ms };
     let mut all: Vec<One> =
         (0..accounts).map(|_| One { state: AccountState::default(), token: (0, 0) }).collect();

@@ -215,6 +215,14 @@ pub const SECTIONS: &[Section] = &[
                 "256",
                 "Connections to each of WeChat's hosts at the same time, over all accounts; further calls wait.",
             ),
+            literal(
+                "stale",
+                "duration",
+                "2h",
+                "How long after its end a token that was handed out is still known as its account's, so that a \
+                 request which carries it can be given the current one: `/v1/resolve`. The digests of 64 such tokens \
+                 are kept of an account at most.",
+            ),
         ],
     },
     Section {

@@ -12,13 +12,15 @@ mod draw;
 
 pub use draw::{Draw, PlannedRefreshes};
 
-/// The upstream settings that decisions depend on.
+/// The settings of all accounts that decisions depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// How long WeChat keeps the previous token alive after minting a new one (5 min).
     pub overlap: Duration,
     /// Time limit for one try of a call.
     pub timeout: Duration,
+    /// How long after its end a token is still known to have been the account's.
+    pub stale: Duration,
 }
 
 /// How long after our timeout a call on `token` that was sent may still reach WeChat. A slow backend takes
@@ -136,7 +138,11 @@ pub fn force_allowed_at(forced: &[Moment], now: Moment) -> Moment {
 #[cfg(any(test, feature = "test-util"))]
 impl Rules {
     /// The file's defaults: WeChat's documented overlap, and 5 s for a call.
-    pub const EXAMPLE: Self = Self { overlap: Duration::from_secs(300), timeout: Duration::from_secs(5) };
+    pub const EXAMPLE: Self = Self {
+        overlap: Duration::from_secs(300),
+        timeout: Duration::from_secs(5),
+        stale: Duration::from_secs(2 * 3600),
+    };
 }
 
 #[cfg(test)]

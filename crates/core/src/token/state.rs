@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::fault::FaultScope;
 use crate::last_failure::LastFailure;
 use crate::phase::Phase;
+use crate::token::handed_out::{HandedOut, TokenDigest};
 use crate::token::schedule::Rules;
 use crate::token::{HeldToken, Token, Validity, margin};
 
@@ -43,6 +44,9 @@ pub struct AccountState {
     pub ledger: Ledger,
     /// When `force_refresh` was used in the last 24 h, oldest first.
     pub forced: Vec<Moment>,
+    /// The tokens before the newest.
+    #[serde(default, skip_serializing_if = "HandedOut::is_empty")]
+    pub handed_out: HandedOut,
 
     /// The last call's failure; cleared by the next success.
     #[serde(skip)]
@@ -226,6 +230,15 @@ impl AccountState {
         self.token.as_ref().is_some_and(|token| token.value == *presented)
     }
 
+    /// Whether the token with this digest is or was the account's, and ended no longer ago than `stale`, by the end
+    /// that WeChat gave it. It may be dead.
+    #[must_use]
+    pub fn has_handed_out(&self, sha256: &TokenDigest, stale: Duration, now: Moment) -> bool {
+        let newest = self.token.as_ref().filter(|token| token.value.sha256() == *sha256);
+        let ends = newest.map(|token| token.expires_at).into_iter().chain(self.handed_out.expiry_of(sha256));
+        ends.into_iter().any(|end| !(end + stale).is_over(now))
+    }
+
     /// Ends the wait for a host that was down and now answers again.
     pub fn host_is_back(&mut self, now: Moment) {
         if let Some(last_failure) = &mut self.last_failure {
@@ -297,6 +310,7 @@ impl AccountState {
         if let Some(intent) = &mut self.intent {
             (intent.at, intent.trusted_until) = (intent.at.rebased(now), intent.trusted_until.rebased(now));
         }
+        self.handed_out = self.handed_out.rebased(now);
         // Issued in the future: the wall clock was set back, so the token's age is unknown.
         self.token = self.token.filter(|token| token.issued_at.wall_ms <= now.wall_ms);
         if let Some(token) = &mut self.token {
@@ -308,10 +322,11 @@ impl AccountState {
         self
     }
 
-    /// Erases the token. Keeps its version, its budget, and what is known of calls that may be at work.
+    /// Erases the token and what is known of those before it. Keeps its version, its budget, and what is known of calls that may be at work.
     pub fn forget_token(&mut self) {
         // A lost call may still arrive, and puts the next token in doubt as much as this one.
         (self.token, self.intent) = (None, None);
+        self.handed_out = HandedOut::default();
     }
 
     /// How many calls have failed in a row.

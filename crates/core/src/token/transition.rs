@@ -2,6 +2,7 @@
 //! that they count a new token's refresh in the fleet's planned refreshes ([`Draw`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::account::{Account, Endpoint};
 use crate::budget::{self, Bucket};
@@ -219,7 +220,7 @@ impl AccountState {
             None => Rejections::default(),
         };
         self.version = next_version(self.version, now);
-        self.token = Some(Arc::new(HeldToken {
+        let token = HeldToken {
             value: answer.value,
             version: self.version,
             endpoint: account.settings.endpoint,
@@ -228,8 +229,16 @@ impl AccountState {
             overlap,
             refresh_at,
             validity: Validity::Good,
-        }));
+        };
+        self.replace_token(token, rules.stale, now);
         Fetched::New
+    }
+
+    /// Puts `token` in the place of the newest, which is remembered until `stale` after its end.
+    pub fn replace_token(&mut self, token: HeldToken, stale: Duration, now: Moment) {
+        if let Some(earlier) = self.token.replace(Arc::new(token)) {
+            self.handed_out.add(&earlier, stale, now);
+        }
     }
 
     /// WeChat handed out the token we hold: fine, unless it is dead or was reported dead.

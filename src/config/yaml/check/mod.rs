@@ -136,6 +136,7 @@ fn proxy(reader: &mut ConfigReader<'_>, at: &Place<'_>, proxy: Node<file::Proxy>
     reader.set(&mut all.keep_body, &at.key("keep_body"), own.keep_body, parse::size);
     reader.set(&mut all.timeout, &at.key("timeout"), own.timeout, parse::duration);
     reader.set(&mut all.max_connections, &at.key("max_connections"), own.max_connections, parse::at_least(1));
+    reader.set(&mut all.stale, &at.key("stale"), own.stale, parse::duration);
     all
 }
 
