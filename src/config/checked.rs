@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::Url;
 use wxtokend_core::account::{Account, AccountSettings};
 
@@ -66,6 +67,8 @@ pub struct ApiConfig {
     /// WeChat's own calls are answered at the root and below this path. Begins with `/`, which is the
     /// default.
     pub wechat_path: String,
+    /// Proxies in front, whose `X-Forwarded-For` is believed; only for [`ProxyConfig::transparent`].
+    pub trusted_proxies: Vec<IpNet>,
     /// The clients that may call it. With none, every local caller may do everything.
     pub clients: Vec<Client>,
 }
@@ -75,6 +78,7 @@ impl Default for ApiConfig {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787),
             wechat_path: "/".to_owned(),
+            trusted_proxies: Vec::new(),
             clients: Vec::new(),
         }
     }
@@ -172,6 +176,17 @@ pub struct ProxyConfig {
     pub max_connections: u32,
     /// How long after its end a token still counts for its account in requests that carry it; default 2 h.
     pub stale: Duration,
+    /// Who needs neither a key nor another path: their calls to WeChat's own paths are passed on.
+    pub transparent: Vec<Transparent>,
+}
+
+/// Applications whose calls are passed on although they know WeChat alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transparent {
+    /// The name of the client that they count as.
+    pub client: String,
+    /// The networks that they call from.
+    pub from: Vec<IpNet>,
 }
 
 impl Default for ProxyConfig {
@@ -181,6 +196,7 @@ impl Default for ProxyConfig {
             timeout: Duration::from_secs(60),
             max_connections: 256,
             stale: Duration::from_secs(2 * 60 * 60),
+            transparent: Vec::new(),
         }
     }
 }

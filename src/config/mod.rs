@@ -21,7 +21,8 @@ mod tests;
 mod yaml;
 
 pub use checked::{
-    ApiConfig, Config, Defaults, MetricsConfig, PerAccount, ProxyConfig, StoreConfig, UpstreamConfig,
+    ApiConfig, Config, Defaults, MetricsConfig, PerAccount, ProxyConfig, StoreConfig, Transparent,
+    UpstreamConfig,
 };
 pub use grants::{Allow, Client, Grants, InvalidGrant};
 pub use problem::{ConfigError, InvalidSetting, Position, Problem};

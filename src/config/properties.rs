@@ -293,6 +293,7 @@ fn build_file(
         config.api = ApiConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 80)),
             wechat_path: "/wx".to_owned(),
+            trusted_proxies: Vec::new(),
             ..config.api
         };
     }

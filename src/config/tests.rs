@@ -166,6 +166,35 @@ fn a_size_has_a_unit_or_is_a_number_of_bytes() {
 }
 
 #[test]
+fn networks_that_need_no_key_are_those_of_a_client_that_may_call() {
+    let with = |proxy: &str| {
+        let client = "{ name: app, key: hunter2-hunter2-hunter2, accounts: ['*'], allow: [call] }";
+        let reader = "{ name: reader, key: hunter2-hunter2-another, accounts: ['*'] }";
+        parse(&format!(
+            "api: {{ trusted_proxies: [127.0.0.1, fd00::/8], clients: [{client}, {reader}] }}\n\
+             proxy: {{ transparent: [{proxy}] }}\naccounts: [{{ appid: wx1, secret: s }}]"
+        ))
+    };
+    let config = with("{ client: app, from: [10.0.0.0/8, 192.0.2.7, '2001:db8::/32'] }").unwrap();
+    let networks: Vec<_> = config.proxy.transparent[0].from.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
+    assert_eq!(config.api.trusted_proxies.len(), 2);
+    for (entry, problem) in [
+        ("{ client: nobody, from: [10.0.0.0/8] }", "client: is not the name of a client of api.clients"),
+        ("{ client: reader, from: [10.0.0.0/8] }", "client: may have no calls passed on"),
+        ("{ client: app }", "from: is missing or empty; list the networks"),
+        ("{ client: app, from: [] }", "from: is missing or empty"),
+        ("{ from: [10.0.0.0/8] }", "client: is missing; whose calls they count as"),
+        ("{ client: app, from: [10.0.0.1/8] }", "is an address in a network; the network is 10.0.0.0/8"),
+        ("{ client: app, from: [10.0.0.0/33] }", "is neither a network nor an address"),
+        ("{ client: app, from: [localhost] }", "is neither a network nor an address"),
+    ] {
+        let Err(ConfigError::Problems { problems, .. }) = with(entry) else { panic!("{entry}") };
+        assert!(problems[0].to_string().contains(problem), "{entry}: {problems:?}");
+    }
+}
+
+#[test]
 fn the_example_mentions_every_key() {
     let mentioned: BTreeSet<&str> = EXAMPLE
         .split(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))

@@ -28,7 +28,7 @@ mapping! {
 }
 mapping! {
     /// `api`
-    Api { listen: Single, wechat_path: Single, clients: List<Client> }
+    Api { listen: Single, wechat_path: Single, trusted_proxies: List<Single>, clients: List<Client> }
 }
 mapping! {
     /// `api.clients[…]`
@@ -48,7 +48,11 @@ mapping! {
 }
 mapping! {
     /// `proxy`
-    Proxy { keep_body: Single, timeout: Single, max_connections: Single, stale: Single }
+    Proxy { keep_body: Single, timeout: Single, max_connections: Single, stale: Single, transparent: List<Transparent> }
+}
+mapping! {
+    /// `proxy.transparent[…]`
+    Transparent { client: Single, from: List<Single> }
 }
 mapping! {
     /// `publish[…]`
@@ -160,6 +164,7 @@ pub(crate) fn all_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("store", Store::keys()),
         ("upstream", Upstream::keys()),
         ("proxy", Proxy::keys()),
+        ("transparent", Transparent::keys()),
         ("publish", Sink::keys()),
         ("defaults", Settings::keys()),
         ("retry", Retry::keys()),

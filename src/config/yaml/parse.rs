@@ -1,8 +1,9 @@
 //! Parsers of scalar values. Each error completes a sentence that begins with the value: `"5" is not …`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::Url;
 use wxtokend_core::account::{Endpoint, RefreshAhead};
 use wxtokend_core::secret::unhex;
@@ -37,6 +38,20 @@ pub(crate) fn at_least(min: u32) -> impl FnOnce(&str) -> Parsed<u32> {
         let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|number| digits_only && *number >= min);
         number.ok_or_else(|| format!("is not a whole number from {min} to {}", u32::MAX))
+    }
+}
+
+/// A network, or one address.
+pub(crate) fn network(text: &str) -> Parsed<IpNet> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text
+            .parse::<IpNet>()
+            .map_err(|_| "is neither a network nor an address; such as 10.0.0.0/8 or 10.1.2.3".to_owned())?,
+    };
+    match network.trunc() {
+        whole if whole == network => Ok(network),
+        whole => Err(format!("is an address in a network; the network is {whole}")),
     }
 }
 

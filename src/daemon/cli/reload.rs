@@ -88,7 +88,7 @@ impl Reloader {
         }
         let (clients, per_account) = (config.api.clients.clone(), config.metrics.per_account);
         let requested = RestartOnly::of(&config);
-        let proxy = config.proxy.clone();
+        let proxy = config.clone();
         let new_warnings = std::mem::take(&mut config.warnings);
         let needed_keys = !self.clients.need_no_key();
         // Replace the clients first: a client that has been removed must not see the new accounts.

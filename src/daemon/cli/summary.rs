@@ -27,6 +27,9 @@ impl Config {
     fn write_summary(&self, text: &mut String) -> fmt::Result {
         writeln!(text, "api:\n  listen: {}", self.api.listen)?;
         writeln!(text, "  wechat_path: {}", self.api.wechat_path)?;
+        if !self.api.trusted_proxies.is_empty() {
+            writeln!(text, "  trusted_proxies: {}", list(self.api.trusted_proxies.iter()))?;
+        }
         if self.api.clients.is_empty() {
             writeln!(text, "  clients: none; every local caller may do everything")?;
         } else {
@@ -55,6 +58,10 @@ impl Config {
         writeln!(text, "  timeout: {}", show(proxy.timeout))?;
         writeln!(text, "  max_connections: {}", proxy.max_connections)?;
         writeln!(text, "  stale: {}", show(proxy.stale))?;
+        for transparent in &proxy.transparent {
+            let from = list(transparent.from.iter());
+            writeln!(text, "  transparent: {} from {from}", transparent.client)?;
+        }
         if !self.publish.is_empty() {
             writeln!(text, "publish:")?;
         }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use axum::body::Bytes;
@@ -28,8 +29,9 @@ use super::cgi_bin;
 use super::host;
 use super::paths;
 use super::problem::{ApiProblem, Code};
-use super::proxy;
+use super::proxy::{self, transparent};
 use super::token;
+use crate::config::Client;
 
 /// A body as hyper or another server delivers it.
 pub(super) trait RequestBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
@@ -96,7 +98,12 @@ async fn call_router<B: RequestBody>(
                 Ok(proxy::answer(app, &access, request.map(axum::body::Body::new)).await)
             })
             .await
-    } else if route == Some(&JSCODE2SESSION) || route == Some(&OAUTH2_ACCESS_TOKEN) {
+    } else if let Some(client) = transparent_client(app, &request, route) {
+        let request = request.map(axum::body::Body::new);
+        access
+            .while_authorized(app, async { Ok(transparent::answer(app, &access, client, request).await) })
+            .await
+    } else if route.is_some_and(is_sign_in) {
         let request = request.map(axum::body::Body::new);
         access.while_authorized(app, async { Ok(proxy::answer_as_wechat(app, &access, request).await) }).await
     } else {
@@ -108,6 +115,22 @@ async fn call_router<B: RequestBody>(
         Err(problem) if route.is_some_and(Route::answers_as_wechat) => cgi_bin::refusal(problem),
         Err(problem) => problem.into_response(),
     }
+}
+
+/// The client whose call to WeChat's own path this is, by where it comes from.
+fn transparent_client<B>(app: &AppState, request: &Request<B>, route: Option<&Route>) -> Option<Arc<Client>> {
+    let may_be = match route {
+        None => transparent::may_be_wechats(request.uri().path()),
+        // With the AppSecret itself: there is nothing to put in.
+        Some(route) if is_sign_in(route) => !proxy::has_a_key(app, request.uri().query().unwrap_or_default()),
+        Some(_) => false,
+    };
+    may_be.then(|| transparent::client(app, request.headers())).flatten()
+}
+
+/// Whether the call takes the AppSecret.
+fn is_sign_in(route: &Route) -> bool {
+    [JSCODE2SESSION, OAUTH2_ACCESS_TOKEN].contains(route)
 }
 
 fn admit(
@@ -126,7 +149,9 @@ fn admit(
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     // Bodies that are passed on are not held here.
     let is_too_large = length.is_some_and(|length: u64| length > MAX_BODY as u64);
-    if is_too_large && !uri.path().starts_with(proxy::PREFIX) { Err(too_large()) } else { Ok(()) }
+    let is_passed_on =
+        || uri.path().starts_with(proxy::PREFIX) || transparent::client(app, headers).is_some();
+    if is_too_large && !is_passed_on() { Err(too_large()) } else { Ok(()) }
 }
 
 /// Turns a panic of a handler into a 500 for that request only.

@@ -57,7 +57,7 @@ impl AppStateInner {
             fleet,
             clients,
             timing: Timing::new(metrics.clone()),
-            proxy: Proxy::new(&config.proxy),
+            proxy: Proxy::new(config),
             outcomes: Outcomes::new(&metrics),
             wrong_keys: WrongKeys::new(metrics.wrong_keys()),
             metrics,

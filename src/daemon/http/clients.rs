@@ -91,6 +91,11 @@ impl Clients {
         self.on_loopback && self.list.load().is_empty()
     }
 
+    /// The client of this name.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<Client>> {
+        self.list.load().iter().find(|client| client.name == name).map(Arc::clone)
+    }
+
     /// The rights of the sender of `headers`. A key in `Authorization` takes precedence over one in a cookie.
     pub(super) fn rights(&self, headers: &HeaderMap) -> Result<Rights, ApiProblem> {
         if self.need_no_key() {

@@ -23,6 +23,7 @@ mod stopping;
 mod streams;
 mod tickets;
 mod token;
+mod transparent;
 mod unread_body;
 
 use std::net::SocketAddr;

@@ -18,7 +18,7 @@ const PLAIN: [(&str, &str); 6] = [
     ("metrics", "\n\n"),
     ("store", "\n\n"),
     ("upstream", "\n\n"),
-    ("proxy", "\n\n"),
+    ("proxy", "\n  # transparent:\n"),
     ("defaults", "\n\n"),
 ];
 

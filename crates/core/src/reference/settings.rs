@@ -53,6 +53,13 @@ pub const SECTIONS: &[Section] = &[
                  client's key as the secret; at the root, and below this path.",
             ),
             literal(
+                "trusted_proxies",
+                "list of networks",
+                "[]",
+                "Proxies in front of the API, whose `X-Forwarded-For` tells who calls. It matters for \
+                 `proxy.transparent` alone.",
+            ),
+            literal(
                 "clients",
                 "list",
                 "[]",
@@ -223,6 +230,27 @@ pub const SECTIONS: &[Section] = &[
                  request which carries it can be given the current one: `/v1/resolve`. The digests of 64 such tokens \
                  are kept of an account at most.",
             ),
+            literal(
+                "transparent",
+                "list",
+                "[]",
+                "Applications that know WeChat alone, and need no key: calls from their networks to WeChat's own paths \
+                 are passed on, below `api.wechat_path` as well.",
+            ),
+        ],
+    },
+    Section {
+        path: "proxy.transparent[]",
+        doc: "Applications that count as one client. A token of ours that a call carries, also one that has been \
+              replaced, is exchanged for the current one; a call without one passes unchanged.",
+        settings: &[
+            described(
+                "client",
+                "name of a client",
+                REQUIRED,
+                "Whose accounts and `paths` hold; it needs `allow: [call]`.",
+            ),
+            described("from", "list of networks", REQUIRED, "Where they call from, such as `10.0.0.0/8`."),
         ],
     },
     Section {

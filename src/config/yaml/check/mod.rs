@@ -3,6 +3,7 @@
 mod accounts;
 mod clients;
 mod grants;
+mod proxy;
 mod publish;
 mod rights;
 mod store;
@@ -20,7 +21,7 @@ use super::parse;
 use super::place::Place;
 use super::reader::{ConfigReader, Diagnostics, Env};
 use super::regular_file::Files;
-use crate::config::checked::{ApiConfig, Config, Defaults, MetricsConfig, ProxyConfig, UpstreamConfig};
+use crate::config::checked::{ApiConfig, Config, Defaults, MetricsConfig, UpstreamConfig};
 
 /// Parses `text` as the content of the file at `path`: returns the settings, or everything that is wrong.
 /// `mode` has the file's permission bits.
@@ -53,7 +54,8 @@ pub(super) fn config(
     let metrics = metrics(&mut reader, &top.key("metrics"), file.metrics);
     let store = store::store(&mut reader, &top.key("store"), file.store, path);
     let upstream = upstream(&mut reader, &top.key("upstream"), file.upstream);
-    let proxy = proxy(&mut reader, &top.key("proxy"), file.proxy);
+    let at_proxy = top.key("proxy");
+    let proxy = proxy::proxy(&mut reader, &at_proxy, file.proxy);
     let at_publish = top.key("publish");
     let (sinks, sink_entries) = publish::sinks(&mut reader, &at_publish, file.publish);
     let at_defaults = top.key("defaults");
@@ -66,6 +68,7 @@ pub(super) fn config(
     grants::check_entries(&mut reader, &at_publish, &sink_entries, &accounts);
     publish::check_distinct_keys(&mut reader, &at_publish, &sinks, &accounts);
     let clients = clients.list;
+    proxy::check_clients(&mut reader, &at_proxy, &proxy, &clients);
     rights::warn_of_unreachable_accounts(&mut reader, &at_clients, &clients, &sinks, &at_accounts, &accounts);
     match mode {
         Some(mode) if reader.holds_secrets() => reader.warn_if_world_accessible(&top, mode, "this file"),
@@ -102,6 +105,7 @@ fn api(
     if no_clients && !all.listen.ip().to_canonical().is_loopback() {
         reader.report(&at_listen, "must be a loopback address as long as there are no api.clients");
     }
+    all.trusted_proxies = proxy::networks(reader, &at.key("trusted_proxies"), api.trusted_proxies);
     let clients = clients::clients(reader, &at.key("clients"), api.clients);
     reader.set(&mut all.wechat_path, &at.key("wechat_path"), api.wechat_path, parse::url_path);
     (all, clients)
@@ -127,16 +131,6 @@ fn upstream(reader: &mut ConfigReader<'_>, at: &Place<'_>, upstream: Node<file::
     reader.set(&mut all.overlap, &at.key("overlap"), own.overlap, parse::duration);
     reader.set(&mut all.max_in_flight, &at.key("max_in_flight"), own.max_in_flight, parse::at_least(1));
     reader.set(&mut all.max_per_second, &at.key("max_per_second"), own.max_per_second, parse::at_least(1));
-    all
-}
-
-fn proxy(reader: &mut ConfigReader<'_>, at: &Place<'_>, proxy: Node<file::Proxy>) -> ProxyConfig {
-    let mut all = ProxyConfig::default();
-    let own = reader.mapping(at, proxy);
-    reader.set(&mut all.keep_body, &at.key("keep_body"), own.keep_body, parse::size);
-    reader.set(&mut all.timeout, &at.key("timeout"), own.timeout, parse::duration);
-    reader.set(&mut all.max_connections, &at.key("max_connections"), own.max_connections, parse::at_least(1));
-    reader.set(&mut all.stale, &at.key("stale"), own.stale, parse::duration);
     all
 }
 

@@ -79,7 +79,7 @@ fn rules_of_the_file_as_a_whole() {
             "acounts: 1\napi: { lisen: 2 }",
             &[
                 "acounts: unknown key; known here: api, metrics, store, upstream, proxy, publish, defaults, accounts",
-                "api.lisen: unknown key; known here: listen, wechat_path, clients",
+                "api.lisen: unknown key; known here: listen, wechat_path, trusted_proxies, clients",
                 "accounts: is missing",
             ],
         ),
@@ -497,7 +497,7 @@ store:
 ";
     let expected = "\
 /nowhere/accounts.yaml: store: is given twice (line 11, column 1)
-/nowhere/accounts.yaml: api.lisen: unknown key; known here: listen, wechat_path, clients (line 2, column 3)
+/nowhere/accounts.yaml: api.lisen: unknown key; known here: listen, wechat_path, trusted_proxies, clients (line 2, column 3)
 /nowhere/accounts.yaml: accounts[0].secret: is missing; give secret or secret_file (line 5, column 5)
 /nowhere/accounts.yaml: accounts[0].endpoint: \"stabletoken\" is not an endpoint; allowed: stable_token, token (line 6, column 5)
 /nowhere/accounts.yaml: accounts[0].retry.max: \"1\" is not a duration: a duration is a positive whole number with its unit: 500ms, 5s, 2m, 1h, 7d (at most 36500d) (line 7, column 14)

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
 use super::upstream::Upstream;
-use crate::config::ProxyConfig;
+use crate::config::{Config, ProxyConfig};
 
 /// How long connecting to one host may take, before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,12 +20,14 @@ pub(crate) struct Proxy(Arc<ArcSwap<Active>>);
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) settings: ProxyConfig,
+    /// Of `api.trusted_proxies`.
+    pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) upstream: Upstream,
 }
 
 impl Proxy {
-    pub(in crate::daemon::http) fn new(settings: &ProxyConfig) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Active::new(settings))))
+    pub(in crate::daemon::http) fn new(config: &Config) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Active::new(config))))
     }
 
     /// What the calls that begin now use.
@@ -33,14 +36,15 @@ impl Proxy {
     }
 
     /// Passes calls on with these settings from now on, over new connections; the CA certificates are read again.
-    pub(crate) fn set(&self, settings: &ProxyConfig) {
-        self.0.store(Arc::new(Active::new(settings)));
+    pub(crate) fn set(&self, config: &Config) {
+        self.0.store(Arc::new(Active::new(config)));
     }
 }
 
 impl Active {
-    fn new(settings: &ProxyConfig) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
+        let settings = config.proxy.clone();
         let upstream = Upstream::new(settings.max_connections, settings.timeout.min(CONNECT_TIMEOUT));
-        Self { settings: settings.clone(), upstream }
+        Self { settings, trusted_proxies: config.api.trusted_proxies.clone(), upstream }
     }
 }

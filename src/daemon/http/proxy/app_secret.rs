@@ -28,6 +28,12 @@ pub(super) fn is_call(path: &str) -> bool {
     path == JSCODE2SESSION.path || path == OAUTH2_ACCESS_TOKEN.path
 }
 
+/// Whether a client's key stands where the AppSecret would.
+pub(in crate::daemon::http) fn has_a_key(app: &AppState, query: &str) -> bool {
+    let key = take_out(query, "secret").values.pop();
+    key.is_some_and(|key| app.clients.with_key(key.as_bytes()).is_some())
+}
+
 /// Answers such a call at WeChat's own path, and in WeChat's way, whatever is wrong.
 pub(in crate::daemon::http) async fn answer_as_wechat(
     app: &AppState,

@@ -129,6 +129,20 @@ impl Call<'_> {
         Ok(answer)
     }
 
+    /// Passes `request` on as it is.
+    pub(super) async fn unchanged(&self, path: &str, request: Request<Body>) -> Result<Response, Refused> {
+        let (parts, body) = request.into_parts();
+        let path_and_query = path_and_query(path, parts.uri.query().map(str::to_owned))?;
+        let mut head = Head { method: parts.method, path_and_query, headers: parts.headers };
+        clean_request(&mut head.headers);
+        let (active, hosts) = (self.app.proxy.active(), self.app.fleet.upstream_hosts());
+        let (upload, timeout) = (Upload::new(body, 0), active.settings.timeout);
+        let sent = self.guarded(&upload, timeout, active.upstream.send(&hosts, &head, &upload)).await?;
+        let (answer, _) = self.looked_into(sent, timeout).await?;
+        self.app.outcomes.note(Outcome::Passed);
+        Ok(answer)
+    }
+
     /// Awaits `answer` for as long as the client is there and there is progress.
     pub(super) async fn guarded<T>(
         &self,

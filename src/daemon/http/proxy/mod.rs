@@ -13,6 +13,7 @@ mod download;
 mod headers;
 pub(super) mod outcome;
 pub(crate) mod target;
+pub(super) mod transparent;
 mod upload;
 mod upstream;
 
@@ -26,7 +27,7 @@ use super::app_state::AppState;
 use super::caller::Caller;
 use super::problem::ApiProblem;
 use super::rights::Permission;
-pub(super) use app_secret::answer_as_wechat;
+pub(super) use app_secret::{answer_as_wechat, has_a_key};
 use call::{Call, Client, Refused};
 use outcome::Outcome;
 use target::require_passable;
