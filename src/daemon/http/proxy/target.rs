@@ -56,8 +56,8 @@ fn ambiguity(path: &str) -> Option<&'static str> {
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Some("has a dot segment");
     }
-    if path.contains(['\\', ';']) {
-        return Some("has a backslash or a semicolon");
+    if path.contains(['\\', ';']) || path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Some("has a backslash, a semicolon, a blank or a control character");
     }
     let mut rest = path;
     while let Some((_, escape)) = rest.split_once('%') {
@@ -200,6 +200,10 @@ mod tests {
             "/a%20",
             "/a%7f",
             "/a;b",
+            "/a b",
+            "/a\r../b",
+            "/a\0",
+            "/a\x7f",
             "/a%3bb",
             "/a%3fb",
             "/a%23b",
