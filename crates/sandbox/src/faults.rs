@@ -180,13 +180,9 @@ impl Fault {
 
     /// Whether it applies to a request, disregarding its probability and its remaining count.
     fn fits(&self, request: &Request, call: Option<Call>) -> bool {
-        let path_fits = |wanted: &str| match wanted.strip_suffix('*') {
-            Some(beginning) => request.plain_path().starts_with(beginning),
-            None => request.plain_path() == wanted,
-        };
         let token_fits = |wanted: &Secret| request.param("access_token") == Some(wanted.expose());
         self.endpoint.is_none_or(|only| call == Some(only))
-            && self.path.as_deref().is_none_or(path_fits)
+            && self.path.as_deref().is_none_or(|wanted| request.is_at(wanted))
             && self.access_token.as_ref().is_none_or(token_fits)
     }
 

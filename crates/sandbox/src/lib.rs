@@ -13,9 +13,11 @@
 mod account_record;
 mod answers;
 mod call;
+mod canned;
 pub mod control;
 mod faults;
 mod handle;
+mod known_calls;
 mod late;
 mod outage;
 mod raw;
@@ -29,6 +31,7 @@ mod world;
 
 pub use account_record::Counters;
 pub use call::Call;
+pub use canned::{CannedAnswer, CannedBody, Gzip};
 pub use faults::{Fault, FaultKind, LostAs};
 pub use handle::Sandbox;
 pub use outage::Outage;

@@ -4,8 +4,11 @@
 //! the handler says so over a side channel and never answers; the connection's task then takes the socket
 //! back from hyper and does it by hand. A hanging call is simply never answered: it ends with its connection.
 
+mod download;
+mod echo;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -13,8 +16,9 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, extract};
@@ -26,13 +30,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+use upload::{Pace, Upload};
 
+use super::canned::{CannedAnswer, CannedBody};
 use super::control;
 use super::handle::Sandbox;
 use super::wire::{Answer, Request, Wire};
-
-/// Far more than any client of the token calls sends.
-const LARGEST_BODY: usize = 1 << 20;
 
 /// Header with which a test sets the source address that whitelists see.
 const SOURCE_IP: &str = "x-sandbox-source-ip";
@@ -126,9 +129,13 @@ async fn wechat(
     Extension(line): Extension<Line>,
     request: extract::Request,
 ) -> Result<Response, Infallible> {
-    let Some(request) = read(request, line.peer).await else {
+    let (head, body) = request.into_parts();
+    let mut request = without_body(&head, line.peer);
+    let canned = sandbox.with(|world, _| world.answer_set_for(&request).cloned());
+    let Some(upload) = Upload::read(body, pace(canned.as_deref())).await else {
         return Ok(StatusCode::BAD_REQUEST.into_response());
     };
+    request.body.clone_from(&upload.kept);
     let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.date(now)));
     tokio::time::sleep(reaction.delay).await;
     let ending = match reaction.wire {
@@ -136,6 +143,12 @@ async fn wechat(
             Some(Ending::AfterBytes(raw_answer_bytes(&answer, answer.body.len(), &date)))
         }
         Wire::Answer(answer) => return Ok(response(answer, &date)),
+        Wire::Canned(canned) => {
+            let account = sandbox.with(|world, _| world.account_of(&request));
+            let echo =
+                (canned.body == CannedBody::Echo).then(|| echo::echo(&head, &upload, account.as_ref()));
+            return Ok(download::response(&canned, echo, &date).await);
+        }
         Wire::HalfAnswer { answer, sent } => Some(Ending::AfterBytes(raw_answer_bytes(&answer, sent, &date))),
         Wire::Reset | Wire::Refuse => Some(Ending::Reset),
         Wire::Hang => None,
@@ -147,20 +160,27 @@ async fn wechat(
     std::future::pending().await
 }
 
-async fn read(request: extract::Request, source_ip: IpAddr) -> Option<Request> {
-    let (head, body) = request.into_parts();
+/// How the body of a request is read whose answer is `canned`.
+fn pace(canned: Option<&CannedAnswer>) -> Pace {
+    canned.map_or_else(Pace::default, |canned| Pace {
+        bytes_per_s: canned.upload_bytes_per_s,
+        hashes: canned.body == CannedBody::Echo,
+    })
+}
+
+/// The request as the world sees it, but for its body.
+fn without_body(head: &Parts, source_ip: IpAddr) -> Request {
     let Query(query) = Query::try_from_uri(&head.uri).unwrap_or_default();
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let given = head.headers.get(SOURCE_IP).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let body = to_bytes(body, LARGEST_BODY).await.ok()?;
-    Some(Request {
+    Request {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         query,
         content_length: length,
-        body: body.into(),
+        body: Vec::new(),
         source_ip: given.unwrap_or(source_ip),
-    })
+    }
 }
 
 fn response(answer: Answer, date: &str) -> Response {

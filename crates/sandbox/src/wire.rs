@@ -7,10 +7,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use url::Url;
+
+use super::canned::CannedAnswer;
 
 /// One HTTP request as WeChat sees it.
 #[derive(Clone)]
@@ -56,6 +59,14 @@ impl Request {
         Some(value).filter(|value| !value.is_empty()).map(Cow::Owned)
     }
 
+    /// Whether its path is `pattern`, or begins with what precedes the trailing `*` of `pattern`.
+    pub(super) fn is_at(&self, pattern: &str) -> bool {
+        match pattern.strip_suffix('*') {
+            Some(beginning) => self.plain_path().starts_with(beginning),
+            None => self.plain_path() == pattern,
+        }
+    }
+
     /// Returns the path without doubled slashes.
     pub(super) fn plain_path(&self) -> Cow<'_, str> {
         if self.path.contains("//") {
@@ -78,7 +89,7 @@ impl fmt::Debug for Request {
 }
 
 /// What WeChat does about a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Reaction {
     /// How long until `wire` happens. The request takes effect on arrival.
     pub delay: Duration,
@@ -87,7 +98,7 @@ pub struct Reaction {
 }
 
 /// What the client sees of WeChat's reaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Wire {
     /// A whole answer.
     Answer(Answer),
@@ -99,6 +110,8 @@ pub enum Wire {
         /// How much of its body is sent.
         sent: usize,
     },
+    /// An answer that was set for the path.
+    Canned(Arc<CannedAnswer>),
     /// No answer, ever; the connection stays open.
     Hang,
     /// The connection is reset after the request was read.

@@ -5,6 +5,7 @@
 //! [`minting`] and [`business`] answer the calls; [`console`] is what tests may see and do and no client can.
 
 mod business;
+mod canned_answers;
 mod console;
 mod minting;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use console::AccountTruth;
@@ -24,7 +26,9 @@ use wxtokend_core::account::Appid;
 use super::account_record::AccountRecord;
 use super::answers::{AnswerContext, Outcome, Refusal, answer_for, page};
 use super::call::Call;
+use super::canned::CannedAnswer;
 use super::faults::{FaultKind, Faults};
+use super::known_calls;
 use super::late::Late;
 use super::outage::Outage;
 use super::raw::RawAnswer;
@@ -43,6 +47,8 @@ pub struct World {
     accounts: BTreeMap<Appid, AccountRecord>,
     tokens: Tokens,
     faults: Faults,
+    /// The answers that were set for business calls, oldest first.
+    canned: Vec<Arc<CannedAnswer>>,
     late: Late,
     outage: Option<Outage>,
     /// The latest instant passed in.
@@ -80,6 +86,7 @@ impl World {
             accounts: accounts.map(|(appid, secret)| (appid, AccountRecord::new(secret))).collect(),
             tokens: Tokens::default(),
             faults: Faults::default(),
+            canned: Vec::new(),
             late: Late::default(),
             outage: None,
             now: Duration::ZERO,
@@ -115,13 +122,14 @@ impl World {
     }
 
     fn arrival<'a>(&self, request: &'a Request, now: Duration) -> Arrival<'a> {
-        let call = Call::of(&request.path);
+        let is_set = || self.answer_set_for(request).map(|_| Call::Business);
+        let call = Call::of(&request.path).or_else(is_set);
         Arrival { call, request, account: self.account_meant(call, request), now }
     }
 
     fn react(&mut self, arrival: &Arrival<'_>, fault: Option<FaultKind>) -> Wire {
         match fault {
-            None | Some(FaultKind::Delay { .. }) => Wire::Answer(self.true_answer(arrival)),
+            None | Some(FaultKind::Delay { .. }) => self.true_reaction(arrival),
             Some(FaultKind::Hang) => Wire::Hang,
             Some(FaultKind::Reset) => Wire::Reset,
             Some(FaultKind::Html) => Wire::Answer(page(200)),
@@ -143,10 +151,13 @@ impl World {
                 }
                 Wire::Answer(self.answer_for(arrival, outcome))
             }
-            Some(FaultKind::Half) => {
-                let answer = self.true_answer(arrival);
-                Wire::HalfAnswer { sent: answer.body.len() / 2, answer }
-            }
+            Some(FaultKind::Half) => match self.true_reaction(arrival) {
+                Wire::Answer(answer) => Wire::HalfAnswer { sent: answer.body.len() / 2, answer },
+                Wire::Canned(canned) => {
+                    Wire::Canned(Arc::new(CannedAnswer { cut: Some(0.5), ..(*canned).clone() }))
+                }
+                other => other,
+            },
             Some(FaultKind::Lost { seen_as }) => {
                 self.true_answer(arrival);
                 seen_as.wire()
@@ -194,7 +205,10 @@ impl World {
             return page(404);
         }
         let outcome = self.outcome(arrival);
-        self.answer_for(arrival, outcome)
+        match known_calls::file(arrival.request) {
+            Some(file) if outcome.is_ok() => file,
+            _ => self.answer_for(arrival, outcome),
+        }
     }
 
     fn outcome(&mut self, &Arrival { call, request, now, .. }: &Arrival<'_>) -> Outcome {

@@ -204,7 +204,8 @@ async fn exchange(
     let answer = match reaction.wire {
         Wire::Answer(answer) => answer,
         Wire::HalfAnswer { .. } | Wire::Reset => return Err(Lost::Cut("connection reset".to_owned())),
-        Wire::Refuse | Wire::Hang => return std::future::pending().await,
+        // No answer is set for a path here.
+        Wire::Refuse | Wire::Hang | Wire::Canned(_) => return std::future::pending().await,
     };
     if let (Some(account), Some(token)) = (account, secret) {
         let (now, checker) = (sim.now(), &mut sim.oracle().checkers[account]);

@@ -349,7 +349,7 @@ fn answer_of(
         }
         Wire::HalfAnswer { .. } | Wire::Reset => Err(Lost::Cut("connection reset".to_owned())),
         Wire::Refuse => Err(Lost::NotSent("connection refused".to_owned())),
-        Wire::Hang => return (None, Err(Lost::TimedOut)),
+        Wire::Hang | Wire::Canned(_) => return (None, Err(Lost::TimedOut)),
     };
     (Some(reaction.delay), answer)
 }

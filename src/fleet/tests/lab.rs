@@ -250,7 +250,7 @@ impl Transport for InProcess {
                     }),
                     Wire::HalfAnswer { .. } | Wire::Reset => Err(Lost::Cut("connection reset".to_owned())),
                     Wire::Refuse => Err(Lost::NotSent("connection refused".to_owned())),
-                    Wire::Hang => std::future::pending().await,
+                    Wire::Hang | Wire::Canned(_) => std::future::pending().await,
                 }
             };
             timeout(TIMEOUT, exchange).await.unwrap_or(Err(Lost::TimedOut))

@@ -1,5 +1,7 @@
 //! The simulated WeChat over real sockets.
 
+mod answers;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

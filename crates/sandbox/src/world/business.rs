@@ -10,6 +10,7 @@ use super::minting::TOKEN_ALPHABET;
 use crate::account_record::{Counters, Ticket};
 use crate::answers::{INVALID_CREDENTIAL, Outcome, Refusal};
 use crate::call::Call;
+use crate::known_calls;
 use crate::wire::Request;
 
 /// The daily limit reported for calls that are not limited here; WeChat's limits differ by call and by
@@ -28,11 +29,8 @@ impl World {
         if request.plain_path().starts_with("/sns/") {
             return self.oauth(request, now);
         }
-        self.authorized(request, now, |counters| counters.business_refused += 1)?;
-        if request.plain_path() == "/cgi-bin/getcallbackip" {
-            return Ok(json!({"ip_list": ["101.226.103.0/25", "140.207.54.0/25", "183.3.234.152"]}));
-        }
-        Ok(json!({"errcode": 0, "errmsg": "ok"}))
+        let appid = self.authorized(request, now, |counters| counters.business_refused += 1)?;
+        Ok(known_calls::json(request, &appid, self.wall_s(now)))
     }
 
     /// Calls about a user's login, which do not use an access_token of the account. There are no users here.

@@ -9,11 +9,13 @@ use wxtokend_core::secret::Secret;
 
 use super::World;
 use crate::account_record::{AccountRecord, Counters};
+use crate::call::Call;
 use crate::faults::Fault;
 use crate::outage::Outage;
 use crate::switches::Switches;
 use crate::tokens::TokenTruth;
 use crate::whitelist::Whitelist;
+use crate::wire::Request;
 
 /// The truth about one account.
 #[derive(Debug, Clone)]
@@ -63,6 +65,12 @@ impl World {
         let living_tokens = self.tokens.of(appid).filter(|token| token.is_alive(now)).cloned().collect();
         let (whitelist, frozen) = (record.whitelist.clone(), record.freeze.is_on(now));
         Some(AccountTruth { counters, living_tokens, living_tickets, whitelist, frozen })
+    }
+
+    /// Returns the account that a request is about, if it names one that exists, or carries a token of one.
+    #[must_use]
+    pub fn account_of(&self, request: &Request) -> Option<Appid> {
+        self.account_meant(Call::of(&request.path), request)
     }
 
     /// Whether `ticket` is the account's current ticket of either kind.

@@ -27,7 +27,7 @@ fn business_calls_are_counted_and_so_are_the_refused() {
     let first = classic(&mut world, s(0));
     let query = [("access_token", first.as_str())];
     assert_eq!(
-        json(&mut world, &get("/cgi-bin/user/get", &query), s(0)),
+        json(&mut world, &get("/cgi-bin/comment/list", &query), s(0)),
         serde_json::json!({"errcode": 0, "errmsg": "ok"})
     );
     assert_eq!(errcode(&mut world, &post("//cgi-bin/message/send", &query, "{}"), s(0)), 0);
@@ -49,7 +49,7 @@ fn wechat_says_which_paths_it_does_not_have_and_has_some_outside_cgi_bin() {
         assert_eq!(seen["errcode"], 40066, "{path}");
         assert!(seen["errmsg"].as_str().unwrap().starts_with("invalid url"), "{seen}");
     }
-    for path in ["/wxa/getwxacode", "/datacube/getusersummary", "/card/get", "/cgi-bin/menu/get"] {
+    for path in ["/wxa/msg_sec_check", "/datacube/getusersummary", "/card/get", "/cgi-bin/menu/get"] {
         assert_eq!(errcode(&mut world, &post(path, &query, "{}"), s(0)), 0, "{path}");
         assert_eq!(errcode(&mut world, &post(path, &[], "{}"), s(0)), 41001, "{path}");
     }
