@@ -25,6 +25,7 @@ mod server;
 mod settings;
 mod switches;
 mod tokens;
+mod users;
 mod whitelist;
 mod wire;
 mod world;

@@ -2,11 +2,12 @@
 //!
 //! It has no I/O, no runtime, no clock and no global randomness: the same seed, requests and instants give
 //! the same reactions, so that a simulation can use a [`World`] as its oracle and replay what it found.
-//! [`minting`] and [`business`] answer the calls; [`console`] is what tests may see and do and no client can.
+//! [`minting`], [`business`] and [`logins`] answer the calls, [`canned_answers`] where a test says what; [`console`] is what tests may see and do and no client can.
 
 mod business;
 mod canned_answers;
 mod console;
+mod logins;
 mod minting;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use super::raw::RawAnswer;
 use super::settings::Settings;
 use super::switches::Switches;
 use super::tokens::Tokens;
+use super::users::Users;
 use super::wire::{Answer, Reaction, Request, Wire};
 
 /// State of the simulated WeChat. Every `now` counts from its start and must not go back.
@@ -46,6 +48,7 @@ pub struct World {
     rng: StdRng,
     accounts: BTreeMap<Appid, AccountRecord>,
     tokens: Tokens,
+    users: Users,
     faults: Faults,
     /// The answers that were set for business calls, oldest first.
     canned: Vec<Arc<CannedAnswer>>,
@@ -85,6 +88,7 @@ impl World {
             rng: StdRng::seed_from_u64(settings.seed),
             accounts: accounts.map(|(appid, secret)| (appid, AccountRecord::new(secret))).collect(),
             tokens: Tokens::default(),
+            users: Users::default(),
             faults: Faults::default(),
             canned: Vec::new(),
             late: Late::default(),
@@ -238,7 +242,11 @@ impl World {
     /// The account that a request is about, if it names one that exists.
     fn account_meant(&self, call: Option<Call>, request: &Request) -> Option<Appid> {
         let named = || Appid::new(&request.field("appid")?).ok();
-        let by_token = || Some(self.tokens.get(&request.field("access_token")?)?.appid.clone());
+        let by_token = || {
+            let token = request.field("access_token")?;
+            let of_user = || Some(self.users.by_access_token(&token, self.now)?.0.appid.clone());
+            self.tokens.get(&token).map(|token| token.appid.clone()).or_else(of_user)
+        };
         let meant = match call {
             Some(Call::Token) => named(),
             Some(Call::StableToken) => appid_in(&request.body),

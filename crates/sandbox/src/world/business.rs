@@ -8,7 +8,7 @@ use wxtokend_core::account::Appid;
 use super::World;
 use super::minting::TOKEN_ALPHABET;
 use crate::account_record::{Counters, Ticket};
-use crate::answers::{INVALID_CREDENTIAL, Outcome, Refusal};
+use crate::answers::{Outcome, Refusal};
 use crate::call::Call;
 use crate::known_calls;
 use crate::wire::Request;
@@ -27,20 +27,10 @@ impl World {
     /// Any business call.
     pub(super) fn business(&mut self, request: &Request, now: Duration) -> Outcome {
         if request.plain_path().starts_with("/sns/") {
-            return self.oauth(request, now);
+            return self.login(request, now);
         }
         let appid = self.authorized(request, now, |counters| counters.business_refused += 1)?;
         Ok(known_calls::json(request, &appid, self.wall_s(now)))
-    }
-
-    /// Calls about a user's login, which do not use an access_token of the account. There are no users here.
-    fn oauth(&self, request: &Request, now: Duration) -> Outcome {
-        if request.param("access_token").is_some() {
-            return Err(Refusal { errcode: 40001, errmsg: Some(INVALID_CREDENTIAL.to_owned()) });
-        }
-        let appid = self.known(request.param("appid"))?;
-        self.authenticate(&appid, request.param("secret"), request, now)?;
-        Err(40029.into())
     }
 
     /// `GET /cgi-bin/ticket/getticket`: the same ticket while it lives, always reported with a whole

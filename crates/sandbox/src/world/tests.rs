@@ -2,6 +2,7 @@
 
 mod business;
 mod faults;
+mod logins;
 mod minting;
 
 use std::time::Duration;

@@ -58,21 +58,6 @@ fn wechat_says_which_paths_it_does_not_have_and_has_some_outside_cgi_bin() {
 }
 
 #[test]
-fn logins_go_by_the_appsecret_and_find_no_user() {
-    let mut world = world(Switches::default());
-    let login =
-        |secret| get("/sns/jscode2session", &[("appid", APPID), ("secret", secret), ("js_code", "x")]);
-    assert_eq!(
-        (errcode(&mut world, &login("s3"), s(0)), errcode(&mut world, &login("no"), s(0))),
-        (40029, 40125)
-    );
-    let minted = classic(&mut world, s(0));
-    let seen = json(&mut world, &get("/sns/userinfo", &[("access_token", &minted)]), s(0));
-    assert_eq!(seen["errcode"], 40001);
-    assert!(!seen["errmsg"].as_str().unwrap().contains("getStableAccessToken"), "{seen}");
-}
-
-#[test]
 fn tickets_outlive_their_promise_unchanged_where_the_switch_says_so() {
     let mut world = world(Switches { tickets_outlive: s(3600), ..Switches::default() });
     let first = classic(&mut world, s(0));
