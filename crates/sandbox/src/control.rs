@@ -15,6 +15,8 @@
 //! | `GET /token?access_token=…` | → `{"alive","appid","endpoint","expires_in","dies_in"}`, all but `alive` are `null` if unknown |
 //! | `GET`, `PUT /switches` | all [`Switches`](super::Switches); a `PUT` may contain only some |
 //! | `GET`, `PUT`, `DELETE /outage` | `{"kind":"refuse"\|"hang"\|"status:502"\|"none"}` |
+//! | `GET`, `POST /clock` | `{"advance":"2h"}` moves the clock ahead; → `{"now":"…Z","ahead_s":7200.0}` |
+//! | `GET`, `DELETE /requests` | → `{"requests":[{"at","appid","method","path","status","errcode","length"}]}`: the latest 10 000 of WeChat's calls, oldest first; `?appid=`, `?path=` (a trailing `*` as above) and `?since=` (an `at`) choose among them |
 //! | `PUT /seed` | `{"seed":N}`: reseeds the random number generator, which makes what follows repeatable |
 //!
 //! A fault is `{"kind":…}` with the keys of its kind. These optional keys restrict the calls it hits:
@@ -58,6 +60,7 @@
 
 mod accounts;
 mod behaviour;
+mod clock;
 mod reply;
 
 use axum::Router;
@@ -83,6 +86,8 @@ pub(super) fn router() -> Router<Sandbox> {
             "/answers",
             get(behaviour::answers).post(behaviour::put_answer).delete(behaviour::clear_answers),
         )
+        .route("/clock", get(clock::clock).post(clock::advance))
+        .route("/requests", get(clock::requests).delete(clock::clear_requests))
         .route("/token", get(accounts::token))
         .route("/switches", get(behaviour::switches).put(behaviour::put_switches))
         .route("/seed", put(behaviour::put_seed))

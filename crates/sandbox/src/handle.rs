@@ -10,39 +10,91 @@ use wxtokend_core::secret::Secret;
 use super::account_record::Counters;
 use super::faults::Fault;
 use super::outage::Outage;
+use super::request_log::{LoggedRequest, RequestLog, Wanted};
 use super::settings::Settings;
 use super::switches::Switches;
 use super::tokens::TokenTruth;
 use super::whitelist::Whitelist;
+use super::wire::{Reaction, Request};
 use super::world::{AccountTruth, World};
 
 /// A handle to a running simulated WeChat; clones share it.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    world: Arc<Mutex<World>>,
+    shared: Arc<Mutex<Shared>>,
     start: Instant,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: World,
+    /// How far its clock was moved ahead of tokio's.
+    ahead: Duration,
+    requests: RequestLog,
 }
 
 impl Sandbox {
     /// Starts a simulated WeChat; its clock is tokio's.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(settings))), start: Instant::now() }
+        let (world, requests) = (World::new(settings), RequestLog::default());
+        let shared = Shared { world, ahead: Duration::ZERO, requests };
+        Self { shared: Arc::new(Mutex::new(shared)), start: Instant::now() }
     }
 
-    /// Returns the time since its start.
+    /// Returns the time since its start, by its own clock.
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.start.elapsed()
+        self.with(|_, now| now)
+    }
+
+    /// Moves its clock ahead: tokens age by it, days and minutes pass. Answers are not delayed less for it.
+    pub fn advance_clock(&self, by: Duration) {
+        self.locked(|shared, _| shared.ahead = shared.ahead.saturating_add(by));
+    }
+
+    /// Returns how far its clock was moved ahead.
+    pub(super) fn ahead(&self) -> Duration {
+        self.locked(|shared, _| shared.ahead)
     }
 
     /// Inspects or changes the state at the current instant.
     pub fn with<R>(&self, look: impl FnOnce(&mut World, Duration) -> R) -> R {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        self.locked(|shared, now| look(&mut shared.world, now))
+    }
+
+    fn locked<R>(&self, look: impl FnOnce(&mut Shared, Duration) -> R) -> R {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: the world's time must not go back.
-        let now = self.now();
-        world.advance(now);
-        look(&mut world, now)
+        let now = self.start.elapsed().saturating_add(shared.ahead);
+        shared.world.advance(now);
+        look(&mut shared, now)
+    }
+
+    /// Handles a request that arrived with a body of `length` bytes, and logs it. Returns the reaction, the
+    /// `Date` of the answer, and the account that the request is about.
+    pub(super) fn react(&self, request: &Request, length: u64) -> (Reaction, String, Option<Appid>) {
+        self.locked(|Shared { world, requests, .. }, now| {
+            let account = world.account_of(request);
+            let reaction = world.handle(request, now);
+            requests.add(world.time(now), account.clone(), (request, length), &reaction.wire);
+            (reaction, world.date(now), account)
+        })
+    }
+
+    /// Returns the latest 10 000 requests over its sockets, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<LoggedRequest> {
+        self.requests_wanted(&Wanted::default())
+    }
+
+    pub(super) fn requests_wanted(&self, wanted: &Wanted) -> Vec<LoggedRequest> {
+        self.locked(|shared, _| shared.requests.wanted(wanted))
+    }
+
+    /// Forgets the requests.
+    pub fn clear_requests(&self) {
+        self.locked(|shared, _| shared.requests.clear());
     }
 
     /// Adds an account, or changes the secret of one.
@@ -138,7 +190,6 @@ impl Sandbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Request;
 
     #[tokio::test(start_paused = true)]
     async fn paused_time_ages_the_tokens() {

@@ -4,7 +4,8 @@
 //! oracle: unlike WeChat, it can be asked which tokens are alive. It has three layers:
 //!
 //! - [`World`] is the pure state machine: a [`Request`] and an instant go in, a [`Reaction`] comes out.
-//! - [`Sandbox`] shares a world among tasks and gives it tokio's time, so that paused time drives it.
+//! - [`Sandbox`] shares a world among tasks and gives it tokio's time, so that paused time drives it; it can be
+//!   moved ahead as well.
 //! - [`Sandbox::serve`] puts it on a socket, together with the control API under `/_sandbox/` (described in
 //!   [`control`]), which injects faults and reads the truth.
 //!
@@ -21,6 +22,7 @@ mod known_calls;
 mod late;
 mod outage;
 mod raw;
+mod request_log;
 mod server;
 mod settings;
 mod switches;
@@ -37,6 +39,7 @@ pub use faults::{Fault, FaultKind, LostAs};
 pub use handle::Sandbox;
 pub use outage::Outage;
 pub use raw::RawAnswer;
+pub use request_log::LoggedRequest;
 pub use settings::Settings;
 pub use switches::Switches;
 pub use tokens::TokenTruth;

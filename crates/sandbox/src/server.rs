@@ -136,7 +136,7 @@ async fn wechat(
         return Ok(StatusCode::BAD_REQUEST.into_response());
     };
     request.body.clone_from(&upload.kept);
-    let (reaction, date) = sandbox.with(|world, now| (world.handle(&request, now), world.date(now)));
+    let (reaction, date, account) = sandbox.react(&request, upload.length);
     tokio::time::sleep(reaction.delay).await;
     let ending = match reaction.wire {
         Wire::Answer(answer) if needs_raw_write(&answer) => {
@@ -144,7 +144,6 @@ async fn wechat(
         }
         Wire::Answer(answer) => return Ok(response(answer, &date)),
         Wire::Canned(canned) => {
-            let account = sandbox.with(|world, _| world.account_of(&request));
             let echo =
                 (canned.body == CannedBody::Echo).then(|| echo::echo(&head, &upload, account.as_ref()));
             return Ok(download::response(&canned, echo, &date).await);

@@ -59,21 +59,31 @@ impl Request {
         Some(value).filter(|value| !value.is_empty()).map(Cow::Owned)
     }
 
-    /// Whether its path is `pattern`, or begins with what precedes the trailing `*` of `pattern`.
+    /// Whether its path fits `pattern`.
     pub(super) fn is_at(&self, pattern: &str) -> bool {
+        Self::path_fits(&self.plain_path(), pattern)
+    }
+
+    /// Whether a path is `pattern`, or begins with what precedes the trailing `*` of `pattern`.
+    pub(super) fn path_fits(path: &str, pattern: &str) -> bool {
         match pattern.strip_suffix('*') {
-            Some(beginning) => self.plain_path().starts_with(beginning),
-            None => self.plain_path() == pattern,
+            Some(beginning) => path.starts_with(beginning),
+            None => path == pattern,
         }
     }
 
     /// Returns the path without doubled slashes.
     pub(super) fn plain_path(&self) -> Cow<'_, str> {
-        if self.path.contains("//") {
-            let parts = self.path.split('/').filter(|part| !part.is_empty());
+        Self::plain(&self.path)
+    }
+
+    /// Returns a path without doubled slashes.
+    pub(super) fn plain(path: &str) -> Cow<'_, str> {
+        if path.contains("//") {
+            let parts = path.split('/').filter(|part| !part.is_empty());
             parts.fold(String::new(), |path, part| path + "/" + part).into()
         } else {
-            self.path.as_str().into()
+            path.into()
         }
     }
 }

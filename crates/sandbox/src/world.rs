@@ -261,12 +261,19 @@ impl World {
         self.epoch_wall_s + now.as_secs()
     }
 
+    /// The time by this WeChat's own clock.
+    #[must_use]
+    pub fn time(&self, now: Duration) -> Timestamp {
+        let nanos = i128::from(self.epoch_wall_s) * 1_000_000_000
+            + i128::try_from(now.as_nanos()).unwrap_or_default();
+        Timestamp::from_nanosecond(nanos).unwrap_or(Timestamp::MAX)
+    }
+
     /// Value of its `Date` header, by which clients notice that their own clock is wrong.
     #[must_use]
     pub fn date(&self, now: Duration) -> String {
-        let instant = i64::try_from(self.wall_s(now)).ok().and_then(|s| Timestamp::from_second(s).ok());
         let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-        printer.timestamp_to_rfc9110_string(&instant.unwrap_or_default()).unwrap_or_default()
+        printer.timestamp_to_rfc9110_string(&self.time(now)).unwrap_or_default()
     }
 
     fn day(&self, now: Duration) -> u64 {

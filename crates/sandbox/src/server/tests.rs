@@ -1,6 +1,7 @@
 //! The simulated WeChat over real sockets.
 
 mod answers;
+mod requests;
 
 use std::net::SocketAddr;
 use std::time::Duration;
