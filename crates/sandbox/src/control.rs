@@ -10,6 +10,9 @@
 //! | `PUT`, `DELETE /accounts/{appid}/frozen` | freezes, unfreezes its AppSecret (40243; tokens stay alive); takes the switch `freezing_takes_s`: 600 |
 //! | `POST /accounts/{appid}/faults`, `POST /faults` | a fault for the account, for all accounts |
 //! | `GET`, `DELETE` of both | → `{"faults":[…]}`; clears the list |
+//! | `POST /accounts/{appid}/quotas`, `POST /quotas` | `{"path":"/cgi-bin/user/*","per_day":5}`: the account, or each, gets 45009 for further calls with a token there, until the day ends (the switch `day_begins_at_s`) or `clear_quota` is called |
+//! | `GET`, `DELETE` of both | → `{"quotas":[{"path","per_day","used":{"wx01":5}}]}`; removes them |
+//! | `DELETE` of both with `/used` | gives the calls of the day back |
 //! | `POST /answers` | a [`CannedAnswer`](super::CannedAnswer), e.g. `{"path":"/cgi-bin/user/info","body":"echo"}`: what business calls at that path get |
 //! | `GET`, `DELETE /answers` | → `{"answers":[…]}`, oldest first; removes them |
 //! | `GET /token?access_token=…` | → `{"alive","appid","endpoint","expires_in","dies_in"}`, all but `alive` are `null` if unknown |
@@ -65,10 +68,14 @@ mod reply;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, put};
+use axum::routing::{MethodRouter, delete, get, put};
 use reply::Refused;
 
 use super::handle::Sandbox;
+
+fn quotas() -> MethodRouter<Sandbox> {
+    get(behaviour::quotas).post(behaviour::limit_calls).delete(behaviour::clear_quotas)
+}
 
 pub(super) fn router() -> Router<Sandbox> {
     let api = Router::new()
@@ -86,6 +93,10 @@ pub(super) fn router() -> Router<Sandbox> {
             "/answers",
             get(behaviour::answers).post(behaviour::put_answer).delete(behaviour::clear_answers),
         )
+        .route("/accounts/{appid}/quotas", quotas())
+        .route("/accounts/{appid}/quotas/used", delete(behaviour::clear_used))
+        .route("/quotas", quotas())
+        .route("/quotas/used", delete(behaviour::clear_used))
         .route("/clock", get(clock::clock).post(clock::advance))
         .route("/requests", get(clock::requests).delete(clock::clear_requests))
         .route("/token", get(accounts::token))

@@ -31,6 +31,7 @@ use super::canned::CannedAnswer;
 use super::faults::{FaultKind, Faults};
 use super::known_calls;
 use super::late::Late;
+use super::limits::Limits;
 use super::outage::Outage;
 use super::raw::RawAnswer;
 use super::settings::Settings;
@@ -52,6 +53,7 @@ pub struct World {
     faults: Faults,
     /// The answers that were set for business calls, oldest first.
     canned: Vec<Arc<CannedAnswer>>,
+    limits: Limits,
     late: Late,
     outage: Option<Outage>,
     /// The latest instant passed in.
@@ -91,6 +93,7 @@ impl World {
             users: Users::default(),
             faults: Faults::default(),
             canned: Vec::new(),
+            limits: Limits::default(),
             late: Late::default(),
             outage: None,
             now: Duration::ZERO,

@@ -12,6 +12,7 @@ use super::reply::{ControlResult, account_of, bad, done, object, strict};
 use crate::canned::CannedAnswer;
 use crate::faults::Fault;
 use crate::handle::Sandbox;
+use crate::limits::CallLimit;
 use crate::outage::Outage;
 
 pub(super) async fn faults(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> ControlResult {
@@ -51,6 +52,36 @@ pub(super) async fn put_answer(State(sandbox): State<Sandbox>, body: Bytes) -> C
 
 pub(super) async fn clear_answers(State(sandbox): State<Sandbox>) -> ControlResult {
     sandbox.with(|world, _| world.clear_answers());
+    done()
+}
+
+pub(super) async fn quotas(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> ControlResult {
+    let account = account_of(&sandbox, appid)?;
+    Ok(Json(sandbox.with(|world, now| json!({"quotas": world.limits(account.as_ref(), now)}))))
+}
+
+pub(super) async fn limit_calls(
+    State(sandbox): State<Sandbox>,
+    appid: Option<Path<String>>,
+    body: Bytes,
+) -> ControlResult {
+    let (account, limit) = (account_of(&sandbox, appid)?, strict::<CallLimit>(&body)?);
+    sandbox.with(|world, _| world.limit_calls(account.as_ref(), limit));
+    done()
+}
+
+pub(super) async fn clear_quotas(
+    State(sandbox): State<Sandbox>,
+    appid: Option<Path<String>>,
+) -> ControlResult {
+    let account = account_of(&sandbox, appid)?;
+    sandbox.with(|world, _| world.clear_limits(account.as_ref()));
+    done()
+}
+
+pub(super) async fn clear_used(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> ControlResult {
+    let account = account_of(&sandbox, appid)?;
+    sandbox.with(|world, _| world.clear_used(account.as_ref()));
     done()
 }
 

@@ -20,7 +20,8 @@ const UNLIMITED: u32 = 1_000_000;
 impl World {
     /// `GET /cgi-bin/get_api_domain_ip`.
     pub(super) fn check(&mut self, request: &Request, now: Duration) -> Outcome {
-        self.authorized(request, now, |counters| counters.checks_refused += 1)?;
+        let appid = self.authorized(request, now, |counters| counters.checks_refused += 1)?;
+        self.within_limits(&appid, request, now)?;
         Ok(json!({"ip_list": ["101.91.34.103", "117.184.242.111", "240e:e1:a900:50::3f"]}))
     }
 
@@ -30,6 +31,7 @@ impl World {
             return self.login(request, now);
         }
         let appid = self.authorized(request, now, |counters| counters.business_refused += 1)?;
+        self.within_limits(&appid, request, now)?;
         Ok(known_calls::json(request, &appid, self.wall_s(now)))
     }
 
@@ -37,6 +39,7 @@ impl World {
     /// lifetime.
     pub(super) fn ticket(&mut self, request: &Request, now: Duration) -> Outcome {
         let appid = self.authorized(request, now, |_| ())?;
+        self.within_limits(&appid, request, now)?;
         let jsapi = match request.field("type").as_deref() {
             Some("jsapi") => true,
             Some("wx_card") => false,
@@ -95,6 +98,7 @@ impl World {
         record.token_day.clear();
         record.stable_token_day.clear();
         record.stable_token_minute.clear();
+        self.limits.clear_used(Some(appid));
         Ok(json!({"errcode": 0, "errmsg": "ok"}))
     }
 
@@ -118,7 +122,10 @@ impl World {
                 // The limit, not how much of it is used.
                 Some(json!({"call_count": self.switches.minute_limit, "refresh_second": 60})),
             ),
-            Some(_) => (daily(UNLIMITED, 0), None),
+            Some(_) => {
+                let (limit, used) = self.limits.tightest(&appid, path, day).unwrap_or((UNLIMITED, 0));
+                (daily(limit, used), None)
+            }
             None => return Err(76021.into()),
         };
         let mut answer = json!({"errcode": 0, "errmsg": "ok", "quota": quota});
@@ -126,6 +133,12 @@ impl World {
             answer["rate_limit"] = rate;
         }
         Ok(answer)
+    }
+
+    /// Counts a call against the limits that were set.
+    fn within_limits(&mut self, appid: &Appid, request: &Request, now: Duration) -> Result<(), Refusal> {
+        let day = self.day(now);
+        self.limits.admit(appid, &request.plain_path(), day).then_some(()).ok_or_else(|| 45009.into())
     }
 
     /// Returns the owner of the live token that a request carries. `refused` counts a token that is not

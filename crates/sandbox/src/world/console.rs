@@ -11,6 +11,7 @@ use super::World;
 use crate::account_record::{AccountRecord, Counters};
 use crate::call::Call;
 use crate::faults::Fault;
+use crate::limits::{CallLimit, LimitUse};
 use crate::outage::Outage;
 use crate::switches::Switches;
 use crate::tokens::TokenTruth;
@@ -139,6 +140,27 @@ impl World {
     /// Returns the pending faults of one account, or those for all.
     pub fn faults(&mut self, account: Option<&Appid>) -> &[Fault] {
         self.faults.list(account, self.now)
+    }
+
+    /// Limits the calls that one account, or each, may make in a day, in place of an earlier limit for the same
+    /// path.
+    pub fn limit_calls(&mut self, account: Option<&Appid>, limit: CallLimit) {
+        self.limits.put(account, limit);
+    }
+
+    /// Removes the limits set for one account, or those set for each.
+    pub fn clear_limits(&mut self, account: Option<&Appid>) {
+        self.limits.remove(account);
+    }
+
+    /// Gives one account, or each, back the calls it has made today.
+    pub fn clear_used(&mut self, account: Option<&Appid>) {
+        self.limits.clear_used(account);
+    }
+
+    /// Returns the limits set for one account, or those set for each, and what was used of them today.
+    pub(crate) fn limits(&self, account: Option<&Appid>, now: Duration) -> Vec<LimitUse<'_>> {
+        self.limits.list(account, self.day(now))
     }
 
     /// Starts or ends an outage of the whole host.

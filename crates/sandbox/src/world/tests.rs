@@ -12,7 +12,7 @@ use wxtokend_core::account::Appid;
 use wxtokend_core::secret::Secret;
 
 use super::World;
-use crate::{AccountTruth, Answer, Request, Settings, Switches, Wire};
+use crate::{AccountTruth, Answer, CallLimit, Request, Settings, Switches, Wire};
 
 const APPID: &str = "wx0123456789abcdef";
 const STABLE: &str = r#"{"grant_type":"client_credential","appid":"wx0123456789abcdef","secret":"s3"}"#;

@@ -67,3 +67,34 @@ async fn requests_are_logged_with_what_they_got_and_without_secrets() {
     control(address, "DELETE", "/requests", "").await;
     assert!(logged(address, "").await.is_empty() && sandbox.requests().is_empty());
 }
+
+#[tokio::test]
+async fn quotas_are_set_read_and_cleared_for_one_account_and_for_each() {
+    let (sandbox, address) = sandbox().await;
+    exchange(address, MINT).await.unwrap();
+    let token = sandbox.truth(&wx01()).unwrap().living_tokens[0].access_token.clone();
+    let call = format!("GET /wxa/x?access_token={} HTTP/1.1\r\nHost: w\r\n\r\n", token.expose());
+    for list in ["/quotas", "/accounts/wx01/quotas"] {
+        let limit = r#"{"path":"/wxa/*","per_day":1}"#;
+        assert_eq!(control(address, "POST", list, limit).await, (200, json!({"ok": true})));
+        assert!(exchange(address, &call).await.unwrap().contains("\"ok\""), "{list}");
+        assert!(
+            exchange(address, &call).await.unwrap().contains("reach max api daily quota limit"),
+            "{list}"
+        );
+        let expected = json!({"quotas": [{"path": "/wxa/*", "per_day": 1, "used": {"wx01": 1}}]});
+        assert_eq!(control(address, "GET", list, "").await.1, expected);
+        control(address, "DELETE", &format!("{list}/used"), "").await;
+        assert!(exchange(address, &call).await.unwrap().contains("\"ok\""), "{list}");
+        control(address, "DELETE", list, "").await;
+        assert_eq!(control(address, "GET", list, "").await.1, json!({"quotas": []}));
+    }
+    for (status, path, body, words) in [
+        (400, "/quotas", r#"{"path":"/x"}"#, "per_day"),
+        (400, "/quotas", r#"{"path":"/x","per_day":1,"for":2}"#, "for"),
+        (404, "/accounts/wx99/quotas", r#"{"path":"/x","per_day":1}"#, "wx99"),
+    ] {
+        let (seen, error) = control(address, "POST", path, body).await;
+        assert!(seen == status && error["error"].as_str().unwrap().contains(words), "{body}: {error}");
+    }
+}

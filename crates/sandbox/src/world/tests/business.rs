@@ -144,5 +144,41 @@ fn the_quota_of_both_token_calls_can_be_read() {
     assert_eq!([&read("")["errcode"], &read("x")["errcode"], &read("{}")["errcode"]], [44002, 47001, 76021]);
     assert_eq!(read(r#"{"cgi_path":"cgi-bin/token"}"#)["errcode"], 76003);
     assert_eq!(read(r#"{"cgi_path":"/cgi-bin/nonsense"}"#)["errcode"], 76021);
-    assert_eq!(read(r#"{"cgi_path":"/cgi-bin/user/get"}"#)["errcode"], 0);
+    assert_eq!(read(r#"{"cgi_path":"/cgi-bin/menu/get"}"#)["errcode"], 0);
+}
+
+#[test]
+fn calls_beyond_a_limit_are_refused_until_the_day_ends_or_the_quota_is_cleared() {
+    let mut world = world(Switches { day_begins_at_s: 0, ..Switches::default() });
+    let limit = |path: &str, per_day| CallLimit { path: path.to_owned(), per_day };
+    world.limit_calls(None, limit("/cgi-bin/*", 3));
+    world.limit_calls(Some(&appid()), limit("/cgi-bin/user/get", 1));
+    let minted = classic(&mut world, s(0));
+    let call = |world: &mut World, path: &str, at| {
+        let token = if at < s(7200) { minted.clone() } else { classic(world, at) };
+        errcode(world, &get(path, &[("access_token", &token)]), at)
+    };
+    // A call that is refused counts for no limit, and nobody else's does.
+    let seen = ["user/get", "user/get", "user/info", "get_api_domain_ip", "menu/get"]
+        .map(|path| call(&mut world, &format!("//cgi-bin/{path}"), s(1)));
+    assert_eq!(seen, [0, 45009, 0, 0, 45009]);
+    assert_eq!(call(&mut world, "/wxa/x", s(1)), 0);
+    let query = [("access_token", minted.as_str())];
+    let asked = post("/cgi-bin/openapi/quota/get", &query, r#"{"cgi_path":"/cgi-bin/menu/get"}"#);
+    let quota = json(&mut world, &asked, s(1))["quota"].clone();
+    assert_eq!(quota, serde_json::json!({"daily_limit": 3, "used": 3, "remain": 0}));
+    let cleared = post("/cgi-bin/clear_quota", &query, &format!(r#"{{"appid":"{APPID}"}}"#));
+    assert_eq!(errcode(&mut world, &cleared, s(2)), 0);
+    assert_eq!(
+        ["user/get", "user/get"].map(|path| call(&mut world, &format!("/cgi-bin/{path}"), s(2))),
+        [0, 45009]
+    );
+    // The sandbox starts at 14:13:20.
+    let midnight = 24 * 3600 - (14 * 3600 + 13 * 60 + 20);
+    let until = |world: &mut World, at| call(world, "/cgi-bin/user/get", at);
+    assert_eq!((until(&mut world, s(midnight - 1)), until(&mut world, s(midnight))), (45009, 0));
+    world.clear_used(None);
+    assert_eq!((until(&mut world, s(midnight)), until(&mut world, s(midnight))), (0, 45009));
+    world.clear_limits(Some(&appid()));
+    assert_eq!(until(&mut world, s(midnight)), 0);
 }
