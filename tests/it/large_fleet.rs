@@ -92,7 +92,7 @@ async fn a_thousand_accounts_start_cold_within_the_global_limits() {
     let whole = arrivals[ACCOUNTS - 1] - arrivals[0];
     assert!(whole >= Duration::from_secs(ACCOUNTS as u64) / PER_SECOND as u32 * 4 / 5, "{whole:?} for all");
     let busiest = arrivals.iter().map(|from| {
-        arrivals.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(at)).count()
+        arrivals.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(*at)).count()
     });
     // Calls that were in flight while the machine paused arrive together.
     let busiest = busiest.max().unwrap();

@@ -9,7 +9,7 @@
 //! - [`Sandbox::serve`] puts it on a socket, together with the control API under `/_sandbox/` (described in
 //!   [`control`]), which injects faults and reads the truth.
 //!
-//! Control answers contain tokens, so serve it on loopback.
+//! Control answers contain tokens, so serve it on loopback. `docs/sandbox.md` says how an application's tests use it.
 
 mod account_record;
 mod answers;
@@ -27,6 +27,8 @@ mod request_log;
 mod server;
 mod settings;
 mod switches;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokens;
 mod users;
 mod whitelist;
@@ -44,6 +46,8 @@ pub use raw::RawAnswer;
 pub use request_log::LoggedRequest;
 pub use settings::Settings;
 pub use switches::Switches;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use tokens::TokenTruth;
 pub use whitelist::{Covered, IpRange, Whitelist};
 pub use wire::{Answer, Reaction, Request, Wire};

@@ -6,11 +6,13 @@
 
 mod download;
 mod echo;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod upload;
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -26,6 +28,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket::Socket;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -35,6 +39,8 @@ use upload::{Pace, Upload};
 use super::canned::{CannedAnswer, CannedBody};
 use super::control;
 use super::handle::Sandbox;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use super::wire::{Answer, Request, Wire};
 
 /// Header with which a test sets the source address that whitelists see.
@@ -59,6 +65,27 @@ enum Ending {
 impl Sandbox {
     /// Serves WeChat's API and the control API until `shutdown`, then cuts every connection.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.serve_over(listener, |stream| ready(Some(stream)), shutdown).await;
+    }
+
+    /// The same over TLS.
+    #[cfg(feature = "tls")]
+    pub async fn serve_tls(&self, listener: TcpListener, tls: &Tls, shutdown: impl Future<Output = ()>) {
+        let acceptor = tls.acceptor();
+        let open = move |stream| {
+            let handshake = acceptor.accept(stream);
+            async move { handshake.await.ok() }
+        };
+        self.serve_over(listener, open, shutdown).await;
+    }
+
+    /// Serves connections that `open` has opened; those for which it returns `None` are closed.
+    async fn serve_over<S: Socket, Opening: Future<Output = Option<S>> + Send + 'static>(
+        &self,
+        listener: TcpListener,
+        open: impl Fn(TcpStream) -> Opening,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let router = control::router().fallback(wechat).with_state(self.clone());
         let mut shutdown = pin!(shutdown);
         // Dropped at the end, which cuts the connections, including hanging ones.
@@ -67,7 +94,14 @@ impl Sandbox {
             tokio::select! {
                 () = &mut shutdown => return,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => drop(connections.spawn(connection(stream, peer.ip(), router.clone()))),
+                    Ok((stream, peer)) => {
+                        let (opening, router) = (open(stream), router.clone());
+                        connections.spawn(async move {
+                            if let Some(stream) = opening.await {
+                                connection(stream, peer.ip(), router).await;
+                            }
+                        });
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the sandbox failed to accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -79,7 +113,7 @@ impl Sandbox {
     }
 }
 
-async fn connection(stream: TcpStream, peer: IpAddr, router: Router) {
+async fn connection(stream: impl Socket, peer: IpAddr, router: Router) {
     let (ending, mut endings) = mpsc::channel(1);
     let line = Line { peer, ending };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -101,26 +135,19 @@ async fn connection(stream: TcpStream, peer: IpAddr, router: Router) {
         _ = &mut http => return,
         Some(ending) = endings.recv() => ending,
     };
-    let stream = http.into_parts().io.into_inner();
+    let mut stream = http.into_parts().io.into_inner();
     let outcome = match ending {
-        Ending::Reset => stream.set_zero_linger(),
-        Ending::AfterBytes(bytes) => send(&stream, &bytes).await,
+        Ending::Reset => stream.tcp().set_zero_linger(),
+        Ending::AfterBytes(bytes) => send(&mut stream, &bytes).await,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "the sandbox failed to end a connection as told");
     }
 }
 
-async fn send(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+async fn send(stream: &mut impl Socket, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.shutdown().await
 }
 
 /// Passes a request to the world and carries out its reaction.

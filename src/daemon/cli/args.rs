@@ -159,6 +159,7 @@ pub(super) struct Refresh {
 Examples:
   wxtokend sandbox
   wxtokend sandbox --token-lifetime 2h --overlap 5m   as long as at WeChat
+  wxtokend sandbox --tls-ca ca.pem                    by HTTPS, for clients that trust ca.pem
   curl http://127.0.0.1:8788/_sandbox/accounts        what is true")]
 pub(super) struct Sandbox {
     /// The configuration whose accounts it knows [default: accounts.yaml, else accounts.example.yaml, else the
@@ -175,6 +176,13 @@ pub(super) struct Sandbox {
     /// How long a token still works after the next is minted [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(super) overlap: Option<Duration>,
+    /// Speak HTTPS only, as api.weixin.qq.com, localhost and 127.0.0.1: a CA is made at the start, and its
+    /// certificate, which clients must trust, is written to FILE; its key is not
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_ca: Option<PathBuf>,
+    /// Another name or IP address that the HTTPS certificate is good for; can be repeated
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    pub(super) tls_name: Vec<String>,
 }
 
 /// Which daemon is asked.

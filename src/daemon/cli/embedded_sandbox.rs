@@ -15,7 +15,7 @@ use tracing::warn;
 use wxtokend_core::account::Appid;
 use wxtokend_core::clock::{ClockSource, SystemClock};
 use wxtokend_core::secret::Secret;
-use wxtokend_sandbox::{Sandbox, Settings};
+use wxtokend_sandbox::{Sandbox, Settings, Tls};
 
 use super::failure::Failure;
 use crate::config::{Config, duration};
@@ -54,6 +54,11 @@ impl Times {
     }
 }
 
+/// The Unix time in seconds.
+pub(super) fn true_time_s() -> u64 {
+    u64::try_from(SystemClock::new().now().wall_ms / 1_000).unwrap_or_default()
+}
+
 /// Binds `default`, or another port of the same address if that one is taken, which is logged.
 async fn bind_near(default: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(default).await {
@@ -84,22 +89,32 @@ pub(super) struct EmbeddedSandbox {
 impl EmbeddedSandbox {
     /// Starts the server with the accounts of `config`. Its clock starts at the true time. Without an address
     /// it listens on the default one, or on another port if that is taken.
-    pub(super) async fn start(listen: Option<SocketAddr>, times: Times, config: &Config) -> io::Result<Self> {
+    /// Speaks HTTPS if there is a `tls`.
+    pub(super) async fn start(
+        listen: Option<SocketAddr>,
+        times: Times,
+        tls: Option<Tls>,
+        config: &Config,
+    ) -> io::Result<Self> {
         let listener = match listen {
             Some(address) => TcpListener::bind(address).await?,
             None => bind_near(DEFAULT_ADDRESS).await?,
         };
         let address = listener.local_addr()?;
-        let epoch = SystemClock::new().now().wall_ms / 1_000;
         let sandbox = Sandbox::new(Settings {
             token_lifetime: times.lifetime,
             overlap: times.overlap,
             seed: rand::random(),
-            epoch_wall_s: u64::try_from(epoch).unwrap_or_default(),
+            epoch_wall_s: true_time_s(),
             ..Settings::default()
         });
         let served = sandbox.clone();
-        let serving = tokio::spawn(async move { served.serve(listener, std::future::pending()).await });
+        let serving = tokio::spawn(async move {
+            match tls {
+                Some(tls) => served.serve_tls(listener, &tls, std::future::pending()).await,
+                None => served.serve(listener, std::future::pending()).await,
+            }
+        });
         let mut server =
             Self { sandbox, address, configured: HashMap::new(), serving: serving.abort_handle() };
         server.add_accounts(config);
@@ -140,7 +155,8 @@ pub(super) struct SandboxRun {
 impl SandboxRun {
     pub(super) async fn start(times: Times, config: &Config) -> Result<Self, Failure> {
         let failed = |error: &dyn std::error::Error| Failure::to("start the simulated WeChat", error);
-        let server = EmbeddedSandbox::start(None, times, config).await.map_err(|error| failed(&error))?;
+        let server =
+            EmbeddedSandbox::start(None, times, None, config).await.map_err(|error| failed(&error))?;
         let base_url =
             Url::parse(&format!("http://{}/", server.address())).map_err(|error| failed(&error))?;
         let owner_only = std::fs::Permissions::from_mode(0o700);

@@ -1,6 +1,7 @@
 //! Instructions for new users, with commands to copy.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::embedded_sandbox::Times;
 use super::source::Source;
@@ -55,24 +56,35 @@ pub(super) fn sandbox_run_message(
     )
 }
 
-/// The message after the start of `sandbox`. It shows no AppSecret, since the file may contain real ones.
-pub(super) fn sandbox_message(overview: &Overview<'_>) -> String {
+/// The message after the start of `sandbox`, which speaks HTTPS if there is a file with the certificate of its
+/// CA. It shows no AppSecret, since the file may contain real ones.
+pub(super) fn sandbox_message(overview: &Overview<'_>, ca: Option<&Path>) -> String {
     let Overview { config, sandbox_address, .. } = overview;
     let appid = first_appid(config);
+    let (url, curl, trust) = match ca {
+        None => (format!("http://{sandbox_address}"), "curl".to_owned(), String::new()),
+        Some(ca) => {
+            let ca = ca.display();
+            let trust = format!("\n  Your application must trust the certificate in {ca}.");
+            (format!("https://{sandbox_address}"), format!("curl --cacert {ca}"), trust)
+        }
+    };
     format!(
         "
-  A simulated WeChat: let your application call http://{sandbox_address} instead of https://api.weixin.qq.com
+  A simulated WeChat: let your application call {url} instead of https://api.weixin.qq.com{trust}
   {about}
 
   A token, with the secret that the file gives the account:
-    curl 'http://{sandbox_address}/cgi-bin/token?grant_type=client_credential&appid={appid}&secret=SECRET'
+    {curl} '{url}/cgi-bin/token?grant_type=client_credential&appid={appid}&secret=SECRET'
 
-  Its control API, under http://{sandbox_address}/_sandbox:
-    what is true    curl http://{sandbox_address}/_sandbox/accounts
-    a new account   curl -X PUT -d '{{\"secret\":\"S\"}}' http://{sandbox_address}/_sandbox/accounts/APPID
-    three failures  curl -d '{{\"kind\":\"errcode\",\"errcode\":-1,\"times\":3}}' http://{sandbox_address}/_sandbox/faults
-    an outage       curl -X PUT -d '{{\"kind\":\"status:502\"}}' http://{sandbox_address}/_sandbox/outage
-    its end         curl -X DELETE http://{sandbox_address}/_sandbox/outage
+  Its control API, under {url}/_sandbox:
+    what is true    {curl} {url}/_sandbox/accounts
+    what was asked  {curl} {url}/_sandbox/requests
+    a new account   {curl} -X PUT -d '{{\"secret\":\"S\"}}' {url}/_sandbox/accounts/APPID
+    three failures  {curl} -d '{{\"kind\":\"errcode\",\"errcode\":-1,\"times\":3}}' {url}/_sandbox/faults
+    two hours pass  {curl} -d '{{\"advance\":\"2h\"}}' {url}/_sandbox/clock
+    an outage       {curl} -X PUT -d '{{\"kind\":\"status:502\"}}' {url}/_sandbox/outage
+    its end         {curl} -X DELETE {url}/_sandbox/outage
 
 ",
         about = about(overview),
@@ -95,8 +107,6 @@ fn first_appid(config: &Config) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn messages(text: &str) -> (String, String) {
@@ -108,7 +118,7 @@ mod tests {
             sandbox_address: "127.0.0.1:4000".parse().unwrap(),
         };
         let (api, metrics) = ("127.0.0.1:5000".parse().unwrap(), "127.0.0.1:6000".parse().unwrap());
-        (sandbox_run_message(&overview, api, Some(metrics)), sandbox_message(&overview))
+        (sandbox_run_message(&overview, api, Some(metrics)), sandbox_message(&overview, None))
     }
 
     const ACCOUNTS: &str = "accounts: [{ appid: wx1, secret: hunter2 }, { appid: wx2, secret: hunter2 }]";

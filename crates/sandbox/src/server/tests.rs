@@ -2,6 +2,8 @@
 
 mod answers;
 mod requests;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
