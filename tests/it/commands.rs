@@ -38,6 +38,8 @@ async fn bad_usage_and_bad_configuration_exit_with_2_and_say_what_is_wrong_on_st
         ("run --sandbox --config broken.yaml", "accounts[0].appid"),
         ("sandbox --config broken.yaml", "accounts[0].appid"),
         ("sandbox --listen nowhere", "--listen"),
+        ("sandbox --tls-name wechat.test", "--tls-ca"),
+        ("sandbox --tls-ca ca.pem --tls-name wéchat", "--tls-name"),
         ("check --config missing.yaml", "missing.yaml"),
         ("check --config broken.yaml", "accounts[0].secret"),
     ] {
@@ -71,6 +73,7 @@ async fn what_fails_exits_with_1_and_says_why_on_stderr() {
         ("refresh nobody --server SERVER", "no account of that appid"),
         ("run --config taken.yaml", "api.listen"),
         ("sandbox --listen SERVER", "failed to listen"),
+        ("sandbox --tls-ca missing/ca.pem", "missing/ca.pem"),
     ] {
         let ended = run(&lab, Some(&daemon), line).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{line}: {ended:?}");

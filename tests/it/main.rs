@@ -32,6 +32,7 @@ mod pools;
 mod readme;
 mod redis;
 mod reloads;
+mod sandbox;
 mod scenarios;
 mod sdk_pages;
 mod stopping;

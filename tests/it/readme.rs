@@ -86,7 +86,12 @@ async fn the_commands_of_the_readme_answer_what_it_says() {
 
 /// Runs the blocks one after another in one shell, as if pasted, and returns the output and exit code of
 /// each.
-async fn run_all(lab: &Lab, api: String, sandbox: &str, commands: &[&Block<'_>]) -> Vec<(String, String)> {
+pub(crate) async fn run_all(
+    lab: &Lab,
+    api: String,
+    sandbox: &str,
+    commands: &[&Block<'_>],
+) -> Vec<(String, String)> {
     for tool in ["bash", "curl", "jq"] {
         let found = Command::new(tool).arg("--version").stdout(Stdio::null()).status().await;
         assert!(found.is_ok(), "the README's examples need {tool}: install it (sudo apt-get install {tool})");
@@ -134,7 +139,7 @@ fn is_drawn(text: &str) -> bool {
 }
 
 /// Whether `said` matches `expected`, line by line, except for numbers, blanks and what `…` stands for.
-fn fits(expected: &str, said: &str) -> bool {
+pub(crate) fn fits(expected: &str, said: &str) -> bool {
     let (expected, said) = (lines(expected), lines(said));
     expected.len() == said.len()
         && expected.iter().zip(&said).all(|(expected, said)| fits_line(expected, said))
