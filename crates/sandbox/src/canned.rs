@@ -49,6 +49,26 @@ pub struct CannedAnswer {
     pub upload_bytes_per_s: Option<NonZeroU64>,
 }
 
+impl CannedAnswer {
+    /// An answer with status 200, sent whole and at once to calls with a live token.
+    #[must_use]
+    pub fn new(path: impl Into<String>, body: CannedBody) -> Self {
+        Self {
+            path: path.into(),
+            status: ok(),
+            headers: BTreeMap::new(),
+            body,
+            unauthenticated: false,
+            chunked: false,
+            gzip: None,
+            chunk_bytes: None,
+            chunk_delay_ms: 0,
+            cut: None,
+            upload_bytes_per_s: None,
+        }
+    }
+}
+
 /// The body of a canned answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,7 +8,9 @@ use wxtokend_core::account::Appid;
 use wxtokend_core::secret::Secret;
 
 use super::account_record::Counters;
+use super::canned::CannedAnswer;
 use super::faults::Fault;
+use super::limits::CallLimit;
 use super::outage::Outage;
 use super::request_log::{LoggedRequest, RequestLog, Wanted};
 use super::settings::Settings;
@@ -132,6 +134,21 @@ impl Sandbox {
     /// Clears the faults injected for one account, or those injected for all.
     pub fn clear_faults(&self, account: Option<&Appid>) {
         self.with(|world, _| world.clear_faults(account));
+    }
+
+    /// Sets what business calls at a path get; see [`World::put_answer`].
+    pub fn put_answer(&self, answer: CannedAnswer) {
+        self.with(|world, _| world.put_answer(answer));
+    }
+
+    /// Removes all answers that were set.
+    pub fn clear_answers(&self) {
+        self.with(|world, _| world.clear_answers());
+    }
+
+    /// Limits the calls that one account, or each, may make in a day.
+    pub fn limit_calls(&self, account: Option<&Appid>, limit: CallLimit) {
+        self.with(|world, _| world.limit_calls(account, limit));
     }
 
     /// Starts or ends an outage of the whole host.

@@ -12,7 +12,6 @@ use super::reply::{ControlResult, account_of, bad, done, object, strict};
 use crate::canned::CannedAnswer;
 use crate::faults::Fault;
 use crate::handle::Sandbox;
-use crate::limits::CallLimit;
 use crate::outage::Outage;
 
 pub(super) async fn faults(State(sandbox): State<Sandbox>, appid: Option<Path<String>>) -> ControlResult {
@@ -45,13 +44,12 @@ pub(super) async fn answers(State(sandbox): State<Sandbox>) -> ControlResult {
 }
 
 pub(super) async fn put_answer(State(sandbox): State<Sandbox>, body: Bytes) -> ControlResult {
-    let answer: CannedAnswer = strict(&body)?;
-    sandbox.with(|world, _| world.put_answer(answer));
+    sandbox.put_answer(strict(&body)?);
     done()
 }
 
 pub(super) async fn clear_answers(State(sandbox): State<Sandbox>) -> ControlResult {
-    sandbox.with(|world, _| world.clear_answers());
+    sandbox.clear_answers();
     done()
 }
 
@@ -65,8 +63,7 @@ pub(super) async fn limit_calls(
     appid: Option<Path<String>>,
     body: Bytes,
 ) -> ControlResult {
-    let (account, limit) = (account_of(&sandbox, appid)?, strict::<CallLimit>(&body)?);
-    sandbox.with(|world, _| world.limit_calls(account.as_ref(), limit));
+    sandbox.limit_calls(account_of(&sandbox, appid)?.as_ref(), strict(&body)?);
     done()
 }
 

@@ -6,6 +6,7 @@ use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::{CannedAnswer, CannedBody};
 
 /// A live token of wx01, as a parameter.
 async fn token(sandbox: &Sandbox, address: SocketAddr) -> String {
@@ -162,7 +163,7 @@ async fn bodies_are_chunked_paced_and_cut_as_told() {
         assert_eq!((head.contains("content-length: 10\r\n"), &*body), (!chunked, arrives), "{chunked} {cut}");
     }
     // A fault cuts it, too.
-    set(address, &json!({"path": path, "body": {"text": text}})).await;
+    sandbox.put_answer(CannedAnswer::new(path, CannedBody::Text(text.to_owned())));
     sandbox.inject(None, Fault::new(FaultKind::Half).at(path));
     assert_eq!(call(address, &get(path, &token)).await.1, b"01234");
 }
