@@ -224,6 +224,9 @@ async fn misuse_the_api(search: &mut SecretSearch, http: &Http, account: &str, t
         format!("/v1/accounts?state={in_url}&tag={key}"),
         format!("/v1/accounts?limit={key}"),
         format!("/{in_url}/{key}"),
+        format!("/v1/resolve?access_token={in_url}x"),
+        format!("/v1/resolve?access_token={in_url}&access_token={in_url}"),
+        format!("/v1/resolve?{in_url}={key}"),
         format!("/proxy/{account}/{in_url}?key={key}"),
         format!("/proxy/{account}//{in_url}"),
         format!("/proxy/{in_url}/cgi-bin/user/get"),
@@ -234,6 +237,12 @@ async fn misuse_the_api(search: &mut SecretSearch, http: &Http, account: &str, t
         format!("/sns/oauth2/access_token?appid={account}&secret={key}&code={in_url}"),
     ] {
         search.collected("a wrong path or query", &http.get(&path).await);
+    }
+    for uri in
+        [format!("/cgi-bin/token?access_token={token}"), format!("/{key}?access_token={token}#{token}")]
+    {
+        let request = http.request(Method::GET, "/v1/resolve").header("x-original-uri", uri);
+        search.collected("a wrong request to be passed on", &Http::try_send(request).await.unwrap());
     }
     let reject = format!("/v1/accounts/{account}/token/reject");
     for (kind, body) in [

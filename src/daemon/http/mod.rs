@@ -24,6 +24,7 @@ mod problem;
 pub(crate) mod proxy;
 mod query;
 mod rejection;
+mod resolve;
 mod rights;
 mod routes;
 mod scrape;

@@ -51,7 +51,7 @@ pub(super) fn appid_of_token_read(path: &str) -> Option<&str> {
 mod tests {
     use wxtokend_core::reference::routes::{
         ACCOUNT, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, PAGE, PROXY, READYZ, REFRESH, REJECT,
-        SESSION, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
+        RESOLVE, SESSION, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET, WECHAT_TOKEN,
     };
 
     use super::*;
@@ -71,6 +71,8 @@ mod tests {
             ("/v1/accounts/wx1/token/refresh", Some(REFRESH)),
             ("/v1/accounts/wx1/token/other", None),
             ("/v1/accounts/wx1/history", Some(HISTORY)),
+            ("/v1/resolve", Some(RESOLVE)),
+            ("/v1/resolve/", None),
             ("/v1/events", Some(EVENTS)),
             ("/v1/events/", None),
             ("/v1/accounts/{appid}", Some(ACCOUNT)),

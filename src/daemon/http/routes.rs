@@ -5,14 +5,14 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, any, on};
 use wxtokend_core::reference::routes::{
     ACCOUNT, ACCOUNTS, ASSET, EVENTS, HEALTHZ, HISTORY, JSSDK, METRICS, Method, PAGE, READYZ, REFRESH,
-    REJECT, Route, SESSION, SIGN_IN, SIGN_OUT, Scope, TICKET, TOKEN, WECHAT_STABLE_TOKEN, WECHAT_TICKET,
-    WECHAT_TOKEN,
+    REJECT, RESOLVE, Route, SESSION, SIGN_IN, SIGN_OUT, Scope, TICKET, TOKEN, WECHAT_STABLE_TOKEN,
+    WECHAT_TICKET, WECHAT_TOKEN,
 };
 
 use super::api_service::ApiService;
 use super::app_state::AppState;
 use super::problem::{ApiProblem, Code};
-use super::{accounts, cgi_bin, events, probes, rejection, scrape, session, tickets, token, ui};
+use super::{accounts, cgi_bin, events, probes, rejection, resolve, scrape, session, tickets, token, ui};
 
 /// The routes of the API, with or without `/metrics`.
 pub(super) fn api(app: &AppState, with_metrics: bool) -> ApiService {
@@ -22,6 +22,7 @@ pub(super) fn api(app: &AppState, with_metrics: bool) -> ApiService {
         .merge(route(&REFRESH, rejection::refresh))
         .merge(route(&TICKET, tickets::read))
         .merge(route(&JSSDK, tickets::sign))
+        .merge(route(&RESOLVE, resolve::resolve))
         .merge(route(&HISTORY, events::history))
         .merge(route(&ACCOUNT, accounts::one))
         .merge(route(&ACCOUNTS, accounts::list))

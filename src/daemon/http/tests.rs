@@ -15,6 +15,7 @@ mod proxy;
 mod proxy_gateway;
 mod refusals;
 mod rejection;
+mod resolve;
 mod routes;
 mod scrape;
 mod session;

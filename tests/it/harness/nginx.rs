@@ -1,4 +1,4 @@
-//! docs/sdk/nginx.conf in a real nginx, between SDKs, a daemon and the sandbox.
+//! docs/sdk/nginx.conf and nginx-resolve.conf in a real nginx, between SDKs, a daemon and the sandbox.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,7 @@ use tokio::process::Child;
 use super::{Daemon, Http, Lab, Log, Port, tool, until};
 
 const SNIPPET: &str = include_str!("../../../docs/sdk/nginx.conf");
+const RESOLVE_SNIPPET: &str = include_str!("../../../docs/sdk/nginx-resolve.conf");
 
 /// A running nginx, killed when it is dropped.
 pub(crate) struct Nginx {
@@ -17,8 +18,8 @@ pub(crate) struct Nginx {
 }
 
 /// The snippet with other addresses, inside a configuration that includes it.
-fn configuration(folder: &str, changes: &[(&str, String)]) -> String {
-    let snippet = changes.iter().fold(SNIPPET.to_owned(), |snippet, (from, to)| {
+fn configuration(folder: &str, snippet: &str, changes: &[(&str, String)]) -> String {
+    let snippet = changes.iter().fold(snippet.to_owned(), |snippet, (from, to)| {
         assert_eq!(snippet.matches(from).count(), 1, "{from}");
         snippet.replace(from, to)
     });
@@ -47,8 +48,27 @@ impl Nginx {
             ("listen 8080;", format!("listen {};", port.address)),
             ("proxy_pass https://api.weixin.qq.com;", format!("proxy_pass http://{};", lab.wechat.address)),
         ];
+        Self::with(lab, SNIPPET, &changes, port).await
+    }
+
+    /// Starts nginx in front of WeChat, which asks `daemon` with `key` whose tokens calls carry, and waits until
+    /// it answers.
+    pub(crate) async fn resolving(lab: &Lab, daemon: &Daemon, key: &str) -> Self {
+        let port = Port::reserve();
+        let changes = [
+            ("server 127.0.0.1:8787;", format!("server {};", daemon.address())),
+            ("listen 8081;", format!("listen {};", port.address)),
+            ("server api.weixin.qq.com:443;", format!("server {};", lab.wechat.address)),
+            ("proxy_pass https://wechat$rewritten;", "proxy_pass http://wechat$rewritten;".to_owned()),
+            ("proxy_pass https://wechat$request_uri;", "proxy_pass http://wechat$request_uri;".to_owned()),
+            ("Bearer KEY", format!("Bearer {key}")),
+        ];
+        Self::with(lab, RESOLVE_SNIPPET, &changes, port).await
+    }
+
+    async fn with(lab: &Lab, snippet: &str, changes: &[(&str, String)], port: Port) -> Self {
         let folder = lab.folder.path().to_str().unwrap();
-        std::fs::write(lab.path("nginx.conf"), configuration(folder, &changes)).unwrap();
+        std::fs::write(lab.path("nginx.conf"), configuration(folder, snippet, changes)).unwrap();
         let mut command = tool("nginx", "nginx").await;
         command.args(["-p", folder, "-e", "stderr", "-c"]).arg(lab.path("nginx.conf"));
         let mut child = lab.prepared(command).spawn().unwrap();

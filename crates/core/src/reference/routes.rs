@@ -117,6 +117,11 @@ routes! {
         "The current ticket, `jsapi` or `wx_card`; `If-None-Match` as for a token";
     JSSDK = [Get], "/v1/accounts/{appid}/jssdk", Sign,
         "The signature of the page at `?url=`, for `wx.config`";
+    RESOLVE = [Get], "/v1/resolve", Call,
+        "The current token of the account whose token a request carries: in the query of `X-Original-URI`, or as \
+         `?access_token=`; 204 with `X-Access-Token`, `X-Appid` and, of the former, `X-Rewritten-URI` with the current token in its place, \
+         or 401. A token counts until `proxy.stale` after \
+         its end. For nginx's `auth_request`: [docs/sdk](sdk/http.md)";
     HISTORY = [Get], "/v1/accounts/{appid}/history", Read,
         "The account's recent events, newest first; `?limit=100` (1000 at most)";
     ACCOUNT = [Get], "/v1/accounts/{appid}", Read,

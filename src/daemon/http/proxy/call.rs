@@ -19,7 +19,7 @@ use super::answer::{Encoding, MAX_LOOK, Verdict, look, may_be_json, may_begin_js
 use super::download::Download;
 use super::headers::{RETRIED, clean_request, clean_response};
 use super::outcome::Outcome;
-use super::target::{escaped, take_out};
+use super::target::{take_out, with_token};
 use super::upload::Upload;
 use super::upstream::{Failed, Head};
 use crate::daemon::http::app_state::AppState;
@@ -82,9 +82,7 @@ impl Call<'_> {
             true => path_and_query(path, query.map(str::to_owned)),
             false => {
                 let rest = query.map(|query| take_out(query, "access_token").rest).unwrap_or_default();
-                let join = if rest.is_empty() { "" } else { "&" };
-                let token = escaped(token.access_token());
-                path_and_query(path, Some(format!("access_token={token}{join}{rest}")))
+                path_and_query(path, Some(with_token(&rest, token.access_token())))
             }
         };
         let mut head = Head { method: parts.method, path_and_query: with(&token)?, headers: parts.headers };

@@ -134,6 +134,12 @@ fn decoded(part: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The query `rest`, which has no token, with this one put in.
+pub(in crate::daemon::http) fn with_token(rest: &str, access_token: &str) -> String {
+    let join = if rest.is_empty() { "" } else { "&" };
+    format!("access_token={}{join}{rest}", escaped(access_token))
+}
+
 /// `value` as a value in a query.
 pub(crate) fn escaped(value: &str) -> String {
     use std::fmt::Write as _;
