@@ -68,6 +68,8 @@ struct Settings {
     retry: Option<(MaybeTime, MaybeTime)>,
     verify_rejections: Option<bool>,
     rejection_cooldown: Option<Written<Duration>>,
+    audit: Option<Written<Duration>>,
+    check_budget: Option<Written<u32>>,
     tickets: Option<Vec<TicketKind>>,
 }
 
@@ -81,16 +83,24 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop::option::of(retry),
         prop::option::of(any::<bool>()),
         prop::option::of(duration()),
+        prop::option::of(prop_oneof![duration(), Just((json!("0s"), Duration::ZERO))]),
+        prop::option::of(number(8)),
         prop::option::of(prop::sample::subsequence(TicketKind::ALL.to_vec(), 0..=TicketKind::ALL.len())),
     );
-    all.prop_map(|(endpoint, daily_budget, refresh_ahead, retry, verify, cooldown, tickets)| Settings {
-        endpoint,
-        daily_budget,
-        refresh_ahead,
-        retry,
-        verify_rejections: verify,
-        rejection_cooldown: cooldown,
-        tickets,
+    all.prop_map(|all| {
+        let (endpoint, daily_budget, refresh_ahead, retry, verify, cooldown, audit, check_budget, tickets) =
+            all;
+        Settings {
+            endpoint,
+            daily_budget,
+            refresh_ahead,
+            retry,
+            verify_rejections: verify,
+            rejection_cooldown: cooldown,
+            audit,
+            check_budget,
+            tickets,
+        }
     })
 }
 
@@ -131,6 +141,14 @@ impl Settings {
         if let Some((written, cooldown)) = &self.rejection_cooldown {
             insert_into("rejection_cooldown", written.clone());
             resolved.rejection_cooldown = *cooldown;
+        }
+        if let Some((written, audit)) = &self.audit {
+            insert_into("audit", written.clone());
+            resolved.audit = *audit;
+        }
+        if let Some((written, budget)) = &self.check_budget {
+            insert_into("check_budget", written.clone());
+            resolved.check_budget = *budget;
         }
         if let Some(kinds) = &self.tickets {
             insert_into("tickets", json!(kinds));
@@ -418,6 +436,8 @@ fn corruptions(accounts: usize, clients: usize) -> Vec<Corruption> {
             corrupt(&at, "retry", json!({ "least": "1s" })).reported_below(".least"),
             corrupt(&at, "verify_rejections", json!("yes")),
             corrupt(&at, "rejection_cooldown", json!(5)),
+            corrupt(&at, "audit", json!(0)),
+            corrupt(&at, "check_budget", json!(7)),
             corrupt(&at, "budget", json!(5)),
         ]);
         if index > 0 {

@@ -73,6 +73,8 @@ fn problem_of_account(account: &Account) -> Option<(&'static str, &'static str)>
         ("refresh_ahead", ahead),
         ("retry", retry),
         ("rejection_cooldown", problem_of_time(settings.rejection_cooldown)),
+        ("audit", if settings.audit.is_zero() { None } else { problem_of_time(settings.audit) }),
+        ("check_budget", (settings.check_budget < 8).then_some("is less than 8")),
     ]
     .into_iter()
     .find_map(|(key, what)| Some((key, what?)))
@@ -169,6 +171,9 @@ mod tests {
         }
         assert!(problem_with(|settings| settings.daily_budget = 3).is_some());
         assert!(problem_with(|settings| settings.rejection_cooldown = Duration::ZERO).is_some());
+        assert!(problem_with(|settings| settings.check_budget = 7).is_some());
+        assert_eq!(problem_with(|settings| settings.audit = Duration::ZERO), None);
+        assert!(problem_with(|settings| settings.audit = Duration::MAX).is_some());
         let (short, long) = (Duration::from_secs(1), Duration::from_secs(2));
         assert_eq!(problem_with(|settings| settings.retry = Retry { initial: short, max: long }), None);
         assert!(problem_with(|settings| settings.retry = Retry { initial: long, max: short }).is_some());

@@ -268,7 +268,7 @@ fn each_default_of_the_table_is_what_a_key_is_if_it_is_left_out() {
 
 #[test]
 fn each_key_of_an_account_changes_a_setting_of_its_own() {
-    let values = ["token", "7", "7s", "false", "{ max: 7m }", "[jsapi]"];
+    let values = ["token", "9", "7s", "false", "{ max: 7m }", "[jsapi]"];
     let mut seen = Vec::new();
     for Setting { key, .. } in AccountSettings::TABLE {
         let changed = values.iter().find_map(|value| {
@@ -308,11 +308,12 @@ upstream:
   max_in_flight: 1
   max_per_second: 7
 defaults: { endpoint: token, daily_budget: 4, refresh_ahead: 12.5%, retry: { initial: 1s, max: 1s },
-            verify_rejections: false, rejection_cooldown: 1m, tickets: [wx_card] }
+            verify_rejections: false, rejection_cooldown: 1m,
+            audit: 0s, check_budget: 8, tickets: [wx_card] }
 accounts:
   - { appid: a, secret: 00123456, name: '007', tags: [2024, x, x] }
   - { appid: 12e4, secret: 1e400, endpoint: stable_token, daily_budget: 4294967295, refresh_ahead: 30m,
-      retry: { max: 1d }, verify_rejections: true, rejection_cooldown: 1ms, tickets: [] }
+      retry: { max: 1d }, verify_rejections: true, rejection_cooldown: 1ms, audit: 1h, tickets: [] }
 ";
     let config = parse(text).unwrap();
     assert_eq!(config.api.listen.to_string(), "[::1]:0");
@@ -345,6 +346,8 @@ accounts:
         (RefreshAhead::Fixed(ms(1_800_000)), ms(1))
     );
     assert_eq!((b.settings.retry.initial, b.settings.retry.max), (ms(1_000), ms(86_400_000)));
+    let checks = [a, b].map(|account| (account.settings.audit, account.settings.check_budget));
+    assert_eq!(checks, [(ms(0), 8), (ms(3_600_000), 8)]);
     let tickets = [a, b].map(|account| account.settings.tickets.iter().collect::<Vec<_>>());
     assert_eq!(tickets, [vec![TicketKind::WxCard], vec![]]);
     // A string that looks like a number is not converted.

@@ -2,8 +2,9 @@
 //!
 //! A bucket's whole state is one instant, its theoretical arrival time, kept as a [`Moment`] in the account's
 //! state and so persisted with it. Half of the budget may be spent at once (the burst); the other half comes
-//! back evenly over 24 h, so no 24 h window can hold more calls than the budget. The instant is kept when the
-//! budget changes: a bucket refills over exactly 24 h whatever its size, so it still means the same share.
+//! back evenly over 24 h, so no 24 h window can hold more calls than the budget. Checks are made at an even
+//! pace, so of their budget an eighth is the burst, and the rest comes back. The instant is kept when the
+//! budget changes: a bucket refills in the same time whatever its size, so it still means the same share.
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
@@ -30,6 +31,9 @@ pub struct Ledger {
     /// Rejections, and refreshes that were requested. Limited to a quarter of the budget, so that they cannot
     /// starve scheduled calls.
     on_request: Option<Moment>,
+    /// Checks that nobody asked for, which have a budget of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checks: Option<Moment>,
 }
 
 /// Which bucket to take from.
@@ -40,16 +44,29 @@ pub enum Bucket {
     /// Charged for each rejection that is investigated and each forced refresh, in addition to the calls that
     /// follow.
     ClientRequests,
+    /// Charged for each check that nobody asked for. Its budget is `check_budget`, not `daily_budget`.
+    Checks,
 }
 
 impl Bucket {
-    /// How many units may be spent at once, and how many come back in each 24 h.
-    fn size(self, daily_budget: u32) -> NonZeroU32 {
+    /// How many units may be spent at once.
+    fn size(self, budget: u32) -> NonZeroU32 {
         let share = match self {
-            Self::Calls => daily_budget / 2,
-            Self::ClientRequests => daily_budget / 8,
+            Self::Calls => budget / 2,
+            Self::ClientRequests | Self::Checks => budget / 8,
         };
         NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// How long it takes for one unit to come back. Rounded up to whole milliseconds, which is what a
+    /// [`Moment`] can hold: a ledger read back from disk means exactly what was written.
+    fn period(self, budget: u32) -> Duration {
+        let size = self.size(budget).get();
+        let in_a_day = match self {
+            Self::Calls | Self::ClientRequests => size,
+            Self::Checks => budget.saturating_sub(size).max(1),
+        };
+        whole_ms_up(WINDOW / in_a_day)
     }
 }
 
@@ -58,8 +75,8 @@ impl Ledger {
     ///
     /// # Errors
     /// If the bucket is empty, returns the instant at which it will hold a unit; nothing is taken then.
-    pub fn charge(&mut self, bucket: Bucket, daily_budget: u32, now: Moment) -> Result<(), Moment> {
-        let limiter = limiter(bucket, daily_budget, *self.cell(bucket), now);
+    pub fn charge(&mut self, bucket: Bucket, budget: u32, now: Moment) -> Result<(), Moment> {
+        let limiter = limiter(bucket, budget, *self.cell(bucket), now);
         match limiter.check() {
             Ok(()) => {
                 let spent = limiter.into_state_store().0.get().map(Nanos::as_u64);
@@ -81,21 +98,21 @@ impl Ledger {
     /// Returns one unit to the client-request bucket, for a request that was not carried out.
     pub fn refund_request(&mut self, daily_budget: u32) {
         if let Some(spent_until) = &mut self.on_request {
-            *spent_until = *spent_until - period(Bucket::ClientRequests.size(daily_budget));
+            *spent_until = *spent_until - Bucket::ClientRequests.period(daily_budget);
         }
     }
 
     /// Returns how many units `bucket` holds at `now`.
     #[must_use]
-    pub fn remaining(&self, bucket: Bucket, daily_budget: u32, now: Moment) -> u32 {
-        let size = bucket.size(daily_budget);
+    pub fn remaining(&self, bucket: Bucket, budget: u32, now: Moment) -> u32 {
         let spent_until = match bucket {
             Bucket::Calls => self.main,
             Bucket::ClientRequests => self.on_request,
+            Bucket::Checks => self.checks,
         };
         let owed = spent_until.map_or(Duration::ZERO, |tat| tat.until(now));
-        let spent = owed.as_nanos().div_ceil(period(size).as_nanos());
-        size.get().saturating_sub(u32::try_from(spent).unwrap_or(u32::MAX))
+        let spent = owed.as_nanos().div_ceil(bucket.period(budget).as_nanos());
+        bucket.size(budget).get().saturating_sub(u32::try_from(spent).unwrap_or(u32::MAX))
     }
 
     /// Converts the ledger to the clocks of another boot.
@@ -104,13 +121,18 @@ impl Ledger {
         // A wall clock that was set back while the machine was down must not starve the account for longer
         // than a full window.
         let rebase = |tat: Moment| tat.rebased(now).min(now + WINDOW);
-        Self { main: self.main.map(rebase), on_request: self.on_request.map(rebase) }
+        Self {
+            main: self.main.map(rebase),
+            on_request: self.on_request.map(rebase),
+            checks: self.checks.map(rebase),
+        }
     }
 
     fn cell(&mut self, bucket: Bucket) -> &mut Option<Moment> {
         match bucket {
             Bucket::Calls => &mut self.main,
             Bucket::ClientRequests => &mut self.on_request,
+            Bucket::Checks => &mut self.checks,
         }
     }
 }
@@ -118,13 +140,7 @@ impl Ledger {
 /// How long it takes for one call to come back to the calls bucket.
 #[must_use]
 pub fn interval(daily_budget: u32) -> Duration {
-    period(Bucket::Calls.size(daily_budget))
-}
-
-/// How long it takes for one unit to come back to a bucket of `size`. Rounded up to whole milliseconds, which
-/// is what a [`Moment`] can hold: a ledger read back from disk means exactly what was written.
-fn period(size: NonZeroU32) -> Duration {
-    whole_ms_up(WINDOW / size.get())
+    Bucket::Calls.period(daily_budget)
 }
 
 /// How many calls may be made at once out of a full calls bucket.
@@ -145,10 +161,10 @@ type Limiter = RateLimiter<NotKeyed, Spent, Fixed, NoOpMiddleware<At>>;
 
 /// Builds a limiter over one bucket, fixed at `now`. It starts at the boot clock's zero, which makes
 /// governor's relative state absolute.
-fn limiter(bucket: Bucket, daily_budget: u32, spent_until: Option<Moment>, now: Moment) -> Limiter {
-    let size = bucket.size(daily_budget);
-    let quota =
-        Quota::with_period(period(size)).map_or_else(|| Quota::per_second(size), |q| q.allow_burst(size));
+fn limiter(bucket: Bucket, budget: u32, spent_until: Option<Moment>, now: Moment) -> Limiter {
+    let size = bucket.size(budget);
+    let quota = Quota::with_period(bucket.period(budget))
+        .map_or_else(|| Quota::per_second(size), |q| q.allow_burst(size));
     let clock = Fixed { started: Cell::new(false), now: At(boot_ns(now)) };
     RateLimiter::new(quota, Spent(Cell::new(spent_until.map(|tat| Nanos::new(boot_ns(tat))))), clock)
 }
@@ -269,6 +285,21 @@ mod tests {
         assert_eq!(spent, 250);
         assert_eq!(ledger.remaining(Bucket::ClientRequests, 2000, START), 0);
         assert_eq!(ledger.remaining(Bucket::Calls, 2000, START), 1000);
+    }
+
+    #[test]
+    fn checks_have_a_budget_of_their_own_that_pays_for_one_every_five_minutes() {
+        let mut ledger: Ledger = serde_json::from_str(r#"{"main":null,"on_request":null}"#).unwrap();
+        assert_eq!(ledger.remaining(Bucket::Checks, 400, START), 50, "written before there were checks");
+        for check in 0..3 * 288 {
+            let now = START + Duration::from_secs(300 * check);
+            assert!(ledger.charge(Bucket::Checks, 400, now).is_ok(), "after {check}");
+        }
+        let now = START + 3 * 24 * HOUR;
+        let at_once = std::iter::from_fn(|| ledger.charge(Bucket::Checks, 400, now).ok()).count();
+        assert!((45..=50).contains(&at_once), "{at_once} are left for hints");
+        assert_eq!(ledger.remaining(Bucket::Calls, 2000, now), 1000);
+        assert_eq!(ledger.remaining(Bucket::ClientRequests, 2000, now), 250);
     }
 
     #[test]

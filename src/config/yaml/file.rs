@@ -76,6 +76,8 @@ mapping! {
         retry: Retry,
         verify_rejections: Single,
         rejection_cooldown: Single,
+        audit: Single,
+        check_budget: Single,
         tickets: List<Single>,
     }
 }

@@ -32,6 +32,11 @@ pub(crate) fn promise(text: &str) -> Parsed<Duration> {
     duration(text).and_then(|most| if most < least { Err(too_short()) } else { Ok(most) })
 }
 
+/// A duration, or `0s` for what is switched off.
+pub(crate) fn duration_or_zero(text: &str) -> Parsed<Duration> {
+    if text == "0s" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
 /// A whole number of at least `min`.
 pub(crate) fn at_least(min: u32) -> impl FnOnce(&str) -> Parsed<u32> {
     move |text| {

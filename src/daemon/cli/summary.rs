@@ -125,6 +125,8 @@ fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
         ColumnHead::Left("retry"),
         ColumnHead::Left("verify"),
         ColumnHead::Right("cooldown"),
+        ColumnHead::Right("audit"),
+        ColumnHead::Right("checks"),
         ColumnHead::Left("tickets"),
         ColumnHead::Left("tags"),
     ]);
@@ -140,7 +142,7 @@ fn write_accounts(text: &mut String, config: &Config) -> fmt::Result {
     }
 }
 
-fn cells(account: &Account) -> [String; 10] {
+fn cells(account: &Account) -> [String; 12] {
     let settings = &account.settings;
     let ahead = match settings.refresh_ahead {
         RefreshAhead::Share(share) => format!("{}%", (share * 10_000.0).round() / 100.0),
@@ -155,6 +157,8 @@ fn cells(account: &Account) -> [String; 10] {
         format!("{} to {}", show(settings.retry.initial), show(settings.retry.max)),
         if settings.verify_rejections { "yes" } else { "no" }.to_owned(),
         show(settings.rejection_cooldown),
+        if settings.audit.is_zero() { "off".to_owned() } else { show(settings.audit) },
+        settings.check_budget.to_string(),
         list(settings.tickets.iter().map(TicketKind::as_str)),
         list(account.tags.iter()),
     ]
@@ -200,7 +204,7 @@ accounts:
             "  path: /etc/wxtokend/wxtokend.redb\n",
             "  base_urls: [https://api.weixin.qq.com/]\n  timeout: 90s\n  overlap: 5m\n",
             "accounts: 53\n",
-            "  wx-50  店50  stable_token    2000    25%  2s to 1m  yes           5s  []       [x]\n  … and 3 more\n",
+            "  wx-50  店50  stable_token    2000    25%  2s to 1m  yes           5s     5m     400  []       [x]\n  … and 3 more\n",
         ] {
             assert!(summary.contains(expected), "{expected:?} is not in\n{summary}");
         }

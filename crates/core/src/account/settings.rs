@@ -108,6 +108,15 @@ account_settings! {
     rejection_cooldown: Duration = Duration::from_secs(5), "5s",
         "duration",
         "The least time between the decision on a client's report and the check of the next one for the same account.";
+    audit: Duration = Duration::from_secs(5 * 60), "5m",
+        "duration, or `0s`",
+        "On `token`: a token in use is checked once nothing has shown for this long that WeChat honours it. \
+         `0s`: never.\n\
+         In use is what was read, or stood in a Redis, within the last 15 minutes.";
+    check_budget: u32 = 400, "400",
+        "number, at least 8",
+        "Checks in any 24 hours that nobody asked for: audits, and those after a hint that a token may be dead. \
+         They cost none of `daily_budget`.";
     tickets: TicketKinds = TicketKinds::default(), "[]",
         "list of `jsapi`, `wx_card`",
         "Tickets that are kept fresh, too: `jsapi` signs pages for the JS-SDK, `wx_card` card coupons. Each \

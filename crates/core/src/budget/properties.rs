@@ -10,6 +10,7 @@ use crate::token::state::AccountState;
 use crate::token::transition::FetchEnd;
 
 const START_MS: i64 = 5_000_000;
+const CHECK_BUDGET: u32 = 40;
 
 /// Something that happens to an account and its budget.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ enum Event {
     },
     /// Client requests, as many of these as their bucket allows.
     Requests(u8),
+    /// Checks that nobody asked for, as many of these as their budget allows.
+    Checks(u8),
     Reload(u32),
     /// A crash: only what is on disk remains.
     Crash,
@@ -52,6 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1_u8..30).prop_map(Event::Calls),
         2 => (1_u8..30, prop::option::of(budget())).prop_map(|(calls, reload)| Event::Unsent { calls, reload }),
         1 => (1_u8..12).prop_map(Event::Requests),
+        2 => (1_u8..60).prop_map(Event::Checks),
         1 => budget().prop_map(Event::Reload),
         1 => Just(Event::Crash),
         1 => (0_i64..40_000_000).prop_map(|down_ms| Event::Reboot { down_ms }),
@@ -71,8 +75,10 @@ struct Audit {
     /// How far off the wall clock was when each bucket was last charged.
     main_off: i64,
     request_off: i64,
+    check_off: i64,
     calls: Vec<i64>,
     requests: Vec<i64>,
+    checks: Vec<i64>,
     /// Each budget, and since when it was in force.
     budgets: Vec<(i64, u32)>,
 }
@@ -89,8 +95,10 @@ impl Audit {
             wall_off: 0,
             main_off: 0,
             request_off: 0,
+            check_off: 0,
             calls: Vec::new(),
             requests: Vec::new(),
+            checks: Vec::new(),
             budgets: vec![(0, daily_budget)],
         }
     }
@@ -159,11 +167,20 @@ impl Audit {
                     }
                 }
             }
+            Event::Checks(checks) => {
+                for _ in 0..checks {
+                    if self.state.ledger.charge(Bucket::Checks, CHECK_BUDGET, self.now()).is_ok() {
+                        self.check_off = self.wall_off;
+                        self.checks.push(self.t);
+                    }
+                }
+            }
             Event::Reload(budget) => self.reload(budget),
             Event::Crash => self.reread(),
             // A wall clock that has jumped since the last charge connects the two boots wrongly, and nothing
             // could detect it.
-            Event::Reboot { .. } if [self.main_off, self.request_off] != [self.wall_off; 2] => {}
+            Event::Reboot { .. }
+                if [self.main_off, self.request_off, self.check_off] != [self.wall_off; 3] => {}
             Event::Reboot { down_ms } => {
                 self.reread();
                 self.t += down_ms;
@@ -210,6 +227,8 @@ proptest! {
             // Two a day is the least that a bucket can hold; for a budget below 8, a quarter would be less.
             let (held, quarter) = (audit.held(&audit.requests), (largest / 4).max(2));
             prop_assert!(held <= quarter, "{held} requests under a quarter of {quarter} after {event:?}");
+            let held = audit.held(&audit.checks);
+            prop_assert!(held <= CHECK_BUDGET, "{held} checks after {event:?}");
         }
     }
 

@@ -132,6 +132,8 @@ pub(super) fn settings(
     reader.set(&mut all.verify_rejections, &verify, own.verify_rejections, parse::yes_or_no);
     let cooldown = at.key("rejection_cooldown");
     reader.set(&mut all.rejection_cooldown, &cooldown, own.rejection_cooldown, parse::duration);
+    reader.set(&mut all.audit, &at.key("audit"), own.audit, parse::duration_or_zero);
+    reader.set(&mut all.check_budget, &at.key("check_budget"), own.check_budget, parse::at_least(8));
     if !own.tickets.is_absent() {
         all.tickets = tickets(reader, &at.key("tickets"), own.tickets);
     }
