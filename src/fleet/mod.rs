@@ -25,6 +25,8 @@ pub use api::answers::{
 pub use api::builder::{FleetBuilder, Store};
 pub use api::handle::Fleet;
 #[cfg(feature = "axum")]
+pub(crate) use api::hints::Asker;
+#[cfg(feature = "axum")]
 pub(crate) use api::history::Follow;
 pub use api::subscription::Subscription;
 #[cfg(feature = "axum")]

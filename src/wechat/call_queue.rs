@@ -15,6 +15,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use wxtokend_core::reference::metrics::UPSTREAM_IN_FLIGHT;
 
+/// The urgency of a check that nobody asked for. It goes behind everything else, and such checks take at most a
+/// quarter of the calls per second and of those in flight.
+pub(crate) const UNASKED: i64 = i64::MAX;
+/// The share of the limits for checks that nobody asked for, as a divisor.
+const UNASKED_SHARE: u32 = 4;
+
 /// How much lost time is caught up with, since timers cannot pace more finely.
 const CATCH_UP: Duration = Duration::from_millis(10);
 /// As many calls are admitted early as may start within this time, which is longer than most disks take.
@@ -31,6 +37,7 @@ pub(crate) struct Permit {
     queue: Arc<QueueShared>,
     in_flight: Option<OwnedSemaphorePermit>,
     others_waiting: usize,
+    is_unasked: bool,
 }
 
 struct QueueShared {
@@ -45,7 +52,20 @@ struct QueueState {
     arrivals: u64,
     /// How many more calls may be admitted.
     free: u32,
+    /// How many of these may be checks that nobody asked for.
+    free_unasked: u32,
     next_slot: Instant,
+    next_unasked: Instant,
+}
+
+/// What is to be admitted next.
+enum NextCall {
+    /// This call, while so many others wait.
+    Now(QueuedCall, usize),
+    /// A call, but not before this instant.
+    Later(Instant),
+    /// None waits, or none may be admitted.
+    None,
 }
 
 struct QueuedCall {
@@ -65,7 +85,9 @@ impl CallQueue {
             waiting: BinaryHeap::new(),
             arrivals: 0,
             free: max_in_flight.saturating_add(ahead.clamp(1, max_in_flight)),
+            free_unasked: max_in_flight.div_ceil(UNASKED_SHARE),
             next_slot: Instant::now(),
+            next_unasked: Instant::now(),
         };
         let room = usize::try_from(max_in_flight).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let queue = Arc::new(QueueShared {
@@ -131,7 +153,10 @@ impl Drop for Permit {
             gauge!(UPSTREAM_IN_FLIGHT.name).decrement(1.0);
             drop(room);
         }
-        self.queue.lock().free += 1;
+        let mut state = self.queue.lock();
+        state.free += 1;
+        state.free_unasked += u32::from(self.is_unasked);
+        drop(state);
         self.queue.changed.notify_one();
     }
 }
@@ -141,19 +166,35 @@ impl QueueShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next call and how many remain in the queue, if there is a call and it may be admitted.
-    fn next(&self) -> Option<(QueuedCall, usize)> {
+    /// The next call, if there is one and it may be admitted.
+    fn next(&self) -> NextCall {
         let mut state = self.lock();
         while state.free > 0 {
-            let Reverse(next) = state.waiting.pop()?;
+            let Some(Reverse(next)) = state.waiting.peek() else { return NextCall::None };
+            let (is_unasked, now) = (next.urgency_ms == UNASKED, Instant::now());
+            // Only such checks are left, since everything else goes first.
+            if is_unasked && !next.admit.is_closed() {
+                if state.free_unasked == 0 {
+                    return NextCall::None;
+                }
+                if state.next_unasked > now {
+                    return NextCall::Later(state.next_unasked);
+                }
+            }
+            let Some(Reverse(next)) = state.waiting.pop() else { return NextCall::None };
             if next.admit.is_closed() {
                 continue;
             }
             state.free -= 1;
-            state.next_slot = state.next_slot.max(Instant::now() - CATCH_UP) + self.period;
-            return Some((next, state.waiting.len()));
+            state.next_slot = state.next_slot.max(now - CATCH_UP) + self.period;
+            if is_unasked {
+                state.free_unasked -= 1;
+                state.next_unasked = state.next_unasked.max(now - CATCH_UP) + self.period * UNASKED_SHARE;
+            }
+            let others_waiting = state.waiting.len();
+            return NextCall::Now(next, others_waiting);
         }
-        None
+        NextCall::None
     }
 }
 
@@ -163,12 +204,20 @@ async fn admit_in_turn(queue: Arc<QueueShared>) {
         let slot = queue.lock().next_slot;
         sleep_until(slot).await;
         match queue.next() {
-            Some((next, others_waiting)) => {
-                let permit = Permit { queue: Arc::clone(&queue), in_flight: None, others_waiting };
+            NextCall::Now(next, others_waiting) => {
+                let is_unasked = next.urgency_ms == UNASKED;
+                let permit =
+                    Permit { queue: Arc::clone(&queue), in_flight: None, others_waiting, is_unasked };
                 // If the caller has just given up, dropping the permit returns it.
                 let _ = next.admit.send(permit);
             }
-            None => queue.changed.notified().await,
+            NextCall::Later(at) => {
+                tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = queue.changed.notified() => {}
+                }
+            }
+            NextCall::None => queue.changed.notified().await,
         }
     }
 }
@@ -258,6 +307,31 @@ mod tests {
         drop(held);
         while tasks.join_next().await.is_some() {}
         assert_eq!(*order.lock().unwrap(), ["a", "b", "c", "d"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn checks_that_nobody_asked_for_go_last_and_take_a_quarter() {
+        let queue = CallQueue::new(8, 100);
+        let start = Instant::now();
+        for _ in 0..50 {
+            drop(queue.admit(UNASKED).await);
+        }
+        let took = start.elapsed();
+        assert!((Duration::from_millis(1940)..Duration::from_millis(2100)).contains(&took), "{took:?}");
+        // Whatever of them is waiting or in flight, another call goes first, and at once.
+        let (mut held, mut waiting) = (Vec::new(), tokio::task::JoinSet::new());
+        let queue = Arc::new(queue);
+        for _ in 0..2 {
+            held.push(timeout(Duration::from_secs(60), queue.admit(UNASKED)).await.unwrap());
+        }
+        let again = Arc::clone(&queue);
+        waiting.spawn(async move { drop(again.admit(UNASKED).await) });
+        assert!(timeout(Duration::from_secs(60), waiting.join_next()).await.is_err(), "two of eight");
+        let start = Instant::now();
+        drop(queue.admit(i64::MAX - 1).await);
+        assert!(start.elapsed() <= Duration::from_millis(20), "{:?}", start.elapsed());
+        held.pop();
+        waiting.join_next().await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

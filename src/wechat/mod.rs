@@ -18,7 +18,7 @@ mod requests;
 mod tests;
 pub(crate) mod transport;
 
-pub(crate) use call_queue::Permit;
+pub(crate) use call_queue::{Permit, UNASKED};
 pub(crate) use client::{FetchReport, Require, WeChat};
 pub(crate) use hosts::{HostState, upstream_label};
 pub use http::{HttpTransport, TransportError};

@@ -13,6 +13,8 @@ use crate::secret::{Secret, etag, on_disk, push_etag};
 
 pub mod decide;
 pub mod handed_out;
+pub mod hint;
+pub mod hint_sources;
 pub mod rejection;
 pub mod schedule;
 pub mod state;

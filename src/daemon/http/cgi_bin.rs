@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use reqwest::Url;
 use serde::de::IgnoredAny;
@@ -23,8 +23,10 @@ use super::access::Access;
 use super::app_state::AppState;
 use super::body;
 use super::caller::Caller;
+use super::peer;
 use super::problem::{ApiProblem, Code};
 use super::rights::Permission;
+use crate::fleet::Asker;
 
 /// The shortest life with which WeChat's `stable_token` hands out a token. SDKs that take as much off what they are
 /// told keep nothing of a shorter one.
@@ -39,6 +41,25 @@ struct TokenQuery {
     secret: String,
     /// Some SDKs send `null` for an option that is not set.
     force_refresh: Option<bool>,
+}
+
+/// What is known of the sender of a token call before its parameters are read.
+struct AskingCaller {
+    access: Access,
+    user_agent: Option<HeaderValue>,
+}
+
+impl AskingCaller {
+    fn of(request: &Request) -> Self {
+        let user_agent = request.headers().get(header::USER_AGENT).cloned();
+        Self { access: Access::of(request.extensions()), user_agent }
+    }
+
+    fn asker<'a>(&'a self, client: Option<&'a str>) -> Asker<'a> {
+        let address = peer::CURRENT.try_with(|peer| peer.address()).ok().flatten();
+        let user_agent = self.user_agent.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+        Asker { client, address, user_agent }
+    }
 }
 
 /// A refusal in WeChat's format.
@@ -64,9 +85,9 @@ struct TicketBody<'a> {
 
 /// `GET /cgi-bin/token?grant_type=client_credential&appid=&secret=`, or the same as a form.
 pub(super) async fn token(State(app): State<AppState>, request: Request) -> Response {
-    let access = Access::of(request.extensions());
+    let caller = AskingCaller::of(&request);
     match Form::of(request).await {
-        Ok(form) => answer(&app, &access, &form.query(), Endpoint::Token).await,
+        Ok(form) => answer(&app, &caller, &form.query(), Endpoint::Token).await,
         Err(refused) => refused,
     }
 }
@@ -77,13 +98,13 @@ pub(super) async fn stable_token(State(app): State<AppState>, method: Method, re
         return refuse(43002, "require POST method").into_response();
     }
     // The content type is not checked, since SDKs send many.
-    let access = Access::of(request.extensions());
+    let caller = AskingCaller::of(&request);
     let body = match body::whole(request).await {
         Ok(body) => body,
         Err(problem) => return refusal(problem),
     };
     match body::object::<TokenQuery>(&body) {
-        Some(query) => answer(&app, &access, &query, Endpoint::StableToken).await,
+        Some(query) => answer(&app, &caller, &query, Endpoint::StableToken).await,
         // Not serde's message, which quotes what was sent.
         None if looks_like_json(&body) => {
             refuse(47001, "data format error: the body is no JSON of this call").into_response()
@@ -138,8 +159,8 @@ async fn find_ticket(app: &AppState, query: &Form) -> Result<Ticket, WeChatRefus
     }
 }
 
-async fn answer(app: &AppState, access: &Access, query: &TokenQuery, at: Endpoint) -> Response {
-    let found = Box::pin(find(app, access, query, at)).await;
+async fn answer(app: &AppState, asking: &AskingCaller, query: &TokenQuery, at: Endpoint) -> Response {
+    let found = Box::pin(find(app, asking, query, at)).await;
     found.map_or_else(IntoResponse::into_response, |token| {
         let access_token = token.access_token();
         json(&TokenBody { access_token, expires_in: promised(token.expires_in()) })
@@ -154,7 +175,7 @@ fn promised(expires_in: Duration) -> u64 {
 
 async fn find(
     app: &AppState,
-    access: &Access,
+    asking: &AskingCaller,
     query: &TokenQuery,
     at: Endpoint,
 ) -> Result<Token, WeChatRefusal> {
@@ -165,7 +186,7 @@ async fn find(
     if grant_type != "client_credential" {
         return Err(refuse(40002, "invalid grant_type: client_credential is the one there is"));
     }
-    let caller = authenticate(app, access, secret)?;
+    let caller = authenticate(app, &asking.access, secret)?;
     caller.require_account(appid, &app.fleet, Permission::Token)?;
     let token = app.unless_stopping(app.fleet.token(appid)).await?;
     if at == Endpoint::StableToken {
@@ -183,7 +204,9 @@ async fn find(
         let token = rejected.token.map(|token| token.promised_at_most(longest));
         return token.ok_or_else(|| refuse(-1, "system busy: there is no valid token just now"));
     }
-    Ok(token.promised_at_most(longest))
+    let token = token.promised_at_most(longest);
+    app.fleet.note_ask(appid, &asking.asker(caller.name()), &token);
+    Ok(token)
 }
 
 fn authenticate(app: &AppState, access: &Access, key: &str) -> Result<Caller, WeChatRefusal> {

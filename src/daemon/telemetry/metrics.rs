@@ -32,10 +32,11 @@ use tokio::time::sleep;
 use wxtokend_core::clock::{ClockSource, Moment, SystemClock};
 use wxtokend_core::reference;
 use wxtokend_core::reference::metrics::{
-    ACTOR_RESTARTS, BUILD_INFO, CONFIG_RELOAD_SUCCESSFUL, CONFIG_RELOAD_TIME, HTTP_REQUEST_DURATION, Metric,
-    MetricKind, PROXY_CALLS, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS,
+    ACTOR_RESTARTS, BUILD_INFO, CONFIG_RELOAD_SUCCESSFUL, CONFIG_RELOAD_TIME, HINTS, HTTP_REQUEST_DURATION,
+    Metric, MetricKind, PROXY_CALLS, STORE_COMMIT_DURATION, STORE_ERRORS, TICKET_READS, TOKEN_READS,
     UPSTREAM_HOST_UP, UPSTREAM_IN_FLIGHT, UPSTREAM_REQUEST_DURATION, WRONG_KEYS,
 };
+use wxtokend_core::token::state::{HintSource, HintVerdict};
 
 use crate::config::PerAccount;
 #[cfg(feature = "daemon")]
@@ -222,6 +223,11 @@ fn zero_counters() {
     for outcome in ["served", "unavailable", "unknown_account"] {
         counter!(TOKEN_READS.name, "outcome" => outcome).absolute(0);
         counter!(TICKET_READS.name, "outcome" => outcome).absolute(0);
+    }
+    for source in HintSource::ALL {
+        for verdict in HintVerdict::ALL {
+            counter!(HINTS.name, "source" => source.as_str(), "verdict" => verdict.as_str()).absolute(0);
+        }
     }
     drop(histogram!(STORE_COMMIT_DURATION.name));
     for endpoint in ["stable_token", "token", "check", "ticket"] {

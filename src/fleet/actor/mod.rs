@@ -1,5 +1,6 @@
 //! The actors, which decide and act for one account or ticket each, and the supervisor that runs them.
 
+pub(super) mod audits;
 mod call;
 mod child;
 pub(super) mod clock_watch;

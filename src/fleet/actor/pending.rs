@@ -94,6 +94,17 @@ pub(crate) fn alarm<E>(
     }
 }
 
+/// Whichever of the two is ready first; the other is cancelled.
+pub(crate) fn either<E: Send + 'static>(mut one: Pending<E>, mut other: Pending<E>) -> Pending<E> {
+    Pending::on(async move {
+        tokio::select! {
+            biased;
+            due = one.ready() => due,
+            due = other.ready() => due,
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};

@@ -22,15 +22,17 @@ use wxtokend_core::token::transition::FetchEnd;
 
 use super::call::{call_end, queue};
 use super::context::ActorContext;
-use super::pending::{Due, Pending, PendingHandler, alarm, next};
+use super::pending::{Due, Pending, PendingHandler, alarm, either, next};
 use super::waiters::Waiters;
 use crate::fleet::cells::cell::AccountCell;
 use crate::fleet::cells::wanted_settings::NewSettings;
 use crate::fleet::journal::event_log::EventLog;
+use crate::wechat::{Require, UNASKED};
 
 mod end;
 mod finish;
 mod handlers;
+mod hints;
 mod turn;
 
 use end::TokenCallEnd;
@@ -110,6 +112,7 @@ impl PendingHandler for TokenActor {
             Due::Admitted(Ok(permit)) => self.call(permit).await,
             // The hosts went down while the call waited for one to answer; a trial is made anyway.
             Due::Admitted(Err(_)) if self.state.ignores_down_hosts => self.reconsider(),
+            Due::Admitted(Err(_)) if !self.state.activity.is_busy() => self.skip_hint(),
             Due::Admitted(Err(host_down)) => self.finish(TokenCallEnd::Refused(host_down)).await,
             // From a call in flight: take in how it ended.
             Due::Ended(()) => {
@@ -137,6 +140,7 @@ impl TokenActor {
             };
             self.state.end_fetch(end, &self.account, self.shared.rules(), now, self.shared.draw());
         }
+        self.state.following = None;
         self.enter(Activity::Idle, Pending::on(async { Due::Recheck }));
     }
 
@@ -177,11 +181,17 @@ impl TokenActor {
         }
         let step = next_step(&self.state, &self.account, hosts.up, now);
         match step {
-            Step::Wait(at) => {
+            Step::Wait(at) | Step::FollowHint(at) => {
                 self.state.next_at = Some(at);
                 let audit = self.state.audit_at.filter(|_| self.state.is_usable(now));
                 let wait = audit.into_iter().chain([at]).map(|at| at.until(now)).min();
-                self.enter(Activity::Idle, self.alarm(wait, now, recovery));
+                let alarm = self.alarm(wait, now, recovery);
+                let pending = match step {
+                    // It may wait for minutes behind other accounts, and nothing waits for it.
+                    Step::FollowHint(_) => either(alarm, queue(&self.shared, UNASKED, Require::NotDown)),
+                    _ => alarm,
+                };
+                self.enter(Activity::Idle, pending);
             }
             Step::AwaitHost => {
                 self.state.next_at = None;

@@ -145,6 +145,7 @@ impl Fleet {
     ) -> Result<Option<Token>, TokenError> {
         let cell = self.cell_to_read(appid.as_ref())?;
         let shared = &self.inner.shared;
+        cell.note_use(shared.now());
         let start = Instant::now();
         if cell.load().state.version != after {
             return self.token(appid).await.map(Some);

@@ -15,6 +15,7 @@ use wxtokend_core::ticket::TicketKinds;
 use super::answers::{ReloadError, Reloaded, StartError};
 use super::handle::{Fleet, FleetInner, Reads};
 use crate::config::Config;
+use crate::fleet::actor::audits::audit_tokens;
 use crate::fleet::actor::clock_watch::watch_clocks;
 use crate::fleet::actor::context::{ActorContext, hosts_of, rules_of};
 use crate::fleet::actor::environment::Environment;
@@ -118,7 +119,8 @@ impl Fleet {
             async move {
                 let release = release(Arc::clone(&shared), supervisor.clone(), withheld);
                 let trials = try_while_down(Arc::clone(&shared), supervisor.clone());
-                tokio::join!(release, trials, watch_clocks(shared, supervisor));
+                let audits = audit_tokens(Arc::clone(&shared));
+                tokio::join!(release, trials, audits, watch_clocks(shared, supervisor));
             }
         });
         Ok(Self {

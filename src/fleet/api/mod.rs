@@ -4,6 +4,8 @@ pub(super) mod answers;
 pub(super) mod builder;
 mod call;
 pub(super) mod handle;
+#[cfg(feature = "axum")]
+pub(super) mod hints;
 pub(super) mod history;
 mod lifecycle;
 mod reports;

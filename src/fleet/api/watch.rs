@@ -1,6 +1,7 @@
 //! Follows one account's tokens.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream;
 use tokio::time::Instant;
@@ -8,9 +9,12 @@ use wxtokend_core::clock::Clock;
 use wxtokend_core::token::Token;
 
 use super::answers::TokenError;
-use super::handle::{Fleet, MAX_WAIT};
+use super::handle::Fleet;
 use super::subscription::Subscription;
 use crate::fleet::cells::cell::{AccountCell, Snapshot};
+
+/// How often a subscription shows that the token is in use, which counts for 15 min.
+const STILL_IN_USE: Duration = Duration::from_secs(10 * 60);
 
 impl Fleet {
     /// Follows the tokens of `appid`, starting with the current one, until the account is removed or the fleet
@@ -53,5 +57,12 @@ async fn newer(cell: &AccountCell, clock: &Clock, seen: Option<u64>) -> Option<T
         let token = snapshot.state.read(clock.now())?;
         (seen.is_none_or(|seen| token.version() > seen)).then_some(token)
     };
-    cell.published.wait_until(Instant::now() + MAX_WAIT, find_newer).await
+    loop {
+        // Whoever waits for the next token relies on this one.
+        cell.note_use(clock.now());
+        let found = cell.published.wait_until(Instant::now() + STILL_IN_USE, find_newer).await;
+        if found.is_some() || cell.published.is_gone() {
+            return found;
+        }
+    }
 }

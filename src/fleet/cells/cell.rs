@@ -1,6 +1,6 @@
 //! What readers load of an account, and what must outlive its actor.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,14 +11,19 @@ use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
 use wxtokend_core::token::Token;
-use wxtokend_core::token::state::{AccountState, EarlyRefreshes};
+use wxtokend_core::token::hint::is_worth_a_check;
+use wxtokend_core::token::hint_sources::HintSources;
+use wxtokend_core::token::state::{AccountState, EarlyRefreshes, Hint, HintSource, HintVerdict, SourceId};
 
 use super::call_state::{CallEnd, CallState};
 use super::mailbox::{Mailbox, Notice};
-use super::tally::Tally;
+use super::tally::{Tally, count_hint};
 use super::ticket_cell::TicketCell;
 use super::wanted_settings::WantedSettings;
 use super::watched::{Progress, Watched};
+
+/// A unit of the last use is 2^16 ms, about a minute.
+const USE_UNIT_BITS: u32 = 16;
 
 /// One account, as seen by everything but its actor.
 pub(crate) struct AccountCell {
@@ -34,6 +39,10 @@ pub(crate) struct AccountCell {
     awaited: AtomicBool,
     /// How often its refresh was brought forward.
     pub(crate) early: Mutex<EarlyRefreshes>,
+    /// Who has given hints that its token may be dead.
+    hint_sources: Mutex<HintSources>,
+    /// When it was last read or seen in a Redis, in units of the boot-time clock; negative before the first.
+    last_used: AtomicI64,
     pub(crate) tally: Tally,
     /// The id of its newest event in the journal; 0 before the first.
     pub(crate) last_event: AtomicU64,
@@ -64,6 +73,8 @@ impl AccountCell {
             mailbox: ArcSwapOption::empty(),
             awaited: AtomicBool::new(false),
             early: Mutex::default(),
+            hint_sources: Mutex::default(),
+            last_used: AtomicI64::new(-1),
             tally: Tally::default(),
             last_event: AtomicU64::new(0),
             noted: Mutex::default(),
@@ -77,7 +88,40 @@ impl AccountCell {
 
     /// The token, if one may be served now. No lock, no allocation, no wait.
     pub(crate) fn read(&self, now: Moment) -> Option<Token> {
+        self.note_use(now);
         self.published.with(|snapshot| snapshot.state.read(now))
+    }
+
+    /// Records that somebody may be using the token. Cheap, as it is done at every read: where reads are
+    /// frequent, it writes once a minute.
+    pub(crate) fn note_use(&self, now: Moment) {
+        let unit = now.boot_ms >> USE_UNIT_BITS;
+        if self.last_used.load(Ordering::Relaxed) != unit {
+            self.last_used.store(unit, Ordering::Relaxed);
+        }
+    }
+
+    /// How long the token has not been used, up to a minute less than that; `None` if it never was.
+    pub(crate) fn unused_for(&self, now: Moment) -> Option<Duration> {
+        let unit = self.last_used.load(Ordering::Relaxed);
+        let ms = now.boot_ms.saturating_sub((unit + 1) << USE_UNIT_BITS);
+        (unit >= 0).then(|| Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    }
+
+    /// Takes in a hint that the token may be dead, which leads to a check if it is worth one.
+    pub(crate) fn hint(&self, source: HintSource, from: SourceId, now: Moment) {
+        let snapshot = self.load();
+        let hint = Hint { source, from, version: snapshot.state.version };
+        let is_followed = is_worth_a_check(&snapshot.state, &snapshot.account, hint, now)
+            && self.hint_sources().admit(from, now)
+            && self.mailbox().is_some_and(|actor| actor.tell(Notice::Hint(hint)));
+        if !is_followed {
+            count_hint(source, HintVerdict::Skipped);
+        }
+    }
+
+    pub(crate) fn hint_sources(&self) -> MutexGuard<'_, HintSources> {
+        self.hint_sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces what readers see, and wakes those that wait.

@@ -5,6 +5,7 @@
 
 use kameo::prelude::*;
 use wxtokend_core::secret::Secret;
+use wxtokend_core::token::state::Hint;
 
 use super::tally::RejectionOutcome;
 
@@ -21,6 +22,8 @@ pub(crate) enum Notice {
     Prioritise,
     /// The refresh that is due in the token's last minutes is to be made now.
     RefreshEarly,
+    /// The token may be dead.
+    Hint(Hint),
     /// Panic in a handler.
     #[cfg(any(test, feature = "internals"))]
     Crash,

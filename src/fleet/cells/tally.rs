@@ -8,8 +8,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use metrics::counter;
 use serde::Serialize;
 use wxtokend_core::fault::Fault;
+use wxtokend_core::reference::metrics::HINTS;
+use wxtokend_core::token::state::{HintSource, HintVerdict};
 use wxtokend_core::token::transition::Fetched;
 
 /// Counters of one account, or of all, since the program started.
@@ -56,6 +59,11 @@ impl RejectionOutcome {
             Self::Limited => "limited",
         }
     }
+}
+
+/// Counts what became of a hint that a token may be dead. Only the fleet's sum is kept.
+pub(crate) fn count_hint(source: HintSource, verdict: HintVerdict) {
+    counter!(HINTS.name, "source" => source.as_str(), "verdict" => verdict.as_str()).increment(1);
 }
 
 impl Tally {

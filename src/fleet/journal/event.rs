@@ -9,7 +9,7 @@ use wxtokend_core::fault::Fault;
 use wxtokend_core::last_failure::LastFailure;
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
-use wxtokend_core::token::state::Reason;
+use wxtokend_core::token::state::{HintSource, Reason};
 
 use crate::fleet::cells::tally::RejectionOutcome;
 use crate::wechat::HostState;
@@ -47,8 +47,8 @@ pub(crate) enum EventKind {
     TicketFault { kind: TicketKind, last_failure: Box<LastFailure>, duration_ms: Option<u64> },
     /// A token call failed, or was not made.
     Fault { fault: Arc<Fault>, reason: Option<Reason>, duration_ms: Option<u64> },
-    /// WeChat was asked whether it honours the token.
-    Check { result: &'static str, errcode: Option<i64>, message: Option<String> },
+    /// WeChat was asked whether it honours the token, perhaps because of a hint.
+    Check { result: &'static str, hint: Option<HintSource>, errcode: Option<i64>, message: Option<String> },
     /// A client said that WeChat refused a token, or an operator asked for a token call.
     ClientRequest(ClientRequest),
     /// The account's phase has changed, or another call has failed.

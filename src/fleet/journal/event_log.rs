@@ -10,7 +10,7 @@ use wxtokend_core::account::Account;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::{Fault, FaultKind};
 use wxtokend_core::ticket::{TicketKind, TicketState};
-use wxtokend_core::token::state::{AccountState, Reason};
+use wxtokend_core::token::state::{AccountState, Hint, HintSource, Reason};
 use wxtokend_core::token::transition::{CheckEnd, Fetched, is_strangely_long};
 
 use super::event::EventKind;
@@ -101,33 +101,46 @@ impl EventLog<'_> {
         self.note(EventKind::Fault { fault: Arc::clone(fault), reason: self.state.reason, duration_ms });
     }
 
-    /// A check has ended.
-    pub(crate) fn check_ended(&self, end: &CheckEnd) {
-        let appid = self.account.appid.as_str();
+    /// A check has ended. One that nobody asked for is news only if it found something.
+    pub(crate) fn check_ended(&self, end: &CheckEnd, hint: Option<Hint>) {
+        let (appid, hint) = (self.account.appid.as_str(), hint.map(|hint| hint.source));
         let (result, fault) = match end {
-            CheckEnd::Honoured => {
-                info!(event = "check", appid, told = "honoured", "WeChat honours the token");
-                ("honoured", None)
+            CheckEnd::Honoured => ("honoured", None),
+            CheckEnd::Refused => ("refused", None),
+            CheckEnd::Inconclusive(fault) => ("inconclusive", Some(fault)),
+        };
+        let because = hint.map(HintSource::as_str);
+        match end {
+            CheckEnd::Honoured if hint.is_some() => {
+                debug!(event = "check", appid, told = result, hint = because, "WeChat honours the token");
             }
+            CheckEnd::Honoured => info!(event = "check", appid, told = result, "WeChat honours the token"),
             CheckEnd::Refused => {
-                warn!(event = "check", appid, told = "refused", "WeChat refuses the token; it is replaced");
-                ("refused", None)
-            }
-            CheckEnd::Inconclusive(fault) => {
                 warn!(
                     event = "check",
                     appid,
-                    told = "inconclusive",
-                    errcode = fault.errcode_label(),
-                    rid = fault.rid.as_deref(),
-                    "the check of the token tells nothing: {}",
-                    fault.message
+                    told = result,
+                    hint = because,
+                    "WeChat refuses the token; it is replaced"
                 );
-                ("inconclusive", Some(fault))
             }
-        };
+            CheckEnd::Inconclusive(fault) => {
+                let (errcode, rid) = (fault.errcode_label(), fault.rid.as_deref());
+                let tells = format!("the check of the token tells nothing: {}", fault.message);
+                match because {
+                    Some(hint) => {
+                        debug!(event = "check", appid, told = result, hint, errcode, rid, "{tells}")
+                    }
+                    None => warn!(event = "check", appid, told = result, errcode, rid, "{tells}"),
+                }
+            }
+        }
+        if hint.is_some() && !matches!(end, CheckEnd::Refused) {
+            return;
+        }
         self.note(EventKind::Check {
             result,
+            hint,
             errcode: fault.and_then(|fault| fault.errcode),
             message: fault.map(|fault| fault.message.clone()),
         });

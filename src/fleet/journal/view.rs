@@ -10,7 +10,7 @@ use wxtokend_core::fault::{Fault, FaultKind};
 use wxtokend_core::last_failure::LastFailure;
 use wxtokend_core::phase::Phase;
 use wxtokend_core::ticket::TicketKind;
-use wxtokend_core::token::state::Reason;
+use wxtokend_core::token::state::{HintSource, Reason};
 
 use super::event::{ClientRequest, Event, EventKind};
 use crate::fleet::cells::view::{FaultView, HostView};
@@ -113,6 +113,9 @@ pub enum EventDetails {
     Check {
         /// What the check told.
         told: &'static str,
+        /// The hint that it followed, as `wxtokend_hints_total` names it: `ask`, `drift` or `audit`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<&'static str>,
         /// WeChat's code, where it gave one.
         errcode: Option<i64>,
         /// What went wrong, if something did.
@@ -231,9 +234,12 @@ impl EventDetails {
             EventKind::Fault { fault, reason, duration_ms } => {
                 Self::fault(fault, *reason, *duration_ms, None)
             }
-            EventKind::Check { result, errcode, message } => {
-                Self::Check { told: result, errcode: *errcode, message: message.clone() }
-            }
+            EventKind::Check { result, hint, errcode, message } => Self::Check {
+                told: result,
+                hint: hint.map(HintSource::as_str),
+                errcode: *errcode,
+                message: message.clone(),
+            },
             EventKind::ClientRequest(ClientRequest { force, outcome, by, times, last_wall_ms }) => {
                 Self::Request {
                     outcome,

@@ -126,7 +126,7 @@ impl Decision {
                 self.state.reason = Some(reason);
             }
             match step {
-                Step::Wait(at) => {
+                Step::Wait(at) | Step::FollowHint(at) => {
                     self.state.next_at = Some(at);
                     self.due = Some(self.t + at.until(now));
                     return;

@@ -6,6 +6,8 @@ mod decision;
 mod early;
 mod events;
 mod handed_out;
+#[cfg(feature = "axum")]
+mod hints;
 pub(crate) mod lab;
 mod library;
 mod reloads;

@@ -173,6 +173,10 @@ metrics! {
             "Failed token calls of all accounts, including removed ones, by what was wrong.";
         FLEET_REJECTIONS = Counter, Number, "wxtokend_fleet_rejections_total", ["outcome"],
             "Reports of refused tokens, and requests to refresh, of all accounts, including removed ones.";
+        HINTS = Counter, Number, "wxtokend_hints_total", ["source", "verdict"],
+            "Hints that a token may be dead which nobody has reported, by where they came from (`ask`: an SDK asked again, \
+             `drift`: a key in Redis was changed, `audit`: the token was not checked for a while) and what became of \
+             them: `dead`, `alive`, `unknown` (the check was inconclusive), `skipped` (not checked).";
         TOKEN_READS = Counter, Number, "wxtokend_token_reads_total", ["outcome"],
             "Reads of tokens by how they were answered.";
         ACTOR_RESTARTS = Counter, Number, "wxtokend_actor_restarts_total", [],

@@ -30,6 +30,8 @@ pub enum Step {
     },
     /// Find out whether WeChat honours the current token.
     Check,
+    /// The same because of a hint, as long as nothing else is due; that is so from this instant on.
+    FollowHint(Moment),
 }
 
 /// Returns what `account` does next, given that it is idle.
@@ -58,6 +60,7 @@ pub fn next_step(state: &AccountState, account: &Account, host_up: bool, now: Mo
     match due.has_come(now) {
         true => as_retry(step, last_failure),
         false if state.is_audit_due(now) => Step::Check,
+        false if state.hint.is_some() && state.is_usable(now) => Step::FollowHint(due),
         false => Step::Wait(due),
     }
 }
@@ -98,7 +101,7 @@ pub fn trial_urgency(state: &AccountState, account: &Account, now: Moment) -> Op
             affords && (account.settings.endpoint == Endpoint::StableToken || left <= overlap)
         }
         Step::Check => left.is_zero(),
-        Step::Wait(_) | Step::AwaitHost => false,
+        Step::Wait(_) | Step::AwaitHost | Step::FollowHint(_) => false,
     };
     (!state.activity.is_busy() && !state.ignores_down_hosts && is_useful).then_some(left)
 }

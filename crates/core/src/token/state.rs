@@ -18,11 +18,13 @@ use crate::token::{HeldToken, Token, Validity, margin};
 mod activity;
 mod cooldown;
 mod early;
+mod hint;
 mod reason;
 
 pub use activity::Activity;
 pub use cooldown::{Rejections, Verdict};
 pub use early::EarlyRefreshes;
+pub use hint::{Hint, HintSource, HintVerdict, SourceId};
 pub use reason::Reason;
 
 /// What an account holds, has spent and is doing. The first half is persisted; the second half starts over
@@ -47,6 +49,9 @@ pub struct AccountState {
     /// The tokens before the newest.
     #[serde(default, skip_serializing_if = "HandedOut::is_empty")]
     pub handed_out: HandedOut,
+    /// When a check last found that WeChat honours the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub honoured_at: Option<Moment>,
 
     /// The last call's failure; cleared by the next success.
     #[serde(skip)]
@@ -73,6 +78,15 @@ pub struct AccountState {
     /// How clients' rejections of the current token were decided.
     #[serde(skip)]
     pub rejections: Rejections,
+    /// A hint that waits for its turn in the call queue.
+    #[serde(skip)]
+    pub hint: Option<Hint>,
+    /// The hint that the check in flight follows.
+    #[serde(skip)]
+    pub following: Option<Hint>,
+    /// No audit is made before this.
+    #[serde(skip)]
+    pub no_audit_before: Option<Moment>,
     /// What is being done right now.
     #[serde(skip)]
     pub activity: Activity,
@@ -205,7 +219,8 @@ impl AccountState {
         Phase::of(
             self.last_failure.as_deref(),
             self.is_usable(now),
-            self.activity.is_busy(),
+            // A check that nobody asked for, every few minutes, is not news.
+            self.activity.is_busy() && self.following.is_none(),
             self.attempts_ended,
         )
     }
@@ -307,6 +322,7 @@ impl AccountState {
             (doubt.until, doubt.check_at) = (doubt.until.rebased(now), doubt.check_at.rebased(now));
         }
         self.audit_at = self.audit_at.map(|at| at.rebased(now));
+        self.honoured_at = self.honoured_at.map(|at| at.rebased(now).min(now));
         if let Some(intent) = &mut self.intent {
             (intent.at, intent.trusted_until) = (intent.at.rebased(now), intent.trusted_until.rebased(now));
         }
@@ -325,7 +341,7 @@ impl AccountState {
     /// Erases the token and what is known of those before it. Keeps its version, its budget, and what is known of calls that may be at work.
     pub fn forget_token(&mut self) {
         // A lost call may still arrive, and puts the next token in doubt as much as this one.
-        (self.token, self.intent) = (None, None);
+        (self.token, self.intent, self.hint, self.honoured_at) = (None, None, None, None);
         self.handed_out = HandedOut::default();
     }
 

@@ -220,6 +220,7 @@ impl AccountState {
             None => Rejections::default(),
         };
         self.version = next_version(self.version, now);
+        self.hint = None;
         let token = HeldToken {
             value: answer.value,
             version: self.version,

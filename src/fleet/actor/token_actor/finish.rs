@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wxtokend_core::fault::Fault;
-use wxtokend_core::token::state::Activity;
+use wxtokend_core::token::state::{Activity, Hint, HintVerdict};
 use wxtokend_core::token::transition::{CheckEnd, Fetched};
 
 use super::TokenActor;
@@ -37,8 +37,8 @@ enum CallOutcome {
     },
     /// No call was made, which counts as a failure.
     Refused(Arc<Fault>),
-    /// A check was made.
-    Checked(CheckEnd),
+    /// A check was made, perhaps because of a hint.
+    Checked(CheckEnd, Option<Hint>),
     /// A token call was made whose result is no longer wanted.
     Dropped,
     /// The check of a served token was not made, which is no failure.
@@ -49,10 +49,14 @@ impl TokenActor {
     /// Takes in what became of the call that was due, and goes on to the next step.
     pub(super) async fn finish(&mut self, end: TokenCallEnd) {
         self.enter(Activity::Idle, Pending::nothing());
+        let waiting = self.state.hint;
         let change = self.apply(end);
         self.count(&change);
-        if let CallOutcome::Checked(end) = &change {
-            self.log(self.shared.now()).check_ended(end);
+        if let Some(hint) = waiting.filter(|_| self.state.hint.is_none()) {
+            self.settle_hint(hint, HintVerdict::Skipped, self.shared.now());
+        }
+        if let CallOutcome::Checked(end, hint) = &change {
+            self.log(self.shared.now()).check_ended(end, *hint);
             // A token found dead is out of every answer before the disk is written.
             self.publish();
         }
@@ -82,8 +86,12 @@ impl TokenActor {
                 CallOutcome::Fetched { fetched, took_ms, stated_lifetime }
             }
             TokenCallEnd::Called(CallEnd::Check(end)) => {
+                let hint = self.state.following;
                 self.state.end_check(&end, &self.account, now);
-                CallOutcome::Checked(end)
+                if let Some(hint) = hint {
+                    self.settle_hint(hint, end.verdict(), now);
+                }
+                CallOutcome::Checked(end, hint)
             }
             TokenCallEnd::Called(CallEnd::Abandoned { force, was_sent }) => {
                 self.state.drop_fetch(force, was_sent);
@@ -103,7 +111,7 @@ impl TokenActor {
                 (*fetched, self.state.last_failure.as_deref().map(|failure| &*failure.fault))
             }
             CallOutcome::Refused(fault) => (Fetched::Failed, Some(&**fault)),
-            CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => return,
+            CallOutcome::Checked(..) | CallOutcome::Dropped | CallOutcome::PutOff => return,
         };
         self.shared.count_fetch(&self.cell, fetched, fault);
     }
@@ -116,7 +124,7 @@ impl TokenActor {
                 stated_lifetime.iter().for_each(|lifetime| log.note_stated_lifetime(*lifetime));
             }
             CallOutcome::Refused(fault) => log.failed(fault, None),
-            CallOutcome::Checked(_) | CallOutcome::Dropped | CallOutcome::PutOff => {}
+            CallOutcome::Checked(..) | CallOutcome::Dropped | CallOutcome::PutOff => {}
         }
     }
 
@@ -124,7 +132,7 @@ impl TokenActor {
         let settled = match change {
             CallOutcome::Fetched { fetched, .. } => Settled::Fetch(*fetched),
             CallOutcome::Refused(_) => Settled::Fetch(Fetched::Failed),
-            CallOutcome::Checked(_) => Settled::Check,
+            CallOutcome::Checked(..) => Settled::Check,
             CallOutcome::Dropped | CallOutcome::PutOff => return,
         };
         self.waiters.settle(&self.state, settled, self.shared.now());
@@ -133,7 +141,7 @@ impl TokenActor {
 
 impl CallOutcome {
     fn was_called(&self) -> bool {
-        matches!(self, Self::Fetched { .. } | Self::Checked(_) | Self::Dropped)
+        matches!(self, Self::Fetched { .. } | Self::Checked(..) | Self::Dropped)
     }
 
     /// Whether callers that wait for a token have seen an attempt to get one.

@@ -41,6 +41,7 @@ impl Message<Notice> for TokenActor {
                 self.state.refresh_early(self.shared.now());
                 self.advance();
             }
+            Notice::Hint(hint) => self.take_hint(hint),
             #[cfg(any(test, feature = "internals"))]
             Notice::Crash => panic!("asked to"),
         }

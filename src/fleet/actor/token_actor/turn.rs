@@ -8,7 +8,7 @@ use wxtokend_core::account::Endpoint;
 use wxtokend_core::clock::Moment;
 use wxtokend_core::fault::Fault;
 use wxtokend_core::token::decide::{Step, next_step, trial_urgency};
-use wxtokend_core::token::state::{Activity, Reason, WantedCall};
+use wxtokend_core::token::state::{Activity, HintVerdict, Reason, WantedCall};
 
 use super::TokenActor;
 use super::end::TokenCallEnd;
@@ -111,6 +111,19 @@ impl TokenActor {
                 // rejected can wait for a second check.
                 let recheck_refusal = self.state.want.is_none() && self.state.is_usable(now);
                 Call::Check { token: token.value.clone(), recheck_refusal }
+            }
+            Step::FollowHint(_) => {
+                let (hint, token) = (self.state.hint, self.state.token.clone());
+                let (Some(hint), Some(token)) = (hint, token) else { return self.reconsider() };
+                if !self.state.begin_hinted_check(&self.account, now) {
+                    self.settle_hint(hint, HintVerdict::Skipped, now);
+                    return self.reconsider();
+                }
+                self.enter(Activity::Checking, call_end(&self.cell));
+                self.publish();
+                // Its charge must survive a crash.
+                self.commit().await;
+                Call::Check { token: token.value.clone(), recheck_refusal: false }
             }
             // What was due when we queued no longer is: settings were reloaded, or the clock jumped.
             Step::Wait(_) | Step::AwaitHost => return self.reconsider(),

@@ -158,14 +158,18 @@ proptest! {
 
     #[test]
     fn the_next_step_is_in_time_for_what_is_served_and_possible_at_all(
-        (state, account) in any_state(),
+        (mut state, account) in any_state(),
         now in any_now(),
         host_up in any::<bool>(),
+        hinted in any::<bool>(),
     ) {
+        state.hint = hinted.then_some(Hint { source: HintSource::Ask, from: SourceId(1), version: 1 });
         let usable_for = state.usable_for(now);
-        match next_step(&state, &account, host_up, now) {
-            Step::Wait(at) => {
+        let step = next_step(&state, &account, host_up, now);
+        match step {
+            Step::Wait(at) | Step::FollowHint(at) => {
                 prop_assert!(!at.has_come(now), "a wait for what has come");
+                prop_assert!(step == Step::Wait(at) || hinted && !usable_for.is_zero());
                 let dead = state.token.as_ref().is_some_and(|token| token.validity != Validity::Good);
                 if state.last_failure.is_none() && !dead {
                     let check_at = state.doubt.map_or(Duration::ZERO, |doubt| doubt.check_at.until(now));

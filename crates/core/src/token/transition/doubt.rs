@@ -7,7 +7,9 @@ use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::token::Validity;
 use crate::token::schedule::{LATE, Rules};
-use crate::token::state::{AccountState, Doubt, Intent, Reason, Verdict, WantedCall, shows_after};
+use crate::token::state::{
+    AccountState, Doubt, Intent, Reason, Rejections, Verdict, WantedCall, shows_after,
+};
 
 /// How long after an inconclusive audit the next one is made.
 pub(super) const AUDIT_AGAIN: Duration = Duration::from_secs(5 * 60);
@@ -28,21 +30,28 @@ impl AccountState {
     pub fn end_check(&mut self, end: &CheckEnd, account: &Account, now: Moment) {
         self.ignores_down_hosts = false;
         // A check that was asked for began while the token was served, too early to rule out a lost mint.
-        let unasked = self.want.is_none();
+        let followed = self.following.take();
+        // Whatever asked for this check, it answers a hint that still waits for one.
+        self.hint = None;
+        let unasked = self.want.is_none() && followed.is_none();
         let is_conclusive = unasked && self.doubt.is_some_and(|doubt| doubt.check_at.has_come(now));
         let audits = unasked && self.audit_at.is_some_and(|at| at.has_come(now));
         // A refresh asked for in the meantime stays on the list.
-        let asked_for = self.want.take_if(|want| *want == WantedCall::Check).is_some();
+        let asked_for = followed.is_none() && self.want.take_if(|want| *want == WantedCall::Check).is_some();
+        self.pause_audits_after(end, now);
         match end {
             CheckEnd::Honoured => {
                 if is_conclusive {
                     self.doubt = None;
                 }
+                self.honoured_at = Some(now);
                 self.rejections = self.rejections.checked(Verdict::Honoured, account, now);
             }
             CheckEnd::Refused => {
                 self.rejections = self.rejections.refused();
                 self.set_validity(Validity::Refused);
+                // Readers from now on wait for its successor, which is due at once.
+                self.next_at = Some(now);
                 if let Some(last_failure) = &mut self.last_failure {
                     last_failure.clear_wait(now);
                 }
@@ -50,6 +59,12 @@ impl AccountState {
             CheckEnd::Inconclusive(_) => {
                 if let Some(doubt) = self.doubt.as_mut().filter(|_| is_conclusive) {
                     doubt.checked = true;
+                }
+                if followed.is_some() {
+                    // Whoever reports the token now is answered as after a check of its own. But this one must
+                    // not make that report's check the second inconclusive one, which costs a token.
+                    let cool_until = Some(now + account.settings.rejection_cooldown);
+                    self.rejections = Rejections { cool_until, verdict: None, ..self.rejections };
                 }
                 if asked_for {
                     let second = self.rejections.verdict == Some(Verdict::Inconclusive);
