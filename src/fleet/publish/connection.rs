@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(3);
 /// How many bytes of values are read in one batch; the last value may exceed it.
 const VALUES_AT_ONCE: usize = 256 * 1024;
+/// The longest value that is read to see whether it holds a token of ours.
+const LONGEST_VALUE: usize = 4 * 1024;
 /// A key that holds something else by now is not ours to delete. One of another type answers with a table.
 const WITHDRAW: &str =
     "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
@@ -143,6 +145,53 @@ impl RedisConnection {
         }
         Ok(differ)
     }
+
+    /// For each entry, whether its key is missing or holds none of these tokens. A key that Redis does not
+    /// let us read holds one, as far as we know.
+    pub(crate) async fn lack(&mut self, entries: &[(&Entry, Vec<&Secret>)]) -> Result<Vec<bool>, SinkError> {
+        let mut lengths = pipe();
+        lengths.ignore_errors();
+        for (entry, _) in entries {
+            lengths.add_command(length(entry));
+        }
+        let lengths: Vec<RedisResult<Value>> = lengths.query_async(&mut self.redis).await?;
+        let mut values = pipe();
+        values.ignore_errors();
+        let mut lack: Vec<_> = lengths.into_iter().map(lacks_by_length).collect();
+        for ((entry, _), lacks) in entries.iter().zip(&lack) {
+            if lacks.is_none() {
+                values.add_command(read(entry));
+            }
+        }
+        if !values.is_empty() {
+            let held: Vec<RedisResult<Value>> = values.query_async(&mut self.redis).await?;
+            let unread = entries.iter().zip(&mut lack).filter(|(_, lacks)| lacks.is_none());
+            for (((_, tokens), lacks), held) in unread.zip(held) {
+                *lacks = Some(lacks_all_of(tokens, held));
+            }
+        }
+        Ok(lack.into_iter().map(|lacks| lacks == Some(true)).collect())
+    }
+}
+
+/// Whether a value of this length holds no token of ours; `None` if it must be read to tell.
+fn lacks_by_length(length: RedisResult<Value>) -> Option<bool> {
+    match length.map(from_redis_value::<usize>) {
+        Ok(Ok(0)) => Some(true),
+        Ok(Ok(length)) => (length > LONGEST_VALUE).then_some(true),
+        Err(error) if error.code() == Some("WRONGTYPE") => Some(true),
+        Err(_) | Ok(Err(_)) => Some(false),
+    }
+}
+
+fn lacks_all_of(tokens: &[&Secret], held: RedisResult<Value>) -> bool {
+    let Ok(Ok(held)) = held.map(from_redis_value::<Option<Vec<u8>>>) else { return false };
+    let held = held.unwrap_or_default();
+    !tokens.iter().any(|token| contains(&held, token.expose().as_bytes()))
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len().max(1)).any(|window| window == word)
 }
 
 /// What a key should hold.
@@ -324,6 +373,30 @@ mod tests {
             assert_eq!(expected.shows_another(parsed(length), parsed(left_ms)).unwrap_err().code, "NOPERM");
         }
         assert_eq!(expected.differs(parsed("-NOPERM k")).unwrap_err().code, "NOPERM");
+    }
+
+    #[test]
+    fn a_key_lacks_our_token_that_is_missing_or_holds_another() {
+        for (length, lacks) in [
+            (":0", Some(true)),
+            (":9", None),
+            (":4097", Some(true)),
+            ("-WRONGTYPE x", Some(true)),
+            ("-NOPERM k", Some(false)),
+        ] {
+            assert_eq!(lacks_by_length(parsed(length)), lacks, "{length}");
+        }
+        let (now, before) = (Secret::new("now"), Secret::new("before"));
+        for (held, lacks) in [
+            ("$3\r\nnow", false),
+            ("$10\r\ns:3:\"now\";", false),
+            ("$6\r\nbefore", false),
+            ("$3\r\nnew", true),
+            ("$-1", true),
+            ("-NOPERM k", false),
+        ] {
+            assert_eq!(lacks_all_of(&[&now, &before], parsed(held)), lacks, "{held}");
+        }
     }
 
     /// A Redis that answers each read with the next of `answers`, and repeats the last of them forever.

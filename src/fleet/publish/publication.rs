@@ -51,6 +51,8 @@ impl Desired {
 #[derive(Default)]
 pub(crate) struct Published {
     source: Option<(Arc<Account>, Secret)>,
+    /// The value before it.
+    before: Option<Secret>,
     entries: Vec<Entry>,
     /// The entries of a write that failed; they may be in Redis.
     tried: Vec<Entry>,
@@ -97,6 +99,21 @@ impl Published {
     /// Whether there are any entries.
     pub(crate) fn has_entries(&self) -> bool {
         !self.entries.is_empty()
+    }
+
+    /// Takes over the value that the keys held before.
+    pub(crate) fn follow(&mut self, before: &Self) {
+        let value = |published: &Self| published.source.as_ref().map(|(_, value)| value.clone());
+        let is_same = value(self) == value(before);
+        self.before = if is_same { before.before.clone() } else { value(before) };
+    }
+
+    /// The entry that holds the value, and this value with the one before it; `None` if it is no longer the
+    /// one that is `wanted`.
+    pub(crate) fn current(&self, wanted: Option<&Desired>) -> Option<(&Entry, Vec<&Secret>)> {
+        let (_, value) = self.source.as_ref().filter(|_| wanted.is_some_and(|wanted| self.is_of(wanted)))?;
+        let holds = |entry: &&Entry| entry.content.mark().expose().contains(value.expose());
+        Some((self.entries.iter().find(holds)?, [value].into_iter().chain(&self.before).collect()))
     }
 
     fn is_of(&self, wanted: &Desired) -> bool {
@@ -185,6 +202,7 @@ impl Plan {
         let Self::Put(put) = self else { return None };
         Some(Published {
             source: Some(put.source),
+            before: None,
             entries: put.entries,
             tried: Vec::new(),
             until: put.until,

@@ -4,7 +4,6 @@
 //! a token there that must not be used. So a promise that grows with time is written again before the key expires.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,14 +14,16 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::ticket::Credential;
 
+use self::compare::COMPARE_EVERY;
 use self::log::Log;
 use self::refusals::Refusals;
 use super::outbox::Outbox;
 use super::publication::{Desired, Plan, Published};
 use crate::fleet::cells::directory::Directory;
-use crate::fleet::publish::connection::{ExpectedValue, KeyChange, RedisConnection};
+use crate::fleet::publish::connection::{KeyChange, RedisConnection};
 use crate::fleet::publish::sink_error::{RedisRefusal, SinkError};
 
+mod compare;
 mod log;
 mod refusals;
 
@@ -30,12 +31,6 @@ mod refusals;
 const BATCH: usize = 250;
 /// How often Redis is pinged. One that came back empty is filled again after this time.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// How often a part of the keys is compared with what we wrote,
-const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// over how many rounds that covers all keys,
-const COMPARE_ROUNDS: u32 = 10;
-/// and the most tokens and tickets per round.
-const COMPARE_MAX: usize = 1_000;
 /// The delay before the next attempt to connect doubles from this,
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// up to this.
@@ -239,6 +234,9 @@ impl Publisher {
             plan => plan.published(self.clock.now()),
         };
         if let Some(mut published) = published {
+            if let Some(before) = self.published.get(&credential) {
+                published.follow(before);
+            }
             let at = Instant::now() + published.next_check(now);
             published.check_at = Some(at);
             self.due.insert((at, credential.clone()));
@@ -254,64 +252,6 @@ impl Publisher {
             self.published.entry(credential.clone()).or_default().tried(plan);
         }
         self.refusals.add(credential, refusal, Instant::now());
-    }
-
-    /// The wait before the next comparison. Where most keys were changed, Redis was emptied, and the rest is
-    /// compared at once; but not over and over where it keeps nothing.
-    fn compare_delay(&mut self, compared: usize, changed: usize) -> Duration {
-        let is_mismatched = changed * 2 > compared;
-        self.mismatched = if is_mismatched { self.mismatched + compared } else { 0 };
-        if is_mismatched && self.mismatched < self.published.len() {
-            return Duration::ZERO;
-        }
-        self.mismatched = 0;
-        if is_mismatched { COMPARE_EVERY * COMPARE_ROUNDS } else { COMPARE_EVERY }
-    }
-
-    /// Compares the next part of the keys in Redis with what we wrote. Returns how many credentials were
-    /// compared, and how many of them are not ours.
-    async fn compare(&mut self) -> Result<(usize, usize), SinkError> {
-        let start = self.last_compared.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self.published.range((start, Bound::Unbounded)).map(|(credential, _)| credential);
-        let share = self.published.len().div_ceil(COMPARE_ROUNDS as usize).min(COMPARE_MAX);
-        let round: Vec<Credential> = rest.by_ref().take(share).cloned().collect();
-        self.last_compared = rest.next().and(round.last()).cloned();
-        let mut changed = 0;
-        for batch in round.chunks(BATCH) {
-            let now = self.clock.now();
-            let (mut credentials, mut expected) = (Vec::new(), Vec::new());
-            for credential in batch {
-                let Some(published) = self.published.get(credential) else { continue };
-                let at_most = published.at_most(self.wanted(credential, now).as_ref(), now);
-                for entry in published.stored_entries(now).unwrap_or_default() {
-                    credentials.push(credential);
-                    expected.push(ExpectedValue { entry, at_most });
-                }
-            }
-            let Some(connection) = self.connection.as_mut().filter(|_| !expected.is_empty()) else {
-                continue;
-            };
-            let (mut drifted, mut refused) = (BTreeSet::new(), BTreeMap::new());
-            for (credential, differs) in credentials.into_iter().zip(connection.differ(&expected).await?) {
-                match differs {
-                    Ok(false) => {}
-                    Ok(true) => drop(drifted.insert(credential.clone())),
-                    Err(refusal) => drop(refused.insert(credential.clone(), refusal)),
-                }
-            }
-            Outbox::count(&self.outbox.tally.failed, refused.len());
-            for (credential, refusal) in refused {
-                self.refusals.add(credential, refusal, Instant::now());
-            }
-            changed += drifted.len();
-            self.log.drift(drifted.len());
-            Outbox::count(&self.outbox.tally.drifted, drifted.len());
-            for credential in drifted {
-                self.published.entry(credential.clone()).and_modify(Published::forget);
-                self.todo.insert(credential);
-            }
-        }
-        Ok((round.len(), changed))
     }
 
     /// Redis does what it is asked to, except what it refuses, which may be everything.
