@@ -17,6 +17,7 @@ mod faults;
 mod fuzzing;
 mod grafana;
 mod harness;
+mod hints;
 mod hostile_clients;
 mod hostile_upstream;
 mod large_fleet;
