@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::token::HeldToken;
 
-/// How many earlier tokens of an account are known at most. In two days of refreshes there are 24, so more only
-/// come of tokens that die early, again and again.
+/// How many earlier tokens of an account are known at most. Usually there are two or three that ended less than two
+/// hours ago; more come of tokens that die early, again and again.
 pub const MAX_HANDED_OUT: usize = 64;
 
 /// SHA-256 of a token.
