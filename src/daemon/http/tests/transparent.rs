@@ -38,7 +38,7 @@ async fn a_call_without_a_key_gets_the_current_token_for_any_that_we_handed_out(
     // The application keeps the dead one, and never notices.
     let body = "u".repeat(100_000);
     let answer = rig.call("POST", &path, &[], &body).await;
-    assert!(succeeded(&answer) && answer.header("x-wxtokend-retried") == "", "{answer:?}");
+    assert!(succeeded(&answer) && answer.header("x-wxtokend-retried").is_empty(), "{answer:?}");
     let calls = gateway.calls();
     assert_eq!(calls.len(), 1);
     assert!(calls[0].starts_with(&format!("POST /cgi-bin/user/get?access_token={second}&next=1 ")));

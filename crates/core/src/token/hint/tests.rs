@@ -54,7 +54,7 @@ fn a_token_in_use_on_token_is_audited_once_it_was_not_looked_at_for_the_interval
         let found = needs_audit(&state, &account, unused_for.map(s), at(now));
         assert_eq!(found, due, "unused for {unused_for:?} at {now}");
     }
-    let off = account.clone().with(|settings| settings.audit = Duration::ZERO);
+    let off = account.with(|settings| settings.audit = Duration::ZERO);
     assert!(!needs_audit(&state, &off, USED, at(300)));
     let (stable, state) = holding(Endpoint::StableToken);
     assert!(!needs_audit(&state, &stable, USED, at(300)), "nobody else ends a stable token");
