@@ -132,3 +132,81 @@ async fn three_sdks_share_accounts_through_two_lifetimes_and_no_call_is_refused(
     let drift = daemon.metric("wxtokend_redis_drift_total{sink=\"main\"}").await;
     assert_eq!(drift, Some(0.0), "no SDK has written a token of its own");
 }
+
+#[tokio::test]
+async fn sdks_whose_calls_are_passed_on_never_notice_that_somebody_ended_their_tokens() {
+    let folder = folder();
+    let requirements = folder.join("requirements.txt");
+    let (python, ()) = tokio::join!(python_with(&requirements), node_packages(&folder));
+    let node = tool("node", "nodejs").await.as_std().get_program().to_owned();
+
+    let mut lab = Lab::new(600_000, 150_000).await.with_both();
+    let redis = Redis::start(&lab).await;
+    lab.config["upstream"]["overlap"] = json!("100s");
+    lab.config["defaults"]["rejection_cooldown"] = json!("1ms");
+    lab.config["api"]["clients"] =
+        json!([{ "name": "sdks", "key": KEY, "accounts": ["*"], "allow": ["read", "call"] }]);
+    lab.config["proxy"] = json!({ "transparent": [{ "client": "sdks", "from": ["127.0.0.0/8"] }] });
+    lab.config["publish"] =
+        json!([{ "name": "main", "redis": redis.url(), "preset": "wechatpy", "accounts": ["*"] }]);
+    let daemon = lab.start().await;
+    let api = daemon.with_key(KEY);
+    for account in ACCOUNTS {
+        api.until_state(account, "fresh").await;
+        let token = api.token_value(account).await;
+        redis.until(&format!("wechatpy:{account}_access_token"), Some(&json!(token).to_string())).await;
+    }
+
+    let enough = lab.path("enough");
+    // All that they take for WeChat is the daemon.
+    let hub = format!("http://{}", daemon.address());
+    let environment = [
+        ("PATH", std::env::var_os("PATH").unwrap()),
+        ("UNTIL", enough.clone().into()),
+        ("WECHAT", hub.clone().into()),
+        ("REDIS", redis.url().into()),
+        ("HUB", format!("{hub}/").into()),
+        ("API", hub.into()),
+        ("KEY", KEY.into()),
+        ("CACHE", lab.path("cache").into()),
+    ];
+    let passed_on = async |outcome: &str| {
+        let name = format!("wxtokend_proxy_calls_total{{outcome=\"{outcome}\"}}");
+        daemon.metric(&name).await.unwrap_or_default()
+    };
+    let until_calls_are = async |more: f64| {
+        let before = passed_on("passed").await;
+        while passed_on("passed").await < before + more {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let kill = async || {
+        until_calls_are(20.0).await;
+        // WeChat allows no second forced refresh of a stable token within 30 s.
+        for (account, kills) in [("stable", 1), ("classic", 3)] {
+            for _ in 0..kills {
+                lab.wechat.kill_tokens(&appid(account));
+                until_calls_are(20.0).await;
+            }
+        }
+        std::fs::write(&enough, "").unwrap();
+    };
+    // Each ends with an error at its first call that fails.
+    let ((), wechatpy, easywechat, co_wechat_api) = tokio::join!(
+        kill(),
+        run(&lab, Command::new(python), "with_wechatpy.py", &environment),
+        run(&lab, Command::new(&node), "with_easywechat.mjs", &environment),
+        run(&lab, Command::new(&node), "with_co_wechat_api.mjs", &environment),
+    );
+    for account in ACCOUNTS {
+        let works = [&wechatpy[account], &easywechat[account], &co_wechat_api[account]];
+        assert!(works.iter().all(|work| work.calls > 5), "{account}: {works:?}");
+        // node-easywechat keeps the first for as long as it was promised.
+        assert_eq!(easywechat[account].tokens.len(), 1, "{account}: {works:?}");
+    }
+    assert!(passed_on("repeated").await >= 4.0);
+    for outcome in ["refused", "refused_again", "not_repeated", "no_token", "bad_gateway", "gateway_timeout"]
+    {
+        assert_eq!(passed_on(outcome).await, 0.0, "{outcome}");
+    }
+}
