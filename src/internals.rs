@@ -12,8 +12,8 @@ use wxtokend_core::token::state::AccountState;
 use crate::config::Config;
 #[cfg(feature = "axum")]
 pub use crate::daemon::http::{ApiServer, BindError, Listeners};
+use crate::fleet::{Asker, Fleet, StartError};
 pub use crate::fleet::{Environment, Jitter, MakeTransport};
-use crate::fleet::{Fleet, StartError};
 pub use crate::store::{Backend, Batch, Contents, RedbBackend, Writing, is_reading, record};
 pub use crate::wechat::answers::{FailedFetch, no_answer, read_check, read_token};
 pub use crate::wechat::transport::{Lost, Method, Request, Response};
@@ -37,6 +37,15 @@ pub fn now(fleet: &Fleet) -> Moment {
 #[must_use]
 pub fn token_at_once(fleet: &Fleet, appid: &str) -> Option<Token> {
     fleet.token_at_once(appid)
+}
+
+/// The same for an SDK that takes us for WeChat, which may be a hint that the token is dead.
+#[must_use]
+pub fn ask(fleet: &Fleet, appid: &str) -> Option<Token> {
+    let token = fleet.token_at_once(appid)?;
+    let asker = Asker { client: Some("sdk"), address: None, user_agent: b"" };
+    fleet.note_ask(appid, &asker, &token);
+    Some(token)
 }
 
 /// The state of an account.

@@ -24,7 +24,7 @@ pub use api::answers::{
 };
 pub use api::builder::{FleetBuilder, Store};
 pub use api::handle::Fleet;
-#[cfg(feature = "axum")]
+#[cfg(any(feature = "axum", feature = "internals"))]
 pub(crate) use api::hints::Asker;
 #[cfg(feature = "axum")]
 pub(crate) use api::history::Follow;

@@ -21,6 +21,7 @@ mod panics;
 mod reloads;
 mod run;
 mod sim;
+mod strangers;
 mod tally;
 mod ticket_checker;
 mod time;
@@ -60,7 +61,9 @@ enum Work {
     },
     /// Measures calls, outages and recoveries without other faults, against their goals
     Goals,
-    /// The same, measured more often, as the table of README.md
+    /// Measures what strangers cost that mint with the same AppSecret, by what clients and we do about it
+    Strangers,
+    /// The same as `goals`, measured more often, as the table of README.md
     Figures {
         /// Fleets that are simulated for a month of faults
         #[arg(long, default_value_t = 24)]
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Work::Goals => figures::check_goals(),
+        Work::Strangers => strangers::measure(),
         Work::Figures { seeds, repeats } => figures::print(seeds, repeats),
     }
 }

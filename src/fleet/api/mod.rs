@@ -4,7 +4,7 @@ pub(super) mod answers;
 pub(super) mod builder;
 mod call;
 pub(super) mod handle;
-#[cfg(feature = "axum")]
+#[cfg(any(feature = "axum", feature = "internals"))]
 pub(super) mod hints;
 pub(super) mod history;
 mod lifecycle;

@@ -14,7 +14,7 @@ use wxtokend_core::clock::Moment;
 use wxtokend_core::ticket::Credential;
 use wxtokend_core::token::state::{HintSource, SourceId};
 
-use super::{BATCH, Publisher};
+use super::Publisher;
 use crate::fleet::publish::connection::ExpectedValue;
 use crate::fleet::publish::outbox::Outbox;
 use crate::fleet::publish::publication::Published;
@@ -26,6 +26,8 @@ pub(super) const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const COMPARE_ROUNDS: u32 = 10;
 /// and the most tokens and tickets per round.
 const COMPARE_MAX: usize = 1_000;
+/// How many tokens and tickets are read in one batch.
+const READ_AT_ONCE: usize = 250;
 
 impl Publisher {
     /// The wait before the next comparison. Where most keys were changed, Redis was emptied, and the rest is
@@ -49,7 +51,7 @@ impl Publisher {
         let round: Vec<Credential> = rest.by_ref().take(share).cloned().collect();
         self.last_compared = rest.next().and(round.last()).cloned();
         let mut changed = 0;
-        for batch in round.chunks(BATCH) {
+        for batch in round.chunks(READ_AT_ONCE) {
             let now = self.clock.now();
             let (mut credentials, mut expected) = (Vec::new(), Vec::new());
             for credential in batch {
