@@ -168,6 +168,7 @@ async fn sdks_whose_calls_are_passed_on_never_notice_that_somebody_ended_their_t
         ("HUB", format!("{hub}/").into()),
         ("API", hub.into()),
         ("KEY", KEY.into()),
+        ("SECRET", KEY.into()),
         ("CACHE", lab.path("cache").into()),
     ];
     let passed_on = async |outcome: &str| {

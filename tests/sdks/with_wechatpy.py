@@ -22,8 +22,9 @@ class Simulated(HTTPAdapter):
 
 def client(appid):
     session = RedisStorage(Redis.from_url(os.environ["REDIS"]))
-    # What fetches by itself when a token is refused stays off. The AppSecret is not here.
-    made = WeChatClient(appid, "", session=session, auto_retry=False)
+    # What fetches by itself when a token is refused stays off. The AppSecret is not here; where calls are passed on, a
+    # client's key is, for the moment in which there is no token in the Redis.
+    made = WeChatClient(appid, os.environ.get("SECRET", ""), session=session, auto_retry=False)
     made._http.mount("https://", Simulated())
     return made
 

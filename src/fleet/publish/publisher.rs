@@ -14,7 +14,6 @@ use wxtokend_core::account::{Account, Appid};
 use wxtokend_core::clock::{Clock, Moment};
 use wxtokend_core::ticket::Credential;
 
-use self::compare::COMPARE_EVERY;
 use self::log::Log;
 use self::refusals::Refusals;
 use super::outbox::Outbox;
@@ -26,6 +25,9 @@ use crate::fleet::publish::sink_error::{RedisRefusal, SinkError};
 mod compare;
 mod log;
 mod refusals;
+
+/// How often a part of the keys is compared with what we wrote.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
 /// How many tokens and tickets are sent in one batch.
 const BATCH: usize = 250;

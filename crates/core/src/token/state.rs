@@ -337,19 +337,6 @@ impl AccountState {
         }
         self
     }
-
-    /// Erases the token and what is known of those before it. Keeps its version, its budget, and what is known of calls that may be at work.
-    pub fn forget_token(&mut self) {
-        // A lost call may still arrive, and puts the next token in doubt as much as this one.
-        (self.token, self.intent, self.hint, self.honoured_at) = (None, None, None, None);
-        self.handed_out = HandedOut::default();
-    }
-
-    /// How many calls have failed in a row.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.last_failure.as_deref().map_or(0, |failure| failure.failures)
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::budget::{self, Bucket};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::last_failure::LastFailure;
+use crate::token::handed_out::HandedOut;
 use crate::token::schedule::{self, DAY, Draw, HERD_SIZE, Rules, force_allowed_at, overlap_of};
 use crate::token::state::{AccountState, Doubt, Intent, Reason, Rejections, WantedCall, next_version};
 use crate::token::{HeldToken, Validity};
@@ -137,6 +138,20 @@ impl AccountState {
             self.attempts_ended += 1;
         }
         fetched
+    }
+
+    /// How many calls have failed in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.last_failure.as_deref().map_or(0, |failure| failure.failures)
+    }
+
+    /// Erases the token and what is known of those before it. Keeps its version, its budget, and what is known of
+    /// calls that may be at work.
+    pub fn forget_token(&mut self) {
+        // A lost call may still arrive, and puts the next token in doubt as much as this one.
+        (self.token, self.intent, self.hint, self.honoured_at) = (None, None, None, None);
+        self.handed_out = HandedOut::default();
     }
 
     /// Discards a token call made to another upstream, or before the account was removed and added again. Its

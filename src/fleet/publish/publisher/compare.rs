@@ -14,15 +14,13 @@ use wxtokend_core::clock::Moment;
 use wxtokend_core::ticket::Credential;
 use wxtokend_core::token::state::{HintSource, SourceId};
 
-use super::Publisher;
+use super::{COMPARE_EVERY, Publisher};
 use crate::fleet::publish::connection::ExpectedValue;
 use crate::fleet::publish::outbox::Outbox;
 use crate::fleet::publish::publication::Published;
 use crate::fleet::publish::sink_error::SinkError;
 
-/// How often a part of the keys is compared with what we wrote,
-pub(super) const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// over how many rounds that covers all keys,
+/// Over how many rounds all keys are compared,
 const COMPARE_ROUNDS: u32 = 10;
 /// and the most tokens and tickets per round.
 const COMPARE_MAX: usize = 1_000;
