@@ -33,6 +33,8 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const BATCH: usize = 250;
 /// How often Redis is pinged. One that came back empty is filled again after this time.
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often a part of the keys is compared with what we wrote.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// The delay before the next attempt to connect doubles from this,
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// up to this.

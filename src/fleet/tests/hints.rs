@@ -50,7 +50,9 @@ impl Lab {
 
     /// Reads now and then, until the token that is read is alive.
     async fn live_until_replaced(&self) {
+        let dead_since = Instant::now();
         while !self.wechat.is_alive(self.token().await.access_token()) {
+            assert!(dead_since.elapsed() < HOUR, "never replaced: {:#?}", self.view());
             sleep(EVERY).await;
         }
     }

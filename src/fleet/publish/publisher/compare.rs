@@ -20,7 +20,7 @@ use crate::fleet::publish::outbox::Outbox;
 use crate::fleet::publish::publication::Published;
 use crate::fleet::publish::sink_error::SinkError;
 
-/// Over how many rounds all keys are compared,
+/// Over how many rounds a comparison covers all keys,
 const COMPARE_ROUNDS: u32 = 10;
 /// and the most tokens and tickets per round.
 const COMPARE_MAX: usize = 1_000;
