@@ -26,9 +26,6 @@ mod compare;
 mod log;
 mod refusals;
 
-/// How often a part of the keys is compared with what we wrote.
-const COMPARE_EVERY: Duration = Duration::from_secs(1);
-
 /// How many tokens and tickets are sent in one batch.
 const BATCH: usize = 250;
 /// How often Redis is pinged. One that came back empty is filled again after this time.
