@@ -5,8 +5,8 @@
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Method, Request, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, Request};
+use axum::response::Response;
 use wxtokend_core::account::Appid;
 
 use super::call::{Call, Client, Refused, path_and_query};
@@ -49,16 +49,7 @@ pub(in crate::daemon::http) async fn answer_as_wechat(
         Ok(_) => pass_on(app, access, &appid, request.uri.path(), &request).await,
         Err(_) => Err(ApiProblem::unknown_account().into()),
     };
-    passed.unwrap_or_else(|refused| match refused {
-        Refused::Problem(problem) => {
-            app.outcomes.note(Outcome::of_problem(problem.code));
-            cgi_bin::refusal(problem)
-        }
-        Refused::ClientGone => {
-            app.outcomes.note(Outcome::Cancelled);
-            StatusCode::BAD_GATEWAY.into_response()
-        }
-    })
+    passed.unwrap_or_else(|refused| refused.into_response(app, cgi_bin::refusal))
 }
 
 /// Passes the call on with the AppSecret of `appid` in place of the client's key.

@@ -9,7 +9,7 @@ use axum::BoxError;
 use axum::body::Body;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Request, Response as HttpResponse, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -33,6 +33,22 @@ pub(super) enum Refused {
     Problem(ApiProblem),
     /// The client is gone, so nobody reads this.
     ClientGone,
+}
+
+impl Refused {
+    /// Counts it, and answers with its problem in the form that its caller understands.
+    pub(super) fn into_response(self, app: &AppState, render: fn(ApiProblem) -> Response) -> Response {
+        match self {
+            Self::Problem(problem) => {
+                app.outcomes.note(Outcome::of_problem(problem.code));
+                render(problem)
+            }
+            Self::ClientGone => {
+                app.outcomes.note(Outcome::Cancelled);
+                StatusCode::BAD_GATEWAY.into_response()
+            }
+        }
+    }
 }
 
 impl From<ApiProblem> for Refused {

@@ -18,7 +18,7 @@ mod upload;
 mod upstream;
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::Request;
 use axum::response::{IntoResponse, Response};
 use wxtokend_core::account::Appid;
 
@@ -29,7 +29,6 @@ use super::problem::ApiProblem;
 use super::rights::Permission;
 pub(super) use app_secret::{answer_as_wechat, has_a_key};
 use call::{Call, Client, Refused};
-use outcome::Outcome;
 use target::require_passable;
 
 /// The path below which calls are passed on.
@@ -38,16 +37,7 @@ pub(super) const PREFIX: &str = "/proxy/";
 /// Answers a call below `/proxy/`.
 pub(super) async fn answer(app: &AppState, access: &Access, request: Request<Body>) -> Response {
     let passed = pass_on(app, access, request).await;
-    passed.unwrap_or_else(|refused| match refused {
-        Refused::Problem(problem) => {
-            app.outcomes.note(Outcome::of_problem(problem.code));
-            problem.into_response()
-        }
-        Refused::ClientGone => {
-            app.outcomes.note(Outcome::Cancelled);
-            StatusCode::BAD_GATEWAY.into_response()
-        }
-    })
+    passed.unwrap_or_else(|refused| refused.into_response(app, ApiProblem::into_response))
 }
 
 async fn pass_on(app: &AppState, access: &Access, request: Request<Body>) -> Result<Response, Refused> {

@@ -14,13 +14,13 @@ use wxtokend_core::account::Appid;
 
 use super::active::Active;
 use super::call::{self, Call, Refused};
-use super::outcome::Outcome;
 use super::target::{require_passable, take_out};
 use crate::config::Client;
 use crate::daemon::http::access::Access;
 use crate::daemon::http::app_state::AppState;
 use crate::daemon::http::caller::Caller;
 use crate::daemon::http::peer::{CURRENT, note_key};
+use crate::daemon::http::problem::ApiProblem;
 use crate::daemon::http::rights::{Permission, Rights};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -75,16 +75,9 @@ pub(in crate::daemon::http) async fn answer(
 ) -> Response {
     let rights = Rights { client: Some(client), by_cookie: false };
     let caller = Caller::new(&app.clients, rights, access);
-    pass_on(app, &caller, request).await.unwrap_or_else(|refused| match refused {
-        Refused::Problem(problem) => {
-            app.outcomes.note(Outcome::of_problem(problem.code));
-            problem.into_response()
-        }
-        Refused::ClientGone => {
-            app.outcomes.note(Outcome::Cancelled);
-            axum::http::StatusCode::BAD_GATEWAY.into_response()
-        }
-    })
+    pass_on(app, &caller, request)
+        .await
+        .unwrap_or_else(|refused| refused.into_response(app, ApiProblem::into_response))
 }
 
 async fn pass_on(app: &AppState, caller: &Caller, request: Request<Body>) -> Result<Response, Refused> {
