@@ -26,6 +26,7 @@ pub(super) struct Connection {
     /// Mirrors `evicted`: this is checked at every read, and a `CancellationToken` takes a lock for it.
     is_evicted: AtomicBool,
     evicted: CancellationToken,
+    passes_on: AtomicBool,
     /// Its socket, if it has one, which is open for as long as the connection is served.
     socket: OnceLock<Weak<Mutex<TcpStream>>>,
 }
@@ -67,6 +68,16 @@ impl Connection {
 
     pub(super) async fn until_evicted(&self) {
         self.evicted.cancelled().await;
+    }
+
+    /// Notes that answers of WeChat's go out on the connection.
+    pub(super) fn note_passed_on(&self) {
+        self.passes_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether answers may be of any form, since they are WeChat's.
+    pub(super) fn has_passed_on(&self) -> bool {
+        self.passes_on.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_socket(&self, socket: &Arc<Mutex<TcpStream>>) {

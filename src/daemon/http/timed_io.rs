@@ -10,7 +10,8 @@
 //!
 //! A head that is too long or is not HTTP never becomes a request: hyper refuses it by itself, with an empty
 //! body. All errors of this API are problems that say what is wrong, so such an answer is replaced on its way
-//! out. It cannot be confused with ours: no handler answers with an error and an empty body.
+//! out. It cannot be confused with ours: no handler answers with an error and an empty body. WeChat may, so on a
+//! connection whose calls are passed on hyper's own refusals stay as they are.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -113,6 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TimedIo<S> {
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.enforce_timeout(cx, write)
+    }
+
+    fn is_hyper_error(&self, response: &[u8]) -> bool {
+        is_hyper_error(response) && !self.limit.connection.has_passed_on()
     }
 
     /// Writes our refusal instead of `theirs`, which counts as written once ours has been.
@@ -290,7 +295,7 @@ impl Limit {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Write for TimedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if is_hyper_error(buf) { self.write_refusal(cx, buf) } else { self.write(cx, buf) }
+        if self.is_hyper_error(buf) { self.write_refusal(cx, buf) } else { self.write(cx, buf) }
     }
 
     fn poll_write_vectored(
@@ -300,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for TimedIo<S> {
     ) -> Poll<io::Result<usize>> {
         let mut together = [0; COALESCE_LIMIT];
         match bufs {
-            [only] if is_hyper_error(only) => self.write_refusal(cx, only),
+            [only] if self.is_hyper_error(only) => self.write_refusal(cx, only),
             [_, _, ..] if let Some(length) = coalesce(bufs, &mut together) => {
                 self.write(cx, &together[..length])
             }

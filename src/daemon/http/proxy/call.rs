@@ -216,6 +216,9 @@ impl Call<'_> {
             );
             return Err(ApiProblem::new(Code::BadGateway, detail).into());
         }
+        if let Some(connection) = &self.client.0 {
+            connection.note_passed_on();
+        }
         let encoding = Encoding::of(&parts.headers);
         clean_response(&mut parts.headers);
         let mut body = Download::new(body, timeout, self.client.0.clone(), slot);

@@ -363,6 +363,26 @@ async fn large_bodies_are_streamed_both_ways() {
 }
 
 #[tokio::test]
+async fn an_error_without_a_body_is_passed_back_as_it_is() {
+    let (rig, gateway) = rig().await;
+    // WeChat's answer to a body without Content-Length.
+    let refusal = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n";
+    gateway.then(Reply::Bytes(refusal.into()));
+    let request = "POST /proxy/wx1/cgi-bin/media/upload HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer caller\r\n\
+        Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let answer = raw_answer(rig.address, request).await;
+    assert_eq!((answer.status, &*answer.body, answer.header("content-length")), (412, "", "0"), "{answer:?}");
+    assert!(gateway.calls().concat().ends_with("3\r\nabc\r\n0\r\n\r\n"), "chunked, as it came");
+    // Nor is a body taken for an answer.
+    let inner = format!("{refusal}x");
+    gateway.then(Reply::Bytes(ok("Content-Type: video/mp4\r\n", &refusal)));
+    gateway.then(Reply::Bytes(ok("Content-Type: video/mp4\r\n", &inner)));
+    for body in [refusal, &inner] {
+        assert_eq!(rig.call("GET", "/proxy/wx1/cgi-bin/menu/get", &[KEY], "").await.body, body);
+    }
+}
+
+#[tokio::test]
 async fn a_sign_in_of_a_user_needs_a_clients_key_where_the_app_secret_would_stand() {
     let clients = vec![client("caller", &["wx1"], CALL), client("reader", &["*"], READ)];
     let options = TestApi { clients, wechat_path: "/wx".to_owned(), ..TestApi::default() };
