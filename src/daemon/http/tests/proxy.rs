@@ -375,7 +375,7 @@ async fn an_error_without_a_body_is_passed_back_as_it_is() {
     assert!(gateway.calls().concat().ends_with("3\r\nabc\r\n0\r\n\r\n"), "chunked, as it came");
     // Nor is a body taken for an answer.
     let inner = format!("{refusal}x");
-    gateway.then(Reply::Bytes(ok("Content-Type: video/mp4\r\n", &refusal)));
+    gateway.then(Reply::Bytes(ok("Content-Type: video/mp4\r\n", refusal)));
     gateway.then(Reply::Bytes(ok("Content-Type: video/mp4\r\n", &inner)));
     for body in [refusal, &inner] {
         assert_eq!(rig.call("GET", "/proxy/wx1/cgi-bin/menu/get", &[KEY], "").await.body, body);
