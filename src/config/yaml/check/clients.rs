@@ -75,7 +75,8 @@ pub(super) fn clients(
             let accounts = grants(reader, &at_accounts, client.accounts, index, &mut known.entries_to_check);
             let allow = allow(reader, &at_client.key("allow"), client.allow);
             let at_urls = at_client.key("urls");
-            let urls = urls(reader, &at_urls, client.urls);
+            let needed = "list how the addresses of pages begin; such as https://shop.example.com/";
+            let urls = prefixes(reader, &at_urls, client.urls, needed, parse::page_prefix);
             if allow.read && !urls.is_empty() {
                 // `read` is also the default where `allow` is missing.
                 let why =
@@ -83,7 +84,8 @@ pub(super) fn clients(
                 reader.report(&at_urls, why);
             }
             let at_paths = at_client.key("paths");
-            let paths = paths(reader, &at_paths, client.paths);
+            let needed = "list how the paths of calls begin; such as /cgi-bin/message/";
+            let paths = prefixes(reader, &at_paths, client.paths, needed, parse::url_path);
             if !allow.call && !paths.is_empty() {
                 reader.report(&at_paths, "limits calls, and this client may make none; set allow: [call]");
             }
@@ -196,15 +198,20 @@ fn allow(reader: &mut ConfigReader<'_>, at: &Place<'_>, names: List) -> Allow {
     allow
 }
 
-/// Without the list all pages are allowed; an empty list is a mistake.
-fn urls(reader: &mut ConfigReader<'_>, at: &Place<'_>, urls: List) -> Vec<String> {
-    if urls.is_absent() {
+/// A list of prefixes. Without it everything is allowed; an empty one is a mistake.
+fn prefixes(
+    reader: &mut ConfigReader<'_>,
+    at: &Place<'_>,
+    list: List,
+    needed: &str,
+    parse: fn(&str) -> Result<String, String>,
+) -> Vec<String> {
+    if list.is_absent() {
         return Vec::new();
     }
-    let needed = "list how the addresses of pages begin; such as https://shop.example.com/";
     let mut checked = Vec::new();
-    for (index, url) in reader.filled_list(at, urls, needed).into_iter().enumerate() {
-        checked.extend(reader.parsed(&at.item(index), url, parse::page_prefix));
+    for (index, prefix) in reader.filled_list(at, list, needed).into_iter().enumerate() {
+        checked.extend(reader.parsed(&at.item(index), prefix, parse));
     }
     checked
 }
@@ -218,17 +225,4 @@ fn promise(reader: &mut ConfigReader<'_>, at: &Place<'_>, most: Node<String>) ->
         reader.warn(at, why);
     }
     Some(most)
-}
-
-/// Without the list all paths are allowed; an empty list is a mistake.
-fn paths(reader: &mut ConfigReader<'_>, at: &Place<'_>, paths: List) -> Vec<String> {
-    if paths.is_absent() {
-        return Vec::new();
-    }
-    let needed = "list how the paths of calls begin; such as /cgi-bin/message/";
-    let mut checked = Vec::new();
-    for (index, path) in reader.filled_list(at, paths, needed).into_iter().enumerate() {
-        checked.extend(reader.parsed(&at.item(index), path, parse::url_path));
-    }
-    checked
 }

@@ -5,15 +5,12 @@
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Method, Request};
+use axum::http::{Method, Request, header};
 use axum::response::Response;
 use wxtokend_core::account::Appid;
 
 use super::call::{Call, Client, Refused, path_and_query};
-use super::headers::clean_request;
-use super::outcome::Outcome;
 use super::target::{escaped, take_out};
-use super::upload::Upload;
 use super::upstream::Head;
 use crate::daemon::http::access::Access;
 use crate::daemon::http::app_state::AppState;
@@ -82,20 +79,12 @@ pub(super) async fn pass_on(
     let app_secret = escaped(snapshot.account.secret.expose());
     let join = if named.rest.is_empty() { "" } else { "&" };
     let query = format!("appid={appid}&secret={app_secret}{join}{}", named.rest);
-    let mut head = Head {
-        method: Method::GET,
-        path_and_query: path_and_query(path, Some(query))?,
-        headers: request.headers.clone(),
-    };
-    clean_request(&mut head.headers);
-    let active = app.proxy.active();
+    let mut headers = request.headers.clone();
+    // Of a body, which such a call has not.
+    headers.remove(header::CONTENT_LENGTH);
+    let path_and_query = path_and_query(path, Some(query))?;
     let call = Call { app, client: Client::of_this_request(), name: caller.name(), appid };
-    let upload = Upload::new(Body::empty(), 0);
-    let (hosts, timeout) = (app.fleet.upstream_hosts(), active.settings.timeout);
-    let sent = call.guarded(&upload, timeout, active.upstream.send(&hosts, &head, &upload)).await?;
-    let (answer, _) = call.looked_into(sent, timeout).await?;
-    app.outcomes.note(Outcome::Passed);
-    Ok(answer)
+    call.once(Head { method: Method::GET, path_and_query, headers }, Body::empty()).await
 }
 
 fn wrong_method() -> ApiProblem {

@@ -147,7 +147,11 @@ impl Call<'_> {
     pub(super) async fn unchanged(&self, path: &str, request: Request<Body>) -> Result<Response, Refused> {
         let (parts, body) = request.into_parts();
         let path_and_query = path_and_query(path, parts.uri.query().map(str::to_owned))?;
-        let mut head = Head { method: parts.method, path_and_query, headers: parts.headers };
+        self.once(Head { method: parts.method, path_and_query, headers: parts.headers }, body).await
+    }
+
+    /// Sends a call whose answer is passed back whatever it says.
+    pub(super) async fn once(&self, mut head: Head, body: Body) -> Result<Response, Refused> {
         clean_request(&mut head.headers);
         let (active, hosts) = (self.app.proxy.active(), self.app.fleet.upstream_hosts());
         let (upload, timeout) = (Upload::new(body, 0), active.settings.timeout);

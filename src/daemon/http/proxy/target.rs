@@ -21,9 +21,7 @@ const NEVER: [&str; 6] = [
 /// # Errors
 /// The refusal, which does not repeat the path.
 pub(in crate::daemon::http) fn require_passable(path: &str) -> Result<(), ApiProblem> {
-    if let Some(why) = ambiguity(path) {
-        return Err(ApiProblem::bad_request(format!("the path {why}: send it in its plain form")));
-    }
+    require_unambiguous(path)?;
     // The case counts at WeChat, as far as is known; it does not here, in case it does not there.
     let is_below = |known: &&str| match path.split_at_checked(known.len()) {
         Some((head, rest)) => head.eq_ignore_ascii_case(known) && !rest.starts_with(is_word),
@@ -35,6 +33,17 @@ pub(in crate::daemon::http) fn require_passable(path: &str) -> Result<(), ApiPro
         return Err(ApiProblem::new(Code::PathNotAllowed, detail));
     }
     Ok(())
+}
+
+/// Checks that `path`, which begins with a slash, has one meaning only.
+///
+/// # Errors
+/// The refusal, which does not repeat the path.
+pub(super) fn require_unambiguous(path: &str) -> Result<(), ApiProblem> {
+    match ambiguity(path) {
+        Some(why) => Err(ApiProblem::bad_request(format!("the path {why}: send it in its plain form"))),
+        None => Ok(()),
+    }
 }
 
 /// Whether [`require_passable`] lets a path pass.

@@ -14,7 +14,7 @@ use wxtokend_core::account::Appid;
 
 use super::active::Active;
 use super::call::{self, Call, Refused};
-use super::target::{require_passable, take_out};
+use super::target::{require_passable, require_unambiguous, take_out};
 use crate::config::Client;
 use crate::daemon::http::access::Access;
 use crate::daemon::http::app_state::AppState;
@@ -83,8 +83,9 @@ pub(in crate::daemon::http) async fn answer(
 async fn pass_on(app: &AppState, caller: &Caller, request: Request<Body>) -> Result<Response, Refused> {
     let path = below(request.uri().path(), &app.wechat_path).to_owned();
     let appid = account(app, &request);
-    if appid.is_some() || !path.starts_with(COMPONENT) {
-        require_passable(&path)?;
+    match appid.is_none() && path.starts_with(COMPONENT) {
+        true => require_unambiguous(&path)?,
+        false => require_passable(&path)?,
     }
     let Some(appid) = appid else {
         caller.require(Permission::Call)?;

@@ -83,6 +83,7 @@ async fn such_a_call_has_the_rights_of_its_client_and_no_more() {
         ("/cgi-bin/clear_quota".to_owned(), "path_not_allowed"),
         ("/cgi-bin/token/".to_owned(), "path_not_allowed"),
         ("/cgi-bin/%74oken".to_owned(), "bad_request"),
+        ("/cgi-bin/component/a%2F..%2Ftoken".to_owned(), "bad_request"),
         // What is ours, or would be, is not WeChat's.
         ("/v1/accounts".to_owned(), "unauthorized"),
         ("/v1/accounts/wx1/token".to_owned(), "unauthorized"),
